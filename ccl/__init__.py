@@ -1,0 +1,1 @@
+"""Joint audio-video generation by Cross-Modal Context Learning (arXiv 2603.18600)."""

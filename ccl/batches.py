@@ -1,0 +1,73 @@
+"""Micro-batches of the joint objective, as a pure function of (step, micro-step, rank)."""
+
+from __future__ import annotations
+
+import torch
+
+from ccl.objective import Batch, draw_clean_frames
+from ccl.routing import Task
+from shared.clock import LatentClock
+from shared.codecs import AudioCodec, VideoCodec
+from shared.config import TrainConfig
+from shared.encoders import TextEncoder
+from shared.rng import generator
+from shared.training.batches import BatchPlan, draw_tasks
+from shared.training.latents import Latents, LatentStore
+
+
+class JointBatches:
+    """`batches(step, micro, rank) -> Batch`: clips, tasks, texts and clean frames are drawn from the seed and the step.
+
+    Every rank draws the same tasks in the same order, so that all run the same parts of the model.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: LatentStore,
+        codecs: tuple[VideoCodec, AudioCodec],
+        text_encoder: TextEncoder,
+        tokens_per_frame: int,
+        world_size: int,
+    ) -> None:
+        train = config.train
+        self.config, self.store, self.codecs, self.text_encoder = config, store, codecs, text_encoder
+        self.plan = BatchPlan(
+            store.shapes(), config.seed, train.micro_batch, world_size, train.accumulation, train.token_budget,
+            tokens_per_frame,
+        )  # fmt: skip
+
+    def __call__(self, step: int, micro: int, rank: int) -> Batch:
+        ids = self.plan.at(step, micro, rank)
+        tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, len(ids))
+        return self.build(ids, [str(task) for task in tasks], step)
+
+    def build(self, ids: list[str], tasks: list[str], step: int) -> Batch:
+        """The batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
+        clips = [self.store.get(i) for i in ids]
+        texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
+        seed, rate = self.config.seed, self.config.clean_frames
+        video_clock, audio_clock = self.clocks(clips[0])
+        return Batch(
+            step=step,
+            ids=ids,
+            tasks=tasks,
+            video=torch.stack([clip.video for clip in clips]),
+            audio=torch.stack([clip.audio for clip in clips]),
+            text=self.text_encoder.encode([seen for seen, _ in texts]),
+            audio_text=self.text_encoder.encode([heard for _, heard in texts]),
+            clean_frames=draw_clean_frames(rate, seed, step, ids, len(video_clock)),
+            video_clock=video_clock,
+            audio_clock=audio_clock,
+        )
+
+    def clocks(self, clip: Latents) -> tuple[LatentClock, LatentClock]:
+        return self.codecs[0].clock(clip.frames, self.config.data.fps), self.codecs[1].clock(clip.samples)
+
+    def _texts(self, clip: Latents, task: Task, step: int) -> tuple[str, str]:
+        """What the video and the audio stream read: both lose their text together."""
+        config = self.config
+        drop, form = torch.rand(2, generator=generator(config.seed, "text", step, clip.id)).tolist()
+        if drop < config.text_dropout_for(task.value):
+            return "", ""
+        return clip.caption, clip.audio_caption if form < config.audio_caption_rate else clip.caption

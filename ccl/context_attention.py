@@ -1,0 +1,93 @@
+"""CCA: attention over [learnable context tokens | partition of the other stream] (CCL paper, "CCA").
+
+x <- x + W_o · softmax( q(LN x) · [k(P) ; R k(LN y)]ᵀ / √d ) · [v(P) ; v(LN y)]
+with P the L learnable context tokens (LCT) of the block and R the rotation by the time between query and key. One
+softmax over both parts, no gate; W_o starts at zero, so an untrained CCA leaves the streams as they were. The
+partition is gathered, not masked: cost and memory follow F·s, never F·A.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.normalization import FP32LayerNorm
+from torch import Tensor, nn
+
+from ccl.tarp import Alignment
+from shared.attention import attend
+from shared.rotary import Rotary, rotate
+
+#: Keys and values of a stream for one block, [B, M, h, d] each, normalised and not rotated.
+KeyValue = tuple[Tensor, Tensor]
+
+
+class ContextAttention(nn.Module):
+    """One direction of CCA in one block: a stream of width `query_dim` reads one of width `context_dim`.
+
+    `heads · head_dim` is the inner width (`cca_dim`).
+    """
+
+    def __init__(
+        self, query_dim: int, context_dim: int, heads: int, head_dim: int, context_tokens: int, eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.heads = heads
+        self.norm_x = FP32LayerNorm(query_dim, eps, elementwise_affine=True)
+        self.norm_y = FP32LayerNorm(context_dim, eps, elementwise_affine=True)
+        self.to_q = nn.Linear(query_dim, inner)
+        self.to_k = nn.Linear(context_dim, inner)
+        self.to_v = nn.Linear(context_dim, inner)
+        self.to_out = nn.Linear(inner, query_dim)
+        self.norm_q = nn.RMSNorm(inner, eps=eps)
+        self.norm_k = nn.RMSNorm(inner, eps=eps)
+        self.context_tokens = nn.Parameter(torch.randn(context_tokens, context_dim) * 0.02)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def _key_value(self, tokens: Tensor) -> KeyValue:
+        k = self.norm_k(self.to_k(tokens)).unflatten(-1, (self.heads, -1))
+        return k, self.to_v(tokens).unflatten(-1, (self.heads, -1))
+
+    def read(self, y: Tensor) -> KeyValue:
+        """Keys and values of the other stream's hidden states y [B, M, context_dim]; kept per text when y is clean."""
+        return self._key_value(self.norm_y(y))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[B, N, h, d] from x [B, N, query_dim]."""
+        return self.norm_q(self.to_q(self.norm_x(x))).unflatten(-1, (self.heads, -1))
+
+    def with_context(self, kv: KeyValue) -> KeyValue:
+        """[B, M, h, d] -> [B, L+M, h, d]: the context tokens stand before the partition in one softmax."""
+        return tuple(
+            torch.cat([p.expand(len(part), -1, -1, -1), part], dim=1)
+            for p, part in zip(self._key_value(self.context_tokens), kv, strict=True)
+        )
+
+    def alone(self, x: Tensor) -> Tensor:
+        """The update of x [B, N, query_dim] by the context tokens only: "nothing from the other modality" (0m)."""
+        k, v = (part.expand(len(x), -1, -1, -1) for part in self._key_value(self.context_tokens))
+        return self.to_out(attend(self.queries(x), k, v).flatten(-2))
+
+    def from_audio(self, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+        """The update of video x [B, F·S, D] by context tokens and each frame's audio window [B, A, h, d].
+
+        `rotary` turns the gathered keys by p_j − i, [F, s]; the queries of a frame stand at 0.
+        """
+        frames = len(alignment.window)
+        q = self.queries(x).unflatten(1, (frames, -1)).flatten(0, 1)
+        k, v = (part[:, alignment.window] for part in kv)
+        k = rotate(k, rotary)
+        k, v = self.with_context((k.flatten(0, 1), v.flatten(0, 1)))
+        out = attend(q, k, v).flatten(-2)
+        return self.to_out(out.view(x.shape[0], x.shape[1], -1))
+
+    def from_video(self, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+        """The update of audio x [B, A, D] by context tokens and one frame's S video tokens, kv [B, F·S, h, d].
+
+        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0.
+        """
+        frames = len(alignment.groups)
+        q = rotate(self.queries(x), rotary)[:, alignment.groups].flatten(0, 1)
+        k, v = self.with_context(tuple(part.unflatten(1, (frames, -1)).flatten(0, 1) for part in kv))
+        out = attend(q, k, v).flatten(-2)
+        return self.to_out(out.view(x.shape[0], -1, out.shape[-1])[:, alignment.slot])

@@ -1,0 +1,104 @@
+"""UCG: Unconditional Context Guidance (CCL paper).
+
+c is the text and 0c the empty or negative text; m is the other modality and 0m the route on which a stream reads its
+learnable context tokens only. With text scale w_c and context scale w_m:
+
+    text     v(0c,m)  + w_c [v(c,m)  − v(0c,m)]
+    joint    v(0c,0m) + w_c [v(c,m)  − v(0c,0m)]
+    context  v(c,0m)  + w_m [v(c,m)  − v(c,0m)]
+    dual     v(0c,0m) + w_c [v(c,0m) − v(0c,0m)] + w_m [v(c,m) − v(c,0m)]
+    none     v(c,m)
+
+Each form is a set of coefficients over the four states, so what has coefficient zero is never evaluated:
+dual(w,w) = joint(w), dual(1,w_m) = context(w_m), dual(w_c,0) = text guidance of the single tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.errors import UserError
+
+
+class Form(StrEnum):
+    DUAL = "dual"
+    JOINT = "joint"
+    CONTEXT = "context"
+    TEXT = "text"
+    NONE = "none"
+
+
+class State(NamedTuple):
+    """What an evaluation is conditioned on: the text (c or 0c) and the other modality (m or 0m)."""
+
+    text: bool
+    other: bool
+
+
+FULL, TEXT_ONLY, OTHER_ONLY, NOTHING = State(True, True), State(True, False), State(False, True), State(False, False)
+
+
+def coefficients(form: Form, text_scale: float, context_scale: float, has_context: bool = True) -> dict[State, float]:
+    """The weight of each state's prediction; they sum to 1, and zeros are left out.
+
+    Without another modality (t2v, t2a) m is 0m, and every form is text guidance of the single tower.
+    """
+    w_c, w_m = text_scale, context_scale
+    if not has_context:
+        w_c = 1.0 if form in (Form.NONE, Form.CONTEXT) else w_c
+        weights = {TEXT_ONLY: w_c, NOTHING: 1 - w_c}
+    else:
+        weights = {
+            Form.NONE: {FULL: 1.0},
+            Form.TEXT: {FULL: w_c, OTHER_ONLY: 1 - w_c},
+            Form.JOINT: {FULL: w_c, NOTHING: 1 - w_c},
+            Form.CONTEXT: {FULL: w_m, TEXT_ONLY: 1 - w_m},
+            Form.DUAL: {FULL: w_m, TEXT_ONLY: w_c - w_m, NOTHING: 1 - w_c},
+        }[form]
+    return {state: weight for state, weight in weights.items() if weight != 0}
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Guidance of both streams.
+
+    Attributes:
+        form: which states are compared.
+        text_scale, context_scale: (video, audio) weights w_c and w_m; 1 is no guidance.
+        interval: sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used.
+        rescale: 0..1, how far the guided prediction's deviation is brought back to that of v(c,m).
+    """
+
+    form: Form = Form.DUAL
+    text_scale: tuple[float, float] = (2.0, 2.0)
+    context_scale: tuple[float, float] = (2.0, 2.0)
+    interval: tuple[float, float] = (0.0, 1.0)
+    rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rescale <= 1:
+            raise UserError(f"guidance rescale is {self.rescale}; it must lie in 0..1")
+        if not self.interval[0] < self.interval[1]:
+            raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
+
+    def weights(self, stream: str, sigma: float, has_context: bool) -> dict[State, float]:
+        """Coefficients for the stream "video" or "audio" at noise level `sigma`."""
+        inside = self.interval[0] < sigma <= self.interval[1]
+        form, index = self.form if inside else Form.NONE, ("video", "audio").index(stream)
+        return coefficients(form, self.text_scale[index], self.context_scale[index], has_context)
+
+    def combine(self, weights: Mapping[State, float], predictions: Mapping[State, Tensor]) -> Tensor:
+        """Σ weight · prediction, rescaled towards the conditional prediction's deviation where it was evaluated."""
+        guided = sum((weight * predictions[state] for state, weight in weights.items()), start=torch.zeros(()))
+        conditional = predictions.get(FULL, predictions.get(TEXT_ONLY))
+        if not self.rescale or conditional is None:
+            return guided
+        dims = tuple(range(1, guided.ndim))
+        matched = guided * (conditional.std(dims, keepdim=True) / guided.std(dims, keepdim=True))
+        return self.rescale * matched + (1 - self.rescale) * guided

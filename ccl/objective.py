@@ -1,0 +1,119 @@
+"""The joint training objective: samples grouped by route, one u per sample, flow-matching loss per stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ccl.routing import Task
+from ccl.transformer import DualStreamTransformer, StreamInput
+from shared.clock import LatentClock
+from shared.config import Flow, Loss
+from shared.flow import draw_noise, draw_u, noisy, shift, velocity
+from shared.rng import generator
+from shared.training.trainer import LossRecord, StepOutput
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean latents of one bucket and what is known of them.
+
+    Attributes:
+        step: keys noise and u together with the seed and each sample's id.
+        ids, tasks: per sample.
+        video: [B, C, F, H, W]. audio: [B, A, C].
+        text, audio_text: [B, L, D], dropped texts already replaced by the empty one.
+        clean_frames: [B, F] bool, video latents that stay at sigma 0.
+        video_clock, audio_clock: of the bucket.
+    """
+
+    step: int
+    ids: list[str]
+    tasks: list[str]
+    video: Tensor
+    audio: Tensor
+    text: Tensor
+    audio_text: Tensor
+    clean_frames: Tensor
+    video_clock: LatentClock
+    audio_clock: LatentClock
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        index = torch.tensor(rows)
+        parts = {name: getattr(self, name)[index] for name in ("video", "audio", "text", "audio_text", "clean_frames")}
+        return replace(self, ids=[self.ids[i] for i in rows], tasks=[self.tasks[i] for i in rows], **parts)
+
+    def to(self, device: torch.device | str) -> Batch:
+        names = ("video", "audio", "text", "audio_text", "clean_frames")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
+    """[B, F] bool: with probability `rate` a sample keeps its first frame or a short prefix clean (image to video)."""
+    mask = torch.zeros(len(ids), frames, dtype=torch.bool)
+    for row, clip in enumerate(ids):
+        g = generator(seed, "clean frames", step, clip)
+        chosen, longer, length = torch.rand(3, generator=g).tolist()
+        if chosen < rate:
+            mask[row, : 1 + (int(length * frames / 2) if longer < 0.25 else 0)] = True
+    return mask
+
+
+class JointObjective(nn.Module):
+    """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
+
+    The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's
+    weight, summed over samples and divided by the batch's size.
+    """
+
+    def __init__(self, transformer: DualStreamTransformer, flow: Flow, loss: Loss, seed: int) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.flow, self.weights, self.seed = flow, loss, seed
+
+    def forward(self, batch: Batch) -> StepOutput:
+        total, records = torch.zeros((), device=batch.video.device), []
+        for task in sorted(set(batch.tasks)):
+            part = batch.take([i for i, name in enumerate(batch.tasks) if name == task])
+            for record, weight in self._group(part, Task(task)):
+                total = total + weight * record.loss.sum() / len(batch.ids)
+                records.append(replace(record, loss=record.loss.detach()))
+        return StepOutput(total, records)
+
+    def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
+        """The losses of samples that share one route."""
+        u, route, dtype = self._u(batch), task.route, batch.video.dtype
+        sigma_v = shift(u[0], self.flow.video_shift) if route.video_noisy else torch.zeros_like(u[0])
+        sigma_a = shift(u[1], self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u[1])
+        per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
+        mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
+        mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
+        video, audio = self.transformer(
+            route,
+            StreamInput(mixed_v, per_frame, batch.text, batch.video_clock),
+            StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock),
+        )
+        losses = []
+        if video is not None:
+            error = (video.float() - target_v).square().mean(dim=(1, 3, 4))
+            valid = (per_frame > 0).float()
+            loss = (error * valid).sum(1) / valid.sum(1).clamp(min=1)
+            losses.append((LossRecord("video", task.value, sigma_v, loss), self.weights.video))
+        if audio is not None:
+            loss = (audio.float() - target_a).square().mean(dim=(1, 2))
+            losses.append((LossRecord("audio", task.value, sigma_a, loss), self.weights.audio))
+        return losses
+
+    def _u(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        drawn = [
+            draw_u(self.seed, batch.step, batch.ids, self.flow.mean, self.flow.std, name).to(batch.video.device)
+            for name in (("u", "u audio") if self.flow.sigmas == "independent" else ("u",))
+        ]
+        return drawn[0], drawn[-1]
+
+    def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)
+        return noisy(clean, noise, sigma), velocity(clean, noise)

@@ -1,0 +1,96 @@
+"""DCR: dynamic context routing. A task says who reads what, which stream is noisy and what is learned (CCL paper).
+
+| task | video reads | audio reads | noisy | loss |
+|---|---|---|---|---|
+| t2av | LCT + audio | LCT + video | both | v + a |
+| t2v | LCT | stream skipped | video | v |
+| t2a | stream skipped | LCT | audio | a |
+| a2v | LCT + clean audio | LCT | video | v |
+| v2a | LCT | LCT + clean video | audio | a |
+
+The context tokens are always visible. A stream that is not in the task is not computed; a clean stream reads the
+context tokens only, so it does not depend on the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shared.errors import UserError
+
+
+class Reads(StrEnum):
+    """What a stream reads in CCA."""
+
+    SKIPPED = "skipped"
+    CONTEXT = "context tokens"
+    OTHER = "context tokens and the other stream"
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way of one task through the model; also what its loss is made of: the noisy streams."""
+
+    video: Reads
+    audio: Reads
+    video_noisy: bool
+    audio_noisy: bool
+
+    @property
+    def alone(self) -> Route:
+        """The 0m route: every noisy stream reads its context tokens only; a clean stream is not needed."""
+        return replace(
+            self,
+            video=Reads.CONTEXT if self.video_noisy else Reads.SKIPPED,
+            audio=Reads.CONTEXT if self.audio_noisy else Reads.SKIPPED,
+        )
+
+    @property
+    def has_context(self) -> bool:
+        """Whether any stream reads the other, so that m and 0m differ."""
+        return Reads.OTHER in (self.video, self.audio)
+
+
+class Task(StrEnum):
+    T2AV = "t2av"
+    T2V = "t2v"
+    T2A = "t2a"
+    A2V = "a2v"
+    V2A = "v2a"
+
+    @property
+    def route(self) -> Route:
+        return ROUTES[self]
+
+    @property
+    def makes_video(self) -> bool:
+        return self.route.video_noisy
+
+    @property
+    def makes_audio(self) -> bool:
+        return self.route.audio_noisy
+
+
+ROUTES = {
+    Task.T2AV: Route(Reads.OTHER, Reads.OTHER, video_noisy=True, audio_noisy=True),
+    Task.T2V: Route(Reads.CONTEXT, Reads.SKIPPED, video_noisy=True, audio_noisy=False),
+    Task.T2A: Route(Reads.SKIPPED, Reads.CONTEXT, video_noisy=False, audio_noisy=True),
+    Task.A2V: Route(Reads.OTHER, Reads.CONTEXT, video_noisy=True, audio_noisy=False),
+    Task.V2A: Route(Reads.CONTEXT, Reads.OTHER, video_noisy=False, audio_noisy=True),
+}
+
+
+def parse_task(name: str) -> Task:
+    """The task called `name`; a `UserError` lists those there are."""
+    try:
+        return Task(name)
+    except ValueError:
+        raise UserError(f"task {name!r} is unknown; choose one of {', '.join(Task)}") from None
+
+
+def infer_task(has_audio: bool, has_video: bool) -> Task:
+    """`--task auto`: given sound drives the video, given video gets its sound, text alone makes both."""
+    if has_audio and has_video:
+        raise UserError("both a sound and a video are given, so nothing is left to make; give one of them")
+    return Task.A2V if has_audio else Task.V2A if has_video else Task.T2AV

@@ -1,0 +1,207 @@
+"""DualStreamTransformer: a video DiT and an audio DiT, joined in every block by CCA (CCL paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from ccl.context_attention import ContextAttention, KeyValue
+from ccl.routing import Reads, Route
+from ccl.tarp import Alignment, align
+from shared.clock import LatentClock
+from shared.dit import Control, DiTStream, StreamConfig, StreamState
+from shared.rotary import time_rotary
+
+
+@dataclass(frozen=True)
+class StreamInput:
+    """One stream's part of a forward pass.
+
+    Attributes:
+        latents: video [B, C, F, H, W] or audio [B, A, C], noisy or clean.
+        sigma: [B], or for video [B, F]; 0 clean .. 1 noise.
+        text: [B, L, text_dim].
+        clock: when each latent lives.
+    """
+
+    latents: Tensor
+    sigma: Tensor
+    text: Tensor
+    clock: LatentClock
+
+
+@dataclass(frozen=True)
+class StreamContext:
+    """A clean stream already run: its keys and values for the other's CCA, per block, unrotated. Made once per text."""
+
+    key_values: list[KeyValue]
+    clock: LatentClock
+
+
+class DualStreamTransformer(ModelMixin, ConfigMixin):
+    """Two `shared.dit` streams of equal depth; every block is self-attention -> text -> CCA -> hook -> FFN.
+
+    Args:
+        video, audio: arguments of `StreamConfig`; audio latents are tokens, its patch is 1 and its grid `time`.
+        cca_heads, cca_head_dim: CCA's inner width (`cca_dim`) is their product.
+        context_tokens: L, learnable context tokens per block and direction.
+        centre, clock_mode: the partition's form (`ccl.tarp.align`).
+
+    Raises:
+        ValueError: towers of different depth.
+    """
+
+    _supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
+    _no_split_modules = ["DiTBlock", "ContextAttention"]  # noqa: RUF012
+    _repeated_blocks = ["DiTBlock", "ContextAttention"]  # noqa: RUF012
+
+    @register_to_config
+    def __init__(
+        self,
+        video: Mapping[str, Any],
+        audio: Mapping[str, Any],
+        cca_heads: int,
+        cca_head_dim: int,
+        context_tokens: int = 16,
+        centre: str = "exact",
+        clock_mode: str = "causal",
+    ) -> None:
+        super().__init__()
+        v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
+        if v.num_layers != a.num_layers:
+            raise ValueError(f"both towers need the same depth: video {v.num_layers} blocks, audio {a.num_layers}")
+        self.video_stream, self.audio_stream = DiTStream(v), DiTStream(a)
+        self.video_cca = nn.ModuleList(
+            ContextAttention(v.width, a.width, cca_heads, cca_head_dim, context_tokens) for _ in range(v.num_layers)
+        )
+        self.audio_cca = nn.ModuleList(
+            ContextAttention(a.width, v.width, cca_heads, cca_head_dim, context_tokens) for _ in range(v.num_layers)
+        )
+        self.gradient_checkpointing = False
+
+    def cross_modal_parameters(self) -> list[nn.Parameter]:
+        """The parameters that join the towers, context tokens included."""
+        return [*self.video_cca.parameters(), *self.audio_cca.parameters()]
+
+    def forward(
+        self,
+        route: Route,
+        video: StreamInput | StreamContext | None,
+        audio: StreamInput | StreamContext | None,
+        video_control: Control | None = None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Predict the velocity of each noisy stream of `route`.
+
+        A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored.
+        Returns:
+            (video [B, C, F, H, W], audio [B, A, C]); None for a stream that is not noisy.
+        """
+        pair = _Pair(self, route, video, audio)
+        for index in range(len(self.video_cca)):
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                pair.set(*self._gradient_checkpointing_func(pair.block, index, video_control, *pair.states))
+            else:
+                pair.set(*pair.block(index, video_control, *pair.states))
+        v, a = pair.states
+        return (
+            self.video_stream.head(v) if v is not None and route.video_noisy else None,
+            self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
+        )
+
+    def context(self, stream: str, given: StreamInput) -> StreamContext:
+        """Run a clean stream ("video" or "audio") on its context tokens once, for the other stream to read.
+
+        The result depends on the text and the content only, not on the step.
+        """
+        tower, own, readers = (
+            (self.video_stream, self.video_cca, self.audio_cca)
+            if stream == "video"
+            else (self.audio_stream, self.audio_cca, self.video_cca)
+        )
+        state = embed(tower, given)
+        kept = []
+        for block, cca, reader in zip(tower.blocks, own, readers, strict=True):
+            state = block.attend(state)
+            kept.append(reader.read(state.x))
+            state = block.feed_forward(state.with_x(state.x + cca.alone(state.x)))
+        return StreamContext(kept, given.clock)
+
+
+def embed(tower: DiTStream, given: StreamInput) -> StreamState:
+    """A stream's input as its tower wants it: audio tokens [B, A, C] become A frames of 1x1."""
+    latents = given.latents
+    if latents.ndim == 3:
+        latents = latents.transpose(1, 2)[..., None, None]
+    return tower.embed(latents, given.sigma, given.text, given.clock)
+
+
+class _Pair:
+    """Both streams on their way through the blocks, in one forward pass."""
+
+    def __init__(
+        self,
+        model: DualStreamTransformer,
+        route: Route,
+        video: StreamInput | StreamContext | None,
+        audio: StreamInput | StreamContext | None,
+    ) -> None:
+        self.model, self.route = model, route
+        self.kept_video = video if isinstance(video, StreamContext) else None
+        self.kept_audio = audio if isinstance(audio, StreamContext) else None
+        v = embed(model.video_stream, video) if self._runs(video, route.video) else None
+        a = embed(model.audio_stream, audio) if self._runs(audio, route.audio) else None
+        self.states = (v, a)
+        if route.has_context:
+            if video is None or audio is None:
+                raise ValueError(f"the route {route} joins the streams, so both are needed")
+            self._align(video.clock, audio.clock, (v or a).x.device)
+
+    @staticmethod
+    def _runs(given: StreamInput | StreamContext | None, reads: Reads) -> bool:
+        return isinstance(given, StreamInput) and reads is not Reads.SKIPPED
+
+    def _align(self, video: LatentClock, audio: LatentClock, device: torch.device) -> None:
+        config = self.model.config
+        alignment = align(video, audio, config.centre, config.clock_mode)
+        self.alignment: Alignment = alignment.to(device)
+        self.window_rotary = time_rotary(alignment.window_offset, config.cca_head_dim).to(device)
+        self.token_rotary = time_rotary(alignment.offset, config.cca_head_dim).to(device)
+
+    def set(self, video: StreamState | None, audio: StreamState | None) -> None:
+        self.states = (video, audio)
+
+    def block(
+        self, index: int, control: Control | None, video: StreamState | None, audio: StreamState | None
+    ) -> tuple[StreamState | None, StreamState | None]:
+        """One block of both streams. CCA in both directions reads the states from before it (symmetric)."""
+        video_block, audio_block = self.model.video_stream.blocks[index], self.model.audio_stream.blocks[index]
+        video = video and video_block.attend(video)
+        audio = audio and audio_block.attend(audio)
+        video, audio = (
+            video and video.with_x(video.x + self._video_update(index, video, audio)),
+            audio and audio.with_x(audio.x + self._audio_update(index, video, audio)),
+        )
+        if video is not None and control is not None:
+            video = video.with_x(control(index, video.x))
+        return video and video_block.feed_forward(video), audio and audio_block.feed_forward(audio)
+
+    def _video_update(self, index: int, video: StreamState, audio: StreamState | None) -> Tensor:
+        cca = self.model.video_cca[index]
+        if self.route.video is not Reads.OTHER:
+            return cca.alone(video.x)
+        kv = self.kept_audio.key_values[index] if self.kept_audio else cca.read(audio.x)
+        return cca.from_audio(video.x, kv, self.alignment, self.window_rotary)
+
+    def _audio_update(self, index: int, video: StreamState | None, audio: StreamState) -> Tensor:
+        cca = self.model.audio_cca[index]
+        if self.route.audio is not Reads.OTHER:
+            return cca.alone(audio.x)
+        kv = self.kept_video.key_values[index] if self.kept_video else cca.read(video.x)
+        return cca.from_video(audio.x, kv, self.alignment, self.token_rotary)

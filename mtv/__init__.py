@@ -1,0 +1,1 @@
+"""Audio-driven video by multi-stream temporal control (arXiv 2506.08003)."""

@@ -1,0 +1,177 @@
+"""Train the joint audio-video model.
+
+    deepspeed scripts/train_ccl.py --config configs/train/stage_tiny.yaml \
+        --set data.manifest=clips/manifest.jsonl --set output=outputs/mine
+
+The manifest is a JSON-lines file, or a folder of X.mp4 with X.txt. Running the same command again resumes.
+OUTPUT then holds config.yaml, losses.csv, samples/, state/ (to resume) and checkpoint/ (to sample from).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from ccl.batches import JointBatches
+from ccl.objective import JointObjective
+from ccl.pipeline import CCLPipeline
+from ccl.transformer import DualStreamTransformer
+from shared.checkpoint import check_checkpoint, save_checkpoint
+from shared.codecs import AudioCodec, LinearAudioCodec, LinearVideoCodec, VideoCodec
+from shared.codecs.fitting import fit_linear_codecs, save_codecs
+from shared.config import TrainConfig, load_config
+from shared.data.dataset import ClipDataset, survey
+from shared.data.manifest import Clip, read_manifest, subset
+from shared.encoders import HashedWords
+from shared.errors import UserError, run_main
+from shared.media import write_video
+from shared.rng import derive
+from shared.training.card import model_card
+from shared.training.distributed import World, add_launcher_arguments, barrier, session
+from shared.training.latents import LatentStore
+from shared.training.optimizer import parameter_groups
+from shared.training.state import claim_output
+from shared.training.trainer import Trainer, Weights
+
+Codecs = tuple[VideoCodec, AudioCodec]
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="a YAML file of configs/train/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override one key, for example train.steps=200; any number of times",
+    )  # fmt: skip
+    add_launcher_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = arguments(argv)
+    config = load_config(options.config, options.overrides)
+    clips = read_clips(config)
+    with session() as world:
+        claim_output(config, world)
+        codecs = prepare_codecs(config, clips, world)
+        store = LatentStore(Path(config.output) / "latents", clips, config.data, *codecs)
+        store.encode(world)
+        run = Run(config, world, store, codecs, clips)
+        run.train()
+        del run
+
+
+def read_clips(config: TrainConfig) -> list[Clip]:
+    """Every clip of the manifests, looked at before anything else: what cannot train is refused at the start."""
+    clips = [clip for path in config.data.manifests for clip in read_manifest(path)]
+    clips = subset(clips, exclude=tuple(config.data.exclude_subsets))
+    if not clips:
+        raise UserError(f"{', '.join(map(str, config.data.manifests))}: no clip to train on")
+    survey(clips, needs_video=True, needs_audio=True, duration=config.data.duration)
+    return clips
+
+
+def prepare_codecs(config: TrainConfig, clips: list[Clip], world: World) -> Codecs:
+    """The codecs of `codecs` or of the `init` checkpoint; otherwise a linear pair fitted to the training clips."""
+    folder = Path(config.codecs or config.init or Path(config.output) / "codecs")
+    if not (config.codecs or config.init):
+        if world.is_main and not (folder / "audio_codec").is_dir():
+            data = config.data
+            samples = ClipDataset(clips, data.fps, data.size, data.sample_rate, data.duration)
+            save_codecs(folder, *fit_linear_codecs(samples, sample_rate=data.sample_rate, seed=config.seed))
+        barrier()
+    for name in ("video_codec", "audio_codec"):
+        if not (folder / name / "config.json").is_file():
+            raise UserError(f"codecs: {folder} has no {name}/config.json; fit a pair with scripts/fit_codecs.py")
+    video = LinearVideoCodec.from_pretrained(folder / "video_codec").eval()
+    audio = LinearAudioCodec.from_pretrained(folder / "audio_codec").eval()
+    return video.to(world.device), audio.to(world.device)
+
+
+class Run:
+    """One training run: the model, its batches, what happens at validation and at the end."""
+
+    def __init__(
+        self, config: TrainConfig, world: World, store: LatentStore, codecs: Codecs, clips: list[Clip]
+    ) -> None:
+        self.config, self.world, self.codecs, self.clips = config, world, codecs, clips
+        self.started = time.monotonic()
+        self.text_encoder = HashedWords()
+        self.transformer = self._model()
+        self.objective = JointObjective(self.transformer, config.flow, config.loss, config.seed)
+        patch = self.transformer.video_stream.config.patch_size[1]
+        tokens = (config.data.size[0] // codecs[0].spatial_stride // patch) * (
+            config.data.size[1] // codecs[0].spatial_stride // patch
+        )
+        self.batches = JointBatches(config, store, codecs, self.text_encoder, tokens, world.size)
+
+    def train(self) -> None:
+        groups = parameter_groups(self.objective, self.config.optimizer, lambda name: "_cca." in name)
+        objective = self.objective.to(self.world.device)
+        Trainer(
+            self.config, self.world, objective, groups, self.batches, self.validate, self.export
+        ).run()
+
+    def _model(self) -> DualStreamTransformer:
+        """From the `init` checkpoint, or new from the seed; the codecs and the text give the input sizes."""
+        if self.config.init:
+            check_checkpoint(self.config.init)
+            return DualStreamTransformer.from_pretrained(Path(self.config.init) / "transformer")
+        settings = copy.deepcopy(self.config.model)
+        for name, codec in zip(("video", "audio"), self.codecs, strict=True):
+            settings[name] |= {"in_channels": codec.latent_channels, "text_dim": self.text_encoder.dim}
+        torch.manual_seed(derive(self.config.seed, "weights"))
+        try:
+            return DualStreamTransformer(**settings)
+        except (TypeError, KeyError, ValueError) as error:
+            raise UserError(f"model: {error}; see configs/model/") from None
+
+    def pipeline(self, weights: Weights) -> CCLPipeline:
+        """A pipeline of the given weights (the average, where there is one), apart from those in training."""
+        model = DualStreamTransformer.from_config(self.transformer.config)
+        prefix = "transformer."
+        model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        flow, data = self.config.flow, self.config.data
+        return CCLPipeline(
+            model.eval(),
+            *(codec.cpu() for codec in copy.deepcopy(self.codecs)),
+            self.text_encoder,
+            FlowMatchEulerDiscreteScheduler(shift=flow.video_shift),
+            FlowMatchEulerDiscreteScheduler(shift=flow.audio_shift),
+            fps=data.fps,
+            height=data.size[0],
+            width=data.size[1],
+        )
+
+    def validate(self, step: int, weights: Weights) -> None:
+        """Sample clips of OUTPUT/samples, from the given prompts or from captions of held-out or training clips."""
+        validation = self.config.validation
+        held_out = read_manifest(validation.manifest) if validation.manifest else self.clips
+        prompts = list(validation.prompts) or [clip.caption for clip in held_out[: validation.clips]]
+        if not prompts:
+            return
+        pipeline = self.pipeline(weights)
+        made = pipeline(prompts, seed=self.config.seed, num_inference_steps=validation.steps)
+        folder = Path(self.config.output) / "samples"
+        folder.mkdir(exist_ok=True)
+        for index, (frames, sound) in enumerate(zip(made.video, made.audio, strict=True)):
+            file = folder / f"step{step:06d}_{index}.mp4"
+            write_video(file, frames, made.fps, sound[None], made.sample_rate)
+
+    def export(self, weights: Weights) -> None:
+        """Write OUTPUT/checkpoint in bf16, with its model card."""
+        pipeline: Any = self.pipeline(weights)
+        pipeline.transformer.to(torch.bfloat16)
+        card = model_card(self.config, len(self.clips), time.monotonic() - self.started)
+        save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card)
+
+
+if __name__ == "__main__":
+    run_main(main)

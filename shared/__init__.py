@@ -1,0 +1,1 @@
+"""What joint generation (`ccl`) and audio-driven video (`mtv`) both stand on."""

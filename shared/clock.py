@@ -1,0 +1,101 @@
+"""When each latent lives: the only place from which the code may learn how two streams relate in time.
+
+Every codec states the clock of its latents (docs/design.md, "Clock and TARP"). Nothing assumes a ratio of two rates.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+#: Two times closer than this (seconds) are the same time; keeps index lookups independent of a clock's offset.
+SAME_TIME = 1e-9
+
+
+@dataclass(frozen=True)
+class LatentClock:
+    """Start and end of each latent in seconds, contiguous and increasing. Hashable, so that it can key a cache.
+
+    Raises:
+        ValueError: no latent, a latent that does not last, or a gap between two latents.
+    """
+
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.starts or len(self.starts) != len(self.ends):
+            raise ValueError(f"a clock needs as many starts as ends, at least one: {len(self.starts)}, {len(self.ends)}")
+        if any(end - start <= SAME_TIME for start, end in zip(self.starts, self.ends, strict=True)):
+            raise ValueError("every latent of a clock must last: an end is not after its start")
+        if any(abs(b - a) > 1e-6 for a, b in zip(self.ends, self.starts[1:], strict=False)):
+            raise ValueError("the latents of a clock must follow each other without a gap")
+
+    @classmethod
+    def causal_video(cls, latents: int, fps: float, stride: int) -> LatentClock:
+        """A causal video codec: latent 0 is frame 0, latent i >= 1 is frames stride·(i−1)+1 .. stride·i."""
+        edges = [0.0, *((stride * i + 1) / fps for i in range(latents))]
+        return cls(tuple(edges[:-1]), tuple(edges[1:]))
+
+    @classmethod
+    def at_rate(cls, count: int, rate: float) -> LatentClock:
+        """A non-causal codec with `rate` latents per second: latent j is [j/rate, (j+1)/rate)."""
+        edges = [j / rate for j in range(count + 1)]
+        return cls(tuple(edges[:-1]), tuple(edges[1:]))
+
+    @classmethod
+    def uniform(cls, count: int, duration: float, start: float = 0.0) -> LatentClock:
+        """`count` equal latents over `duration` seconds."""
+        edges = [start + i * duration / count for i in range(count + 1)]
+        return cls(tuple(edges[:-1]), tuple(edges[1:]))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def start(self) -> float:
+        return self.starts[0]
+
+    @property
+    def duration(self) -> float:
+        return self.ends[-1] - self.starts[0]
+
+    @cached_property
+    def centres(self) -> Tensor:
+        """[N] float64, the middle of each latent in seconds."""
+        return (torch.tensor(self.starts, dtype=torch.float64) + torch.tensor(self.ends, dtype=torch.float64)) / 2
+
+    def shifted(self, seconds: float) -> LatentClock:
+        """The same latents, `seconds` later."""
+        return LatentClock(tuple(t + seconds for t in self.starts), tuple(t + seconds for t in self.ends))
+
+    def window(self, first: int, last: int) -> LatentClock:
+        """Latents first .. last−1, at their own times."""
+        return LatentClock(self.starts[first:last], self.ends[first:last])
+
+    def then(self, other: LatentClock) -> LatentClock:
+        """This clock, followed by `other` moved to start where this one ends."""
+        moved = other.shifted(self.ends[-1] - other.start)
+        return LatentClock(
+            tuple(itertools.chain(self.starts, moved.starts)), tuple(itertools.chain(self.ends, moved.ends))
+        )
+
+    def index(self, times: Tensor) -> Tensor:
+        """Index of the latent that contains each time (int64, the shape of `times`), clamped to the clock's ends."""
+        ends = torch.tensor(self.ends, dtype=torch.float64)
+        found = torch.searchsorted(ends, times.double() + SAME_TIME, right=True)
+        return found.clamp(0, len(self) - 1)
+
+    def position(self, times: Tensor) -> Tensor:
+        """Time in units of this clock's latents: the centre of latent i is at i; linear inside a latent and beyond.
+
+        p(t) = i − ½ + (t − start_i)/(end_i − start_i) (docs/design.md, "Aligned positions"). float64.
+        """
+        index = self.index(times)
+        starts = torch.tensor(self.starts, dtype=torch.float64)[index]
+        ends = torch.tensor(self.ends, dtype=torch.float64)[index]
+        return index - 0.5 + (times.double() - starts) / (ends - starts)

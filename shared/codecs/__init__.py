@@ -1,0 +1,14 @@
+"""Codecs: pixels and sound <-> latents with a clock. `base` has the protocols, `linear` the embedded
+default."""
+
+from shared.codecs.base import AudioCodec, VideoCodec, frames_to_tensor, tensor_to_frames
+from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
+
+__all__ = [
+    "AudioCodec",
+    "LinearAudioCodec",
+    "LinearVideoCodec",
+    "VideoCodec",
+    "frames_to_tensor",
+    "tensor_to_frames",
+]

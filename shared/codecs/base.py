@@ -1,0 +1,88 @@
+"""What every codec does: turn pixels or sound into normalised latents and back, and say when each latent
+lives.
+
+Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels
+together, variance 1. Nothing outside a codec knows its mean, scale or rate.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from shared.clock import LatentClock
+
+
+@runtime_checkable
+class VideoCodec(Protocol):
+    """Video [B, 3, T, H, W], float32 in [-1, 1] <-> latents [B, C, F, H / spatial_stride, W /
+    spatial_stride].
+
+    The clock is causal: latent 0 is frame 0 alone, latent i >= 1 is frames r(i-1)+1 .. ri with r =
+    `temporal_stride`, so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the
+    last frame.
+    """
+
+    latent_channels: int
+    temporal_stride: int
+    spatial_stride: int
+
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, C, F, h, w], deterministic. UserError if a side is no multiple of the
+        stride."""
+        ...
+
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
+        """[B, C, F, h, w] -> [B, 3, frames, H, W], clamped to [-1, 1]; the padded tail is cut off."""
+        ...
+
+    def latent_frames(self, frames: int) -> int:
+        """F for T frames."""
+        ...
+
+    def clock(self, frames: int, fps: float) -> LatentClock:
+        """When each of the F latents starts and ends, in seconds from the start of the clip."""
+        ...
+
+
+@runtime_checkable
+class AudioCodec(Protocol):
+    """Sound [B, 1, N], float32 in [-1, 1] at `sample_rate` <-> latents [B, A, C], A = ceil(N / sample_rate
+    * rate).
+
+    Token j of a codec of `latent_rate` q stands for the interval [j / q, (j + 1) / q) seconds (a causal
+    codec states its own intervals). An incomplete last token is filled with silence. The level of the sound
+    is kept.
+    """
+
+    sample_rate: int
+    latent_channels: int
+    latent_rate: float
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, 1, N] -> [B, A, C], deterministic."""
+        ...
+
+    def decode(self, latents: Tensor, samples: int) -> Tensor:
+        """[B, A, C] -> [B, 1, samples], clamped to [-1, 1]; equal latents give equal samples."""
+        ...
+
+    def latent_tokens(self, samples: int) -> int:
+        """A for N samples."""
+        ...
+
+    def clock(self, samples: int) -> LatentClock:
+        """When each of the A tokens starts and ends, in seconds from the start of the clip."""
+        ...
+
+
+def frames_to_tensor(frames: Tensor) -> Tensor:
+    """uint8 [..., T, H, W, 3] as files hold it -> float32 [..., 3, T, H, W] in [-1, 1] as codecs read it."""
+    return frames.movedim(-1, -4).float().div(127.5).sub(1.0)
+
+
+def tensor_to_frames(video: Tensor) -> Tensor:
+    """float [..., 3, T, H, W] in [-1, 1] -> uint8 [..., T, H, W, 3]: the inverse of `frames_to_tensor`."""
+    return video.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8).movedim(-4, -1)

@@ -1,0 +1,95 @@
+"""Fit the linear codecs to clips, and measure on other clips what they lose."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
+from shared.data.dataset import Sample
+from shared.errors import UserError
+from shared.rng import numpy_generator
+
+FOLDERS = ("video_codec", "audio_codec")
+ENVELOPE_WINDOW = 0.02  # s
+
+
+class Samples(Protocol):
+    """What a `ClipDataset` offers here: clips by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+def fit_linear_codecs(
+    samples: Samples, clips: int = 256, sample_rate: int = 16000, seed: int = 0
+) -> tuple[LinearVideoCodec, LinearAudioCodec]:
+    """Both codecs, fitted to at most `clips` clips chosen by `seed`. Streams: one clip is in memory at a
+    time."""
+    chosen = numpy_generator(seed, "codec clips").permutation(len(samples))[:clips].tolist()
+    return (
+        LinearVideoCodec.fit(_videos(samples, chosen)),
+        LinearAudioCodec.fit(_sounds(samples, chosen), sample_rate=sample_rate),
+    )
+
+
+def measure_codecs(
+    samples: Samples, numbers: Sequence[int], video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec
+) -> dict[str, float]:
+    """Means over the clips `numbers`: `psnr` and `psnr_lowest` of the video in dB (peak 2), and of the
+    sound the mean absolute `mel_error` and `level_error` in dB and the `envelope_correlation` of loudness
+    in 20 ms windows."""
+    psnr = [_psnr(video_codec, video) for video in _videos(samples, numbers)]
+    sound = [_sound_errors(audio_codec, audio) for audio in _sounds(samples, numbers)]
+    means = {name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {}
+    return ({"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)} if psnr else {}) | means
+
+
+def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
+    """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one
+    exists."""
+    for name in FOLDERS:
+        if (folder / name).exists():
+            raise UserError(f"{folder / name} exists already; give another folder or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, codec in zip(FOLDERS, (video_codec, audio_codec), strict=True):
+        part = folder / f".{name}.{os.getpid()}.part"
+        try:
+            codec.save_pretrained(part)
+            os.replace(part, folder / name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _videos(samples: Samples, numbers: Sequence[int]) -> Iterator[Tensor]:
+    return (sample.video[None] for sample in map(samples.__getitem__, numbers) if sample.has_video)
+
+
+def _sounds(samples: Samples, numbers: Sequence[int]) -> Iterator[Tensor]:
+    return (sample.audio[None] for sample in map(samples.__getitem__, numbers) if sample.has_audio)
+
+
+def _psnr(codec: LinearVideoCodec, video: Tensor) -> float:
+    error = codec.decode(codec.encode(video), video.shape[2]) - video
+    return float(10 * torch.log10(4 / error.square().mean().clamp_min(1e-10)))
+
+
+def _sound_errors(codec: LinearAudioCodec, audio: Tensor) -> dict[str, float]:
+    decoded = codec.decode(codec.encode(audio), audio.shape[-1])
+    width = round(ENVELOPE_WINDOW * codec.sample_rate)
+    pair = torch.cat([audio, decoded])[:, 0]
+    loudness = pair.unfold(-1, width, width // 2).square().mean(-1).sqrt()
+    total = pair.square().mean(-1).clamp_min(1e-10)
+    decibels_per_level = -codec.config.floor_db / 2
+    return {
+        "mel_error": float((codec.levels(decoded) - codec.levels(audio)).abs().mean() * decibels_per_level),
+        "level_error": float(10 * torch.log10(total[1] / total[0]).abs()),
+        "envelope_correlation": float(torch.corrcoef(loudness).nan_to_num()[0, 1]),
+    }

@@ -1,0 +1,269 @@
+"""The embedded codecs: closed-form linear autoencoders, fitted in seconds and stored in the checkpoint.
+
+Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on
+the way back (design, section 9). No network, no download, exact to save and load.
+
+Normalisation. The variances of PCA coefficients span four decades. One global scale would drown fine but
+telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give noise-like detail
+the weight of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c ** a * k), with k
+such that the variance over all channels is 1; a = 0 is the global scale, a = 1 full whitening.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cache
+from typing import ClassVar, Self
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional
+from torchaudio.functional import griffinlim, melscale_fbanks
+
+from shared.clock import LatentClock
+from shared.errors import UserError
+
+
+class _LinearCodec(ModelMixin, ConfigMixin):
+    """vectors [..., D] <-> normalised latents [..., C] through an orthonormal basis; always computed in
+    fp32."""
+
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["mean", "basis", "scale"]
+    latent_channels: int
+    mean: Tensor
+    basis: Tensor
+    scale: Tensor
+
+    def _register(self, dimension: int, channels: int, whitening: float) -> None:
+        if not 0 < channels <= dimension:
+            raise UserError(
+                f"latent_channels is {channels}; a patch of {dimension} values allows 1 to {dimension}"
+            )
+        if not 0.0 <= whitening <= 1.0:
+            raise UserError(f"whitening is {whitening}; it must lie in [0, 1]")
+        self.latent_channels = channels
+        self.register_buffer("mean", torch.zeros(dimension))
+        self.register_buffer("basis", torch.eye(dimension, channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    def _patches(self, clip: Tensor) -> Tensor:
+        """One batch of clips as vectors [..., D]."""
+        raise NotImplementedError
+
+    def _project(self, vectors: Tensor) -> Tensor:
+        with _full_precision(vectors):
+            return (vectors.float() - self.mean.float()) @ (self.basis.float() / self.scale.float())
+
+    def _unproject(self, latents: Tensor) -> Tensor:
+        with _full_precision(latents):
+            return (latents.float() * self.scale.float()) @ self.basis.float().T + self.mean.float()
+
+    @classmethod
+    def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
+        """A codec fitted to `clips`, batches as `encode` takes them; `config` as for the constructor.
+
+        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`.
+        """
+        codec = cls(**config)
+        count = 0
+        sums = torch.zeros_like(codec.mean, dtype=torch.float64)
+        moments = torch.zeros(len(sums), len(sums), dtype=torch.float64)
+        for clip in clips:
+            vectors = codec._patches(clip).reshape(-1, len(sums)).double()
+            sums += vectors.sum(0)
+            moments += vectors.T @ vectors
+            count += len(vectors)
+        if count == 0:
+            raise UserError(f"{cls.__name__}.fit got no clips; it needs at least one")
+        mean = sums / count
+        variances, vectors = torch.linalg.eigh(moments / count - mean.outer(mean))
+        codec._set_basis(mean, vectors.flip(-1), variances.flip(-1))
+        return codec
+
+    def _set_basis(self, mean: Tensor, vectors: Tensor, variances: Tensor) -> None:
+        channels = self.latent_channels
+        basis = vectors[:, :channels]
+        largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
+        std = variances[:channels].clamp_min(1e-10 * variances[0].clamp_min(1e-10)).sqrt()
+        scale = std**self.config.whitening
+        scale = scale * (std / scale).square().mean().sqrt()
+        self.mean.copy_(mean)
+        self.basis.copy_(basis * largest.sign())  # eigh leaves the sign open; fix it
+        self.scale.copy_(scale)
+
+
+class LinearVideoCodec(_LinearCodec):
+    """PCA of r x p x p x 3 patches (r frames, p pixels); implements `shared.codecs.base.VideoCodec`.
+
+    Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r
+    frames. `motion_weight`: a patch's deviation from its mean over time counts this much more than that
+    mean. A mouth moves few pixels by little; a plain PCA of 32 channels drops it (measured in
+    docs/design.md).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 48,
+        temporal_stride: int = 4,
+        spatial_stride: int = 8,
+        whitening: float = 0.5,
+        motion_weight: float = 2.0,
+    ) -> None:
+        super().__init__()
+        if not motion_weight > 0:
+            raise UserError(f"motion_weight is {motion_weight}; it must be above 0")
+        self.temporal_stride, self.spatial_stride = temporal_stride, spatial_stride
+        self._register(temporal_stride * spatial_stride**2 * 3, latent_channels, whitening)
+
+    def latent_frames(self, frames: int) -> int:
+        return 1 + math.ceil((frames - 1) / self.temporal_stride)
+
+    def clock(self, frames: int, fps: float) -> LatentClock:
+        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
+
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, T, H, W] in [-1, 1] -> [B, C, F, h, w]. UserError if a side is no multiple of
+        `spatial_stride`."""
+        return rearrange(self._project(self._patches(video)), "b f h w c -> b c f h w")
+
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
+        """[B, C, F, h, w] -> [B, 3, frames, H, W] in [-1, 1]."""
+        if not 0 < frames <= 1 + (latents.shape[2] - 1) * self.temporal_stride:
+            raise UserError(f"{latents.shape[2]} video latents cannot be decoded to {frames} frames")
+        p, r = self.spatial_stride, self.temporal_stride
+        patches = self._unproject(rearrange(latents, "b c f h w -> b f h w c"))
+        patches = self._weigh_motion(patches, 1 / self.config.motion_weight)
+        video = rearrange(patches, "b f h w (r c p q) -> b c (f r) (h p) (w q)", r=r, p=p, q=p)
+        video = torch.cat([video[:, :, :r].mean(2, keepdim=True), video[:, :, r:]], 2)
+        return video[:, :, :frames].clamp(-1, 1)
+
+    def _patches(self, clip: Tensor) -> Tensor:
+        p, r = self.spatial_stride, self.temporal_stride
+        frames, height, width = clip.shape[-3:]
+        if height % p or width % p:
+            raise UserError(f"the video is {height}x{width} pixels; both sides must be multiples of {p}")
+        tail = (self.latent_frames(frames) - 1) * r - (frames - 1)
+        index = torch.cat([torch.zeros(r), torch.arange(1, frames), torch.full((tail,), frames - 1)]).long()
+        clip = clip.index_select(2, index.to(clip.device))
+        patches = rearrange(clip, "b c (f r) (h p) (w q) -> b f h w (r c p q)", r=r, p=p, q=p)
+        return self._weigh_motion(patches, self.config.motion_weight)
+
+    def _weigh_motion(self, patches: Tensor, weight: float) -> Tensor:
+        frames = patches.unflatten(-1, (self.temporal_stride, -1))
+        return torch.lerp(frames.mean(-2, keepdim=True), frames, weight).flatten(-2)
+
+
+class LinearAudioCodec(_LinearCodec):
+    """PCA of log-mel patches, Griffin-Lim on the way back; implements `shared.codecs.base.AudioCodec`.
+
+    Mel frame i is centred at (i + 1/2) hop, so the `frames_per_token` frames of token j fill exactly its
+    interval. Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and
+    shifted to [-1, 1].
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 64,
+        sample_rate: int = 16000,
+        hop: int = 160,
+        frames_per_token: int = 4,
+        n_fft: int = 512,
+        n_mels: int = 64,
+        floor_db: float = -70.0,
+        whitening: float = 0.5,
+        iterations: int = 32,
+    ) -> None:
+        super().__init__()
+        self.sample_rate, self.samples_per_token = sample_rate, hop * frames_per_token
+        self.latent_rate = sample_rate / self.samples_per_token
+        self._register(frames_per_token * n_mels, latent_channels, whitening)
+
+    def latent_tokens(self, samples: int) -> int:
+        return math.ceil(samples / self.samples_per_token)
+
+    def clock(self, samples: int) -> LatentClock:
+        return LatentClock.at_rate(self.latent_tokens(samples), self.latent_rate)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, 1, N] in [-1, 1] -> [B, A, C]."""
+        return self._project(self._patches(audio))
+
+    def decode(self, latents: Tensor, samples: int) -> Tensor:
+        """[B, A, C] -> [B, 1, samples] in [-1, 1]; deterministic: Griffin-Lim starts from phase zero."""
+        if not 0 < samples <= latents.shape[1] * self.samples_per_token:
+            raise UserError(f"{latents.shape[1]} audio tokens cannot be decoded to {samples} samples")
+        levels = rearrange(self._unproject(latents), "b a (k m) -> b m (a k)", k=self.config.frames_per_token)
+        magnitude = functional.pad(self._linear_magnitude(levels), (1, 0), mode="replicate")
+        cfg, half = self.config, self.config.hop // 2
+        audio = griffinlim(
+            magnitude,
+            window=_window(cfg.n_fft, latents.device),
+            n_fft=cfg.n_fft,
+            hop_length=cfg.hop,
+            win_length=cfg.n_fft,
+            power=1.0,
+            n_iter=cfg.iterations,
+            momentum=0.99,
+            length=latents.shape[1] * self.samples_per_token + half,
+            rand_init=False,
+        )
+        return audio[:, None, half : half + samples].clamp(-1, 1)
+
+    def levels(self, audio: Tensor) -> Tensor:
+        """Log-mel levels [B, n_mels, 4A] in [-1, 1] of sound [B, 1, N]; -1 is `floor_db`, 1 is full scale."""
+        cfg = self.config
+        half = cfg.hop // 2
+        tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
+        audio = functional.pad(audio[:, 0].float(), (half, tail + cfg.n_fft))
+        window = _window(cfg.n_fft, audio.device)
+        spectrum = torch.stft(
+            audio, cfg.n_fft, cfg.hop, window=window, pad_mode="constant", return_complex=True
+        )
+        frames = (audio.shape[-1] - half - cfg.n_fft) // cfg.hop
+        power = spectrum[..., 1 : frames + 1].abs().div(window.sum() / 2).square()
+        with _full_precision(power):
+            mel = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, audio.device).T @ power
+        decibels = 10 * mel.clamp_min(10 ** (cfg.floor_db / 10)).log10()
+        return 1 - 2 * decibels / cfg.floor_db
+
+    def _patches(self, clip: Tensor) -> Tensor:
+        return rearrange(self.levels(clip), "b m (a k) -> b a (k m)", k=self.config.frames_per_token)
+
+    def _linear_magnitude(self, levels: Tensor) -> Tensor:
+        """Non-negative STFT magnitudes [B, bins, frames] whose mel powers are those of `levels`.
+
+        Multiplicative updates (Lee and Seung 2001, Euclidean) from a flat start keep all powers
+        non-negative. What stands at the floor is silence, not noise at the floor, so the floor's power is
+        taken off first.
+        """
+        cfg = self.config
+        floor = 10 ** (cfg.floor_db / 10)
+        mel = (10 ** ((1 - levels.clamp(-1, 1.2)) * cfg.floor_db / 20) - floor).clamp_min(0)
+        filters = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, levels.device)
+        with _full_precision(mel):
+            target, gram = filters @ mel, filters @ filters.T
+            power = target.clone()
+            for _ in range(30):
+                power = power * target / (gram @ power).clamp_min(1e-20)
+        return power.sqrt() * _window(cfg.n_fft, levels.device).sum() / 2
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+@cache
+def _window(n_fft: int, device: torch.device) -> Tensor:
+    return torch.hann_window(n_fft, dtype=torch.float32, device=device)
+
+
+@cache
+def _filters(n_fft: int, n_mels: int, sample_rate: int, device: torch.device) -> Tensor:
+    """Triangular mel filters [n_fft / 2 + 1, n_mels], summing to one over the mels."""
+    return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate).float().to(device)

@@ -1,0 +1,274 @@
+"""Typed training configuration: one YAML file, plus `--set key=value`. Unknown keys are refused by name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import UserError
+
+Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a"]
+Weights = dict[Task, Annotated[float, Field(ge=0)]]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+# What a DeepSpeed JSON may hold, and where the train config keeps what it may not.
+DEEPSPEED_KEYS = {"zero_optimization", "aio", "comms_logger", "flops_profiler", "wall_clock_breakdown"}
+OWNED_BY_TRAIN = {
+    "train_batch_size": "train.micro_batch and train.accumulation",
+    "train_micro_batch_size_per_gpu": "train.micro_batch",
+    "gradient_accumulation_steps": "train.accumulation",
+    "gradient_clipping": "train.clip",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "torch_autocast": "train.precision",
+    "optimizer": "optimizer",
+    "scheduler": "optimizer.warmup and optimizer.min_lr_ratio",
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Clips: `manifest` is a jsonl file or a folder of X.mp4 + X.txt, or a list of them."""
+
+    manifest: str | list[str]
+    fps: Positive = 16.0
+    size: tuple[Count, Count] = (64, 64)  # height, width
+    sample_rate: Count = 16_000
+    duration: Positive | None = None  # seconds; null: each clip's own
+    exclude_subsets: list[str] = []
+
+    @property
+    def manifests(self) -> list[Path]:
+        return [Path(p) for p in ([self.manifest] if isinstance(self.manifest, str) else self.manifest)]
+
+
+class Train(Section):
+    """`precision` bf16: fp32 weights, matrix products in bf16. `ema`: decay of the average, 0 keeps none.
+
+    `token_budget`: the most tokens of one micro-batch; longer clips come in smaller batches.
+    """
+
+    steps: Count
+    micro_batch: Count = 8
+    accumulation: Count = 1
+    token_budget: Count | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    checkpoint_every: Count = 500
+    keep: Count = 2
+    log_every: Count = 10
+
+
+class Optimizer(Section):
+    """AdamW; `warmup` is in steps; the cosine ends at `min_lr_ratio` times `lr`."""
+
+    lr: Positive = 1e-4
+    cross_modal_lr_scale: Positive = 1.0
+    betas: tuple[Rate, Rate] = (0.9, 0.99)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[int, Field(ge=0)] = 100
+    min_lr_ratio: Rate = 0.1
+
+
+class Phase(Section):
+    """One stretch of training. `until`: a fraction of all steps (up to 1) or a step number (above 1)."""
+
+    name: str
+    until: Positive = 1.0
+    tasks: Weights
+    lr_scale: Positive = 1.0
+
+
+class Loss(Section):
+    video: Annotated[float, Field(ge=0)] = 1.0
+    audio: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Flow(Section):
+    """u is logit-normal(mean, std), one per sample (`shared`) or per stream (`independent`).
+
+    The sigma of a stream is shift·u / (1 + (shift − 1)·u).
+    """
+
+    mean: float = 0.0
+    std: Positive = 1.0
+    video_shift: Positive = 1.0
+    audio_shift: Positive = 1.0
+    sigmas: Literal["shared", "independent"] = "shared"
+
+
+class Validation(Section):
+    """Every `every` steps (0: never): `clips` clips of `manifest` and `prompts`, in `steps` solver steps."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    manifest: str | None = None
+    clips: Annotated[int, Field(ge=0)] = 4
+    prompts: list[str] = []
+    steps: Count = 20
+
+
+class TrainConfig(Section):
+    """Everything a run depends on. `model` and `deepspeed` hold the contents of the files they came from."""
+
+    output: str
+    seed: int = 0
+    model: dict[str, Any]
+    init: str | None = None  # checkpoint folder the weights start from
+    data: Data
+    codecs: str | None = None  # folder with video_codec/ and audio_codec/; null: fit on the training data
+    train: Train
+    optimizer: Optimizer = Optimizer()
+    tasks: Weights = {"t2av": 0.6, "a2v": 0.15, "v2a": 0.15, "t2v": 0.1, "t2a": 0.1}
+    phases: list[Phase] = []
+    text_dropout: Rate = 0.1
+    text_dropout_per_task: dict[Task, Rate] = {}
+    audio_caption_rate: Rate = 0.5  # how often the audio stream reads the audio caption instead of the caption
+    clean_frames: Rate = 0.1  # how often a video sample keeps its first frames clean (image to video)
+    loss: Loss = Loss()
+    flow: Flow = Flow()
+    validation: Validation = Validation()
+    deepspeed: dict[str, Any] = {"zero_optimization": {"stage": 1}}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
+            if sum(weights.values()) <= 0:
+                raise ValueError(f"{name}: at least one task weight must be above 0")
+        ends = [self.phase_end(phase) for phase in self.phases]
+        if ends and (ends != sorted(set(ends)) or ends[-1] != self.train.steps):
+            raise ValueError(f"phases end at steps {ends}; they must increase and end at {self.train.steps}")
+        for key in self.deepspeed:
+            if key not in DEEPSPEED_KEYS:
+                place = OWNED_BY_TRAIN.get(key)
+                what = (
+                    f"belongs in the train config ({place})"
+                    if place
+                    else f"is none of {sorted(DEEPSPEED_KEYS)}"
+                )
+                raise ValueError(f"deepspeed.{key} {what}")
+        return self
+
+    def phase_end(self, phase: Phase) -> int:
+        """First step after `phase`."""
+        return round(phase.until * self.train.steps) if phase.until <= 1 else round(phase.until)
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that `step` (from 0) belongs to; without phases one phase of all tasks."""
+        for phase in self.phases:
+            if step < self.phase_end(phase):
+                return phase
+        return self.phases[-1] if self.phases else Phase(name="joint", tasks=self.tasks)
+
+    def text_dropout_for(self, task: Task) -> float:
+        return self.text_dropout_per_task.get(task, self.text_dropout)
+
+
+def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> TrainConfig:
+    """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
+
+    `model:` and `deepspeed:` may name a file, looked for from the working directory, then from the folder of
+    the config and the folders above it; its content takes its place, so `model.width=64` is an override too.
+    Raises `UserError` naming the key, the file and the nearest known key.
+    """
+    file = Path(path)
+    raw = _read(file)
+    _inline(raw, file)
+    for override in overrides or []:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {override}: expected key=value, for example train.steps=40")
+        try:
+            _set(raw, key, yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {override}: the value is not YAML ({error})") from None
+        _inline(raw, file)
+    try:
+        return TrainConfig.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_explain(error, file)) from None
+
+
+def dump_config(config: TrainConfig) -> str:
+    """YAML that `load_config` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"steps": 4}} -> {"train.steps": 4}; lists are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text()
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"{file}: cannot read this configuration file ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: not valid {file.suffix.lstrip('.') or 'YAML'} ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def _inline(raw: dict[str, Any], file: Path) -> None:
+    for key in ("model", "deepspeed"):
+        if isinstance(name := raw.get(key), str):
+            places = [Path(name), *(folder / name for folder in file.resolve().parents)]
+            found = next((place for place in places if place.is_file()), None)
+            if found is None:
+                raise UserError(f"{key}: {name}: no such file, from the working directory or from {file}")
+            raw[key] = _read(found)
+
+
+def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(
+                f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole"
+            )
+        node = child
+    node[last] = value
+
+
+def _explain(error: ValidationError, file: Path) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, _known_keys(TrainConfig), n=1, cutoff=0)
+        return f"{file}: unknown key {key}; the nearest known key is {near[0]}"
+    if first["type"] == "missing":
+        return f"{file}: {key} is missing"
+    if first["type"] == "value_error":
+        return f"{file}: {first['ctx']['error']}"
+    return f"{file}: {key} = {first['input']!r}: {first['msg']}"
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,1 @@
+"""Clips on disk and in memory: the embedded world, manifests, datasets."""

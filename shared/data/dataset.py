@@ -1,0 +1,195 @@
+"""Clips as training samples: pictures and sound of the same span, at one frame rate, size and sample rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from shared.data.manifest import Clip
+from shared.errors import UserError
+from shared.media import MediaInfo, is_silent, probe, read_audio, read_video, rms_dbfs
+
+SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
+_REPORTED = 5  # clips named one by one in the message of `survey`
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip, decoded. A stream the clip lacks is zeros of the right shape, with its `has_` flag False."""
+
+    id: str
+    video: Tensor  # float32 [3, T, H, W] in [-1, 1]
+    audio: Tensor  # float32 [1, N] in [-1, 1], N = round(T / fps * sample_rate)
+    caption: str
+    audio_caption: str
+    has_video: bool
+    has_audio: bool
+
+
+class ClipDataset(Dataset[Sample]):
+    """Decodes `clips`; sample i is clip i.
+
+    T = round(duration * fps) pictures of `size` (H, W), where the duration is the clip's own (from its
+    `start` to its `end`), or with `duration` the first so many seconds of it. Sound is mono at `sample_rate`
+    and exactly as long as the picture: longer sound is cut, sound up to 0.25 s short is filled with silence.
+    Reading a sample raises UserError naming the clip if a file is broken, if the clip is shorter than
+    `duration`, or if its sound stops earlier than that.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        fps: float,
+        size: tuple[int, int],
+        sample_rate: int,
+        duration: float | None = None,
+    ) -> None:
+        if duration is not None and round(duration * fps) < 1:
+            raise UserError(
+                f"a duration of {duration} s holds no frame at {fps} fps; at least {1 / fps:g} s is needed"
+            )
+        self.clips = list(clips)
+        self.fps, self.size, self.sample_rate, self.duration = fps, size, sample_rate, duration
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Sample:
+        clip = self.clips[index]
+        try:
+            return self._read(clip)
+        except UserError as error:
+            raise UserError(f"clip {clip.id!r}: {error}") from error
+
+    def _read(self, clip: Clip) -> Sample:
+        ends = [clip.end, None if self.duration is None else clip.start + self.duration]
+        end = min((time for time in ends if time is not None), default=None)
+        pictures = None
+        if clip.video is not None:
+            pictures = read_video(clip.video, self.fps, self.size, clip.start, end)
+        sound = self._sound(clip, end)
+        frames = self._frames(clip, pictures, sound)
+        count = round(frames / self.fps * self.sample_rate)
+        video = torch.zeros(3, frames, *self.size)
+        if pictures is not None:
+            video = torch.from_numpy(pictures).permute(3, 0, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
+        audio = torch.zeros(1, count) if sound is None else torch.from_numpy(self._fit(clip, sound, count))
+        return Sample(
+            id=clip.id,
+            video=video,
+            audio=audio,
+            caption=clip.caption,
+            audio_caption=clip.audio_caption,
+            has_video=pictures is not None,
+            has_audio=sound is not None,
+        )
+
+    def _sound(self, clip: Clip, end: float | None) -> np.ndarray | None:
+        """[1, n], or None for a video without a sound track; an audio file of its own must have one."""
+        assert clip.audio is not None  # Clip guarantees it
+        if clip.audio == clip.video and not probe(clip.audio).has_audio:
+            return None
+        return read_audio(clip.audio, self.sample_rate, True, clip.start, end)
+
+    def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
+        if pictures is not None:
+            frames = len(pictures)
+        else:
+            assert sound is not None  # a clip without video has sound
+            frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
+        wanted = clip.end - clip.start if clip.end is not None else None
+        wanted = self.duration if self.duration is not None else wanted
+        if wanted is not None and frames < round(wanted * self.fps):
+            raise UserError(
+                f"{clip.video or clip.audio}: {frames / self.fps:.2f} s after start {clip.start} s, not "
+                f"the {wanted} s wanted; a longer clip or a shorter duration is needed"
+            )
+        return frames
+
+    def _fit(self, clip: Clip, sound: np.ndarray, count: int) -> np.ndarray:
+        missing = count - sound.shape[1]
+        if missing > SHORT_SOUND * self.sample_rate:
+            raise UserError(
+                f"{clip.audio}: sound lasts {sound.shape[1] / self.sample_rate:.2f} s, the picture "
+                f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
+            )
+        return np.pad(sound[:, :count], ((0, 0), (0, max(0, missing))))
+
+
+def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
+    """Raise UserError with id and reason if a sample cannot train its task (docs/design.md, section 4)."""
+    if needs_video and not sample.has_video:
+        raise UserError(
+            f"clip {sample.id!r}: has no video, which its task needs; give it one or leave the clip out"
+        )
+    if needs_audio and not sample.has_audio:
+        raise UserError(
+            f"clip {sample.id!r}: has no sound track, which its task needs; add one or leave the clip out"
+        )
+    for name, values in (("video", sample.video), ("audio", sample.audio)):
+        if not torch.isfinite(values).all():
+            raise UserError(f"clip {sample.id!r}: NaN or infinity in its {name}; finite values are needed")
+    if needs_audio and is_silent(sample.audio.numpy()):
+        level = rms_dbfs(sample.audio.numpy())
+        raise UserError(
+            f"clip {sample.id!r}: its sound is silent ({level:.1f} dBFS RMS); above -45 dBFS is needed"
+        )
+
+
+def survey(
+    clips: Sequence[Clip],
+    needs_video: bool,
+    needs_audio: bool,
+    duration: float | None = None,
+    workers: int = 8,
+) -> None:
+    """Look at all headers before training: files open, streams are there, the cut or `duration` fits in.
+
+    Raises one UserError with the number of bad clips, the first of them and the reasons. Silence and NaN take
+    decoding: `check_clip` finds them when the sample is read.
+    """
+
+    def reason(clip: Clip) -> str | None:
+        try:
+            _check_headers(clip, needs_video, needs_audio, duration)
+        except UserError as error:
+            return f"clip {clip.id!r}: {error}"
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        reasons = [text for text in pool.map(reason, clips) if text is not None]
+    if reasons:
+        more = f"; and {len(reasons) - _REPORTED} more" if len(reasons) > _REPORTED else ""
+        raise UserError(
+            f"{len(reasons)} of {len(clips)} clips cannot be used: {'; '.join(reasons[:_REPORTED])}{more}"
+        )
+
+
+def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None) -> None:
+    if needs_video and clip.video is None:
+        raise UserError("has no video, which the tasks need")
+    infos: dict[str, MediaInfo] = {}
+    if clip.video is not None:
+        infos["video"] = probe(clip.video)
+        if not infos["video"].has_video:
+            raise UserError(f"{clip.video}: has no video stream; a file with pictures is needed")
+    if needs_audio or clip.audio != clip.video:
+        assert clip.audio is not None  # Clip guarantees it
+        infos["audio"] = probe(clip.audio)
+        if not infos["audio"].has_audio:
+            raise UserError(f"{clip.audio}: has no audio stream; a file with sound is needed")
+    end = clip.start + duration if duration is not None else clip.end
+    for name, info in infos.items():
+        lasts, tolerance = (
+            (info.video_end, 0.5 / (info.fps or 1)) if name == "video" else (info.audio_end, SHORT_SOUND)
+        )
+        if lasts is not None and (end or clip.start) > lasts + tolerance:
+            raise UserError(
+                f"{info.path}: {name} lasts {lasts:.2f} s, but {end or clip.start:.2f} s are needed"
+            )

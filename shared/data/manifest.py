@@ -1,0 +1,215 @@
+"""What a clip is, and the manifest that lists clips: JSON lines, or a folder of X.mp4 with X.txt.
+
+A line of `manifest.jsonl`, paths relative to the file itself:
+    {"id": "7", "video": "clips/7.mp4", "caption": "A bell rings.", "tracks": {"effects": "stems/7.wav"}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from shared.errors import UserError
+
+MANIFEST_NAME = "manifest.jsonl"
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+_TRACK = re.compile(r"speech[1-9]?|effects|music")
+
+
+class Clip(BaseModel):
+    """One clip. `start` and `end` cut picture, sound and tracks alike, in seconds (docs/design.md section 8).
+
+    Without `audio` the sound is the video's own; without `video` the clip serves sound-only tasks. An empty
+    caption is allowed and trains the model without text; an `audio_caption` that is not given is the caption.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    id: str = Field(min_length=1)
+    video: Path | None = None
+    audio: Path | None = None
+    caption: str
+    audio_caption: str = ""
+    tracks: dict[str, Path] = {}
+    speakers: list[str] = []
+    subsets: list[str] = []
+    start: float = Field(default=0.0, ge=0)
+    end: float | None = None
+    truth: Path | None = None
+
+    @field_validator("tracks")
+    @classmethod
+    def _known_tracks(cls, tracks: dict[str, Path]) -> dict[str, Path]:
+        unknown = [name for name in tracks if not _TRACK.fullmatch(name)]
+        if unknown:
+            raise ValueError(f"unknown {unknown}; tracks are speech or speech1, speech2 ..., effects, music")
+        return tracks
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        given = {name: value for name, value in fields.items() if value is not None}
+        return {"audio": given.get("video"), "audio_caption": given.get("caption", "")} | given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.audio is None:
+            raise ValueError("neither video nor audio is given; at least one is needed")
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end {self.end} is not after start {self.start}")
+        return self
+
+    def files(self) -> dict[str, Path]:
+        """Every file the clip names, by the name of its field."""
+        named = {"video": self.video, "audio": self.audio, "truth": self.truth}
+        return {name: path for name, path in (named | self.tracks).items() if path is not None}
+
+    def resolved(self, folder: Path) -> Clip:
+        """The same clip with its relative paths taken from `folder`."""
+        paths = {name: folder / path for name, path in self.files().items()}
+        tracks = {name: paths.pop(name) for name in self.tracks}
+        return self.model_copy(update={**paths, "tracks": tracks})
+
+
+def read_manifest(path: str | Path) -> list[Clip]:
+    """The clips of a manifest file, of the `manifest.jsonl` in a folder, or of a folder of X.mp4 with X.txt.
+
+    Paths come back resolved. X.txt holds the caption on its first line and, if there is a second, the audio
+    caption there.
+    Raises UserError naming the file, line, clip and reason: bad JSON, unknown or wrong fields, an id that
+    occurs twice, a file that does not exist, no clip at all.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / MANIFEST_NAME).is_file():
+        path = path / MANIFEST_NAME
+    if not path.exists():
+        raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
+    clips = list(_read_folder(path)) if path.is_dir() else list(_read_lines(path))
+    if not clips:
+        raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
+    return clips
+
+
+def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
+    """Write clips as JSON lines with paths relative to the file. The file appears when it is complete."""
+    path = Path(path)
+    lines = [json.dumps(_record(clip, path.parent), ensure_ascii=False) + "\n" for clip in clips]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text("".join(lines), encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def subset(
+    clips: Sequence[Clip], include: str | None = None, exclude: Sequence[str] = ("conflict",)
+) -> list[Clip]:
+    """The clips of subset `include` (all if None) that are in none of `exclude`.
+
+    The default holds out the clips whose text and sound disagree on purpose: they measure, they never train.
+    Raises UserError if nothing is left.
+    """
+    wanted = [clip for clip in clips if include is None or include in clip.subsets]
+    chosen = [clip for clip in wanted if not set(exclude) & set(clip.subsets)]
+    if not chosen:
+        known = sorted({name for clip in clips for name in clip.subsets})
+        raise UserError(
+            f"no clip in subset {include!r} without {list(exclude)}; the clips' subsets are {known}"
+        )
+    return chosen
+
+
+def _read_lines(path: Path) -> Iterable[Clip]:
+    seen: dict[str, int] = {}
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        clip = _parse(line, place).resolved(path.absolute().parent)
+        if clip.id in seen:
+            raise UserError(
+                f"{place}: clip {clip.id!r} is already on line {seen[clip.id]}; ids must be unique"
+            )
+        seen[clip.id] = number
+        for field, file in clip.files().items():
+            if not file.is_file():
+                reason = f"{field} file {file} does not exist; paths are relative to the manifest"
+                raise UserError(f"{place}: clip {clip.id!r}: {reason}")
+        yield clip
+
+
+def _parse(line: str, place: str) -> Clip:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}: not JSON ({error}); one object per line is needed") from error
+    try:
+        return Clip.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = record.get("id", "?") if isinstance(record, dict) else "?"
+        field = ".".join(map(str, first["loc"]))
+        reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
+        raise UserError(
+            f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}"
+        ) from error
+
+
+def _read_folder(folder: Path) -> Iterable[Clip]:
+    folder = folder.absolute()
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+    captions = {p.stem for p in folder.iterdir() if p.suffix == ".txt"}
+    stems = [video.stem for video in videos]
+    for video in videos:
+        if stems.count(video.stem) > 1:
+            raise UserError(
+                f"{video}: clip {video.stem!r} is there with two endings; one video per name is needed"
+            )
+        if video.stem not in captions:
+            raise UserError(
+                f"{video}: clip {video.stem!r} has no caption; a file {video.stem}.txt is needed beside it"
+            )
+        text = video.with_suffix(".txt")
+        lines = [line.strip() for line in _text(text).strip().splitlines()] or [""]
+        if len(lines) > 2:
+            raise UserError(
+                f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed"
+            )
+        yield Clip(id=video.stem, video=video, caption=lines[0], audio_caption=lines[-1])
+    for stem in sorted(captions - set(stems)):
+        raise UserError(
+            f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); UTF-8 text is needed") from error
+
+
+def _record(clip: Clip, folder: Path) -> dict[str, object]:
+    """The fields that say something, with paths as seen from `folder`."""
+    record = clip.model_dump(exclude_defaults=True)
+    paths = {name: os.path.relpath(path.absolute(), folder.absolute()) for name, path in clip.files().items()}
+    record.update({name: path for name, path in paths.items() if name not in clip.tracks})
+    if clip.tracks:
+        record["tracks"] = {name: paths[name] for name in clip.tracks}
+    if clip.audio == clip.video:
+        del record["audio"]
+    if clip.audio_caption == clip.caption:
+        record.pop("audio_caption", None)
+    elif not clip.audio_caption:
+        record["audio_caption"] = ""
+    return record

@@ -1,0 +1,88 @@
+"""The embedded text encoder: words hashed to fixed random vectors. Deterministic, nothing to download or to
+train."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from shared.rng import generator
+
+_TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
+
+
+def tokens_of(text: str) -> list[str]:
+    """Lower-case words, and every punctuation mark as a token of its own."""
+    return _TOKEN.findall(text.lower())
+
+
+@lru_cache(maxsize=65536)
+def _random_vector(dim: int, *names: str) -> Tensor:
+    """The standard normal vector [dim] that belongs to `names`, the same on every machine."""
+    return torch.randn(dim, generator=generator(0, "hashed-words", *names))
+
+
+class HashedWords(ModelMixin, ConfigMixin):
+    """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
+
+    A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that
+    "red ball" differs from "red shirt" in the token "ball", and the model need not join neighbours itself.
+    The empty text is one null token, which is stored with the encoder; it is not zero, so classifier-free
+    guidance has a key to read.
+    """
+
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
+    PAIR_WEIGHT = 0.5
+    POSITION_SCALE = 0.2
+
+    @register_to_config
+    def __init__(self, dim: int = 128, max_length: int = 64) -> None:
+        super().__init__()
+        self.dim, self.max_length = dim, max_length
+        self.register_buffer("null_token", _random_vector(dim, "null").clone())
+        self.null_token: Tensor
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """float32 [B, max_length, dim], zeros after the last token. Longer prompts are cut, with a
+        warning."""
+        out = torch.zeros(len(prompts), self.max_length, self.dim)
+        for row, prompt in zip(out, prompts, strict=True):
+            words = tokens_of(prompt)
+            if len(words) > self.max_length:
+                cut = " ".join(words[self.max_length :])
+                warnings.warn(
+                    f"a prompt of {len(words)} tokens is cut to {self.max_length}; lost: {cut!r}",
+                    stacklevel=2,
+                )
+                words = words[: self.max_length]
+            if words:
+                row[: len(words)] = self._embed(words)
+            else:
+                row[0] = self.null_token.float().cpu()
+        return out.to(self.null_token.device)
+
+    def _embed(self, words: list[str]) -> Tensor:
+        """[len(words), dim] for at least one word."""
+        pairs = zip(["", *words], words, strict=False)
+        vectors = [
+            _random_vector(self.dim, "word", word)
+            + self.PAIR_WEIGHT * _random_vector(self.dim, "pair", before, word)
+            for before, word in pairs
+        ]
+        mixed = torch.stack(vectors)
+        mixed = mixed / mixed.square().mean(-1, keepdim=True).sqrt()
+        return mixed + self.POSITION_SCALE * _positions(len(words), self.dim)
+
+
+def _positions(count: int, dim: int) -> Tensor:
+    """Sinusoids [count, dim] of unit RMS with periods from 2 pi to 2 pi 1000 tokens."""
+    rates = 1000 ** -torch.linspace(0, 1, (dim + 1) // 2)
+    angles = torch.arange(count)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)[:, :dim] * 2**0.5

@@ -1,0 +1,1 @@
+"""Training on DeepSpeed: trainer, optimizer with EMA, checkpoints, logs, batch plan and latent store."""

@@ -1,0 +1,51 @@
+"""The model card that a run writes beside its weights."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from shared.config import TrainConfig, dump_config
+
+
+def commit() -> str:
+    """The commit of the code, with a mark where files differ from it; "unknown" outside a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def model_card(config: TrainConfig, clips: int, seconds: float, metrics: str | None = None) -> str:
+    """Markdown: what the weights were trained on, how, from which code; `metrics` is added by an evaluation."""
+    manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-video
+tags: [audio-video, joint-generation, cross-modal-context-learning]
+---
+# Joint audio-video checkpoint
+
+Read it with `CCLPipeline.from_pretrained(folder)`.
+
+| | |
+|---|---|
+| clips | {clips} |
+| steps | {config.train.steps} of {config.train.micro_batch * config.train.accumulation} clips a process |
+| weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
+| wall time of the last process | {seconds / 60:.0f} min |
+| code | commit {commit()} |
+
+Trained on:
+{manifests}
+
+{metrics or "Not evaluated yet: `python scripts/evaluate.py --checkpoint FOLDER --suite stage --level simple`."}
+
+## Configuration
+
+```yaml
+{dump_config(config).strip()}
+```
+"""

@@ -1,0 +1,118 @@
+"""AdamW that keeps a moving average of its weights; the learning rate; the parameter groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared.config import Optimizer
+
+
+class AdamWEMA(torch.optim.AdamW):
+    """AdamW whose state holds "ema" beside "exp_avg": fp32, shaped as the parameter.
+
+    ZeRO gives an optimizer each rank's slice of the fp32 master weights, so that the average is partitioned,
+    saved, resumed and gathered with the rest of the state. The decay warms up: after update n it is
+    min(decay, (1 + n) / (10 + n)); the average starts as the weights after the first update.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float, decay: float
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = super().step(closure)
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                if "ema" not in state:
+                    state["ema"] = param.detach().clone()
+                updates = float(state["step"])
+                state["ema"].lerp_(param, 1 - min(self.decay, (1 + updates) / (10 + updates)))
+        return loss
+
+
+def build_optimizer(groups: list[dict[str, Any]], config: Optimizer, ema: float) -> torch.optim.Optimizer:
+    """`AdamWEMA`, or AdamW where `ema` is 0, over `groups` as `parameter_groups` returns them."""
+    if ema == 0:
+        return torch.optim.AdamW(
+            groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+    return AdamWEMA(groups, config.lr, config.betas, config.weight_decay, ema)
+
+
+def parameter_groups(
+    module: nn.Module, config: Optimizer, cross_modal: Callable[[str], bool] = lambda name: False
+) -> list[dict[str, Any]]:
+    """Trainable parameters by learning rate and weight decay: at most four groups, in a fixed order.
+
+    Names for which `cross_modal` is true learn at `cross_modal_lr_scale` times the rate (the group's
+    `lr_scale`). Vectors (biases, norms, modulation rows) do not decay.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, param in module.named_parameters():
+        if param.requires_grad:
+            groups.setdefault((cross_modal(name), param.ndim > 1), []).append(param)
+    return [
+        {
+            "params": params,
+            "lr_scale": config.cross_modal_lr_scale if cross else 1.0,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (cross, decays), params in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def learning_rate(step: int, steps: int, config: Optimizer) -> float:
+    """The rate of `step` (from 0): linear warm-up, then a cosine down to `min_lr_ratio` times `lr`."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, steps - 1 - config.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
+
+
+def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[str, Tensor]:
+    """The state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
+
+    Trainable parameters are the master weights (`state_key` None) or that entry of the optimizer's state
+    ("ema"), at any ZeRO stage; frozen parameters and buffers are as they are.
+    """
+    from deepspeed import comm
+
+    # DeepSpeed links states to parameters once, after the first group's first step, when the other groups
+    # have no state yet, and not at all after a resume: link again.
+    if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
+        engine.optimizer._hp_optimizer_states_linked = False
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+    weights = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        full = _gather(engine, value, state_key)
+        if comm.get_rank() == 0:
+            weights[name] = (
+                full.detach().to("cpu", torch.float32 if full.is_floating_point() else None).clone()
+            )
+    return weights
+
+
+def _gather(engine: Any, value: Tensor, state_key: str | None) -> Tensor:
+    from deepspeed import zero
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    if not value.requires_grad:
+        with zero.GatheredParameters([value] if hasattr(value, "ds_id") else []):
+            return value.detach().clone()
+    if hasattr(value, "ds_id") or hasattr(value, "_hp_mapping"):
+        if state_key is None:
+            return safe_get_full_fp32_param(value)
+        return safe_get_full_optimizer_state(value, state_key)
+    return value if state_key is None else engine.optimizer.state[value][state_key]

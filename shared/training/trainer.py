@@ -1,0 +1,189 @@
+"""The training loop: a module that returns its loss, on DeepSpeed, with exact resume."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from shared.config import TrainConfig
+from shared.errors import UserError
+from shared.training.distributed import World, any_rank, barrier, gather
+from shared.training.log import LossRecord, RunLog
+from shared.training.optimizer import build_optimizer, full_weights, learning_rate
+from shared.training.state import RunState, claim_output
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """`loss`: a scalar whose mean over ranks and accumulation steps is the loss of the global batch."""
+
+    loss: Tensor
+    records: list[LossRecord]
+
+
+class Batch(Protocol):
+    """One micro-batch of one rank: n clips, their names and tasks."""
+
+    ids: list[str]
+    tasks: list[str]
+
+    def to(self, device: torch.device) -> Batch: ...
+
+
+class Trainer:
+    """Trains `module` as `config` says, from the last checkpoint in `config.output` if there is one.
+
+    `module(batch)` returns a `StepOutput`. `batch_at(step, micro, rank)` is a pure function (steps from 0),
+    as must be all randomness in the module (keyed by seed, step and clip): that makes a resumed run equal to
+    the bit. `on_validate(step, weights)` and `on_export(weights)` run on rank 0 alone, with the whole state
+    dict in fp32 on the CPU: the average where `train.ema` keeps one, the weights themselves otherwise.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        world: World,
+        module: nn.Module,
+        param_groups: list[dict[str, Any]],
+        batch_at: Callable[[int, int, int], Batch],
+        on_validate: Callable[[int, Weights], None] | None = None,
+        on_export: Callable[[Weights], None] | None = None,
+    ) -> None:
+        self.config, self.world, self.module, self.param_groups = config, world, module, param_groups
+        self.batch_at, self.on_validate, self.on_export = batch_at, on_validate, on_export
+
+    def run(self) -> None:
+        """Train to the last step, checkpoint and export.
+
+        Raises `UserError` if OUTPUT holds another run, or at the first loss or gradient that is not finite.
+        """
+        output = claim_output(self.config, self.world)
+        state = RunState(output / "state", self.world, self.config.train.keep)
+        engine = self._engine()
+        try:
+            first = state.resume(engine)
+            log = RunLog(output, self.world, first, self.config.train.steps)
+            try:
+                for step in range(first, self.config.train.steps):
+                    self._step(engine, log, step)
+                    self._after(engine, log, state, step)
+            finally:
+                log.close()
+            if self.on_export is not None:
+                self._call(engine, self.on_export)
+        finally:
+            engine.destroy()
+            del engine
+            gc.collect()
+
+    def _engine(self) -> Any:
+        import deepspeed
+
+        train = self.config.train
+        settings = {
+            **self.config.deepspeed,
+            "train_micro_batch_size_per_gpu": train.micro_batch,
+            "gradient_accumulation_steps": train.accumulation,
+            "gradient_clipping": train.clip,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+        }
+        if train.precision == "bf16":
+            settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+            if self.config.deepspeed.get("zero_optimization", {}).get("stage", 0) < 3:
+                settings["torch_autocast"]["lower_precision_safe_modules"] = []  # reduce gradients in fp32
+        optimizer = build_optimizer(self.param_groups, self.config.optimizer, train.ema)
+        engine, *_ = deepspeed.initialize(model=_LossOnly(self.module), optimizer=optimizer, config=settings)
+        engine.train()
+        return engine
+
+    def _step(self, engine: Any, log: RunLog, step: int) -> None:
+        """One optimizer step. Losses are checked before the weights move, the gradients' norm just after."""
+        rate = self._rate(step)
+        for group in engine.optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        clips: list[str] = []
+        for micro in range(self.config.train.accumulation):
+            batch = self.batch_at(step, micro, self.world.rank).to(self.world.device)
+            loss = engine(batch)
+            clips += [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True)]
+            value = loss.item()
+            guilty = clips if math.isfinite(value) else _guilty(batch, engine.module.records, clips)
+            self._refuse_non_finite(value, "loss", step, guilty)
+            engine.backward(loss)
+            log.add(engine.module.records, len(batch.ids))
+            plain = _plain_norm(engine) if micro + 1 == self.config.train.accumulation else None
+            engine.step()
+        norm = float(engine.get_global_grad_norm() if plain is None else plain)
+        self._refuse_non_finite(norm, "gradient norm", step, clips)
+        log.step(norm)
+
+    def _after(self, engine: Any, log: RunLog, state: RunState, step: int) -> None:
+        """Log, checkpoint and validate after `step`, where they are due."""
+        train, validation, done = self.config.train, self.config.validation, step + 1
+        last = done == train.steps
+        checkpoint = last or done % train.checkpoint_every == 0
+        if checkpoint or done % train.log_every == 0:
+            log.flush(done, self._rate(step))
+        if checkpoint:
+            state.save(engine, done)
+        if self.on_validate is not None and validation.every and (last or done % validation.every == 0):
+            callback = self.on_validate
+            self._call(engine, lambda weights: callback(done, weights))
+
+    def _call(self, engine: Any, callback: Callable[[Weights], None]) -> None:
+        weights = full_weights(engine, self.module, "ema" if self.config.train.ema else None)
+        if self.world.is_main:
+            callback(weights)
+        barrier()
+
+    def _rate(self, step: int) -> float:
+        rate = learning_rate(step, self.config.train.steps, self.config.optimizer)
+        return rate * self.config.phase_at(step).lr_scale
+
+    def _refuse_non_finite(self, value: float, what: str, step: int, clips: list[str]) -> None:
+        """Stop every rank if `value` is NaN or infinite on any."""
+        bad = not math.isfinite(value)
+        if any_rank(bad, self.world.device):
+            guilty = [clip for part in gather(clips if bad else []) for clip in part]
+            raise UserError(
+                f"the {what} is not finite at step {step + 1}, in {', '.join(guilty)}; the last checkpoint "
+                f"in {self.config.output}/state is good: lower optimizer.lr or look at these clips"
+            )
+
+
+class _LossOnly(nn.Module):
+    """DeepSpeed hooks onto the tensors that a module returns: this returns the loss and keeps the records."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.records: list[LossRecord] = []
+
+    def forward(self, batch: Batch) -> Tensor:
+        output: StepOutput = self.module(batch)
+        self.records = output.records
+        return output.loss
+
+
+def _guilty(batch: Batch, records: list[LossRecord], clips: list[str]) -> list[str]:
+    """The clips of the tasks whose loss is not finite; all of this step's where none can be told."""
+    tasks = {record.task for record in records if not bool(record.loss.isfinite().all())}
+    named = [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True) if task in tasks]
+    return named or clips
+
+
+def _plain_norm(engine: Any) -> Tensor | None:
+    """The gradients' norm where DeepSpeed computes none: ZeRO stage 0, whose ranks hold whole gradients."""
+    if engine.zero_optimization():
+        return None
+    grads = [param.grad for param in engine.module.parameters() if param.grad is not None]
+    return torch.nn.utils.get_total_norm(grads)

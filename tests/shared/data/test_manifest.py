@@ -1,0 +1,140 @@
+"""Manifests: defaults, relative paths, folders of captioned clips, errors that name line, clip and reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.data.manifest import Clip, read_manifest, subset, write_manifest
+from shared.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.mp4", "b.mp4", "b.wav", "effects.wav", "b.json"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def manifest(folder: Path, *lines: str | dict) -> Path:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / "manifest.jsonl").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return folder / "manifest.jsonl"
+
+
+A = {"id": "a", "video": "a.mp4", "caption": "A ball bounces."}
+
+
+def test_sound_and_audio_caption_default_to_the_videos(folder: Path) -> None:
+    (clip,) = read_manifest(manifest(folder, A | {"audio_caption": None}, ""))
+    assert clip.video == clip.audio == folder / "a.mp4"
+    assert clip.audio_caption == "A ball bounces."
+    assert (clip.start, clip.end, clip.tracks, clip.subsets) == (0.0, None, {}, [])
+
+
+def test_a_manifest_is_found_in_its_folder_and_read_from_anywhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(folder, A)
+    monkeypatch.chdir(folder.parent)
+    assert read_manifest(folder.name)[0].video == folder / "a.mp4"
+
+
+def test_what_is_written_is_read_back(folder: Path) -> None:
+    full = Clip(
+        id="b",
+        video=folder / "b.mp4",
+        audio=folder / "b.wav",
+        caption="ä",
+        audio_caption="",
+        tracks={"effects": folder / "effects.wav", "speech1": folder / "b.wav"},
+        speakers=["a man in red"],
+        subsets=["face", "conflict"],
+        start=0.5,
+        end=2.5,
+        truth=folder / "b.json",
+    )
+    clips = [Clip(id="a", video=folder / "a.mp4", caption="x"), full]
+    write_manifest(folder / "manifest.jsonl", clips)
+    assert read_manifest(folder) == clips
+    text = (folder / "manifest.jsonl").read_text(encoding="utf-8")
+    assert str(folder) not in text and json.loads(text.splitlines()[0]) == A | {"caption": "x"}
+    assert not list(folder.glob(".*"))
+
+
+def test_a_sound_needs_no_video(folder: Path) -> None:
+    (clip,) = read_manifest(manifest(folder, {"id": "s", "audio": "b.wav", "caption": ""}))
+    assert clip.video is None and clip.audio == folder / "b.wav"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{not json", "not JSON"),
+        ("[1]", "dictionary"),
+        (A, "clip 'a' is already on line 1"),
+        (A | {"id": "c", "video": "gone.mp4"}, "clip 'c': video file .*gone.mp4 does not exist"),
+        (A | {"id": "c", "tracks": {"music": "gone.wav"}}, "clip 'c': music file"),
+        (A | {"id": "c", "colour": "red"}, "clip 'c': colour"),
+        (A | {"id": "c", "tracks": {"drums": "b.wav"}}, "clip 'c': tracks: unknown .'drums'."),
+        (A | {"id": "c", "start": -1}, "clip 'c': start"),
+        (A | {"id": "c", "start": 2, "end": 1}, "clip 'c': end 1.0 is not after start 2.0"),
+        ({"id": "c", "caption": "x"}, "clip 'c': neither video nor audio"),
+        ({"id": "c", "video": "a.mp4"}, "clip 'c': caption: Field required"),
+        ({"id": "", "video": "a.mp4", "caption": "x"}, "id: "),
+    ],
+)
+def test_a_bad_line_is_named_with_its_clip_and_reason(folder: Path, line: str | dict, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"manifest\.jsonl:2: .*{reason}"):
+        read_manifest(manifest(folder, A, line))
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", b"\xff\xfe\xfa"])
+def test_a_manifest_without_clips_is_refused(folder: Path, content: str | bytes) -> None:
+    path = folder / "manifest.jsonl"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"manifest\.jsonl: (holds no clip|cannot be read)"):
+        read_manifest(path)
+    with pytest.raises(UserError, match="no such manifest"):
+        read_manifest(folder / "gone.jsonl")
+
+
+def test_a_folder_of_captioned_clips(folder: Path) -> None:
+    (folder / "a.txt").write_text("A bell rings.\n", encoding="utf-8")
+    (folder / "b.txt").write_text("A man talks.\nA low voice.\n", encoding="utf-8")
+    first, second = read_manifest(folder)
+    assert (first.id, first.video, first.caption) == ("a", folder / "a.mp4", "A bell rings.")
+    assert first.audio_caption == "A bell rings."
+    assert (second.id, second.caption, second.audio_caption) == ("b", "A man talks.", "A low voice.")
+    (folder / "a.txt").write_text("", encoding="utf-8")
+    assert read_manifest(folder)[0].caption == ""
+
+
+def test_a_folder_that_does_not_pair_up_is_refused(folder: Path) -> None:
+    (folder / "a.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="clip 'b' has no caption"):
+        read_manifest(folder)
+    (folder / "b.txt").write_text("1\n2\n3", encoding="utf-8")
+    with pytest.raises(UserError, match=r"b\.txt: 3 lines"):
+        read_manifest(folder)
+    (folder / "b.txt").write_text("1", encoding="utf-8")
+    (folder / "c.txt").write_text("1", encoding="utf-8")
+    with pytest.raises(UserError, match=r"c\.txt: clip 'c' has a caption but no video"):
+        read_manifest(folder)
+    (folder / "b.mov").write_bytes(b"x")
+    with pytest.raises(UserError, match="two endings"):
+        read_manifest(folder)
+
+
+def test_conflict_clips_are_held_out(folder: Path) -> None:
+    clips = [
+        Clip(id=str(i), video=folder / "a.mp4", caption="", subsets=tags)
+        for i, tags in enumerate([["face"], ["conflict", "face"], ["sound"]])
+    ]
+    assert [clip.id for clip in subset(clips)] == ["0", "2"]
+    assert [clip.id for clip in subset(clips, "face")] == ["0"]
+    assert [clip.id for clip in subset(clips, "conflict", exclude=())] == ["1"]
+    with pytest.raises(UserError, match=r"'music'.*\['conflict', 'face', 'sound'\]"):
+        subset(clips, "music")

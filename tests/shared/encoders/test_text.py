@@ -1,0 +1,63 @@
+"""The hashed-words encoder: deterministic, unit scale, a null token for the empty text."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from shared.encoders.text import HashedWords, tokens_of
+
+
+def test_tokens_are_lower_case_words_and_single_punctuation_marks() -> None:
+    text = "Person1: a man's RED shirt, waving."
+    assert tokens_of(text) == ["person1", ":", "a", "man's", "red", "shirt", ",", "waving", "."]
+
+
+def test_encoding_is_deterministic_padded_and_of_unit_scale() -> None:
+    first = HashedWords().encode(["a big red ball", "a bell"])
+    again = HashedWords().encode(["a bell", "a big red ball"]).flip(0)
+    assert first.shape == (2, 64, 128)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, again)
+    assert (first[0, 4:] == 0).all()
+    assert (first[1, 2:] == 0).all()
+    assert first[0, :4].square().mean().sqrt() == pytest.approx(1.0, abs=0.1)
+
+
+def test_known_values_hold_on_every_machine() -> None:
+    token = HashedWords(dim=4).encode(["ball"])[0, 0]
+    torch.testing.assert_close(
+        token, torch.tensor([-1.187191, 0.784305, -0.874785, 1.079925]), atol=1e-5, rtol=0
+    )
+
+
+def test_empty_text_is_one_nonzero_null_token() -> None:
+    encoder = HashedWords()
+    out = encoder.encode(["", "  "])
+    assert torch.equal(out[0], out[1])
+    assert torch.equal(out[0, 0], encoder.null_token)
+    assert out[0, 0].abs().sum() > 0
+    assert (out[0, 1:] == 0).all()
+
+
+def test_the_same_word_differs_after_another_word_but_stays_closest_to_itself() -> None:
+    ball = HashedWords().encode(["red ball", "blue ball", "blue shirt"])[:, 1]
+    near = torch.cosine_similarity(ball[0], ball[1], dim=0)
+    far = torch.cosine_similarity(ball[0], ball[2], dim=0)
+    assert 0.6 < near < 0.99
+    assert far < 0.4
+
+
+def test_long_prompts_are_cut_with_a_warning_that_quotes_what_is_lost() -> None:
+    encoder = HashedWords(max_length=3)
+    with pytest.warns(UserWarning, match="'four five'"):
+        out = encoder.encode(["one two three four five"])
+    assert torch.equal(out, encoder.encode(["one two three"]))
+
+
+def test_save_and_load(tmp_path) -> None:
+    encoder = HashedWords(dim=32, max_length=8)
+    encoder.save_pretrained(tmp_path)
+    loaded = HashedWords.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert loaded.null_token.dtype == torch.float32
+    assert torch.equal(loaded.encode(["", "a bell"]), encoder.encode(["", "a bell"]))
