@@ -151,8 +151,12 @@ class Run:
         )
 
     def validate(self, step: int, weights: Weights) -> None:
-        """Sample clips of OUTPUT/samples, from the given prompts or from captions of held-out or training clips."""
+        """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples.
+
+        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips.
+        """
         validation = self.config.validation
+        self.export(weights, step)
         held_out = read_manifest(validation.manifest) if validation.manifest else self.clips
         prompts = list(validation.prompts) or [clip.caption for clip in held_out[: validation.clips]]
         if not prompts:
@@ -165,11 +169,12 @@ class Run:
             file = folder / f"step{step:06d}_{index}.mp4"
             write_video(file, frames, made.fps, sound[None], made.sample_rate)
 
-    def export(self, weights: Weights) -> None:
-        """Write OUTPUT/checkpoint in bf16, with its model card."""
+    def export(self, weights: Weights, step: int | None = None) -> None:
+        """Write OUTPUT/checkpoint in bf16, with its model card; `step` is the last one unless given."""
         pipeline: Any = self.pipeline(weights)
         pipeline.transformer.to(torch.bfloat16)
-        card = model_card(self.config, len(self.clips), time.monotonic() - self.started)
+        seconds = time.monotonic() - self.started
+        card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds)
         save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card)
 
 

@@ -18,8 +18,8 @@ def commit() -> str:
         return "unknown"
 
 
-def model_card(config: TrainConfig, clips: int, seconds: float, metrics: str | None = None) -> str:
-    """Markdown: what the weights were trained on, how, from which code; `metrics` is added by an evaluation."""
+def model_card(config: TrainConfig, step: int, clips: int, seconds: float) -> str:
+    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration."""
     manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
     return f"""---
 library_name: diffusers
@@ -33,7 +33,7 @@ Read it with `CCLPipeline.from_pretrained(folder)`.
 | | |
 |---|---|
 | clips | {clips} |
-| steps | {config.train.steps} of {config.train.micro_batch * config.train.accumulation} clips a process |
+| steps | {step} of {config.train.steps}, {config.train.micro_batch * config.train.accumulation} clips each in every process |
 | weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
 | wall time of the last process | {seconds / 60:.0f} min |
 | code | commit {commit()} |
@@ -41,7 +41,7 @@ Read it with `CCLPipeline.from_pretrained(folder)`.
 Trained on:
 {manifests}
 
-{metrics or "Not evaluated yet: `python scripts/evaluate.py --checkpoint FOLDER --suite stage --level simple`."}
+Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite stage --level simple --output DIR`.
 
 ## Configuration
 
