@@ -39,8 +39,9 @@ class JointBatches:
 
     def __call__(self, step: int, micro: int, rank: int) -> Batch:
         ids = self.plan.at(step, micro, rank)
-        tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, len(ids))
-        return self.build(ids, [str(task) for task in tasks], step)
+        drawn = len(ids) if self.config.train.mixed_tasks else 1
+        tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, drawn)
+        return self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)
 
     def build(self, ids: list[str], tasks: list[str], step: int) -> Batch:
         """The batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""

@@ -63,6 +63,7 @@ class Train(Section):
     micro_batch: Count = 8
     accumulation: Count = 1
     token_budget: Count | None = None
+    mixed_tasks: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
     clip: Annotated[float, Field(ge=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999

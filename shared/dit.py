@@ -36,6 +36,8 @@ class StreamConfig:
 
     `grid="video"` rotates time, height and width at integer places; `grid="time"` rotates the temporal band only, at
     the clock's centres in units of `time_unit` seconds (an audio stream needs no video to know its positions).
+    `skip` adds to the prediction the noisy latents, times a factor per channel and noise level: a narrow stream need not
+    carry every value of its tokens through all blocks. Wan has none; it starts at zero.
     """
 
     in_channels: int
@@ -49,6 +51,7 @@ class StreamConfig:
     eps: float = 1e-6
     grid: str = "video"
     time_unit: float = 1.0
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if self.grid not in ("video", "time"):
@@ -75,6 +78,7 @@ class StreamState:
         text: [B, L, D] embedded text.
         rotary: rotation of self-attention.
         grid: (frames, height, width) in tokens.
+        latents: [B, C, F, H, W], what the stream was given.
     """
 
     x: Tensor
@@ -83,6 +87,7 @@ class StreamState:
     text: Tensor
     rotary: Rotary
     grid: tuple[int, int, int]
+    latents: Tensor
 
     def with_x(self, x: Tensor) -> StreamState:
         return replace(self, x=x)
@@ -172,6 +177,10 @@ class DiTStream(nn.Module):
         nn.init.zeros_(self.proj_out.weight)  # an untrained stream predicts nothing, as Wan's does
         nn.init.zeros_(self.proj_out.bias)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
+        self.skip = nn.Linear(width, config.in_channels) if config.skip else None
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.skip.bias)
 
     def embed(self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None) -> StreamState:
         """Tokens, modulation and positions.
@@ -194,7 +203,7 @@ class DiTStream(nn.Module):
             sigma[:, ::pt].flatten() * 1000.0, text, timestep_seq_len=sigma[:, ::pt].shape[1]
         )
         rotary = self._rotary(grid, clock).to(x.device)
-        return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary, grid)
+        return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary, grid, latents)
 
     def _rotary(self, grid: tuple[int, int, int], clock: LatentClock | None) -> Rotary:
         if self.config.grid == "video":
@@ -209,9 +218,13 @@ class DiTStream(nn.Module):
         x = modulate(self.norm_out(state.x.float()), 1 + scale, shift).type_as(state.x)
         pt, ph, pw = self.config.patch_size
         f, h, w = state.grid
-        return rearrange(
+        out = rearrange(
             self.proj_out(x), "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", f=f, h=h, w=w, p=pt, q=ph, r=pw
         )
+        if self.skip is None:
+            return out
+        factor = self.skip(state.time).transpose(1, 2).repeat_interleave(pt, dim=2)
+        return out + state.latents * factor[..., None, None]
 
     def forward(
         self,
