@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
+PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
+  Scene description: a big yellow bell rings twice under a warm bright light.
 WORKERS ?= 2
 
 # DeepSpeed's launcher and torch's compiler look for their tools on the PATH.
@@ -18,16 +20,19 @@ help:  ## show this list
 
 setup: $(READY)  ## create .venv and install everything (done by the others when needed)
 
-# Pins come from constraints.txt. With an NVIDIA GPU the pin of torch is left out, so that pip takes the newest build
-# with CUDA; without one the pin stands: it also selects a CPU build where pip is offered one.
+# Pins come from constraints.txt. With an NVIDIA GPU the pin of torch is left out, so that pip takes the newest
+# build with CUDA; without one the pin stands: it also selects a CPU build where pip is offered one.
 $(READY): pyproject.toml constraints.txt scripts/setup_env.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "error: $$($(BIN)/python -V) in $(VENV); Python 3.11 or newer is needed: make clean setup PYTHON=python3.11"; exit 2; }
+	  || { echo "error: $(VENV) has $$($(BIN)/python -V); Python 3.11 or newer is needed:" \
+	    "make clean setup PYTHON=python3.11"; exit 2; }
 	@if nvidia-smi -L >/dev/null 2>&1; then \
-	  echo "setup: NVIDIA GPU found, taking torch with CUDA"; grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
+	  echo "setup: NVIDIA GPU found, taking the newest torch with CUDA"; \
+	  grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
 	else \
-	  echo "setup: no NVIDIA GPU, taking $$(grep '^torch==' constraints.txt)"; cp constraints.txt $(VENV)/constraints.txt; \
+	  echo "setup: no NVIDIA GPU found, taking $$(grep '^torch==' constraints.txt)"; \
+	  cp constraints.txt $(VENV)/constraints.txt; \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	$(BIN)/python scripts/setup_env.py
@@ -45,20 +50,20 @@ format: setup  ## sort imports and format the code
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 
+# A thread that waits by spinning slows the other core down: OMP_WAIT_POLICY.
+demo: export OMP_WAIT_POLICY := PASSIVE
 demo: setup  ## make clips, train a little, sample from the shipped and from the new checkpoint
 	rm -rf $(DEMO)
 	$(BIN)/python scripts/make_stage.py --clips 64 --out $(DEMO)/stage --seed 1 --level simple
 	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/stage_tiny.yaml \
 	  --set data.manifest=$(DEMO)/stage/manifest.jsonl --set output=$(DEMO)/train
 	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4
-	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/trained.mp4
+	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint \
+	  --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/trained.mp4
 	@echo
-	@echo "clip of the shipped checkpoint       $(DEMO)/shipped.mp4"
-	@echo "clip of the one just trained         $(DEMO)/trained.mp4   (a few steps only: do not expect much)"
-	@echo "losses of this training              $(DEMO)/train/losses.csv"
-	@echo "metrics of the shipped checkpoint    assets/stage/metrics.json"
-
-PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. Scene description: a big yellow bell rings twice under a warm bright light.
+	@echo "from the shipped checkpoint:   $(DEMO)/shipped.mp4    its metrics: assets/stage/metrics.json"
+	@echo "from the one just trained:     $(DEMO)/trained.mp4    its losses:  $(DEMO)/train/losses.csv"
+	@echo "(the second saw a few dozen steps: it shows that training works, not what it leads to)"
 
 clean:  ## remove the environment and caches; data/ and outputs/ stay
 	rm -rf $(VENV) *.egg-info build .pytest_cache .mypy_cache .ruff_cache

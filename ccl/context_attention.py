@@ -58,10 +58,11 @@ class ContextAttention(nn.Module):
 
     def with_context(self, kv: KeyValue) -> KeyValue:
         """[B, M, h, d] -> [B, L+M, h, d]: the context tokens stand before the partition in one softmax."""
-        return tuple(
+        k, v = (
             torch.cat([p.expand(len(part), -1, -1, -1), part], dim=1)
             for p, part in zip(self._key_value(self.context_tokens), kv, strict=True)
         )
+        return k, v
 
     def alone(self, x: Tensor) -> Tensor:
         """The update of x [B, N, query_dim] by the context tokens only: "nothing from the other modality" (0m)."""
@@ -84,10 +85,19 @@ class ContextAttention(nn.Module):
     def from_video(self, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
         """The update of audio x [B, A, D] by context tokens and one frame's S video tokens, kv [B, F·S, h, d].
 
-        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0.
+        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0. The context tokens meet the
+        unturned queries, so that their logits depend on content alone; a fused kernel knows one query only, and A·(L+S)
+        logits are few.
         """
-        frames = len(alignment.groups)
-        q = rotate(self.queries(x), rotary)[:, alignment.groups].flatten(0, 1)
-        k, v = self.with_context(tuple(part.unflatten(1, (frames, -1)).flatten(0, 1) for part in kv))
-        out = attend(q, k, v).flatten(-2)
-        return self.to_out(out.view(x.shape[0], -1, out.shape[-1])[:, alignment.slot])
+        groups, rows = alignment.groups, len(x)
+        q = self.queries(x)
+        turned, plain = (part[:, groups] for part in (rotate(q, rotary), q))
+        k, v = (part.unflatten(1, (len(groups), -1)) for part in kv)
+        context_k, context_v = self._key_value(self.context_tokens)
+        logits = torch.cat(
+            [torch.einsum("bfghd,lhd->bfhgl", plain, context_k), torch.einsum("bfghd,bfshd->bfhgs", turned, k)], dim=-1
+        )
+        weights = (logits.float() / q.shape[-1] ** 0.5).softmax(-1).type_as(v)
+        context, partition = weights.split([len(context_k), k.shape[2]], dim=-1)
+        out = torch.einsum("bfhgl,lhd->bfghd", context, context_v) + torch.einsum("bfhgs,bfshd->bfghd", partition, v)
+        return self.to_out(out.reshape(rows, -1, q.shape[-2] * q.shape[-1])[:, alignment.slot])

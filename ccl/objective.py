@@ -54,6 +54,8 @@ class Batch:
 def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
     """[B, F] bool: with probability `rate` a sample keeps its first frame or a short prefix clean (image to video)."""
     mask = torch.zeros(len(ids), frames, dtype=torch.bool)
+    if frames == 1:  # nothing would be left to learn
+        return mask
     for row, clip in enumerate(ids):
         g = generator(seed, "clean frames", step, clip)
         chosen, longer, length = torch.rand(3, generator=g).tolist()

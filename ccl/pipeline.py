@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from ccl.guidance import Guidance
-from ccl.routing import Route, Task, infer_task, parse_task
+from ccl.routing import Route, Task, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
 from shared.clock import LatentClock
@@ -25,7 +26,7 @@ from shared.rng import generator
 from shared.timed_prompts import TimedPrompts
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
-StepCallback = Callable[[Any, int, float, dict[str, Tensor | None]], dict[str, Tensor | None] | None]
+StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
@@ -96,8 +97,8 @@ class CCLPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str] | TimedPrompts,
-        audio_prompt: str | Sequence[str] | TimedPrompts | None = None,
+        prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
+        audio_prompt: str | TimedPrompts | Sequence[str | TimedPrompts] | None = None,
         negative_prompt: str = "",
         task: str = "auto",
         duration: float = 2.0,
@@ -130,7 +131,7 @@ class CCLPipeline(DiffusionPipeline):
         """
         prompts = _per_sample(prompt)
         chosen = infer_task(audio is not None, video is not None) if task == "auto" else parse_task(task)
-        _check_given(chosen, audio is not None, video is not None, image is not None)
+        check_given(chosen, audio is not None, video is not None, image is not None)
         size = self._size(duration, height, width)
         seeds = _seeds(seed, len(prompts))
         given = self._encode_given(chosen, size, len(prompts), image, audio, video)
@@ -152,12 +153,13 @@ class CCLPipeline(DiffusionPipeline):
                 latents[name] = solvers[name].step(value, time, latents[name], return_dict=False)[0]
             sampler.restore_clean(latents)
             if callback_on_step_end is not None:
-                latents |= callback_on_step_end(self, step, float(grid[step]), dict(latents)) or {}
+                latents.update(callback_on_step_end(self, step, float(grid[step]), dict(latents)) or {})
         return self._decode(chosen.route, size, latents)
 
     def _size(self, duration: float, height: int | None, width: int | None) -> Size:
-        height, width = height or self.config.height, width or self.config.width
-        frames = round(duration * self.config.fps)
+        height = self.config.height if height is None else height
+        width = self.config.width if width is None else width
+        frames = round(duration * self.config.fps) if math.isfinite(duration) else 0
         if frames < 1:
             raise UserError(f"duration {duration} s holds no frame at {self.config.fps} fps; give a positive duration")
         unit = self.video_codec.spatial_stride * self.transformer.config.video.get("patch_size", (1, 2, 2))[-1]
@@ -170,10 +172,10 @@ class CCLPipeline(DiffusionPipeline):
     def _noise(self, route: Route, size: Size, seeds: list[int]) -> dict[str, Tensor]:
         """Noise per noisy stream from its own generator: the other stream's size changes nothing."""
         stride = self.video_codec.spatial_stride
-        grid = (len(size.video_clock), size.height // stride, size.width // stride)
-        shapes = {}
+        height, width = size.height // stride, size.width // stride
+        shapes: dict[str, tuple[int, ...]] = {}
         if route.video_noisy:
-            shapes["video"] = (self.video_codec.latent_channels, *grid)
+            shapes["video"] = (self.video_codec.latent_channels, len(size.video_clock), height, width)
         if route.audio_noisy:
             shapes["audio"] = (len(size.audio_clock), self.audio_codec.latent_channels)
         return {
@@ -189,22 +191,22 @@ class CCLPipeline(DiffusionPipeline):
         device, streams, first = self._execution_device, {}, None
         if audio is not None:
             audio = _fit(audio.to(device, torch.float32), size.samples, "audio", "samples")
-            streams["audio"] = self.audio_codec.encode(audio.expand(batch, -1, -1))
+            streams["audio"] = self.audio_codec.encode(_per_prompt(audio, batch, "audio"))
         if video is not None:
             _check_picture(video, size, "video")
-            video = _fit(video.to(device, torch.float32).transpose(2, -1), size.frames, "video", "frames")
-            streams["video"] = self.video_codec.encode(video.transpose(2, -1).expand(batch, -1, -1, -1, -1))
+            video = _fit(video.to(device, torch.float32), size.frames, "video", "frames")
+            streams["video"] = self.video_codec.encode(_per_prompt(video, batch, "video"))
         if image is not None:
             _check_picture(image, size, "image")
             frame = image.to(device, torch.float32)[:, :, None]
-            first = self.video_codec.encode(frame.expand(batch, -1, -1, -1, -1))
+            first = self.video_codec.encode(_per_prompt(frame, batch, "image"))
         return _Given(streams, first)
 
     def _set_timesteps(self, steps: int) -> None:
         if steps < 1:
             raise UserError(f"{steps} sampling steps; at least 1 is needed")
         for scheduler in (self.scheduler, self.audio_scheduler):
-            scheduler.set_timesteps(sigmas=u_grid(steps).tolist(), device=self._execution_device)
+            scheduler.set_timesteps(sigmas=u_grid(steps).numpy(), device=self._execution_device)
             scheduler.set_begin_index(0)
 
     def _decode(self, route: Route, size: Size, latents: dict[str, Tensor]) -> CCLOutput:
@@ -244,27 +246,24 @@ def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
     return seeds
 
 
-def _check_given(task: Task, audio: bool, video: bool, image: bool) -> None:
-    needs = {Task.A2V: ("audio",), Task.V2A: ("video",)}.get(task, ())
-    for name, there in (("audio", audio), ("video", video)):
-        if name in needs and not there:
-            raise UserError(f"task {task} needs the given {name}; pass {name}=...")
-        if name not in needs and there:
-            raise UserError(f"task {task} does not read a given {name}; leave it out, or choose a2v or v2a")
-    if image and not task.makes_video:
-        raise UserError(f"task {task} makes no video, so a first frame has no use; leave the image out")
-
-
 def _check_picture(picture: Tensor, size: Size, name: str) -> None:
     if tuple(picture.shape[-2:]) != (size.height, size.width):
         shape = "x".join(map(str, picture.shape[-2:]))
         raise UserError(f"the {name} is {shape}; the sample is {size.height}x{size.width}: resize one of them")
 
 
+def _per_prompt(given: Tensor, batch: int, name: str) -> Tensor:
+    if given.shape[0] not in (1, batch):
+        raise UserError(f"{given.shape[0]} of the given {name} for {batch} prompts; give one, or one per prompt")
+    return given.expand(batch, *given.shape[1:])
+
+
 def _fit(given: Tensor, length: int, name: str, unit: str) -> Tensor:
-    """Trim the last axis to `length`; what is shorter by more than a twentieth cannot drive the whole sample."""
-    if given.shape[-1] >= length:
-        return given[..., :length]
-    if given.shape[-1] < 0.95 * length:
-        raise UserError(f"the given {name} has {given.shape[-1]} {unit}, the sample needs {length}: lower the duration")
-    return torch.nn.functional.pad(given.flatten(0, -2), (0, length - given.shape[-1])).view(*given.shape[:-1], length)
+    """Trim dimension 2 to `length`. What lacks up to a twentieth ends in silence, or in its last picture."""
+    missing = length - given.shape[2]
+    if missing > 0.05 * length:
+        raise UserError(f"the given {name} has {given.shape[2]} {unit}, the sample needs {length}: lower the duration")
+    if missing <= 0:
+        return given[:, :, :length]
+    last = given[:, :, -1:].repeat_interleave(missing, dim=2)
+    return torch.cat([given, torch.zeros_like(last) if name == "audio" else last], dim=2)

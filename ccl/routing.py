@@ -46,6 +46,10 @@ class Route:
             audio=Reads.CONTEXT if self.audio_noisy else Reads.SKIPPED,
         )
 
+    def reads(self, stream: str) -> Reads:
+        """What the stream "video" or "audio" reads."""
+        return self.video if stream == "video" else self.audio
+
     @property
     def has_context(self) -> bool:
         """Whether any stream reads the other, so that m and 0m differ."""
@@ -94,3 +98,15 @@ def infer_task(has_audio: bool, has_video: bool) -> Task:
     if has_audio and has_video:
         raise UserError("both a sound and a video are given, so nothing is left to make; give one of them")
     return Task.A2V if has_audio else Task.V2A if has_video else Task.T2AV
+
+
+def check_given(task: Task, audio: bool, video: bool, image: bool) -> None:
+    """Raise UserError if what is given (a sound, a picture, a first frame) does not fit the task."""
+    needs = {Task.A2V: ("audio",), Task.V2A: ("video",)}.get(task, ())
+    for name, there in (("audio", audio), ("video", video)):
+        if name in needs and not there:
+            raise UserError(f"task {task} needs the given {name}; give one, or choose t2av")
+        if name not in needs and there:
+            raise UserError(f"task {task} does not read a given {name}; leave it out, or choose a2v or v2a")
+    if image and not task.makes_video:
+        raise UserError(f"task {task} makes no video, so a first frame has no use; leave the image out")

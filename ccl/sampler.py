@@ -140,7 +140,7 @@ class JointSampler:
     ) -> dict[str, Tensor]:
         """One forward pass. `key` names the text: the given stream's keys and values are kept under it."""
         texts = {"video": video_text, "audio": audio_text}
-        route = self.route if other else self.route.alone
+        reads = {name: self.route.reads(name) if other else self.route.alone.reads(name) for name in STREAMS}
         inputs: dict[str, StreamInput | StreamContext | None] = {}
         for name in STREAMS:
             if name in self.given:
@@ -149,7 +149,8 @@ class JointSampler:
                 inputs[name] = self._input(name, latents[name], sigmas[name], texts[name])
             else:
                 inputs[name] = None
-                route = replace(route, **{name: Reads.SKIPPED})
+                reads[name] = Reads.SKIPPED
+        route = replace(self.route, video=reads["video"], audio=reads["audio"])
         out = self.model(route, inputs["video"], inputs["audio"])
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 

@@ -68,6 +68,13 @@ def frames_of(video: LatentClock, audio: LatentClock, centre: Centre) -> Tensor:
     return video.index(audio.centres)
 
 
+def partition(video: LatentClock, audio: LatentClock, centre: Centre) -> tuple[Tensor, Tensor]:
+    """The window [F, s] of audio tokens that each frame reads, and the frame [A] that each audio token reads."""
+    size = min(len(audio), 3 * max(1, len(audio) // len(video)))
+    low = (centres(video, audio, centre) - size // 2).clamp(0, len(audio) - size)
+    return low[:, None] + torch.arange(size), frames_of(video, audio, centre)
+
+
 @lru_cache(maxsize=256)
 def align(
     video: LatentClock, audio: LatentClock, centre: Centre = "exact", mode: ClockMode = "causal"
@@ -79,18 +86,14 @@ def align(
     """
     if mode == "uniform":
         video = LatentClock.uniform(len(video), audio.duration, audio.start)
-    frames, tokens = len(video), len(audio)
-    size = min(tokens, 3 * max(1, tokens // frames))
-    low = (centres(video, audio, centre) - size // 2).clamp(0, tokens - size)
-    window = low[:, None] + torch.arange(size)
+    window, frame = partition(video, audio, centre)
     position = video.position(audio.centres)
-    frame = frames_of(video, audio, centre)
     return Alignment(
         window=window,
-        window_offset=position[window] - torch.arange(frames)[:, None],
+        window_offset=position[window] - torch.arange(len(video))[:, None],
         frame=frame,
         offset=position - frame,
-        **_group(frame, frames),
+        **_group(frame, len(video)),
     )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 from ccl.context_attention import ContextAttention, KeyValue
 from ccl.routing import Reads, Route
 from ccl.tarp import Alignment, align
 from shared.clock import LatentClock
-from shared.dit import Control, DiTStream, StreamConfig, StreamState
+from shared.dit import Control, DiTStream, StreamConfig, StreamState, modules
 from shared.rotary import time_rotary
 
 
@@ -54,7 +54,7 @@ class DualStreamTransformer(ModelMixin, ConfigMixin):
         centre, clock_mode: the partition's form (`ccl.tarp.align`).
 
     Raises:
-        ValueError: towers of different depth.
+        ValueError: towers of different depth, or patches that join latents in time.
     """
 
     _supports_gradient_checkpointing = True
@@ -75,20 +75,15 @@ class DualStreamTransformer(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
+        if (v.patch_size[0], *a.patch_size) != (1, 1, 1, 1):
+            raise ValueError(f"CCA needs a token per latent in time: patches {v.patch_size} and {a.patch_size}")
         if v.num_layers != a.num_layers:
             raise ValueError(f"both towers need the same depth: video {v.num_layers} blocks, audio {a.num_layers}")
         self.video_stream, self.audio_stream = DiTStream(v), DiTStream(a)
-        self.video_cca = nn.ModuleList(
-            ContextAttention(v.width, a.width, cca_heads, cca_head_dim, context_tokens) for _ in range(v.num_layers)
-        )
-        self.audio_cca = nn.ModuleList(
-            ContextAttention(a.width, v.width, cca_heads, cca_head_dim, context_tokens) for _ in range(v.num_layers)
-        )
+        sizes = (cca_heads, cca_head_dim, context_tokens)
+        self.video_cca = modules(ContextAttention(v.width, a.width, *sizes) for _ in range(v.num_layers))
+        self.audio_cca = modules(ContextAttention(a.width, v.width, *sizes) for _ in range(v.num_layers))
         self.gradient_checkpointing = False
-
-    def cross_modal_parameters(self) -> list[nn.Parameter]:
-        """The parameters that join the towers, context tokens included."""
-        return [*self.video_cca.parameters(), *self.audio_cca.parameters()]
 
     def forward(
         self,
@@ -139,6 +134,8 @@ def embed(tower: DiTStream, given: StreamInput) -> StreamState:
     latents = given.latents
     if latents.ndim == 3:
         latents = latents.transpose(1, 2)[..., None, None]
+    if len(given.clock) != latents.shape[2]:
+        raise ValueError(f"a clock of {len(given.clock)} latents does not fit {latents.shape[2]} latents")
     return tower.embed(latents, given.sigma, given.text, given.clock)
 
 
@@ -155,17 +152,23 @@ class _Pair:
         self.model, self.route = model, route
         self.kept_video = video if isinstance(video, StreamContext) else None
         self.kept_audio = audio if isinstance(audio, StreamContext) else None
-        v = embed(model.video_stream, video) if self._runs(video, route.video) else None
-        a = embed(model.audio_stream, audio) if self._runs(audio, route.audio) else None
+        v = self._start(model.video_stream, video, route.video)
+        a = self._start(model.audio_stream, audio, route.audio)
         self.states = (v, a)
         if route.has_context:
             if video is None or audio is None:
                 raise ValueError(f"the route {route} joins the streams, so both are needed")
-            self._align(video.clock, audio.clock, (v or a).x.device)
+            self._align(video.clock, audio.clock, model.device)
 
     @staticmethod
-    def _runs(given: StreamInput | StreamContext | None, reads: Reads) -> bool:
-        return isinstance(given, StreamInput) and reads is not Reads.SKIPPED
+    def _start(
+        tower: DiTStream, given: StreamInput | StreamContext | None, reads: Reads
+    ) -> StreamState | None:
+        if given is None and reads is not Reads.SKIPPED:
+            raise ValueError(f"the route reads {reads} in a stream that is not given")
+        if reads is Reads.SKIPPED or not isinstance(given, StreamInput):
+            return None
+        return embed(tower, given)
 
     def _align(self, video: LatentClock, audio: LatentClock, device: torch.device) -> None:
         config = self.model.config
@@ -196,12 +199,20 @@ class _Pair:
         cca = self.model.video_cca[index]
         if self.route.video is not Reads.OTHER:
             return cca.alone(video.x)
-        kv = self.kept_audio.key_values[index] if self.kept_audio else cca.read(audio.x)
+        if self.kept_audio is not None:
+            kv = self.kept_audio.key_values[index]
+        else:
+            assert audio is not None, "the route joins the streams"
+            kv = cca.read(audio.x)
         return cca.from_audio(video.x, kv, self.alignment, self.window_rotary)
 
     def _audio_update(self, index: int, video: StreamState | None, audio: StreamState) -> Tensor:
         cca = self.model.audio_cca[index]
         if self.route.audio is not Reads.OTHER:
             return cca.alone(audio.x)
-        kv = self.kept_video.key_values[index] if self.kept_video else cca.read(video.x)
+        if self.kept_video is not None:
+            kv = self.kept_video.key_values[index]
+        else:
+            assert video is not None, "the route joins the streams"
+            kv = cca.read(video.x)
         return cca.from_video(audio.x, kv, self.alignment, self.token_rotary)

@@ -24,14 +24,14 @@ from ccl.objective import JointObjective
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint import check_checkpoint, save_checkpoint
-from shared.codecs import AudioCodec, LinearAudioCodec, LinearVideoCodec, VideoCodec
+from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
 from shared.config import TrainConfig, load_config
 from shared.data.dataset import ClipDataset, survey
 from shared.data.manifest import Clip, read_manifest, subset
 from shared.encoders import HashedWords
 from shared.errors import UserError, run_main
-from shared.media import write_video
+from shared.media import probe, write_video
 from shared.rng import derive
 from shared.training.card import model_card
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
@@ -40,7 +40,7 @@ from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
 from shared.training.trainer import Trainer, Weights
 
-Codecs = tuple[VideoCodec, AudioCodec]
+Codecs = tuple[LinearVideoCodec, LinearAudioCodec]
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     config = load_config(options.config, options.overrides)
     clips = read_clips(config)
+    check_sources(config)
     with session() as world:
         claim_output(config, world)
         codecs = prepare_codecs(config, clips, world)
@@ -72,10 +73,30 @@ def read_clips(config: TrainConfig) -> list[Clip]:
     """Every clip of the manifests, looked at before anything else: what cannot train is refused at the start."""
     clips = [clip for path in config.data.manifests for clip in read_manifest(path)]
     clips = subset(clips, exclude=tuple(config.data.exclude_subsets))
+    if config.data.max_duration is not None:
+        limit = config.data.max_duration + 0.5 / config.data.fps
+        clips = [clip for clip in clips if clip_duration(clip) <= limit]
     if not clips:
         raise UserError(f"{', '.join(map(str, config.data.manifests))}: no clip to train on")
     survey(clips, needs_video=True, needs_audio=True, duration=config.data.duration)
     return clips
+
+
+def check_sources(config: TrainConfig) -> None:
+    """Refuse an `init` or `codecs` that is not whole before OUTPUT is claimed for this configuration."""
+    if config.init:
+        check_checkpoint(config.init)
+    folder = config.codecs or config.init
+    for name in ("video_codec", "audio_codec"):
+        if folder and not (Path(folder) / name / "config.json").is_file():
+            raise UserError(f"codecs: {folder} has no {name}/config.json; fit a pair with scripts/fit_codecs.py")
+
+
+def clip_duration(clip: Clip) -> float:
+    """Seconds of a clip, from its cut or from its file's header."""
+    if clip.end is not None or clip.video is None:
+        return (clip.end or 0.0) - clip.start
+    return probe(clip.video).duration - clip.start
 
 
 def prepare_codecs(config: TrainConfig, clips: list[Clip], world: World) -> Codecs:
@@ -87,9 +108,6 @@ def prepare_codecs(config: TrainConfig, clips: list[Clip], world: World) -> Code
             samples = ClipDataset(clips, data.fps, data.size, data.sample_rate, data.duration)
             save_codecs(folder, *fit_linear_codecs(samples, sample_rate=data.sample_rate, seed=config.seed))
         barrier()
-    for name in ("video_codec", "audio_codec"):
-        if not (folder / name / "config.json").is_file():
-            raise UserError(f"codecs: {folder} has no {name}/config.json; fit a pair with scripts/fit_codecs.py")
     video = LinearVideoCodec.from_pretrained(folder / "video_codec").eval()
     audio = LinearAudioCodec.from_pretrained(folder / "audio_codec").eval()
     return video.to(world.device), audio.to(world.device)
@@ -122,13 +140,13 @@ class Run:
     def _model(self) -> DualStreamTransformer:
         """From the `init` checkpoint, or new from the seed; the codecs and the text give the input sizes."""
         if self.config.init:
-            check_checkpoint(self.config.init)
             return DualStreamTransformer.from_pretrained(Path(self.config.init) / "transformer")
-        settings = copy.deepcopy(self.config.model)
-        for name, codec in zip(("video", "audio"), self.codecs, strict=True):
-            settings[name] |= {"in_channels": codec.latent_channels, "text_dim": self.text_encoder.dim}
+        settings = dict(self.config.model)
         torch.manual_seed(derive(self.config.seed, "weights"))
         try:
+            for name, channels in zip(("video", "audio"), (c.latent_channels for c in self.codecs), strict=True):
+                sizes = {"in_channels": channels, "text_dim": self.text_encoder.dim}
+                settings[name] = {**settings[name], **sizes}
             return DualStreamTransformer(**settings)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"model: {error}; see configs/model/") from None
@@ -139,9 +157,11 @@ class Run:
         prefix = "transformer."
         model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         flow, data = self.config.flow, self.config.data
+        video_codec, audio_codec = copy.deepcopy(self.codecs)
         return CCLPipeline(
             model.eval(),
-            *(codec.cpu() for codec in copy.deepcopy(self.codecs)),
+            video_codec.cpu(),
+            audio_codec.cpu(),
             self.text_encoder,
             FlowMatchEulerDiscreteScheduler(shift=flow.video_shift),
             FlowMatchEulerDiscreteScheduler(shift=flow.audio_shift),
@@ -165,6 +185,7 @@ class Run:
         made = pipeline(prompts, seed=self.config.seed, num_inference_steps=validation.steps)
         folder = Path(self.config.output) / "samples"
         folder.mkdir(exist_ok=True)
+        assert made.video is not None and made.audio is not None, "t2av makes both"
         for index, (frames, sound) in enumerate(zip(made.video, made.audio, strict=True)):
             file = folder / f"step{step:06d}_{index}.mp4"
             write_video(file, frames, made.fps, sound[None], made.sample_rate)

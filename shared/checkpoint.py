@@ -1,4 +1,4 @@
-"""The one checkpoint folder: a diffusers pipeline folder, safetensors only, with a model card; written all or nothing."""
+"""The one checkpoint folder: a diffusers pipeline folder, safetensors only, with a card; all or nothing."""
 
 from __future__ import annotations
 
@@ -6,81 +6,118 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from diffusers import DiffusionPipeline
 from safetensors import SafetensorError, safe_open
 
 from shared.errors import UserError
 
-Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
+if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seconds to import
+    import torch
+    from diffusers import DiffusionPipeline
+
+Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+#: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
+TRUSTED = ("ccl", "mtv", "shared", "diffusers", "transformers")
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str) -> None:
-    """Write `pipeline` and its model card to `folder`; a folder already there is replaced only once all is written."""
+    """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written."""
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial, safe_serialization=True)
-    (partial / "README.md").write_text(card)
+    (partial / "README.md").write_text(card, encoding="utf-8")
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # otherwise a kill between the two renames left `old` as the only one
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(partial, folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_checkpoint(folder: str | Path) -> dict[str, Any]:
-    """The folder's index, after a look at every file that it promises.
-
-    Raises:
-        UserError: no folder, no index, a component without its config or weights, or weights that cannot be read.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"checkpoint {folder}: no such folder")
-    try:
-        index = json.loads((folder / INDEX).read_text())
-    except OSError:
-        raise UserError(f"checkpoint {folder}: {INDEX} is missing, so this is no checkpoint folder") from None
-    except ValueError as error:
-        raise UserError(f"checkpoint {folder}: {INDEX} is not JSON ({error})") from None
-    for name, kind in index.items():
-        if name.startswith("_") or not isinstance(kind, list) or kind[0] is None:
-            continue
-        _check_component(folder / name, weights="scheduler" not in name)
-    return index
-
-
-def _check_component(folder: Path, weights: bool) -> None:
-    config = folder / ("config.json" if weights else "scheduler_config.json")
-    if not config.is_file():
-        raise UserError(f"checkpoint {folder.parent}: {folder.name}/{config.name} is missing; copy the whole folder again")
-    if not weights:
-        return
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"checkpoint {folder.parent}: {folder.name}/{WEIGHTS} is missing; copy the whole folder again")
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as handle:
-                handle.keys()
-        except SafetensorError as error:
-            raise UserError(f"checkpoint {folder.parent}: {folder.name}/{file.name} is damaged ({error})") from None
-
-
 def load_checkpoint(
-    kind: type[Pipeline], folder: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    kind: type[Pipeline],
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
 ) -> Pipeline:
-    """A pipeline from a checkpoint folder, on `device`; every file is checked first.
+    """A pipeline from a checkpoint folder, on `device`, in `dtype` (None: float32); files are checked first.
 
     Raises:
         UserError: see `check_checkpoint`.
     """
+    import torch
+
     check_checkpoint(folder)
-    pipeline = kind.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+    pipeline = kind.from_pretrained(
+        str(folder), dtype=dtype or torch.float32, local_files_only=True, use_safetensors=True
+    )
     return pipeline.to(device)
+
+
+def check_checkpoint(folder: str | Path) -> dict[str, Any]:
+    """The folder's index, after a look at every file that it promises. Nothing is imported.
+
+    Raises:
+        UserError: no folder, no index, a class from a package not in `TRUSTED`, a component without config
+            or weights, or a file that cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"checkpoint {folder}: no such folder; one that holds {INDEX} is needed")
+    if not (folder / INDEX).is_file():
+        raise UserError(f"checkpoint {folder}: {INDEX} is missing, so this is no checkpoint folder")
+    index = _read_json(folder, INDEX)
+    components = {name: kind for name, kind in index.items() if name[0] != "_" and isinstance(kind, list)}
+    for name, kind in components.items():
+        if kind == [None, None]:
+            continue
+        if len(kind) != 2 or not all(isinstance(part, str) for part in kind):
+            raise UserError(f"checkpoint {folder}: {INDEX} has {name} = {kind}; [module, class] is expected")
+        if kind[0].partition(".")[0] not in TRUSTED:
+            raise UserError(
+                f"checkpoint {folder}: {INDEX} takes {name} from module {kind[0]!r}, which is not trusted; "
+                f"classes of {', '.join(TRUSTED)} are loaded"
+            )
+        _check_component(folder, name, weights="scheduler" not in name)
+    return index
+
+
+def _check_component(folder: Path, name: str, weights: bool) -> None:
+    config = f"{name}/{'config.json' if weights else 'scheduler_config.json'}"
+    _require(folder, config)
+    _read_json(folder, config)
+    if not weights:
+        return
+    files = {file.name for file in (folder / name).glob("*.safetensors")}
+    for shards in (folder / name).glob("*.safetensors.index.json"):
+        files |= set(_read_json(folder, f"{name}/{shards.name}").get("weight_map", {}).values())
+    for file in sorted(files or {WEIGHTS}):
+        _require(folder, f"{name}/{file}")
+        try:
+            with safe_open(folder / name / file, framework="np") as handle:
+                handle.keys()
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"checkpoint {folder}: {name}/{file} is damaged ({error}); copy the whole folder again"
+            ) from None
+
+
+def _require(folder: Path, file: str) -> None:
+    if not (folder / file).is_file():
+        raise UserError(f"checkpoint {folder}: {file} is missing; copy the whole folder again")
+
+
+def _read_json(folder: Path, file: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"checkpoint {folder}: {file} is damaged ({error}); copy the whole folder again"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"checkpoint {folder}: {file} holds no JSON object; copy the whole folder again")
+    return content

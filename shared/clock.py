@@ -65,9 +65,15 @@ class LatentClock:
         return self.ends[-1] - self.starts[0]
 
     @cached_property
+    def _edges(self) -> tuple[Tensor, Tensor]:
+        """Starts and ends as tensors [N], float64."""
+        return torch.tensor(self.starts, dtype=torch.float64), torch.tensor(self.ends, dtype=torch.float64)
+
+    @cached_property
     def centres(self) -> Tensor:
         """[N] float64, the middle of each latent in seconds."""
-        return (torch.tensor(self.starts, dtype=torch.float64) + torch.tensor(self.ends, dtype=torch.float64)) / 2
+        starts, ends = self._edges
+        return (starts + ends) / 2
 
     def shifted(self, seconds: float) -> LatentClock:
         """The same latents, `seconds` later."""
@@ -86,8 +92,7 @@ class LatentClock:
 
     def index(self, times: Tensor) -> Tensor:
         """Index of the latent that contains each time (int64, the shape of `times`), clamped to the clock's ends."""
-        ends = torch.tensor(self.ends, dtype=torch.float64)
-        found = torch.searchsorted(ends, times.double() + SAME_TIME, right=True)
+        found = torch.searchsorted(self._edges[1], times.double() + SAME_TIME, right=True)
         return found.clamp(0, len(self) - 1)
 
     def position(self, times: Tensor) -> Tensor:
@@ -96,6 +101,5 @@ class LatentClock:
         p(t) = i − ½ + (t − start_i)/(end_i − start_i) (docs/design.md, "Aligned positions"). float64.
         """
         index = self.index(times)
-        starts = torch.tensor(self.starts, dtype=torch.float64)[index]
-        ends = torch.tensor(self.ends, dtype=torch.float64)[index]
+        starts, ends = (edge[index] for edge in self._edges)
         return index - 0.5 + (times.double() - starts) / (ends - starts)

@@ -46,7 +46,8 @@ class Data(Section):
     size: tuple[Count, Count] = (64, 64)  # height, width
     sample_rate: Count = 16_000
     duration: Positive | None = None  # seconds; null: each clip's own
-    exclude_subsets: list[str] = []
+    max_duration: Positive | None = None  # seconds; longer clips are left out
+    exclude_subsets: list[str] = ["conflict"]
 
     @property
     def manifests(self) -> list[Path]:

@@ -8,8 +8,9 @@ frame ([B, T, 6, D]; T = 1 or F), never per token.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -159,6 +160,14 @@ class DiTBlock(nn.Module):
         return state.with_x(x)
 
 
+Block = TypeVar("Block", bound=nn.Module)
+
+
+def modules(blocks: Iterable[Block]) -> Sequence[Block]:
+    """An `nn.ModuleList` that type checkers know the members of."""
+    return cast("Sequence[Block]", nn.ModuleList(blocks))
+
+
 class DiTStream(nn.Module):
     """A whole stream: `embed`, the `blocks`, `head`; `forward` runs it alone.
 
@@ -171,7 +180,7 @@ class DiTStream(nn.Module):
         width = config.width
         self.patch_embedding = nn.Conv3d(config.in_channels, width, config.patch_size, config.patch_size)
         self.condition_embedder = WanTimeTextImageEmbedding(width, config.freq_dim, 6 * width, config.text_dim)
-        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.num_layers))
+        self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
         self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(width, config.patch_values)
         nn.init.zeros_(self.proj_out.weight)  # an untrained stream predicts nothing, as Wan's does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class TimedPrompts:
     Around a change, over `fade` seconds, the weights of the two texts cross linearly.
 
     Raises:
-        UserError: no text, times out of order, or a first time that is not 0.
+        UserError: no text, times out of order, a first time that is not 0, or a fade that does not last.
     """
 
     times: tuple[float, ...]
@@ -30,8 +31,10 @@ class TimedPrompts:
             raise UserError(f"timed prompts need as many times as texts: {len(self.times)} and {len(self.texts)}")
         if self.times[0] != 0:
             raise UserError(f"the first timed prompt starts at {self.times[0]} s; it must start at 0")
-        if any(b <= a for a, b in zip(self.times, self.times[1:], strict=False)):
+        if not all(a < b < math.inf for a, b in zip(self.times, self.times[1:], strict=False)):
             raise UserError(f"timed prompts are out of order: {', '.join(map(str, self.times))}; times must increase")
+        if not self.fade > 0:
+            raise UserError(f"the fade of timed prompts is {self.fade} s; it must be above 0")
 
     @classmethod
     def constant(cls, text: str) -> TimedPrompts:
@@ -42,13 +45,17 @@ class TimedPrompts:
         """One prompt per line: seconds, a comma, the text.
 
         Raises:
-            UserError: a missing file, or a line that is not `SECONDS, TEXT`, with its number.
+            UserError: a missing, empty or unreadable file, or a line that is not `SECONDS, TEXT`, with its number.
         """
         path = Path(path)
         if not path.is_file():
             raise UserError(f"timed prompts {path}: no such file")
         times, texts = [], []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(f"timed prompts {path}: not UTF-8 text") from None
+        for number, line in enumerate(lines, start=1):
             seconds, comma, text = line.partition(",")
             try:
                 times.append(float(seconds))
@@ -57,7 +64,10 @@ class TimedPrompts:
             if not comma or not text.strip():
                 raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {line!r}")
             texts.append(text.strip())
-        return cls(tuple(times), tuple(texts))
+        try:
+            return cls(tuple(times), tuple(texts))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     def weights(self, seconds: Tensor) -> Tensor:
         """[K, N] weight of each text at each time [N]; each column sums to 1."""

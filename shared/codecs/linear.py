@@ -3,10 +3,11 @@
 Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on
 the way back (design, section 9). No network, no download, exact to save and load.
 
-Normalisation. The variances of PCA coefficients span four decades. One global scale would drown fine but
-telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give noise-like detail
-the weight of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c ** a * k), with k
-such that the variance over all channels is 1; a = 0 is the global scale, a = 1 full whitening.
+Normalisation. The variances of PCA coefficients span more than three decades. One global scale would drown
+fine but telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give
+noise-like detail the weight of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c
+** a * k), with k such that the variance over all channels is 1; a = 0 is the global scale, a = 1 full
+whitening. At a = 1/2 an error of given size in the latents does the least harm to the decoded signal.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ from shared.errors import UserError
 
 
 class _LinearCodec(ModelMixin, ConfigMixin):
-    """vectors [..., D] <-> normalised latents [..., C] through an orthonormal basis; always computed in
-    fp32."""
+    """vectors [..., D] <-> normalised latents [..., C] through an orthonormal basis; always in fp32."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["mean", "basis", "scale"]
     latent_channels: int
@@ -56,7 +56,8 @@ class _LinearCodec(ModelMixin, ConfigMixin):
 
     def _project(self, vectors: Tensor) -> Tensor:
         with _full_precision(vectors):
-            return (vectors.float() - self.mean.float()) @ (self.basis.float() / self.scale.float())
+            weights = self.basis.float() / self.scale.float()
+            return vectors.float() @ weights - self.mean.float() @ weights
 
     def _unproject(self, latents: Tensor) -> Tensor:
         with _full_precision(latents):

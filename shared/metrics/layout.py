@@ -1,7 +1,9 @@
-"""Who stands where on a stage picture, read by synthesis: every place is compared with what the stage would paint.
+"""Who stands where on a stage picture, read by synthesis: every place is compared with what the stage would
+paint.
 
-The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read. All readers
-work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size are met alike.
+The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read.
+All readers work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size
+are met alike.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +43,8 @@ class Told:
 
 @dataclass(frozen=True)
 class Thing:
-    """What was found for one `Told`. `gain`: how much better than an empty place it explains the picture, in mean
-    squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
+    """What was found for one `Told`. `gain`: how much better than an empty place it explains the picture, in
+    mean squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
 
     kind: str
     slot: str
@@ -56,11 +59,19 @@ class Thing:
 
 @dataclass(frozen=True)
 class Layout:
-    """Mood of the picture, one `Thing` per `Told` in order, and the camera's x per frame in stage units, [T]."""
+    """Mood of the picture, one `Thing` per `Told` in order, and the camera's x per frame in stage units,
+    [T]."""
 
     mood: str
     things: tuple[Thing, ...]
     pan: Array
+
+
+class Poses(NamedTuple):
+    """Painted strips [P, D] and the sums of their squares [P]."""
+
+    strips: Frames
+    squares: Frames
 
 
 def canonical(frames: NDArray[np.uint8]) -> Frames:
@@ -70,17 +81,17 @@ def canonical(frames: NDArray[np.uint8]) -> Frames:
     top, left = (height - unit) // 2, (width - unit) // 2
     square = np.ascontiguousarray(frames[:, top : top + unit, left : left + unit])
     if unit == SIDE:
-        return square.astype(np.float32) / 255
+        return (square / 255).astype(np.float32)
     pixels = torch.from_numpy(square).movedim(-1, 1).float()
     scaled = torch.nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
-    return scaled.movedim(1, -1).numpy() / np.float32(255)
+    return (scaled.movedim(1, -1).numpy() / 255).astype(np.float32)
 
 
 def read_layout(frames: Frames, told: Sequence[Told]) -> Layout:
     """Places, colours and sizes of what is told, from canonical frames [T, SIDE, SIDE, 3].
 
-    The told things are put in different places such that the summed squared error against the stage's own painting,
-    empty where nothing is told, is least.
+    The told things are put in different places such that the summed squared error against the stage's own
+    painting, empty where nothing is told, is least.
     """
     mood = read_mood(frames)
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
@@ -111,66 +122,90 @@ def _assign(
 
     def cost(places: tuple[str, ...]) -> float:
         crowded = len(places) - len(set(places))
-        return crowded + sum(best[slot, t.kind][0] - empty[slot] for t, slot in zip(told, places, strict=True))
+        return crowded + sum(
+            best[slot, t.kind][0] - empty[slot] for t, slot in zip(told, places, strict=True)
+        )
 
-    choices = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in told]
+    choices = [
+        (t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in told
+    ]
     return min(product(*choices), key=cost)
 
 
-def _errors(moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]) -> dict[tuple[str, str, str], float]:
+def _errors(
+    moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]
+) -> dict[tuple[str, str, str], float]:
     """Mean squared error of every hypothesis (kind, colour, size) at a place, each frame at its best pose."""
-    names, poses = _paintings(mood)
-    table = _distances(moments, slot, poses[slot], shifts)
-    return dict(zip(names, table.reshape(len(moments), len(names), POSES).min(2).mean(0).tolist(), strict=True))
+    names, poses = _paintings(mood, 1)
+    table = _distances(moments, slot, poses[slot], shifts, 1)
+    means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)
+    return dict(zip(names, means.tolist(), strict=True))
 
 
-def _distances(moments: Frames, slot: str, poses: Frames, shifts: NDArray[np.int_]) -> Frames:
+def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
     """Mean squared error of frames [M, ...], moved by `shifts` pixels, against poses [P, D]: [M, P]."""
-    strips = np.stack([_strip(frame, slot, shift) for frame, shift in zip(moments, shifts, strict=True)])
-    squares = np.square(strips).sum(1)[:, None] + np.square(poses).sum(1) - 2 * strips @ poses.T
+    strips = np.stack([_strip(f, slot, shift, step) for f, shift in zip(moments, shifts, strict=True)])
+    squares = np.square(strips).sum(1)[:, None] + poses.squares - 2 * strips @ poses.strips.T
     return squares / strips.shape[1]
 
 
-def _strip(frame: Frames, slot: str, shift: int) -> Frames:
-    """The columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats."""
+def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
+    """The columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of
+    rows and columns every `step`-th."""
     centre, half = SLOTS[slot] * SIDE, HALF_WIDTH * SIDE
-    columns = np.arange(round(centre - half), round(centre + half)) - shift
-    return frame[:, np.clip(columns, 0, SIDE - 1)].reshape(-1)
+    columns = np.arange(round(centre - half), round(centre + half), step) - shift
+    return frame[::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
 
 
 def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDArray[np.int_], Array]:
     """Shift in pixels at the moments and the camera's x per frame, from the best explanation at each moment.
 
-    The stage's camera swings once from one end to the other, so two ends are fitted to all moments; less than half a
-    pixel is taken as a fixed camera.
+    The stage's camera swings once from one end to the other, so two ends are fitted to all moments; less than
+    three quarters of a pixel is taken as a fixed camera.
     """
-    poses = _paintings(mood)[1]
+    poses = _paintings(mood, 2)[1]
     totals = []
     for shift in range(-MAX_PAN, MAX_PAN + 1):
         shifts = np.full(len(moments), shift)
-        totals.append(sum(_distances(moments, slot, poses[slot], shifts).min(1) for slot in SLOTS))
+        totals.append(sum(_distances(moments, slot, poses[slot], shifts, 2).min(1) for slot in SLOTS))
     seen = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
-    swing = lambda at: np.stack([0.5 + 0.5 * np.cos(np.pi * at), 0.5 - 0.5 * np.cos(np.pi * at)], 1)  # noqa: E731
-    ends, *_ = np.linalg.lstsq(swing(along), seen, rcond=None)
+    ends, *_ = np.linalg.lstsq(_swing(along), seen, rcond=None)
     if np.abs(ends).max() < 0.75:
         return np.zeros(len(moments), int), np.zeros(count)
-    path = swing(np.arange(count) / max(1, count - 1)) @ ends
-    return np.round(swing(along) @ ends).astype(int), path / SIDE
+    path = _swing(np.arange(count) / max(1, count - 1)) @ ends
+    return np.round(_swing(along) @ ends).astype(int), path / SIDE
+
+
+def _swing(along: Array) -> Array:
+    """Weights of the camera's two ends at shares 0..1 of the clip, [len(along), 2]."""
+    towards = 0.5 - 0.5 * np.cos(np.pi * along)
+    return np.stack([1 - towards, towards], 1)
 
 
 @cache
-def _paintings(mood: str) -> tuple[list[tuple[str, str, str]], dict[str, Frames]]:
-    """Names (kind, colour, size) of all hypotheses, the empty place first, and their POSES per place, [names·P, D]."""
+def _paintings(mood: str, step: int) -> tuple[list[tuple[str, str, str]], dict[str, Poses]]:
+    """Names (kind, colour, size) of all hypotheses, the empty place first, and their POSES per place."""
+    names, places = _scenes(mood)
+    poses = {}
+    for slot, frames in places.items():
+        strips = np.stack([_strip(frame, slot, 0, step) for frame in frames])
+        poses[slot] = Poses(strips, np.square(strips).sum(1))
+    return names, poses
+
+
+@cache
+def _scenes(mood: str) -> tuple[list[tuple[str, str, str]], dict[str, list[Frames]]]:
+    """The same as whole frames: with one thing at the place, or at the left and the right at once."""
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
-    poses: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
+    places: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
     for name in names:
         for slots in (("left", "right"), ("centre",)):
             frames = canonical(_paint(script, name, slots))
             for slot in slots:
-                poses[slot] += [_strip(frame, slot, 0) for frame in frames]
-    return names, {slot: np.stack(strips) for slot, strips in poses.items()}
+                places[slot] += list(frames)
+    return names, places
 
 
 def _paint(script: Spec, name: tuple[str, str, str], slots: tuple[str, ...]) -> NDArray[np.uint8]:

@@ -21,15 +21,16 @@ from shared.metrics.layout import SIDE, Frames
 Array = NDArray[np.float64]
 
 FLASH_LEAST, FLASH_SHARE = 0.1, 0.3
-"""Least opacity of a spark, and its least share of the brightest one of the clip, both as a peak's prominence."""
+"""Least opacity of a spark, and its least share of the brightest one of the clip, both as a peak's
+prominence."""
 LEAST_GAP = 0.2
 """Seconds between two onsets that are told apart; the stage keeps 0.35."""
 NOSE_Y, MOUTH_BOX_HALF_HEIGHT = 0.475, 0.06
 
 
 def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
-    """How open the mouth at a place is, per frame [T]: the missing brightness of the mouth's box relative to the bare
-    skin above it, 0 for skin and 1 for black."""
+    """How open the mouth at a place is, per frame [T]: the missing brightness of the mouth's box relative to
+    the bare skin above it, 0 for skin and 1 for black."""
     grey = frames.mean(-1)
     box = _box(pan, SLOTS[slot], MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, MOUTH_BOX_HALF_HEIGHT)
     skin = _box(pan, SLOTS[slot], NOSE_Y, 0.03, 0.02)
@@ -66,8 +67,9 @@ def _box(pan: Array, cx: float, cy: float, half_width: float, half_height: float
 def read_onsets(flash: Array, fps: float) -> Array:
     """Onset times in seconds of a spark of opacity `flash` [T]: its peaks that stand out in the clip.
 
-    The onset stands where the opacity passes half of the peak that follows, interpolated between frames: half a frame
-    before the first bright frame of a sharp spark, and as true where a codec has spread the rise over several.
+    The onset stands where the opacity passes half of the peak that follows, interpolated between frames: half
+    a frame before the first bright frame of a sharp spark, and as true where a codec has spread the rise over
+    several.
     """
     least = max(FLASH_LEAST, FLASH_SHARE * float(flash.max(initial=0)))
     padded = np.r_[0.0, flash, 0.0]

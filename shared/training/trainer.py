@@ -32,8 +32,11 @@ class StepOutput:
 class Batch(Protocol):
     """One micro-batch of one rank: n clips, their names and tasks."""
 
-    ids: list[str]
-    tasks: list[str]
+    @property
+    def ids(self) -> list[str]: ...
+
+    @property
+    def tasks(self) -> list[str]: ...
 
     def to(self, device: torch.device) -> Batch: ...
 

@@ -1,0 +1,237 @@
+"""CCLPipeline on a tiny model: what is drawn, kept, saved, and refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from tiny import CONFIG, counted, noise, transformer
+
+from ccl.guidance import Form, Guidance
+from ccl.pipeline import CCLPipeline
+from ccl.routing import Task
+from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.encoders import HashedWords
+from shared.errors import UserError
+from shared.flow import shift, u_grid
+from shared.timed_prompts import TimedPrompts
+
+SECONDS, SAMPLES = 13 / 16, 13_000
+ALONE = Guidance(Form.DUAL, (1.0, 1.0), (0.0, 0.0))  # v(c,0m)
+
+
+def pipeline(frames_per_token: int = 4, solver: str = "euler") -> CCLPipeline:
+    made = CCLPipeline(
+        transformer(),
+        LinearVideoCodec(latent_channels=4),
+        LinearAudioCodec(latent_channels=5, frames_per_token=frames_per_token, iterations=2),
+        HashedWords(dim=12, max_length=4),
+        *(scheduler(solver, amount) for amount in (1.5, 1.2)),
+        height=32,
+        width=32,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def scheduler(solver: str, amount: float):
+    if solver == "euler":
+        return FlowMatchEulerDiscreteScheduler(shift=amount)
+    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=amount)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> CCLPipeline:
+    return pipeline()
+
+
+def sample(pipe: CCLPipeline, prompt="a bell", steps: int = 3, **options):
+    """The output, and the latents after each step."""
+    latents = []
+    made = pipe(
+        prompt,
+        duration=SECONDS,
+        num_inference_steps=steps,
+        callback_on_step_end=lambda _, step, u, now: latents.append({name: x.clone() for name, x in now.items()}),
+        **options,
+    )
+    return made, latents
+
+
+def assert_same(ours, theirs) -> None:
+    assert np.array_equal(ours.video, theirs.video) and np.array_equal(ours.audio, theirs.audio)
+
+
+def test_a_sample_has_the_asked_sizes_and_ranges(pipe):
+    made, latents = sample(pipe, ["a bell", "a drum"])
+    assert made.video.shape == (2, 13, 32, 32, 3) and made.video.dtype == np.uint8
+    assert made.audio.shape == (2, SAMPLES) and np.abs(made.audio).max() <= 1
+    assert (made.fps, made.sample_rate, len(latents)) == (16, 16000, 3)
+    assert latents[-1]["video"].isfinite().all() and not torch.equal(latents[0]["video"], latents[-1]["video"])
+
+
+def test_a_seed_gives_one_sample_and_another_seed_another(pipe):
+    first, _ = sample(pipe, seed=3)
+    assert_same(sample(pipe, seed=3)[0], first)
+    assert not np.array_equal(sample(pipe, seed=4)[0].video, first.video)
+
+
+def test_a_prompt_of_a_batch_is_that_prompt_alone(pipe):
+    _, together = sample(pipe, ["a bell", "a drum", "wind"], seed=5)
+    for index, prompt in enumerate(("a bell", "a drum", "wind")):
+        _, alone = sample(pipe, prompt, seed=5 + index)
+        for name, value in alone[-1].items():
+            torch.testing.assert_close(together[-1][name][index], value[0], rtol=0, atol=1e-4)
+    _, chosen = sample(pipe, ["a bell", "wind"], seed=[5, 7])
+    torch.testing.assert_close(chosen[-1]["video"][1], together[-1]["video"][2], rtol=0, atol=1e-4)
+
+
+def test_the_videos_noise_does_not_change_with_the_sounds_length():
+    longer, shorter = pipeline(frames_per_token=4), pipeline(frames_per_token=8)
+    noises = [p._noise(Task.T2AV.route, p._size(SECONDS, None, None), [11, 12]) for p in (longer, shorter)]
+    assert noises[0]["audio"].shape[1] == 21 and noises[1]["audio"].shape[1] == 11
+    assert torch.equal(noises[0]["video"], noises[1]["video"])
+    assert torch.equal(longer._noise(Task.T2V.route, longer._size(SECONDS, None, None), [11, 12])["video"], noises[0]["video"])
+    assert not torch.equal(noises[0]["video"][0], noises[0]["video"][1])
+
+
+def test_at_0m_the_video_of_t2av_does_not_depend_on_the_sound_and_is_that_of_t2v():
+    runs = [sample(pipeline(frames_per_token=k), seed=2, guidance=ALONE)[1] for k in (4, 8)]
+    assert runs[0][-1]["audio"].shape != runs[1][-1]["audio"].shape
+    assert torch.equal(runs[0][-1]["video"], runs[1][-1]["video"])
+    assert torch.equal(sample(pipeline(), seed=2, task="t2v", guidance=ALONE)[1][-1]["video"], runs[0][-1]["video"])
+    assert torch.equal(sample(pipeline(), seed=2, task="t2a", guidance=ALONE)[1][-1]["audio"], runs[0][-1]["audio"])
+
+
+def test_sampling_runs_without_gradients(pipe):
+    enabled = []
+
+    def look(_, step, u, latents):
+        enabled.append((torch.is_grad_enabled(), latents["video"].requires_grad))
+
+    assert all(parameter.requires_grad for parameter in pipe.transformer.parameters())
+    pipe("a bell", duration=SECONDS, num_inference_steps=1, callback_on_step_end=look)
+    assert enabled == [(False, False)] and torch.is_grad_enabled()
+
+
+def test_a_callback_sees_u_and_may_replace_latents(pipe):
+    seen = []
+
+    def silence(_, step, u, latents):
+        seen.append((step, round(u, 3)))
+        return {"audio": torch.zeros_like(latents["audio"])}
+
+    made = pipe("a bell", duration=SECONDS, num_inference_steps=4, callback_on_step_end=silence)
+    assert seen == [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)]
+    floor = pipe.audio_codec.decode(torch.zeros(1, 21, 5), SAMPLES)[:, 0].numpy()
+    assert np.array_equal(made.audio, floor)
+
+
+def test_a_given_image_stays_exactly_the_first_latent(pipe):
+    image = noise("image", 2, 3, 32, 32).clamp(-1, 1)
+    first = pipe.video_codec.encode(image[:, :, None])
+    for task in ("t2av", "t2v"):
+        _, latents = sample(pipe, ["a bell", "a drum"], image=image, task=task)
+        assert len(latents) == 3
+        for now in latents:
+            assert torch.equal(now["video"][:, :, :1], first)
+        assert not torch.allclose(latents[-1]["video"][:, :, 1:2], first, atol=0.1)
+    _, shared = sample(pipe, ["a bell", "a drum"], image=image[:1])
+    assert torch.equal(shared[-1]["video"][1, :, :1], first[0])
+
+
+def test_a_given_sound_drives_the_video_and_a_given_video_the_sound(pipe):
+    sound, video = noise("sound", 1, 1, SAMPLES) * 0.1, noise("video", 1, 3, 13, 32, 32).clamp(-1, 1)
+    made, latents = sample(pipe, audio=sound, seed=1)
+    assert made.audio is None and set(latents[0]) == {"video"}
+    other, _ = sample(pipe, audio=sound.flip(-1).contiguous(), seed=1)
+    assert made.video.shape == (1, 13, 32, 32, 3) and not np.array_equal(made.video, other.video)
+    made, latents = sample(pipe, video=video, seed=1)
+    assert made.video is None and made.audio.shape == (1, SAMPLES) and set(latents[0]) == {"audio"}
+
+
+def test_a_given_stream_a_little_short_ends_in_silence_or_in_its_last_picture(pipe):
+    sound, video = noise("sound", 1, 1, SAMPLES) * 0.1, noise("video", 1, 3, 33, 32, 32).clamp(-1, 1)
+    short = sound[..., : SAMPLES - 400]
+    padded = torch.nn.functional.pad(short, (0, 400))
+    assert torch.equal(sample(pipe, audio=short)[1][-1]["video"], sample(pipe, audio=padded)[1][-1]["video"])
+    size, task = pipe._size(33 / 16, None, None), Task.V2A
+    held = torch.cat([video[:, :, :32], video[:, :, 31:32]], dim=2)
+    kept = [pipe._encode_given(task, size, 1, None, None, clip).streams["video"] for clip in (video[:, :, :32], held)]
+    assert torch.equal(*kept)
+
+
+def test_the_audio_prompt_is_what_the_sound_reads(pipe):
+    _, same = sample(pipe, "a bell", audio_prompt="a bell", guidance=ALONE)
+    _, plain = sample(pipe, "a bell", guidance=ALONE)
+    _, other = sample(pipe, "a bell", audio_prompt="wind", guidance=ALONE)
+    assert torch.equal(same[-1]["audio"], plain[-1]["audio"])
+    assert torch.equal(other[-1]["video"], plain[-1]["video"])
+    assert not torch.allclose(other[-1]["audio"], plain[-1]["audio"], atol=1e-3)
+
+
+def test_timed_prompts_of_equal_texts_are_a_constant_prompt(pipe):
+    _, timed = sample(pipe, TimedPrompts((0.0, 0.4), ("a bell", "a bell")), seed=1)
+    _, constant = sample(pipe, "a bell", seed=1)
+    for name, value in constant[-1].items():
+        torch.testing.assert_close(timed[-1][name], value, rtol=0, atol=1e-4)
+
+
+def test_save_and_load_give_the_same_samples(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = CCLPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert (loaded.config.fps, loaded.config.height) == (16.0, 32)
+    assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "transformer").is_dir()
+    assert_same(sample(loaded, seed=8)[0], sample(pipe, seed=8)[0])
+
+
+def test_unipc_takes_the_place_of_euler_on_the_same_sigmas(pipe):
+    multistep = pipeline(solver="unipc")
+    _, latents = sample(multistep, seed=1, steps=8)
+    for solver, amount in ((multistep.scheduler, 1.5), (multistep.audio_scheduler, 1.2)):
+        torch.testing.assert_close(solver.sigmas[:-1].double(), shift(u_grid(8), amount), rtol=0, atol=1e-5)
+    _, euler = sample(pipe, seed=1, steps=8)
+    for name, value in latents[-1].items():
+        assert value.isfinite().all()
+        assert not torch.allclose(value, euler[-1][name], atol=1e-4)
+        assert torch.corrcoef(torch.stack([value.flatten(), euler[-1][name].flatten()]))[0, 1] > 0.5
+
+
+def test_a_step_evaluates_only_what_guidance_needs(pipe):
+    for guidance, count in ((Guidance(), 2), (Guidance(Form.DUAL, (3.0, 3.0), (2.0, 2.0)), 3), (ALONE, 1)):
+        with counted(pipe.transformer) as routes:
+            sample(pipe, steps=2, guidance=guidance)
+        assert len(routes) == 2 * count
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"duration": 0.0}, "duration 0.0 s"),
+        ({"duration": -1.0}, "duration -1.0 s"),
+        ({"duration": float("nan")}, "duration nan s"),
+        ({"duration": float("inf")}, "duration inf s"),
+        ({"height": 0}, "multiples of 16"),
+        ({"width": 40}, "32x40.*multiples of 16"),
+        ({"num_inference_steps": 0}, "0 sampling steps"),
+        ({"task": "tv2a"}, "'tv2a' is unknown"),
+        ({"task": "a2v"}, "needs the given audio"),
+        ({"seed": [1, 2]}, "2 seeds for 1 prompts"),
+        ({"audio_prompt": ["a", "b"]}, "2 audio prompts for 1 prompts"),
+        ({"audio": torch.zeros(1, 1, 900)}, "900 samples.*needs 32000"),
+        ({"audio": torch.zeros(3, 1, 32000)}, "3 of the given audio for 1 prompts"),
+        ({"video": torch.zeros(1, 3, 32, 64, 32)}, "the video is 64x32; the sample is 32x32"),
+        ({"video": torch.zeros(1, 3, 9, 32, 32)}, "9 frames.*needs 32"),
+        ({"image": torch.zeros(1, 3, 32, 64)}, "the image is 32x64"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(pipe, options, message):
+    with pytest.raises(UserError, match=message):
+        pipe("a bell", **options)
+
+
+def test_the_towers_of_the_tests_differ_in_width():
+    sizes = {name: CONFIG[name]["num_attention_heads"] * CONFIG[name]["attention_head_dim"] for name in ("video", "audio")}
+    assert len({*sizes.values(), CONFIG["cca_heads"] * CONFIG["cca_head_dim"]}) == 3

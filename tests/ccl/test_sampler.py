@@ -1,0 +1,212 @@
+"""Guided steps through the real model: UCG's identities, how often the model runs, clean streams, timed prompts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from tiny import AUDIO, AUDIO_CLOCK, TEXT, VIDEO, VIDEO_CLOCK, counted, noise, transformer
+
+from ccl.guidance import Form, Guidance
+from ccl.routing import Reads, Task
+from ccl.sampler import Conditions, JointSampler
+from ccl.transformer import StreamInput
+from shared.encoders import HashedWords
+from shared.timed_prompts import TimedPrompts
+
+SIGMAS = {"video": 0.7, "audio": 0.6}
+CLOCKS = (VIDEO_CLOCK, AUDIO_CLOCK)
+ENCODER = HashedWords(dim=TEXT[1], max_length=TEXT[0])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return transformer()
+
+
+def conditions(prompts=("a bell", "a drum"), audio_prompts=None, negative="") -> Conditions:
+    heard = prompts if audio_prompts is None else audio_prompts
+    return Conditions.build(ENCODER, prompts, heard, negative, CLOCKS, torch.device("cpu"), torch.float32)
+
+
+def latents(name: str = "x", batch: int = 2) -> dict[str, torch.Tensor]:
+    return {"video": noise(f"v{name}", batch, *VIDEO), "audio": noise(f"a{name}", batch, *AUDIO)}
+
+
+def sampler(model, task: Task, guidance: Guidance, given=None, texts=None, first=None) -> JointSampler:
+    return JointSampler(model, task.route, texts or conditions(), CLOCKS, guidance, given or {}, first)
+
+
+@torch.no_grad()
+def guided(model, task: Task, *guidance, given=None, texts=None) -> tuple[dict[str, torch.Tensor], int]:
+    """The velocity of one step, and how many forward passes it took."""
+    given = given or {}
+    noisy = {name: value for name, value in latents().items() if name not in given}
+    with counted(model) as routes:
+        out = sampler(model, task, Guidance(*guidance), given, texts).velocity(noisy, SIGMAS)
+    return out, len(routes)
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        assert value.std() > 0.05
+        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def plain(model, route, text) -> dict[str, torch.Tensor]:
+    """One evaluation of the model itself."""
+    x = latents()
+    video = StreamInput(x["video"], torch.full((2,), SIGMAS["video"]), text, VIDEO_CLOCK)
+    audio = StreamInput(x["audio"], torch.full((2,), SIGMAS["audio"]), text, AUDIO_CLOCK)
+    return dict(zip(("video", "audio"), model(route, video, audio), strict=True))
+
+
+@pytest.mark.parametrize("form", Form)
+def test_weights_of_one_are_one_plain_evaluation(model, form):
+    out, calls = guided(model, Task.T2AV, form, (1.0, 1.0), (1.0, 1.0))
+    assert calls == 1
+    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].video_text))
+
+
+@pytest.mark.parametrize("w", [2.0, 3.5])
+def test_dual_of_equal_weights_is_joint(model, w):
+    dual, calls = guided(model, Task.T2AV, Form.DUAL, (w, w), (w, w))
+    joint, joint_calls = guided(model, Task.T2AV, Form.JOINT, (w, w))
+    assert (calls, joint_calls) == (2, 2)
+    assert_equal(dual, joint)
+
+
+@pytest.mark.parametrize("w", [2.0, 3.5])
+def test_dual_with_text_weight_one_is_context(model, w):
+    dual, calls = guided(model, Task.T2AV, Form.DUAL, (1.0, 1.0), (w, w))
+    context, context_calls = guided(model, Task.T2AV, Form.CONTEXT, (9.0, 9.0), (w, w))
+    assert (calls, context_calls) == (2, 2)
+    assert_equal(dual, context)
+
+
+@pytest.mark.parametrize("w", [2.0, 3.5])
+def test_dual_with_context_weight_zero_is_text_guidance_of_the_single_towers(model, w):
+    dual, calls = guided(model, Task.T2AV, Form.DUAL, (w, w), (0.0, 0.0))
+    assert calls == 2
+    video, _ = guided(model, Task.T2V, Form.TEXT, (w, w))
+    audio, _ = guided(model, Task.T2A, Form.TEXT, (w, w))
+    assert_equal(dual, video | audio)
+
+
+def test_each_form_runs_the_model_as_often_as_it_must(model):
+    expected = {Form.DUAL: 3, Form.JOINT: 2, Form.CONTEXT: 2, Form.TEXT: 2, Form.NONE: 1}
+    for form, count in expected.items():
+        assert guided(model, Task.T2AV, form, (4.0, 3.0), (2.0, 1.5))[1] == count, form
+
+
+def test_dual_is_its_formula_with_weights_per_stream(model):
+    text, empty = conditions().segments[0].video_text, conditions().negative
+    route = Task.T2AV.route
+    full, text_only = plain(model, route, text), plain(model, route.alone, text)
+    nothing = plain(model, route.alone, empty)
+    w_c, w_m = {"video": 4.0, "audio": 3.0}, {"video": 2.0, "audio": 1.5}
+    expected = {
+        name: nothing[name]
+        + w_c[name] * (text_only[name] - nothing[name])
+        + w_m[name] * (full[name] - text_only[name])
+        for name in SIGMAS
+    }
+    assert_equal(guided(model, Task.T2AV, Form.DUAL, (4.0, 3.0), (2.0, 1.5))[0], expected)
+
+
+def test_a_stream_that_a_state_is_not_wanted_for_is_not_computed(model):
+    with counted(model) as routes:
+        guided(model, Task.T2AV, Form.DUAL, (1.0, 3.0), (1.0, 1.0))
+    assert [(route.video, route.audio) for route in routes] == [
+        (Reads.SKIPPED, Reads.CONTEXT), (Reads.SKIPPED, Reads.CONTEXT), (Reads.OTHER, Reads.OTHER),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "clean", "made"), [(Task.A2V, "audio", "video"), (Task.V2A, "video", "audio")])
+def test_a_clean_stream_runs_once_per_text_and_gives_what_one_pass_gives(model, monkeypatch, task, clean, made):
+    runs, original = [], model.context
+    monkeypatch.setattr(model, "context", lambda *args: (runs.append(args[0]), original(*args))[1])
+    given = {clean: latents("y")[clean]}
+    one = sampler(model, task, Guidance(Form.TEXT, (3.0, 3.0)), given)
+    noisy = {made: latents()[made]}
+    with torch.no_grad():
+        first, again = one.velocity(noisy, SIGMAS), one.velocity(noisy, SIGMAS)
+    assert runs == [clean, clean]  # the prompt and the empty text, not the step
+    assert torch.equal(first[made], again[made])
+
+    x = latents() | given
+    level = {name: torch.full((2,), 0.0 if name == clean else SIGMAS[name]) for name in SIGMAS}
+    text = conditions().segments[0].video_text
+    with torch.no_grad():
+        v, a = model(
+            task.route,
+            StreamInput(x["video"], level["video"], text, VIDEO_CLOCK),
+            StreamInput(x["audio"], level["audio"], text, AUDIO_CLOCK),
+        )
+    unguided, _ = guided(model, task, Form.NONE, given=given)
+    torch.testing.assert_close(unguided[made], v if made == "video" else a, rtol=0, atol=1e-5)
+
+
+def test_guidance_of_a_clean_streams_reader_holds_the_identities_too(model):
+    given = {"audio": latents("y")["audio"]}
+    assert_equal(
+        guided(model, Task.A2V, Form.DUAL, (3.0, 3.0), (3.0, 3.0), given=given)[0],
+        guided(model, Task.A2V, Form.JOINT, (3.0, 3.0), given=given)[0],
+    )
+    assert_equal(
+        guided(model, Task.A2V, Form.DUAL, (3.0, 3.0), (0.0, 0.0), given=given)[0],
+        guided(model, Task.T2V, Form.TEXT, (3.0, 3.0))[0],
+    )
+
+
+def test_outside_the_interval_nothing_is_guided(model):
+    out, calls = guided(model, Task.T2AV, Form.DUAL, (4.0, 4.0), (2.0, 2.0), (0.8, 1.0))
+    assert calls == 1
+    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].video_text))
+
+
+def test_timed_prompts_of_equal_texts_are_a_constant_prompt(model):
+    timed = [TimedPrompts((0.0, 0.3, 0.5), (text,) * 3) for text in ("a bell", "a drum")]
+    scales = (Form.DUAL, (3.0, 3.0), (2.0, 2.0))
+    constant, _ = guided(model, Task.T2AV, *scales)
+    assert_equal(guided(model, Task.T2AV, *scales, texts=conditions(timed))[0], constant)
+
+
+def test_timed_prompts_hold_each_at_its_time(model):
+    timed = conditions([TimedPrompts((0.0, 0.5), ("a bell", "a drum"), fade=0.01), "a ball"])
+    mixed, calls = guided(model, Task.T2V, Form.NONE, texts=timed)
+    bell, drum = (
+        guided(model, Task.T2V, Form.NONE, texts=conditions((text, "a ball")))[0]["video"] for text in ("a bell", "a drum")
+    )
+    early = VIDEO_CLOCK.centres < 0.5
+    assert calls == 2 and early.any() and not early.all()
+    for expected, frames in ((bell, early), (drum, ~early)):
+        torch.testing.assert_close(mixed["video"][0][:, frames], expected[0][:, frames], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mixed["video"][1], bell[1], rtol=0, atol=1e-5)
+    assert not torch.allclose(bell[0], drum[0], atol=1e-3)
+
+
+def test_a_constant_sound_beside_a_timed_picture_keeps_its_text(model):
+    timed = conditions([TimedPrompts((0.0, 0.4), ("a bell", "a drum"))] * 2, ["wind"] * 2)
+    weights = [segment.audio_weight for segment in timed.segments]
+    torch.testing.assert_close(sum(weights), torch.ones(2, AUDIO[0]))
+    heard, _ = guided(model, Task.T2A, Form.NONE, texts=timed)
+    assert_equal(heard, guided(model, Task.T2A, Form.NONE, texts=conditions(("wind", "wind")))[0])
+
+
+@torch.no_grad()
+def test_a_clean_first_frame_has_sigma_zero_and_is_put_back(model):
+    first = noise("first", 2, 4, 1, 4, 4)
+    seen = []
+    hook = model.register_forward_pre_hook(lambda _, args: seen.append(args[1].sigma))
+    one = sampler(model, Task.T2AV, Guidance(Form.DUAL), first=first)
+    x = latents()
+    one.restore_clean(x)
+    assert torch.equal(x["video"][:, :, :1], first) and torch.equal(x["video"][:, :, 1:], latents()["video"][:, :, 1:])
+    one.velocity(x, SIGMAS)
+    hook.remove()
+    for sigma, row in itertools.product(seen, range(2)):
+        assert sigma[row].tolist() == pytest.approx([0, 0.7, 0.7, 0.7])

@@ -1,0 +1,176 @@
+"""TARP: partitions against dense masks for every (F, A), drift, coverage, and invariance to the offset."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ccl.tarp import _group, align, centres, partition
+from shared.clock import LatentClock
+
+FRAMES, TOKENS = range(1, 70), range(1, 400)
+AUDIO = {tokens: LatentClock.at_rate(tokens, 25.0) for tokens in TOKENS}
+ANY_CLOCK = {frames: LatentClock.causal_video(frames, 16.0, 4) for frames in FRAMES}
+
+# Every latent frame of every F, one after the other: F, its index i, and its start and end as parts of the duration.
+ROW_F = np.repeat(FRAMES, FRAMES)
+ROW_I = np.concatenate([np.arange(frames) for frames in FRAMES])
+CAUSAL = np.maximum(4 * ROW_I - 3, 0) / (4 * ROW_F - 3), (4 * ROW_I + 1) / (4 * ROW_F - 3)
+UNIFORM = ROW_I / ROW_F, (ROW_I + 1) / ROW_F
+
+
+def matching_clocks(frames: int, tokens: int) -> tuple[LatentClock, LatentClock]:
+    """Causal video and 25 Hz audio of the same duration."""
+    return LatentClock.causal_video(frames, (4 * frames - 3) * 25 / tokens, 4), AUDIO[tokens]
+
+
+def dense(tokens: int, edges: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
+    """From the design's text: the mask [all rows, A] of what video reads, and the frame [all F, A] that audio reads.
+
+    `edges` None: the paper's form.
+    """
+    c, token, frames = tokens // ROW_F, np.arange(tokens), np.array(FRAMES)[:, None]
+    size = np.minimum(tokens, 3 * np.maximum(1, c))
+    if edges is None:
+        middle = c // 2 + c * ROW_I
+        frame = token * frames // tokens
+    else:
+        starts, ends = (edge * tokens for edge in edges)  # in audio tokens
+        middle = np.floor((starts + ends) / 2 + 1e-7)
+        over = ends[:, None] <= token + 0.5 + 1e-7  # frames that end before the token's centre
+        frame = np.add.reduceat(over, np.flatnonzero(ROW_I == 0), axis=0, dtype=int)
+    low = np.clip(middle - size // 2, 0, tokens - size)[:, None]
+    return (low <= token) & (token < low + size[:, None]), np.minimum(frame, frames - 1)
+
+
+def gathered(tokens: int, centre: str, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same from what attention gathers: the windows, and the group in which each audio token stands.
+
+    All F of one A are grouped in one call, as if their frames were those of one long video.
+    """
+    reads, frame_of, audio, place = np.zeros((len(ROW_F), tokens), dtype=bool), [], AUDIO[tokens], 0
+    for frames in FRAMES:
+        window, frame = partition(video_clock(frames, tokens, mode), audio, centre)
+        reads[place + np.arange(frames)[:, None], window.numpy()] = True
+        frame_of.append(frame + place)
+        place += frames
+    group = _group(torch.cat(frame_of), place)
+    groups, slot = group["groups"].numpy(), group["slot"].numpy()
+    assert (groups.ravel()[slot] == np.arange(len(slot))).all()
+    return reads, ROW_I[slot // groups.shape[1]].reshape(-1, tokens)
+
+
+def video_clock(frames: int, tokens: int, mode: str) -> LatentClock:
+    """Of the audio's duration; for `any`, a clock that does not matter."""
+    if mode == "any":
+        return ANY_CLOCK[frames]
+    return LatentClock.uniform(frames, tokens / 25) if mode == "uniform" else matching_clocks(frames, tokens)[0]
+
+
+@pytest.mark.parametrize("mode", ["causal", "uniform"])
+def test_exact_gathers_the_dense_masks_keys_for_every_size(mode):
+    edges = CAUSAL if mode == "causal" else UNIFORM
+    first = np.flatnonzero(ROW_I == 0)
+    for tokens in TOKENS:
+        (reads, frame), (mask, expected) = gathered(tokens, "exact", mode), dense(tokens, edges)
+        assert (reads == mask).all() and (frame == expected).all(), f"A = {tokens}"
+        assert np.logical_or.reduceat(reads, first, axis=0).all(), f"an audio token is unread at A = {tokens}"
+
+
+def test_paper_gathers_the_dense_masks_keys_for_every_size():
+    """The floor form does not look at the clocks, so that both modes are this one."""
+    for tokens in TOKENS:
+        (reads, frame), (mask, expected) = gathered(tokens, "paper", "any"), dense(tokens, None)
+        assert (reads == mask).all() and (frame == expected).all(), f"A = {tokens}"
+
+
+def test_exact_centres_are_within_one_audio_token_of_the_true_time():
+    for tokens in range(1, 400, 7):
+        for frames in FRAMES:
+            video, audio = matching_clocks(frames, tokens)
+            late = audio.centres[centres(video, audio, "exact")] - video.centres
+            assert late.abs().max() <= 0.5 / 25 + 1e-6, f"F = {frames}, A = {tokens}"
+
+
+@pytest.mark.parametrize("centre", ["exact", "paper"])
+@pytest.mark.parametrize("mode", ["causal", "uniform"])
+def test_an_alignment_is_made_of_this_partition(centre, mode):
+    rng = np.random.default_rng(0)
+    for frames, tokens in zip(rng.integers(1, 70, 50).tolist(), rng.integers(1, 400, 50).tolist(), strict=True):
+        video, audio = matching_clocks(frames, tokens)
+        found = align.__wrapped__(video, audio, centre, mode)
+        if mode == "uniform":
+            video = LatentClock.uniform(frames, audio.duration)
+        window, frame = partition(video, audio, centre)
+        assert torch.equal(found.window, window) and torch.equal(found.frame, frame)
+        assert torch.equal(found.slot, _group(frame, frames)["slot"])
+        position = video.position(audio.centres)
+        assert torch.equal(found.window_offset, position[window] - torch.arange(frames)[:, None])
+        assert torch.equal(found.offset, position - frame)
+        assert torch.equal(found.video_reads(tokens).sum(1), torch.full((frames,), window.shape[1]))
+        assert found.audio_reads().sum() == tokens
+
+
+@pytest.mark.parametrize(
+    ("frames", "tokens", "seconds", "drift", "unread"),
+    [
+        (31, 157, 157 / 31.25, 0.06, 0), (61, 314, 314 / 31.25, 0.29, 4), (21, 127, 127 / 25, 0.02, 0),
+        (21, 158, 158 / 31.25, 0.34, 4), (49, 173, 173 / 21.5, 1.20, 23),
+    ],
+)  # fmt: skip
+def test_the_paper_form_drifts_as_reported_and_exact_does_not(frames, tokens, seconds, drift, unread):
+    audio = LatentClock.uniform(tokens, seconds)
+    video = LatentClock.uniform(frames, seconds)
+    paper = align.__wrapped__(video, audio, "paper", "uniform")
+    exact = align.__wrapped__(video, audio, "exact", "uniform")
+    c = tokens // frames
+    last = c // 2 + c * (frames - 1)  # the centre before the window slides
+    late = float(video.centres[-1]) - (last + (0.5 if c % 2 else 0.0)) * seconds / tokens
+    assert late == pytest.approx(drift, abs=0.03)
+    assert int((~paper.video_reads(tokens).any(0)).sum()) == unread
+    assert exact.video_reads(tokens).any(0).all()
+
+
+@pytest.mark.parametrize(("frames", "c"), [(1, 7), (4, 3), (10, 5), (31, 5), (60, 1), (13, 4), (8, 6)])
+def test_exact_and_paper_agree_where_f_divides_a(frames, c):
+    video, audio = LatentClock.causal_video(frames, 16.0, 4), LatentClock.at_rate(frames * c, 25.0)
+    exact, paper = (align.__wrapped__(video, audio, centre, "uniform") for centre in ("exact", "paper"))
+    for name in ("window", "frame", "groups", "slot"):
+        assert torch.equal(getattr(exact, name), getattr(paper, name)), name
+
+
+@pytest.mark.parametrize("seconds", [1 / 3, -7.77, 3600.123])
+@pytest.mark.parametrize("mode", ["causal", "uniform"])
+def test_a_shift_of_both_clocks_changes_no_partition_and_no_position(mode, seconds):
+    for frames, tokens in [(9, 50), (21, 127), (49, 173), (40, 31), (8, 48)]:
+        video, audio = matching_clocks(frames, tokens)
+        here = align.__wrapped__(video, audio, "exact", mode)
+        there = align.__wrapped__(video.shifted(seconds), audio.shifted(seconds), "exact", mode)
+        for name in ("window", "frame", "groups", "slot"):
+            assert torch.equal(getattr(here, name), getattr(there, name)), name
+        for name in ("window_offset", "offset"):
+            torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=0, atol=1e-8)
+
+
+def test_offsets_are_time_differences_in_units_of_video_latents():
+    video, audio = LatentClock.causal_video(9, 16.0, 4), LatentClock.at_rate(51, 25.0)
+    found = align(video, audio)
+    seconds = audio.centres[found.window] - video.centres[:, None]
+    inside = found.window_offset.abs() <= 0.5
+    lasts = torch.tensor(video.ends).double() - torch.tensor(video.starts).double()
+    assert inside.any(1).all()
+    torch.testing.assert_close((found.window_offset * lasts[:, None])[inside], seconds[inside])
+    assert (found.offset.abs() <= 0.5 + 1e-9).all()
+
+
+def test_a_group_may_be_longer_than_the_mean():
+    """On the causal clock the first latent is short, so others hold more than ceil(A / F) tokens."""
+    video, audio = LatentClock.causal_video(3, 16.0, 4), LatentClock.at_rate(15, 25.0)
+    assert align(video, audio).groups.shape[1] > math.ceil(15 / 3)
+
+
+def test_equal_clocks_are_aligned_once():
+    assert align(*matching_clocks(5, 30)) is align(*matching_clocks(5, 30))

@@ -1,0 +1,49 @@
+"""scripts/fit_codecs.py on real mp4 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.fit_codecs import main
+from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.errors import UserError
+from shared.media import write_video
+from shared.rng import numpy_generator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three clips of half a second: a colour that changes, a hum."""
+    for index in range(3):
+        draw = numpy_generator(0, "clip", index)
+        colours = draw.integers(0, 255, (1, 1, 1, 3)) * np.linspace(0.3, 1, 8)[:, None, None, None]
+        frames = np.broadcast_to(colours, (8, 16, 16, 3)).astype(np.uint8)
+        hum = 0.3 * np.sin(2 * np.pi * draw.uniform(100, 800) * np.arange(8000) / 16000)
+        write_video(tmp_path / f"{index}.mp4", frames, 16, hum[None].astype(np.float32), 16000)
+        (tmp_path / f"{index}.txt").write_text("a colour")
+    return tmp_path
+
+
+def test_fits_measures_and_saves(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = folder / "out"
+    arguments = ["--manifest", str(folder), "--output", str(output), "--size", "16", "16", "--held-out", "1"]
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert "fitted on 2 clips, measured on 1 others" in printed
+    assert "psnr" in printed
+    assert "envelope correlation" in printed
+    assert LinearVideoCodec.from_pretrained(output / "video_codec").latent_channels == 48
+    assert LinearAudioCodec.from_pretrained(output / "audio_codec").latent_rate == 25
+    with pytest.raises(UserError, match="exists already"):
+        main(arguments)
+
+
+def test_one_clip_is_too_few(folder: Path) -> None:
+    for index in (1, 2):
+        (folder / f"{index}.mp4").unlink()
+        (folder / f"{index}.txt").unlink()
+    with pytest.raises(UserError, match="1 clips; at least 2"):
+        main(["--manifest", str(folder), "--output", str(folder / "out")])

@@ -1,0 +1,296 @@
+"""sample_joint.py on a tiny random checkpoint: tasks and options write the right file, bad input none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
+
+from ccl.guidance import Form, Guidance
+from ccl.pipeline import CCLPipeline
+from ccl.transformer import DualStreamTransformer
+from shared.checkpoint import save_checkpoint
+from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.encoders import HashedWords
+from shared.errors import run_main
+from shared.media import is_silent, probe, read_audio, read_video, write_audio, write_video
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+import sample_joint  # noqa: E402
+
+FPS = 8.0
+RED = (200, 40, 60)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights; 32x32 at 8 fps. The video codec knows flat colours: a first frame is found again."""
+    torch.manual_seed(0)
+    colours = torch.rand(40, 3, 1, 1, 1).mul(2).sub(1).expand(-1, -1, 1, 8, 8)
+    video_codec = LinearVideoCodec.fit([colours + 0.01 * torch.randn(colours.shape)], latent_channels=8)
+    audio_codec = LinearAudioCodec(latent_channels=8, iterations=2)
+    stream = {"num_attention_heads": 1, "attention_head_dim": 12, "num_layers": 1, "ffn_dim": 16}
+    stream |= {"in_channels": 8, "text_dim": 128}
+    model = DualStreamTransformer(video=stream, audio=stream, cca_heads=1, cca_head_dim=12, context_tokens=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    solvers = (FlowMatchEulerDiscreteScheduler(), FlowMatchEulerDiscreteScheduler())
+    parts = (model, video_codec, audio_codec, HashedWords(), *solvers)
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    save_checkpoint(CCLPipeline(*parts, fps=FPS, height=32, width=32), folder, "a card")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tone.wav (stereo, 44.1 kHz, 1.5 s), clip.mp4 (48x40, 30 fps, 1.2 s, with sound), mute.mp4, red.png."""
+    folder = tmp_path_factory.mktemp("media")
+    time = np.arange(66150) / 44100
+    tone = np.stack([np.sin(2 * np.pi * 300 * time), np.sin(2 * np.pi * 700 * time)]) * np.exp(-time)
+    write_audio(folder / "tone.wav", tone.astype(np.float32) * 0.5, 44100)
+    ramp = np.linspace(20, 235, 36, dtype=np.uint8)[:, None, None, None]
+    frames = np.broadcast_to(ramp, (36, 40, 48, 3))
+    write_video(folder / "clip.mp4", frames, 30, tone[:1].astype(np.float32), 44100)
+    write_video(folder / "mute.mp4", frames, 30)
+    Image.new("RGB", (50, 40), RED).save(folder / "red.png")
+    return folder
+
+
+@pytest.fixture
+def make(checkpoint: Path, tmp_path: Path):
+    """make("--prompt", ...) -> the path of tmp_path/out/clip.mp4, sampled in two steps."""
+
+    def run(*argv: object, name: str = "clip.mp4") -> Path:
+        out = tmp_path / "out" / name
+        text = [] if {"--prompts", "--timed-prompts"} & set(argv) else ["--prompt", "A bell rings."]
+        base = ["--checkpoint", checkpoint, "--output", out, "--steps", 2, *text]
+        sample_joint.main([str(part) for part in (*base, *argv)])
+        return out
+
+    return run
+
+
+def codecs_of(path: Path) -> list[str]:
+    with av.open(str(path)) as container:
+        return [stream.codec_context.name for stream in container.streams]
+
+
+def test_text_makes_h264_and_aac_of_one_duration(make) -> None:
+    out = make()
+    info = probe(out)
+    assert codecs_of(out) == ["h264", "aac"]
+    assert (info.width, info.height, info.fps, info.rate) == (32, 32, FPS, 16000)
+    assert info.video_end == pytest.approx(2) and info.audio_end == pytest.approx(2, abs=0.5 / FPS)
+    assert not is_silent(read_audio(out, 16000))
+
+
+def test_t2v_has_no_sound_and_t2a_is_a_wav(make) -> None:
+    assert codecs_of(make("--task", "t2v", "--duration", 1)) == ["h264"]
+    sound = probe(make("--task", "t2a", "--duration", 1, name="clip.wav"))
+    assert (sound.has_video, sound.rate, sound.duration) == (False, 16000, 1)
+
+
+def test_a2v_carries_the_given_sound_itself(make, media: Path) -> None:
+    out = make("--audio", media / "tone.wav")
+    info = probe(out)
+    assert (info.rate, info.channels) == (44100, 2)
+    assert info.video_end == pytest.approx(1.5, abs=0.5 / FPS)
+    given, heard = (read_audio(path, 44100, mono=False, end=1.4) for path in (media / "tone.wav", out))
+    for before, after in zip(given, heard, strict=True):
+        assert np.corrcoef(before, after)[0, 1] > 0.99  # AAC
+
+
+def test_v2a_carries_the_given_picture_itself(make, media: Path) -> None:
+    out = make("--video", media / "mute.mp4", "--duration", 1)
+    info = probe(out)
+    assert (info.width, info.height, info.fps, info.rate) == (48, 40, 30, 16000)
+    assert info.duration == pytest.approx(1, abs=0.5 / 30)
+    given, seen = (read_video(path, 30).astype(int) for path in (media / "mute.mp4", out))
+    assert len(seen) == 30 and abs(seen - given[:30]).mean() < 2
+    assert not is_silent(read_audio(out, 16000))
+
+
+def test_v2a_replaces_the_sound_of_the_given_video(make, media: Path) -> None:
+    out = make("--video", media / "clip.mp4")
+    assert probe(out).video_end == pytest.approx(1.2, abs=0.5 / FPS)
+    given, heard = (read_audio(path, 16000, end=1.1)[0] for path in (media / "clip.mp4", out))
+    assert abs(np.corrcoef(given, heard)[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("task", ["auto", "t2v", "a2v"])
+def test_an_image_is_the_first_frame(make, media: Path, task: str) -> None:
+    more = ("--audio", media / "tone.wav") if task == "a2v" else ()
+    frames = read_video(make("--task", task, "--image", media / "red.png", *more), FPS).astype(int)
+    assert abs(frames[0] - RED).mean() < 4 < abs(frames[4] - RED).mean()
+
+
+def test_prompts_are_numbered_and_seeded_one_by_one(make, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("A ball bounces.\nA drum is hit.\nA bell rings.\n")
+    out = make("--prompts", tmp_path / "prompts.txt", "--batch", 2, "--seed", 5, "--duration", 1)
+    assert sorted(path.name for path in out.parent.iterdir()) == [f"clip_00{i}.mp4" for i in range(3)]
+    alone = make("--seed", 7, "--duration", 1)  # the third prompt
+    batch, single = (read_video(path, FPS).astype(int) for path in (out.with_stem("clip_002"), alone))
+    assert abs(batch - single).max() <= 2
+
+
+def test_seed_and_texts_change_the_clip(make, tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text("0, A bell rings.\n0.5, A dog barks loudly.\n")
+    story = make("--timed-prompts", tmp_path / "story.txt", "--task", "t2a", name="story.wav")
+    variants = [
+        (),
+        ("--seed", 1),
+        ("--audio-prompt", "Rain."),
+        ("--negative-prompt", "Noise."),
+        ("--guidance", "joint", "--text-scale", "1,5"),
+    ]
+    sounds = [
+        read_audio(make(*more, "--task", "t2a", name=f"{i}.wav"), 16000) for i, more in enumerate(variants)
+    ]
+    sounds.append(read_audio(story, 16000))
+    for i, sound in enumerate(sounds):
+        assert all(not np.array_equal(sound, other) for other in sounds[:i])
+    assert np.array_equal(sounds[0], read_audio(make("--task", "t2a", name="again.wav"), 16000))
+
+
+def test_bfloat16_runs(make) -> None:
+    assert probe(make("--dtype", "bfloat16", "--duration", 1)).has_audio
+
+
+def test_guidance_options() -> None:
+    def chosen(*argv: str) -> Guidance:
+        return sample_joint.guidance(sample_joint.parse(["--prompt", "x", "--output", "x.mp4", *argv]))
+
+    assert chosen() == Guidance()
+    assert chosen("--guidance", "text", "--text-scale", "3,2") == Guidance(Form.TEXT, text_scale=(3, 2))
+    assert chosen("--context-scale", "0") == Guidance(context_scale=(0, 0))
+    assert list(sample_joint.SCALES) == [form.value for form in Form]
+
+
+def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys, sample_joint\n"
+        "from shared.errors import UserError\n"
+        "try: sample_joint.main(['--prompt', 'x', '--output', 'x.mp4', '--checkpoint', 'nowhere'])\n"
+        "except UserError: sys.exit('torch' in sys.modules)\n"
+        "sys.exit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, check=False).returncode == 0
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        sample_joint.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "a2v" in text and "--prompt" in text
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, media: Path) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    for name in ("broken.mp4", "broken.png", "broken.wav"):
+        (folder / name).write_bytes(b"not media " * 50)
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    (folder / "gap.txt").write_text("A bell.\n\nA drum.\n")
+    (folder / "empty.txt").write_text("")
+    (folder / "late.txt").write_text("0, A bell.\n9, A drum.\n")
+    (folder / "latin.txt").write_bytes("Ein schöner Ball.".encode("latin-1"))
+    shutil.copytree(checkpoint, folder / "part")
+    (folder / "part/audio_codec/config.json").unlink()
+    return folder
+
+
+BAD = [
+    (["--audio", "BAD/nothing.wav"], "nothing.wav: no such file"),
+    (["--audio", "BAD/broken.wav"], "broken.wav: broken"),
+    (["--audio", "BAD/nan.wav"], "NaN"),
+    (["--audio", "MEDIA/mute.mp4"], "mute.mp4: has no sound"),
+    (["--audio", "MEDIA/tone.wav", "--duration", "4"], "tone.wav: its sound last 1.50 s"),
+    (["--video", "BAD/broken.mp4"], "broken.mp4: broken"),
+    (["--video", "MEDIA/tone.wav"], "tone.wav: has no pictures"),
+    (["--audio", "MEDIA/tone.wav", "--video", "MEDIA/mute.mp4"], "both a sound and a video"),
+    (["--image", "BAD/nothing.png"], "nothing.png: no such file"),
+    (["--image", "BAD/broken.png"], "broken.png: broken"),
+    (["--image", "MEDIA/red.png", "--task", "t2a", "--output", "OUT/x.wav"], "leave the image out"),
+    (["--task", "a2v"], "task a2v needs"),
+    (["--task", "t2v", "--audio", "MEDIA/tone.wav"], "does not read a given audio"),
+    (["--task", "dance"], "task 'dance' is unknown"),
+    (["--duration", "0"], "--duration 0"),
+    (["--duration", "-1"], "--duration -1"),
+    (["--duration", "nan"], "--duration nan"),
+    (["--duration", "1e6"], "at most 120"),
+    (["--duration", "0.01"], "duration 0.01"),
+    (["--seed", "one"], "--seed: invalid int value: 'one'"),
+    (["--steps", "0"], "--steps 0"),
+    (["--batch", "0"], "--batch 0"),
+    (["--text-scale", "2,3,4"], "--text-scale 2,3,4"),
+    (["--text-scale", "high"], "--text-scale high"),
+    (["--guidance", "text", "--context-scale", "2"], "--context-scale has no effect"),
+    (["--guidance", "some"], "invalid choice: 'some'"),
+    (["--attention", "some"], "attention backend 'some' is unknown"),
+    (["--device", "toaster"], "--device toaster"),
+    (["--output", "OUT/x.avi"], "x.avi: task t2av writes .mp4"),
+    (["--output", "OUT/x.mp4", "--task", "t2a"], "task t2a writes .wav"),
+    (["--output", "BAD/gap.txt/x.mp4"], "gap.txt is no folder"),
+    (["--prompt", " "], "--prompt is empty"),
+    (["--prompts", "BAD/gap.txt"], "gap.txt, line 2"),
+    (["--prompts", "BAD/empty.txt"], "the file is empty"),
+    (["--prompts", "BAD/latin.txt"], "not UTF-8"),
+    (["--prompts", "BAD/nothing.txt"], "nothing.txt: no such file"),
+    (["--timed-prompts", "BAD/late.txt"], "late.txt: a text begins at 9 s"),
+    (["--timed-prompts", "BAD/gap.txt"], "gap.txt, line 1"),
+    (["--checkpoint", "BAD/part"], "part: audio_codec/config.json is missing"),
+    (["--checkpoint", "BAD"], "model_index.json is missing"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), BAD, ids=[" ".join(argv) for argv, _ in BAD])
+def test_bad_input_is_one_line_and_writes_nothing(
+    argv: list[str],
+    said: str,
+    bad: Path,
+    media: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = [] if {"--prompt", "--prompts", "--timed-prompts"} & set(argv) else ["--prompt", "A bell."]
+    line = ["--checkpoint", str(checkpoint), "--output", "OUT/x.mp4", "--steps", "1", *text, *argv]
+    for name, folder in (("BAD", bad), ("MEDIA", media), ("OUT", tmp_path / "out")):
+        line = [part.replace(name, str(folder), 1) if part.startswith(name) else part for part in line]
+    with pytest.raises(SystemExit) as stop:
+        run_main(lambda: sample_joint.main(line))
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and error.startswith("error: ") and said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_given_files_are_never_overwritten(make, media: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    given = shutil.copy(media / "clip.mp4", tmp_path / "out/clip.mp4")
+    before = Path(given).read_bytes()
+    with pytest.raises(SystemExit):
+        run_main(lambda: make("--video", given))
+    assert Path(given).read_bytes() == before
+
+
+def test_the_index_of_the_checkpoint_is_what_load_checks(checkpoint: Path, tmp_path: Path, make) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "stranger")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["text_encoder"][0] = "antigravity"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(SystemExit):
+        run_main(lambda: make("--checkpoint", folder))
+    assert "antigravity" not in sys.modules

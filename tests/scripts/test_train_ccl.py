@@ -1,0 +1,193 @@
+"""train_ccl.py from a folder of clips to a checkpoint that samples; what cannot train is refused by name.
+
+The runs share one process group in a process of their own: DeepSpeed allows one in each, and pytest's may
+have it already.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ccl.pipeline import CCLPipeline
+from shared.checkpoint import load_checkpoint
+from shared.errors import run_main
+from shared.media import probe, write_video
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import train_ccl  # noqa: E402
+
+FPS = 8
+DRIVER = """
+import contextlib, io, json, sys
+sys.path.insert(0, "scripts")
+import train_ccl
+from shared.errors import run_main
+results = []
+with train_ccl.session() as world:
+    train_ccl.session = lambda: contextlib.nullcontext(world)
+    for name, argv in json.loads(sys.argv[1]).items():
+        code, err = 0, io.StringIO()
+        with contextlib.redirect_stderr(err):
+            try:
+                run_main(lambda: train_ccl.main(argv))
+            except SystemExit as stop:
+                code = stop.code
+        results.append([name, code, err.getvalue()])
+print("RESULTS" + json.dumps(results))
+"""
+
+
+def write_clip(path: Path, index: int, sound: bool = True, level: float = 0.3) -> None:
+    """1 s, 32x32 at 8 fps, with a caption beside it."""
+    rng = np.random.default_rng(index)
+    frames = np.kron(rng.integers(0, 255, (FPS, 4, 4, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+    noise = (level * rng.standard_normal((1, 16000))).astype(np.float32)
+    write_video(path, frames, FPS, noise if sound else None, 16000 if sound else None)
+    path.with_suffix(".txt").write_text(f"Clip {index} of noise.")
+
+
+def clips(folder: Path, count: int = 4) -> Path:
+    folder.mkdir()
+    for index in range(count):
+        write_clip(folder / f"clip{index}.mp4", index)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yaml of a one-block model, and the folder good/ of four clips with captions."""
+    folder = tmp_path_factory.mktemp("training")
+    stream = {"num_attention_heads": 1, "attention_head_dim": 12, "num_layers": 1, "ffn_dim": 16}
+    config = {
+        "output": str(folder / "run"),
+        "model": {"video": stream, "audio": stream, "cca_heads": 1, "cca_head_dim": 12, "context_tokens": 2},
+        "data": {"manifest": str(clips(folder / "good")), "fps": FPS, "size": [32, 32]},
+        "train": {"steps": 3, "micro_batch": 4, "checkpoint_every": 1, "log_every": 1, "ema": 0.5},
+        "optimizer": {"warmup": 0},
+        "validation": {"every": 3, "clips": 1, "steps": 1},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def arguments(folder: Path, *overrides: str) -> list[str]:
+    line = ["--config", str(folder / "config.yaml")]
+    return line + [part for override in overrides for part in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> dict[str, tuple[int, str]]:
+    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate."""
+    write_clip(clips(folder / "quiet", 2) / "hush.mp4", 9, level=1e-5)
+    apart = f"data.manifest={folder / 'quiet'}", f"output={folder / 'quiet_run'}"
+    lines = {
+        "first": [*arguments(folder), "--local_rank=0"],
+        "again": arguments(folder),
+        "silent": arguments(folder, *apart),
+        "diverging": arguments(folder, "optimizer.lr=1e30", f"output={folder / 'diverging_run'}"),
+    }
+    command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "RESULTS" in done.stdout, done.stderr
+    return {name: (code, err) for name, code, err in json.loads(done.stdout.rpartition("RESULTS")[2])}
+
+
+def test_a_folder_of_clips_becomes_a_checkpoint_that_samples(folder: Path, runs: dict) -> None:
+    assert runs["first"][0] == 0, runs["first"][1]
+    pipeline = load_checkpoint(CCLPipeline, folder / "run/checkpoint")
+    assert (pipeline.config.fps, pipeline.config.height) == (FPS, 32)
+    made = pipeline("Clip 1 of noise.", duration=1.0, num_inference_steps=1)
+    assert made.video.shape == (1, FPS, 32, 32, 3) and made.audio.shape == (1, 16000)
+    card = (folder / "run/checkpoint/README.md").read_text()
+    assert "| clips | 4 |" in card and str(folder / "good") in card
+
+
+def test_losses_are_logged_apart(folder: Path, runs: dict) -> None:
+    with open(folder / "run/losses.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["step"]) for row in rows} == {1, 2, 3}
+    assert {row["stream"] for row in rows} == {"video", "audio"}
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+
+
+def test_validation_clips_are_written(folder: Path, runs: dict) -> None:
+    info = probe(folder / "run/samples/step000003_0.mp4")
+    assert info.has_audio and (info.fps, info.width) == (FPS, 32)
+
+
+def test_a_finished_run_only_exports_again(folder: Path, runs: dict) -> None:
+    code, err = runs["again"]
+    assert code == 0, err
+    assert "3/3" in err and "1/3" not in err
+    rows = (folder / "run/losses.csv").read_text().splitlines()
+    assert len(rows) == len(set(rows))
+
+
+def test_a_silent_clip_is_refused_by_name(folder: Path, runs: dict) -> None:
+    code, err = runs["silent"]
+    assert code == 2 and "error: clip 'hush': its sound is silent" in err.splitlines()[-1]
+    assert "Traceback" not in err and not (folder / "quiet_run/checkpoint").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_task_and_clips(folder: Path, runs: dict) -> None:
+    code, err = runs["diverging"]
+    last = err.splitlines()[-1]
+    assert code == 2 and last.startswith("error: the loss is not finite at step 2, in clip"), err
+    assert any(f"({task})" in last for task in ("t2av", "a2v", "v2a", "t2v", "t2a"))
+    state = folder / "diverging_run/state"
+    assert (state / (state / "latest").read_text() / "about.json").is_file()
+    assert not (folder / "diverging_run/checkpoint").exists()
+
+
+def refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        run_main(lambda: train_ccl.main(line))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_a_clip_without_sound_is_refused_by_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(clips(tmp_path / "mute", 1) / "deaf.mp4", 9, sound=False)
+    line = arguments(folder, f"data.manifest={tmp_path / 'mute'}", f"output={tmp_path / 'run'}")
+    error = refusal(line, capsys)
+    assert "1 of 2 clips" in error and "clip 'deaf'" in error and "no audio stream" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stepz=3", "unknown key train.stepz; the nearest known key is train.steps"),
+        ("train.steps", "expected key=value"),
+        ("data.manifest=nowhere", "nowhere: no such manifest"),
+        ("codecs=nowhere", "codecs: nowhere has no video_codec/config.json"),
+        ("init=nowhere", "checkpoint nowhere: no such folder"),
+    ],
+)
+def test_bad_settings_are_refused_and_write_nothing(
+    folder: Path, tmp_path: Path, override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refusal(arguments(folder, f"output={tmp_path / 'run'}", override), capsys)
+    assert said in error and not (tmp_path / "run").exists()
+
+
+def test_a_broken_clip_is_refused_by_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clips(tmp_path / "clips", 1) / "torn.mp4").write_bytes(b"not a film " * 20)
+    (tmp_path / "clips/torn.txt").write_text("Torn.")
+    line = arguments(folder, f"data.manifest={tmp_path / 'clips'}", f"output={tmp_path / 'run'}")
+    assert "clip 'torn'" in refusal(line, capsys) and not (tmp_path / "run").exists()
