@@ -10,6 +10,7 @@ the memory it holds at its peak beyond its inputs, and how memory grows with the
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     cca = commands.add_parser("cca", help="gathered against dense cross-modal context attention")
-    cca.add_argument("--sizes", nargs="+", default=SIZES, metavar="F,S,A", help="frames, tokens per frame, audio tokens")
+    cca.add_argument("--sizes", nargs="+", default=SIZES, metavar="F,S,A", help="frames, tokens of each, audio tokens")
     cca.add_argument("--heads", type=int, default=2)
     cca.add_argument("--head-dim", type=int, default=48)
     cca.add_argument("--context-tokens", type=int, default=16)
@@ -117,8 +118,8 @@ class Case:
         """The same function, all pairs under a mask [N, L + M], through the same attention kernels.
 
         Queries and keys are turned to their own times, so that a logit sees the difference. Context tokens must meet
-        unturned queries: the rotated dimensions stand twice, turned for the other stream and as they are for the context
-        tokens, and each key is zero in the half that is not its own.
+        unturned queries: the rotated dimensions stand twice, turned for the other stream and as they are for the
+        context tokens, and each key is zero in the half that is not its own.
         """
         q, (k, v) = self.cca.queries(self.query), self.cca.read(self.other)
         context_k, context_v = (part[None] for part in self.cca._key_value(self.cca.context_tokens))
@@ -172,9 +173,8 @@ def benchmark_cca(options: CcaOptions) -> None:
         for direction in DIRECTIONS:
             tokens = size[0] * size[1] + size[2]
             held = [memory / tokens / 1024 for _, memory in measure(direction, size, options, repeats=1)]
-            print(
-                f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {size[0] * size[2]:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}"
-            )
+            pairs = size[0] * size[2]
+            print(f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {pairs:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}")
 
 
 def measure(
@@ -218,6 +218,7 @@ def _cuda_peak(run: Callable[[], None], device: str) -> int:
 
 def _cpu_peak(run: Callable[[], None], device: str) -> int:
     """From the profiler's record of every allocation, those inside kernels too."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
         run()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -191,9 +191,11 @@ class Run:
             write_video(file, frames, made.fps, sound[None], made.sample_rate)
 
     def export(self, weights: Weights, step: int | None = None) -> None:
-        """Write OUTPUT/checkpoint in bf16, with its model card; `step` is the last one unless given."""
+        """Write OUTPUT/checkpoint in bf16 (what must stay in fp32 stays), with its model card; `step`: the last if None."""
         pipeline: Any = self.pipeline(weights)
-        pipeline.transformer.to(torch.bfloat16)
+        for name, parameter in pipeline.transformer.named_parameters():
+            if not any(part in name for part in DualStreamTransformer._keep_in_fp32_modules):
+                parameter.data = parameter.data.to(torch.bfloat16)
         seconds = time.monotonic() - self.started
         card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds)
         save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card)

@@ -37,8 +37,8 @@ class StreamConfig:
 
     `grid="video"` rotates time, height and width at integer places; `grid="time"` rotates the temporal band only, at
     the clock's centres in units of `time_unit` seconds (an audio stream needs no video to know its positions).
-    `skip` adds to the prediction the noisy latents, times a factor per channel and noise level: a narrow stream need not
-    carry every value of its tokens through all blocks. Wan has none; it starts at zero.
+    `skip` adds to the prediction the noisy latents, times a factor per channel and noise level: a narrow stream need
+    not carry every value of its tokens through all blocks. Wan has none; it starts at zero.
     """
 
     in_channels: int
@@ -232,7 +232,8 @@ class DiTStream(nn.Module):
         )
         if self.skip is None:
             return out
-        factor = self.skip(state.time).transpose(1, 2).repeat_interleave(pt, dim=2)
+        # over the root of the width, so that a step of the optimizer moves the factor no more than other weights do
+        factor = (self.skip(state.time) / self.config.width**0.5).transpose(1, 2).repeat_interleave(pt, dim=2)
         return out + state.latents * factor[..., None, None]
 
     def forward(

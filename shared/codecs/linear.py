@@ -102,8 +102,8 @@ class LinearVideoCodec(_LinearCodec):
 
     Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r
     frames. `motion_weight`: a patch's deviation from its mean over time counts this much more than that
-    mean. A mouth moves few pixels by little; a plain PCA of 32 channels drops it (measured in
-    docs/design.md).
+    mean. A mouth moves few pixels by little: what moves
+    is kept rather than still detail.
     """
 
     @register_to_config

@@ -66,5 +66,5 @@ def test_what_is_given_must_fit_the_task(task, audio, video, image, message):
 
 def test_an_unknown_task_is_refused_with_the_choices():
     assert parse_task("t2a") is Task.T2A
-    with pytest.raises(UserError, match="'tv2'.*t2av"):
+    with pytest.raises(UserError, match=r"'tv2'.*t2av"):
         parse_task("tv2")

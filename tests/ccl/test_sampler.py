@@ -109,9 +109,7 @@ def test_dual_is_its_formula_with_weights_per_stream(model):
     nothing = plain(model, route.alone, empty)
     w_c, w_m = {"video": 4.0, "audio": 3.0}, {"video": 2.0, "audio": 1.5}
     expected = {
-        name: nothing[name]
-        + w_c[name] * (text_only[name] - nothing[name])
-        + w_m[name] * (full[name] - text_only[name])
+        name: nothing[name] + w_c[name] * (text_only[name] - nothing[name]) + w_m[name] * (full[name] - text_only[name])
         for name in SIGMAS
     }
     assert_equal(guided(model, Task.T2AV, Form.DUAL, (4.0, 3.0), (2.0, 1.5))[0], expected)
@@ -179,7 +177,8 @@ def test_timed_prompts_hold_each_at_its_time(model):
     timed = conditions([TimedPrompts((0.0, 0.5), ("a bell", "a drum"), fade=0.01), "a ball"])
     mixed, calls = guided(model, Task.T2V, Form.NONE, texts=timed)
     bell, drum = (
-        guided(model, Task.T2V, Form.NONE, texts=conditions((text, "a ball")))[0]["video"] for text in ("a bell", "a drum")
+        guided(model, Task.T2V, Form.NONE, texts=conditions((text, "a ball")))[0]["video"]
+        for text in ("a bell", "a drum")
     )
     early = VIDEO_CLOCK.centres < 0.5
     assert calls == 2 and early.any() and not early.all()

@@ -89,9 +89,7 @@ def test_a_shift_of_both_clocks_changes_no_output(seconds):
 
 @torch.no_grad()
 def test_both_directions_read_the_states_from_before_the_step():
-    model = transformer(
-        video=CONFIG["video"] | {"num_layers": 1}, audio=CONFIG["audio"] | {"num_layers": 1}
-    )
+    model = transformer(video=CONFIG["video"] | {"num_layers": 1}, audio=CONFIG["audio"] | {"num_layers": 1})
     given = inputs()
     v, a = model(Task.T2AV.route, *given)
     model.video_cca[0].to_out.weight.mul_(2)

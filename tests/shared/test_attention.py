@@ -30,7 +30,7 @@ def test_native_backend_runs_here():
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    with pytest.raises(UserError, match="native.*xformers"):
+    with pytest.raises(UserError, match=r"native.*xformers"):
         use_backend("fastest")
 
 
