@@ -76,9 +76,7 @@ def partition(video: LatentClock, audio: LatentClock, centre: Centre) -> tuple[T
 
 
 @lru_cache(maxsize=256)
-def align(
-    video: LatentClock, audio: LatentClock, centre: Centre = "exact", mode: ClockMode = "causal"
-) -> Alignment:
+def align(video: LatentClock, audio: LatentClock, centre: Centre = "exact", mode: ClockMode = "causal") -> Alignment:
     """The partitions and aligned positions of two clocks; computed once per pair of clocks.
 
     `mode="uniform"` replaces the video's true intervals by F equal parts of the audio's duration, which the

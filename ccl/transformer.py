@@ -161,9 +161,7 @@ class _Pair:
             self._align(video.clock, audio.clock, model.device)
 
     @staticmethod
-    def _start(
-        tower: DiTStream, given: StreamInput | StreamContext | None, reads: Reads
-    ) -> StreamState | None:
+    def _start(tower: DiTStream, given: StreamInput | StreamContext | None, reads: Reads) -> StreamState | None:
         if given is None and reads is not Reads.SKIPPED:
             raise ValueError(f"the route reads {reads} in a stream that is not given")
         if reads is Reads.SKIPPED or not isinstance(given, StreamInput):

@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from ccl.context_attention import ContextAttention
 from ccl.tarp import Alignment, align
 from shared.attention import attend
+from shared.cli import Parser
 from shared.clock import LatentClock
 from shared.errors import UserError, run_main
 from shared.rotary import Rotary, bands, rotate, time_rotary
@@ -34,7 +35,7 @@ MIB = 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     cca = commands.add_parser("cca", help="gathered against dense cross-modal context attention")
     cca.add_argument("--sizes", nargs="+", default=SIZES, metavar="F,S,A", help="frames, tokens of each, audio tokens")

@@ -20,12 +20,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.checkpoint import check_checkpoint, load_checkpoint
+from shared.cli import Parser, per_stream
 from shared.data.stage_script import LEVELS, Spec, sample_spec
 from shared.errors import UserError, run_main
 from shared.rng import derive
@@ -195,9 +196,7 @@ def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
         yield from (same[start : start + size] for start in range(0, len(same), size))
 
 
-def score(
-    task: str, held_out: HeldOut, made: Sequence[Take], seed: int, guess: float | None
-) -> dict[str, Any]:
+def score(task: str, held_out: HeldOut, made: Sequence[Take], seed: int, guess: float | None) -> dict[str, Any]:
     from shared.metrics.scores import lags, score_task
 
     own = readings(held_out.specs, [m.seen for m in made], [m.heard for m in made])
@@ -218,8 +217,7 @@ def entries(held_out: HeldOut, made: dict[str, list[Take]]) -> Iterator[Entry]:
 
     for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
         panels = [
-            Panel(task, t[i].frames, spec.fps, t[i].sound, spec.rate, t[i].seen, t[i].heard)
-            for task, t in made.items()
+            Panel(task, t[i].frames, spec.fps, t[i].sound, spec.rate, t[i].seen, t[i].heard) for task, t in made.items()
         ]
         yield Entry(spec.id, *captions, panels)
 
@@ -257,9 +255,7 @@ def prepare(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"--output {output}: {error.strerror}; give a folder that can be written to"
-        ) from None
+        raise UserError(f"--output {output}: {error.strerror}; give a folder that can be written to") from None
     if not os.access(output, os.W_OK | os.X_OK):
         raise UserError(f"--output {output}: cannot be written to; give another folder")
 
@@ -274,13 +270,8 @@ def make_guidance(options: argparse.Namespace) -> Guidance:
     return Guidance(Form(options.guidance), **given)
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="DIR")
     add("--suite", choices=["stage"], default="stage", help="the embedded world (docs/design.md section 9)")
@@ -308,23 +299,10 @@ def checked(options: argparse.Namespace) -> argparse.Namespace:
         raise UserError(f"--tasks {unknown[0]}: give some of {','.join(TASKS)}")
     for name in ("text_scale", "context_scale"):
         if (text := getattr(options, name)) is not None:
-            setattr(options, name, scale(f"--{name.replace('_', '-')}", text))
+            setattr(options, name, per_stream(f"--{name.replace('_', '-')}", text))
     if options.no_context and (options.guidance != "dual" or options.context_scale is not None):
-        raise UserError(
-            "--no-context leaves the other modality out; give no --guidance or --context-scale with it"
-        )
+        raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
     return options
-
-
-def scale(option: str, text: str) -> tuple[float, float]:
-    """ "2" -> (2, 2); "3,2" -> (3, 2): video, audio."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2) or not all(map(math.isfinite, values)):
-        raise UserError(f"{option} {text}: one number, or two as VIDEO,AUDIO, are needed")
-    return values[0], values[-1]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch.utils.data import Subset
 
+from shared.cli import Parser
 from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import read_manifest
@@ -22,9 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = ClipDataset(read_manifest(args.manifest), args.fps, tuple(args.size), args.sample_rate)
     held_out = min(args.held_out, len(dataset) // 2)
     if held_out < 1 or args.clips < 1:
-        raise UserError(
-            f"{args.manifest}: {len(dataset)} clips; at least 2 are needed, 1 to fit and 1 held out"
-        )
+        raise UserError(f"{args.manifest}: {len(dataset)} clips; at least 2 are needed, 1 to fit and 1 held out")
     fitted_on = range(min(args.clips, len(dataset) - held_out))
     video_codec, audio_codec = fit_linear_codecs(Subset(dataset, fitted_on), sample_rate=args.sample_rate)
     numbers = range(len(dataset) - held_out, len(dataset))
@@ -36,17 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--manifest", type=Path, required=True, help="manifest.jsonl, or a folder of X.mp4 with X.txt"
-    )
+    parser = Parser(__doc__)
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     parser.add_argument("--output", type=Path, required=True, help="folder for video_codec/ and audio_codec/")
     parser.add_argument("--clips", type=int, default=256, help="clips to fit on (default 256)")
-    parser.add_argument(
-        "--held-out", type=int, default=32, help="clips to measure on, from the end (default 32)"
-    )
+    parser.add_argument("--held-out", type=int, default=32, help="clips to measure on, from the end (default 32)")
     parser.add_argument("--fps", type=float, default=16.0)
     parser.add_argument("--size", type=int, nargs=2, default=[64, 64], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--sample-rate", type=int, default=16000)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from shared.cli import Parser
 from shared.data.manifest import MANIFEST_NAME, Clip, write_manifest
 from shared.data.stage import LEVELS, render_clip, sample_spec
 from shared.errors import UserError, run_main
@@ -37,9 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     sample_spec(args.seed, 0, args.level, args.size, args.conflict)
     _prepare(args.out, settings)
     make = partial(make_clip, args.out, args.seed, args.level, args.size, args.conflict)
-    clips = list(
-        tqdm(_spread(make, args.clips, args.workers), total=args.clips, unit="clip", desc=str(args.out))
-    )
+    clips = list(tqdm(_spread(make, args.clips, args.workers), total=args.clips, unit="clip", desc=str(args.out)))
     write_manifest(args.out / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {args.out / MANIFEST_NAME}")
 
@@ -66,9 +65,7 @@ def make_clip(out: Path, seed: int, level: str, size: tuple[int, int], conflict:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--clips", type=int, required=True, help="how many clips")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to fill; new, empty, or made by the same arguments"
@@ -82,9 +79,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         default=0.0,
         help="fraction of clips whose text contradicts the sound (subset 'conflict'; never train on them)",
     )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes; default: all cores"
-    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: all cores")
     args = parser.parse_args(argv)
     for name in ("clips", "workers"):
         if getattr(args, name) < 1:
@@ -117,9 +112,7 @@ def _prepare(out: Path, settings: dict[str, Any]) -> None:
         for name in ("video", "stems", "truth"):
             (out / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{out}: cannot be made ({error.strerror}); give a folder that can be written"
-        ) from error
+        raise UserError(f"{out}: cannot be made ({error.strerror}); give a folder that can be written") from error
     _write_json(out / SETTINGS_NAME, settings)
 
 

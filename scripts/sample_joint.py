@@ -21,16 +21,16 @@ Guidance by itself and per stream (video, then audio):
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
 from ccl.routing import Task, check_given, infer_task, parse_task
 from shared.checkpoint import check_checkpoint, load_checkpoint
+from shared.cli import Parser, per_stream
 from shared.errors import UserError, run_main
 from shared.media import probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.media_write import AAC_RATES, Audio, Video
@@ -72,13 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     sample(options, task, given, prompts, files)
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, default=ASSETS, metavar="DIR", help="default: the shipped assets/stage")
     add("--output", type=Path, required=True, help="OUT.mp4, or OUT.wav with --task t2a")
@@ -124,19 +119,8 @@ def checked(options: argparse.Namespace) -> argparse.Namespace:
         option, form = f"--{name.replace('_', '-')}", options.guidance or "dual"
         if name not in SCALES[form]:
             raise UserError(f"{option} has no effect with --guidance {form}; leave it out")
-        setattr(options, name, scales(option, text))
+        setattr(options, name, per_stream(option, text))
     return options
-
-
-def scales(option: str, text: str) -> tuple[float, float]:
-    """ "2" -> (2, 2); "3,2" -> (3, 2): video, audio."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2) or not all(map(math.isfinite, values)):
-        raise UserError(f"{option} {text}: one number, or two as VIDEO,AUDIO, are needed")
-    return values[0], values[-1]
 
 
 def read_prompts(path: Path) -> list[str]:

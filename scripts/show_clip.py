@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.signal import ShortTimeFFT
 
+from shared.cli import Parser
 from shared.errors import UserError, run_main
 from shared.media import MediaInfo, probe, read_audio, read_video
 
@@ -64,9 +65,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(part, format="png", dpi=120)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); a writable folder is needed"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -120,9 +119,7 @@ def _draw_sound(waveform: Axes, spectrogram: Axes, samples: np.ndarray, rate: in
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("clip", type=Path, help="mp4, mov, mkv, webm or wav")
     parser.add_argument("--output", type=Path, required=True, help="the picture, a png")
     parser.add_argument("--frames", type=int, default=12, help="frames in the strip (default 12)")

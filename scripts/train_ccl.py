@@ -24,6 +24,7 @@ from ccl.objective import JointObjective
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint import check_checkpoint, save_checkpoint
+from shared.cli import Parser
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
 from shared.config import TrainConfig, load_config
@@ -44,7 +45,7 @@ Codecs = tuple[LinearVideoCodec, LinearAudioCodec]
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--config", required=True, help="a YAML file of configs/train/")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -133,9 +134,7 @@ class Run:
     def train(self) -> None:
         groups = parameter_groups(self.objective, self.config.optimizer, lambda name: "_cca." in name)
         objective = self.objective.to(self.world.device)
-        Trainer(
-            self.config, self.world, objective, groups, self.batches, self.validate, self.export
-        ).run()
+        Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
 
     def _model(self) -> DualStreamTransformer:
         """From the `init` checkpoint, or new from the seed; the codecs and the text give the input sizes."""
@@ -191,7 +190,7 @@ class Run:
             write_video(file, frames, made.fps, sound[None], made.sample_rate)
 
     def export(self, weights: Weights, step: int | None = None) -> None:
-        """Write OUTPUT/checkpoint in bf16 (what must stay in fp32 stays), with its model card; `step`: the last if None."""
+        """Write OUTPUT/checkpoint with its model card; bf16 but for what must stay in fp32. No `step`: the last one."""
         pipeline: Any = self.pipeline(weights)
         for name, parameter in pipeline.transformer.named_parameters():
             if not any(part in name for part in DualStreamTransformer._keep_in_fp32_modules):

@@ -115,9 +115,7 @@ def _read_json(folder: Path, file: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"checkpoint {folder}: {file} is damaged ({error}); copy the whole folder again"
-        ) from None
+        raise UserError(f"checkpoint {folder}: {file} is damaged ({error}); copy the whole folder again") from None
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {folder}: {file} holds no JSON object; copy the whole folder again")
     return content

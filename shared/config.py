@@ -154,11 +154,7 @@ class TrainConfig(Section):
         for key in self.deepspeed:
             if key not in DEEPSPEED_KEYS:
                 place = OWNED_BY_TRAIN.get(key)
-                what = (
-                    f"belongs in the train config ({place})"
-                    if place
-                    else f"is none of {sorted(DEEPSPEED_KEYS)}"
-                )
+                what = f"belongs in the train config ({place})" if place else f"is none of {sorted(DEEPSPEED_KEYS)}"
                 raise ValueError(f"deepspeed.{key} {what}")
         return self
 
@@ -247,9 +243,7 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(
-                f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole"
-            )
+            raise UserError(f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole")
         node = child
     node[last] = value
 

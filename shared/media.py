@@ -104,17 +104,13 @@ def read_video(
                 return np.stack(pictures)
             shown, time, length = frame, frame_time, frame_length
         if shown is None or time + length <= 0:
-            raise UserError(
-                f"{path}: no pictures after {start} s; a start before the end of the file is needed"
-            )
+            raise UserError(f"{path}: no pictures after {start} s; a start before the end of the file is needed")
         _check_complete(path, stream, start + time + length)
         _hold(pictures, shown, min(max(1, round((time + length) * fps)), limit), size, stream)
     return np.stack(pictures)
 
 
-def read_audio(
-    path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None
-) -> Audio:
+def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None) -> Audio:
     """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their mean.
 
     Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound
@@ -214,9 +210,7 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
         raise UserError(f"{path}: cannot cut from {start} s to {end} s; 0 <= start < end is needed")
     limit = math.inf if end is None else round((end - start) * rate)
     if limit < 1:
-        raise UserError(
-            f"{path}: nothing between {start} s and {end} s at {rate} per second; a longer cut is needed"
-        )
+        raise UserError(f"{path}: nothing between {start} s and {end} s at {rate} per second; a longer cut is needed")
     return limit
 
 

@@ -85,18 +85,14 @@ def audio_frame(samples: Audio, rate: int, at: int) -> Any:
 def _replacing(path: Path, suffix: str) -> Iterator[Path]:
     """A temporary name in the same folder that becomes `path` only if the body succeeds."""
     if path.suffix.lower() != suffix:
-        raise UserError(
-            f"{path}: cannot write {path.suffix or 'without an ending'!r}; the name must end in {suffix}"
-        )
+        raise UserError(f"{path}: cannot write {path.suffix or 'without an ending'!r}; the name must end in {suffix}")
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); a writable folder is needed"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -109,25 +105,17 @@ def _mp4(path: Path, rate: int | None) -> Any:
 
 def _check_frames(path: Path, frames: Video) -> None:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise UserError(
-            f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed"
-        )
+        raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
-        raise UserError(
-            f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width"
-        )
+        raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
 
 
 def _checked_samples(path: Path, samples: Audio, rate: int | None) -> tuple[Audio, int]:
     if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind != "f":
-        raise UserError(
-            f"{path}: sound is {samples.dtype} {list(samples.shape)}; float [channels, N] is needed"
-        )
+        raise UserError(f"{path}: sound is {samples.dtype} {list(samples.shape)}; float [channels, N] is needed")
     if not np.isfinite(samples).all():
-        raise UserError(
-            f"{path}: the sound to write has NaN or infinity; finite samples in [-1, 1] are needed"
-        )
+        raise UserError(f"{path}: the sound to write has NaN or infinity; finite samples in [-1, 1] are needed")
     if rate is None or rate <= 0:
         raise UserError(f"{path}: sound at {rate} Hz; a positive sample rate is needed")
     return np.clip(samples, -1.0, 1.0).astype(np.float32), rate
@@ -137,9 +125,7 @@ def _fitted(path: Path, audio: Audio, rate: int | None, seconds: Fraction) -> tu
     """`audio` and `rate`, checked, the sound cut or filled with silence to exactly `seconds`."""
     audio, rate = _checked_samples(path, audio, rate)
     if rate not in AAC_RATES or len(audio) > 2:
-        raise UserError(
-            f"{path}: {len(audio)} channels at {rate} Hz; AAC takes 1 or 2 at one of {AAC_RATES} Hz"
-        )
+        raise UserError(f"{path}: {len(audio)} channels at {rate} Hz; AAC takes 1 or 2 at one of {AAC_RATES} Hz")
     count = round(seconds * rate)
     return np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1])))), rate
 

@@ -32,9 +32,7 @@ def test_troubleshooting_quotes_the_code() -> None:
     quoted = re.findall(r"\*\*`([^`]+)`\*\*", (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"))
     ours = [text for text in quoted if not any(name in text for name in FOREIGN)]
     # "…: " in front and a "…" behind may stand for less than the whole message
-    missing = [
-        text for text in ours if not any(text.removeprefix("…").removesuffix("…") in one for one in said)
-    ]
+    missing = [text for text in ours if not any(text.removeprefix("…").removesuffix("…") in one for one in said)]
     assert len(ours) > 50 and not missing
 
 

@@ -40,9 +40,7 @@ class _LinearCodec(ModelMixin, ConfigMixin):
 
     def _register(self, dimension: int, channels: int, whitening: float) -> None:
         if not 0 < channels <= dimension:
-            raise UserError(
-                f"latent_channels is {channels}; a patch of {dimension} values allows 1 to {dimension}"
-            )
+            raise UserError(f"latent_channels is {channels}; a patch of {dimension} values allows 1 to {dimension}")
         if not 0.0 <= whitening <= 1.0:
             raise UserError(f"whitening is {whitening}; it must lie in [0, 1]")
         self.latent_channels = channels
@@ -223,9 +221,7 @@ class LinearAudioCodec(_LinearCodec):
         tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
         audio = functional.pad(audio[:, 0].float(), (half, tail + cfg.n_fft))
         window = _window(cfg.n_fft, audio.device)
-        spectrum = torch.stft(
-            audio, cfg.n_fft, cfg.hop, window=window, pad_mode="constant", return_complex=True
-        )
+        spectrum = torch.stft(audio, cfg.n_fft, cfg.hop, window=window, pad_mode="constant", return_complex=True)
         frames = (audio.shape[-1] - half - cfg.n_fft) // cfg.hop
         power = spectrum[..., 1 : frames + 1].abs().div(window.sum() / 2).square()
         with _full_precision(power):

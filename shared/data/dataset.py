@@ -51,9 +51,7 @@ class ClipDataset(Dataset[Sample]):
         duration: float | None = None,
     ) -> None:
         if duration is not None and round(duration * fps) < 1:
-            raise UserError(
-                f"a duration of {duration} s holds no frame at {fps} fps; at least {1 / fps:g} s is needed"
-            )
+            raise UserError(f"a duration of {duration} s holds no frame at {fps} fps; at least {1 / fps:g} s is needed")
         self.clips = list(clips)
         self.fps, self.size, self.sample_rate, self.duration = fps, size, sample_rate, duration
 
@@ -125,21 +123,15 @@ class ClipDataset(Dataset[Sample]):
 def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
     """Raise UserError with id and reason if a sample cannot train its task (docs/design.md, section 4)."""
     if needs_video and not sample.has_video:
-        raise UserError(
-            f"clip {sample.id!r}: has no video, which its task needs; give it one or leave the clip out"
-        )
+        raise UserError(f"clip {sample.id!r}: has no video, which its task needs; give it one or leave the clip out")
     if needs_audio and not sample.has_audio:
-        raise UserError(
-            f"clip {sample.id!r}: has no sound track, which its task needs; add one or leave the clip out"
-        )
+        raise UserError(f"clip {sample.id!r}: has no sound track, which its task needs; add one or leave the clip out")
     for name, values in (("video", sample.video), ("audio", sample.audio)):
         if not torch.isfinite(values).all():
             raise UserError(f"clip {sample.id!r}: NaN or infinity in its {name}; finite values are needed")
     if needs_audio and is_silent(sample.audio.numpy()):
         level = rms_dbfs(sample.audio.numpy())
-        raise UserError(
-            f"clip {sample.id!r}: its sound is silent ({level:.1f} dBFS RMS); above -45 dBFS is needed"
-        )
+        raise UserError(f"clip {sample.id!r}: its sound is silent ({level:.1f} dBFS RMS); above -45 dBFS is needed")
 
 
 def survey(
@@ -166,9 +158,7 @@ def survey(
         reasons = [text for text in pool.map(reason, clips) if text is not None]
     if reasons:
         more = f"; and {len(reasons) - _REPORTED} more" if len(reasons) > _REPORTED else ""
-        raise UserError(
-            f"{len(reasons)} of {len(clips)} clips cannot be used: {'; '.join(reasons[:_REPORTED])}{more}"
-        )
+        raise UserError(f"{len(reasons)} of {len(clips)} clips cannot be used: {'; '.join(reasons[:_REPORTED])}{more}")
 
 
 def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None) -> None:
@@ -186,10 +176,6 @@ def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: f
             raise UserError(f"{clip.audio}: has no audio stream; a file with sound is needed")
     end = clip.start + duration if duration is not None else clip.end
     for name, info in infos.items():
-        lasts, tolerance = (
-            (info.video_end, 0.5 / (info.fps or 1)) if name == "video" else (info.audio_end, SHORT_SOUND)
-        )
+        lasts, tolerance = (info.video_end, 0.5 / (info.fps or 1)) if name == "video" else (info.audio_end, SHORT_SOUND)
         if lasts is not None and (end or clip.start) > lasts + tolerance:
-            raise UserError(
-                f"{info.path}: {name} lasts {lasts:.2f} s, but {end or clip.start:.2f} s are needed"
-            )
+            raise UserError(f"{info.path}: {name} lasts {lasts:.2f} s, but {end or clip.start:.2f} s are needed")

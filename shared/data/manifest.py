@@ -111,9 +111,7 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
         part.unlink(missing_ok=True)
 
 
-def subset(
-    clips: Sequence[Clip], include: str | None = None, exclude: Sequence[str] = ("conflict",)
-) -> list[Clip]:
+def subset(clips: Sequence[Clip], include: str | None = None, exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
     """The clips of subset `include` (all if None) that are in none of `exclude`.
 
     The default holds out the clips whose text and sound disagree on purpose: they measure, they never train.
@@ -123,9 +121,7 @@ def subset(
     chosen = [clip for clip in wanted if not set(exclude) & set(clip.subsets)]
     if not chosen:
         known = sorted({name for clip in clips for name in clip.subsets})
-        raise UserError(
-            f"no clip in subset {include!r} without {list(exclude)}; the clips' subsets are {known}"
-        )
+        raise UserError(f"no clip in subset {include!r} without {list(exclude)}; the clips' subsets are {known}")
     return chosen
 
 
@@ -137,9 +133,7 @@ def _read_lines(path: Path) -> Iterable[Clip]:
         place = f"{path}:{number}"
         clip = _parse(line, place).resolved(path.absolute().parent)
         if clip.id in seen:
-            raise UserError(
-                f"{place}: clip {clip.id!r} is already on line {seen[clip.id]}; ids must be unique"
-            )
+            raise UserError(f"{place}: clip {clip.id!r} is already on line {seen[clip.id]}; ids must be unique")
         seen[clip.id] = number
         for field, file in clip.files().items():
             if not file.is_file():
@@ -160,9 +154,7 @@ def _parse(line: str, place: str) -> Clip:
         name = record.get("id", "?") if isinstance(record, dict) else "?"
         field = ".".join(map(str, first["loc"]))
         reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
-        raise UserError(
-            f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}"
-        ) from error
+        raise UserError(f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}") from error
 
 
 def _read_folder(folder: Path) -> Iterable[Clip]:
@@ -172,19 +164,13 @@ def _read_folder(folder: Path) -> Iterable[Clip]:
     stems = [video.stem for video in videos]
     for video in videos:
         if stems.count(video.stem) > 1:
-            raise UserError(
-                f"{video}: clip {video.stem!r} is there with two endings; one video per name is needed"
-            )
+            raise UserError(f"{video}: clip {video.stem!r} is there with two endings; one video per name is needed")
         if video.stem not in captions:
-            raise UserError(
-                f"{video}: clip {video.stem!r} has no caption; a file {video.stem}.txt is needed beside it"
-            )
+            raise UserError(f"{video}: clip {video.stem!r} has no caption; a file {video.stem}.txt is needed beside it")
         text = video.with_suffix(".txt")
         lines = [line.strip() for line in _text(text).strip().splitlines()] or [""]
         if len(lines) > 2:
-            raise UserError(
-                f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed"
-            )
+            raise UserError(f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
         yield Clip(id=video.stem, video=video, caption=lines[0], audio_caption=lines[-1])
     for stem in sorted(captions - set(stems)):
         raise UserError(

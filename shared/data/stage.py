@@ -76,8 +76,7 @@ def truth(spec: Spec, mouths: list[stage_sound.Array]) -> dict[str, Any]:
         "speakers": speakers,
         "objects": [_prop_truth(prop) for prop in spec.props],
         "events": [
-            {"time": t, "kind": spec.props[i].kind, "object": i, "visible": spec.props[i].visible}
-            for t, i in events
+            {"time": t, "kind": spec.props[i].kind, "object": i, "visible": spec.props[i].visible} for t, i in events
         ],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
         "mood": spec.mood,

@@ -20,9 +20,7 @@ def caption(spec: Spec) -> str:
     said = dict(spec.told_as)
     scene = [_event(prop, said, heard=False) for prop in spec.props]
     scene += [
-        f"a {f'{d.colour} ' if d.kind == 'balloon' else ''}{d.kind} drifts by"
-        for d in spec.distractors
-        if d.told
+        f"a {f'{d.colour} ' if d.kind == 'balloon' else ''}{d.kind} drifts by" for d in spec.distractors if d.told
     ]
     light = f" under a {said.get('mood', spec.mood)} light" if spec.mood_told else ""
     speaking = any(character.syllables for character in spec.characters)
@@ -36,13 +34,7 @@ def audio_caption(spec: Spec) -> str:
     """ "A man speaks while a big red ball bounces twice with warm bright music." Only what can be heard."""
     said = dict(spec.told_as)
     voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
-    speech = (
-        f"{voices[0]} speaks"
-        if len(voices) == 1
-        else f"{' and '.join(voices)} speak in turns"
-        if voices
-        else ""
-    )
+    speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""
     events = " and ".join(_event(prop, said, heard=True) for prop in spec.props)
     text = " while ".join(part for part in (speech, events) if part)
     if spec.music:
@@ -53,9 +45,7 @@ def audio_caption(spec: Spec) -> str:
 def _people(spec: Spec, said: dict[str, str]) -> str:
     parts = [f"{COUNT_WORDS[len(spec.characters)]} person conversation."]
     parts += [f"Person{i + 1}: {_look(character, said)}." for i, character in enumerate(spec.characters)]
-    parts += [
-        f"Person{i + 1} is speaking." for i, character in enumerate(spec.characters) if character.syllables
-    ]
+    parts += [f"Person{i + 1} is speaking." for i, character in enumerate(spec.characters) if character.syllables]
     return " ".join(parts)
 
 

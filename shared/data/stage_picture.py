@@ -155,9 +155,7 @@ class _Canvas:
     def _window(self, box: tuple[float, float, float, float]) -> tuple[slice, slice]:
         margin = 2 * self.pixel
         xs, ys = self.x[0, 0], self.y[0, :, 0]
-        inside_x = np.flatnonzero(
-            (xs > box[0] - margin - 2 * self.reach) & (xs < box[2] + margin + 2 * self.reach)
-        )
+        inside_x = np.flatnonzero((xs > box[0] - margin - 2 * self.reach) & (xs < box[2] + margin + 2 * self.reach))
         inside_y = np.flatnonzero((ys > box[1] - margin) & (ys < box[3] + margin))
         columns = slice(inside_x[0], inside_x[-1] + 1) if len(inside_x) else slice(0, 0)
         return (slice(inside_y[0], inside_y[-1] + 1) if len(inside_y) else slice(0, 0)), columns
@@ -282,18 +280,14 @@ def _bell(canvas: _Canvas, prop: Prop) -> None:
         width = half * (0.52 * np.sqrt(np.clip(v * 6, 0, 1)) + 0.48 * np.clip(v, 0, 1) ** 3)
         return np.maximum(np.abs(u) - width, (v - 1) * height)
 
-    canvas.glow(
-        cx, 0.48, (2.3 * half, 2.3 * half), (1.0, 0.95, 0.7), 0.75 * decay(canvas.t, prop.onsets, 0.15)
-    )
+    canvas.glow(cx, 0.48, (2.3 * half, 2.3 * half), (1.0, 0.95, 0.7), 0.75 * decay(canvas.t, prop.onsets, 0.15))
     top = (cx + sin * (length - height), BELL_PIVOT_Y + cos * (length - height))
     canvas.paint(
         (cx - 0.1, -9, cx + 0.1, 0.5),
         lambda x, y: capsule_distance(x, y, (cx, -1.0), top, 0.009),
         (0.35, 0.25, 0.2),
     )
-    canvas.ellipse(
-        cx + sin * (length + 0.012), BELL_PIVOT_Y + cos * (length + 0.012), 0.026, 0.026, (0.25, 0.2, 0.15)
-    )
+    canvas.ellipse(cx + sin * (length + 0.012), BELL_PIVOT_Y + cos * (length + 0.012), 0.026, 0.026, (0.25, 0.2, 0.15))
     canvas.paint((cx - 2 * half, 0.2, cx + 2 * half, BELL_MOUTH_Y + 0.05), body, _mixed(colour, 0.0))
     _flash(canvas, prop)
 
@@ -311,9 +305,7 @@ def _drum(canvas: _Canvas, prop: Prop) -> None:
     lift = np.ones_like(canvas.t)
     for onset in prop.onsets:
         before, after = (onset - canvas.t) / 0.15, (canvas.t - onset) / 0.25
-        lift = np.minimum(
-            lift, np.where(canvas.t < onset, np.clip(before, 0, 1) ** 0.7, np.clip(after, 0, 1))
-        )
+        lift = np.minimum(lift, np.where(canvas.t < onset, np.clip(before, 0, 1) ** 0.7, np.clip(after, 0, 1)))
     hand, tip = (cx + 0.17, skin - 0.13), (cx - 0.012, skin - 0.30 * lift)
     canvas.paint(
         (cx - 0.2, 0.2, cx + 0.22, skin + 0.05),

@@ -239,9 +239,7 @@ def _characters(
     return tuple(characters)
 
 
-def _syllables(
-    rng: np.random.Generator, span: tuple[float, float], hole: tuple[float, float]
-) -> tuple[Syllable, ...]:
+def _syllables(rng: np.random.Generator, span: tuple[float, float], hole: tuple[float, float]) -> tuple[Syllable, ...]:
     """Random speech inside `span`; times from hole[0] on are moved behind the silent `hole`, none straddles
     it."""
     syllables: list[Syllable] = []
@@ -279,19 +277,13 @@ def _props(
     if not count:
         return ()
     free = [slot for slot in ("left", "right", "centre") if slot not in taken]
-    free = (
-        [free[i] for i in rng.permutation(len(free))]
-        if full
-        else [free[0] if taken else free[rng.integers(2)]]
-    )
+    free = [free[i] for i in rng.permutation(len(free))] if full else [free[0] if taken else free[rng.integers(2)]]
     onsets = _onsets(rng, count, duration, silence)
     owners = np.concatenate([rng.permutation(count), rng.integers(count, size=len(onsets))])[: len(onsets)]
     props = []
     for i, kind in enumerate(rng.permutation(KINDS)[:count]):
         visible = i < len(free) and not (full and rng.random() < 0.15)
-        told = (
-            ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
-        )
+        told = ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
         mine = tuple(onsets[owners == i].tolist())
         told += ["count"] if rng.random() < 0.5 and len(mine) < len(TIMES) else []
         props.append(
@@ -308,16 +300,12 @@ def _props(
     return tuple(props)
 
 
-def _onsets(
-    rng: np.random.Generator, least: int, duration: float, silence: tuple[float, float] | None
-) -> Array:
+def _onsets(rng: np.random.Generator, least: int, duration: float, silence: tuple[float, float] | None) -> Array:
     """1-3 onsets per 2 s, uniform over all sets of times that keep ONSET_GAP and the silent span (and 0.3 s
     before)."""
     hole = (silence[0] - 0.3, silence[1]) if silence else (duration, duration)
     length = duration - (hole[1] - hole[0]) - FIRST_ONSET - LAST_ONSET
-    count = max(
-        least, round(rng.uniform(0.5, 3.5) * duration / 2 * length / (duration - FIRST_ONSET - LAST_ONSET))
-    )
+    count = max(least, round(rng.uniform(0.5, 3.5) * duration / 2 * length / (duration - FIRST_ONSET - LAST_ONSET)))
     count = min(count, int(length / ONSET_GAP) + 1)
     slack = length - (count - 1) * ONSET_GAP
     times = np.sort(rng.uniform(0, slack, count)) + FIRST_ONSET + ONSET_GAP * np.arange(count)

@@ -112,9 +112,7 @@ def _harmonics(pitch: float, vowel: int, kind: str) -> NDArray[np.complex128]:
         low += gain / (1 + ((frequency - formant * scale) / width) ** 2)
     high = np.where(frequency > HIGH_BAND, 1.0, 0.0)
     low = np.where(frequency > HIGH_BAND, 0.0, low)
-    amplitude = low / np.sqrt((low**2).sum()) + HIGH_SHARE / (1 - HIGH_SHARE) * high / np.sqrt(
-        (high**2).sum()
-    )
+    amplitude = low / np.sqrt((low**2).sum()) + HIGH_SHARE / (1 - HIGH_SHARE) * high / np.sqrt((high**2).sum())
     index = np.arange(count)
     return amplitude * np.exp(1j * np.pi * index * (index + 1) / count)
 
@@ -135,9 +133,7 @@ def _strike(t: Array, prop: Prop, rate: int) -> Array:
     tau = 2 * np.pi * t
     if prop.kind == "ball":
         glide = pitch * tau + 2 * np.pi * pitch * 0.5 * 0.03 * (1 - np.exp(-t / 0.03))
-        sound = (
-            0.42 * (np.sin(glide) + 0.4 * np.sin(2 * glide) + 0.15 * np.sin(3 * glide)) * np.exp(-t / 0.11)
-        )
+        sound = 0.42 * (np.sin(glide) + 0.4 * np.sin(2 * glide) + 0.15 * np.sin(3 * glide)) * np.exp(-t / 0.11)
     else:
         sound = np.zeros(len(t))
         for ratio, gain, last in PARTIALS[prop.kind]:

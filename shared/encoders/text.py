@@ -72,8 +72,7 @@ class HashedWords(ModelMixin, ConfigMixin):
         """[len(words), dim] for at least one word."""
         pairs = zip(["", *words], words, strict=False)
         vectors = [
-            _random_vector(self.dim, "word", word)
-            + self.PAIR_WEIGHT * _random_vector(self.dim, "pair", before, word)
+            _random_vector(self.dim, "word", word) + self.PAIR_WEIGHT * _random_vector(self.dim, "pair", before, word)
             for before, word in pairs
         ]
         mixed = torch.stack(vectors)

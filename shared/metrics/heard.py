@@ -116,8 +116,6 @@ def _beats(count: int) -> tuple[Array, NDArray[np.bool_]]:
     """Loudness of the stage's music at tempi and phases of a grid, [grid, count], and which of them are
     fast."""
     times = np.arange(count) * HOP * PACE_STEP
-    grid = [
-        (bpm, phase) for bpm in (*range(64, 81, 4), *range(132, 153, 5)) for phase in np.arange(0, 1, 0.125)
-    ]
+    grid = [(bpm, phase) for bpm in (*range(64, 81, 4), *range(132, 153, 5)) for phase in np.arange(0, 1, 0.125)]
     swing = np.array([0.5 + 0.5 * np.cos(2 * np.pi * (times * bpm / 60 - phase)) for bpm, phase in grid])
     return 0.35 + 0.65 * swing**2, np.array([bpm > 100 for bpm, _ in grid])

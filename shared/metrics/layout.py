@@ -122,19 +122,13 @@ def _assign(
 
     def cost(places: tuple[str, ...]) -> float:
         crowded = len(places) - len(set(places))
-        return crowded + sum(
-            best[slot, t.kind][0] - empty[slot] for t, slot in zip(told, places, strict=True)
-        )
+        return crowded + sum(best[slot, t.kind][0] - empty[slot] for t, slot in zip(told, places, strict=True))
 
-    choices = [
-        (t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in told
-    ]
+    choices = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in told]
     return min(product(*choices), key=cost)
 
 
-def _errors(
-    moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]
-) -> dict[tuple[str, str, str], float]:
+def _errors(moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]) -> dict[tuple[str, str, str], float]:
     """Mean squared error of every hypothesis (kind, colour, size) at a place, each frame at its best pose."""
     names, poses = _paintings(mood, 1)
     table = _distances(moments, slot, poses[slot], shifts, 1)

@@ -82,9 +82,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry
 
 def _intro(config: Mapping[str, Any]) -> str:
     scales = config["guidance"]
-    guidance = (
-        f"{scales['form']}, text {_pair(scales['text_scale'])}, context {_pair(scales['context_scale'])}"
-    )
+    guidance = f"{scales['form']}, text {_pair(scales['text_scale'])}, context {_pair(scales['context_scale'])}"
     facts = {
         "clips": config["clips"], "held-out seed": config["held_out_seed"], "sampling seed": config["seed"],
         "steps": config["steps"], "guidance": guidance,

@@ -72,9 +72,7 @@ class Score:
     clips: int
 
 
-def score_task(
-    task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0
-) -> dict[str, Score]:
+def score_task(task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0) -> dict[str, Score]:
     """All scores of a task ("t2av", "a2v" or "v2a").
 
     Args: made: readings of the generated clips. true: of the same scripts, rendered and passed through the
@@ -149,9 +147,7 @@ def caption_scores(reading: Reading, spec: Spec) -> dict[str, Pair]:
     pairs["colour"] = _accuracy(shirts + colours)
     pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.told])
     pairs["mood_seen"] = _accuracy([seen.mood == spec.mood] if spec.mood_told else [])
-    pairs["mood_heard"] = _accuracy(
-        [heard.pace == spec.mood.split()[1]] if spec.mood_told and spec.music else []
-    )
+    pairs["mood_heard"] = _accuracy([heard.pace == spec.mood.split()[1]] if spec.mood_told and spec.music else [])
     counted = bool(spec.props) and all("count" in prop.told for prop in spec.props)
     count = sum(len(prop.onsets) for prop in spec.props)
     pairs["count_heard"] = _accuracy([len(heard.onsets) == count] if counted else [])
@@ -185,9 +181,7 @@ def lags(readings: Sequence[Reading]) -> dict[str, float | None]:
     found: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
     for reading in readings:
         for seen, heard in match(reading.seen.onsets, reading.heard.onsets, TOLERANCE):
-            third = ("first third", "second third", "last third")[
-                min(2, int(3 * heard / reading.spec.duration))
-            ]
+            third = ("first third", "second third", "last third")[min(2, int(3 * heard / reading.spec.duration))]
             for name in ("all", third):
                 found[name].append(1000 * (seen - heard))
     return {name: float(np.mean(values)) if values else None for name, values in found.items()}
@@ -273,9 +267,7 @@ def _ratio(table: Array, picks: NDArray[np.int_]) -> Array:
 
 def _headline(value: Array, ceiling: Array, floor: Array) -> Array:
     room = ceiling - floor
-    return np.divide(
-        value - floor, room, out=np.full_like(np.asarray(value), np.nan), where=np.abs(room) > 1e-9
-    )
+    return np.divide(value - floor, room, out=np.full_like(np.asarray(value), np.nan), where=np.abs(room) > 1e-9)
 
 
 def _number(value: Array | float) -> float | None:

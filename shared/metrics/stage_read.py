@@ -62,9 +62,7 @@ def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> Seen:
     layout = read_layout(pixels, people + objects)
     faces = tuple(thing for thing in layout.things if thing.kind in PERSONS)
     props = tuple(thing for thing in layout.things if thing.kind in KINDS)
-    mouths = [
-        seen.read_mouth(pixels, layout.pan, f.slot) if f.found else np.zeros(len(frames)) for f in faces
-    ]
+    mouths = [seen.read_mouth(pixels, layout.pan, f.slot) if f.found else np.zeros(len(frames)) for f in faces]
     flashes = [seen.read_flash(pixels, layout.pan, p.kind, p.slot) for p in props]
     onsets = [seen.read_onsets(flash, fps) for flash in flashes]
     return Seen(np.sort(np.concatenate([*onsets, []])), fps, tuple(mouths), faces, props, layout.mood)
@@ -72,6 +70,4 @@ def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> Seen:
 
 def read_sound(sound: NDArray[np.float32], rate: int) -> Heard:
     """Mono sound float [N] in [-1, 1]."""
-    return Heard(
-        heard.read_onsets(sound, rate), heard.read_loudness(sound, rate), heard.read_pace(sound, rate)
-    )
+    return Heard(heard.read_onsets(sound, rate), heard.read_loudness(sound, rate), heard.read_pace(sound, rate))

@@ -33,7 +33,8 @@ Read it with `CCLPipeline.from_pretrained(folder)`.
 | | |
 |---|---|
 | clips | {clips} |
-| steps | {step} of {config.train.steps}, {config.train.micro_batch * config.train.accumulation} clips each in every process |
+| steps | {step} of {config.train.steps} |
+| clips a step | {config.train.micro_batch * config.train.accumulation} in every process |
 | weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
 | wall time of the last process | {seconds / 60:.0f} min |
 | code | commit {commit()} |

@@ -77,9 +77,7 @@ class LatentStore:
     def __len__(self) -> int:
         return len(self.about)
 
-    def encode(
-        self, world: World, needs_video: bool = True, needs_audio: bool = True, workers: int = 4
-    ) -> None:
+    def encode(self, world: World, needs_video: bool = True, needs_audio: bool = True, workers: int = 4) -> None:
         """Encode the clips that are missing, each rank its part; decoding runs in `workers` threads.
 
         Raises `UserError` naming the clip that cannot be read, lacks a stream that is needed, or is silent.
@@ -156,11 +154,7 @@ class LatentStore:
         }
 
     def _write(self, shard: dict[str, dict[str, Any]]) -> None:
-        tensors = {
-            f"{name}.{stream}": entry[stream]
-            for name, entry in shard.items()
-            for stream in ("video", "audio")
-        }
+        tensors = {f"{name}.{stream}": entry[stream] for name, entry in shard.items() for stream in ("video", "audio")}
         about = {name: entry["about"] for name, entry in shard.items()}
         digest = hashlib.sha256("".join(entry["key"] for entry in about.values()).encode()).hexdigest()
         path = self.folder / f"{digest[:16]}.safetensors"

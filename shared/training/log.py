@@ -56,8 +56,7 @@ class RunLog:
     def add(self, records: Iterable[LossRecord], samples: int) -> None:
         """Records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
         self.pending += [
-            LossRecord(r.stream, r.task, r.sigma.detach().flatten(), r.loss.detach().flatten())
-            for r in records
+            LossRecord(r.stream, r.task, r.sigma.detach().flatten(), r.loss.detach().flatten()) for r in records
         ]
         self.samples += samples
 
@@ -124,9 +123,7 @@ class RunLog:
         )
 
     def _truncate(self, first_step: int) -> None:
-        lines = (
-            self.file.read_text().splitlines(keepends=True)[1:] if first_step and self.file.exists() else []
-        )
+        lines = self.file.read_text().splitlines(keepends=True)[1:] if first_step and self.file.exists() else []
         # A killed run's last line may be cut short; it is a line of a step that will be done again.
         kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= first_step]
         write_atomically(self.file, ",".join(COLUMNS) + "\n" + "".join(kept))

@@ -44,9 +44,7 @@ class AdamWEMA(torch.optim.AdamW):
 def build_optimizer(groups: list[dict[str, Any]], config: Optimizer, ema: float) -> torch.optim.Optimizer:
     """`AdamWEMA`, or AdamW where `ema` is 0, over `groups` as `parameter_groups` returns them."""
     if ema == 0:
-        return torch.optim.AdamW(
-            groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-        )
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     return AdamWEMA(groups, config.lr, config.betas, config.weight_decay, ema)
 
 
@@ -98,9 +96,7 @@ def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[
     for name, value in module.state_dict(keep_vars=True).items():
         full = _gather(engine, value, state_key)
         if comm.get_rank() == 0:
-            weights[name] = (
-                full.detach().to("cpu", torch.float32 if full.is_floating_point() else None).clone()
-            )
+            weights[name] = full.detach().to("cpu", torch.float32 if full.is_floating_point() else None).clone()
     return weights
 
 

@@ -156,9 +156,7 @@ def test_seed_and_texts_change_the_clip(make, tmp_path: Path) -> None:
         ("--negative-prompt", "Noise."),
         ("--guidance", "joint", "--text-scale", "1,5"),
     ]
-    sounds = [
-        read_audio(make(*more, "--task", "t2a", name=f"{i}.wav"), 16000) for i, more in enumerate(variants)
-    ]
+    sounds = [read_audio(make(*more, "--task", "t2a", name=f"{i}.wav"), 16000) for i, more in enumerate(variants)]
     sounds.append(read_audio(story, 16000))
     for i, sound in enumerate(sounds):
         assert all(not np.array_equal(sound, other) for other in sounds[:i])

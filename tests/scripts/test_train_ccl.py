@@ -184,9 +184,7 @@ def test_bad_settings_are_refused_and_write_nothing(
     assert said in error and not (tmp_path / "run").exists()
 
 
-def test_a_broken_clip_is_refused_by_name(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_clip_is_refused_by_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (clips(tmp_path / "clips", 1) / "torn.mp4").write_bytes(b"not a film " * 20)
     (tmp_path / "clips/torn.txt").write_text("Torn.")
     line = arguments(folder, f"data.manifest={tmp_path / 'clips'}", f"output={tmp_path / 'run'}")

@@ -286,9 +286,7 @@ def test_a_missing_stream_is_named(tmp_path: Path) -> None:
         read_video(tmp_path / "a.wav", 16)
 
 
-@pytest.mark.parametrize(
-    "cut", [(-1.0, None), (1.0, 1.0), (2.0, 1.0), (0.0, float("nan")), (9.0, None), (0.0, 1e-5)]
-)
+@pytest.mark.parametrize("cut", [(-1.0, None), (1.0, 1.0), (2.0, 1.0), (0.0, float("nan")), (9.0, None), (0.0, 1e-5)])
 def test_impossible_cuts_are_refused(tmp_path: Path, cut: tuple[float, float | None]) -> None:
     write_video(tmp_path / "a.mp4", moving_disc(16), 16, clicks(16000, 16000), 16000)
     with pytest.raises(UserError, match=r"a\.mp4"):

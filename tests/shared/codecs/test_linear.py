@@ -141,9 +141,7 @@ def test_audio_keeps_level_envelope_and_onsets(audio_codec: LinearAudioCodec) ->
     burst = torch.zeros(6, 1, RATE)
     for row, start in enumerate(range(2000, 14000, 2023)):
         burst[row, 0, start:] = make_tone(RATE - start)
-    lag = envelope(audio_codec.decode(audio_codec.encode(burst), RATE)).argmax(-1) - envelope(burst).argmax(
-        -1
-    )
+    lag = envelope(audio_codec.decode(audio_codec.encode(burst), RATE)).argmax(-1) - envelope(burst).argmax(-1)
     assert lag.abs().max() * 0.002 <= 0.015
 
 

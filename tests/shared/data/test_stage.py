@@ -17,9 +17,7 @@ from shared.errors import UserError
 RATE = 16000
 SIMPLE = [sample_spec(0, index) for index in range(60)]
 FULL = [sample_spec(0, index, "full") for index in range(150)]
-PERSON = (
-    r"(an offscreen (man|woman)|a (man|woman)( in a (red|green|blue|yellow) shirt)?( on the (left|right))?)"
-)
+PERSON = r"(an offscreen (man|woman)|a (man|woman)( in a (red|green|blue|yellow) shirt)?( on the (left|right))?)"
 TEMPLATE = re.compile(
     rf"((One person conversation\. Person1: {PERSON}\.|"
     rf"Two person conversation\. Person1: {PERSON}\. Person2: {PERSON}\.)"
@@ -202,9 +200,7 @@ def test_truth_survives_json() -> None:
     assert json.loads(json.dumps(truth)) == truth
 
 
-@pytest.mark.parametrize(
-    "bad", [{"level": "hard"}, {"index": -1}, {"size": 63}, {"size": 16}, {"conflict": 2.0}]
-)
+@pytest.mark.parametrize("bad", [{"level": "hard"}, {"index": -1}, {"size": 63}, {"size": 16}, {"conflict": 2.0}])
 def test_bad_values_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"give|must"):
         sample_spec(**{"seed": 0, "index": 0, **bad})

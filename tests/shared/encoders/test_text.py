@@ -26,9 +26,7 @@ def test_encoding_is_deterministic_padded_and_of_unit_scale() -> None:
 
 def test_known_values_hold_on_every_machine() -> None:
     token = HashedWords(dim=4).encode(["ball"])[0, 0]
-    torch.testing.assert_close(
-        token, torch.tensor([-1.187191, 0.784305, -0.874785, 1.079925]), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(token, torch.tensor([-1.187191, 0.784305, -0.874785, 1.079925]), atol=1e-5, rtol=0)
 
 
 def test_empty_text_is_one_nonzero_null_token() -> None:

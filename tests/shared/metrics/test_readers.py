@@ -110,9 +110,7 @@ def test_a_missing_face_is_not_found() -> None:
 
 
 def test_the_camera_is_followed() -> None:
-    spec = replace(
-        next(s for s in (sample_spec(31, i) for i in range(50)) if s.characters), pan=(-0.05, 0.05)
-    )
+    spec = replace(next(s for s in (sample_spec(31, i) for i in range(50)) if s.characters), pan=(-0.05, 0.05))
     clip = render_clip(spec)
     layout = read_layout(canonical(clip.frames), [Told(spec.characters[0].kind)])
     assert np.abs(layout.pan - spec.pan_offsets()).max() < 0.012

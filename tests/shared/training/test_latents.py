@@ -74,9 +74,7 @@ def test_latents_have_the_codecs_shapes_and_the_clips_captions(tmp_path, clips, 
 
 def test_only_what_changed_is_encoded_again(tmp_path, clips, world):
     video = Video()
-    clips = [
-        clip.model_copy(update={"video": shutil.copy2(clip.video, tmp_path), "audio": None}) for clip in clips
-    ]
+    clips = [clip.model_copy(update={"video": shutil.copy2(clip.video, tmp_path), "audio": None}) for clip in clips]
     clips = [Clip(**{**clip.model_dump(), "audio": clip.video}) for clip in clips]
     store = tmp_path / "latents"
     counts = []

@@ -32,11 +32,6 @@ def test_ema_follows_its_warmed_up_recursion_and_leaves_adamw_alone():
 def test_groups_split_by_rate_and_decay():
     module = torch.nn.ModuleDict({"cca": torch.nn.Linear(2, 2), "ffn": torch.nn.Linear(2, 2)})
     module["frozen"] = torch.nn.Linear(2, 2).requires_grad_(False)
-    groups = parameter_groups(
-        module, Optimizer(cross_modal_lr_scale=10, weight_decay=0.3), lambda n: "cca" in n
-    )
-    found = [
-        (group["lr_scale"], group["weight_decay"], [tuple(p.shape) for p in group["params"]])
-        for group in groups
-    ]
+    groups = parameter_groups(module, Optimizer(cross_modal_lr_scale=10, weight_decay=0.3), lambda n: "cca" in n)
+    found = [(group["lr_scale"], group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in groups]
     assert found == [(1.0, 0.0, [(2,)]), (1.0, 0.3, [(2, 2)]), (10.0, 0.0, [(2,)]), (10.0, 0.3, [(2, 2)])]

@@ -55,9 +55,7 @@ class Toy(nn.Module):
             sigma = torch.rand(1, generator=generator(0, batch.step, clip, task))
             for stream in ("video", "audio") if task == "t2av" else ("video",):
                 tower = getattr(self, stream)
-                loss = (
-                    (self.frozen(tower(batch.x[i])) - self.scale * batch.x[i]).square().mean()[None].float()
-                )
+                loss = (self.frozen(tower(batch.x[i])) - self.scale * batch.x[i]).square().mean()[None].float()
                 if batch.step == self.nan_at and task == "t2av":
                     loss = loss * float("nan")
                 total = total + loss.sum() / len(batch.ids)
@@ -86,14 +84,10 @@ def write_config(folder, output, **changes) -> str:
     return str(path)
 
 
-def train(
-    config: TrainConfig, world: distributed.World, on_validate=None, nan_at: int = -1, die_at: int = -1
-):
+def train(config: TrainConfig, world: distributed.World, on_validate=None, nan_at: int = -1, die_at: int = -1):
     """Train, and return the exported weights (rank 0) with the trained module."""
     module = Toy(config.seed, nan_at)
-    plan = BatchPlan(
-        PLAN_SHAPES, config.seed, config.train.micro_batch, world.size, config.train.accumulation
-    )
+    plan = BatchPlan(PLAN_SHAPES, config.seed, config.train.micro_batch, world.size, config.train.accumulation)
 
     def batch_at(step: int, micro: int, rank: int) -> ToyBatch:
         if step == die_at:
