@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ccl.routing import Task
-from ccl.transformer import DualStreamTransformer, StreamInput
+from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.clock import LatentClock
 from shared.config import Flow, Loss
 from shared.flow import draw_noise, draw_u, noisy, shift, velocity
@@ -71,10 +71,12 @@ class JointObjective(nn.Module):
     weight, summed over samples and divided by the batch's size.
     """
 
-    def __init__(self, transformer: DualStreamTransformer, flow: Flow, loss: Loss, seed: int) -> None:
+    def __init__(
+        self, transformer: DualStreamTransformer, flow: Flow, loss: Loss, seed: int, detach_clean_stream: bool = False
+    ) -> None:
         super().__init__()
         self.transformer = transformer
-        self.flow, self.weights, self.seed = flow, loss, seed
+        self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
 
     def forward(self, batch: Batch) -> StepOutput:
         total, records = torch.zeros((), device=batch.video.device), []
@@ -93,11 +95,15 @@ class JointObjective(nn.Module):
         per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
         mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
         mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
-        video, audio = self.transformer(
-            route,
-            StreamInput(mixed_v, per_frame, batch.text, batch.video_clock),
-            StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock),
+        video_in: StreamInput | StreamContext = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
+        audio_in: StreamInput | StreamContext = StreamInput(
+            mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock
         )
+        if self.detach and task is Task.A2V:
+            audio_in = self.transformer.context("audio", audio_in, detach=True)
+        if self.detach and task is Task.V2A:
+            video_in = self.transformer.context("video", video_in, detach=True)
+        video, audio = self.transformer(route, video_in, audio_in)
         losses = []
         if video is not None:
             error = (video.float() - target_v).square().mean(dim=(1, 3, 4))

@@ -13,7 +13,7 @@ from ccl.routing import Reads, Route
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.clock import LatentClock
 from shared.encoders import TextEncoder
-from shared.timed_prompts import TimedPrompts
+from shared.timed_prompts import TimedPrompts, aligned
 
 STREAMS = ("video", "audio")
 
@@ -46,9 +46,12 @@ class Conditions:
         device: torch.device,
         dtype: torch.dtype,
     ) -> Conditions:
-        """Encode every text once. A sample with fewer timed prompts than another has weight 0 in the rest."""
-        seen = [p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in prompts]
-        heard = [p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in audio_prompts]
+        """Encode every text once. A sample with fewer timed prompts than another has weight 0 in the rest.
+
+        A segment ends where either of a sample's two prompts changes, so both streams are always in the same one.
+        """
+        pairs = [aligned(seen, heard) for seen, heard in zip(prompts, audio_prompts, strict=True)]
+        seen, heard = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         count = max(len(p.texts) for p in (*seen, *heard))
 
         def text(prompt: list[TimedPrompts], k: int) -> Tensor:

@@ -110,22 +110,27 @@ class DualStreamTransformer(ModelMixin, ConfigMixin):
             self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
         )
 
-    def context(self, stream: str, given: StreamInput) -> StreamContext:
+    def context(self, stream: str, given: StreamInput, detach: bool = False) -> StreamContext:
         """Run a clean stream ("video" or "audio") on its context tokens once, for the other stream to read.
 
-        The result depends on the text and the content only, not on the step.
+        The result depends on the text and the content only, not on the step. With `detach` the clean tower learns
+        nothing from the other stream's loss; the layers that read it do.
         """
         tower, own, readers = (
             (self.video_stream, self.video_cca, self.audio_cca)
             if stream == "video"
             else (self.audio_stream, self.audio_cca, self.video_cca)
         )
-        state = embed(tower, given)
+        learns = torch.is_grad_enabled() and not detach
+        with torch.set_grad_enabled(learns):
+            state = embed(tower, given)
         kept = []
         for block, cca, reader in zip(tower.blocks, own, readers, strict=True):
-            state = block.attend(state)
+            with torch.set_grad_enabled(learns):
+                state = block.attend(state)
             kept.append(reader.read(state.x))
-            state = block.feed_forward(state.with_x(state.x + cca.alone(state.x)))
+            with torch.set_grad_enabled(learns):
+                state = block.feed_forward(state.with_x(state.x + cca.alone(state.x)))
         return StreamContext(kept, given.clock)
 
 

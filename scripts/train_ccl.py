@@ -124,7 +124,9 @@ class Run:
         self.started = time.monotonic()
         self.text_encoder = HashedWords()
         self.transformer = self._model()
-        self.objective = JointObjective(self.transformer, config.flow, config.loss, config.seed)
+        self.objective = JointObjective(
+            self.transformer, config.flow, config.loss, config.seed, config.detach_clean_stream
+        )
         patch = self.transformer.video_stream.config.patch_size[1]
         tokens = (config.data.size[0] // codecs[0].spatial_stride // patch) * (
             config.data.size[1] // codecs[0].spatial_stride // patch

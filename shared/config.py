@@ -138,6 +138,7 @@ class TrainConfig(Section):
     text_dropout_per_task: dict[Task, Rate] = {}
     audio_caption_rate: Rate = 0.5  # how often the audio stream reads the audio caption instead of the caption
     clean_frames: Rate = 0.1  # how often a video sample keeps its first frames clean (image to video)
+    detach_clean_stream: bool = False  # in a2v and v2a the given stream's tower learns nothing from the other's loss
     loss: Loss = Loss()
     flow: Flow = Flow()
     validation: Validation = Validation()

@@ -78,3 +78,15 @@ class TimedPrompts:
         reached.append(torch.zeros_like(seconds))
         steps = torch.stack(reached)
         return steps[:-1] - torch.minimum(steps[:-1], steps[1:])
+
+    def at(self, times: tuple[float, ...]) -> TimedPrompts:
+        """The same prompts, cut at `times`: the text that holds from each on."""
+        held = [[text for start, text in zip(self.times, self.texts, strict=True) if start <= t][-1] for t in times]
+        return TimedPrompts(times, tuple(held), self.fade)
+
+
+def aligned(first: str | TimedPrompts, second: str | TimedPrompts) -> tuple[TimedPrompts, TimedPrompts]:
+    """Two prompts, each constant or timed, cut at the times at which either changes."""
+    a, b = (p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in (first, second))
+    times = tuple(sorted({*a.times, *b.times}))
+    return a.at(times), b.at(times)

@@ -138,3 +138,18 @@ def test_clean_frames_are_a_prefix_drawn_by_sample_and_never_all():
     for frames in (1, 2, 3):
         assert not draw_clean_frames(1.0, 1, 2, ids, frames).all(1).any()
     assert not draw_clean_frames(0.0, 1, 2, ids, 8).any()
+
+
+def test_a_detached_clean_stream_gives_the_same_loss_and_learns_nothing():
+    model = transformer()
+    losses, grads = [], []
+    for detach in (False, True):
+        model.zero_grad()
+        output = JointObjective(model, Flow(), Loss(), seed=3, detach_clean_stream=detach)(batch(["a2v"] * 3))
+        output.loss.backward()
+        losses.append(output.loss.detach())
+        grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.grad.any()})
+    torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-6)
+    assert any(name.startswith("audio_stream") for name in grads[0])
+    assert not any(name.startswith(("audio_stream", "audio_cca")) for name in grads[1])
+    assert any(name.startswith("video_cca") and "to_k" in name for name in grads[1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.errors import UserError
-from shared.timed_prompts import TimedPrompts
+from shared.timed_prompts import TimedPrompts, aligned
 
 TWO = TimedPrompts((0.0, 1.0, 1.6), ("a", "b", "c"), fade=0.4)
 
@@ -66,3 +66,10 @@ def test_a_missing_file_and_a_fade_of_zero_are_refused(tmp_path):
         TimedPrompts.read(tmp_path / "none.txt")
     with pytest.raises(UserError, match="fade"):
         TimedPrompts((0.0, 1.0), ("a", "b"), fade=0.0)
+
+
+def test_two_prompts_are_cut_where_either_changes():
+    seen, heard = aligned(TimedPrompts((0.0, 1.0), ("a", "b")), TimedPrompts((0.0, 0.5), ("x", "y")))
+    assert seen.times == heard.times == (0.0, 0.5, 1.0)
+    assert seen.texts == ("a", "a", "b") and heard.texts == ("x", "y", "y")
+    assert aligned("a", "x")[0] == TimedPrompts.constant("a")
