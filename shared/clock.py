@@ -5,7 +5,6 @@ Every codec states the clock of its latents (docs/design.md, "Clock and TARP"). 
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,17 +78,6 @@ class LatentClock:
     def shifted(self, seconds: float) -> LatentClock:
         """The same latents, `seconds` later."""
         return LatentClock(tuple(t + seconds for t in self.starts), tuple(t + seconds for t in self.ends))
-
-    def window(self, first: int, last: int) -> LatentClock:
-        """Latents first .. last−1, at their own times."""
-        return LatentClock(self.starts[first:last], self.ends[first:last])
-
-    def then(self, other: LatentClock) -> LatentClock:
-        """This clock, followed by `other` moved to start where this one ends."""
-        moved = other.shifted(self.ends[-1] - other.start)
-        return LatentClock(
-            tuple(itertools.chain(self.starts, moved.starts)), tuple(itertools.chain(self.ends, moved.ends))
-        )
 
     def index(self, times: Tensor) -> Tensor:
         """Index of the latent that contains each time (int64, the shape of `times`), clamped to the clock's ends."""

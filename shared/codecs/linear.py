@@ -13,6 +13,7 @@ whitening. At a = 1/2 an error of given size in the latents does the least harm 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cache
 from typing import ClassVar, Self
@@ -29,7 +30,7 @@ from shared.clock import LatentClock
 from shared.errors import UserError
 
 
-class _LinearCodec(ModelMixin, ConfigMixin):
+class _LinearCodec(ModelMixin, ConfigMixin, ABC):
     """vectors [..., D] <-> normalised latents [..., C] through an orthonormal basis; always in fp32."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["mean", "basis", "scale"]
@@ -48,9 +49,9 @@ class _LinearCodec(ModelMixin, ConfigMixin):
         self.register_buffer("basis", torch.eye(dimension, channels))
         self.register_buffer("scale", torch.ones(channels))
 
+    @abstractmethod
     def _patches(self, clip: Tensor) -> Tensor:
         """One batch of clips as vectors [..., D]."""
-        raise NotImplementedError
 
     def _project(self, vectors: Tensor) -> Tensor:
         with _full_precision(vectors):

@@ -49,12 +49,6 @@ def test_index_and_position_do_not_move_with_the_offset(seconds):
     )
 
 
-def test_window_and_then_take_apart_and_join():
-    joined = CAUSAL.window(0, 2).then(CAUSAL.window(2, 4).shifted(5.0))
-    torch.testing.assert_close(joined.centres, CAUSAL.centres)
-    assert CAUSAL.window(1, 3).start == 1 / 16
-
-
 @pytest.mark.parametrize(
     ("starts", "ends", "message"),
     [
