@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ccl.routing import Task
-from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
+from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.clock import LatentClock
 from shared.config import Flow, Loss
 from shared.flow import draw_noise, draw_u, noisy, shift, velocity
@@ -95,15 +95,14 @@ class JointObjective(nn.Module):
         per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
         mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
         mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
-        video_in: StreamInput | StreamContext = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
-        audio_in: StreamInput | StreamContext = StreamInput(
-            mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock
-        )
-        if self.detach and task is Task.A2V:
-            audio_in = self.transformer.context("audio", audio_in, detach=True)
-        if self.detach and task is Task.V2A:
-            video_in = self.transformer.context("video", video_in, detach=True)
-        video, audio = self.transformer(route, video_in, audio_in)
+        seen = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
+        heard = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
+        detached = {
+            Task.A2V: lambda: (seen, self.transformer.context("audio", heard, detach=True)),
+            Task.V2A: lambda: (self.transformer.context("video", seen, detach=True), heard),
+        }
+        inputs = detached[task]() if self.detach and task in detached else (seen, heard)
+        video, audio = self.transformer(route, *inputs)
         losses = []
         if video is not None:
             error = (video.float() - target_v).square().mean(dim=(1, 3, 4))

@@ -114,4 +114,4 @@ def test_an_entry_of_another_shape_is_refused(folder: Path) -> None:
 def test_a_component_left_out_is_allowed(folder: Path) -> None:
     index = json.loads((folder / INDEX).read_text())
     (folder / INDEX).write_text(json.dumps(index | {"tokenizer": [None, None]}))
-    check_checkpoint(folder)
+    assert check_checkpoint(folder)["tokenizer"] == [None, None]
