@@ -199,7 +199,7 @@ class Run:
                 parameter.data = parameter.data.to(torch.bfloat16)
         seconds = time.monotonic() - self.started
         card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds)
-        save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card)
+        save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card, self.config.train.shard_size)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,15 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 TRUSTED = ("ccl", "mtv", "shared", "diffusers", "transformers")
 
 
-def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str) -> None:
-    """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written."""
+def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
+    """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written.
+
+    Weights that would exceed `shard_size` ("14MB") are cut into several files.
+    """
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipeline.save_pretrained(partial, safe_serialization=True)
+    pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
     (partial / "README.md").write_text(card, encoding="utf-8")
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():  # otherwise a kill between the two renames left `old` as the only one

@@ -70,6 +70,7 @@ class Train(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     checkpoint_every: Count = 500
     keep: Count = 2
+    shard_size: str = "5GB"  # the largest file of the exported checkpoint
     log_every: Count = 10
 
 
