@@ -201,7 +201,11 @@ def test_unipc_takes_the_place_of_euler_on_the_same_sigmas(pipe):
 
 
 def test_a_step_evaluates_only_what_guidance_needs(pipe):
-    for guidance, count in ((Guidance(), 2), (Guidance(Form.DUAL, (3.0, 3.0), (2.0, 2.0)), 3), (ALONE, 1)):
+    for guidance, count in (
+        (Guidance(Form.DUAL, (2.0, 2.0), (2.0, 2.0)), 2),
+        (Guidance(Form.DUAL, (3.0, 3.0), (2.0, 2.0)), 3),
+        (ALONE, 1),
+    ):
         with counted(pipe.transformer) as routes:
             sample(pipe, steps=2, guidance=guidance)
         assert len(routes) == 2 * count
