@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +29,18 @@ from numpy.typing import NDArray
 
 from shared.checkpoint import check_checkpoint, load_checkpoint
 from shared.cli import Parser, per_stream
-from shared.data.stage_script import LEVELS, Spec, sample_spec
+from shared.data.stage_script import LEVELS
 from shared.errors import UserError, run_main
 from shared.rng import derive
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
     from ccl.pipeline import CCLPipeline
+    from shared.data.stage_script import Spec
+    from shared.metrics.held_out import HeldOut, Take
     from shared.metrics.report import Entry
-    from shared.metrics.scores import Reading
     from shared.metrics.stage_read import Heard, Seen
 
-HELD_OUT_SEED = 900001
-"""Seed of the held-out clips. `make_stage.py` must not be given it for training data."""
 TASKS = ("t2av", "a2v", "v2a")
 SHOWN = 24
 
@@ -60,11 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def evaluate(pipeline: CCLPipeline, options: argparse.Namespace) -> dict[str, Any]:
     """Sample and score every task; write metrics.json and index.html and return what the first holds."""
+    from shared.metrics.held_out import HeldOut
     from shared.metrics.report import write_report
     from shared.metrics.scores import fixed_times_f1
 
     guidance, begun = make_guidance(options), time.monotonic()
-    held_out = HeldOut.make(pipeline, options.level, options.clips, options.batch)
+    held_out = HeldOut.make(pipeline, options.level, options.clips)
     metrics: dict[str, Any] = {"config": config(options, guidance), "tasks": {}}
     guess = fixed_times_f1(held_out.specs, options.level)
     made = {}
@@ -81,72 +83,18 @@ def evaluate(pipeline: CCLPipeline, options: argparse.Namespace) -> dict[str, An
     return metrics
 
 
-@dataclass
-class Take:
-    """Picture uint8 [T, H, W, 3] and sound float32 [N] of one clip, with their readings."""
+@dataclass(frozen=True)
+class Job:
+    """One call of the pipeline: clips of one length, and what the task is given of each, sound [B, 1, N] or video
+    [B, 3, T, H, W]."""
 
-    frames: NDArray[np.uint8]
-    sound: NDArray[np.float32]
-    seen: Seen
-    heard: Heard
-
-
-@dataclass
-class HeldOut:
-    """The held-out clips at the pipeline's frame rate, size and sample rate: as rendered and through the
-    codecs."""
-
+    clips: list[int]
     specs: list[Spec]
-    captions: list[tuple[str, str]]
-    rendered: list[Take]
-    coded: list[Take]
-
-    @classmethod
-    def make(cls, pipeline: CCLPipeline, level: str, clips: int, batch: int) -> HeldOut:
-        import torch
-        from tqdm import tqdm
-
-        from shared.codecs import frames_to_tensor, tensor_to_frames
-        from shared.data.stage import render_clip
-
-        held_out = cls([held_out_script(pipeline, level, i) for i in range(clips)], [], [], [])
-        for spec in tqdm(held_out.specs, desc="held-out clips", unit="clip"):
-            clip = render_clip(spec)
-            video = frames_to_tensor(torch.from_numpy(clip.frames))[None].to(pipeline.device)
-            sound = torch.from_numpy(clip.mix)[None, None].to(pipeline.device)
-            with torch.no_grad():
-                picture = pipeline.video_codec.decode(pipeline.video_codec.encode(video), video.shape[2])
-                heard = pipeline.audio_codec.decode(pipeline.audio_codec.encode(sound), sound.shape[2])
-            frames = tensor_to_frames(picture)[0].cpu().numpy()
-            held_out.captions.append((clip.caption, clip.audio_caption))
-            held_out.rendered.append(take(clip.frames, clip.mix, spec))
-            held_out.coded.append(take(frames, heard[0, 0].cpu().numpy(), spec))
-        return held_out
-
-    def true(self, task: str) -> list[Reading]:
-        """Readings of the true clips, what the task makes having passed through the codec."""
-        picture = self.rendered if task == "v2a" else self.coded
-        sound = self.rendered if task == "a2v" else self.coded
-        return readings(self.specs, [p.seen for p in picture], [s.heard for s in sound])
+    arguments: dict[str, Any]
 
 
-def held_out_script(pipeline: CCLPipeline, level: str, index: int) -> Spec:
-    """A held-out script; its times are in seconds, so it can be rendered at the pipeline's rates and size."""
-    spec = sample_spec(HELD_OUT_SEED, index, level, (pipeline.config.height, pipeline.config.width))
-    fps = pipeline.config.fps
-    return replace(spec, fps=fps, frames=round(spec.duration * fps), rate=pipeline.audio_codec.sample_rate)
-
-
-def take(frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> Take:
-    from shared.metrics.stage_read import read_picture, read_sound
-
-    return Take(frames, sound, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
-
-
-def readings(specs: Sequence[Spec], seen: Sequence[Seen], heard: Sequence[Heard]) -> list[Reading]:
-    from shared.metrics.scores import Reading
-
-    return [Reading(*parts) for parts in zip(specs, seen, heard, strict=True)]
+#: Per clip of a job: frames and their reading, sound and its reading; None for what the task is given.
+Made = tuple[NDArray[np.uint8] | None, "Seen | None", NDArray[np.float32] | None, "Heard | None"]
 
 
 def sample(
@@ -154,49 +102,94 @@ def sample(
 ) -> list[Take]:
     """One `Take` per held-out clip, made in batches of one length. What the task is given is carried over
     unchanged."""
-    import torch
     from tqdm import tqdm
 
-    from shared.codecs import frames_to_tensor
-    from shared.metrics.stage_read import read_picture, read_sound
+    from shared.metrics.held_out import Take, batches
 
+    jobs = [job(held_out, clips, task, options, guidance) for clips in batches(held_out.specs, options.batch)]
     takes: dict[int, Take] = {}
-    arguments = {} if options.steps is None else {"num_inference_steps": options.steps}
-    pipeline.set_progress_bar_config(disable=True)
     with tqdm(total=len(held_out.specs), desc=task, unit="clip") as bar:
-        for batch in batches(held_out.specs, options.batch):
-            given = dict(arguments)
-            if task == "a2v":
-                sounds = np.stack([held_out.rendered[i].sound for i in batch])
-                given["audio"] = torch.from_numpy(sounds)[:, None]
-            if task == "v2a":
-                frames = np.stack([held_out.rendered[i].frames for i in batch])
-                given["video"] = frames_to_tensor(torch.from_numpy(frames))
-            made = pipeline(
-                prompt=[held_out.captions[i][0] for i in batch],
-                audio_prompt=[held_out.captions[i][1] for i in batch],
-                task=task, duration=held_out.specs[batch[0]].duration, guidance=guidance,
-                seed=[derive(options.seed, "evaluate", task, i) for i in batch], **given,
-            )  # fmt: skip
-            for row, i in enumerate(batch):
-                spec, old = held_out.specs[i], held_out.rendered[i]
-                frames = old.frames if made.video is None else made.video[row]
-                sound = old.sound if made.audio is None else made.audio[row]
-                seen = old.seen if made.video is None else read_picture(frames, spec.fps, spec)
-                heard = old.heard if made.audio is None else read_sound(sound, spec.rate)
-                takes[i] = Take(frames, sound, seen, heard)
-            bar.update(len(batch))
+        for clips, made in work_off(pipeline, jobs, options):
+            for i, (frames, seen, sound, heard) in zip(clips, made, strict=True):
+                old = held_out.rendered[i]
+                takes[i] = Take(
+                    old.frames if frames is None else frames,
+                    old.sound if sound is None else sound,
+                    seen or old.seen,
+                    heard or old.heard,
+                )
+            bar.update(len(clips))
     return [takes[i] for i in range(len(held_out.specs))]
 
 
-def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
-    """Indices of clips of one length, up to `size` at a time."""
-    for frames in sorted({spec.frames for spec in specs}):
-        same = [i for i, spec in enumerate(specs) if spec.frames == frames]
-        yield from (same[start : start + size] for start in range(0, len(same), size))
+def job(held_out: HeldOut, clips: list[int], task: str, options: argparse.Namespace, guidance: Guidance) -> Job:
+    import torch
+
+    from shared.codecs import frames_to_tensor
+
+    given: dict[str, Any] = {} if options.steps is None else {"num_inference_steps": options.steps}
+    if task == "a2v":
+        given["audio"] = torch.from_numpy(np.stack([held_out.rendered[i].sound for i in clips]))[:, None]
+    if task == "v2a":
+        given["video"] = frames_to_tensor(torch.from_numpy(np.stack([held_out.rendered[i].frames for i in clips])))
+    given |= {
+        "prompt": [held_out.captions[i][0] for i in clips],
+        "audio_prompt": [held_out.captions[i][1] for i in clips],
+        "task": task,
+        "duration": held_out.specs[clips[0]].duration,
+        "guidance": guidance,
+        "seed": [derive(options.seed, "evaluate", task, i) for i in clips],
+    }
+    return Job(clips, [held_out.specs[i] for i in clips], given)
+
+
+def work_off(
+    pipeline: CCLPipeline, jobs: Sequence[Job], options: argparse.Namespace
+) -> Iterator[tuple[list[int], list[Made]]]:
+    """Run the jobs, on a CPU in several processes of one thread each: small models gain little from threads."""
+    workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
+    workers = min(workers, len(jobs))
+    if workers == 1:
+        yield from ((one.clips, run(pipeline, one)) for one in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, start_worker, (options.checkpoint, str(pipeline.device))) as pool:
+        for future in as_completed([pool.submit(run_in_worker, one) for one in jobs]):
+            yield future.result()
+
+
+def run(pipeline: CCLPipeline, one: Job) -> list[Made]:
+    from shared.metrics.stage_read import read_picture, read_sound
+
+    pipeline.set_progress_bar_config(disable=True)
+    made = pipeline(**one.arguments)
+    results: list[Made] = []
+    for row, spec in enumerate(one.specs):
+        frames = None if made.video is None else made.video[row]
+        sound = None if made.audio is None else made.audio[row]
+        seen = None if frames is None else read_picture(frames, spec.fps, spec)
+        results.append((frames, seen, sound, None if sound is None else read_sound(sound, spec.rate)))
+    return results
+
+
+_in_worker: dict[str, CCLPipeline] = {}
+
+
+def start_worker(checkpoint: Path, device: str) -> None:
+    import torch
+
+    from ccl.pipeline import CCLPipeline
+
+    torch.set_num_threads(1)
+    _in_worker["pipeline"] = load_checkpoint(CCLPipeline, checkpoint, None, device)
+
+
+def run_in_worker(one: Job) -> tuple[list[int], list[Made]]:
+    return one.clips, run(_in_worker["pipeline"], one)
 
 
 def score(task: str, held_out: HeldOut, made: Sequence[Take], seed: int, guess: float | None) -> dict[str, Any]:
+    from shared.metrics.held_out import readings
     from shared.metrics.scores import lags, score_task
 
     own = readings(held_out.specs, [m.seen for m in made], [m.heard for m in made])
@@ -223,6 +216,8 @@ def entries(held_out: HeldOut, made: dict[str, list[Take]]) -> Iterator[Entry]:
 
 
 def config(options: argparse.Namespace, guidance: Guidance) -> dict[str, Any]:
+    from shared.metrics.held_out import HELD_OUT_SEED
+
     return {
         "checkpoint": str(options.checkpoint), "suite": options.suite,
         "level": options.level, "clips": options.clips,
@@ -286,12 +281,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--context-scale", metavar="V[,A]", help="how much the other modality counts")
     add("--no-context", action="store_true", help="sample on the route 0m: no stream reads the other")
     add("--batch", type=int, default=16, help="clips sampled at a time; default: 16")
+    add("--workers", type=int, help="processes that sample; default: one per core on a CPU, one on a GPU")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if there is one")
     return checked(parser.parse_args(argv))
 
 
 def checked(options: argparse.Namespace) -> argparse.Namespace:
-    for name, least in (("clips", 2), ("batch", 1), ("steps", 1)):
+    for name, least in (("clips", 2), ("batch", 1), ("steps", 1), ("workers", 1)):
         if (value := getattr(options, name)) is not None and value < least:
             raise UserError(f"--{name} {value}: at least {least} is needed")
     options.tasks = tuple(task.strip() for task in options.tasks.split(","))

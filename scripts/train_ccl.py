@@ -198,7 +198,7 @@ class Run:
             if not any(part in name for part in DualStreamTransformer._keep_in_fp32_modules):
                 parameter.data = parameter.data.to(torch.bfloat16)
         seconds = time.monotonic() - self.started
-        card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds)
+        card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds, self.world.size)
         save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card, self.config.train.shard_size)
 
 

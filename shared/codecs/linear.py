@@ -112,7 +112,7 @@ class LinearVideoCodec(_LinearCodec):
         temporal_stride: int = 4,
         spatial_stride: int = 8,
         whitening: float = 0.5,
-        motion_weight: float = 2.0,
+        motion_weight: float = 3.0,
     ) -> None:
         super().__init__()
         if not motion_weight > 0:

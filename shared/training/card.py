@@ -18,7 +18,7 @@ def commit() -> str:
         return "unknown"
 
 
-def model_card(config: TrainConfig, step: int, clips: int, seconds: float) -> str:
+def model_card(config: TrainConfig, step: int, clips: int, seconds: float, processes: int = 1) -> str:
     """Markdown: what the weights were trained on, for how long, from which code, and with which configuration."""
     manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
     return f"""---
@@ -34,7 +34,7 @@ Read it with `CCLPipeline.from_pretrained(folder)`.
 |---|---|
 | clips | {clips} |
 | steps | {step} of {config.train.steps} |
-| clips a step | {config.train.micro_batch * config.train.accumulation} in every process |
+| clips a step | {config.train.micro_batch * config.train.accumulation * processes}, processes: {processes} |
 | weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
 | wall time of the last process | {seconds / 60:.0f} min |
 | code | commit {commit()} |

@@ -9,14 +9,6 @@ from scripts import benchmark
 from shared.errors import UserError
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def options(**changes) -> benchmark.CcaOptions:
     known = {
         "sizes": [(5, 4, 27)], "heads": 2, "head_dim": 24, "context_tokens": 3, "backward": False, "repeats": 1,

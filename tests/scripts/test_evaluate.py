@@ -17,6 +17,7 @@ from scripts import evaluate
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor, tensor_to_frames
 from shared.data.stage import render_clip, sample_spec
 from shared.errors import UserError
+from shared.metrics import held_out
 from shared.rng import derive
 
 CLIPS = 5
@@ -39,7 +40,7 @@ class Perfect:
         self.calls.append(call)
         task = call["task"]
         index = {derive(0, "evaluate", task, i): i for i in range(CLIPS)}
-        clips = [render_clip(evaluate.held_out_script(self, "simple", index[s])) for s in call["seed"]]
+        clips = [render_clip(held_out.held_out_script(self, "simple", index[s])) for s in call["seed"]]
         video = audio = None
         if task != "v2a":
             frames = frames_to_tensor(torch.from_numpy(np.stack([clip.frames for clip in clips])))
@@ -60,7 +61,8 @@ def pipeline() -> Perfect:
 
 
 def options(output: Path, *more: str) -> Any:
-    return evaluate.parse(["--checkpoint", "c", "--clips", str(CLIPS), "--output", str(output), *more])
+    base = ["--checkpoint", "c", "--workers", "1", "--clips", str(CLIPS), "--output", str(output)]
+    return evaluate.parse([*base, *more])
 
 
 def test_a_perfect_model_reaches_the_ceiling(pipeline: Perfect, tmp_path: Path) -> None:
@@ -96,7 +98,16 @@ def test_a_silent_model_is_below_the_floor(pipeline: Perfect, tmp_path: Path) ->
 
 def test_batches_hold_one_length() -> None:
     specs = [SimpleNamespace(frames=frames) for frames in (32, 64, 32, 32)]
-    assert list(evaluate.batches(specs, 2)) == [[0, 2], [3], [1]]
+    assert list(held_out.batches(specs, 2)) == [[0, 2], [3], [1]]
+
+
+def test_processes_and_batches_do_not_change_what_is_made(checkpoint: Path, tmp_path: Path) -> None:
+    more = ["--checkpoint", str(checkpoint), "--clips", "2", "--tasks", "v2a", "--steps", "1", "--device", "cpu"]
+    scores = []
+    for workers in ("1", "2"):
+        evaluate.main([*more, "--batch", "1", "--workers", workers, "--output", str(tmp_path / workers)])
+        scores.append(json.loads((tmp_path / workers / "metrics.json").read_text())["tasks"]["v2a"]["scores"])
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize(
