@@ -102,7 +102,7 @@ def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
             [*readings[i + 1 :], *readings[:i]],
             key=lambda other: abs(other.spec.duration - own.spec.duration),
         )
-        sums: dict[str, Array] = {}
+        sums = {name: np.zeros(2) for name in SYNC}  # among few clips there may be no partner
         for want, names in ((_has_events, SYNC[:2]), (_has_speech, SYNC[2:])):
             for other in [o for o in others if want(o.spec) and want(own.spec)][:SHUFFLES]:
                 scores = sync_scores(Reading(own.spec, own.seen, _cut(other.heard, own.spec.duration)))

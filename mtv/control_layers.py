@@ -1,0 +1,258 @@
+"""Building blocks of the MST-ControlNet: track encoder, interaction block, injections (MTV, arXiv 2506.08003).
+
+An *interval* is what one latent frame of the video lasts. Tokens of intervals are [B, F, M, d]: M tokens of width d in
+each of F intervals. Every attention here stays inside one interval: F is folded into the batch, nothing is masked by
+time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.normalization import FP32LayerNorm
+from einops import rearrange
+from torch import Tensor, nn
+
+from shared.attention import attend
+from shared.dit import modules
+
+TIME_CHANNELS = 256
+EPS = 1e-6
+
+
+def zeroed(linear: nn.Linear) -> nn.Linear:
+    """The layer with every parameter at zero: it says nothing until it is trained."""
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return linear
+
+
+def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
+    """Attention within each interval: q [B·F, N, h, d], k and v [B·F, M, h, d] -> [B·F, N, h·d].
+
+    `keys` [B, M] is True where a token is there at all (False: an absent speaker's). Then the native backend computes,
+    the one that takes a mask whatever backend is chosen for the towers.
+    """
+    if keys is None:
+        return attend(q, k, v).flatten(-2)
+    mask = keys.repeat_interleave(len(q) // len(keys), dim=0)[:, None, None]
+    return dispatch_attention_fn(q, k, v, attn_mask=mask, backend=AttentionBackendName.NATIVE).flatten(-2)
+
+
+class TrackEncoder(nn.Module):
+    """Features of one track -> n tokens per latent frame (MTV: "a stack of linear layers", then pooling in time).
+
+    Args:
+        size: (window, layers, width) of the features of one video frame.
+        hidden: width of the linear stack.
+        tokens, dim: n tokens of `dim` per frame.
+        stride: r of the video codec's causal clock: latent 0 is frame 0, latent i >= 1 its r frames.
+
+    The pooling is a convolution over time of kernel and stride r on each token alone (r·dim² weights), held as one
+    linear layer. `null` [n, dim] is the learned "track unknown"; silence is something else, zero features.
+    """
+
+    def __init__(self, size: Sequence[int], hidden: int, tokens: int, dim: int, stride: int) -> None:
+        super().__init__()
+        self.size, self.tokens, self.stride = tuple(size), tokens, stride
+        self.stack = nn.Sequential(
+            nn.Linear(math.prod(size), hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(hidden, hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(hidden, tokens * dim),
+        )
+        self.pool = nn.Linear(stride * dim, dim)
+        self.norm = FP32LayerNorm(dim, EPS)
+        self.null = nn.Parameter(torch.randn(tokens, dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, T, window, layers, width] -> [B, F, n, dim] with F = 1 + ceil((T−1)/r).
+
+        Raises:
+            ValueError: features of another size.
+        """
+        if features.ndim != 5 or features.shape[2:] != self.size:
+            raise ValueError(f"features must be [B, T, {', '.join(map(str, self.size))}], not {list(features.shape)}")
+        values = features.flatten(2).to(self.null.dtype)
+        frames = self.stack(values).unflatten(-1, (self.tokens, -1))
+        # frame 0 fills its latent alone, and so does what is left of the last one
+        first = frames[:, :1].expand(-1, self.stride - 1, -1, -1)
+        last = frames[:, -1:].expand(-1, (1 - frames.shape[1]) % self.stride, -1, -1)
+        grouped = rearrange(torch.cat([first, frames, last], dim=1), "b (f r) n d -> b f n (r d)", r=self.stride)
+        return self.norm(self.pool(grouped))
+
+    def dropped(self, tokens: Tensor, drop: Tensor) -> Tensor:
+        """Tokens [B, F, n, d] with the null where `drop` [B] is True."""
+        return torch.where(drop[:, None, None, None], self.null.type_as(tokens), tokens)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention among the tokens of each interval: [B, F, M, d] -> the same."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.norm_q = nn.RMSNorm(dim, eps=EPS)
+        self.norm_k = nn.RMSNorm(dim, eps=EPS)
+        self.to_out = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
+        q, k, v = self.to_qkv(tokens.flatten(0, 1)).chunk(3, dim=-1)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (self.norm_q(q), self.norm_k(k), v))
+        return self.to_out(attend_interval(q, k, v, keys)).view_as(tokens)
+
+
+class InteractionBlock(nn.Module):
+    """One interval interaction block: attention over all tracks of an interval, AdaLN, gate and FFN per track.
+
+    Shift and scale start at 0 and the gates at 1: without training it is a pre-norm transformer block that knows no
+    noise level.
+    """
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int, tracks: Sequence[str]) -> None:
+        super().__init__()
+        self.attention = SelfAttention(dim, heads)
+        self.norm = FP32LayerNorm(dim, EPS, elementwise_affine=False)
+        self.modulation = nn.ModuleDict({track: zeroed(nn.Linear(dim, 6 * dim)) for track in tracks})
+        self.ffn = nn.ModuleDict(
+            {track: FeedForward(dim, inner_dim=ffn_dim, activation_fn="gelu-approximate") for track in tracks}
+        )
+
+    def forward(self, tokens: Mapping[str, Tensor], time: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
+        """Tokens of each track [B, F, M_t, d], time embedding [B, T, d] with T = 1 or F, keys [B, sum of M_t]."""
+        changes = {name: self.modulation[name](time)[:, :, None].chunk(6, dim=-1) for name in tokens}
+        normed = [self.norm(x) * (1 + changes[name][1]) + changes[name][0] for name, x in tokens.items()]
+        attended = self.attention(torch.cat(normed, dim=2), keys).split([x.shape[2] for x in normed], dim=2)
+        out = {}
+        for (name, x), update in zip(tokens.items(), attended, strict=True):
+            _, _, gate, shift, scale, ffn_gate = changes[name]
+            x = x + (1 + gate) * update
+            out[name] = x + (1 + ffn_gate) * self.ffn[name](self.norm(x) * (1 + scale) + shift)
+        return out
+
+
+class IntervalStream(nn.Module):
+    """The interval interaction blocks: the tracks of an interval learn of each other and of the noise level.
+
+    Cost per step: B·F intervals of a few dozen tokens, small beside one block of the backbone.
+    """
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int, blocks: int, tracks: Sequence[str]) -> None:
+        super().__init__()
+        self.time_proj = Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedder = TimestepEmbedding(TIME_CHANNELS, dim)
+        self.blocks = modules(InteractionBlock(dim, heads, ffn_dim, tracks) for _ in range(blocks))
+        self.norm_out = nn.ModuleDict({track: FP32LayerNorm(dim, EPS) for track in tracks})
+
+    def forward(self, tokens: Mapping[str, Tensor], sigma: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
+        """Tokens of each track [B, F, M_t, d] at noise level sigma [B] or [B, F], 0 clean .. 1 noise."""
+        sigma = sigma if sigma.ndim == 2 else sigma[:, None]
+        waves = self.time_proj(sigma.flatten() * 1000.0).to(self.time_embedder.linear_1.weight.dtype)
+        time = nn.functional.silu(self.time_embedder(waves)).unflatten(0, tuple(sigma.shape))
+        result = dict(tokens)
+        for block in self.blocks:
+            result = block(result, time.type_as(next(iter(result.values()))), keys)
+        return {name: self.norm_out[name](x) for name, x in result.items()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tokens that one cross-attention reads in each interval.
+
+    Attributes:
+        tokens: [B, F, M, d].
+        weight: [B] 0 or 1 on the result, for a speaker who is not in every sample; None: all ones.
+        keys: [B, M], True where a token is there; None: all.
+    """
+
+    tokens: Tensor
+    weight: Tensor | None = None
+    keys: Tensor | None = None
+
+
+class CrossAttention(nn.Module):
+    """Frame tokens read an interval's tokens, at the backbone's width D; the output projection starts at zero.
+
+    It has no bias: the results of several speakers are summed before it, and an absent one must add nothing.
+    """
+
+    def __init__(self, query_dim: int, context_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(query_dim, query_dim)
+        self.to_k = nn.Linear(context_dim, query_dim)
+        self.to_v = nn.Linear(context_dim, query_dim)
+        self.to_out = zeroed(nn.Linear(query_dim, query_dim, bias=False))
+        self.norm_q = nn.RMSNorm(query_dim, eps=EPS)
+        self.norm_k = nn.RMSNorm(query_dim, eps=EPS)
+
+    def forward(self, x: Tensor, sources: Sequence[Source]) -> Tensor:
+        """The sum of CA(x, source): x [B·F, S, D] normalised -> [B·F, S, D].
+
+        Queries and output are projected once however many sources there are: 4·N·D² operations, and the attention of
+        N queries on M keys per source.
+        """
+        q = self.norm_q(self.to_q(x)).unflatten(-1, (self.heads, -1))
+        total = torch.zeros_like(x)
+        for source in sources:
+            tokens = source.tokens.flatten(0, 1)
+            k = self.norm_k(self.to_k(tokens)).unflatten(-1, (self.heads, -1))
+            v = self.to_v(tokens).unflatten(-1, (self.heads, -1))
+            read = attend_interval(q, k, v, source.keys)
+            if source.weight is not None:
+                read = read * source.weight.repeat_interleave(source.tokens.shape[1])[:, None, None].type_as(read)
+            total = total + read
+        return self.to_out(total)
+
+
+class IntervalInjection(nn.Module):
+    """h_i <- h_i + Σ_k CA(h_i, speech_ik) + CA(h_i, effects_i) in one block (MTV Eq. 2): frame i reads interval i."""
+
+    def __init__(self, query_dim: int, context_dim: int, heads: int, readers: Sequence[str]) -> None:
+        super().__init__()
+        self.norm = FP32LayerNorm(query_dim, EPS)
+        self.attentions = nn.ModuleDict({name: CrossAttention(query_dim, context_dim, heads) for name in readers})
+
+    def forward(self, x: Tensor, sources: Mapping[str, Sequence[Source]]) -> Tensor:
+        """Hidden states x [B, F·S, D], frame-major; `sources` by reader."""
+        frames = next(iter(sources.values()))[0].tokens.shape[1]
+        queries = self.norm(x).unflatten(1, (frames, -1)).flatten(0, 1)
+        for name, read in sources.items():
+            x = x + self.attentions[name](queries, read).view_as(x)
+        return x
+
+
+class HolisticStream(nn.Module):
+    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time."""
+
+    def __init__(self, tokens: int, dim: int) -> None:
+        super().__init__()
+        self.inward = nn.Sequential(
+            nn.Linear(tokens * dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim), nn.GELU(approximate="tanh")
+        )
+        self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
+        self.outward = nn.Sequential(nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+
+    def forward(self, music: Tensor) -> Tensor:
+        through_time = self.conv(self.inward(music.flatten(2)).transpose(1, 2)).transpose(1, 2)
+        return self.outward(through_time).mean(1)
+
+
+class HolisticInjection(nn.Module):
+    """h <- h·(γ+1) + β in one block (MTV Eq. 3); γ and β, one vector per clip, start at zero."""
+
+    def __init__(self, query_dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.to_style = zeroed(nn.Linear(context_dim, 2 * query_dim))
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        gamma, beta = self.to_style(style)[:, None].chunk(2, dim=-1)
+        return x * (gamma + 1) + beta

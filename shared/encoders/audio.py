@@ -1,0 +1,244 @@
+"""Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
+
+Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it
+(MTV, arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of rows, those of
+the frames k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout:
+wav2vec2's own normalisation would lift noise at -60 dB to full scale.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn import functional
+from torchaudio.functional import melscale_fbanks
+
+from shared.errors import UserError
+from shared.media import is_silent
+
+#: What `audio_features` takes.
+KNOWN_FEATURES = ("log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID")
+
+
+@runtime_checkable
+class AudioFeatures(Protocol):
+    """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
+
+    A clip that is silent (`shared.media.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
+    clip of a batch is encoded as if it were alone.
+    """
+
+    sample_rate: int
+    window: int
+    layers: int
+    dim: int
+
+    def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+        """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's
+        device. The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer
+        sound, encode the whole and take the part's rows, or its ends lose their neighbours."""
+        ...
+
+
+class FrameFeatures(ModelMixin, ConfigMixin, ABC):
+    """The part of `AudioFeatures` that is the same for all: checks, silence, windows. Always in fp32 outside."""
+
+    window: int = 5
+    sample_rate: int
+    layers: int
+    dim: int
+
+    @abstractmethod
+    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+        """Audible sound [b, 1, round(frames / fps * sample_rate)] -> one row per frame [b, frames, layers, dim]."""
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+        """See `AudioFeatures.encode`. ValueError if `audio` is not [B, 1, N] or not finite, or without frames."""
+        if audio.ndim != 3 or audio.shape[1] != 1:
+            raise ValueError(f"audio has shape {list(audio.shape)}; [B, 1, N] is needed")
+        if frames < 1 or not 0 < fps < math.inf:
+            raise ValueError(f"{frames} frames at {fps} per second; both must be positive")
+        if not torch.isfinite(audio).all():
+            raise ValueError("the sound has NaN or infinity; finite samples in [-1, 1] are needed")
+        samples = round(frames / fps * self.sample_rate)
+        audio = functional.pad(audio[..., :samples].float(), (0, max(0, samples - audio.shape[-1])))
+        out = torch.zeros(len(audio), frames, self.window, self.layers, self.dim, device=self.device)
+        audible = [i for i, clip in enumerate(audio) if not is_silent(clip.cpu().numpy())]
+        if audible:
+            with torch.autocast(self.device.type, enabled=False):
+                rows = self._rows(audio[audible].to(self.device), frames, fps)
+            out[audible] = _windows(rows.float(), self.window)
+        return out
+
+
+class LogMel(FrameFeatures):
+    """The embedded default, without weights: log-mel levels of `parts_per_frame` equal parts of each frame.
+
+    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap, so an onset shows in its quarter
+    of a frame at any frame rate. A level is the mean power of its part (spectra at most `HOP` apart), in
+    decibels of a full-scale sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is
+    1, dim is parts_per_frame * n_mels, mels running fastest.
+    """
+
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["filters"]
+    HOP = 0.01  # s
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        parts_per_frame: int = 4,
+        n_fft: int = 512,
+        n_mels: int = 64,
+        floor_db: float = -70.0,
+    ) -> None:
+        super().__init__()
+        if not floor_db < 0:
+            raise UserError(f"floor_db is {floor_db}; it must be below 0")
+        self.sample_rate, self.layers, self.dim = sample_rate, 1, parts_per_frame * n_mels
+        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
+        self.register_buffer("filters", filters.float())
+        self.filters: Tensor
+
+    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+        cfg = self.config
+        part = 1 / (fps * cfg.parts_per_frame)
+        spectra = max(1, math.ceil(part / self.HOP - 1e-9))  # per part
+        steps = torch.arange(frames * cfg.parts_per_frame * spectra, dtype=torch.float64)
+        centres = (steps + 0.5) * part / spectra - 0.5 / fps
+        samples = (centres * self.sample_rate).round().long().to(audio.device)
+        # 4096 spectra at a time: a long track must not be held 512 times over
+        power = torch.cat([self._mel_power(audio[:, 0], some) for some in samples.split(4096)], 1)
+        power = power.unflatten(1, (-1, spectra)).mean(2)
+        floor_db = cfg.floor_db
+        # relative to the floor, so that what lies below it is exactly 0
+        levels = (power / 10 ** (floor_db / 10)).clamp_min(1).log10() * (-10 / floor_db)
+        return levels.reshape(len(audio), frames, 1, self.dim)
+
+    def _mel_power(self, audio: Tensor, centres: Tensor) -> Tensor:
+        """Sound [b, N] -> mel power [b, len(centres), n_mels] around samples `centres`, silence outside."""
+        n_fft = self.config.n_fft
+        first, last = int(centres[0]) - n_fft // 2, int(centres[-1]) + n_fft // 2
+        audio = functional.pad(audio[:, max(0, first) : max(0, last)], (max(0, -first), max(0, last - audio.shape[1])))
+        pieces = audio.unfold(1, n_fft, 1)[:, centres - centres[0]]
+        shape = _hann(n_fft, audio.device)
+        return torch.fft.rfft(pieces * shape).abs().div(shape.sum() / 2).square() @ self.filters.float()
+
+
+class FrozenFeatures(FrameFeatures):
+    """A frozen encoder of transformers inside a checkpoint folder. A subclass names transformers' classes.
+
+    `from_transformers` takes a public model; `save_pretrained` and `from_pretrained` are those of every other
+    component and keep the encoder with the settings of its preprocessor in one folder. It is never in training
+    mode and its weights take no gradient.
+    """
+
+    config_type: ClassVar[Any]
+    model_type: ClassVar[Any]
+    preprocessor_type: ClassVar[Any]
+    model: Any
+
+    @register_to_config
+    def __init__(self, model_config: dict[str, Any], preprocessor_config: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = self.model_type(self.config_type.from_dict(model_config))
+        self.preprocessor = self.preprocessor_type.from_dict(preprocessor_config)
+        self.sample_rate = self.preprocessor.sampling_rate
+        self.layers, self.dim = self.model.config.num_hidden_layers, self.model.config.hidden_size
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_transformers(cls, source: str) -> Self:
+        """The encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
+
+        Raises UserError if there is none, it is of another kind, or weights or the preprocessor's settings are
+        missing.
+        """
+        wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
+        kind = cls.config_type.model_type
+        try:
+            config, _ = cls.config_type.get_config_dict(source)
+            found = config.get("model_type")
+            if found != kind:
+                raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
+            preprocessor = cls.preprocessor_type.from_pretrained(source)
+            model, report = cls.model_type.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{source}: no {kind} model ({str(error).splitlines()[0]}); {wanted}") from error
+        # SpecAugment's mask serves training alone, and the best-known checkpoint comes without it
+        missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+        if missing:
+            raise UserError(f"{source}: weights are missing ({', '.join(missing[:3])} ...); {wanted}")
+        with torch.device("meta"):  # the weights are at hand already
+            features = cls(model_config=model.config.to_dict(), preprocessor_config=preprocessor.to_dict())
+        features.model = model.float().requires_grad_(False).eval()
+        return features
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever `mode`: a trainer that sets all it holds to training must not bring
+        dropout into the features."""
+        return super().train(False)
+
+    def _prepared(self, audio: Tensor) -> Tensor:
+        """What the model's own preprocessor makes of [b, 1, n], on the model's device and in its dtype."""
+        clips = list(audio[:, 0].cpu().numpy())
+        values = self.preprocessor(clips, sampling_rate=self.sample_rate, return_tensors="pt")["input_values"]
+        return values.to(self.device, self.dtype)
+
+    def _hidden_states(self, values: Tensor) -> Tensor:
+        """The outputs of all layers [b, layers, tokens, dim], without the input of the first."""
+        return torch.stack(self.model(values, output_hidden_states=True).hidden_states[-self.layers :], 1)
+
+
+def audio_features(spec: str) -> FrameFeatures:
+    """The encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID" or "ast:PATH_OR_ID".
+
+    Raises UserError if it names another, or if the path or hub id has no such model.
+    """
+    name, _, source = spec.partition(":")
+    if spec == "log-mel":
+        return LogMel()
+    # imported late: transformers' models take seconds, and the default needs none of them
+    if name == "wav2vec2" and source:
+        from shared.encoders.wav2vec2 import Wav2Vec2Features
+
+        return Wav2Vec2Features.from_transformers(source)
+    if name == "ast" and source:
+        from shared.encoders.spectrogram_transformer import SpectrogramFeatures
+
+        return SpectrogramFeatures.from_transformers(source)
+    raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
+
+
+def rows_at(rows: Tensor, positions: Tensor) -> Tensor:
+    """`rows` [b, n, ...] at fractional indices [m], linear between neighbours, the end rows beyond: [b, m, ...]."""
+    positions = positions.clamp(0, rows.shape[1] - 1)
+    low = positions.floor().long()
+    share = (positions - low).to(rows.device, rows.dtype).view(-1, *[1] * (rows.ndim - 2))
+    low = low.to(rows.device)
+    return torch.lerp(rows[:, low], rows[:, (low + 1).clamp_max(rows.shape[1] - 1)], share)
+
+
+def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
+    """[frames] float64: where each video frame's time lies among the samples."""
+    return torch.arange(frames, dtype=torch.float64) * (sample_rate / fps)
+
+
+def _windows(rows: Tensor, window: int) -> Tensor:
+    """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
+    reach = window // 2
+    return functional.pad(rows, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)
+
+
+@cache
+def _hann(n_fft: int, device: torch.device) -> Tensor:
+    return torch.hann_window(n_fft, dtype=torch.float32, device=device)

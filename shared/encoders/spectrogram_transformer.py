@@ -1,0 +1,41 @@
+"""The audio spectrogram transformer (AST), MTV's choice of another encoder for effects and music."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import reduce
+from torch import Tensor
+from torch.nn import functional
+from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+from shared.encoders.audio import FrozenFeatures, frame_samples, rows_at
+
+
+class SpectrogramFeatures(FrozenFeatures):
+    """Features of sound events from AST (Gong et al. 2021); stands where the paper's variant has BEATs.
+
+    The clip is read in segments as long as the model's positions allow (10.24 s), which follow each other on
+    one grid of patches. Patches are averaged over frequency and interpolated in time to the video frames. A
+    patch sees 0.16 s and comes every 0.1 s: enough for what sounds, coarse for the moment when.
+    """
+
+    config_type, model_type, preprocessor_type = ASTConfig, ASTModel, ASTFeatureExtractor
+    MEL_HOP, MEL_SPAN = 0.01, 0.025  # s, fixed by the feature extractor
+
+    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+        cfg = self.model.config
+        hop, span = round(self.MEL_HOP * self.sample_rate), round(self.MEL_SPAN * self.sample_rate)
+        columns = (cfg.max_length - cfg.patch_size) // cfg.time_stride + 1  # patches in time of a segment
+        stride = cfg.time_stride * hop  # samples from one patch to the next
+        first = ((cfg.patch_size - 1) * hop + span) / 2  # the sample on which patch 0 is centred
+        positions = (frame_samples(frames, fps, self.sample_rate) - first) / stride
+        segments = 1 + max(0, math.ceil(positions[-1])) // columns
+        rows = []
+        for begin in range(0, segments * columns * stride, columns * stride):
+            piece = audio[..., begin:][..., : (cfg.max_length - 1) * hop + span]
+            piece = functional.pad(piece, (0, max(0, span - piece.shape[-1])))
+            patches = self._hidden_states(self._prepared(piece))[:, :, 2:]  # after the two class tokens
+            rows.append(reduce(patches, "b l (f t) d -> b t l d", "mean", t=columns))
+        return rows_at(torch.cat(rows, 1), positions)
