@@ -1,0 +1,115 @@
+"""The structured text of audio-driven video (arXiv 2506.08003; docs/design.md section 7).
+
+    Two person conversation. Person1: a man. Person2: a woman. Person1 is speaking. Scene description: a garden.
+
+The number of participants comes first, then an entry per person, the active speakers, the scene. Where nobody speaks
+only the scene stands.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shared.errors import UserError
+
+COUNT_WORDS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+"""The template counts this far; the first is one person."""
+FORM = "One person conversation. Person1: <look>. Person1 is speaking. Scene description: <scene>."
+_HEAD = re.compile(r"(\w+) person conversation\.\s+")
+_SCENE = re.compile(r"(?:^|(?<=\.)\s+)Scene description:\s+(.+)\.$", re.DOTALL)
+_LOOK = re.compile(r"Person(\d+):\s+(.+?)\.(?=\s+Person\d+(?:: | is speaking\.)|$)\s*", re.DOTALL)
+_SPEAKING = re.compile(r"Person(\d+) is speaking\.(?:\s+|$)")
+_ANY_PART = re.compile(r"person conversation\.|Person\d+:|Person\d+ is speaking\.|Scene description:")
+
+
+@dataclass(frozen=True)
+class Person:
+    """A participant; `look` is free text without the full stop at its end: "a woman in a red shirt"."""
+
+    look: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """What the text says. `speaking` holds numbers of `people`, counted from 0, ascending; empty: not told.
+
+    Raises ValueError from `__post_init__`: no scene, more people than `COUNT_WORDS`, a speaker who is not among the
+    people, numbers out of order, or a text that would not be read back as it was written: one with blanks around it
+    or a full stop at its end, or with a part of the template inside.
+    """
+
+    people: tuple[Person, ...]
+    speaking: tuple[int, ...]
+    scene: str
+
+    def __post_init__(self) -> None:
+        if len(self.people) > len(COUNT_WORDS):
+            raise ValueError(f"{len(self.people)} people; the template counts to {len(COUNT_WORDS)}")
+        if list(self.speaking) != sorted(set(self.speaking) & set(range(len(self.people)))):
+            raise ValueError(f"speaking {self.speaking}: ascending numbers below {len(self.people)} are needed")
+        for text in (self.scene, *(person.look for person in self.people)):
+            if not text or text != text.strip() or text.endswith(".") or _ANY_PART.search(text):
+                raise ValueError(f"{text!r}: plain text without the template's own words and without an end is needed")
+
+
+def build(template: Template) -> str:
+    """The text of a template, in one line; `parse` returns the same template."""
+    parts = [f"{COUNT_WORDS[len(template.people) - 1]} person conversation."] if template.people else []
+    parts += [f"Person{i + 1}: {person.look}." for i, person in enumerate(template.people)]
+    parts += [f"Person{i + 1} is speaking." for i in template.speaking]
+    return " ".join([*parts, f"Scene description: {template.scene}."])
+
+
+def parse(text: str) -> Template:
+    """The template that `text` follows; blanks around it do not matter.
+
+    Raises UserError saying which part is missing, or which does not belong there.
+    """
+    text = text.strip()
+    scene = _SCENE.search(text)
+    if scene is None:
+        raise _refused(text, "it does not end in 'Scene description: <scene>.'")
+    people, speaking = _conversation(text, text[: scene.start()].strip())
+    try:
+        return Template(people, speaking, scene[1].strip())
+    except ValueError as error:
+        raise _refused(text, str(error)) from error
+
+
+def without_speaker(text: str) -> str:
+    """`text` without its sentences "Person1 is speaking.": then only the sound tells who speaks.
+
+    Raises UserError like `parse` where the text does not follow the template.
+    """
+    template = parse(text)
+    return build(Template(template.people, (), template.scene))
+
+
+def _conversation(text: str, rest: str) -> tuple[tuple[Person, ...], tuple[int, ...]]:
+    """People and speakers of `rest`, which is what stands before the scene in `text`."""
+    if not rest:
+        return (), ()
+    head = _HEAD.match(rest + " ")
+    if head is None or head[1] not in COUNT_WORDS:
+        raise _refused(text, f"'<{' | '.join(COUNT_WORDS)}> person conversation.' is missing at its start")
+    people: list[Person] = []
+    at = min(head.end(), len(rest))
+    while look := _LOOK.match(rest, at):
+        if int(look[1]) != len(people) + 1:
+            raise _refused(text, f"'Person{len(people) + 1}: <look>.' is missing before 'Person{look[1]}:'")
+        people.append(Person(look[2].strip()))
+        at = look.end()
+    if len(people) != COUNT_WORDS.index(head[1]) + 1:
+        raise _refused(text, f"it announces {head[1].lower()} and describes {len(people)} people")
+    speaking: list[int] = []
+    while sentence := _SPEAKING.match(rest, at):
+        speaking.append(int(sentence[1]) - 1)
+        at = sentence.end()
+    if at != len(rest):
+        raise _refused(text, f"{rest[at:][:60]!r} is neither 'Person1 is speaking.' nor the scene")
+    return tuple(people), tuple(speaking)
+
+
+def _refused(text: str, reason: str) -> UserError:
+    return UserError(f"caption {text[:120]!r} does not follow the template: {reason}; the form is {FORM!r}")

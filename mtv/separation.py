@@ -1,0 +1,237 @@
+"""Demixers: a mix in, speech, effects and music out, the three streams that drive a video (arXiv 2506.08003).
+
+    tracks = demixer("dsp").separate(mix, 16000)
+
+`dsp` works anywhere and needs nothing; `demucs-cdx23` is for real recordings; `stems` is for who has the tracks.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtv import separation_dsp
+from shared.errors import UserError
+from shared.media import read_audio
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Audio = NDArray[np.float32]
+
+TRACKS = ("speech", "effects", "music")
+DEMUCS_RATE = 44100
+DEMUCS_SOURCES = ("music", "effects", "speech")
+"""The order in which the MVSEP-CDX23 checkpoints return their sources; they call them music, effect, dialog."""
+DEMUCS_SEGMENT = 10
+"""Seconds of a window where a model does not state its own."""
+INSTALL_DEMUCS = "pip install --constraint constraints.txt demucs"
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """What a mix consists of: float32 [channels, N] each, of one shape, at `rate` Hz.
+
+    The values are those of the mix's scale: full scale is 1, and a track may exceed it where the mix was near it.
+    Raises ValueError if a track has another shape or type.
+    """
+
+    speech: Audio
+    effects: Audio
+    music: Audio
+    rate: int
+
+    def __post_init__(self) -> None:
+        for name, track in self.items():
+            if track.dtype != np.float32 or track.ndim != 2 or track.shape != self.speech.shape:
+                found = f"{name} is {track.dtype} {track.shape}, speech {self.speech.shape}"
+                raise ValueError(f"{found}; tracks are float32 [channels, N] of one shape")
+
+    def items(self) -> tuple[tuple[str, Audio], ...]:
+        """(name, samples) of each track, in the order of `TRACKS`."""
+        return ("speech", self.speech), ("effects", self.effects), ("music", self.music)
+
+
+class Demixer(Protocol):
+    """What takes a mix apart."""
+
+    name: str
+
+    def separate(self, mix: Audio, rate: int) -> Tracks:
+        """Tracks of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
+
+        Raises UserError if the demixer cannot use such a sound, ValueError if `mix` is not such an array.
+        """
+        ...
+
+
+class DspDemixer:
+    """Signal processing without weights (`mtv.separation_dsp` says how, and what it cannot do).
+
+    Its tracks sum to the mix. Rates from 16 kHz on.
+    """
+
+    name = "dsp"
+
+    def separate(self, mix: Audio, rate: int) -> Tracks:
+        """See `Demixer`."""
+        _check_mix(mix)
+        if rate < separation_dsp.LEAST_RATE:
+            raise UserError(f"demixer dsp: sound at {rate} Hz; at least {separation_dsp.LEAST_RATE} Hz is needed")
+        speech, effects, music = (track.astype(np.float32) for track in separation_dsp.split(mix, rate))
+        return Tracks(speech, effects, music, rate)
+
+
+class DemucsDemixer:
+    """The MVSEP-CDX23 models (dialog, effect, music) on the package demucs; several make an ensemble, their mean.
+
+    They work on 44.1 kHz stereo: other sound is resampled, mono is doubled, and the result is brought back. Their
+    outputs do not sum to the mix exactly. `device` is torch's name of where they run.
+    A checkpoint is a pickle, and reading a pickle can run whatever its author put there: only the paths the user names
+    are opened, and `tell` is called with a line that says so.
+    Raises UserError if demucs is not installed, or a file is missing or not such a model.
+    """
+
+    name = "demucs-cdx23"
+
+    def __init__(
+        self, checkpoints: Sequence[str | Path], device: str = "cpu", tell: Callable[[str], None] = print
+    ) -> None:
+        if not checkpoints:
+            raise UserError("demixer demucs-cdx23: no checkpoint; give one or more MVSEP-CDX23 .th files")
+        self.device = device
+        self.models = [_load_demucs(Path(path), tell).to(device).eval() for path in checkpoints]
+
+    def separate(self, mix: Audio, rate: int) -> Tracks:
+        """See `Demixer`."""
+        import torch
+        from torchaudio.functional import resample
+
+        _check_mix(mix)
+        with torch.inference_mode():
+            stereo = resample(torch.from_numpy(mix).expand(2, -1), rate, DEMUCS_RATE)
+            estimates = [_run_demucs(model, stereo, self.device) for model in self.models]
+            found = resample(torch.stack(estimates).mean(0), DEMUCS_RATE, rate).numpy()
+        tracks = {name: _fit(track, len(mix), mix.shape[1]) for name, track in zip(DEMUCS_SOURCES, found, strict=True)}
+        return Tracks(**tracks, rate=rate)
+
+
+class StemsDemixer:
+    """The user's own three files, read at any rate and number of channels.
+
+    Their lengths may differ by one video frame, 1 / `fps` seconds; they are then filled with silence to the mix's.
+    Raises UserError naming the files that do not fit each other.
+    """
+
+    name = "stems"
+
+    def __init__(self, speech: str | Path, effects: str | Path, music: str | Path, fps: float = 24.0) -> None:
+        if not 0 < fps < float("inf"):
+            raise UserError(f"demixer stems: {fps} frames per second; a positive number is needed")
+        self.files, self.fps = dict(zip(TRACKS, map(Path, (speech, effects, music)), strict=True)), fps
+
+    def read(self, rate: int, mono: bool = False) -> Tracks:
+        """The three files at `rate` Hz, as long as the longest. Mono files beside stereo ones are doubled."""
+        sounds = {name: read_audio(path, rate, mono) for name, path in self.files.items()}
+        frame = rate / self.fps
+        lengths = {name: sound.shape[1] for name, sound in sounds.items()}
+        if max(lengths.values()) - min(lengths.values()) > frame:
+            told = ", ".join(f"{self.files[name]} {count / rate:.3f} s" for name, count in lengths.items())
+            raise UserError(f"{told}: tracks of different lengths; they may differ by one frame, {1 / self.fps:.3f} s")
+        channels = max(len(sound) for sound in sounds.values())
+        if any(len(sound) not in (1, channels) for sound in sounds.values()):
+            told = ", ".join(f"{self.files[name]} {len(sound)}" for name, sound in sounds.items())
+            raise UserError(f"{told} channels; tracks of one number of channels, or mono, are needed")
+        fitted = {name: _fit(sound, channels, max(lengths.values())) for name, sound in sounds.items()}
+        return Tracks(**fitted, rate=rate)
+
+    def separate(self, mix: Audio, rate: int) -> Tracks:
+        """The files, as long as `mix` and with its channels; the samples of `mix` are not looked at.
+
+        Raises UserError if the files are more than one video frame longer or shorter than the mix.
+        """
+        _check_mix(mix)
+        tracks = self.read(rate, mono=len(mix) == 1)
+        found, wanted = tracks.speech.shape[1], mix.shape[1]
+        if abs(found - wanted) > rate / self.fps:
+            names = ", ".join(map(str, self.files.values()))
+            told = f"last {found / rate:.3f} s, the mix {wanted / rate:.3f} s"
+            raise UserError(f"{names}: {told}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
+        return Tracks(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
+
+
+DEMIXERS: dict[str, Callable[..., Demixer]] = {kind.name: kind for kind in (DspDemixer, DemucsDemixer, StemsDemixer)}
+
+
+def demixer(name: str, **options: Any) -> Demixer:
+    """The demixer called `name`, one of `DEMIXERS`; `options` are those of its class.
+
+    Raises UserError for an unknown name; TypeError for options that the class does not have.
+    """
+    if name not in DEMIXERS:
+        raise UserError(f"demixer {name!r} is unknown; the known ones are {', '.join(DEMIXERS)}")
+    return DEMIXERS[name](**options)
+
+
+def _check_mix(mix: Audio) -> None:
+    if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
+        raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
+    if not np.isfinite(mix).all():
+        raise ValueError("a mix with NaN or infinity; finite samples are needed")
+
+
+def _fit(sound: Audio, channels: int, count: int) -> Audio:
+    """`sound` cut or filled with silence to `count` samples; one channel is repeated, several are averaged to one."""
+    if len(sound) != channels:
+        sound = sound.mean(0, keepdims=True) if channels == 1 else np.repeat(sound[:1], channels, axis=0)
+    return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1])))).astype(np.float32)
+
+
+def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
+    """The module in a checkpoint as demucs writes them: a dict of klass, args, kwargs, state."""
+    import torch
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; an MVSEP-CDX23 .th file is needed")
+    tell(f"{path}: opening a pickle because you named it; it can run code of its author, so it must be one you trust")
+    wanted = "an MVSEP-CDX23 .th file is needed"
+    try:
+        package = torch.load(path, "cpu", weights_only=False)
+        model = package["klass"](*package["args"], **package["kwargs"])
+        model.load_state_dict(package["state"])
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path}: needs the package {error.name}; install it with: {INSTALL_DEMUCS}") from error
+    except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: not a checkpoint of demucs ({error}); {wanted}") from error
+    found = (len(model.sources), getattr(model, "samplerate", DEMUCS_RATE), model.audio_channels)
+    if found != (len(DEMUCS_SOURCES), DEMUCS_RATE, 2):
+        told = f"{found[0]} sources at {found[1]} Hz in {found[2]} channels"
+        raise UserError(f"{path}: a model of {told}, not of 3 at {DEMUCS_RATE} Hz in 2; {wanted}")
+    return model
+
+
+def _run_demucs(model: Any, sound: Tensor, device: str) -> Tensor:
+    """[2, N] -> [3, 2, N] on the CPU: windows of the model's own length, half overlapped, cross-faded.
+
+    The model is trained on windows of one length, and memory does not grow with N.
+    """
+    import torch
+
+    length = int(getattr(model, "segment", DEMUCS_SEGMENT) * DEMUCS_RATE)
+    hop, count = length // 2, sound.shape[1]
+    fade = torch.minimum(torch.arange(1, length + 1), torch.arange(length, 0, -1)).float()
+    total, weight = torch.zeros(len(DEMUCS_SOURCES), 2, count), torch.zeros(count)
+    for start in range(0, max(1, count - hop), hop):
+        part = sound[:, start : start + length]
+        window = torch.nn.functional.pad(part, (0, length - part.shape[1]))
+        estimate = model(window[None].to(device))[0].cpu()
+        end = start + part.shape[1]
+        total[..., start:end] += (fade * estimate)[..., : end - start]
+        weight[start:end] += fade[: end - start]
+    return total / weight
