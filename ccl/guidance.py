@@ -76,8 +76,8 @@ class Guidance:
     """
 
     form: Form = Form.DUAL
-    text_scale: tuple[float, float] = (3.0, 3.0)
-    context_scale: tuple[float, float] = (2.0, 2.0)
+    text_scale: tuple[float, float] = (2.5, 2.5)
+    context_scale: tuple[float, float] = (3.0, 3.0)
     interval: tuple[float, float] = (0.0, 1.0)
     rescale: float = 0.0
 

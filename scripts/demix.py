@@ -24,8 +24,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from mtv.separation import TRACKS, Audio, Demixer, demixer
 from shared.cli import Parser
 from shared.data.manifest import MANIFEST_NAME, Clip, read_manifest, write_manifest
