@@ -63,6 +63,12 @@ def assert_same(ours, theirs) -> None:
     assert np.array_equal(ours.video, theirs.video) and np.array_equal(ours.audio, theirs.audio)
 
 
+def assert_same_weights(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
+    theirs_by_name = theirs.state_dict()
+    assert set(ours.state_dict()) == set(theirs_by_name)
+    assert all(torch.equal(value, theirs_by_name[name]) for name, value in ours.state_dict().items())
+
+
 def test_a_sample_has_the_asked_sizes_and_ranges(pipe):
     made, latents = sample(pipe, ["a bell", "a drum"])
     assert made.video.shape == (2, 13, 32, 32, 3) and made.video.dtype == np.uint8
@@ -185,7 +191,11 @@ def test_save_and_load_give_the_same_samples(pipe, tmp_path):
     loaded.set_progress_bar_config(disable=True)
     assert (loaded.config.fps, loaded.config.height) == (16.0, 32)
     assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "transformer").is_dir()
-    assert_same(sample(loaded, seed=8)[0], sample(pipe, seed=8)[0])
+    for name in ("transformer", "video_codec", "audio_codec"):
+        assert_same_weights(getattr(loaded, name), getattr(pipe, name))
+    for name, value in sample(loaded, seed=8)[1][-1].items():
+        # not to the bit: weights read from a file lie unaligned, and some processors then round otherwise
+        torch.testing.assert_close(value, sample(pipe, seed=8)[1][-1][name], rtol=1e-4, atol=1e-4)
 
 
 def test_unipc_takes_the_place_of_euler_on_the_same_sigmas(pipe):
