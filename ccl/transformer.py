@@ -14,6 +14,7 @@ from torch import Tensor
 from ccl.context_attention import ContextAttention, KeyValue
 from ccl.routing import Reads, Route
 from ccl.tarp import Alignment, align
+from shared.aligned import AlignedModelMixin
 from shared.clock import LatentClock
 from shared.dit import Control, DiTStream, StreamConfig, StreamState, modules
 from shared.rotary import time_rotary
@@ -44,7 +45,7 @@ class StreamContext:
     clock: LatentClock
 
 
-class DualStreamTransformer(ModelMixin, ConfigMixin):
+class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
     """Two `shared.dit` streams of equal depth; every block is self-attention -> text -> CCA -> hook -> FFN.
 
     Args:

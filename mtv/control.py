@@ -25,6 +25,7 @@ from mtv.control_layers import (
     Source,
     TrackEncoder,
 )
+from shared.aligned import AlignedModelMixin
 from shared.dit import Control, modules
 
 TRACKS = ("speech", "effects", "music")
@@ -112,7 +113,7 @@ class EncodedTracks:
         return self.tokens["speech"].shape[2]
 
 
-class MSTControlNet(ModelMixin, ConfigMixin):
+class MSTControlNet(AlignedModelMixin, ModelMixin, ConfigMixin):
     """Multi-Stream Temporal ControlNet for any backbone of `num_blocks` blocks with frame-major tokens.
 
     Args:

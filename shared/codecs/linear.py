@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import griffinlim, melscale_fbanks
 
+from shared.aligned import AlignedModelMixin
 from shared.clock import LatentClock
 from shared.errors import UserError
 
 
-class _LinearCodec(ModelMixin, ConfigMixin, ABC):
+class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
     """vectors [..., D] <-> normalised latents [..., C] through an orthonormal basis; always in fp32."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["mean", "basis", "scale"]
