@@ -53,6 +53,8 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         cca_heads, cca_head_dim: CCA's inner width (`cca_dim`) is their product.
         context_tokens: L, learnable context tokens per block and direction.
         centre, clock_mode: the partition's form (`ccl.tarp.align`).
+        cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
+            audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
 
     Raises:
         ValueError: towers of different depth, or patches that join latents in time.
@@ -73,6 +75,7 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         context_tokens: int = 16,
         centre: str = "exact",
         clock_mode: str = "causal",
+        cca_time_scale: float = 1.0,
     ) -> None:
         super().__init__()
         v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
@@ -178,8 +181,9 @@ class _Pair:
         config = self.model.config
         alignment = align(video, audio, config.centre, config.clock_mode)
         self.alignment: Alignment = alignment.to(device)
-        self.window_rotary = time_rotary(alignment.window_offset, config.cca_head_dim).to(device)
-        self.token_rotary = time_rotary(alignment.offset, config.cca_head_dim).to(device)
+        window, token = (config.cca_time_scale * offset for offset in (alignment.window_offset, alignment.offset))
+        self.window_rotary = time_rotary(window, config.cca_head_dim).to(device)
+        self.token_rotary = time_rotary(token, config.cca_head_dim).to(device)
 
     def set(self, video: StreamState | None, audio: StreamState | None) -> None:
         self.states = (video, audio)

@@ -93,6 +93,18 @@ def check_sources(config: TrainConfig) -> None:
             raise UserError(f"codecs: {folder} has no {name}/config.json; fit a pair with scripts/fit_codecs.py")
 
 
+def initialised(model: DualStreamTransformer, folder: Path) -> DualStreamTransformer:
+    """`model` with the weights of a checkpoint's component in `folder`; refused where names or shapes differ."""
+    weights = type(model).from_pretrained(folder).state_dict()
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        here, there = (list(part[name].shape) if name in part else "absent" for part in (own, weights))
+        if here != there:
+            raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
+    model.load_state_dict(weights)
+    return model
+
+
 def clip_duration(clip: Clip) -> float:
     """Seconds of a clip, from its cut or from its file's header."""
     if clip.end is not None or clip.video is None:
@@ -139,18 +151,17 @@ class Run:
         Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
 
     def _model(self) -> DualStreamTransformer:
-        """From the `init` checkpoint, or new from the seed; the codecs and the text give the input sizes."""
-        if self.config.init:
-            return DualStreamTransformer.from_pretrained(Path(self.config.init) / "transformer")
+        """The configured model, new from the seed or with the weights of `init`; codecs and text say what goes in."""
         settings = dict(self.config.model)
         torch.manual_seed(derive(self.config.seed, "weights"))
         try:
             for name, channels in zip(("video", "audio"), (c.latent_channels for c in self.codecs), strict=True):
                 sizes = {"in_channels": channels, "text_dim": self.text_encoder.dim}
                 settings[name] = {**settings[name], **sizes}
-            return DualStreamTransformer(**settings)
+            model = DualStreamTransformer(**settings)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"model: {error}; see configs/model/") from None
+        return initialised(model, Path(self.config.init) / "transformer") if self.config.init else model
 
     def pipeline(self, weights: Weights) -> CCLPipeline:
         """A pipeline of the given weights (the average, where there is one), apart from those in training."""

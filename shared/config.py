@@ -128,7 +128,7 @@ class TrainConfig(Section):
     output: str
     seed: int = 0
     model: dict[str, Any]
-    init: str | None = None  # checkpoint folder the weights start from
+    init: str | None = None  # checkpoint folder the weights start from; `model` must fit them
     data: Data
     codecs: str | None = None  # folder with video_codec/ and audio_codec/; null: fit on the training data
     train: Train
