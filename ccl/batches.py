@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
-from ccl.objective import Batch, draw_clean_frames
+import torch
+from torch import Tensor
+
+from ccl.objective import Batch, Tracks, draw_clean_frames, draw_keyframes
 from ccl.routing import Task
 from shared.clock import LatentClock
 from shared.codecs import AudioCodec, VideoCodec
@@ -29,8 +32,11 @@ class JointBatches:
         text_encoder: TextEncoder,
         tokens_per_frame: int,
         world_size: int,
+        tracks: Callable[[int, list[str]], Tracks] | None = None,
     ) -> None:
+        """`tracks(step, ids)`: what drives these clips on task mtv."""
         train = config.train
+        self.tracks = tracks
         self.config, self.store, self.codecs, self.text_encoder = config, store, codecs, text_encoder
         self.plan = BatchPlan(
             store.shapes(), config.seed, train.micro_batch, world_size, train.accumulation, train.token_budget,
@@ -49,18 +55,36 @@ class JointBatches:
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
         seed, rate = self.config.seed, self.config.clean_frames
         video_clock, audio_clock = self.clocks(clips[0])
+        clean = draw_clean_frames(rate, seed, step, ids, len(video_clock))
+        free = torch.tensor([Task(task).makes_video for task in tasks]) & ~clean.any(1)
+        video, kept = self._keyframes(clips, step, free)
         return Batch(
             step=step,
             ids=ids,
             tasks=tasks,
-            video=torch.stack([clip.video for clip in clips]),
+            video=video,
             audio=torch.stack([clip.audio for clip in clips]),
             text=self.text_encoder.encode([seen for seen, _ in texts]),
             audio_text=self.text_encoder.encode([heard for _, heard in texts]),
-            clean_frames=draw_clean_frames(rate, seed, step, ids, len(video_clock)),
+            clean_frames=clean | kept,
             video_clock=video_clock,
             audio_clock=audio_clock,
+            tracks=self.tracks(step, ids) if self.tracks is not None and Task.MTV in tasks else None,
         )
+
+    def _keyframes(self, clips: list[Latents], step: int, free: Tensor) -> tuple[Tensor, Tensor]:
+        """Video latents [B, C, F, h, w] with stills in the place of keyframes, and where these are, [B, F].
+
+        Only the samples that are `free` have keyframes: they make video, and do not begin with clean frames already.
+        """
+        video = torch.stack([clip.video for clip in clips])
+        config = self.config
+        kept = draw_keyframes(config.keyframes, config.seed, step, [clip.id for clip in clips], video.shape[2])
+        kept &= free[:, None]
+        if kept.any():
+            stills = [clip.stills for clip in clips if clip.stills is not None]
+            video = torch.where(kept[:, None, :, None, None], torch.stack(stills), video)
+        return video, kept
 
     def clocks(self, clip: Latents) -> tuple[LatentClock, LatentClock]:
         return self.codecs[0].clock(clip.frames, self.config.data.fps), self.codecs[1].clock(clip.samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,14 @@ from shared.rng import generator
 from shared.training.trainer import LossRecord, StepOutput
 
 
+class Tracks(Protocol):
+    """What drives the samples of task mtv; `mtv.control.TrackFeatures` here, of no concern to this package."""
+
+    def take(self, rows: Tensor) -> Self: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """Clean latents of one bucket and what is known of them.
@@ -28,6 +37,7 @@ class Batch:
         text, audio_text: [B, L, D], dropped texts already replaced by the empty one.
         clean_frames: [B, F] bool, video latents that stay at sigma 0.
         video_clock, audio_clock: of the bucket.
+        tracks: of all samples, where any of them is on task mtv.
     """
 
     step: int
@@ -40,15 +50,20 @@ class Batch:
     clean_frames: Tensor
     video_clock: LatentClock
     audio_clock: LatentClock
+    tracks: Tracks | None = None
 
     def take(self, rows: Sequence[int]) -> Batch:
         index = torch.tensor(rows)
         parts = {name: getattr(self, name)[index] for name in ("video", "audio", "text", "audio_text", "clean_frames")}
-        return replace(self, ids=[self.ids[i] for i in rows], tasks=[self.tasks[i] for i in rows], **parts)
+        tracks = self.tracks and self.tracks.take(index)
+        return replace(
+            self, ids=[self.ids[i] for i in rows], tasks=[self.tasks[i] for i in rows], tracks=tracks, **parts
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         names = ("video", "audio", "text", "audio_text", "clean_frames")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        tracks = self.tracks and self.tracks.to(device)
+        return replace(self, tracks=tracks, **{name: getattr(self, name).to(device) for name in names})
 
 
 def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
@@ -64,18 +79,38 @@ def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames:
     return mask
 
 
+def draw_keyframes(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
+    """[B, F] bool: with probability `rate` a sample has one to three keyframes, anywhere but never everywhere."""
+    mask = torch.zeros(len(ids), frames, dtype=torch.bool)
+    if frames == 1:
+        return mask
+    for row, clip in enumerate(ids):
+        g = generator(seed, "keyframes", step, clip)
+        if float(torch.rand((), generator=g)) < rate:
+            count = 1 + int(torch.randint(min(3, frames - 1), (), generator=g))
+            mask[row, torch.randperm(frames, generator=g)[:count]] = True
+    return mask
+
+
 class JointObjective(nn.Module):
     """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
 
     The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's
-    weight, summed over samples and divided by the batch's size.
+    weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that drives the
+    video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
     """
 
     def __init__(
-        self, transformer: DualStreamTransformer, flow: Flow, loss: Loss, seed: int, detach_clean_stream: bool = False
+        self,
+        transformer: DualStreamTransformer,
+        flow: Flow,
+        loss: Loss,
+        seed: int,
+        detach_clean_stream: bool = False,
+        control: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.transformer = transformer
+        self.transformer, self.control = transformer, control
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
 
     def forward(self, batch: Batch) -> StepOutput:
@@ -102,7 +137,11 @@ class JointObjective(nn.Module):
             Task.V2A: lambda: (self.transformer.context("video", seen, detach=True), heard),
         }
         inputs = detached[task]() if self.detach and task in detached else (seen, heard)
-        video, audio = self.transformer(route, *inputs)
+        hook = None
+        if task is Task.MTV:
+            assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
+            hook = self.control(batch.tracks, per_frame)
+        video, audio = self.transformer(route, *inputs, video_control=hook)
         losses = []
         if video is not None:
             error = (video.float() - target_v).square().mean(dim=(1, 3, 4))

@@ -67,8 +67,11 @@ class CCLPipeline(DiffusionPipeline):
         transformer, video_codec, audio_codec, text_encoder: the model's parts.
         scheduler, audio_scheduler: one solver per stream; their `shift` is the one used in training.
         fps, height, width: the video the model was trained on.
+        control, audio_encoder, effects_encoder, music_encoder: `mtv.pipeline.MTVPipeline`'s parts of the same folder.
+            They are only kept, so that saving loses nothing; give None to leave them on the disk.
     """
 
+    _optional_components = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->transformer->video_codec->audio_codec"
 
     def __init__(
@@ -82,6 +85,10 @@ class CCLPipeline(DiffusionPipeline):
         fps: float = 16.0,
         height: int = 64,
         width: int = 64,
+        control: Any = None,
+        audio_encoder: Any = None,
+        effects_encoder: Any = None,
+        music_encoder: Any = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -91,6 +98,10 @@ class CCLPipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             scheduler=scheduler,
             audio_scheduler=audio_scheduler,
+            control=control,
+            audio_encoder=audio_encoder,
+            effects_encoder=effects_encoder,
+            music_encoder=music_encoder,
         )
         self.register_to_config(fps=fps, height=height, width=width)
 

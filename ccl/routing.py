@@ -7,6 +7,7 @@
 | t2a | stream skipped | LCT | audio | a |
 | a2v | LCT + clean audio | LCT | video | v |
 | v2a | LCT | LCT + clean video | audio | a |
+| mtv | LCT, and the control network of the tracks | stream skipped | video | v |
 
 The context tokens are always visible. A stream that is not in the task is not computed; a clean stream reads the
 context tokens only, so it does not depend on the step.
@@ -62,6 +63,7 @@ class Task(StrEnum):
     T2A = "t2a"
     A2V = "a2v"
     V2A = "v2a"
+    MTV = "mtv"
 
     @property
     def route(self) -> Route:
@@ -82,15 +84,21 @@ ROUTES = {
     Task.T2A: Route(Reads.SKIPPED, Reads.CONTEXT, video_noisy=False, audio_noisy=True),
     Task.A2V: Route(Reads.OTHER, Reads.CONTEXT, video_noisy=True, audio_noisy=False),
     Task.V2A: Route(Reads.CONTEXT, Reads.OTHER, video_noisy=False, audio_noisy=True),
+    Task.MTV: Route(Reads.CONTEXT, Reads.SKIPPED, video_noisy=True, audio_noisy=False),
 }
+
+JOINT_TASKS = tuple(task for task in Task if task is not Task.MTV)
+"""What `CCLPipeline` samples; mtv needs tracks, and `mtv.pipeline` samples it."""
 
 
 def parse_task(name: str) -> Task:
-    """The task called `name`; a `UserError` lists those there are."""
+    """The task of joint sampling called `name`; a `UserError` lists those there are."""
+    if name == Task.MTV:
+        raise UserError("task mtv is driven by tracks; sample it with scripts/sample_mtv.py or MTVPipeline")
     try:
         return Task(name)
     except ValueError:
-        raise UserError(f"task {name!r} is unknown; choose one of {', '.join(Task)}") from None
+        raise UserError(f"task {name!r} is unknown; choose one of {', '.join(JOINT_TASKS)}") from None
 
 
 def infer_task(has_audio: bool, has_video: bool) -> Task:

@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from ccl.context_attention import ContextAttention, KeyValue
-from ccl.routing import Reads, Route
+from ccl.routing import Reads, Route, Task
 from ccl.tarp import Alignment, align
 from shared.aligned import AlignedModelMixin
 from shared.clock import LatentClock
@@ -113,6 +113,17 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
             self.video_stream.head(v) if v is not None and route.video_noisy else None,
             self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
         )
+
+    def denoise_video(
+        self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control | None = None
+    ) -> Tensor:
+        """The video's velocity [B, C, F, H, W] on its context tokens alone (t2v, mtv), steered by `control`.
+
+        Arguments are those of `StreamInput`.
+        """
+        video, _ = self(Task.T2V.route, StreamInput(latents, sigma, text, clock), None, control)
+        assert video is not None, "the route makes video"
+        return video
 
     def context(self, stream: str, given: StreamInput, detach: bool = False) -> StreamContext:
         """Run a clean stream ("video" or "audio") on its context tokens once, for the other stream to read.

@@ -7,7 +7,7 @@ the per-block hook of `shared.dit`; an untrained one leaves the backbone's outpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -79,14 +79,21 @@ class TrackFeatures:
         everywhere = torch.ones(len(self), dtype=torch.bool, device=self.effects.device)
         return replace(self, drop={**self.drop, **dict.fromkeys(tracks, everywhere)})
 
+    def take(self, rows: Tensor) -> TrackFeatures:
+        """The samples `rows`, a vector of indices."""
+        return self._each(lambda tensor: tensor[rows])
+
     def to(self, device: torch.device | str) -> TrackFeatures:
         """All tensors on `device`."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TrackFeatures:
         return TrackFeatures(
-            self.speech.to(device),
-            self.effects.to(device),
-            self.music.to(device),
-            None if self.speakers is None else self.speakers.to(device),
-            {name: drop.to(device) for name, drop in self.drop.items()},
+            change(self.speech),
+            change(self.effects),
+            change(self.music),
+            None if self.speakers is None else change(self.speakers),
+            {name: change(drop) for name, drop in self.drop.items()},
         )
 
 

@@ -8,19 +8,20 @@ Writes OUTPUT/metrics.json (every score with ceiling, floor, headline and bootst
 OUTPUT/index.html, which shows the first clips. The clips come from a seed of their own (HELD_OUT_SEED), which
 no training data may use. With --no-context every clip is sampled on the route 0m, on which no stream reads
 the other: sync must fall to the floor.
+
+Task mtv drives the video by the clips' true tracks, and again with one track swapped (--variants): what belongs to it
+must follow, the rest stay. --against compares clip by clip with the metrics.json of another evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,50 +32,71 @@ from shared.checkpoint import check_checkpoint, load_checkpoint
 from shared.cli import Parser, per_stream
 from shared.data.stage_script import LEVELS
 from shared.errors import UserError, run_main
-from shared.rng import derive
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
-    from ccl.pipeline import CCLPipeline
-    from shared.data.stage_script import Spec
+    from mtv.guidance import TrackGuidance
+    from mtv.tracks import Tracks
     from shared.metrics.held_out import HeldOut, Take
     from shared.metrics.report import Entry
-    from shared.metrics.stage_read import Heard, Seen
+    from shared.metrics.sampling import Sampler
+    from shared.metrics.track_probes import Probe
+    from shared.metrics.trials import Plan, Trial
 
-TASKS = ("t2av", "a2v", "v2a")
-SHOWN = 24
+JOINT = ("t2av", "a2v", "v2a")
+TASKS = (*JOINT, "mtv")
+VARIANTS = ("speech-swapped", "effects-swapped", "music-swapped", "silent-speech", "speaker-untold", "dsp")
+TRACK_SCALES = ("speech_scale", "effects_scale", "music_scale")
+SHOWN, VARIANTS_SHOWN = 24, 6
+"""Clips on the page, and those of them that show the variants of mtv too."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Check, load, measure, write."""
     options = parse(argv)
-    check_checkpoint(options.checkpoint)
+    settle_tasks(options, check_checkpoint(options.checkpoint))
+    other = read_other(options)
     prepare(options.output)
     import torch
 
-    from ccl.pipeline import CCLPipeline
-
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    pipeline = load_checkpoint(CCLPipeline, options.checkpoint, None, device)
-    evaluate(pipeline, options)
+    evaluate(load(options.checkpoint, options.tasks, device), options, other)
 
 
-def evaluate(pipeline: CCLPipeline, options: argparse.Namespace) -> dict[str, Any]:
-    """Sample and score every task; write metrics.json and index.html and return what the first holds."""
+def load(checkpoint: Path, tasks: Sequence[str], device: str) -> dict[str, Any]:
+    """The pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
+    from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported
+    from mtv.pipeline import MTVPipeline
+
+    if not set(tasks) & set(JOINT):
+        return {"mtv": load_checkpoint(MTVPipeline, checkpoint, None, device)}
+    joint = load_checkpoint(CCLPipeline, checkpoint, None, device)
+    return {"joint": joint, "mtv": MTVPipeline.from_pipe(joint)} if "mtv" in tasks else {"joint": joint}
+
+
+def evaluate(
+    pipelines: Mapping[str, Any], options: argparse.Namespace, other: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Sample and score every task; write metrics.json and index.html and return what the first holds.
+
+    `other` is what the file --against holds.
+    """
     from shared.metrics.held_out import HeldOut
     from shared.metrics.report import write_report
-    from shared.metrics.scores import fixed_times_f1
+    from shared.metrics.summary import summary, write_json
+    from shared.metrics.trials import measure
 
-    guidance, begun = make_guidance(options), time.monotonic()
-    held_out = HeldOut.make(pipeline, options.level, options.clips)
-    metrics: dict[str, Any] = {"config": config(options, guidance), "tasks": {}}
-    guess = fixed_times_f1(held_out.specs, options.level)
-    made = {}
-    for task in options.tasks:
-        started = time.monotonic()
-        made[task] = sample(pipeline, held_out, task, options, guidance)
-        metrics["tasks"][task] = score(task, held_out, made[task], options.seed, guess)
-        metrics["tasks"][task]["seconds"] = round(time.monotonic() - started, 1)
+    begun = time.monotonic()
+    held_out = HeldOut.make(next(iter(pipelines.values())), options.level, options.clips)
+    metrics: dict[str, Any] = {"config": config(options), "tasks": {}}
+    made: dict[str, dict[int, Take]] = {}
+    with make_sampler(pipelines, options) as sampler:
+        for trial in trials(pipelines, held_out, options):
+            takes, result = measure(trial, held_out, sampler, options.seed, options.level)
+            made[trial.task], metrics["tasks"][trial.task] = takes, result
+    compare_with_base(metrics["tasks"], options.seed)
+    if other is not None:
+        metrics["against"] = compare(metrics, other, options)
     metrics["seconds"] = round(time.monotonic() - begun, 1)
     write_report(options.output / "index.html", metrics, entries(held_out, made))
     write_json(options.output / "metrics.json", metrics)
@@ -83,166 +105,110 @@ def evaluate(pipeline: CCLPipeline, options: argparse.Namespace) -> dict[str, An
     return metrics
 
 
-@dataclass(frozen=True)
-class Job:
-    """One call of the pipeline: clips of one length, and what the task is given of each, sound [B, 1, N] or video
-    [B, 3, T, H, W]."""
+def trials(pipelines: Mapping[str, Any], held_out: HeldOut, options: argparse.Namespace) -> Iterator[Trial]:
+    """The tasks in order, mtv followed by its variants; each is made when it is its turn."""
+    from shared.metrics.trials import joint_trial
 
-    clips: list[int]
-    specs: list[Spec]
-    arguments: dict[str, Any]
-
-
-#: Per clip of a job: frames and their reading, sound and its reading; None for what the task is given.
-Made = tuple[NDArray[np.uint8] | None, "Seen | None", NDArray[np.float32] | None, "Heard | None"]
+    for task in options.tasks:
+        if task == "mtv":
+            yield from track_trials(pipelines["mtv"], held_out, options)
+        else:
+            yield joint_trial(task, held_out, plan(options, make_guidance(options)))
 
 
-def sample(
-    pipeline: CCLPipeline, held_out: HeldOut, task: str, options: argparse.Namespace, guidance: Guidance
-) -> list[Take]:
-    """One `Take` per held-out clip, made in batches of one length. What the task is given is carried over
-    unchanged."""
-    from tqdm import tqdm
+def make_sampler(pipelines: Mapping[str, Any], options: argparse.Namespace) -> Sampler:
+    from shared.metrics.sampling import Sampler
 
-    from shared.metrics.held_out import Take, batches
-
-    jobs = [job(held_out, clips, task, options, guidance) for clips in batches(held_out.specs, options.batch)]
-    takes: dict[int, Take] = {}
-    with tqdm(total=len(held_out.specs), desc=task, unit="clip") as bar:
-        for clips, made in work_off(pipeline, jobs, options):
-            for i, (frames, seen, sound, heard) in zip(clips, made, strict=True):
-                old = held_out.rendered[i]
-                takes[i] = Take(
-                    old.frames if frames is None else frames,
-                    old.sound if sound is None else sound,
-                    seen or old.seen,
-                    heard or old.heard,
-                )
-            bar.update(len(clips))
-    return [takes[i] for i in range(len(held_out.specs))]
+    device = next(iter(pipelines.values())).device
+    workers = options.workers or (os.cpu_count() or 1 if device.type == "cpu" else 1)
+    return Sampler(pipelines, partial(load, options.checkpoint, options.tasks, str(device)), workers)
 
 
-def job(held_out: HeldOut, clips: list[int], task: str, options: argparse.Namespace, guidance: Guidance) -> Job:
+def track_trials(pipeline: Any, held_out: HeldOut, options: argparse.Namespace) -> Iterator[Trial]:
+    """mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
+    from mtv.captions import without_speaker
+    from shared.metrics.track_probes import true_tracks, variants
+    from shared.metrics.trials import track_trial
+
+    own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
+    names = [name.replace("-", " ") for name in options.variants]
+    swapped = variants(own, names, without_speaker, demix)
+    for name in names:
+        if f"mtv:{name}" not in swapped:
+            print(f"mtv:{name}: left out, none of the {len(own)} clips is fit for it")
+    chosen = plan(options, make_track_guidance(options))
+    for task, probes in {"mtv": own, **swapped}.items():
+        yield track_trial(task, pipeline, held_out, probes, tracks_of, chosen)
+
+
+def plan(options: argparse.Namespace, guidance: Guidance | TrackGuidance) -> Plan:
+    from shared.metrics.trials import Plan
+
+    return Plan(options.seed, options.steps, options.batch, guidance)
+
+
+def tracks_of(probe: Probe) -> Tracks:
     import torch
 
-    from shared.codecs import frames_to_tensor
+    from mtv.tracks import Tracks
 
-    given: dict[str, Any] = {} if options.steps is None else {"num_inference_steps": options.steps}
-    if task == "a2v":
-        given["audio"] = torch.from_numpy(np.stack([held_out.rendered[i].sound for i in clips]))[:, None]
-    if task == "v2a":
-        given["video"] = frames_to_tensor(torch.from_numpy(np.stack([held_out.rendered[i].frames for i in clips])))
-    given |= {
-        "prompt": [held_out.captions[i][0] for i in clips],
-        "audio_prompt": [held_out.captions[i][1] for i in clips],
-        "task": task,
-        "duration": held_out.specs[clips[0]].duration,
-        "guidance": guidance,
-        "seed": [derive(options.seed, "evaluate", task, i) for i in clips],
-    }
-    return Job(clips, [held_out.specs[i] for i in clips], given)
+    stems = {name: torch.from_numpy(np.ascontiguousarray(stem))[None] for name, stem in probe.stems.items()}
+    speech = [stem for name, stem in stems.items() if name.startswith("speech")]
+    return Tracks(speech, stems["effects"], stems["music"], probe.spec.rate)
 
 
-def work_off(
-    pipeline: CCLPipeline, jobs: Sequence[Job], options: argparse.Namespace
-) -> Iterator[tuple[list[int], list[Made]]]:
-    """Run the jobs, on a CPU in several processes of one thread each: small models gain little from threads."""
-    workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
-    workers = min(workers, len(jobs))
-    if workers == 1:
-        yield from ((one.clips, run(pipeline, one)) for one in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker, (options.checkpoint, str(pipeline.device))) as pool:
-        for future in as_completed([pool.submit(run_in_worker, one) for one in jobs]):
-            yield future.result()
+def demix(mix: NDArray[np.float32], rate: int) -> dict[str, NDArray[np.float32]]:
+    """What the demixer dsp finds in a mix [N]."""
+    from mtv.separation import demixer
+
+    return {name: track[0] for name, track in demixer("dsp").separate(mix[None], rate).items()}
 
 
-def run(pipeline: CCLPipeline, one: Job) -> list[Made]:
-    from shared.metrics.stage_read import read_picture, read_sound
+def compare_with_base(tasks: dict[str, Any], seed: int) -> None:
+    """Give every variant of mtv the paired differences from its base, the same clips before the swap."""
+    from shared.metrics.paired import compare_tasks
+    from shared.metrics.track_probes import BASE
 
-    pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(**one.arguments)
-    results: list[Made] = []
-    for row, spec in enumerate(one.specs):
-        frames = None if made.video is None else made.video[row]
-        sound = None if made.audio is None else made.audio[row]
-        seen = None if frames is None else read_picture(frames, spec.fps, spec)
-        results.append((frames, seen, sound, None if sound is None else read_sound(sound, spec.rate)))
-    return results
+    for task, result in tasks.items():
+        if task.startswith("mtv:"):
+            base = BASE.get(task, "mtv")
+            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], seed)}
 
 
-_in_worker: dict[str, CCLPipeline] = {}
+def compare(metrics: Mapping[str, Any], other: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Paired differences from the other evaluation, in the tasks that both have."""
+    from shared.metrics.paired import compare_tasks
+
+    both = [task for task in metrics["tasks"] if task in other["tasks"]]
+    compared = {task: compare_tasks(metrics["tasks"][task], other["tasks"][task], options.seed) for task in both}
+    return {"file": str(options.against), "tasks": compared}
 
 
-def start_worker(checkpoint: Path, device: str) -> None:
-    import torch
-
-    from ccl.pipeline import CCLPipeline
-
-    torch.set_num_threads(1)
-    _in_worker["pipeline"] = load_checkpoint(CCLPipeline, checkpoint, None, device)
-
-
-def run_in_worker(one: Job) -> tuple[list[int], list[Made]]:
-    return one.clips, run(_in_worker["pipeline"], one)
-
-
-def score(task: str, held_out: HeldOut, made: Sequence[Take], seed: int, guess: float | None) -> dict[str, Any]:
-    from shared.metrics.held_out import readings
-    from shared.metrics.scores import lags, score_task
-
-    own = readings(held_out.specs, [m.seen for m in made], [m.heard for m in made])
-    true = held_out.true(task)
-    scores = score_task(task, own, true, seed)
-    return {
-        "clips": len(own),
-        "scores": {name: asdict(value) for name, value in scores.items()},
-        "fixed_times_f1": guess,
-        "lag_ms": lags(own),
-        "ceiling_lag_ms": lags(true),
-    }
-
-
-def entries(held_out: HeldOut, made: dict[str, list[Take]]) -> Iterator[Entry]:
+def entries(held_out: HeldOut, made: Mapping[str, Mapping[int, Take]]) -> Iterator[Entry]:
     """The clips of the page."""
     from shared.metrics.report import Entry, Panel
 
     for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
-        panels = [
-            Panel(task, t[i].frames, spec.fps, t[i].sound, spec.rate, t[i].seen, t[i].heard) for task, t in made.items()
+        shown = [
+            (task, takes[i]) for task, takes in made.items() if i in takes and (":" not in task or i < VARIANTS_SHOWN)
         ]
+        panels = [Panel(task, t.frames, spec.fps, t.sound, t.rate, t.seen, t.heard) for task, t in shown]
         yield Entry(spec.id, *captions, panels)
 
 
-def config(options: argparse.Namespace, guidance: Guidance) -> dict[str, Any]:
+def config(options: argparse.Namespace) -> dict[str, Any]:
     from shared.metrics.held_out import HELD_OUT_SEED
 
-    return {
+    told: dict[str, Any] = {
         "checkpoint": str(options.checkpoint), "suite": options.suite,
         "level": options.level, "clips": options.clips,
         "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
-        "guidance": asdict(guidance), "no_context": options.no_context, "tasks": list(options.tasks),
     }  # fmt: skip
-
-
-def summary(metrics: dict[str, Any]) -> str:
-    """The headlines as a small table."""
-    lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
-    for task, result in metrics["tasks"].items():
-        lines.append(task)
-        for name, values in result["scores"].items():
-            if values["clips"]:
-                found = [values[key] for key in ("value", "ceiling", "floor", "headline")]
-                cells = [math.nan if value is None else value for value in found]
-                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells))
-    return "\n".join(lines)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    if set(options.tasks) & set(JOINT):
+        told["guidance"] = asdict(make_guidance(options))
+    if "mtv" in options.tasks:
+        told |= {"track_guidance": asdict(make_track_guidance(options)), "variants": list(options.variants)}
+    return told | {"no_context": options.no_context, "tasks": list(options.tasks)}
 
 
 def prepare(output: Path) -> None:
@@ -262,7 +228,15 @@ def make_guidance(options: argparse.Namespace) -> Guidance:
     given = {name: value for name, value in scales.items() if value is not None}
     if options.no_context:
         return Guidance(Form.DUAL, **{**given, "context_scale": (0.0, 0.0)})
-    return Guidance(Form(options.guidance), **given)
+    return Guidance(Form(options.guidance or "dual"), **given)
+
+
+def make_track_guidance(options: argparse.Namespace) -> TrackGuidance:
+    from mtv.guidance import TrackGuidance
+
+    scales = {name.removesuffix("_scale"): getattr(options, name) for name in TRACK_SCALES}
+    scales["text"] = None if options.text_scale is None else options.text_scale[0]
+    return TrackGuidance(**{name: value for name, value in scales.items() if value is not None})
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -273,12 +247,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--level", choices=LEVELS, default="simple")
     add("--clips", type=int, default=128, help="held-out clips per task; default: 128")
     add("--output", type=Path, required=True, metavar="DIR", help="for metrics.json and index.html")
-    add("--tasks", default=",".join(TASKS), help=f"some of {','.join(TASKS)}; default: all")
+    add("--tasks", "--task", help=f"some of {','.join(TASKS)}; default: all that the checkpoint can do")
+    add("--variants", help=f"of mtv: some of {','.join(VARIANTS)}, or none; default: all")
+    add("--against", type=Path, metavar="FILE", help="metrics.json of another evaluation, to compare with")
     add("--seed", type=int, default=0, help="of the noise; default: 0")
     add("--steps", type=int, help="solver steps; default: the pipeline's")
-    add("--guidance", choices=["dual", "joint", "context", "text", "none"], default="dual")
+    add("--guidance", choices=["dual", "joint", "context", "text", "none"], help="of the joint tasks; default: dual")
     add("--text-scale", metavar="V[,A]", help="how much the text counts, for video and sound")
-    add("--context-scale", metavar="V[,A]", help="how much the other modality counts")
+    add("--context-scale", metavar="V[,A]", help="how much the other modality counts, in the joint tasks")
+    add("--speech-scale", type=float, metavar="W", help="how much the speech counts, in mtv")
+    add("--effects-scale", type=float, metavar="W", help="how much the effects count, in mtv")
+    add("--music-scale", type=float, metavar="W", help="how much the music counts, in mtv")
     add("--no-context", action="store_true", help="sample on the route 0m: no stream reads the other")
     add("--batch", type=int, default=16, help="clips sampled at a time; default: 16")
     add("--workers", type=int, help="processes that sample; default: one per core on a CPU, one on a GPU")
@@ -290,15 +269,63 @@ def checked(options: argparse.Namespace) -> argparse.Namespace:
     for name, least in (("clips", 2), ("batch", 1), ("steps", 1), ("workers", 1)):
         if (value := getattr(options, name)) is not None and value < least:
             raise UserError(f"--{name} {value}: at least {least} is needed")
-    options.tasks = tuple(task.strip() for task in options.tasks.split(","))
-    if unknown := [task for task in options.tasks if task not in TASKS]:
-        raise UserError(f"--tasks {unknown[0]}: give some of {','.join(TASKS)}")
+    if options.tasks is not None:
+        options.tasks, unknown = listed(options.tasks, TASKS)
+        if unknown:
+            raise UserError(f"--tasks {unknown[0]}: give some of {','.join(TASKS)}")
     for name in ("text_scale", "context_scale"):
         if (text := getattr(options, name)) is not None:
             setattr(options, name, per_stream(f"--{name.replace('_', '-')}", text))
-    if options.no_context and (options.guidance != "dual" or options.context_scale is not None):
+    for name in TRACK_SCALES:
+        if (value := getattr(options, name)) is not None and not math.isfinite(value):
+            raise UserError(f"--{name.replace('_', '-')} {value}: a finite number is needed")
+    if options.no_context and (options.guidance is not None or options.context_scale is not None):
         raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
+    if options.variants is not None and options.variants != "none":
+        options.variants, unknown = listed(options.variants, VARIANTS)
+        if unknown:
+            raise UserError(f"--variants {unknown[0]}: give some of {','.join(VARIANTS)}, or none")
     return options
+
+
+def listed(text: str, known: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The names between commas, in the order of `known` and each once, and those that are not known."""
+    names = [name.strip() for name in text.split(",")]
+    return tuple(name for name in known if name in names), [name for name in names if name not in known]
+
+
+def settle_tasks(options: argparse.Namespace, index: Mapping[str, Any]) -> None:
+    """Fill in the tasks and variants where they were not given, from the checkpoint's index.
+
+    Raises:
+        UserError: mtv without a control network, or an option of tasks that are not to be done.
+    """
+    controlled = bool((index.get("control") or [None])[0])
+    if options.tasks is None:
+        options.tasks = TASKS if controlled and not options.no_context else JOINT
+    if "mtv" in options.tasks and not controlled:
+        raise UserError(
+            f"--tasks mtv: {options.checkpoint} has no control network; it holds a joint model only: give --tasks "
+            f"{','.join(JOINT)}, or a checkpoint trained with mtv"
+        )
+    if options.no_context and "mtv" in options.tasks:
+        raise UserError(f"--no-context: mtv has no such route; give --tasks {','.join(JOINT)}")
+    for names, tasks in ((("guidance", "context_scale"), JOINT), ((*TRACK_SCALES, "variants"), ("mtv",))):
+        given = [name for name in names if getattr(options, name) is not None]
+        if given and not set(options.tasks) & set(tasks):
+            raise UserError(f"--{given[0].replace('_', '-')} is for --tasks {','.join(tasks)}; leave it out")
+    options.variants = VARIANTS if options.variants is None else () if options.variants == "none" else options.variants
+
+
+def read_other(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the file --against holds; UserError where it cannot be compared with."""
+    if options.against is None:
+        return None
+    from shared.metrics.held_out import HELD_OUT_SEED
+    from shared.metrics.paired import read_metrics
+
+    here = {"suite": options.suite, "level": options.level, "held_out_seed": HELD_OUT_SEED, "tasks": options.tasks}
+    return read_metrics(options.against, here)
 
 
 if __name__ == "__main__":

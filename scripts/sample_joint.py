@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
-from ccl.routing import Task, check_given, infer_task, parse_task
+from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint import check_checkpoint, load_checkpoint
 from shared.cli import Parser, per_stream
 from shared.errors import UserError, run_main
@@ -83,7 +83,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     text.add_argument("--timed-prompts", type=Path, metavar="FILE", help="lines of SECONDS, TEXT: one clip")
     add("--audio-prompt", metavar="TEXT", help="what to hear; default: the prompt")
     add("--negative-prompt", metavar="TEXT", help="what guidance leads away from; default: the empty text")
-    add("--task", default="auto", help=f"auto (default), {', '.join(Task)}")
+    add("--task", default="auto", help=f"auto (default), {', '.join(JOINT_TASKS)}")
     add("--image", type=Path, help="png, jpeg or webp: the first frame")
     add("--audio", type=Path, help="a wav, or any file with sound: make a video for it")
     add("--video", type=Path, help="an mp4, mov, mkv or webm: make a sound for it")

@@ -5,16 +5,22 @@
 
 The manifest is a JSON-lines file, or a folder of X.mp4 with X.txt. Running the same command again resumes.
 OUTPUT then holds config.yaml, losses.csv, samples/, state/ (to resume) and checkpoint/ (to sample from).
+
+A configuration with `control` and with `mtv` among its tasks trains audio-driven video in the same run, on clips with
+tracks (docs/mtv.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -22,7 +28,12 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from ccl.batches import JointBatches
 from ccl.objective import JointObjective
 from ccl.pipeline import CCLPipeline
+from ccl.routing import JOINT_TASKS
 from ccl.transformer import DualStreamTransformer
+from mtv.control import TRACKS, MSTControlNet, TrackFeatures, trainable_backbone_parameters
+from mtv.pipeline import MTVPipeline
+from mtv.track_store import TrackStore, clip_tracks, draw_dropped
+from mtv.tracks import read_tracks
 from shared.checkpoint import check_checkpoint, save_checkpoint
 from shared.cli import Parser
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
@@ -31,8 +42,9 @@ from shared.config import TrainConfig, load_config
 from shared.data.dataset import ClipDataset, survey
 from shared.data.manifest import Clip, read_manifest, subset
 from shared.encoders import HashedWords
+from shared.encoders.audio import FrameFeatures, audio_features
 from shared.errors import UserError, run_main
-from shared.media import probe, write_video
+from shared.media import probe, read_audio, write_video
 from shared.rng import derive
 from shared.training.card import model_card
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
@@ -42,6 +54,7 @@ from shared.training.state import claim_output
 from shared.training.trainer import Trainer, Weights
 
 Codecs = tuple[LinearVideoCodec, LinearAudioCodec]
+Model = TypeVar("Model", DualStreamTransformer, MSTControlNet)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with session() as world:
         claim_output(config, world)
         codecs = prepare_codecs(config, clips, world)
-        store = LatentStore(Path(config.output) / "latents", clips, config.data, *codecs)
-        store.encode(world)
-        run = Run(config, world, store, codecs, clips)
+        stores = Stores.encode(config, clips, codecs, world)
+        run = Run(config, world, stores, codecs, clips)
         run.train()
         del run
 
@@ -73,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def read_clips(config: TrainConfig) -> list[Clip]:
     """Every clip of the manifests, looked at before anything else: what cannot train is refused at the start."""
     clips = [clip for path in config.data.manifests for clip in read_manifest(path)]
-    clips = subset(clips, exclude=tuple(config.data.exclude_subsets))
+    clips = subset(clips, config.data.subsets, config.data.exclude_subsets)
     if config.data.max_duration is not None:
         limit = config.data.max_duration + 0.5 / config.data.fps
         clips = [clip for clip in clips if clip_duration(clip) <= limit]
@@ -93,7 +105,7 @@ def check_sources(config: TrainConfig) -> None:
             raise UserError(f"codecs: {folder} has no {name}/config.json; fit a pair with scripts/fit_codecs.py")
 
 
-def initialised(model: DualStreamTransformer, folder: Path) -> DualStreamTransformer:
+def initialised(model: Model, folder: Path) -> Model:
     """`model` with the weights of a checkpoint's component in `folder`; refused where names or shapes differ."""
     weights = type(model).from_pretrained(folder).state_dict()
     own = model.state_dict()
@@ -103,6 +115,13 @@ def initialised(model: DualStreamTransformer, folder: Path) -> DualStreamTransfo
             raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
     model.load_state_dict(weights)
     return model
+
+
+def with_weights(model: Model, weights: Weights, prefix: str) -> Model:
+    """A model like `model`, for sampling, with those of `weights` whose names begin with `prefix`."""
+    other: Model = type(model).from_config(model.config)
+    other.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return other.eval()
 
 
 def clip_duration(clip: Clip) -> float:
@@ -126,27 +145,60 @@ def prepare_codecs(config: TrainConfig, clips: list[Clip], world: World) -> Code
     return video.to(world.device), audio.to(world.device)
 
 
+@dataclass(frozen=True)
+class Stores:
+    """What is encoded once: the latents of all clips and, for task mtv, the features of their tracks."""
+
+    latents: LatentStore
+    tracks: TrackStore | None
+    encoders: dict[str, FrameFeatures]
+
+    @classmethod
+    def encode(cls, config: TrainConfig, clips: list[Clip], codecs: Codecs, world: World) -> Stores:
+        folder = Path(config.data.latents or Path(config.output) / "latents")
+        latents = LatentStore(folder, clips, config.data, *codecs, stills=config.keyframes > 0)
+        latents.encode(world)
+        if config.control is None:
+            return cls(latents, None, {})
+        named = {spec: audio_features(spec).to(world.device) for spec in set(config.tracks.encoders.values())}
+        encoders = {track: named[config.tracks.encoders[track]] for track in TRACKS}
+        if not config.trains("mtv"):
+            return cls(latents, None, encoders)
+        frames = {clip.id: latents.about[clip.id]["frames"] for clip in clips}
+        tracks = TrackStore(folder / "tracks", clips, frames, config.data.fps, encoders)
+        tracks.encode(world)
+        return cls(latents, tracks, encoders)
+
+    def only(self, clips: list[Clip]) -> Stores:
+        """The same for some of the clips."""
+        names = [clip.id for clip in clips]
+        return replace(self, latents=self.latents.only(names), tracks=self.tracks and self.tracks.only(names))
+
+
 class Run:
     """One training run: the model, its batches, what happens at validation and at the end."""
 
-    def __init__(
-        self, config: TrainConfig, world: World, store: LatentStore, codecs: Codecs, clips: list[Clip]
-    ) -> None:
+    def __init__(self, config: TrainConfig, world: World, stores: Stores, codecs: Codecs, clips: list[Clip]) -> None:
         self.config, self.world, self.codecs, self.clips = config, world, codecs, clips
+        self.encoders = stores.encoders
         self.started = time.monotonic()
         self.text_encoder = HashedWords()
         self.transformer = self._model()
+        self.control = self._control() if config.control is not None else None
+        self._freeze()
         self.objective = JointObjective(
-            self.transformer, config.flow, config.loss, config.seed, config.detach_clean_stream
+            self.transformer, config.flow, config.loss, config.seed, config.detach_clean_stream, self.control
         )
         patch = self.transformer.video_stream.config.patch_size[1]
         tokens = (config.data.size[0] // codecs[0].spatial_stride // patch) * (
             config.data.size[1] // codecs[0].spatial_stride // patch
         )
-        self.batches = JointBatches(config, store, codecs, self.text_encoder, tokens, world.size)
+        tracks = None if stores.tracks is None else partial(self._tracks, stores.tracks)
+        self.batches = JointBatches(config, stores.latents, codecs, self.text_encoder, tokens, world.size, tracks)
 
     def train(self) -> None:
-        groups = parameter_groups(self.objective, self.config.optimizer, lambda name: "_cca." in name)
+        cross = ("_cca.", "control.")
+        groups = parameter_groups(self.objective, self.config.optimizer, lambda name: any(c in name for c in cross))
         objective = self.objective.to(self.world.device)
         Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
 
@@ -163,15 +215,49 @@ class Run:
             raise UserError(f"model: {error}; see configs/model/") from None
         return initialised(model, Path(self.config.init) / "transformer") if self.config.init else model
 
+    def _control(self) -> MSTControlNet:
+        """The control network for this backbone and these features; with the weights of `init` where it has one."""
+        stream = self.transformer.video_stream.config
+        sizes = {name: (e.window, e.layers, e.dim) for name, e in self.encoders.items()}
+        torch.manual_seed(derive(self.config.seed, "control"))
+        try:
+            control = MSTControlNet(
+                backbone_dim=stream.width,  # by name: diffusers' config takes positional values for defaults
+                backbone_heads=stream.num_attention_heads,
+                num_blocks=stream.num_layers,
+                tracks=sizes,
+                temporal_stride=self.codecs[0].temporal_stride,
+                **(self.config.control or {}),
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"control: {error}; see configs/model/stage_control.yaml") from None
+        folder = Path(self.config.init or "") / "control"
+        return initialised(control, folder) if self.config.init and folder.is_dir() else control
+
+    def _freeze(self) -> None:
+        """Only what `trainable` names learns."""
+        parts = self.config.trainable
+        self.transformer.requires_grad_("transformer" in parts)
+        if "attention" in parts:
+            for parameter in trainable_backbone_parameters(self.transformer.video_stream).values():
+                parameter.requires_grad_(True)
+        if self.control is not None:
+            self.control.requires_grad_("control" in parts)
+
+    def _tracks(self, store: TrackStore, step: int, ids: list[str]) -> TrackFeatures:
+        tracks = self.config.tracks
+        return store.batch(ids, draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids))
+
     def pipeline(self, weights: Weights) -> CCLPipeline:
         """A pipeline of the given weights (the average, where there is one), apart from those in training."""
-        model = DualStreamTransformer.from_config(self.transformer.config)
-        prefix = "transformer."
-        model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        model = with_weights(self.transformer, weights, "transformer.")
+        control = None if self.control is None else with_weights(self.control, weights, "control.")
+        encoders = [self.encoders.get(track) for track in TRACKS]
+        others = [None if encoder is encoders[0] else encoder for encoder in encoders[1:]]
         flow, data = self.config.flow, self.config.data
         video_codec, audio_codec = copy.deepcopy(self.codecs)
         return CCLPipeline(
-            model.eval(),
+            model,
             video_codec.cpu(),
             audio_codec.cpu(),
             self.text_encoder,
@@ -180,34 +266,57 @@ class Run:
             fps=data.fps,
             height=data.size[0],
             width=data.size[1],
+            control=control,
+            audio_encoder=encoders[0],
+            effects_encoder=others[0],
+            music_encoder=others[1],
         )
 
     def validate(self, step: int, weights: Weights) -> None:
-        """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples.
+        """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples: stepN_I.mp4, and stepN_mtv_I.mp4 for mtv.
 
-        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips.
+        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips; for mtv
+        the captions of those of these clips that have tracks, with their tracks.
         """
         validation = self.config.validation
         self.export(weights, step)
-        held_out = read_manifest(validation.manifest) if validation.manifest else self.clips
-        prompts = list(validation.prompts) or [clip.caption for clip in held_out[: validation.clips]]
-        if not prompts:
-            return
+        held_out = (read_manifest(validation.manifest) if validation.manifest else self.clips)[: validation.clips]
+        prompts = list(validation.prompts) or [clip.caption for clip in held_out]
         pipeline = self.pipeline(weights)
-        made = pipeline(prompts, seed=self.config.seed, num_inference_steps=validation.steps)
+        pipeline.set_progress_bar_config(desc="validation", leave=False)
         folder = Path(self.config.output) / "samples"
         folder.mkdir(exist_ok=True)
-        assert made.video is not None and made.audio is not None, "t2av makes both"
-        for index, (frames, sound) in enumerate(zip(made.video, made.audio, strict=True)):
-            file = folder / f"step{step:06d}_{index}.mp4"
-            write_video(file, frames, made.fps, sound[None], made.sample_rate)
+        if prompts and self.config.trains(*JOINT_TASKS):
+            made = pipeline(prompts, seed=self.config.seed, num_inference_steps=validation.steps)
+            assert made.video is not None and made.audio is not None, "t2av makes both"
+            for index, (frames, sound) in enumerate(zip(made.video, made.audio, strict=True)):
+                file = folder / f"step{step:06d}_{index}.mp4"
+                write_video(file, frames, made.fps, sound[None], made.sample_rate)
+        if self.config.trains("mtv"):
+            self._sample_mtv(MTVPipeline.from_pipe(pipeline), held_out, folder / f"step{step:06d}_mtv")
+
+    def _sample_mtv(self, pipeline: MTVPipeline, clips: list[Clip], stem: Path) -> None:
+        """Each clip's own tracks drive its caption, for up to two seconds; the file carries the clip's sound."""
+        pipeline.set_progress_bar_config(desc="validation", leave=False)
+        for index, clip in enumerate(clip for clip in clips if clip.tracks):
+            rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
+            paths, others = clip_tracks(clip)
+            tracks = read_tracks(paths, *others, fps=self.config.data.fps, rate=rate, start=clip.start, end=end)
+            made = pipeline(
+                clip.caption, tracks, seed=self.config.seed + index, num_inference_steps=self.config.validation.steps
+            )
+            assert clip.audio is not None, "a clip has a sound, its video's own if no other"
+            sound = read_audio(clip.audio, rate, True, clip.start, end)
+            write_video(stem.with_name(f"{stem.name}_{index}.mp4"), made.video[0], made.fps, sound, rate)
 
     def export(self, weights: Weights, step: int | None = None) -> None:
-        """Write OUTPUT/checkpoint with its model card; bf16 but for what must stay in fp32. No `step`: the last one."""
+        """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
         pipeline: Any = self.pipeline(weights)
-        for name, parameter in pipeline.transformer.named_parameters():
-            if not any(part in name for part in DualStreamTransformer._keep_in_fp32_modules):
-                parameter.data = parameter.data.to(torch.bfloat16)
+        if self.config.train.export == "bf16":
+            for part in filter(None, (pipeline.transformer, pipeline.control)):
+                for name, parameter in part.named_parameters():
+                    if not any(kept in name for kept in part._keep_in_fp32_modules):
+                        parameter.data = parameter.data.to(torch.bfloat16)
         seconds = time.monotonic() - self.started
         card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds, self.world.size)
         save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card, self.config.train.shard_size)

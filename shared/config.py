@@ -6,14 +6,15 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import UserError
 
-Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a"]
+Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv"]
+Part = Literal["transformer", "attention", "control"]
 Weights = dict[Task, Annotated[float, Field(ge=0)]]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -48,6 +49,8 @@ class Data(Section):
     duration: Positive | None = None  # seconds; null: each clip's own
     max_duration: Positive | None = None  # seconds; longer clips are left out
     exclude_subsets: list[str] = ["conflict"]
+    subsets: list[str] = []  # only clips of one of these; none: all clips
+    latents: str | None = None  # folder of the encoded clips; null: OUTPUT/latents
 
     @property
     def manifests(self) -> list[Path]:
@@ -70,7 +73,8 @@ class Train(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     checkpoint_every: Count = 500
     keep: Count = 2
-    shard_size: str = "5GB"  # the largest file of the exported checkpoint
+    export: Literal["bf16", "fp32"] = "bf16"  # of the checkpoint; what must stay in fp32 does
+    shard_size: str = "5GB"  # its largest file
     log_every: Count = 10
 
 
@@ -112,6 +116,23 @@ class Flow(Section):
     sigmas: Literal["shared", "independent"] = "shared"
 
 
+class Tracks(Section):
+    """Task mtv: an encoder per track (`shared.encoders.audio_features`), and how often tracks are unknown in training.
+
+    `dropout` is each track's own, `dropout_all` all three at once: guidance asks for both.
+    """
+
+    encoders: dict[str, str] = {"speech": "log-mel", "effects": "log-mel", "music": "log-mel"}
+    dropout: Rate = 0.1
+    dropout_all: Rate = 0.05
+
+    @model_validator(mode="after")
+    def _every_track(self) -> Tracks:
+        if set(self.encoders) != {"speech", "effects", "music"}:
+            raise ValueError(f"tracks.encoders: speech, effects and music are needed, not {', '.join(self.encoders)}")
+        return self
+
+
 class Validation(Section):
     """Every `every` steps (0: never): `clips` clips of `manifest` and `prompts`, in `steps` solver steps."""
 
@@ -139,17 +160,30 @@ class TrainConfig(Section):
     text_dropout_per_task: dict[Task, Rate] = {}
     audio_caption_rate: Rate = 0.5  # how often the audio stream reads the audio caption instead of the caption
     clean_frames: Rate = 0.1  # how often a video sample keeps its first frames clean (image to video)
+    keyframes: Rate = 0.0  # how often it has clean latents anywhere, each an image that stands still
+    control: dict[str, Any] | None = None  # MSTControlNet for task mtv; the backbone's sizes are filled in
+    tracks: Tracks = Tracks()
+    trainable: list[Part] = ["transformer", "control"]  # attention: that of the video stream alone (MTV)
     detach_clean_stream: bool = False  # in a2v and v2a the given stream's tower learns nothing from the other's loss
     loss: Loss = Loss()
     flow: Flow = Flow()
     validation: Validation = Validation()
     deepspeed: dict[str, Any] = {"zero_optimization": {"stage": 1}}
 
+    def trains(self, *tasks: str) -> bool:
+        """Whether any step may be on one of `tasks`."""
+        used = [phase.tasks for phase in self.phases] or [self.tasks]
+        return any(weight > 0 for weights in used for task, weight in weights.items() if task in tasks)
+
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
             if sum(weights.values()) <= 0:
                 raise ValueError(f"{name}: at least one task weight must be above 0")
+            if weights.get("mtv", 0) > 0 and self.control is None:
+                raise ValueError(
+                    f"{name}: task mtv needs a control network; set control: configs/model/stage_control.yaml"
+                )
         ends = [self.phase_end(phase) for phase in self.phases]
         if ends and (ends != sorted(set(ends)) or ends[-1] != self.train.steps):
             raise ValueError(f"phases end at steps {ends}; they must increase and end at {self.train.steps}")
@@ -176,10 +210,18 @@ class TrainConfig(Section):
 
 
 def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> TrainConfig:
+    """`load_config_as(TrainConfig, ...)`."""
+    return load_config_as(TrainConfig, path, overrides)
+
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def load_config_as(kind: type[Config], path: str | os.PathLike[str], overrides: list[str] | None = None) -> Config:
     """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
 
-    `model:` and `deepspeed:` may name a file, looked for from the working directory, then from the folder of
-    the config and the folders above it; its content takes its place, so `model.width=64` is an override too.
+    `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the folder
+    of the config and the folders above it; its content takes its place, so `model.width=64` is an override too.
     Raises `UserError` naming the key, the file and the nearest known key.
     """
     file = Path(path)
@@ -195,9 +237,9 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
             raise UserError(f"--set {override}: the value is not YAML ({error})") from None
         _inline(raw, file)
     try:
-        return TrainConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_explain(error, file)) from None
+        raise UserError(_explain(error, file, kind)) from None
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -230,7 +272,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _inline(raw: dict[str, Any], file: Path) -> None:
-    for key in ("model", "deepspeed"):
+    for key in ("model", "deepspeed", "control"):
         if isinstance(name := raw.get(key), str):
             places = [Path(name), *(folder / name for folder in file.resolve().parents)]
             found = next((place for place in places if place.is_file()), None)
@@ -241,20 +283,27 @@ def _inline(raw: dict[str, Any], file: Path) -> None:
 
 def _set(raw: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
-    node = raw
+    node: Any = raw
     for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
+        child = node[_place(node, parent, key)] if isinstance(node, list) else node.setdefault(parent, {})
+        if not isinstance(child, dict | list):
             raise UserError(f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole")
         node = child
-    node[last] = value
+    node[_place(node, last, key) if isinstance(node, list) else last] = value
 
 
-def _explain(error: ValidationError, file: Path) -> str:
+def _place(items: list[Any], number: str, key: str) -> int:
+    """The index that a part of a dotted key is in a list."""
+    if not number.isdigit() or int(number) >= len(items):
+        raise UserError(f"--set {key}: {number} is none of the list's entries 0 to {len(items) - 1}")
+    return int(number)
+
+
+def _explain(error: ValidationError, file: Path, kind: type[BaseModel]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _known_keys(TrainConfig), n=1, cutoff=0)
+        near = difflib.get_close_matches(key, _known_keys(kind), n=1, cutoff=0)
         return f"{file}: unknown key {key}; the nearest known key is {near[0]}"
     if first["type"] == "missing":
         return f"{file}: {key} is missing"

@@ -1,7 +1,7 @@
 """Codecs: pixels and sound <-> latents with a clock. `base` has the protocols, `linear` the embedded
 default."""
 
-from shared.codecs.base import AudioCodec, VideoCodec, frames_to_tensor, tensor_to_frames
+from shared.codecs.base import AudioCodec, VideoCodec, frames_to_tensor, keyframe_latents, tensor_to_frames
 from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "LinearVideoCodec",
     "VideoCodec",
     "frames_to_tensor",
+    "keyframe_latents",
     "tensor_to_frames",
 ]

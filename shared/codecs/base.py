@@ -78,6 +78,17 @@ class AudioCodec(Protocol):
         ...
 
 
+def keyframe_latents(codec: VideoCodec, images: Tensor, first: bool) -> Tensor:
+    """Images [B, 3, H, W] in [-1, 1] as keyframes: latents [B, C, 1, h, w].
+
+    A keyframe fills its latent: the image stands still for all frames of it. `first`: in latent 0, which is one frame.
+    """
+    if first:
+        return codec.encode(images[:, :, None])
+    still = images[:, :, None].expand(-1, -1, 1 + codec.temporal_stride, -1, -1)
+    return codec.encode(still)[:, :, 1:]
+
+
 def frames_to_tensor(frames: Tensor) -> Tensor:
     """uint8 [..., T, H, W, 3] as files hold it -> float32 [..., 3, T, H, W] in [-1, 1] as codecs read it."""
     return frames.movedim(-1, -4).float().div(127.5).sub(1.0)

@@ -111,17 +111,19 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
         part.unlink(missing_ok=True)
 
 
-def subset(clips: Sequence[Clip], include: str | None = None, exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
-    """The clips of subset `include` (all if None) that are in none of `exclude`.
+def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
+    """The clips that are in one of the subsets `include` (none named: all) and in none of `exclude`.
 
     The default holds out the clips whose text and sound disagree on purpose: they measure, they never train.
     Raises UserError if nothing is left.
     """
-    wanted = [clip for clip in clips if include is None or include in clip.subsets]
+    wanted = [clip for clip in clips if not include or set(include) & set(clip.subsets)]
     chosen = [clip for clip in wanted if not set(exclude) & set(clip.subsets)]
     if not chosen:
         known = sorted({name for clip in clips for name in clip.subsets})
-        raise UserError(f"no clip in subset {include!r} without {list(exclude)}; the clips' subsets are {known}")
+        wish = f"in {' or '.join(include)} " if include else ""
+        rest = f"without {', '.join(exclude)}; " if exclude else ""
+        raise UserError(f"no clip {wish}{rest}; the clips' subsets are {', '.join(known)}")
     return chosen
 
 

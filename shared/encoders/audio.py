@@ -76,7 +76,7 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
         if audible:
             with torch.autocast(self.device.type, enabled=False):
                 rows = self._rows(audio[audible].to(self.device), frames, fps)
-            out[audible] = _windows(rows.float(), self.window)
+            out[audible] = windows(rows.float(), self.window)
         return out
 
 
@@ -233,7 +233,7 @@ def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
     return torch.arange(frames, dtype=torch.float64) * (sample_rate / fps)
 
 
-def _windows(rows: Tensor, window: int) -> Tensor:
+def windows(rows: Tensor, window: int) -> Tensor:
     """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
     reach = window // 2
     return functional.pad(rows, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
 from shared.data.stage import render_clip
+from shared.data.stage_picture import render
 from shared.data.stage_script import Spec, sample_spec
+from shared.data.stage_sound import mouth_opening
 from shared.metrics.scores import Reading
 from shared.metrics.stage_read import Heard, Seen, read_picture, read_sound
-
-if TYPE_CHECKING:
-    from ccl.pipeline import CCLPipeline
+from shared.metrics.track_probes import Probe
 
 HELD_OUT_SEED = 900001
 """Seed of the held-out clips. `make_stage.py` must not be given it for training data."""
@@ -26,10 +26,11 @@ HELD_OUT_SEED = 900001
 
 @dataclass
 class Take:
-    """Picture uint8 [T, H, W, 3] and sound float32 [N] of one clip, with their readings."""
+    """Picture uint8 [T, H, W, 3] and sound float32 [N] at `rate` Hz of one clip, with their readings."""
 
     frames: NDArray[np.uint8]
     sound: NDArray[np.float32]
+    rate: int
     seen: Seen
     heard: Heard
 
@@ -45,19 +46,15 @@ class HeldOut:
     coded: list[Take]
 
     @classmethod
-    def make(cls, pipeline: CCLPipeline, level: str, clips: int) -> HeldOut:
+    def make(cls, pipeline: Any, level: str, clips: int) -> HeldOut:
+        """For a `CCLPipeline` or an `MTVPipeline`; without an audio codec the sound is as rendered."""
         held_out = cls([held_out_script(pipeline, level, i) for i in range(clips)], [], [], [])
         for spec in tqdm(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)
-            video = frames_to_tensor(torch.from_numpy(clip.frames))[None].to(pipeline.device)
-            sound = torch.from_numpy(clip.mix)[None, None].to(pipeline.device)
-            with torch.no_grad():
-                picture = pipeline.video_codec.decode(pipeline.video_codec.encode(video), video.shape[2])
-                heard = pipeline.audio_codec.decode(pipeline.audio_codec.encode(sound), sound.shape[2])
-            frames = tensor_to_frames(picture)[0].cpu().numpy()
+            frames, sound = code_picture(pipeline, clip.frames), code_sound(pipeline, clip.mix)
             held_out.captions.append((clip.caption, clip.audio_caption))
             held_out.rendered.append(take(clip.frames, clip.mix, spec))
-            held_out.coded.append(take(frames, heard[0, 0].cpu().numpy(), spec))
+            held_out.coded.append(take(frames, sound, spec))
         return held_out
 
     def true(self, task: str) -> list[Reading]:
@@ -66,16 +63,46 @@ class HeldOut:
         sound = self.rendered if task == "a2v" else self.coded
         return readings(self.specs, [p.seen for p in picture], [s.heard for s in sound])
 
+    def true_seen(self, pipeline: Any, probe: Probe) -> Seen:
+        """Reading of what a probe should show, through the codec."""
+        own = self.specs[probe.index]
+        if replace(probe.spec, rate=own.rate, mood_told=own.mood_told) == own:
+            return self.coded[probe.index].seen
+        mouths = [mouth_opening(probe.spec, character) for character in probe.spec.characters]
+        frames = code_picture(pipeline, render(probe.spec, mouths))
+        return read_picture(frames, probe.spec.fps, probe.spec)
 
-def held_out_script(pipeline: CCLPipeline, level: str, index: int) -> Spec:
+
+def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
     """A held-out script; its times are in seconds, so it can be rendered at the pipeline's rates and size."""
     spec = sample_spec(HELD_OUT_SEED, index, level, (pipeline.config.height, pipeline.config.width))
-    fps = pipeline.config.fps
-    return replace(spec, fps=fps, frames=round(spec.duration * fps), rate=pipeline.audio_codec.sample_rate)
+    codec, fps = pipeline.audio_codec, pipeline.config.fps
+    rate = spec.rate if codec is None else codec.sample_rate
+    return replace(spec, fps=fps, frames=round(spec.duration * fps), rate=rate)
+
+
+@torch.no_grad()
+def code_picture(pipeline: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames [T, H, W, 3] through the video codec and back."""
+    codec = pipeline.video_codec
+    video = frames_to_tensor(torch.from_numpy(frames))[None].to(pipeline.device)
+    picture: NDArray[np.uint8] = tensor_to_frames(codec.decode(codec.encode(video), len(frames)))[0].cpu().numpy()
+    return picture
+
+
+@torch.no_grad()
+def code_sound(pipeline: Any, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sound [N] through the audio codec and back; as it is where there is none."""
+    codec = pipeline.audio_codec
+    if codec is None:
+        return sound
+    given = torch.from_numpy(sound)[None, None].to(pipeline.device)
+    heard: NDArray[np.float32] = codec.decode(codec.encode(given), len(sound))[0, 0].cpu().numpy()
+    return heard
 
 
 def take(frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> Take:
-    return Take(frames, sound, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
+    return Take(frames, sound, spec.rate, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
 
 
 def readings(specs: Sequence[Spec], seen: Sequence[Seen], heard: Sequence[Heard]) -> list[Reading]:

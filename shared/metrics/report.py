@@ -35,6 +35,14 @@ TASKS = {
     "t2av": ("text to video and sound", "Both are made from the caption."),
     "a2v": ("sound to video", "The sound is given and the video made for it."),
     "v2a": ("video to sound", "The video is given and the sound made for it."),
+    "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
+    "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),
+    "mtv:effects swapped": ("other effects", "Events must follow the new effects; the rest stays."),
+    "mtv:mood untold": ("no words about light", "The music alone tells the mood."),
+    "mtv:music swapped": ("other music, no words about light", "The light must follow the new music; the rest stays."),
+    "mtv:silent speech": ("silent speech", "The speech is zeros and no word says who speaks: mouths must stay shut."),
+    "mtv:speaker untold": ("no words about who speaks", "Of two people, the tracks alone tell who speaks."),
+    "mtv:dsp": ("demixed tracks", "The tracks are what the demixer dsp finds in the mix."),
 }
 
 
@@ -81,12 +89,16 @@ def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry
 
 
 def _intro(config: Mapping[str, Any]) -> str:
-    scales = config["guidance"]
-    guidance = f"{scales['form']}, text {_pair(scales['text_scale'])}, context {_pair(scales['context_scale'])}"
     facts = {
         "clips": config["clips"], "held-out seed": config["held_out_seed"], "sampling seed": config["seed"],
-        "steps": config["steps"], "guidance": guidance,
+        "steps": config["steps"],
     }  # fmt: skip
+    if scales := config.get("guidance"):
+        counts = f"text {_pair(scales['text_scale'])}, context {_pair(scales['context_scale'])}"
+        facts["guidance"] = f"{scales['form']}, {counts}"
+    if scales := config.get("track_guidance"):
+        names = ("text", "speech", "effects", "music")
+        facts["guidance of mtv"] = ", ".join(f"{name} {scales[name]:g}" for name in names)
     text = " · ".join(f"{name} <b>{html.escape(str(value))}</b>" for name, value in facts.items())
     warning = "<p class=note>Sampled with the route 0m: no stream reads the other.</p>"
     return f"<p>{text}</p>{warning if config['no_context'] else ''}"
@@ -95,7 +107,8 @@ def _intro(config: Mapping[str, Any]) -> str:
 def _legend() -> str:
     return (
         "<p class=note><b>Score</b> is measured on the samples, <b>ceiling</b> on the true clips through the "
-        "codecs, <b>floor</b> on the same with another clip's sound or caption. <b>Headline</b> is "
+        "codecs, <b>floor</b> on the same with another clip's sound or caption; of what a swapped track moves, on "
+        "the true picture of before the swap. <b>Headline</b> is "
         "(score &minus; floor) / (ceiling &minus; floor): 1 is as good as the codecs allow, 0 is chance; in "
         "brackets its 95 % bootstrap interval over clips. <b>Fixed times</b> is the best guess of event "
         "times without looking or listening.</p>"
@@ -110,7 +123,18 @@ def _task_table(task: str, result: Mapping[str, Any]) -> str:
     lags = f"Events are seen {_number(lag['all'], 0)} ms after they are heard, on average ({parts})."
     names = ("what", "score", "ceiling", "floor", "headline", "", "clips")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
-    return f"<h2>{task}: {name}</h2><p>{what} {lags}</p><table>{head}{rows}</table>"
+    table = f"<table>{head}{rows}</table>{_paired(result['paired']) if 'paired' in result else ''}"
+    return f"<h2>{task}: {name}</h2><p>{what} {lags}</p>{table}"
+
+
+def _paired(paired: Mapping[str, Any]) -> str:
+    """What changed from the base, the same clips with the same noise."""
+    changes = [
+        f"{name.replace('_', ' ')} {value['difference']:+.3f} <small>[{value['interval'][0]:+.3f}, "
+        f"{value['interval'][1]:+.3f}]</small>"
+        for name, value in paired["scores"].items()
+    ]
+    return f"<p class=note>Minus {paired['base']}, clip by clip: {' · '.join(changes)}</p>"
 
 
 def _row(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.data.stage_script import Spec, sample_spec
 from shared.metrics.stage_read import Heard, Seen
+from shared.metrics.still_mouth import still_scores
 from shared.rng import numpy_generator
 
 Array = NDArray[np.float64]
@@ -30,8 +32,21 @@ GRID = 0.05
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
 SEEN = ("colour", "shirt_colour", "object_colour", "object_size", "mood_seen", "count_seen")
 HEARD = ("mood_heard", "count_heard")
-MADE = {"t2av": SYNC + SEEN + HEARD, "a2v": SYNC + SEEN, "v2a": SYNC + HEARD}
+BY_MUSIC = (*SYNC, *(name for name in SEEN if name != "mood_seen"), "mood_followed")
+SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *SEEN)
+MADE = {
+    "t2av": SYNC + SEEN + HEARD, "a2v": SYNC + SEEN, "v2a": SYNC + HEARD,
+    "mtv": SYNC + SEEN, "mtv:speech swapped": SYNC + SEEN, "mtv:effects swapped": SYNC + SEEN,
+    "mtv:mood untold": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
+    "mtv:speaker untold": SYNC + SEEN, "mtv:dsp": SYNC + SEEN,
+}  # fmt: skip
 """The scores of a task: what is given is not scored."""
+FOLLOWS = {
+    "mtv:speech swapped": ("mouth_correlation",),
+    "mtv:effects swapped": ("event_f1", "event_f1_frame"),
+    "mtv:silent speech": ("mouth_opening",),
+}
+"""What a swapped track alone moves. Its floor is the true picture of before the swap."""
 MEANING = {
     "event_f1": "onsets seen and onsets heard, matched one to one within 0.1 s: F1 over all clips",
     "event_f1_frame": "the same within one video frame",
@@ -42,6 +57,9 @@ MEANING = {
     "object_colour": "colour of objects as the caption has it",
     "object_size": "size of objects as the caption has it",
     "mood_seen": "light of the picture as the caption has it",
+    "mood_followed": "light of the picture as the music has it (major is warm, fast is bright), which alone tells it",
+    "face_visible": "faces that are there, of those that the caption names",
+    "mouth_opening": "mean opening of the mouths of the faces that are there, 0 shut and 1 wide open",
     "mood_heard": "pace of the music (bright is fast, dark is slow) as the caption has it",
     "count_seen": "number of onsets seen, where the caption tells it",
     "count_heard": "number of onsets heard, where the caption tells it",
@@ -72,22 +90,33 @@ class Score:
     clips: int
 
 
-def score_task(task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0) -> dict[str, Score]:
-    """All scores of a task ("t2av", "a2v" or "v2a").
+def score_task(
+    task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0, before: Sequence[Reading] = ()
+) -> dict[str, Score]:
+    """All scores of a task, one of `MADE`.
 
     Args: made: readings of the generated clips. true: of the same scripts, rendered and passed through the
         codecs where the task generates. The ceiling is measured on `true`, the floor on `true` with another
-        clip's sound (event and mouth) or another clip's caption (accuracies).
+        clip's sound (event and mouth) or another clip's caption (accuracies). before: where a track was swapped,
+        the true picture of before with the sound of after: the floor of what `FOLLOWS` the track.
     """
     own, best = _table([clip_scores(r) for r in made]), _table([clip_scores(r) for r in true])
     chance = _table(floor_scores(true))
+    if before:
+        unmoved = _table([clip_scores(r) for r in before])
+        chance |= {name: unmoved[name] for name in FOLLOWS.get(task, ())}
+    nothing = np.zeros((len(made), 2))
     picks = numpy_generator(seed, "bootstrap").integers(len(made), size=(RESAMPLES, len(made)))
-    return {name: _score(own[name], best[name], chance[name], picks) for name in MADE[task]}
+    return {
+        name: _score(own.get(name, nothing), best.get(name, nothing), chance.get(name, nothing), picks)
+        for name in MADE[task]
+    }
 
 
 def clip_scores(reading: Reading) -> dict[str, Pair]:
     """Every score of one clip as (numerator, denominator)."""
-    return {**sync_scores(reading), **caption_scores(reading, reading.spec)}
+    still = {} if _has_speech(reading.spec) else still_scores(reading.seen)
+    return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
 
 
 def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
@@ -147,6 +176,7 @@ def caption_scores(reading: Reading, spec: Spec) -> dict[str, Pair]:
     pairs["colour"] = _accuracy(shirts + colours)
     pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.told])
     pairs["mood_seen"] = _accuracy([seen.mood == spec.mood] if spec.mood_told else [])
+    pairs["mood_followed"] = _accuracy([seen.mood == spec.mood] if spec.music and not spec.mood_told else [])
     pairs["mood_heard"] = _accuracy([heard.pace == spec.mood.split()[1]] if spec.mood_told and spec.music else [])
     counted = bool(spec.props) and all("count" in prop.told for prop in spec.props)
     count = sum(len(prop.onsets) for prop in spec.props)
@@ -194,10 +224,9 @@ def fixed_times_f1(specs: Sequence[Spec], level: str, seed: int = 0, clips: int 
     The times are chosen greedily, per duration, on `clips` other scripts of the level, for the best micro-F1
     there.
     """
-    scripts = [sample_spec(seed, index, level) for index in range(clips)]
     hits = total = 0
     for duration in sorted({spec.duration for spec in specs}):
-        guess = _best_times([events(s) for s in scripts if s.duration == duration and s.props], duration)
+        guess = _best_times(duration, level, seed, clips)
         for spec in specs:
             if spec.duration == duration and spec.props and all(prop.visible for prop in spec.props):
                 hits += 2 * len(match(guess, events(spec), TOLERANCE))
@@ -210,9 +239,11 @@ def events(spec: Spec) -> Array:
     return np.array(sorted(onset for prop in spec.props for onset in prop.onsets))
 
 
-def _best_times(clips: Sequence[Array], duration: float) -> Array:
-    """Times of a grid added one by one while the micro-F1 on `clips` grows. Onsets lie so far apart that an
-    onset is a hit as soon as any of the times is near it."""
+@cache
+def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
+    """Times of a grid added one by one while the micro-F1 on clips of this duration grows. Onsets lie so far apart
+    that an onset is a hit as soon as any of the times is near it."""
+    clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
     grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
     near = np.abs(grid[:, None] - onsets) <= TOLERANCE
     chosen: list[int] = []
@@ -226,6 +257,11 @@ def _best_times(clips: Sequence[Array], duration: float) -> Array:
         chosen.append(int(hits.argmax()))
         covered |= near[chosen[-1]]
     return grid[np.sort(np.array(chosen, dtype=int))]
+
+
+@cache
+def _scripts(level: str, seed: int, count: int) -> list[Spec]:
+    return [sample_spec(seed, index, level) for index in range(count)]
 
 
 def _accuracy(right: Sequence[bool]) -> Pair:

@@ -15,7 +15,16 @@ from shared.errors import UserError
 from shared.training.distributed import World, barrier
 
 # Keys that change nothing about the weights a run arrives at.
-FREE_KEYS = ("output", "validation.", "train.checkpoint_every", "train.keep", "train.log_every", "train.shard_size")
+FREE_KEYS = (
+    "output",
+    "data.latents",
+    "validation.",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.log_every",
+    "train.export",
+    "train.shard_size",
+)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -100,3 +102,38 @@ def test_what_is_random_of_a_clip_does_not_depend_on_its_company():
     together, alone = made.build(names, ["t2av"] * 8, 3), [made.build([name], ["t2av"], 3) for name in names]
     for name in ("text", "audio_text", "clean_frames"):
         assert torch.equal(getattr(together, name), torch.cat([getattr(one, name) for one in alone])), name
+
+
+class Stills(Store):
+    def get(self, name: str) -> Latents:
+        latents = super().get(name)
+        return replace(latents, stills=latents.video + 100)
+
+
+def test_keyframes_are_clean_stills_where_the_video_is_made():
+    made = batches(keyframes=1.0, clean_frames=0.0)
+    made.store = Stills()
+    for task in ("t2av", "t2v", "a2v", "mtv"):
+        batch = made.build([f"clip{i}" for i in range(4)], [task] * 4, 0)
+        assert batch.clean_frames.any(1).all() and not batch.clean_frames.all(1).any()
+        still = (batch.video > 50).flatten(3).all(3).all(1)
+        assert torch.equal(still, batch.clean_frames)
+    given = made.build([f"clip{i}" for i in range(4)], ["v2a"] * 4, 0)
+    assert not given.clean_frames.any() and given.video.max() < 50
+
+
+def test_a_clip_that_begins_clean_has_no_keyframes():
+    made = batches(keyframes=1.0, clean_frames=1.0)
+    made.store = Stills()
+    batch = made.build([f"clip{i}" for i in range(4)], ["t2v"] * 4, 0)
+    assert batch.clean_frames[:, 0].all() and batch.video.max() < 50
+
+
+def test_tracks_are_asked_for_where_mtv_is_among_the_tasks():
+    asked = []
+    made = batches()
+    made.tracks = lambda step, ids: asked.append((step, ids))
+    made.build(["clip0", "clip1"], ["t2v", "a2v"], 3)
+    assert asked == []
+    made.build(["clip0", "clip1"], ["t2v", "mtv"], 3)
+    assert asked == [(3, ["clip0", "clip1"])]

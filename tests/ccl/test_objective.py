@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from tiny import AUDIO, AUDIO_CLOCK, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, noise, transformer
 from torch import nn
 
-from ccl.objective import Batch, JointObjective, draw_clean_frames
+from ccl.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
 from ccl.routing import Task
 from shared.config import Flow, Loss
 from shared.flow import draw_noise, draw_u, shift
@@ -73,7 +73,7 @@ class Recorder(nn.Module):
         super().__init__()
         self.seen = {}
 
-    def forward(self, route, video, audio):
+    def forward(self, route, video, audio, video_control=None):
         self.seen[route] = video, audio
         return (
             torch.zeros_like(video.latents) if route.video_noisy else None,
@@ -153,3 +153,58 @@ def test_a_detached_clean_stream_gives_the_same_loss_and_learns_nothing():
     assert any(name.startswith("audio_stream") for name in grads[0])
     assert not any(name.startswith(("audio_stream", "audio_cca")) for name in grads[1])
     assert any(name.startswith("video_cca") and "to_k" in name for name in grads[1])
+
+
+class Hook(nn.Module):
+    """A control network of one weight: adds `weight` times the track's value to every token."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+        self.sigmas: list[torch.Tensor] = []
+
+    def forward(self, tracks, sigma):
+        self.sigmas.append(sigma)
+        return lambda index, x: x + self.weight * tracks.value[:, None, None]
+
+
+@dataclass(frozen=True)
+class Value:
+    value: torch.Tensor
+
+    def take(self, rows):
+        return Value(self.value[rows])
+
+    def to(self, device):
+        return Value(self.value.to(device))
+
+
+def test_mtv_is_t2v_driven_by_the_hook_of_each_samples_own_tracks():
+    model, tracks = transformer(), Value(torch.tensor([0.0, 1.0, 2.0]))
+    whole = replace(batch(["mtv", "mtv", "t2v"]), tracks=tracks)
+    plain = JointObjective(model, FLOW, LOSS, seed=7)(replace(whole, tasks=["t2v"] * 3)).records
+    hook = Hook(0.5)
+    records = JointObjective(model, FLOW, LOSS, seed=7, control=hook)(whole).records
+    assert [(record.task, record.stream) for record in records] == [("mtv", "video"), ("t2v", "video")]
+    (driven, free), (alone,) = records[0].loss, records[1].loss
+    assert torch.equal(driven, plain[0].loss[0]) and torch.equal(alone, plain[0].loss[2])
+    assert not torch.isclose(free, plain[0].loss[1], rtol=1e-3)
+    (sigma,) = hook.sigmas
+    assert sigma.shape == (2, FRAMES) and (sigma[1, :2] == 0).all() and (sigma[0] > 0).all()  # the clean frames of 1
+
+
+def test_the_hooks_weights_learn_from_mtv_alone():
+    model, tracks = transformer(), Value(torch.tensor([1.0, 2.0]))
+    for tasks, learns in ((["mtv", "t2v"], True), (["a2v", "t2v"], False)):
+        hook = Hook(0.5)
+        JointObjective(model, FLOW, LOSS, seed=7, control=hook)(replace(batch(tasks), tracks=tracks)).loss.backward()
+        assert (hook.weight.grad is not None) == learns
+
+
+def test_keyframes_come_at_their_rate_and_never_fill_a_clip():
+    ids = [f"clip{i}" for i in range(500)]
+    mask = draw_keyframes(0.3, 0, 4, ids, 5)
+    assert abs(float(mask.any(1).float().mean()) - 0.3) < 0.07
+    assert set(mask.sum(1).tolist()) == {0, 1, 2, 3} and mask.any(0).all()
+    assert draw_keyframes(1.0, 0, 4, ids, 2).sum(1).eq(1).all()
+    assert not draw_keyframes(1.0, 0, 4, ids, 1).any() and not draw_keyframes(0.0, 0, 4, ids, 5).any()

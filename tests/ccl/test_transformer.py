@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import AUDIO_CLOCK, CONFIG, TOKENS, VIDEO_CLOCK, inputs, transformer
+from tiny import AUDIO_CLOCK, CONFIG, FRAMES, TOKENS, VIDEO_CLOCK, inputs, noise, transformer
 
 from ccl.routing import Task
-from ccl.transformer import DualStreamTransformer, embed
+from ccl.transformer import DualStreamTransformer, _Pair, embed
 from shared.clock import LatentClock
 
 SINGLE = [(Task.T2V, 0), (Task.T2A, 1)]
@@ -79,12 +79,26 @@ def test_the_sound_of_a2v_does_not_depend_on_the_video():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("scale", [1.0, 6.25])
 @pytest.mark.parametrize("seconds", [1 / 3, 500.0])
-def test_a_shift_of_both_clocks_changes_no_output(seconds):
-    model, (video, audio) = transformer(), inputs()
+def test_a_shift_of_both_clocks_changes_no_output(seconds, scale):
+    model, (video, audio) = transformer(cca_time_scale=scale), inputs()
     moved = replace(video, clock=VIDEO_CLOCK.shifted(seconds)), replace(audio, clock=AUDIO_CLOCK.shifted(seconds))
     for here, there in zip(model(Task.T2AV.route, video, audio), model(Task.T2AV.route, *moved), strict=True):
         torch.testing.assert_close(there, here, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_time_scale_says_how_far_apart_the_tokens_of_a_window_are():
+    """At 0 a window is a set: a clip of one window does not notice when its sound is played in another order."""
+    video, audio = inputs(batch=1)
+    audio = replace(audio, latents=audio.latents[:, :3], clock=LatentClock.at_rate(3, 25.0))
+    x, y = noise("x", 1, FRAMES, 48), noise("y", 1, 3, 36)
+    for scale, ordered in ((0.0, False), (1.0, True), (6.25, True)):
+        model = transformer(cca_time_scale=scale)
+        pair, cca = _Pair(model, Task.A2V.route, video, audio), model.video_cca[0]
+        played = [cca.from_audio(x, cca.read(z), pair.alignment, pair.window_rotary) for z in (y, y[:, [2, 0, 1]])]
+        assert torch.allclose(*played, atol=1e-6) != ordered
 
 
 @torch.no_grad()

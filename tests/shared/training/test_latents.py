@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from shared.codecs import LinearVideoCodec, keyframe_latents
 from shared.config import Data
+from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
 from shared.errors import UserError
 from shared.media import write_video
@@ -109,3 +111,21 @@ def test_latents_that_are_not_finite_are_refused(tmp_path, clips, world):
     video.gain.data.fill_(float("nan"))
     with pytest.raises(UserError, match="clip 'clip0': its latents are not finite"):
         encoded(tmp_path, clips, video, world)
+
+
+def test_stills_are_latents_of_frames_that_stand_still(tmp_path, clips, world):
+    codec = LinearVideoCodec(latent_channels=12, spatial_stride=8)
+    store = LatentStore(tmp_path, clips, DATA, codec, Audio(), stills=True)
+    store.encode(world)
+    latents = store.get("clip2")
+    assert latents.stills.shape == latents.video.shape
+    sample = ClipDataset(clips, DATA.fps, DATA.size, DATA.sample_rate)[2]
+    decoded = codec.decode(latents.stills[None], 13)[0]
+    for index, frames in enumerate(([0], range(1, 5), range(5, 9), range(9, 12))):
+        own = decoded[:, frames[0] : frames[-1] + 1]
+        torch.testing.assert_close(own, own[:, :1].expand_as(own), atol=1e-2, rtol=0)
+        images = sample.video[:, list(frames)].transpose(0, 1)
+        encoded = keyframe_latents(codec, images, first=index == 0)[:, :, 0]
+        assert any(torch.allclose(latents.stills[:, index], one, atol=1e-2) for one in encoded)
+    plain = LatentStore(tmp_path, clips, DATA, codec, Audio())
+    assert len(plain) == 0  # another kind of store; its clips have no stills

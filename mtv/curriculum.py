@@ -1,0 +1,84 @@
+"""The five stages of MTV's training (arXiv 2506.08003), in one configuration: each starts from what the last one left.
+
+basic face -> single character -> multiple characters -> sound event -> environmental ambience. A stage is a training
+run of its own, in OUTPUT/1_basic_face, OUTPUT/2_single_character ...: on other clips, with other trainable parts, for
+as many steps and at the rate that it says.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from shared.config import Count, Part, Positive, Section, TrainConfig, Weights
+
+
+class Stage(Section):
+    """One stage.
+
+    `subset`: its clips are those in this subset, or in one of these; none named: all. `lr`: null takes the optimizer's.
+    """
+
+    name: str = Field(min_length=1)
+    subset: str | list[str] = Field(default=[])
+    steps: Count
+    lr: Positive | None = None
+    trainable: list[Part] = Field(default=["control", "attention"])  # the paper's; TB off: control alone
+    tasks: Weights = Field(default={"mtv": 1.0})
+
+    @property
+    def folder(self) -> str:
+        """The name as part of a path."""
+        return re.sub(r"\W+", "_", self.name.lower()).strip("_")
+
+
+class CurriculumConfig(TrainConfig):
+    """A training configuration with `stages`, which own steps, subsets, trainable parts and tasks."""
+
+    stages: list[Stage] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_are_the_stages(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(stages := raw.get("stages"), list):
+            return raw
+        for key, name in (("train", "steps"), ("data", "subsets"), ("data", "latents")):
+            if isinstance(raw.get(key), dict) and name in raw[key]:
+                raise ValueError(f"{key}.{name} has no place beside stages")
+        for key in ("phases", "tasks", "trainable"):
+            if key in raw:
+                raise ValueError(f"{key} has no place beside stages; say it in each of them")
+        steps = [stage.get("steps") for stage in stages if isinstance(stage, dict)]
+        total = sum(count for count in steps if isinstance(count, int))
+        return {**raw, "train": {**(raw.get("train") or {}), "steps": max(1, total)}}
+
+    @model_validator(mode="after")
+    def _stages_differ(self) -> CurriculumConfig:
+        folders = [stage.folder for stage in self.stages]
+        if len(set(folders)) < len(folders) or "" in folders:
+            raise ValueError(f"the names of the stages are {', '.join(s.name for s in self.stages)}; they must differ")
+        return self
+
+    def folder(self, index: int) -> Path:
+        """Where stage `index` is trained."""
+        return Path(self.output) / f"{index + 1}_{self.stages[index].folder}"
+
+    def stage(self, index: int) -> TrainConfig:
+        """The run of stage `index`, from the checkpoint of the stage before."""
+        stage, last = self.stages[index], index == len(self.stages) - 1
+        raw = self.model_dump(exclude={"stages"})
+        raw["output"] = str(self.folder(index))
+        raw["codecs"] = self.codecs or self.init or str(Path(self.output) / "codecs")
+        if index > 0:
+            raw["init"] = str(self.folder(index - 1) / "checkpoint")
+        raw["data"]["subsets"] = [stage.subset] if isinstance(stage.subset, str) else stage.subset
+        raw["data"]["latents"] = str(Path(self.output) / "latents")
+        raw["train"]["steps"] = stage.steps
+        if not last:  # rounding to bf16 between two stages would be a step of its own
+            raw["train"]["export"] = "fp32"
+        if stage.lr is not None:
+            raw["optimizer"]["lr"] = stage.lr
+        return TrainConfig.model_validate(raw | {"trainable": stage.trainable, "tasks": stage.tasks})

@@ -1,0 +1,81 @@
+"""Guidance of audio-driven video: the text and each track have a scale of their own (docs/mtv.md, "Sampling").
+
+c is the text and 0c the empty or negative text; T are the tracks and T∖k the same without track k, which is dropped to
+its learned null. The null says "unknown" and is not silence: away from it, a silent track keeps mouths shut. With the
+text's scale w_c and a scale w_k for speech, effects and music:
+
+    v(c,T) + (w_c − 1) [v(c,T) − v(0c,T)] + Σ_k (w_k − 1) [v(c,T) − v(c,T∖k)]
+
+Why this form: every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before
+another, a scale moves the result along its own condition only (swapping one track leaves the other terms what they
+were), and each scale that is not 1 costs one evaluation. A chain from "nothing" to "everything", as UCG's `dual`, would
+need an order of the tracks and states in which several are unknown at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.errors import UserError
+
+
+class State(NamedTuple):
+    """What an evaluation is conditioned on: the text (c or 0c), and all tracks but the one `dropped` ("": all)."""
+
+    text: bool = True
+    dropped: str = ""
+
+
+FULL, NO_TEXT = State(), State(text=False)
+
+
+@dataclass(frozen=True)
+class TrackGuidance:
+    """Scales of guidance; 1 is no guidance, and above it a condition counts more.
+
+    Attributes:
+        text, speech, effects, music: w_c and w_k.
+        interval: sigmas (low, high] in which guidance is on; elsewhere v(c,T) is used.
+
+    Raises:
+        UserError: a scale that is not finite, or an empty interval.
+    """
+
+    text: float = 2.0
+    speech: float = 2.0
+    effects: float = 2.0
+    music: float = 2.0
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("text", "speech", "effects", "music"):
+            if not math.isfinite(scale := getattr(self, name)):
+                raise UserError(f"the {name} scale of guidance is {scale}; a finite number is needed")
+        if not self.interval[0] < self.interval[1]:
+            raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
+
+    def weights(self, sigma: float) -> dict[State, float]:
+        """The weight of each state's prediction at noise level `sigma`; they sum to 1, and zeros are left out."""
+        if not self.interval[0] < sigma <= self.interval[1]:
+            return {FULL: 1.0}
+        extra = {
+            NO_TEXT: self.text - 1,
+            State(dropped="speech"): self.speech - 1,
+            State(dropped="effects"): self.effects - 1,
+            State(dropped="music"): self.music - 1,
+        }
+        weights = {FULL: 1 + sum(extra.values())} | {state: -more for state, more in extra.items()}
+        return {state: weight for state, weight in weights.items() if weight != 0}
+
+
+def combine(weights: Mapping[State, float], predictions: Mapping[State, Tensor]) -> Tensor:
+    """Σ weight · prediction. One state alone has weight 1, and its prediction is returned as it is."""
+    if len(weights) == 1:
+        return predictions[next(iter(weights))]
+    return sum((weight * predictions[state] for state, weight in weights.items()), start=torch.zeros(()))

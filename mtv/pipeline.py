@@ -1,0 +1,401 @@
+"""MTVPipeline: speech, effects and music drive a video of any length, window by window, from the joint checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from mtv.control import MSTControlNet, TrackFeatures
+from mtv.guidance import TrackGuidance
+from mtv.tracks import TRACKS, Tracks, features, frames_of
+from mtv.windows import SECONDS, Window, WindowSampler, place_keyframes, plan, segments, window_frames
+from shared.checkpoint import check_checkpoint
+from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
+from shared.encoders import AudioFeatures, TextEncoder
+from shared.errors import UserError
+from shared.flow import u_grid
+from shared.rng import generator
+from shared.timed_prompts import TimedPrompts
+
+#: Packages whose modules an index may name.
+OURS = ("ccl", "mtv", "shared")
+#: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
+#: through the windows.
+StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass
+class MTVOutput(BaseOutput):
+    """What was made: video [B, T, H, W, 3] uint8 at fps."""
+
+    video: np.ndarray
+    fps: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What the windows of one video share.
+
+    Attributes:
+        prompts: one per sample. texts: [L, D] of each text in them, on the device. negative: [B, L, D].
+        tracks: features of the whole sound, on the CPU.
+        pictures: by time, [B, 3, H, W]. keyframes: by window, which latent is made from the picture of which time.
+        latent_size: (h, w).
+    """
+
+    prompts: list[TimedPrompts]
+    texts: dict[str, Tensor]
+    negative: Tensor
+    tracks: TrackFeatures
+    windows: list[Window]
+    pictures: dict[float, Tensor]
+    keyframes: list[dict[int, float]]
+    seeds: list[int]
+    latent_size: tuple[int, int]
+    steps: int
+    guidance: TrackGuidance
+    callback: StepCallback | None
+
+
+class MTVPipeline(DiffusionPipeline):
+    """Audio-driven video: the video stream alone, steered by an MST-ControlNet, with guidance per track.
+
+    Args:
+        transformer: a backbone with `denoise_video(latents, sigma, text, clock, control) -> velocity`.
+        video_codec, text_encoder, scheduler: of the video stream.
+        control: the network that the tracks act through.
+        audio_encoder: features of speech, and of effects and music where these have no encoder of their own.
+        audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts of the same folder. They are only kept, so
+            that saving loses nothing.
+        effects_encoder, music_encoder: None is `audio_encoder`.
+        fps, height, width: the video the model was trained on.
+
+    Raises:
+        UserError: without control or audio_encoder: the folder or pipeline holds a joint model only.
+    """
+
+    # the first two are needed: listed here, their absence is told in one line below, and not by diffusers
+    _optional_components = [  # noqa: RUF012
+        "control", "audio_encoder", "audio_codec", "audio_scheduler", "effects_encoder", "music_encoder",
+    ]  # fmt: skip
+    model_cpu_offload_seq = "text_encoder->transformer->video_codec"
+    # they are called by other methods than `forward`, which is what offloading listens to
+    _exclude_from_cpu_offload = [  # noqa: RUF012
+        "control", "audio_encoder", "audio_codec", "effects_encoder", "music_encoder",
+    ]  # fmt: skip
+
+    def __init__(
+        self,
+        transformer: Any,
+        video_codec: VideoCodec,
+        text_encoder: TextEncoder,
+        scheduler: Any,
+        control: MSTControlNet,
+        audio_encoder: AudioFeatures,
+        audio_codec: Any = None,
+        audio_scheduler: Any = None,
+        effects_encoder: Any = None,
+        music_encoder: Any = None,
+        fps: float = 16.0,
+        height: int = 64,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        given = {"control": control, "audio_encoder": audio_encoder}
+        check_parts({name: part for name, part in given.items() if part is not None})
+        self.register_modules(
+            transformer=transformer,
+            video_codec=video_codec,
+            text_encoder=text_encoder,
+            scheduler=scheduler,
+            control=control,
+            audio_encoder=audio_encoder,
+            audio_codec=audio_codec,
+            audio_scheduler=audio_scheduler,
+            effects_encoder=effects_encoder,
+            music_encoder=music_encoder,
+        )
+        self.register_to_config(fps=fps, height=height, width=width)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
+        """A pipeline from a checkpoint folder, which `CCLPipeline` reads as well.
+
+        The index names the classes. diffusers does not import modules that an index names; those of our own packages
+        are imported here, so that this package need not know any backbone.
+
+        Raises:
+            UserError: of `shared.checkpoint.check_checkpoint`, or for a folder with a joint model only.
+        """
+        if Path(folder).is_dir():
+            index = check_checkpoint(folder)
+            parts = {name: kind for name, kind in index.items() if isinstance(kind, list) and kind[0]}
+            check_parts(parts, f"checkpoint {folder}: ")
+            for module, _ in parts.values():
+                if module.partition(".")[0] in OURS:
+                    import_module(module)
+        return super().from_pretrained(folder, **options)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **parts: Any) -> Self:
+        """The same models, not copies, in an `MTVPipeline`; `parts` replace or complete those of `pipeline`.
+
+        `pipeline` is a `CCLPipeline` of a folder that has control and audio_encoder, or one that is given them here.
+        """
+        names, settings = cls._get_signature_keys(cls)
+        found = {name: getattr(pipeline, name, None) for name in names}
+        config = {name: pipeline.config[name] for name in settings if name in pipeline.config}
+        return cls(**(found | config | parts))
+
+    def __call__(
+        self,
+        prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
+        tracks: Tracks | Sequence[Tracks],
+        negative_prompt: str = "",
+        num_inference_steps: int = 24,
+        guidance: TrackGuidance | None = None,
+        seed: int | Sequence[int] = 0,
+        duration: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        image: Tensor | None = None,
+        keyframes: Mapping[float, Tensor] | None = None,
+        window: int | None = None,
+        overlap: int = 5,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> MTVOutput:
+        """The whole video of `stream`, which says what the arguments are."""
+        parts = self.stream(
+            prompt, tracks, negative_prompt, num_inference_steps, guidance, seed, duration, height, width, image,
+            keyframes, window, overlap, callback_on_step_end,
+        )  # fmt: skip
+        return MTVOutput(np.concatenate(list(parts), axis=1), self.config.fps)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
+        tracks: Tracks | Sequence[Tracks],
+        negative_prompt: str = "",
+        num_inference_steps: int = 24,
+        guidance: TrackGuidance | None = None,
+        seed: int | Sequence[int] = 0,
+        duration: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        image: Tensor | None = None,
+        keyframes: Mapping[float, Tensor] | None = None,
+        window: int | None = None,
+        overlap: int = 5,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The new frames of one window after another, uint8 [B, t, H, W, 3]; a window is sampled when it is asked for.
+
+        Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
+        memory the features of the whole sound: beyond these, memory does not grow with the length.
+
+        Args:
+            prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video, within a
+                window and between windows.
+            tracks: the sound of each sample, or one for all. Samples are equally long; the number of speakers may
+                differ.
+            negative_prompt: the text 0c of guidance.
+            num_inference_steps: solver steps per window.
+            guidance: scales of the text and of each track.
+            seed: one, or one per sample. Sample i draws from seed + i when one is given. The first window has the
+                noise of `CCLPipeline`'s video. Changing a track or a text changes no noise.
+            duration: seconds; default: as long as the tracks.
+            image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
+            keyframes: by second, pictures as `image`. The latent that holds the frame on show then stays clean; it is
+                the picture for each of the latent's frames.
+            window, overlap: frames of a window, and how many it shares with the one before. Default: about 2 s
+                (`mtv.windows.window_frames`); give what the model was trained on.
+
+        Raises:
+            UserError: at once, for a size, duration, seed, track, picture or window that does not fit, with what would.
+        """
+        prompts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
+        given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
+        if num_inference_steps < 1:
+            raise UserError(f"{num_inference_steps} sampling steps; at least 1 is needed")
+        self._check_tracks(given, len(prompts))
+        stride, fps = self.video_codec.temporal_stride, self.config.fps
+        frames = self._frames(given, duration)
+        size = self._size(height, width)
+        windows = plan(frames, window_frames(SECONDS, fps, stride) if window is None else window, overlap, stride)
+        pictures = [] if image is None else [(0.0, image)]
+        pictures = [
+            (time, _picture(x, time, size, len(prompts))) for time, x in (*pictures, *(keyframes or {}).items())
+        ]
+        placed = place_keyframes([time for time, _ in pictures], windows, fps, stride)
+        timed = [p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in prompts]
+        texts = list(dict.fromkeys(text for p in timed for text in p.texts))
+        clip = Clip(
+            prompts=timed,
+            texts=dict(zip(texts, self._encoded(texts), strict=True)),
+            negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
+            tracks=self._features(given, frames, len(prompts)),
+            windows=windows,
+            pictures={time: picture.to(self._execution_device) for time, picture in pictures},
+            keyframes=placed,
+            seeds=_seeds(seed, len(prompts)),
+            latent_size=(size[0] // self.video_codec.spatial_stride, size[1] // self.video_codec.spatial_stride),
+            steps=num_inference_steps,
+            guidance=guidance or TrackGuidance(),
+            callback=callback_on_step_end,
+        )
+        return self._windows(clip)
+
+    @torch.no_grad()
+    def _windows(self, clip: Clip) -> Iterator[np.ndarray]:
+        last = None
+        with self.progress_bar(total=len(clip.windows) * clip.steps) as progress:
+            for index, window in enumerate(clip.windows):
+                pixels = self._sample(clip, index, last, progress.update)
+                if index + 1 < len(clip.windows):  # a copy, so that it does not hold the whole window
+                    last = pixels[:, :, -clip.windows[index + 1].given :].clone()
+                new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
+                del pixels
+                yield new
+
+    def _sample(self, clip: Clip, index: int, last: Tensor | None, done: Callable[[], Any]) -> Tensor:
+        """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
+        window = clip.windows[index]
+        clock = self.video_codec.clock(window.frames, self.config.fps)
+        sampler = WindowSampler(
+            self.transformer,
+            self.control,
+            _cut(clip.tracks, window).to(self._execution_device),
+            segments(clip.prompts, clip.texts, clock.shifted(window.start / self.config.fps)),
+            clip.negative,
+            clock,
+            self._clean(clip, index, last),
+            clip.guidance,
+        )
+        latents = sampler.restore_clean(self._noise(clip, index))
+        self.scheduler.set_timesteps(sigmas=u_grid(clip.steps).numpy(), device=self._execution_device)
+        self.scheduler.set_begin_index(0)
+        for step, u in enumerate(u_grid(clip.steps).tolist()):
+            velocity = sampler.velocity(latents, float(self.scheduler.sigmas[step]))
+            latents = self.scheduler.step(velocity, self.scheduler.timesteps[step], latents, return_dict=False)[0]
+            latents = sampler.restore_clean(latents)
+            if clip.callback is not None:
+                changed = clip.callback(self, index * clip.steps + step, u, {"video": latents}) or {}
+                latents = changed.get("video", latents)
+            done()
+        return self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
+
+    def _noise(self, clip: Clip, index: int) -> Tensor:
+        """[B, C, F, h, w]; the first window's is `CCLPipeline`'s, and each window has its own."""
+        names = ("sample", "video", index) if index else ("sample", "video")
+        latents = self.video_codec.latent_frames(clip.windows[index].frames)
+        shape = (self.video_codec.latent_channels, latents, *clip.latent_size)
+        drawn = [torch.randn(shape, generator=generator(seed, *names)) for seed in clip.seeds]
+        return torch.stack(drawn).to(self._execution_device)
+
+    def _clean(self, clip: Clip, index: int, last: Tensor | None) -> dict[int, Tensor]:
+        """The clean latents [B, C, h, w] of a window by index: those of the shared frames, and keyframes."""
+        clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
+        for latent, time in clip.keyframes[index].items():
+            clean[latent] = keyframe_latents(self.video_codec, clip.pictures[time], latent == 0)[:, :, 0]
+        return clean
+
+    def _encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.encode(texts).to(self._execution_device, self.transformer.dtype)
+
+    def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
+        """Of the whole sound, so that a window's ends keep their neighbours. Absent speakers are zeros."""
+        encoders = self._encoders()
+        found = [
+            {name: x.cpu() for name, x in features(one, encoders, frames, self.config.fps).items()} for one in tracks
+        ]
+        speakers = max(len(one.speech) for one in tracks)
+        parts = {name: torch.stack([one[name] for one in found]) for name in TRACKS[1:]}
+        speech = [one["speech"] for one in found]
+        speech = [torch.cat([x, x.new_zeros(speakers - len(x), *x.shape[1:])]) for x in speech]
+        there = torch.tensor([[k < len(one.speech) for k in range(speakers)] for one in tracks])
+        made = TrackFeatures(torch.stack(speech), parts["effects"], parts["music"], there)
+        return made.take(torch.arange(batch) % len(tracks))  # one for all, or each its own
+
+    def _encoders(self) -> dict[str, AudioFeatures]:
+        own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}
+        return {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
+
+    def _check_tracks(self, tracks: list[Tracks], batch: int) -> None:
+        if not batch or len(tracks) not in (1, batch):
+            raise UserError(f"{len(tracks)} tracks for {batch} prompts; give one, or one per prompt")
+        most = self.control.config.speakers
+        for one in tracks:
+            if len(one.speech) > most:
+                raise UserError(f"{len(one.speech)} speakers; this checkpoint knows {most} at most")
+            for name, encoder in self._encoders().items():
+                if one.rate != encoder.sample_rate:
+                    needed = f"the {name} encoder needs {encoder.sample_rate} Hz: resample them"
+                    raise UserError(f"the tracks have {one.rate} Hz, {needed}")
+
+    def _frames(self, tracks: list[Tracks], duration: float | None) -> int:
+        """Frames of the video. Tracks that lack up to a twentieth of it end in silence."""
+        fps = self.config.fps
+        if duration is None:
+            counts = {frames_of(one, fps) for one in tracks}
+            if len(counts) > 1:
+                raise UserError(f"tracks of {sorted(counts)} frames in one batch; cut them, or give a duration")
+            return counts.pop()
+        frames = round(duration * fps) if math.isfinite(duration) else 0
+        if frames < 1:
+            raise UserError(f"duration {duration} s holds no frame at {fps} fps; give a positive duration")
+        shortest = min(one.seconds for one in tracks)
+        if shortest < 0.95 * frames / fps:
+            raise UserError(f"the tracks last {shortest:g} s, the sample {frames / fps:g} s: lower the duration")
+        return frames
+
+    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        height = self.config.height if height is None else height
+        width = self.config.width if width is None else width
+        stream = self.transformer.config.get("video", self.transformer.config)
+        unit = self.video_codec.spatial_stride * stream.get("patch_size", (1, 2, 2))[-1]
+        if height % unit or width % unit or min(height, width) < unit:
+            raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
+        return height, width
+
+
+def check_parts(parts: Iterable[str], where: str = "") -> None:
+    """Raises UserError if control or audio_encoder are not among `parts`."""
+    if missing := [name for name in ("control", "audio_encoder") if name not in parts]:
+        raise UserError(
+            f"{where}no {' and no '.join(missing)}, this is a joint model only; audio-driven video needs a checkpoint "
+            "that scripts/train_mtv.py wrote"
+        )
+
+
+def _cut(tracks: TrackFeatures, window: Window) -> TrackFeatures:
+    here = slice(window.start, window.end)
+    return TrackFeatures(tracks.speech[:, :, here], tracks.effects[:, here], tracks.music[:, here], tracks.speakers)
+
+
+def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise UserError(f"{len(seeds)} seeds for {count} prompts; give one seed, or one per prompt")
+    return seeds
+
+
+def _picture(picture: Tensor, time: float, size: tuple[int, int], batch: int) -> Tensor:
+    """[B, 3, H, W] float32 of a given picture."""
+    picture = picture[None] if picture.ndim == 3 else picture
+    if picture.ndim != 4 or picture.shape[1] != 3 or tuple(picture.shape[-2:]) != size:
+        found, wanted = list(picture.shape), f"[3, {size[0]}, {size[1]}]"
+        raise UserError(f"the picture at {time:g} s is {found}; the sample needs {wanted}: resize one of them")
+    if picture.shape[0] not in (1, batch):
+        raise UserError(f"{picture.shape[0]} pictures at {time:g} s for {batch} prompts; give one, or one per prompt")
+    return picture.float().expand(batch, -1, -1, -1)

@@ -1,0 +1,111 @@
+"""Features of every clip's tracks, made once and kept in shards beside the run; batches of them with dropped tracks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtv.control import TRACKS, TrackFeatures
+from mtv.tracks import features, read_tracks
+from shared.data.manifest import Clip
+from shared.encoders.audio import FrameFeatures, windows
+from shared.errors import UserError
+from shared.rng import generator
+from shared.training.distributed import World
+from shared.training.shards import Entry, ShardStore, check_ids, clip_key, fingerprint
+
+SPEECH = re.compile(r"speech[1-9]?")
+
+
+class TrackStore(ShardStore):
+    """One row of features per video frame, without its neighbours: a window is put together when a batch is.
+
+    Per clip: "speech" [K, T, layers, dim], "effects" and "music" [T, layers, dim]. Silent tracks are exact zeros. A
+    clip without a speech track has one silent speaker.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        clips: Sequence[Clip],
+        frames: Mapping[str, int],
+        fps: float,
+        encoders: Mapping[str, FrameFeatures],
+    ) -> None:
+        """`frames`: the video frames of each clip; `encoders`: by track.
+
+        Raises `UserError` if two clips have the same id, or one has no track.
+        """
+        check_ids(clips)
+        if bare := [clip.id for clip in clips if not clip.tracks]:
+            raise UserError(
+                f"{len(bare)} of {len(clips)} clips, {bare[0]!r} first, have no tracks, which task mtv needs; separate "
+                "their sound with scripts/demix.py, or leave mtv out of the tasks"
+            )
+        self.frames, self.fps, self.encoders = frames, fps, encoders
+        self.clips = {clip.id: clip for clip in clips}
+        common = [str(fps), *(f"{fingerprint(encoders[name])}{dict(encoders[name].config)}" for name in TRACKS)]
+        keys = {}
+        for clip in clips:
+            files = [clip.tracks[name] for name in sorted(clip.tracks)]
+            keys[clip.id] = clip_key(clip, files, [*common, *sorted(clip.tracks), str(frames[clip.id])])
+        super().__init__(Path(folder), keys)
+
+    def encode(self, world: World) -> None:
+        """Make the features that are missing, each rank its part. Raises `UserError` naming a clip with a bad track."""
+        self.fill(world, self._made, "encoding tracks")
+
+    def batch(self, ids: Sequence[str], drop: Mapping[str, Tensor] | None = None) -> TrackFeatures:
+        """The features of clips of equal length, with the speakers that each has."""
+        parts = {name: [self._window(clip, name) for clip in ids] for name in TRACKS}
+        count = max(len(speech) for speech in parts["speech"])
+        there = torch.tensor([[k < len(speech) for k in range(count)] for speech in parts["speech"]])
+        speech = [torch.cat([s, s.new_zeros(count - len(s), *s.shape[1:])]) for s in parts["speech"]]
+        return TrackFeatures(
+            torch.stack(speech),
+            torch.stack(parts["effects"]),
+            torch.stack(parts["music"]),
+            None if there.all() else there,
+            dict(drop or {}),
+        )
+
+    def _window(self, clip: str, track: str) -> Tensor:
+        """[(K,) T, window, layers, dim] of one track of a clip."""
+        rows = self.tensor(clip, track)
+        rows = rows if track == "speech" else rows[None]
+        found = windows(rows, self.encoders[track].window)
+        return found if track == "speech" else found[0]
+
+    def _made(self, names: Sequence[str]) -> Iterator[tuple[str, Entry]]:
+        for name in names:
+            clip, frames = self.clips[name], self.frames[name]
+            voices, others = clip_tracks(clip)
+            rate = self.encoders["speech"].sample_rate
+            try:
+                read = read_tracks(
+                    voices, *others, fps=self.fps, rate=rate, start=clip.start, end=clip.start + frames / self.fps
+                )
+                rows = features(read, self.encoders, frames, self.fps)
+            except (UserError, ValueError) as error:
+                raise UserError(f"clip {name!r}: {error}") from error
+            centre = {track: self.encoders[track].window // 2 for track in TRACKS}
+            yield name, ({t: rows[t].select(-3, centre[t]).contiguous() for t in TRACKS}, {})
+
+
+def clip_tracks(clip: Clip) -> tuple[list[Path], list[Path | None]]:
+    """The files of a clip's speakers, in order, and those of its effects and music, None where it has none."""
+    voices = [clip.tracks[track] for track in sorted(clip.tracks) if SPEECH.fullmatch(track)]
+    return voices, [clip.tracks.get(track) for track in TRACKS[1:]]
+
+
+def draw_dropped(rate: float, together: float, seed: int, step: int, ids: Sequence[str]) -> dict[str, Tensor]:
+    """By track, [B] bool: each track of a sample unknown at `rate`, and all three at once at `together`."""
+    rows = []
+    for clip in ids:
+        *each, all_of_them = torch.rand(len(TRACKS) + 1, generator=generator(seed, "tracks", step, clip)).tolist()
+        rows.append([value < rate or all_of_them < together for value in each])
+    return dict(zip(TRACKS, torch.tensor(rows).unbind(1), strict=True))

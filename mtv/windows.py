@@ -1,0 +1,194 @@
+"""A long video in windows: each begins with the last frames of the one before (MTV, arXiv 2506.08003, "Long video").
+
+The frames that two windows share are encoded again and stay clean in the second, so it goes on from them. They must
+fill whole latents of the causal clock: 1 + k·r frames are 1 + k latents at r frames per latent. Here are the plan of
+the windows and the guided velocities of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtv.control import EncodedTracks, MSTControlNet, TrackFeatures
+from mtv.guidance import State, TrackGuidance, combine
+from shared.clock import LatentClock
+from shared.dit import Control
+from shared.errors import UserError
+from shared.timed_prompts import TimedPrompts
+
+SECONDS = 2.0  # of a window where nothing else is asked for
+_SAME_TIME = 1e-6  # of a frame; a time this little before a frame is that frame's
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames start .. start + frames − 1 of the video, of which the first `given` come from the window before."""
+
+    start: int
+    frames: int
+    given: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.frames
+
+    def latent(self, frame: int, temporal_stride: int) -> int:
+        """The window's latent that holds `frame` of the video."""
+        return -(-(frame - self.start) // temporal_stride)
+
+
+def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:
+    """The window of about `seconds` that fills whole latents: the first frame, and r for each further latent.
+
+    2 s are 33 frames at 16 fps and the paper's 49 at 24 (r = 4). UserError for a duration that is not positive.
+    """
+    if not 0 < seconds < math.inf:
+        raise UserError(f"a window of {seconds} s; a positive number of seconds is needed")
+    return 1 + temporal_stride * max(1, round(seconds * fps / temporal_stride))
+
+
+def plan(frames: int, window: int, overlap: int, temporal_stride: int = 1) -> list[Window]:
+    """Windows of `window` frames that share `overlap` with the one before; the last may be shorter.
+
+    One if `window` holds all n frames, else ceil((n − w) / (w − overlap)) + 1: no frame is lost at the tail and none is
+    made twice.
+
+    Raises:
+        UserError: no frames, a window not longer than the overlap, or an overlap that is not 1 + k·r frames with
+            r = `temporal_stride`.
+    """
+    if frames < 1:
+        raise UserError(f"a video of {frames} frames; at least 1 is needed")
+    if overlap < 1 or (overlap - 1) % temporal_stride:
+        near = 1 + temporal_stride * max(0, round((overlap - 1) / temporal_stride))
+        raise UserError(f"windows share {overlap} frames, which fill no whole latents; give {near}")
+    if window <= overlap:
+        raise UserError(f"a window of {window} frames shares {overlap} with the one before; it must be longer")
+    step = window - overlap
+    count = 1 + max(0, math.ceil((frames - window) / step))
+    starts = [index * step for index in range(count)]
+    return [Window(start, min(window, frames - start), overlap if start else 0) for start in starts]
+
+
+def place_keyframes(
+    times: Iterable[float], windows: list[Window], fps: float, temporal_stride: int
+) -> list[dict[int, float]]:
+    """By window: which of its latents is made from the picture of which time (seconds).
+
+    A picture at time t belongs to the frame on show then, and stands in the window that makes this frame; a window that
+    shares the frame has it from there.
+
+    Raises:
+        UserError: a time before the start, at or beyond the end, or in the same latent as another.
+    """
+    frames = windows[-1].end
+    placed: list[dict[int, float]] = [{} for _ in windows]
+    for time in times:
+        frame = math.floor(time * fps + _SAME_TIME) if math.isfinite(time) else -1
+        if not 0 <= frame < frames:
+            raise UserError(f"a keyframe at {time:g} s; the video lasts from 0 to {frames / fps:g} s")
+        index = next(i for i, window in enumerate(windows) if frame < window.end)
+        latent = windows[index].latent(frame, temporal_stride)
+        if latent in placed[index]:
+            both = f"{placed[index][latent]:g} s and {time:g} s"
+            raise UserError(
+                f"keyframes at {both} share a latent of {temporal_stride} frames; keep one, or move them apart"
+            )
+        placed[index][latent] = time
+    return placed
+
+
+def segments(
+    prompts: Sequence[TimedPrompts], texts: Mapping[str, Tensor], clock: LatentClock
+) -> list[tuple[Tensor, Tensor]]:
+    """The texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
+
+    `clock` is the window's on the video's time, `texts` [L, D] each. A sample in which fewer texts count than in
+    another has weight 0 in the rest.
+    """
+    counting: list[list[tuple[str, Tensor]]] = []
+    for prompt in prompts:
+        rows: dict[str, Tensor] = {}
+        for text, row in zip(prompt.texts, prompt.weights(clock.centres), strict=True):
+            if row.any():
+                rows[text] = rows[text] + row if text in rows else row
+        counting.append(list(rows.items()))
+    nothing = torch.zeros(len(clock), dtype=torch.float64)
+    found = []
+    for k in range(max(map(len, counting))):
+        chosen = [rows[k] if k < len(rows) else (rows[-1][0], nothing) for rows in counting]
+        embedded = torch.stack([texts[text] for text, _ in chosen])
+        found.append((embedded, torch.stack([row for _, row in chosen]).to(embedded.device, torch.float32)))
+    return found
+
+
+class WindowSampler:
+    """Guided velocities of one window.
+
+    Args:
+        model: the backbone, an object with `denoise_video`. network: what the tracks act through.
+        tracks: features of the window's frames.
+        segments: of `segments`. negative: [B, L, D], the text 0c.
+        clock: of the window's latents, from 0.
+        clean: the latents that are given, [B, C, h, w] by index; they have sigma 0.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        network: MSTControlNet,
+        tracks: TrackFeatures,
+        segments: list[tuple[Tensor, Tensor]],
+        negative: Tensor,
+        clock: LatentClock,
+        clean: Mapping[int, Tensor],
+        guidance: TrackGuidance,
+    ) -> None:
+        self.model, self.network, self.tracks = model, network, tracks
+        self.segments, self.negative, self.clock = segments, negative, clock
+        self.clean, self.guidance = clean, guidance
+        self._kept: dict[str, EncodedTracks] = {}
+
+    def restore_clean(self, latents: Tensor) -> Tensor:
+        """The latents with the clean ones put where noise was drawn or a solver step has moved them."""
+        latents = latents.clone() if self.clean else latents
+        for index, given in self.clean.items():
+            latents[:, :, index] = given.to(latents)
+        return latents
+
+    def velocity(self, latents: Tensor, sigma: float) -> Tensor:
+        """Of the latents [B, C, F, h, w] at `sigma`; states and texts of weight 0 are not evaluated."""
+        sigmas = torch.full((len(latents), len(self.clock)), sigma, device=latents.device, dtype=torch.float32)
+        sigmas[:, list(self.clean)] = 0
+        weights = self.guidance.weights(sigma)
+        controls = {
+            name: self.network.control(self._encoded(name), sigmas)
+            for name in dict.fromkeys(s.dropped for s in weights)
+        }
+        predictions = {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights}
+        return combine(weights, predictions)
+
+    def _predict(self, state: State, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
+        """One state; texts that share the window are the weighted sum of the predictions for each."""
+
+        def evaluate(text: Tensor) -> Tensor:
+            return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()
+
+        if not state.text:
+            return evaluate(self.negative)
+        if len(self.segments) == 1:
+            return evaluate(self.segments[0][0])
+        parts = [evaluate(text) * weight[:, None, :, None, None] for text, weight in self.segments]
+        return torch.stack(parts).sum(0)
+
+    def _encoded(self, dropped: str) -> EncodedTracks:
+        """The tracks as tokens without the one `dropped`, made once per window."""
+        if dropped not in self._kept:
+            self._kept[dropped] = self.network.encode(self.tracks.without(dropped) if dropped else self.tracks)
+        return self._kept[dropped]

@@ -1,0 +1,48 @@
+"""What an evaluation prints, and metrics.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """The headlines as a small table; below it, paired differences."""
+    lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
+    for task, result in metrics["tasks"].items():
+        lines.append(f"{task} ({result['clips']} clips)")
+        for name, values in result["scores"].items():
+            if values["clips"]:
+                found = [values[key] for key in ("value", "ceiling", "floor", "headline")]
+                cells = [math.nan if value is None else value for value in found]
+                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells))
+        if "paired" in result:
+            lines.append(f"  minus {result['paired']['base']}, clip by clip:")
+            lines += differences(result["paired"]["scores"])
+    if "against" in metrics:
+        lines.append(f"minus {metrics['against']['file']}, clip by clip:")
+        for task, scores in metrics["against"]["tasks"].items():
+            lines += [task, *differences(scores)]
+    return "\n".join(lines)
+
+
+def differences(scores: Mapping[str, Any]) -> list[str]:
+    return [
+        "  {:18s}{:+8.3f}  [{:+.3f}, {:+.3f}]  {} clips".format(
+            name.replace("_", " "), values["difference"], *values["interval"], values["clips"]
+        )
+        for name, values in scores.items()
+    ]
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, allow_nan=False)
+    text = re.sub(r"\[[^\[\]{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)  # a list of numbers, a line
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, path)

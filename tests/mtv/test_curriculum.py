@@ -1,0 +1,89 @@
+"""The curriculum: five stages in one file, each a run of its own from what the last one left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtv.curriculum import CurriculumConfig
+from shared.config import load_config_as
+from shared.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+BASE = {
+    "output": "out",
+    "init": "start",
+    "model": {},
+    "control": {},
+    "data": {"manifest": "clips"},
+    "optimizer": {"lr": 1e-3},
+    "stages": [
+        {"name": "Basic face", "subset": "basic_face", "steps": 3, "lr": 1e-4},
+        {"name": "multiple characters", "subset": ["a", "b"], "steps": 5, "trainable": ["control"]},
+        {"name": "ambience", "steps": 7, "trainable": ["transformer", "control"], "tasks": {"mtv": 1, "t2av": 1}},
+    ],
+}
+
+
+def load(tmp_path: Path, *overrides: str, **changes: object) -> CurriculumConfig:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({**BASE, **changes}))
+    return load_config_as(CurriculumConfig, file, list(overrides))
+
+
+def test_each_stage_is_a_run_from_the_checkpoint_of_the_last(tmp_path):
+    config = load(tmp_path)
+    stages = [config.stage(i) for i in range(3)]
+    assert [stage.output for stage in stages] == ["out/1_basic_face", "out/2_multiple_characters", "out/3_ambience"]
+    assert [stage.init for stage in stages] == [
+        "start",
+        "out/1_basic_face/checkpoint",
+        "out/2_multiple_characters/checkpoint",
+    ]
+    assert [stage.train.steps for stage in stages] == [3, 5, 7]
+    assert [stage.optimizer.lr for stage in stages] == [1e-4, 1e-3, 1e-3]
+    assert [stage.data.subsets for stage in stages] == [["basic_face"], ["a", "b"], []]
+    assert [stage.trainable for stage in stages] == [["control", "attention"], ["control"], ["transformer", "control"]]
+    assert [stage.tasks for stage in stages] == [{"mtv": 1}, {"mtv": 1}, {"mtv": 1, "t2av": 1}]
+    assert [stage.train.export for stage in stages] == ["fp32", "fp32", "bf16"]
+    assert {stage.codecs for stage in stages} == {"start"} and {stage.data.latents for stage in stages} == {
+        "out/latents"
+    }
+
+
+def test_stages_can_be_overridden_one_by_one(tmp_path):
+    assert load(tmp_path, "stages.1.steps=11").stage(1).train.steps == 11
+    with pytest.raises(UserError, match=r"stages\.3\.steps: 3 is none of the list's entries 0 to 2"):
+        load(tmp_path, "stages.3.steps=11")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": {"mtv": 1.0}}, "tasks has no place beside stages"),
+        ({"train": {"steps": 4}}, "train.steps has no place beside stages"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"name": "a"}]}, r"stages.0.steps is missing"),
+        ({"stages": [{"name": "a b", "steps": 1}, {"name": "a-b", "steps": 1}]}, "they must differ"),
+        ({"stages": [{"name": "a", "steps": 1, "subst": "x"}]}, "subst"),
+        ({"stages": [{"name": "a", "steps": 1, "trainable": ["everything"]}]}, "everything"),
+        ({"control": None}, "control network"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        config = load(tmp_path, **changes)
+        try:
+            config.stage(0)
+        except ValueError as error:  # found when the stage's own configuration is made
+            raise UserError(str(error)) from None
+
+
+def test_the_stages_own_curriculum_has_the_papers_five():
+    config = load_config_as(CurriculumConfig, ROOT / "configs/train/stage_mtv.yaml")
+    names = ["basic face", "single character", "multiple characters", "sound event", "environmental ambience"]
+    assert [stage.name for stage in config.stages] == names
+    for index in range(5):
+        config.stage(index)
