@@ -33,10 +33,11 @@ class JointBatches:
         tokens_per_frame: int,
         world_size: int,
         tracks: Callable[[int, list[str]], Tracks] | None = None,
+        untold: Callable[[str], str] = lambda caption: caption,
     ) -> None:
-        """`tracks(step, ids)`: what drives these clips on task mtv."""
+        """For task mtv: `tracks(step, ids)` drives these clips; `untold(caption)` does not say who speaks."""
         train = config.train
-        self.tracks = tracks
+        self.tracks, self.untold = tracks, untold
         self.config, self.store, self.codecs, self.text_encoder = config, store, codecs, text_encoder
         self.plan = BatchPlan(
             store.shapes(), config.seed, train.micro_batch, world_size, train.accumulation, train.token_budget,
@@ -95,4 +96,8 @@ class JointBatches:
         drop, form = torch.rand(2, generator=generator(config.seed, "text", step, clip.id)).tolist()
         if drop < config.text_dropout_for(task.value):
             return "", ""
+        if task is Task.MTV:
+            hidden = float(torch.rand((), generator=generator(config.seed, "untold", step, clip.id)))
+            text = self.untold(clip.caption) if hidden < config.tracks.untold_speaker else clip.caption
+            return text, text
         return clip.caption, clip.audio_caption if form < config.audio_caption_rate else clip.caption

@@ -17,6 +17,7 @@ from ccl.guidance import Guidance
 from ccl.routing import Route, Task, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
+from shared.checkpoint import CheckpointMixin
 from shared.clock import LatentClock
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
 from shared.encoders import TextEncoder
@@ -60,7 +61,7 @@ class Size:
         return self.video_clock, self.audio_clock
 
 
-class CCLPipeline(DiffusionPipeline):
+class CCLPipeline(CheckpointMixin, DiffusionPipeline):
     """Joint sampling with Unconditional Context Guidance.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.tracks import TRACKS, Tracks, features, frames_of
 from mtv.windows import SECONDS, Window, WindowSampler, place_keyframes, plan, segments, window_frames
-from shared.checkpoint import check_checkpoint
+from shared.checkpoint import CheckpointMixin, check_checkpoint
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.errors import UserError
@@ -27,8 +26,6 @@ from shared.flow import u_grid
 from shared.rng import generator
 from shared.timed_prompts import TimedPrompts
 
-#: Packages whose modules an index may name.
-OURS = ("ccl", "mtv", "shared")
 #: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
 #: through the windows.
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
@@ -67,7 +64,7 @@ class Clip:
     callback: StepCallback | None
 
 
-class MTVPipeline(DiffusionPipeline):
+class MTVPipeline(CheckpointMixin, DiffusionPipeline):
     """Audio-driven video: the video stream alone, steered by an MST-ControlNet, with guidance per track.
 
     Args:
@@ -131,9 +128,6 @@ class MTVPipeline(DiffusionPipeline):
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
         """A pipeline from a checkpoint folder, which `CCLPipeline` reads as well.
 
-        The index names the classes. diffusers does not import modules that an index names; those of our own packages
-        are imported here, so that this package need not know any backbone.
-
         Raises:
             UserError: of `shared.checkpoint.check_checkpoint`, or for a folder with a joint model only.
         """
@@ -141,9 +135,6 @@ class MTVPipeline(DiffusionPipeline):
             index = check_checkpoint(folder)
             parts = {name: kind for name, kind in index.items() if isinstance(kind, list) and kind[0]}
             check_parts(parts, f"checkpoint {folder}: ")
-            for module, _ in parts.values():
-                if module.partition(".")[0] in OURS:
-                    import_module(module)
         return super().from_pretrained(folder, **options)
 
     @classmethod

@@ -30,14 +30,12 @@ from typing import TYPE_CHECKING, Any
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint import check_checkpoint, load_checkpoint
-from shared.cli import Parser, per_stream
+from shared.cli import Parser, device, per_stream, timed_prompts
 from shared.errors import UserError, run_main
 from shared.media import probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.media_write import AAC_RATES, Audio, Video
 
 if TYPE_CHECKING:
-    import torch
-
     from ccl.guidance import Guidance
     from ccl.pipeline import CCLOutput, CCLPipeline
     from shared.timed_prompts import TimedPrompts
@@ -68,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_checkpoint(options.checkpoint)
     given = Given.read(options)
     if options.timed_prompts is not None:
-        prompts = [read_timed_prompts(options.timed_prompts, given.duration)]
+        prompts = [timed_prompts(options.timed_prompts, given.duration)]
     sample(options, task, given, prompts, files)
 
 
@@ -137,16 +135,6 @@ def read_prompts(path: Path) -> list[str]:
         if not line.strip():
             raise UserError(f"prompts {path}, line {number}: the line is empty; remove it or write a prompt")
     return [line.strip() for line in lines]
-
-
-def read_timed_prompts(path: Path, duration: float) -> TimedPrompts:
-    """Raises UserError as `TimedPrompts.read`, and for a text that would only begin after the end."""
-    from shared.timed_prompts import TimedPrompts
-
-    timed = TimedPrompts.read(path)
-    if timed.times[-1] >= duration:
-        raise UserError(f"{path}: a text begins at {timed.times[-1]:g} s, the clip ends at {duration:g} s")
-    return timed
 
 
 def output_files(options: argparse.Namespace, task: Task, count: int | None) -> list[Path]:
@@ -261,21 +249,6 @@ def sample(
             for index, file in enumerate(files[start : start + len(batch)]):
                 write(file, made, index, given)
                 print(file)
-
-
-def device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one. Raises UserError for a device that is not here."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    try:
-        chosen = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        chosen = torch.device("meta")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(chosen.type, 0)
-    if (chosen.index or 0) >= count:
-        raise UserError(f"--device {name}: there is no such device here; use {'cuda' if cuda else 'cpu'}")
-    return chosen
 
 
 def guidance(options: argparse.Namespace) -> Guidance:

@@ -30,14 +30,12 @@ import numpy as np
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
 from shared.checkpoint import check_checkpoint, load_checkpoint
-from shared.cli import Parser
+from shared.cli import Parser, device, timed_prompts
 from shared.errors import UserError, run_main
 from shared.media import probe, read_audio, read_image, write_video
 from shared.media_write import AAC_RATES, Audio
 
 if TYPE_CHECKING:
-    import torch
-
     from mtv.guidance import TrackGuidance
     from mtv.pipeline import MTVPipeline
     from mtv.separation import Tracks as Stems
@@ -65,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
     prompt: str | TimedPrompts = options.prompt
     if options.timed_prompts is not None:
-        prompt = read_timed_prompts(options.timed_prompts, sound.duration)
+        prompt = timed_prompts(options.timed_prompts, sound.duration)
     stems = separated(options, sound) if options.audio is not None else None
     sample(options, prompt, sound, stems, fps)
     print(options.output)
@@ -180,16 +178,6 @@ def check_model(folder: Path) -> float:
                 f"checkpoint {folder}: no {name}, this is a joint model only; give one that scripts/train_mtv.py wrote"
             )
     return float(index.get("fps", 16.0))
-
-
-def read_timed_prompts(path: Path, duration: float) -> TimedPrompts:
-    """Raises UserError as `TimedPrompts.read`, and for a text that would only begin after the end."""
-    from shared.timed_prompts import TimedPrompts
-
-    timed = TimedPrompts.read(path)
-    if timed.times[-1] >= duration:
-        raise UserError(f"{path}: a text begins at {timed.times[-1]:g} s, the video ends at {duration:g} s")
-    return timed
 
 
 @dataclass(frozen=True)
@@ -327,21 +315,6 @@ def guidance(options: argparse.Namespace) -> TrackGuidance:
 
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
     return TrackGuidance(**{name: scale for name, scale in scales.items() if scale is not None})
-
-
-def device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one. Raises UserError for a device that is not here."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    try:
-        chosen = torch.device(("cuda" if cuda else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        chosen = torch.device("meta")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(chosen.type, 0)
-    if (chosen.index or 0) >= count:
-        raise UserError(f"--device {name}: there is no such device here; use {'cuda' if cuda else 'cpu'}")
-    return chosen
 
 
 def write(out: Path, parts: Iterator[np.ndarray], fps: float, sound: Sound) -> None:

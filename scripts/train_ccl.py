@@ -30,6 +30,7 @@ from ccl.objective import JointObjective
 from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS
 from ccl.transformer import DualStreamTransformer
+from mtv.captions import without_speaker
 from mtv.control import TRACKS, MSTControlNet, TrackFeatures, trainable_backbone_parameters
 from mtv.pipeline import MTVPipeline
 from mtv.track_store import TrackStore, clip_tracks, draw_dropped
@@ -117,6 +118,14 @@ def initialised(model: Model, folder: Path) -> Model:
     return model
 
 
+def untold(caption: str) -> str:
+    """The caption without its sentences about who speaks; as it is where it has another form than MTV's template."""
+    try:
+        return without_speaker(caption)
+    except UserError:
+        return caption
+
+
 def with_weights(model: Model, weights: Weights, prefix: str) -> Model:
     """A model like `model`, for sampling, with those of `weights` whose names begin with `prefix`."""
     other: Model = type(model).from_config(model.config)
@@ -194,7 +203,9 @@ class Run:
             config.data.size[1] // codecs[0].spatial_stride // patch
         )
         tracks = None if stores.tracks is None else partial(self._tracks, stores.tracks)
-        self.batches = JointBatches(config, stores.latents, codecs, self.text_encoder, tokens, world.size, tracks)
+        self.batches = JointBatches(
+            config, stores.latents, codecs, self.text_encoder, tokens, world.size, tracks, untold
+        )
 
     def train(self) -> None:
         cross = ("_cca.", "control.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -20,7 +21,27 @@ Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 #: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
-TRUSTED = ("ccl", "mtv", "shared", "diffusers", "transformers")
+OURS = ("ccl", "mtv", "shared")
+TRUSTED = (*OURS, "diffusers", "transformers")
+
+
+class CheckpointMixin:
+    """`from_pretrained` for pipelines of our folders; stands before `DiffusionPipeline` among a class's bases.
+
+    diffusers loads a component only if its module is imported already, and a folder may name modules that its pipeline
+    does not know: the other pipeline's, or another codec's. They are imported here, ours alone, after a look at the
+    whole folder.
+    """
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
+        """A pipeline from a folder (or a hub id). Raises UserError as `check_checkpoint`."""
+        if Path(folder).is_dir():
+            for kind in check_checkpoint(folder).values():
+                if isinstance(kind, list) and kind[0] and kind[0].partition(".")[0] in OURS:
+                    import_module(kind[0])
+        pipeline: Self = super().from_pretrained(folder, **options)  # type: ignore[misc]
+        return pipeline
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:

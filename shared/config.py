@@ -119,12 +119,14 @@ class Flow(Section):
 class Tracks(Section):
     """Task mtv: an encoder per track (`shared.encoders.audio_features`), and how often tracks are unknown in training.
 
-    `dropout` is each track's own, `dropout_all` all three at once: guidance asks for both.
+    `dropout` is each track's own, `dropout_all` all three at once: guidance asks for both. `untold_speaker`: how often
+    the caption does not say who speaks, so that it is learned from the tracks.
     """
 
     encoders: dict[str, str] = {"speech": "log-mel", "effects": "log-mel", "music": "log-mel"}
     dropout: Rate = 0.1
     dropout_all: Rate = 0.05
+    untold_speaker: Rate = 0.25
 
     @model_validator(mode="after")
     def _every_track(self) -> Tracks:

@@ -26,7 +26,7 @@ def templates(path: Path) -> set[str]:
 
 
 def test_troubleshooting_quotes_the_code() -> None:
-    sources = [p for d in ("ccl", "shared", "scripts") for p in (ROOT / d).rglob("*.py")]
+    sources = [p for d in ("ccl", "mtv", "shared", "scripts") for p in (ROOT / d).rglob("*.py")]
     said = {text for path in sources for text in templates(path)}
     said.add((ROOT / "Makefile").read_text(encoding="utf-8"))
     quoted = re.findall(r"\*\*`([^`]+)`\*\*", (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"))

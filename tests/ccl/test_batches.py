@@ -137,3 +137,13 @@ def test_tracks_are_asked_for_where_mtv_is_among_the_tasks():
     assert asked == []
     made.build(["clip0", "clip1"], ["t2v", "mtv"], 3)
     assert asked == [(3, ["clip0", "clip1"])]
+
+
+def test_on_mtv_the_caption_does_not_always_say_who_speaks():
+    made = batches(tracks={"untold_speaker": 0.5}, text_dropout=0.0)
+    made.untold, made.tracks = (lambda caption: "untold"), (lambda step, ids: None)
+    ids = [f"clip{i}" for i in range(8)]
+    for task, some in (("mtv", True), ("t2v", False)):
+        texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
+        hidden = (texts == encoded(["untold"])).flatten(1).all(1)
+        assert (20 < int(hidden.sum()) < 60) == some and (some or not hidden.any())

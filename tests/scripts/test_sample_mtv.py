@@ -204,6 +204,18 @@ def test_a_process_of_its_own_finds_the_backbone_through_the_index(driven: Path,
     assert len(seen(tmp_path / "x.mp4")) == 12
 
 
+def test_the_joint_pipeline_keeps_the_parts_of_mtv_in_a_process_of_its_own(driven: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from ccl.pipeline import CCLPipeline\n"
+        "CCLPipeline.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])\n"
+    )
+    line = [sys.executable, "-c", code, driven, tmp_path / "again"]
+    ran = subprocess.run(line, cwd=SCRIPTS.parent, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "again/control/config.json").is_file()
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         sample_mtv.main(["--help"])

@@ -1,0 +1,127 @@
+"""What every codec around a model of diffusers shares: loading from that library's folders, saving, memory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError
+
+from shared.errors import UserError
+
+#: What `from_pretrained` takes to find files on the hub.
+HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+class LibraryCodec(ModelMixin):
+    """A codec whose network is a model of diffusers, and whose folder is that library's own.
+
+    What `save_pretrained` writes, the model's own class reads with its `from_pretrained`, and the other way round. A
+    subclass names the class (`kind`) and the folder in which public pipelines keep it (`place`). Frozen and always in
+    evaluation mode; sound and pixels are float32 outside, whatever the model's dtype.
+    """
+
+    kind: ClassVar[Any]
+    place: ClassVar[str] = "vae"
+    model: Any
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """The codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
+
+        `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
+
+        Raises:
+            UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
+                configuration that this codec cannot serve.
+        """
+        return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
+
+    @classmethod
+    def _around(cls, source: str | Path, *models: Any) -> Self:
+        """The codec of loaded models; what it refuses is said with the source's name."""
+        try:
+            return cls(*models)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
+        """The model's own folder: config.json and safetensors."""
+        self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
+
+    def low_memory(self, on: bool = True) -> None:
+        """Trade time for memory: clips of a batch one by one and, where the library can, long or large ones in tiles
+        that overlap (docs/codecs.md says what that changes)."""
+        for model in self.children():
+            for switch in ("use_slicing", "use_tiling"):
+                if hasattr(model, switch):
+                    setattr(model, switch, on)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever `mode`."""
+        return super().train(False)
+
+
+def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
+    """A model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
+
+    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` go to
+    `from_pretrained`. Raises UserError as `LibraryCodec.from_pretrained`; configuration and weights are checked in
+    this order.
+    """
+    names = " or ".join(kind.__name__ for kind in kinds)
+    wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
+    options.setdefault("torch_dtype", torch.float32)
+    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+    if not Path(source).is_dir() and not _HUB_ID.fullmatch(str(source)):
+        raise UserError(f"{source}: no such folder; {wanted}")
+    try:
+        where, place = _place(kinds[0], str(source), places, hub)
+        found = kinds[0].load_config(where, subfolder=place, **hub).get("_class_name")
+    except OSError as error:
+        raise UserError(f"{source}: no {names} ({_reason(error)}); {wanted}") from error
+    kind = next((kind for kind in kinds if kind.__name__ == found), None)
+    if kind is None:
+        raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
+    try:
+        options |= {"use_safetensors": True, "output_loading_info": True}
+        model, report = kind.from_pretrained(where, subfolder=place, **options)
+    except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise UserError(f"{source}: {found} cannot be loaded ({_reason(error)}); {wanted}") from error
+    for what, keys in (("are missing", report["missing_keys"]), ("do not belong", report["unexpected_keys"])):
+        if keys:
+            raise UserError(f"{source}: weights of {found} {what} ({', '.join(sorted(keys)[:3])} ...); {wanted}")
+    return model
+
+
+def _reason(error: Exception) -> str:
+    """What a library says first; its advice, which follows, is for those who call it."""
+    return str(error).partition("\n")[0].partition(". ")[0]
+
+
+def _place(kind: Any, source: str, places: tuple[str, ...], hub: dict[str, Any]) -> tuple[str, str | None]:
+    """Folder or hub id, and the subfolder in it: the first of `places` with a configuration. OSError without one.
+
+    A local subfolder is part of the path: diffusers would take a file of the folder above before the subfolder's.
+    """
+    if Path(source).is_dir():
+        for place in places:
+            if (Path(source) / place / "config.json").is_file():
+                return str(Path(source) / place), None
+        raise FileNotFoundError(f"no {' or '.join(f'{place}/config.json'.lstrip('/') for place in places)} in it")
+    for place in places[:-1]:
+        try:
+            kind.load_config(source, subfolder=place or None, **hub)
+            return source, place or None
+        except OSError:
+            continue
+    return source, places[-1] or None

@@ -1,0 +1,67 @@
+"""Stable Audio's autoencoder (diffusers' `AutoencoderOobleck`) as a codec: waveform in, waveform out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers import AutoencoderOobleck
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor
+from torch.nn import functional
+
+from shared.aligned import AlignedModelMixin
+from shared.clock import LatentClock
+from shared.codecs.library import LibraryCodec
+from shared.errors import UserError
+
+
+class OobleckAudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+    """`AutoencoderOobleck`; implements `shared.codecs.base.AudioCodec`. 64 channels at 21.5 Hz, sound at 44.1 kHz.
+
+    Latents are the posterior's mean as it is: the model was trained to a unit normal, and diffusers scales it no
+    further. Mono becomes two equal channels on the way in; on the way out it is the mean of both.
+    """
+
+    kind = AutoencoderOobleck
+    #: Tiles of `low_memory` and how far they reach into their neighbours, in tokens: about 30 s and 3 s. The library's
+    #: own tiles of so many seconds do not begin on a token, which shifts the latents by up to one.
+    TILE, OVERLAP = 640, 64
+
+    def __init__(self, model: AutoencoderOobleck) -> None:
+        super().__init__(model)
+        if any(ratio % 2 for ratio in model.config.downsampling_ratios):
+            raise UserError(f"downsampling_ratios are {model.config.downsampling_ratios}; even ones are needed")
+        self.sample_rate, self.samples_per_token = model.config.sampling_rate, model.hop_length
+        self.latent_channels = model.config.decoder_input_channels
+        self.latent_rate = self.sample_rate / self.samples_per_token
+        model.tile_sample_min_length = self.TILE * self.samples_per_token
+        model.tile_sample_overlap = self.OVERLAP * self.samples_per_token
+        model.tile_latent_min_length, model.tile_latent_overlap = self.TILE, self.OVERLAP
+
+    def latent_tokens(self, samples: int) -> int:
+        return math.ceil(samples / self.samples_per_token)
+
+    def clock(self, samples: int) -> LatentClock:
+        return LatentClock.at_rate(self.latent_tokens(samples), self.latent_rate)
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
+        tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
+        audio = functional.pad(audio, (0, tail)).expand(-1, self.model.config.audio_channels, -1)
+        with torch.autocast(self.device.type, enabled=False):
+            latents = self.model.encode(audio.to(self.device, self.dtype)).latent_dist.mode()
+        return latents.float().transpose(1, 2)
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def decode(self, latents: Tensor, samples: int) -> Tensor:
+        """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
+        if not 0 < samples <= latents.shape[1] * self.samples_per_token:
+            raise UserError(f"{latents.shape[1]} audio tokens cannot be decoded to {samples} samples")
+        with torch.autocast(self.device.type, enabled=False):
+            audio = self.model.decode(latents.transpose(1, 2).to(self.device, self.dtype)).sample
+        return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)

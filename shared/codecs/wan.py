@@ -1,0 +1,83 @@
+"""Wan's video autoencoders (diffusers' `AutoencoderKLWan`, 2.1 and 2.2) as a codec."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor
+
+from shared.aligned import AlignedModelMixin
+from shared.clock import LatentClock
+from shared.codecs.library import LibraryCodec
+from shared.errors import UserError
+
+
+class WanVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+    """`AutoencoderKLWan`; implements `shared.codecs.base.VideoCodec`.
+
+    2.1: 16 channels, 4 x 8 x 8. 2.2: 48 channels, 4 x 16 x 16. Latents are the posterior's mode, less the config's
+    latents_mean, over its latents_std; the model sees a clip whose last frame is repeated up to 1 + 4k frames.
+    """
+
+    kind = AutoencoderKLWan
+
+    def __init__(self, model: AutoencoderKLWan) -> None:
+        super().__init__(model)
+        config = model.config
+        stride = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
+        if (config.scale_factor_temporal, config.scale_factor_spatial) != (4, stride):
+            raise UserError(
+                f"scale_factor_temporal and scale_factor_spatial are {config.scale_factor_temporal} and "
+                f"{config.scale_factor_spatial}; for its dim_mult and patch_size they must be 4 and {stride}"
+            )
+        for name in ("latents_mean", "latents_std"):
+            if len(config[name]) != config.z_dim:
+                raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
+        self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
+
+    def latent_frames(self, frames: int) -> int:
+        return 1 + math.ceil((frames - 1) / self.temporal_stride)
+
+    def clock(self, frames: int, fps: float) -> LatentClock:
+        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of
+        `spatial_stride`."""
+        frames, height, width = video.shape[-3:]
+        if height % self.spatial_stride or width % self.spatial_stride:
+            raise UserError(
+                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
+            )
+        tail = 1 + (self.latent_frames(frames) - 1) * self.temporal_stride - frames
+        video = torch.cat([video, video[:, :, -1:].expand(-1, -1, tail, -1, -1)], 2)
+        with torch.autocast(self.device.type, enabled=False):
+            latents = self.model.encode(video.to(self.device, self.dtype)).latent_dist.mode().float()
+        mean, std = self._statistics()
+        return (latents - mean) / std
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
+        """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Latents after the last frame are not looked at:
+        the model is causal."""
+        if not 0 < frames <= 1 + (latents.shape[2] - 1) * self.temporal_stride:
+            raise UserError(f"{latents.shape[2]} video latents cannot be decoded to {frames} frames")
+        mean, std = self._statistics()
+        latents = latents[:, :, : self.latent_frames(frames)].to(self.device).float() * std + mean
+        with torch.autocast(self.device.type, enabled=False):
+            video = self.model.decode(latents.to(self.dtype)).sample
+        return video[:, :, :frames].float().clamp(-1, 1)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [1, C, 1, 1, 1] of raw latents, in float32 whatever the model's dtype."""
+        config = self.model.config
+        rows = torch.tensor([config.latents_mean, config.latents_std], dtype=torch.float32, device=self.device)
+        mean, std = rows.view(2, 1, -1, 1, 1, 1)
+        return mean, std

@@ -1,0 +1,143 @@
+"""UMT5 as Wan uses it: prompts -> the embeddings that a Wan transformer was trained on."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import ftfy
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers.utils import cached_file
+
+from shared.aligned import AlignedModelMixin
+from shared.errors import UserError
+
+WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
+#: Options of `from_pretrained` that say where on the hub files are; the tokenizer takes them too.
+HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
+
+
+class UMT5Text(AlignedModelMixin, ModelMixin):
+    """`transformers.UMT5EncoderModel` with its tokenizer; implements `shared.encoders.base.TextEncoder`.
+
+    Wan's recipe: the prompt is cleaned (`clean`), cut to `max_length` tokens with the end token, encoded, and followed
+    by zeros. The empty text is its end token: one key, never none. Each prompt is run alone and without padding, which
+    attention would mask anyway: its embedding depends on no other prompt, and a short one costs little. Frozen.
+    """
+
+    def __init__(self, model: UMT5EncoderModel, tokenizer: Any, max_length: int = 512) -> None:
+        super().__init__()
+        if len(tokenizer) > model.config.vocab_size:
+            raise UserError(
+                f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}: these two do not "
+                "belong together"
+            )
+        if not tokenizer("").input_ids:
+            raise UserError("the tokenizer ends a text with no token, so that the empty one has none; UMT5's adds </s>")
+        self.model, self.tokenizer = model, tokenizer
+        self.dim, self.max_length = model.config.d_model, max_length
+        tokenizer.model_max_length = max_length
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """The encoder in a folder, or of a name on the hub; safetensors only.
+
+        The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/: a folder that
+        `save_pretrained` wrote, transformers' own, or a Wan pipeline. `options`: torch_dtype (default float32),
+        max_length (default 512; a saved encoder's own), device_map, revision, cache_dir ...
+
+        Raises:
+            UserError: nothing there, a model of another kind, weights missing or damaged, no tokenizer, or one that
+                does not fit.
+        """
+        source = str(source)
+        hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+        dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
+        placed = {name: options[name] for name in ("device_map", "max_memory", "offload_folder") if options.get(name)}
+        try:
+            place = _place(source, ("", "text_encoder"), ("config.json",), hub)
+            beside = _place(source, (place, "tokenizer"), ("tokenizer.json", "spiece.model"), hub)
+            model = _model(source, dtype=dtype, subfolder=place, **placed, **hub)
+            tokenizer = AutoTokenizer.from_pretrained(source, subfolder=beside, **hub)
+            limit = tokenizer.model_max_length
+            # transformers writes 10^30 where nobody set one
+            return cls(model, tokenizer, options.get("max_length") or (limit if limit < 10**6 else 512))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            first, _, _ = str(error).partition("\n")
+            raise UserError(f"{source}: no UMT5 encoder ({first}); {WANTED}") from error
+
+    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
+        """Model and tokenizer in one folder; `UMT5EncoderModel` and `AutoTokenizer` read it."""
+        self.model.save_pretrained(str(folder), max_shard_size=max_shard_size)
+        self.tokenizer.save_pretrained(str(folder))
+
+    @property
+    def settings(self) -> str:
+        """What besides the weights decides an embedding (for `shared.encoders.cache`)."""
+        return f"{self.tokenizer.backend_tokenizer.to_str()} ftfy {ftfy.__version__}"
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever `mode`: UMT5 has dropout."""
+        return super().train(False)
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> Tensor:
+        """float32 [B, max_length, dim], zeros after the last token. Longer prompts are cut, with a warning."""
+        out = torch.zeros(len(prompts), self.max_length, self.dim, device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            for row, prompt in zip(out, prompts, strict=True):
+                tokens = torch.tensor(self._tokens(clean(prompt)), device=self.device)
+                row[: len(tokens)] = self.model(tokens[None]).last_hidden_state[0].float()
+        return out
+
+    def _tokens(self, text: str) -> list[int]:
+        found = self.tokenizer(text, verbose=False).input_ids
+        if len(found) <= self.max_length:
+            return found
+        warnings.warn(f"a prompt of {len(found)} tokens is cut to {self.max_length}: {text[:60]!r} ...", stacklevel=3)
+        return self.tokenizer(text, truncation=True, max_length=self.max_length).input_ids
+
+
+def clean(text: str) -> str:
+    """Wan's cleaning: broken encodings mended (ftfy), HTML entities resolved, twice, spaces joined."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _place(source: str, places: tuple[str, ...], files: tuple[str, ...], hub: dict[str, Any]) -> str:
+    """The first of `places` that holds one of `files`. UserError if none does."""
+    if not Path(source).is_dir() and (source.count("/") > 1 or source.startswith((".", "/", "~"))):
+        raise UserError(f"no such folder; {WANTED}")
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
+    for place in places:
+        for file in files:
+            if cached_file(source, file, subfolder=place, **quiet, **hub) is not None:
+                return place
+    where = " or ".join(f"{place}/" if place else "the folder" for place in dict.fromkeys(places))
+    raise UserError(f"no {' or '.join(files)} in {where}; {WANTED}")
+
+
+def _model(source: str, **options: Any) -> UMT5EncoderModel:
+    """The encoder, of the right kind and with all its weights; a decoder beside it is left out."""
+    where = {name: value for name, value in options.items() if name in (*HUB_OPTIONS, "subfolder")}
+    config = cached_file(source, "config.json", **where)
+    found = json.loads(Path(str(config)).read_text(encoding="utf-8")).get("model_type")
+    if found != "umt5":
+        raise UserError(f"holds a model of type {found!r}, not 'umt5'; {WANTED}")
+    model, report = UMT5EncoderModel.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
+    if report["missing_keys"]:
+        raise UserError(f"weights are missing ({', '.join(sorted(report['missing_keys'])[:3])} ...); {WANTED}")
+    return model
