@@ -156,7 +156,7 @@ def test_a_detached_clean_stream_gives_the_same_loss_and_learns_nothing():
 
 
 class Hook(nn.Module):
-    """A control network of one weight: adds `weight` times the track's value to every token."""
+    """A control network of one weight: tilts every token by `weight` times the track's value."""
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -165,7 +165,8 @@ class Hook(nn.Module):
 
     def forward(self, tracks, sigma):
         self.sigmas.append(sigma)
-        return lambda index, x: x + self.weight * tracks.value[:, None, None]
+        tilt = torch.linspace(-1, 1, 48)  # a constant would not outlive the next LayerNorm
+        return lambda index, x: x + self.weight * tracks.value[:, None, None] * tilt
 
 
 @dataclass(frozen=True)
