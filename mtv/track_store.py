@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class TrackStore(ShardStore):
             )
         self.frames, self.fps, self.encoders = frames, fps, encoders
         self.clips = {clip.id: clip for clip in clips}
-        common = [str(fps), *(f"{fingerprint(encoders[name])}{dict(encoders[name].config)}" for name in TRACKS)]
+        common = [str(fps), *(f"{fingerprint(encoders[name])}{settings(encoders[name])}" for name in TRACKS)]
         keys = {}
         for clip in clips:
             files = [clip.tracks[name] for name in sorted(clip.tracks)]
@@ -94,6 +95,12 @@ class TrackStore(ShardStore):
                 raise UserError(f"clip {name!r}: {error}") from error
             centre = {track: self.encoders[track].window // 2 for track in TRACKS}
             yield name, ({t: rows[t].select(-3, centre[t]).contiguous() for t in TRACKS}, {})
+
+
+def settings(encoder: FrameFeatures) -> str:
+    """The encoder's configuration, the same text in every process: what diffusers adds lists in the order of a set."""
+    own = {name: value for name, value in encoder.config.items() if not name.startswith("_")}
+    return json.dumps(own, sort_keys=True, default=str)
 
 
 def clip_tracks(clip: Clip) -> tuple[list[Path], list[Path | None]]:

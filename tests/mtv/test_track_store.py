@@ -96,6 +96,15 @@ def test_only_what_changed_is_encoded_again(tmp_path, clips, monkeypatch):
     assert sorted(seen[1:]) == ["clip0", "clip1", "clip2"]
 
 
+def test_keys_do_not_depend_on_how_an_encoder_was_called_for(tmp_path, clips):
+    """diffusers notes which arguments were defaults, in an order that differs between processes."""
+    frames = dict.fromkeys([clip.id for clip in clips], 6)
+    stores = [TrackStore(tmp_path, clips, frames, FPS, dict.fromkeys(TRACKS, e)) for e in (LogMel(), LogMel(n_mels=64))]
+    assert stores[0].keys == stores[1].keys
+    other = TrackStore(tmp_path, clips, frames, FPS, dict.fromkeys(TRACKS, LogMel(floor_db=-60.0)))
+    assert not set(other.keys.values()) & set(stores[0].keys.values())
+
+
 def test_clips_without_tracks_and_broken_tracks_are_refused_by_name(tmp_path, clips):
     bare = clips[0].model_copy(update={"id": "bare", "tracks": {}})
     with pytest.raises(UserError, match="1 of 4 clips, 'bare' first, have no tracks"):
