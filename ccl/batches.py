@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import torch
@@ -99,5 +100,8 @@ class JointBatches:
         if task is Task.MTV:
             hidden = float(torch.rand((), generator=generator(config.seed, "untold", step, clip.id)))
             text = self.untold(clip.caption) if hidden < config.tracks.untold_speaker else clip.caption
+            for pattern, rate in config.tracks.untold.items():
+                if float(torch.rand((), generator=generator(config.seed, "untold", pattern, step, clip.id))) < rate:
+                    text = re.sub(pattern, "", text)
             return text, text
         return clip.caption, clip.audio_caption if form < config.audio_caption_rate else clip.caption

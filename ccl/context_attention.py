@@ -23,8 +23,10 @@ KeyValue = tuple[Tensor, Tensor]
 class ContextAttention(nn.Module):
     """One direction of CCA in one block: a stream of width `query_dim` reads one of width `context_dim`.
 
-    `heads · head_dim` is the inner width (`cca_dim`).
+    `heads · head_dim` is the inner width (`cca_dim`). With no context tokens the partition is all there is to read.
     """
+
+    context_tokens: Tensor
 
     def __init__(
         self, query_dim: int, context_dim: int, heads: int, head_dim: int, context_tokens: int, eps: float = 1e-6
@@ -40,7 +42,11 @@ class ContextAttention(nn.Module):
         self.to_out = nn.Linear(inner, query_dim)
         self.norm_q = nn.RMSNorm(inner, eps=eps)
         self.norm_k = nn.RMSNorm(inner, eps=eps)
-        self.context_tokens = nn.Parameter(torch.randn(context_tokens, context_dim) * 0.02)
+        context = torch.randn(context_tokens, context_dim) * 0.02
+        if context_tokens:
+            self.context_tokens = nn.Parameter(context)
+        else:  # an empty parameter is nothing to learn, or to save
+            self.register_buffer("context_tokens", context, persistent=False)
         nn.init.zeros_(self.to_out.weight)
         nn.init.zeros_(self.to_out.bias)
 
@@ -65,7 +71,12 @@ class ContextAttention(nn.Module):
         return k, v
 
     def alone(self, x: Tensor) -> Tensor:
-        """The update of x [B, N, query_dim] by the context tokens only: "nothing from the other modality" (0m)."""
+        """The update of x [B, N, query_dim] by the context tokens only: "nothing from the other modality" (0m).
+
+        Without context tokens it is zero, of no dimension.
+        """
+        if not len(self.context_tokens):
+            return x.new_zeros(())
         k, v = (part.expand(len(x), -1, -1, -1) for part in self._key_value(self.context_tokens))
         return self.to_out(attend(self.queries(x), k, v).flatten(-2))
 

@@ -15,9 +15,11 @@ dual(w,w) = joint(w), dual(1,w_m) = context(w_m), dual(w_c,0) = text guidance of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -69,13 +71,13 @@ class Guidance:
     """Guidance of both streams.
 
     Attributes:
-        form: which states are compared.
+        form: which states are compared; None: dual, or text where the model is not guided by 0m (`settled`).
         text_scale, context_scale: (video, audio) weights w_c and w_m; 1 is no guidance.
         interval: sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used.
         rescale: 0..1, how far the guided prediction's deviation is brought back to that of v(c,m).
     """
 
-    form: Form = Form.DUAL
+    form: Form | None = None
     text_scale: tuple[float, float] = (2.5, 2.5)
     context_scale: tuple[float, float] = (3.0, 3.0)
     interval: tuple[float, float] = (0.0, 1.0)
@@ -87,10 +89,24 @@ class Guidance:
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
+    def settled(self, has_alone: bool) -> Guidance:
+        """With its form chosen where none is given; `has_alone`: whether the model has a 0m state to compare with.
+
+        Raises:
+            UserError: a form that compares with 0m, of a model that has none.
+        """
+        if self.form is None:
+            if not has_alone:
+                _say_text_only()
+            return replace(self, form=Form.DUAL if has_alone else Form.TEXT)
+        if not has_alone and self.form not in (Form.TEXT, Form.NONE):
+            raise UserError(f"guidance {self.form} compares with 0m, for which this model is not trained; take text")
+        return self
+
     def weights(self, stream: str, sigma: float, has_context: bool) -> dict[State, float]:
         """Coefficients for the stream "video" or "audio" at noise level `sigma`."""
         inside = self.interval[0] < sigma <= self.interval[1]
-        form, index = self.form if inside else Form.NONE, ("video", "audio").index(stream)
+        form, index = (self.form or Form.DUAL) if inside else Form.NONE, ("video", "audio").index(stream)
         return coefficients(form, self.text_scale[index], self.context_scale[index], has_context)
 
     def combine(self, weights: Mapping[State, float], predictions: Mapping[State, Tensor]) -> Tensor:
@@ -102,3 +118,11 @@ class Guidance:
         dims = tuple(range(1, guided.ndim))
         matched = guided * (conditional.std(dims, keepdim=True) / guided.std(dims, keepdim=True))
         return self.rescale * matched + (1 - self.rescale) * guided
+
+
+@lru_cache(maxsize=1)
+def _say_text_only() -> None:
+    """Once in a process, however many batches are sampled."""
+    logging.getLogger(__name__).warning(
+        "the model has no state 0m to be guided by: guidance is text, with the same text scale and no context scale"
+    )

@@ -52,6 +52,17 @@ class Route:
         return self.video if stream == "video" else self.audio
 
     @property
+    def joined(self) -> Route:
+        """The route without DCR: both streams always read each other, a clean one the noisy one too.
+
+        Raises:
+            UserError: a route on which no stream reads the other, such as t2v or 0m: it has no such form.
+        """
+        if not self.has_context:
+            raise UserError("a model with routing: joint knows no stream alone (t2v, t2a, mtv); take t2av, a2v or v2a")
+        return replace(self, video=Reads.OTHER, audio=Reads.OTHER)
+
+    @property
     def has_context(self) -> bool:
         """Whether any stream reads the other, so that m and 0m differ."""
         return Reads.OTHER in (self.video, self.audio)

@@ -73,9 +73,13 @@ class JointSampler:
     """Guided velocities of the noisy streams of one route.
 
     Args:
+        guidance: its form is settled by what the model has (`Guidance.settled`).
         given: latents of the clean stream, {"audio": [B, A, C]} or {"video": [B, C, F, H, W]}; it is run once per
-            text, and its keys and values are kept.
+            text, and its keys and values are kept (in each step if the model lets it read the noisy stream).
         first_frame: [B, C, 1, H, W], a clean first video latent.
+
+    Raises:
+        UserError: a form of guidance that the model is not trained for.
     """
 
     def __init__(
@@ -88,7 +92,8 @@ class JointSampler:
         given: dict[str, Tensor],
         first_frame: Tensor | None = None,
     ) -> None:
-        self.model, self.route, self.conditions, self.guidance = model, route, conditions, guidance
+        self.model, self.route, self.conditions = model, route, conditions
+        self.guidance = guidance.settled(model.has_alone or not route.has_context)
         self.clocks = dict(zip(STREAMS, clocks, strict=True))
         self.given, self.first_frame = given, first_frame
         self.made = [name for name in STREAMS if getattr(route, f"{name}_noisy")]
@@ -146,8 +151,12 @@ class JointSampler:
         reads = {name: self.route.reads(name) if other else self.route.alone.reads(name) for name in STREAMS}
         inputs: dict[str, StreamInput | StreamContext | None] = {}
         for name in STREAMS:
-            if name in self.given:
-                inputs[name] = self._context(name, key, texts[name]) if other else None
+            if name in self.given and not other:
+                inputs[name] = None
+            elif name in self.given and self.model.keeps_clean:
+                inputs[name] = self._context(name, key, texts[name])
+            elif name in self.given:
+                inputs[name] = self._input(name, self.given[name], 0.0, texts[name])
             elif name in wanted or (other and name in self.made):
                 inputs[name] = self._input(name, latents[name], sigmas[name], texts[name])
             else:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from ccl.context_attention import ContextAttention, KeyValue
+from ccl.baselines import Joiner, Places, Variant, by_index
+from ccl.context_attention import KeyValue
 from ccl.routing import Reads, Route, Task
-from ccl.tarp import Alignment, align
+from ccl.tarp import align
 from shared.aligned import AlignedModelMixin
 from shared.clock import LatentClock
-from shared.dit import Control, DiTStream, StreamConfig, StreamState, modules
+from shared.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.rotary import time_rotary
+
+#: What a block's joiner makes of its stream: of x, or in the text attention's place of (q, k, v).
+Update = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class StreamContext:
 
     key_values: list[KeyValue]
     clock: LatentClock
+    grid: tuple[int, int, int]
 
 
 class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
@@ -55,9 +60,10 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         centre, clock_mode: the partition's form (`ccl.tarp.align`).
         cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
+        joiner, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
 
     Raises:
-        ValueError: towers of different depth, or patches that join latents in time.
+        ValueError: towers of different depth, patches that join latents in time, or a variant that there is not.
     """
 
     _supports_gradient_checkpointing = True
@@ -76,8 +82,13 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         centre: str = "exact",
         clock_mode: str = "causal",
         cca_time_scale: float = 1.0,
+        joiner: str = "cca",
+        positions: str = "aligned",
+        partition: bool = True,
+        routing: str = "dynamic",
     ) -> None:
         super().__init__()
+        self.variant = Variant(joiner, positions, partition, routing)
         v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
         if (v.patch_size[0], *a.patch_size) != (1, 1, 1, 1):
             raise ValueError(f"CCA needs a token per latent in time: patches {v.patch_size} and {a.patch_size}")
@@ -85,9 +96,21 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
             raise ValueError(f"both towers need the same depth: video {v.num_layers} blocks, audio {a.num_layers}")
         self.video_stream, self.audio_stream = DiTStream(v), DiTStream(a)
         sizes = (cca_heads, cca_head_dim, context_tokens)
-        self.video_cca = modules(ContextAttention(v.width, a.width, *sizes) for _ in range(v.num_layers))
-        self.audio_cca = modules(ContextAttention(a.width, v.width, *sizes) for _ in range(v.num_layers))
+        self.video_cca, self.audio_cca = (
+            cast("Sequence[Joiner]", modules(self.variant.build(*towers, *sizes) for _ in range(v.num_layers)))
+            for towers in ((v, a), (a, v))
+        )
         self.gradient_checkpointing = False
+
+    @property
+    def has_alone(self) -> bool:
+        """Whether 0m, a stream without the other, is a state that guidance may compare with."""
+        return self.variant.has_alone
+
+    @property
+    def keeps_clean(self) -> bool:
+        """Whether a clean stream does not depend on the step, so that its `context` can be kept."""
+        return self.variant.routing == "dynamic"
 
     def forward(
         self,
@@ -101,7 +124,10 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored.
         Returns:
             (video [B, C, F, H, W], audio [B, A, C]); None for a stream that is not noisy.
+        Raises:
+            UserError: without DCR (`routing: joint`), a route on which a stream is alone.
         """
+        route = route.joined if self.variant.routing == "joint" else route
         pair = _Pair(self, route, video, audio)
         for index in range(len(self.video_cca)):
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -130,7 +156,12 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
 
         The result depends on the text and the content only, not on the step. With `detach` the clean tower learns
         nothing from the other stream's loss; the layers that read it do.
+
+        Raises:
+            ValueError: without DCR (`routing: joint`) it does depend on the step.
         """
+        if not self.keeps_clean:
+            raise ValueError("with routing: joint a clean stream reads the noisy one; run it in every step")
         tower, own, readers = (
             (self.video_stream, self.video_cca, self.audio_cca)
             if stream == "video"
@@ -142,11 +173,21 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         kept = []
         for block, cca, reader in zip(tower.blocks, own, readers, strict=True):
             with torch.set_grad_enabled(learns):
-                state = block.attend(state)
+                state = self.attend(block, state)
             kept.append(reader.read(state.x))
             with torch.set_grad_enabled(learns):
-                state = block.feed_forward(state.with_x(state.x + cca.alone(state.x)))
-        return StreamContext(kept, given.clock)
+                state = block.feed_forward(self.join(block, state, cca.alone))
+        return StreamContext(kept, given.clock, state.grid)
+
+    def attend(self, block: DiTBlock, state: StreamState) -> StreamState:
+        """What comes before the streams are joined: self-attention and, unless they join in it, text attention."""
+        return block.attend_self(state) if self.variant.in_text_place else block.attend(state)
+
+    def join(self, block: DiTBlock, state: StreamState, update: Update) -> StreamState:
+        """The stream with its update; baselines in the text attention's place make theirs within it."""
+        if self.variant.in_text_place:
+            return block.attend_text(state, update)
+        return state.with_x(state.x + update(state.x))
 
 
 def embed(tower: DiTStream, given: StreamInput) -> StreamState:
@@ -178,7 +219,9 @@ class _Pair:
         if route.has_context:
             if video is None or audio is None:
                 raise ValueError(f"the route {route} joins the streams, so both are needed")
-            self._align(video.clock, audio.clock, model.device)
+            seen = self.kept_video or v
+            assert seen is not None, "the route reads the video"
+            self._align(video.clock, audio.clock, seen.grid)
 
     @staticmethod
     def _start(tower: DiTStream, given: StreamInput | StreamContext | None, reads: Reads) -> StreamState | None:
@@ -188,13 +231,21 @@ class _Pair:
             return None
         return embed(tower, given)
 
-    def _align(self, video: LatentClock, audio: LatentClock, device: torch.device) -> None:
-        config = self.model.config
-        alignment = align(video, audio, config.centre, config.clock_mode)
-        self.alignment: Alignment = alignment.to(device)
-        window, token = (config.cca_time_scale * offset for offset in (alignment.window_offset, alignment.offset))
-        self.window_rotary = time_rotary(window, config.cca_head_dim).to(device)
-        self.token_rotary = time_rotary(token, config.cca_head_dim).to(device)
+    def _align(self, video: LatentClock, audio: LatentClock, grid: tuple[int, int, int]) -> None:
+        """Where the video finds what it hears, and the audio what it sees: the partition and its rotation for each."""
+        model, config = self.model, self.model.config
+        alignment, scale = align(video, audio, config.centre, config.clock_mode), config.cca_time_scale
+        if model.variant.positions == "index":
+            alignment, scale = by_index(alignment), 1.0
+        heard: Places
+        seen: Places
+        if model.variant.sees_all:
+            towers = (tower.config.attention_head_dim for tower in (model.video_stream, model.audio_stream))
+            heard, seen = model.variant.places(alignment, grid, (*towers, config.cca_head_dim), scale)
+        else:
+            heard = alignment, time_rotary(scale * alignment.window_offset, config.cca_head_dim)
+            seen = alignment, time_rotary(scale * alignment.offset, config.cca_head_dim)
+        self.heard, self.seen = (tuple(part.to(model.device) for part in places) for places in (heard, seen))
 
     def set(self, video: StreamState | None, audio: StreamState | None) -> None:
         self.states = (video, audio)
@@ -203,35 +254,36 @@ class _Pair:
         self, index: int, control: Control | None, video: StreamState | None, audio: StreamState | None
     ) -> tuple[StreamState | None, StreamState | None]:
         """One block of both streams. CCA in both directions reads the states from before it (symmetric)."""
-        video_block, audio_block = self.model.video_stream.blocks[index], self.model.audio_stream.blocks[index]
-        video = video and video_block.attend(video)
-        audio = audio and audio_block.attend(audio)
+        model = self.model
+        video_block, audio_block = model.video_stream.blocks[index], model.audio_stream.blocks[index]
+        video = video and model.attend(video_block, video)
+        audio = audio and model.attend(audio_block, audio)
         video, audio = (
-            video and video.with_x(video.x + self._video_update(index, video, audio)),
-            audio and audio.with_x(audio.x + self._audio_update(index, video, audio)),
+            video and model.join(video_block, video, self._video_update(index, audio)),
+            audio and model.join(audio_block, audio, self._audio_update(index, video)),
         )
         if video is not None and control is not None:
             video = video.with_x(control(index, video.x))
         return video and video_block.feed_forward(video), audio and audio_block.feed_forward(audio)
 
-    def _video_update(self, index: int, video: StreamState, audio: StreamState | None) -> Tensor:
+    def _video_update(self, index: int, audio: StreamState | None) -> Update:
         cca = self.model.video_cca[index]
         if self.route.video is not Reads.OTHER:
-            return cca.alone(video.x)
+            return cca.alone
         if self.kept_audio is not None:
             kv = self.kept_audio.key_values[index]
         else:
             assert audio is not None, "the route joins the streams"
             kv = cca.read(audio.x)
-        return cca.from_audio(video.x, kv, self.alignment, self.window_rotary)
+        return lambda *own: cca.from_audio(*own, kv, *self.heard)
 
-    def _audio_update(self, index: int, video: StreamState | None, audio: StreamState) -> Tensor:
+    def _audio_update(self, index: int, video: StreamState | None) -> Update:
         cca = self.model.audio_cca[index]
         if self.route.audio is not Reads.OTHER:
-            return cca.alone(audio.x)
+            return cca.alone
         if self.kept_video is not None:
             kv = self.kept_video.key_values[index]
         else:
             assert video is not None, "the route joins the streams"
             kv = cca.read(video.x)
-        return cca.from_video(audio.x, kv, self.alignment, self.token_rotary)
+        return lambda *own: cca.from_video(*own, kv, *self.seen)

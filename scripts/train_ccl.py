@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+from ccl.baselines import CHOICES, Variant
 from ccl.batches import JointBatches
 from ccl.objective import JointObjective
 from ccl.pipeline import CCLPipeline
@@ -54,6 +55,8 @@ from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
 from shared.training.trainer import Trainer, Weights
 
+TOWERS = ("video_stream.", "audio_stream.")
+"""What `towers` gives: the parameters whose names begin so."""
 Codecs = tuple[LinearVideoCodec, LinearAudioCodec]
 Model = TypeVar("Model", DualStreamTransformer, MSTControlNet)
 
@@ -73,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     config = load_config(options.config, options.overrides)
     clips = read_clips(config)
+    check_variant(config)
     check_sources(config)
     with session() as world:
         claim_output(config, world)
@@ -96,25 +100,63 @@ def read_clips(config: TrainConfig) -> list[Clip]:
     return clips
 
 
+def check_variant(config: TrainConfig) -> None:
+    """Refuse a variant of the model that there is not, and tasks that it cannot learn, before anything is encoded."""
+    try:
+        variant = Variant(**{name: config.model[name] for name in CHOICES if name in config.model})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model: {error}") from None
+    if variant.routing == "dynamic":
+        return
+    alone = [task for task in ("t2v", "t2a", "mtv") if config.trains(task)]
+    if alone:
+        raise UserError(
+            f"model.routing joint joins the streams in every task, so {', '.join(alone)} cannot be trained; "
+            "give weights to t2av, a2v and v2a only"
+        )
+    if config.detach_clean_stream:
+        raise UserError("detach_clean_stream: with model.routing joint the given stream reads the other; set it false")
+
+
 def check_sources(config: TrainConfig) -> None:
-    """Refuse an `init` or `codecs` that is not whole before OUTPUT is claimed for this configuration."""
-    if config.init:
-        check_checkpoint(config.init)
-    folder = config.codecs or config.init
+    """Refuse an `init`, `towers` or `codecs` that is not whole before OUTPUT is claimed for this configuration."""
+    if start := config.init or config.towers:
+        check_checkpoint(start)
+    folder = config.codec_source
     for name in ("video_codec", "audio_codec"):
         if folder and not (Path(folder) / name / "config.json").is_file():
             raise UserError(f"codecs: {folder} has no {name}/config.json; fit a pair with scripts/fit_codecs.py")
 
 
-def initialised(model: Model, folder: Path) -> Model:
-    """`model` with the weights of a checkpoint's component in `folder`; refused where names or shapes differ."""
-    weights = type(model).from_pretrained(folder).state_dict()
-    own = model.state_dict()
+def control_from(control: MSTControlNet, config: TrainConfig, store: TrackStore | None) -> MSTControlNet:
+    """`control` with the weights of `init` but for what is `fresh`; track encoders that are new standardise features."""
+    folder, fresh = Path(config.init or "") / "control", config.fresh
+    old = bool(config.init) and folder.is_dir() and "control" not in fresh
+    if old:
+        control = initialised(control, folder, without=control.HOLISTIC if "holistic" in fresh else ())
+    new = (["music"] if "holistic" in fresh else []) if old else list(TRACKS)
+    control.standardise({track: store.statistics(track) for track in new} if store is not None else {})
+    return control
+
+
+def initialised(model: Model, folder: Path, parts: tuple[str, ...] = ("",), without: tuple[str, ...] = ()) -> Model:
+    """`model` with the weights of a checkpoint's component in `folder`; refused where names or shapes differ.
+
+    Only those whose names begin with one of `parts`, and none of `without`, are taken; by default all.
+    """
+    own, weights = (
+        {
+            name: value
+            for name, value in one.state_dict().items()
+            if name.startswith(parts) and not name.startswith(without)
+        }
+        for one in (model, type(model).from_pretrained(folder))
+    )
     for name in sorted(own.keys() | weights.keys()):
         here, there = (list(part[name].shape) if name in part else "absent" for part in (own, weights))
         if here != there:
             raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
-    model.load_state_dict(weights)
+    model.load_state_dict(model.state_dict() | weights)
     return model
 
 
@@ -141,9 +183,9 @@ def clip_duration(clip: Clip) -> float:
 
 
 def prepare_codecs(config: TrainConfig, clips: list[Clip], world: World) -> Codecs:
-    """The codecs of `codecs` or of the `init` checkpoint; otherwise a linear pair fitted to the training clips."""
-    folder = Path(config.codecs or config.init or Path(config.output) / "codecs")
-    if not (config.codecs or config.init):
+    """The codecs of `codecs`, or of `init` or `towers`; otherwise a linear pair fitted to the training clips."""
+    folder = Path(config.codec_source or Path(config.output) / "codecs")
+    if not config.codec_source:
         if world.is_main and not (folder / "audio_codec").is_dir():
             data = config.data
             samples = ClipDataset(clips, data.fps, data.size, data.sample_rate, data.duration)
@@ -193,7 +235,7 @@ class Run:
         self.started = time.monotonic()
         self.text_encoder = HashedWords()
         self.transformer = self._model()
-        self.control = self._control() if config.control is not None else None
+        self.control = self._control(stores.tracks) if config.control is not None else None
         self._freeze()
         self.objective = JointObjective(
             self.transformer, config.flow, config.loss, config.seed, config.detach_clean_stream, self.control
@@ -214,7 +256,10 @@ class Run:
         Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
 
     def _model(self) -> DualStreamTransformer:
-        """The configured model, new from the seed or with the weights of `init`; codecs and text say what goes in."""
+        """The configured model, new from the seed or with the weights of `init`, or with the streams of `towers`.
+
+        Codecs and text say what goes in.
+        """
         settings = dict(self.config.model)
         torch.manual_seed(derive(self.config.seed, "weights"))
         try:
@@ -224,9 +269,11 @@ class Run:
             model = DualStreamTransformer(**settings)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"model: {error}; see configs/model/") from None
+        if self.config.towers:
+            return initialised(model, Path(self.config.towers) / "transformer", TOWERS)
         return initialised(model, Path(self.config.init) / "transformer") if self.config.init else model
 
-    def _control(self) -> MSTControlNet:
+    def _control(self, store: TrackStore | None) -> MSTControlNet:
         """The control network for this backbone and these features; with the weights of `init` where it has one."""
         stream = self.transformer.video_stream.config
         sizes = {name: (e.window, e.layers, e.dim) for name, e in self.encoders.items()}
@@ -242,8 +289,7 @@ class Run:
             )
         except (TypeError, ValueError) as error:
             raise UserError(f"control: {error}; see configs/model/stage_control.yaml") from None
-        folder = Path(self.config.init or "") / "control"
-        return initialised(control, folder) if self.config.init and folder.is_dir() else control
+        return control_from(control, self.config, store)
 
     def _freeze(self) -> None:
         """Only what `trainable` names learns."""
@@ -254,6 +300,9 @@ class Run:
                 parameter.requires_grad_(True)
         if self.control is not None:
             self.control.requires_grad_("control" in parts)
+            if "holistic" in parts:
+                for parameter in self.control.holistic_parameters():
+                    parameter.requires_grad_(True)
 
     def _tracks(self, store: TrackStore, step: int, ids: list[str]) -> TrackFeatures:
         tracks = self.config.tracks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from shared.errors import UserError
 
 Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv"]
-Part = Literal["transformer", "attention", "control"]
+Part = Literal["transformer", "attention", "control", "holistic"]
 Weights = dict[Task, Annotated[float, Field(ge=0)]]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -120,18 +121,25 @@ class Tracks(Section):
     """Task mtv: an encoder per track (`shared.encoders.audio_features`), and how often tracks are unknown in training.
 
     `dropout` is each track's own, `dropout_all` all three at once: guidance asks for both. `untold_speaker`: how often
-    the caption does not say who speaks, so that it is learned from the tracks.
+    the caption does not say who speaks, so that it is learned from the tracks; `untold`: how often what a regular
+    expression finds in the caption is left out, for the same reason.
     """
 
     encoders: dict[str, str] = {"speech": "log-mel", "effects": "log-mel", "music": "log-mel"}
     dropout: Rate = 0.1
     dropout_all: Rate = 0.05
     untold_speaker: Rate = 0.25
+    untold: dict[str, Rate] = {}
 
     @model_validator(mode="after")
     def _every_track(self) -> Tracks:
         if set(self.encoders) != {"speech", "effects", "music"}:
             raise ValueError(f"tracks.encoders: speech, effects and music are needed, not {', '.join(self.encoders)}")
+        for pattern in self.untold:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"tracks.untold: {pattern!r} is no regular expression: {error}") from None
         return self
 
 
@@ -152,6 +160,7 @@ class TrainConfig(Section):
     seed: int = 0
     model: dict[str, Any]
     init: str | None = None  # checkpoint folder the weights start from; `model` must fit them
+    towers: str | None = None  # instead: checkpoint folder that only the two streams start from, all else new
     data: Data
     codecs: str | None = None  # folder with video_codec/ and audio_codec/; null: fit on the training data
     train: Train
@@ -165,12 +174,19 @@ class TrainConfig(Section):
     keyframes: Rate = 0.0  # how often it has clean latents anywhere, each an image that stands still
     control: dict[str, Any] | None = None  # MSTControlNet for task mtv; the backbone's sizes are filled in
     tracks: Tracks = Tracks()
-    trainable: list[Part] = ["transformer", "control"]  # attention: that of the video stream alone (MTV)
+    # attention: that of the video stream alone (MTV); holistic: music's way through the control network alone
+    trainable: list[Part] = ["transformer", "control"]
+    fresh: list[Literal["control", "holistic"]] = []  # parts that begin anew where `init` has them
     detach_clean_stream: bool = False  # in a2v and v2a the given stream's tower learns nothing from the other's loss
     loss: Loss = Loss()
     flow: Flow = Flow()
     validation: Validation = Validation()
     deepspeed: dict[str, Any] = {"zero_optimization": {"stage": 1}}
+
+    @property
+    def codec_source(self) -> str | None:
+        """The folder that has the codecs, or none: they are fitted."""
+        return self.codecs or self.init or self.towers
 
     def trains(self, *tasks: str) -> bool:
         """Whether any step may be on one of `tasks`."""
@@ -179,6 +195,10 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
+        if self.fresh and not self.init:
+            raise ValueError(f"fresh: {', '.join(self.fresh)} begin anew in any case: there is no init")
+        if self.init and self.towers:
+            raise ValueError(f"init ({self.init}) gives the towers too, so towers ({self.towers}) has no use; give one")
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
             if sum(weights.values()) <= 0:
                 raise ValueError(f"{name}: at least one task weight must be above 0")

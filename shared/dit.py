@@ -1,8 +1,8 @@
 """One diffusion-transformer stream (video or audio tower), weight-compatible with diffusers' `WanTransformer3DModel`.
 
-A block runs in two halves, `attend` (self-attention, text cross-attention) and `feed_forward`, so that a joint model
-can put cross-modal attention between them and a control network its injection. Modulation is held once per latent
-frame ([B, T, 6, D]; T = 1 or F), never per token.
+A block runs in two halves, `attend` (`attend_self`, then `attend_text`) and `feed_forward`, so that a joint model can
+put cross-modal attention between them, or in the text attention's place, and a control network its injection.
+Modulation is held once per latent frame ([B, T, 6, D]; T = 1 or F), never per token.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from shared.rotary import Rotary, grid_rotary, rotate, time_rotary
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
 Control = Callable[[int, Tensor], Tensor]
+#: In place of a block's attention: `attention(q, k, v)`, [B, N, h, d] from q [B, N, h, d] and k, v [B, M, h, d].
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class StreamAttnProcessor(WanAttnProcessor):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         rotary_emb: Rotary | None = None,
+        attention: Attention | None = None,
     ) -> Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
@@ -117,7 +120,10 @@ class StreamAttnProcessor(WanAttnProcessor):
         v = attn.to_v(source).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             q, k = rotate(q, rotary_emb), rotate(k, rotary_emb)
-        out = dispatch_attention_fn(q, k, v, attn_mask=attention_mask, backend=self._attention_backend)
+        if attention is not None:
+            out = attention(q, k, v)
+        else:
+            out = dispatch_attention_fn(q, k, v, attn_mask=attention_mask, backend=self._attention_backend)
         return attn.to_out[0](out.flatten(2, 3).type_as(q))
 
 
@@ -143,13 +149,21 @@ class DiTBlock(nn.Module):
 
     def attend(self, state: StreamState) -> StreamState:
         """Self-attention and text cross-attention."""
+        return self.attend_text(self.attend_self(state))
+
+    def attend_self(self, state: StreamState) -> StreamState:
+        """The modulated self-attention."""
         shift, scale, gate, *_ = self._modulation(state)
         x = state.x
         normed = modulate(self.norm1(x.float()), 1 + scale, shift).type_as(x)
         attended = self.attn1(normed, None, None, state.rotary)
-        x = (x.float() + modulate(attended, gate)).type_as(x)
-        x = x + self.attn2(self.norm2(x.float()).type_as(x), state.text, None, None)
-        return state.with_x(x)
+        return state.with_x((x.float() + modulate(attended, gate)).type_as(x))
+
+    def attend_text(self, state: StreamState, attention: Attention | None = None) -> StreamState:
+        """Text cross-attention; `attention` may act between its projections, on the text's keys and values."""
+        x = state.x
+        normed = self.norm2(x.float()).type_as(x)
+        return state.with_x(x + self.attn2(normed, state.text, None, None, attention=attention))
 
     def feed_forward(self, state: StreamState) -> StreamState:
         """The modulated feed-forward half."""

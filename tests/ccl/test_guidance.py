@@ -68,6 +68,15 @@ def test_rescale_brings_the_deviation_of_each_sample_back():
     torch.testing.assert_close(half, (wanted + plain.std((1, 2))) / 2)
 
 
+def test_a_form_is_settled_by_what_the_model_has():
+    assert Guidance().settled(True) == Guidance(Form.DUAL) and Guidance().settled(False) == Guidance(Form.TEXT)
+    for form in Form:
+        assert Guidance(form).settled(True) == Guidance(form)
+    assert Guidance(Form.NONE).settled(False) == Guidance(Form.NONE)
+    with pytest.raises(UserError, match="take text"):
+        Guidance(Form.JOINT).settled(False)
+
+
 def test_impossible_values_are_refused():
     with pytest.raises(UserError, match=r"1\.5"):
         Guidance(rescale=1.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,16 @@ def test_alone_is_the_single_tower_state(task):
 
 def test_only_joint_tasks_have_context():
     assert {task for task in Task if task.route.has_context} == {Task.T2AV, Task.A2V, Task.V2A}
+
+
+def test_without_dcr_both_streams_read_each_other_and_nothing_else_changes():
+    for task in Task:
+        if not task.route.has_context:
+            with pytest.raises(UserError, match="knows no stream alone"):
+                _ = task.route.joined
+            continue
+        assert (task.route.joined.video, task.route.joined.audio) == (Reads.OTHER, Reads.OTHER)
+        assert replace(task.route.joined, video=task.route.video, audio=task.route.audio) == task.route
 
 
 def test_auto_goes_by_what_is_given():

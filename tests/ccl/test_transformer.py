@@ -97,7 +97,7 @@ def test_the_time_scale_says_how_far_apart_the_tokens_of_a_window_are():
     for scale, ordered in ((0.0, False), (1.0, True), (6.25, True)):
         model = transformer(cca_time_scale=scale)
         pair, cca = _Pair(model, Task.A2V.route, video, audio), model.video_cca[0]
-        played = [cca.from_audio(x, cca.read(z), pair.alignment, pair.window_rotary) for z in (y, y[:, [2, 0, 1]])]
+        played = [cca.from_audio(x, cca.read(z), *pair.heard) for z in (y, y[:, [2, 0, 1]])]
         assert torch.allclose(*played, atol=1e-6) != ordered
 
 

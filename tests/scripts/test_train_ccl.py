@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from ccl.pipeline import CCLPipeline
+from ccl.transformer import DualStreamTransformer
 from shared.checkpoint import load_checkpoint
-from shared.errors import run_main
+from shared.errors import UserError, run_main
 from shared.media import probe, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +89,7 @@ def arguments(folder: Path, *overrides: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(folder: Path) -> dict[str, tuple[int, str]]:
-    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate."""
+    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate, from towers."""
     write_clip(clips(folder / "quiet", 2) / "hush.mp4", 9, level=1e-5)
     apart = f"data.manifest={folder / 'quiet'}", f"output={folder / 'quiet_run'}"
     lines = {
@@ -95,6 +97,16 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
         "again": arguments(folder),
         "silent": arguments(folder, *apart),
         "diverging": arguments(folder, "optimizer.lr=1e30", f"output={folder / 'diverging_run'}"),
+        "joined": arguments(
+            folder,
+            f"towers={folder / 'run/checkpoint'}",
+            "model.joiner=full",
+            "optimizer.lr=1e-12",
+            "train.steps=1",
+            "train.export=fp32",
+            "validation.every=1",
+            f"output={folder / 'joined_run'}",
+        ),
     }
     command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -149,6 +161,36 @@ def test_a_loss_that_is_not_finite_stops_with_step_task_and_clips(folder: Path, 
     assert not (folder / "diverging_run/checkpoint").exists()
 
 
+def test_another_joiner_starts_from_the_same_towers_and_codecs(folder: Path, runs: dict) -> None:
+    code, err = runs["joined"]
+    assert code == 0, err
+    assert err.count("guidance is text") == 1  # of its validation samples: it has no state to be guided by but that
+    first, second = (load_checkpoint(CCLPipeline, folder / name / "checkpoint") for name in ("run", "joined_run"))
+    assert second.transformer.config.joiner == "full"
+    theirs = first.transformer.state_dict()
+    towers = {n: p for n, p in second.transformer.state_dict().items() if "_stream." in n}
+    assert set(towers) == {name for name in theirs if "_stream." in name}
+    for name, value in towers.items():
+        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-6)
+    for codec in ("video_codec", "audio_codec"):
+        ours, others = (getattr(pipeline, codec).state_dict() for pipeline in (first, second))
+        assert all(torch.equal(value, others[name]) for name, value in ours.items())
+
+
+def test_towers_of_another_size_are_refused_by_name(checkpoint: Path) -> None:
+    config = DualStreamTransformer.load_config(checkpoint / "transformer")
+    video = {**config["video"], "ffn_dim": 8}
+    other = DualStreamTransformer.from_config({**config, "video": video, "context_tokens": 5})
+    with pytest.raises(UserError, match=r"video_stream\.blocks\.0\.ffn.* is \[16.*, and \[8.* in the configuration"):
+        train_ccl.initialised(other, checkpoint / "transformer", train_ccl.TOWERS)
+    same = DualStreamTransformer.from_config({**config, "context_tokens": 5})
+    new = same.video_cca[0].to_q.weight.clone()
+    started = train_ccl.initialised(same, checkpoint / "transformer", train_ccl.TOWERS)
+    given = DualStreamTransformer.from_pretrained(checkpoint / "transformer")
+    assert torch.equal(started.video_stream.proj_out.weight, given.video_stream.proj_out.weight)
+    assert torch.equal(started.video_cca[0].to_q.weight, new)
+
+
 def refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         run_main(lambda: train_ccl.main(line))
@@ -175,12 +217,34 @@ def test_a_clip_without_sound_is_refused_by_name(
         ("data.manifest=nowhere", "nowhere: no such manifest"),
         ("codecs=nowhere", "codecs: nowhere has no video_codec/config.json"),
         ("init=nowhere", "checkpoint nowhere: no such folder"),
+        ("towers=nowhere", "checkpoint nowhere: no such folder"),
+        ("model.joiner=gate", "model: joiner is 'gate'; choose one of cca, gate_hard"),
+        ("model.routing=joint", "so t2v, t2a cannot be trained; give weights to t2av, a2v and v2a only"),
     ],
 )
 def test_bad_settings_are_refused_and_write_nothing(
     folder: Path, tmp_path: Path, override: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refusal(arguments(folder, f"output={tmp_path / 'run'}", override), capsys)
+    assert said in error and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("init=there", "towers=here", "init (there) gives the towers too"),
+        (
+            "model.routing=joint",
+            "detach_clean_stream=true",
+            "with model.routing joint the given stream reads the other",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    folder: Path, tmp_path: Path, first: str, second: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joint = "tasks={t2av: 1, a2v: 1}"
+    error = refusal(arguments(folder, f"output={tmp_path / 'run'}", joint, first, second), capsys)
     assert said in error and not (tmp_path / "run").exists()
 
 
