@@ -13,6 +13,7 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_regi
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from shared.clock import LatentClock
 from shared.dit import Control
 from shared.errors import UserError
 
@@ -77,6 +78,32 @@ def steered(transformer: CogVideoXTransformer3DModel, at: Callable[[Tensor], Con
     with controlled(transformer, lambda index, x: current[0](index, x)), ExitStack() as stack:
         stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
         yield
+
+
+class CogVideoXDenoiser:
+    """`denoise_video` on a `CogVideoXTransformer3DModel`: what `mtv.windows.WindowSampler` asks of a backbone."""
+
+    def __init__(self, transformer: CogVideoXTransformer3DModel) -> None:
+        self.transformer = transformer
+
+    def denoise_video(
+        self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control
+    ) -> Tensor:
+        """Epsilon or v, as the folder's scheduler has it, of latents [B, C, F, h, w].
+
+        sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one timestep per sample, that of
+        the others. Positions are the latents' numbers, so `clock` says nothing more.
+        """
+        x = latents.transpose(1, 2)
+        with controlled(self.transformer, control):
+            prediction = self.transformer(
+                hidden_states=x,
+                encoder_hidden_states=text,
+                timestep=(sigma.amax(1) * 1000).round().long(),
+                image_rotary_emb=rotary_embedding(self.transformer, x),
+                return_dict=False,
+            )[0]
+        return prediction.transpose(1, 2)
 
 
 def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) -> tuple[Tensor, Tensor] | None:

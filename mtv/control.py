@@ -144,6 +144,8 @@ class MSTControlNet(AlignedModelMixin, ModelMixin, ConfigMixin):
             and SI both off (SI alone already is without the holistic stream).
     """
 
+    HOLISTIC = ("track_encoders.music.", "holistic_stream.", "holistic_injection.")
+    """What the names of the parameters on music's way begin with."""
     _no_split_modules = ["InteractionBlock", "IntervalInjection"]  # noqa: RUF012
     _keep_in_fp32_modules = ["time_embedder"]  # noqa: RUF012
 
@@ -205,6 +207,21 @@ class MSTControlNet(AlignedModelMixin, ModelMixin, ConfigMixin):
             name: [f"{name}.{inner}" for inner, _ in module.named_parameters()]
             for name, module in self.named_children()
         }
+
+    def holistic_parameters(self) -> list[nn.Parameter]:
+        """Those on music's way: its track encoder, the holistic stream and injection.
+
+        Raises:
+            ValueError: with SE or SI off music has no way of its own.
+        """
+        if self.holistic_stream is None:
+            raise ValueError("with SE or SI off music goes the way of the others; there is no holistic stream")
+        return [parameter for name, parameter in self.named_parameters() if name.startswith(self.HOLISTIC)]
+
+    def standardise(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Mean and deviation of the features by track, for encoders that are yet to be trained."""
+        for track, (mean, std) in statistics.items():
+            self._encoder(track).standardise(mean, std)
 
     def forward(self, features: TrackFeatures, sigma: Tensor) -> Control:
         """`control(encode(features), sigma)`, for training: a new clip each step."""

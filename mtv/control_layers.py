@@ -24,6 +24,7 @@ from shared.dit import modules
 
 TIME_CHANNELS = 256
 EPS = 1e-6
+LEAST_STD = 0.02
 
 
 def zeroed(linear: nn.Linear) -> nn.Linear:
@@ -56,7 +57,11 @@ class TrackEncoder(nn.Module):
 
     The pooling is a convolution over time of kernel and stride r on each token alone (r·dim² weights), held as one
     linear layer. `null` [n, dim] is the learned "track unknown"; silence is something else, zero features.
+    Features are seen standardised, by `feature_mean` and `feature_std` of the training's tracks (`standardise`).
     """
+
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, size: Sequence[int], hidden: int, tokens: int, dim: int, stride: int) -> None:
         super().__init__()
@@ -71,6 +76,17 @@ class TrackEncoder(nn.Module):
         self.pool = nn.Linear(stride * dim, dim)
         self.norm = FP32LayerNorm(dim, EPS)
         self.null = nn.Parameter(torch.randn(tokens, dim))
+        self.register_buffer("feature_mean", torch.zeros(math.prod(size)))
+        self.register_buffer("feature_std", torch.ones(math.prod(size)))
+
+    def standardise(self, mean: Tensor, std: Tensor) -> None:
+        """Take the statistics [window·layers·width] of an encoder that is yet to be trained.
+
+        Without them quiet music is not learned: its features differ between clips by a few hundredths, beside what is
+        the same in all (docs/mtv.md, "Standardised features"). One that hardly varies is not blown up.
+        """
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(std.clamp(min=LEAST_STD))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, window, layers, width] -> [B, F, n, dim] with F = 1 + ceil((T−1)/r).
@@ -80,7 +96,7 @@ class TrackEncoder(nn.Module):
         """
         if features.ndim != 5 or features.shape[2:] != self.size:
             raise ValueError(f"features must be [B, T, {', '.join(map(str, self.size))}], not {list(features.shape)}")
-        values = features.flatten(2).to(self.null.dtype)
+        values = ((features.flatten(2) - self.feature_mean) / self.feature_std).to(self.null.dtype)
         frames = self.stack(values).unflatten(-1, (self.tokens, -1))
         # frame 0 fills its latent alone, and so does what is left of the last one
         first = frames[:, :1].expand(-1, self.stride - 1, -1, -1)
@@ -230,16 +246,29 @@ class IntervalInjection(nn.Module):
         return x
 
 
+class NormedGELU(nn.Module):
+    """LayerNorm over the width, then GELU.
+
+    The music of two clips differs by little beside what all music has in common, so a bare GELU is soon pushed to where
+    it is zero for every clip, and the stream is dead for good (docs/mtv.md, "The holistic stream").
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = FP32LayerNorm(dim, EPS, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(self.norm(x), approximate="tanh")
+
+
 class HolisticStream(nn.Module):
     """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time."""
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
-        self.inward = nn.Sequential(
-            nn.Linear(tokens * dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim), nn.GELU(approximate="tanh")
-        )
+        self.inward = nn.Sequential(nn.Linear(tokens * dim, dim), NormedGELU(dim), nn.Linear(dim, dim), NormedGELU(dim))
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
-        self.outward = nn.Sequential(nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.outward = nn.Sequential(NormedGELU(dim), nn.Linear(dim, dim))
 
     def forward(self, music: Tensor) -> Tensor:
         through_time = self.conv(self.inward(music.flatten(2)).transpose(1, 2)).transpose(1, 2)

@@ -35,10 +35,39 @@ class Stage(Section):
         return re.sub(r"\W+", "_", self.name.lower()).strip("_")
 
 
-class CurriculumConfig(TrainConfig):
-    """A training configuration with `stages`, which own steps, subsets, trainable parts and tasks."""
+#: What the joint model's configuration says and a backbone's own folder decides, or has no use for.
+NOT_BESIDE_BACKBONE = (
+    "model", "init", "towers", "codecs", "flow", "loss", "audio_caption_rate", "detach_clean_stream",
+)  # fmt: skip
 
+
+class BackboneConfig(TrainConfig):
+    """A run on a model of another library, in the folder `backbone`; `init` is the stage before, where there is one."""
+
+    backbone: str
+
+
+class CurriculumConfig(TrainConfig):
+    """A training configuration with `stages`, which own steps, subsets, trainable parts and tasks.
+
+    `backbone` stands in the place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of
+    one. Then there is no joint model, and the stages have task mtv alone.
+    """
+
+    backbone: str | None = None
     stages: list[Stage] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_backbone_is_the_model(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("backbone") is None:
+            return raw
+        if given := [key for key in NOT_BESIDE_BACKBONE if key in raw]:
+            raise ValueError(
+                f"{given[0]} has no place beside backbone: the folder has model, codec and noise levels, and joint "
+                "training needs another"
+            )
+        return {**raw, "model": {}}
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +91,20 @@ class CurriculumConfig(TrainConfig):
             raise ValueError(f"the names of the stages are {', '.join(s.name for s in self.stages)}; they must differ")
         return self
 
+    @model_validator(mode="after")
+    def _a_backbone_learns_mtv_alone(self) -> CurriculumConfig:
+        if self.backbone is None:
+            return self
+        if self.control is None:
+            raise ValueError("audio control needs a control network; give control: {} for the paper's sizes")
+        for stage in self.stages:
+            if others := [task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"]:
+                raise ValueError(
+                    f"stage {stage.name!r}: {', '.join(others)} needs the joint model; on a backbone "
+                    "there is task mtv alone"
+                )
+        return self
+
     def folder(self, index: int) -> Path:
         """Where stage `index` is trained."""
         return Path(self.output) / f"{index + 1}_{self.stages[index].folder}"
@@ -69,11 +112,12 @@ class CurriculumConfig(TrainConfig):
     def stage(self, index: int) -> TrainConfig:
         """The run of stage `index`, from the checkpoint of the stage before."""
         stage, last = self.stages[index], index == len(self.stages) - 1
-        raw = self.model_dump(exclude={"stages"})
+        raw = self.model_dump(exclude={"stages", "backbone"})
         raw["output"] = str(self.folder(index))
-        raw["codecs"] = self.codecs or self.init or str(Path(self.output) / "codecs")
+        raw["codecs"] = self.codecs or self.init or raw.get("towers") or str(Path(self.output) / "codecs")
         if index > 0:
             raw["init"] = str(self.folder(index - 1) / "checkpoint")
+            raw.pop("towers", None)  # the first stage's start
         raw["data"]["subsets"] = [stage.subset] if isinstance(stage.subset, str) else stage.subset
         raw["data"]["latents"] = str(Path(self.output) / "latents")
         raw["train"]["steps"] = stage.steps
@@ -81,4 +125,7 @@ class CurriculumConfig(TrainConfig):
             raw["train"]["export"] = "fp32"
         if stage.lr is not None:
             raw["optimizer"]["lr"] = stage.lr
-        return TrainConfig.model_validate(raw | {"trainable": stage.trainable, "tasks": stage.tasks})
+        raw |= {"trainable": stage.trainable, "tasks": stage.tasks}
+        if self.backbone is None:
+            return TrainConfig.model_validate(raw)
+        return BackboneConfig.model_validate(raw | {"backbone": self.backbone, "codecs": None})

@@ -10,19 +10,20 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from mtv.backbones import CogVideoXDenoiser
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
+from mtv.solvers import DIFFUSION, checked_steps, solver
 from mtv.tracks import TRACKS, Tracks, features, frames_of
 from mtv.windows import SECONDS, Window, WindowSampler, place_keyframes, plan, segments, window_frames
 from shared.checkpoint import CheckpointMixin, check_checkpoint
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.errors import UserError
-from shared.flow import u_grid
 from shared.rng import generator
 from shared.timed_prompts import TimedPrompts
 
@@ -68,8 +69,9 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
     """Audio-driven video: the video stream alone, steered by an MST-ControlNet, with guidance per track.
 
     Args:
-        transformer: a backbone with `denoise_video(latents, sigma, text, clock, control) -> velocity`.
-        video_codec, text_encoder, scheduler: of the video stream.
+        transformer: a backbone with `denoise_video(latents, sigma, text, clock, control) -> velocity`; or diffusers'
+            `CogVideoXTransformer3DModel`.
+        video_codec, text_encoder, scheduler: of the video stream. With CogVideoX, one of its own two schedulers.
         control: the network that the tracks act through.
         audio_encoder: features of speech, and of effects and music where these have no encoder of their own.
         audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts of the same folder. They are only kept, so
@@ -78,7 +80,8 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         fps, height, width: the video the model was trained on.
 
     Raises:
-        UserError: without control or audio_encoder: the folder or pipeline holds a joint model only.
+        UserError: without control or audio_encoder: the folder or pipeline holds a joint model only. A scheduler that
+            does not fit the transformer.
     """
 
     # the first two are needed: listed here, their absence is told in one line below, and not by diffusers
@@ -110,6 +113,11 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         super().__init__()
         given = {"control": control, "audio_encoder": audio_encoder}
         check_parts({name: part for name, part in given.items() if part is not None})
+        if isinstance(transformer, CogVideoXTransformer3DModel) != isinstance(scheduler, DIFFUSION):
+            raise UserError(
+                f"{type(transformer).__name__} with {type(scheduler).__name__}: a CogVideoX transformer needs one of "
+                f"its schedulers, {' or '.join(kind.__name__ for kind in DIFFUSION)}, and another needs a flow solver"
+            )
         self.register_modules(
             transformer=transformer,
             video_codec=video_codec,
@@ -153,7 +161,7 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
         tracks: Tracks | Sequence[Tracks],
         negative_prompt: str = "",
-        num_inference_steps: int = 24,
+        num_inference_steps: int | None = None,
         guidance: TrackGuidance | None = None,
         seed: int | Sequence[int] = 0,
         duration: float | None = None,
@@ -178,7 +186,7 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
         tracks: Tracks | Sequence[Tracks],
         negative_prompt: str = "",
-        num_inference_steps: int = 24,
+        num_inference_steps: int | None = None,
         guidance: TrackGuidance | None = None,
         seed: int | Sequence[int] = 0,
         duration: float | None = None,
@@ -201,7 +209,7 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
             tracks: the sound of each sample, or one for all. Samples are equally long; the number of speakers may
                 differ.
             negative_prompt: the text 0c of guidance.
-            num_inference_steps: solver steps per window.
+            num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
             guidance: scales of the text and of each track.
             seed: one, or one per sample. Sample i draws from seed + i when one is given. The first window has the
                 noise of `CCLPipeline`'s video. Changing a track or a text changes no noise.
@@ -217,8 +225,7 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         """
         prompts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-        if num_inference_steps < 1:
-            raise UserError(f"{num_inference_steps} sampling steps; at least 1 is needed")
+        steps = checked_steps(self.scheduler, num_inference_steps)
         self._check_tracks(given, len(prompts))
         stride, fps = self.video_codec.temporal_stride, self.config.fps
         frames = self._frames(given, duration)
@@ -241,7 +248,7 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
             keyframes=placed,
             seeds=_seeds(seed, len(prompts)),
             latent_size=(size[0] // self.video_codec.spatial_stride, size[1] // self.video_codec.spatial_stride),
-            steps=num_inference_steps,
+            steps=steps,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
         )
@@ -263,8 +270,9 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
         window = clip.windows[index]
         clock = self.video_codec.clock(window.frames, self.config.fps)
+        cogvideox = isinstance(self.transformer, CogVideoXTransformer3DModel)
         sampler = WindowSampler(
-            self.transformer,
+            CogVideoXDenoiser(self.transformer) if cogvideox else self.transformer,
             self.control,
             _cut(clip.tracks, window).to(self._execution_device),
             segments(clip.prompts, clip.texts, clock.shifted(window.start / self.config.fps)),
@@ -274,12 +282,10 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
             clip.guidance,
         )
         latents = sampler.restore_clean(self._noise(clip, index))
-        self.scheduler.set_timesteps(sigmas=u_grid(clip.steps).numpy(), device=self._execution_device)
-        self.scheduler.set_begin_index(0)
-        for step, u in enumerate(u_grid(clip.steps).tolist()):
-            velocity = sampler.velocity(latents, float(self.scheduler.sigmas[step]))
-            latents = self.scheduler.step(velocity, self.scheduler.timesteps[step], latents, return_dict=False)[0]
-            latents = sampler.restore_clean(latents)
+        added = [generator(seed, "sample", "video", "steps", index) for seed in clip.seeds]
+        path = solver(self.scheduler, clip.steps, self._execution_device, added)
+        for step, (u, sigma) in enumerate(path.levels):
+            latents = sampler.restore_clean(path.step(step, sampler.velocity(latents, sigma), latents))
             if clip.callback is not None:
                 changed = clip.callback(self, index * clip.steps + step, u, {"video": latents}) or {}
                 latents = changed.get("video", latents)
@@ -354,7 +360,8 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         height = self.config.height if height is None else height
         width = self.config.width if width is None else width
         stream = self.transformer.config.get("video", self.transformer.config)
-        unit = self.video_codec.spatial_stride * stream.get("patch_size", (1, 2, 2))[-1]
+        patch = stream.get("patch_size", (1, 2, 2))
+        unit = self.video_codec.spatial_stride * (patch if isinstance(patch, int) else patch[-1])
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         return height, width

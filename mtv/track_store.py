@@ -20,6 +20,8 @@ from shared.training.distributed import World
 from shared.training.shards import Entry, ShardStore, check_ids, clip_key, fingerprint
 
 SPEECH = re.compile(r"speech[1-9]?")
+SURVEYED = 256
+"""Clips whose features `statistics` looks at."""
 
 
 class TrackStore(ShardStore):
@@ -73,6 +75,22 @@ class TrackStore(ShardStore):
             None if there.all() else there,
             dict(drop or {}),
         )
+
+    def statistics(self, track: str) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [window·layers·dim] of a track's features, over the first clips where it sounds.
+
+        Zeros and ones where it is silent in all of them.
+        """
+        total, squares, count = torch.zeros(()), torch.zeros(()), 0
+        for clip in sorted(self.clips)[:SURVEYED]:
+            rows = self._window(clip, track).flatten(-3).flatten(0, -2).double()
+            rows = rows[rows.any(-1)]
+            total, squares, count = total + rows.sum(0), squares + rows.square().sum(0), count + len(rows)
+        if not count:
+            size = self._window(min(self.clips), track).shape[-3:].numel()
+            return torch.zeros(size), torch.ones(size)
+        mean = total / count
+        return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
 
     def _window(self, clip: str, track: str) -> Tensor:
         """[(K,) T, window, layers, dim] of one track of a clip."""

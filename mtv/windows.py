@@ -129,7 +129,7 @@ def segments(
 
 
 class WindowSampler:
-    """Guided velocities of one window.
+    """Guided predictions of one window: velocities; on CogVideoX epsilon or v, which guidance weighs alike.
 
     Args:
         model: the backbone, an object with `denoise_video`. network: what the tracks act through.

@@ -171,6 +171,11 @@ def track_files(options: argparse.Namespace) -> list[Path]:
 
 def check_model(folder: Path) -> float:
     """The checkpoint's frame rate. Raises UserError if it is none, or cannot make a video from tracks."""
+    if (folder / "vae").is_dir() and not (folder / "control").is_dir():
+        raise UserError(
+            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, with "
+            "scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
+        )
     index = check_checkpoint(folder)
     for name in ("control", "audio_encoder"):
         if index.get(name, [None, None]) == [None, None]:

@@ -1,52 +1,176 @@
 """Train audio-driven video in stages, each from what the last one left.
 
     deepspeed scripts/train_mtv.py --config configs/train/stage_mtv.yaml --set stages.0.steps=100
+    deepspeed scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml --set backbone=models/CogVideoX-2b
 
 The clips need tracks: a manifest with `tracks` (scripts/make_stage.py and scripts/demix.py write one). Running the
 same command again resumes, in the middle of any stage. OUTPUT then holds codecs/ (unless given), latents/, a folder per
 stage (1_basic_face ...) with config.yaml, losses.csv, samples/, state/ and checkpoint/, and checkpoint/, a copy of the
-last stage's.
+last stage's. A configuration with `backbone` trains on a CogVideoX folder alone, without the joint model (docs/mtv.md,
+"On CogVideoX").
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from mtv.curriculum import CurriculumConfig
+import torch
+
+from ccl.batches import JointBatches
+from mtv.cogvideox import Frozen, check_cogvideox, load_transformer
+from mtv.control import TRACKS, TrackFeatures
+from mtv.curriculum import BackboneConfig, CurriculumConfig
+from mtv.pipeline import MTVPipeline
+from mtv.track_store import draw_dropped
+from mtv.training import EpsilonObjective, NoSound, control_for, encode_texts, freeze, model_card, sample_clips
+from shared.checkpoint import save_checkpoint
 from shared.cli import Parser
-from shared.config import load_config_as
-from shared.data.manifest import subset
+from shared.config import TrainConfig, load_config_as
+from shared.data.manifest import Clip, read_manifest, subset
+from shared.encoders import TextEncoder
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
+from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output, write_atomically
+from shared.training.trainer import Trainer, Weights
 
 # the folder of the script that runs is on the path; scripts are no package
-from train_ccl import Run, Stores, check_sources, prepare_codecs, read_clips  # type: ignore[import-not-found] # isort: skip
+from train_ccl import (  # type: ignore[import-not-found] # isort: skip
+    Run, Stores, check_sources, initialised, prepare_codecs, read_clips, untold, with_weights,
+)  # fmt: skip
+
+#: run(stage, its clips): one stage, ready to be trained.
+MakeRun = Callable[[Any, list[Clip]], Any]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     config = load_config_as(CurriculumConfig, options.config, options.overrides)
+    if config.backbone is not None:
+        check_cogvideox(config.backbone, config.data.size)
     clips = read_clips(config)
     stages = [config.stage(index) for index in range(len(config.stages))]
     parts = [subset(clips, stage.data.subsets, ()) for stage in stages]  # an empty one is refused before any work
     check_sources(config)
     with session() as world:
-        codecs = prepare_codecs(config, clips, world)
-        stores = Stores.encode(stages[0].model_copy(update={"tasks": {"mtv": 1.0}}), clips, codecs, world)
+        make = (joint_runs if config.backbone is None else cogvideox_runs)(config, stages[0], clips, world)
         for stage, part in zip(stages, parts, strict=True):
             claim_output(stage, world)
             done = Path(stage.output) / "done"
             if not done.exists():
-                run = Run(stage, world, stores.only(part), codecs, part)
+                run = make(stage, part)
                 run.train()
                 del run
                 if world.is_main:
                     write_atomically(done, "")
                 barrier()
         publish(Path(stages[-1].output) / "checkpoint", Path(config.output) / "checkpoint", world)
+
+
+def joint_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Clip], world: World) -> MakeRun:
+    """Stages of the joint model's video stream, after all clips are encoded."""
+    codecs = prepare_codecs(config, clips, world)
+    stores = Stores.encode(first.model_copy(update={"tasks": {"mtv": 1.0}}), clips, codecs, world)
+    return lambda stage, part: Run(stage, world, stores.only(part), codecs, part)
+
+
+def cogvideox_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Clip], world: World) -> MakeRun:
+    """Stages on the CogVideoX folder `backbone`, after all clips and texts are encoded."""
+    assert config.backbone is not None
+    frozen = Frozen.load(config.backbone)
+    frozen.video_codec.to(world.device)
+    stores = Stores.encode(first, clips, (frozen.video_codec, NoSound()), world)
+    captions = {clip.caption for clip in clips}
+    texts = {"", *captions, *map(untold, captions)}
+    encoder = encode_texts(frozen.text_encoder, texts, Path(config.output) / "texts", world)
+    return lambda stage, part: CogVideoXRun(stage, world, stores.only(part), frozen, encoder, part)
+
+
+class CogVideoXRun:
+    """One stage on a CogVideoX folder: the model, its batches, what happens at validation and at the end."""
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        world: World,
+        stores: Stores,
+        frozen: Frozen,
+        texts: TextEncoder,
+        clips: list[Clip],
+    ) -> None:
+        self.config, self.world, self.stores, self.frozen, self.clips = config, world, stores, frozen, clips
+        self.started = time.monotonic()
+        start = Path(config.init or config.backbone)
+        self.transformer = load_transformer(start)
+        self.control = control_for(
+            self.transformer, stores.encoders, config.control or {}, frozen.video_codec.temporal_stride, config.seed
+        )
+        if (start / "control").is_dir():
+            self.control = initialised(self.control, start / "control")
+        elif stores.tracks is not None:
+            self.control.standardise({track: stores.tracks.statistics(track) for track in TRACKS})
+        freeze(self.transformer, self.control, config.trainable)
+        self.objective = EpsilonObjective(self.transformer, self.control, frozen.scheduler, config.seed)
+        side = frozen.video_codec.spatial_stride * self.transformer.config.patch_size
+        tokens = (config.data.size[0] // side) * (config.data.size[1] // side)
+        codecs: Any = (frozen.video_codec, NoSound())
+        self.batches = JointBatches(config, stores.latents, codecs, texts, tokens, world.size, self._tracks, untold)
+
+    def train(self) -> None:
+        groups = parameter_groups(self.objective, self.config.optimizer, lambda name: "control." in name)
+        objective = self.objective.to(self.world.device)
+        Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
+
+    def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
+        tracks = self.config.tracks
+        drop = draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids)
+        return self.stores.tracks.batch(ids, drop)
+
+    def pipeline(self, weights: Weights) -> MTVPipeline:
+        """A pipeline of the given weights (the average, where there is one), apart from those in training."""
+        encoders = [self.stores.encoders[track] for track in TRACKS]
+        others = [None if encoder is encoders[0] else encoder for encoder in encoders[1:]]
+        data = self.config.data
+        return MTVPipeline(
+            with_weights(self.transformer, weights, "transformer."),
+            copy.deepcopy(self.frozen.video_codec).cpu(),
+            self.frozen.text_encoder,
+            copy.deepcopy(self.frozen.scheduler),
+            with_weights(self.control, weights, "control."),
+            encoders[0],
+            effects_encoder=others[0],
+            music_encoder=others[1],
+            fps=data.fps,
+            height=data.size[0],
+            width=data.size[1],
+        )
+
+    def validate(self, step: int, weights: Weights) -> None:
+        """Refresh OUTPUT/checkpoint and sample clips that have tracks into OUTPUT/samples/stepN_mtv_I.mp4."""
+        validation = self.config.validation
+        self.export(weights, step)
+        held_out = (read_manifest(validation.manifest) if validation.manifest else self.clips)[: validation.clips]
+        pipeline = self.pipeline(weights).to(self.world.device)
+        pipeline.set_progress_bar_config(desc="validation", leave=False)
+        sample_clips(pipeline, held_out, self.config, Path(self.config.output) / "samples" / f"step{step:06d}_mtv")
+        self.frozen.text_encoder.to("cpu")  # which the pipeline shares; its texts are in the cache
+
+    def export(self, weights: Weights, step: int | None = None) -> None:
+        """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
+        pipeline = self.pipeline(weights)
+        if self.config.train.export == "bf16":
+            for part in (pipeline.transformer, pipeline.control):
+                for name, parameter in part.named_parameters():
+                    if not any(kept in name for kept in part._keep_in_fp32_modules or ()):
+                        parameter.data = parameter.data.to(torch.bfloat16)
+        seconds = time.monotonic() - self.started
+        card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds, self.world.size)
+        save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card, self.config.train.shard_size)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

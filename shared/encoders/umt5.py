@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import ftfy
 import torch
@@ -34,7 +34,10 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
     attention would mask anyway: its embedding depends on no other prompt, and a short one costs little. Frozen.
     """
 
-    def __init__(self, model: UMT5EncoderModel, tokenizer: Any, max_length: int = 512) -> None:
+    kind: ClassVar[Any] = UMT5EncoderModel
+    name: ClassVar[str] = "UMT5"
+
+    def __init__(self, model: Any, tokenizer: Any, max_length: int = 512) -> None:
         super().__init__()
         if len(tokenizer) > model.config.vocab_size:
             raise UserError(
@@ -42,7 +45,9 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
                 "belong together"
             )
         if not tokenizer("").input_ids:
-            raise UserError("the tokenizer ends a text with no token, so that the empty one has none; UMT5's adds </s>")
+            raise UserError(
+                f"the tokenizer ends a text with no token, so that the empty one has none; {self.name}'s adds </s>"
+            )
         self.model, self.tokenizer = model, tokenizer
         self.dim, self.max_length = model.config.d_model, max_length
         tokenizer.model_max_length = max_length
@@ -67,7 +72,7 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
         try:
             place = _place(source, ("", "text_encoder"), ("config.json",), hub)
             beside = _place(source, (place, "tokenizer"), ("tokenizer.json", "spiece.model"), hub)
-            model = _model(source, dtype=dtype, subfolder=place, **placed, **hub)
+            model = _model(cls.kind, source, dtype=dtype, subfolder=place, **placed, **hub)
             tokenizer = AutoTokenizer.from_pretrained(source, subfolder=beside, **hub)
             limit = tokenizer.model_max_length
             # transformers writes 10^30 where nobody set one
@@ -76,10 +81,10 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
             raise UserError(f"{source}: {error}") from None
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             first, _, _ = str(error).partition("\n")
-            raise UserError(f"{source}: no UMT5 encoder ({first}); {WANTED}") from error
+            raise UserError(f"{source}: no {cls.name} encoder ({first}); {WANTED}") from error
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
-        """Model and tokenizer in one folder; `UMT5EncoderModel` and `AutoTokenizer` read it."""
+        """Model and tokenizer in one folder; the model's own class and `AutoTokenizer` read it."""
         self.model.save_pretrained(str(folder), max_shard_size=max_shard_size)
         self.tokenizer.save_pretrained(str(folder))
 
@@ -89,7 +94,7 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
         return f"{self.tokenizer.backend_tokenizer.to_str()} ftfy {ftfy.__version__}"
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, whatever `mode`: UMT5 has dropout."""
+        """Stays in evaluation mode, whatever `mode`: the model has dropout."""
         return super().train(False)
 
     @apply_forward_hook
@@ -130,14 +135,15 @@ def _place(source: str, places: tuple[str, ...], files: tuple[str, ...], hub: di
     raise UserError(f"no {' or '.join(files)} in {where}; {WANTED}")
 
 
-def _model(source: str, **options: Any) -> UMT5EncoderModel:
+def _model(kind: Any, source: str, **options: Any) -> Any:
     """The encoder, of the right kind and with all its weights; a decoder beside it is left out."""
     where = {name: value for name, value in options.items() if name in (*HUB_OPTIONS, "subfolder")}
     config = cached_file(source, "config.json", **where)
     found = json.loads(Path(str(config)).read_text(encoding="utf-8")).get("model_type")
-    if found != "umt5":
-        raise UserError(f"holds a model of type {found!r}, not 'umt5'; {WANTED}")
-    model, report = UMT5EncoderModel.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
+    wanted = kind.config_class.model_type
+    if found != wanted:
+        raise UserError(f"holds a model of type {found!r}, not {wanted!r}; {WANTED}")
+    model, report = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise UserError(f"weights are missing ({', '.join(sorted(report['missing_keys'])[:3])} ...); {WANTED}")
     return model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtv.curriculum import CurriculumConfig
+from mtv.curriculum import BackboneConfig, CurriculumConfig
 from shared.config import load_config_as
 from shared.errors import UserError
 
@@ -81,8 +81,46 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, changes, message):
             raise UserError(str(error)) from None
 
 
-def test_the_stages_own_curriculum_has_the_papers_five():
-    config = load_config_as(CurriculumConfig, ROOT / "configs/train/stage_mtv.yaml")
+def on_backbone(tmp_path: Path, **changes: object) -> CurriculumConfig:
+    mtv = [stage | {"tasks": {"mtv": 1}} for stage in BASE["stages"]]
+    raw = {**BASE, "backbone": "folder", "stages": mtv, **changes}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({key: value for key, value in raw.items() if key not in ("model", "init")}))
+    return load_config_as(CurriculumConfig, file, [])
+
+
+def test_a_backbone_stands_in_the_place_of_the_model(tmp_path):
+    config = on_backbone(tmp_path)
+    stages = [config.stage(i) for i in range(3)]
+    assert all(isinstance(stage, BackboneConfig) and stage.backbone == "folder" for stage in stages)
+    assert [stage.init for stage in stages] == [
+        None,
+        "out/1_basic_face/checkpoint",
+        "out/2_multiple_characters/checkpoint",
+    ]
+    assert {stage.codecs for stage in stages} == {None} and stages[0].model == {}
+    assert "backbone" not in load(tmp_path).stage(0).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flow": {"video_shift": 3.0}}, "flow has no place beside backbone"),
+        ({"codecs": "some"}, "codecs has no place beside backbone"),
+        ({"stages": BASE["stages"]}, "stage 'ambience': t2av needs the joint model"),
+        ({"control": None}, "audio control needs a control network"),
+    ],
+)
+def test_what_has_no_place_beside_a_backbone_is_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        on_backbone(tmp_path, **changes)
+    with pytest.raises(UserError, match="model has no place beside backbone"):
+        load(tmp_path, backbone="folder")
+
+
+@pytest.mark.parametrize("name", ["stage_mtv", "mtv_cogvideox"])
+def test_the_curricula_have_the_papers_five(name):
+    config = load_config_as(CurriculumConfig, ROOT / f"configs/train/{name}.yaml")
     names = ["basic face", "single character", "multiple characters", "sound event", "environmental ambience"]
     assert [stage.name for stage in config.stages] == names
     for index in range(5):

@@ -1,0 +1,207 @@
+"""Training of audio-driven video on CogVideoX alone: the epsilon objective for the trainer, and what it needs beside.
+
+The joint model's training of the same control network is one task of `ccl.objective`, of which nothing is known here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers import CogVideoXTransformer3DModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mtv.backbones import controlled, epsilon_loss
+from mtv.control import MSTControlNet, TrackFeatures, trainable_backbone_parameters
+from mtv.curriculum import BackboneConfig
+from mtv.pipeline import MTVPipeline
+from mtv.track_store import clip_tracks
+from mtv.tracks import read_tracks
+from shared.clock import LatentClock
+from shared.config import dump_config
+from shared.data.manifest import Clip
+from shared.dit import Control
+from shared.encoders import TextEncoder
+from shared.encoders.audio import FrameFeatures
+from shared.encoders.cache import CachedText
+from shared.errors import UserError
+from shared.flow import draw_noise
+from shared.media import read_audio, write_video
+from shared.rng import derive, generator
+from shared.training.card import commit
+from shared.training.distributed import World, barrier
+from shared.training.log import LossRecord
+from shared.training.trainer import StepOutput
+
+
+class Batch(Protocol):
+    """What the objective reads of a micro-batch; `ccl.batches.JointBatches` makes such.
+
+    Attributes:
+        step, ids: key what is random. video: latents [B, C, F, h, w]. text: [B, L, D]. clean_frames: [B, F] bool,
+            given latents. tracks: features of all samples.
+    """
+
+    step: int
+    ids: list[str]
+    video: Tensor
+    text: Tensor
+    clean_frames: Tensor
+    tracks: TrackFeatures
+
+
+class EpsilonObjective(nn.Module):
+    """`objective(batch) -> StepOutput`: `mtv.backbones.epsilon_loss` of every sample, at a timestep of its own.
+
+    The blocks are computed again in the backward pass (gradient checkpointing): at full size their activations are what
+    fills the memory. So the hooks stay, and act by the control of the last forward pass.
+    """
+
+    def __init__(
+        self, transformer: CogVideoXTransformer3DModel, control: MSTControlNet, scheduler: Any, seed: int
+    ) -> None:
+        super().__init__()
+        self.transformer, self.control = transformer, control
+        self.scheduler, self.seed = scheduler, seed
+        self._act: Control | None = None
+        transformer.enable_gradient_checkpointing()
+        self._hooks = ExitStack()
+        self._hooks.enter_context(controlled(transformer, self._inject))
+
+    def forward(self, batch: Batch) -> StepOutput:
+        timesteps = draw_timesteps(self.seed, batch.step, batch.ids, self.scheduler.config.num_train_timesteps)
+        timesteps = timesteps.to(batch.video.device)
+        sigma = timesteps / 1000
+        self._act = self.control(batch.tracks, torch.where(batch.clean_frames, 0.0, sigma[:, None]))
+        noise = draw_noise(self.seed, batch.step, batch.ids, tuple(batch.video.shape[1:]), "video").to(batch.video)
+        latents, noise = batch.video.transpose(1, 2), noise.transpose(1, 2)  # as the transformer has them
+        loss = epsilon_loss(self.transformer, self.scheduler, latents, batch.text, timesteps, noise, batch.clean_frames)
+        return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach())])
+
+    def _inject(self, index: int, x: Tensor) -> Tensor:
+        assert self._act is not None, "a block runs within a forward pass, or again after it"
+        return self._act(index, x)
+
+
+def draw_timesteps(seed: int, step: int, ids: list[str], count: int) -> Tensor:
+    """[B] int64, uniform in 0 .. count − 1, keyed by (seed, step, sample id)."""
+    drawn = [torch.randint(count, (), generator=generator(seed, "timestep", step, clip)) for clip in ids]
+    return torch.stack(drawn)
+
+
+class NoSound:
+    """Stands for an audio codec where no model reads latents of the sound: they are one zero per clip."""
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, 1, N] -> zeros [B, 1, 1]."""
+        return audio.new_zeros(len(audio), 1, 1)
+
+    def clock(self, samples: int) -> LatentClock:
+        return LatentClock.uniform(1, 1.0)
+
+
+def control_for(
+    transformer: CogVideoXTransformer3DModel,
+    encoders: dict[str, FrameFeatures],
+    settings: dict[str, Any],
+    stride: int,
+    seed: int,
+) -> MSTControlNet:
+    """A new control network for this backbone, these features by track and r = `stride` frames per latent.
+
+    UserError for settings that are none of its own, or do not fit.
+    """
+    config = transformer.config
+    torch.manual_seed(derive(seed, "control"))
+    try:
+        return MSTControlNet(
+            backbone_dim=config.num_attention_heads * config.attention_head_dim,
+            backbone_heads=config.num_attention_heads,
+            num_blocks=config.num_layers,
+            tracks={name: (e.window, e.layers, e.dim) for name, e in encoders.items()},
+            temporal_stride=stride,
+            **settings,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"control: {error}; see configs/model/stage_control.yaml") from None
+
+
+def freeze(transformer: nn.Module, control: nn.Module, trainable: Sequence[str]) -> None:
+    """Only what `trainable` names learns: the control network or music's way through it, the transformer, or the
+    latter's attention layers."""
+    transformer.requires_grad_("transformer" in trainable)
+    if "attention" in trainable:
+        for parameter in trainable_backbone_parameters(transformer).values():
+            parameter.requires_grad_(True)
+    control.requires_grad_("control" in trainable)
+    if "holistic" in trainable:
+        for parameter in control.holistic_parameters():
+            parameter.requires_grad_(True)
+
+
+def encode_texts(encoder: TextEncoder, texts: set[str], folder: Path, world: World) -> CachedText:
+    """All texts that training reads, in a cache on the disk, made by rank 0 on its device.
+
+    The encoder then is on the CPU: it is as large as the transformer, which needs the room.
+    """
+    cached = CachedText(encoder, folder)
+    if world.is_main:
+        module: Any = encoder
+        module.to(world.device)
+        for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
+            cached.encode([text])
+        module.to("cpu")
+    barrier()
+    return cached
+
+
+def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: BackboneConfig, stem: Path) -> None:
+    """STEM_I.mp4: each clip's own tracks drive its caption, for up to two seconds; the file carries its sound."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for index, clip in enumerate(clip for clip in clips if clip.tracks):
+        rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
+        paths, others = clip_tracks(clip)
+        tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
+        made = pipeline(clip.caption, tracks, seed=config.seed + index, num_inference_steps=config.validation.steps)
+        assert clip.audio is not None, "a clip has a sound, its video's own if no other"
+        sound = read_audio(clip.audio, rate, True, clip.start, end)
+        write_video(stem.with_name(f"{stem.name}_{index}.mp4"), made.video[0], made.fps, sound, rate)
+
+
+def model_card(config: BackboneConfig, step: int, clips: int, seconds: float, processes: int) -> str:
+    """Markdown: what the weights were trained from and on, for how long, from which code, with which configuration."""
+    manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-video
+tags: [audio-driven-video, cogvideox]
+---
+# Audio-driven video on CogVideoX
+
+Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
+`MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it too.
+
+| | |
+|---|---|
+| made of | `{config.backbone}` |
+| clips | {clips} |
+| steps | {step} of {config.train.steps}, of the stage in `{Path(config.output).name}` |
+| clips a step | {config.train.micro_batch * config.train.accumulation * processes}, processes: {processes} |
+| weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
+| wall time of the last process | {seconds / 60:.0f} min |
+| code | commit {commit()} |
+
+Trained on:
+{manifests}
+
+## Configuration of the last stage
+
+```yaml
+{dump_config(config).strip()}
+```
+"""

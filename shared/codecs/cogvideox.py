@@ -1,0 +1,79 @@
+"""CogVideoX's video autoencoder (diffusers' `AutoencoderKLCogVideoX`) as a codec."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor
+
+from shared.aligned import AlignedModelMixin
+from shared.clock import LatentClock
+from shared.codecs.library import LibraryCodec
+from shared.errors import UserError
+
+
+class CogVideoXVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+    """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`.
+
+    16 channels, 4 x 8 x 8. Latents are the posterior's mode times the config's scaling_factor.
+
+    The model goes through a clip in chunks: 1 + 8 frames (1 + 2 latents), then 8 (2) at a time. Here every clip has
+    these chunks, as in the model's own training: one of another length is filled by repeating its last frame, or its
+    last latent (an even number of them would come out as too many frames), and cut again. Convolutions look back
+    only, but the norms' statistics are a chunk's: a latent may depend on a later frame of its own chunk.
+    """
+
+    kind = AutoencoderKLCogVideoX
+
+    def __init__(self, model: AutoencoderKLCogVideoX) -> None:
+        super().__init__(model)
+        config = model.config
+        if config.temporal_compression_ratio != 4:
+            raise UserError(f"temporal_compression_ratio is {config.temporal_compression_ratio}; it must be 4")
+        if not config.scaling_factor > 0:
+            raise UserError(f"scaling_factor is {config.scaling_factor}; a positive number is needed")
+        self.latent_channels, self.temporal_stride = config.latent_channels, 4
+        self.spatial_stride = 2 ** (len(config.block_out_channels) - 1)
+
+    def latent_frames(self, frames: int) -> int:
+        return 1 + math.ceil((frames - 1) / self.temporal_stride)
+
+    def clock(self, frames: int, fps: float) -> LatentClock:
+        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of
+        `spatial_stride`."""
+        frames, height, width = video.shape[-3:]
+        if height % self.spatial_stride or width % self.spatial_stride:
+            raise UserError(
+                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
+            )
+        video = _filled(video, 1 + 8 * math.ceil((frames - 1) / 8))
+        with torch.autocast(self.device.type, enabled=False):
+            latents = self.model.encode(video.to(self.device, self.dtype)).latent_dist.mode().float()
+        return latents[:, :, : self.latent_frames(frames)] * self.model.config.scaling_factor
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def decode(self, latents: Tensor, frames: int) -> Tensor:
+        """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Latents after the last frame are not looked
+        at."""
+        if not 0 < frames <= 1 + (latents.shape[2] - 1) * self.temporal_stride:
+            raise UserError(f"{latents.shape[2]} video latents cannot be decoded to {frames} frames")
+        count = self.latent_frames(frames)
+        latents = _filled(latents[:, :, :count], count + (count + 1) % 2).to(self.device).float()
+        with torch.autocast(self.device.type, enabled=False):
+            video = self.model.decode((latents / self.model.config.scaling_factor).to(self.dtype)).sample
+        return video[:, :, :frames].float().clamp(-1, 1)
+
+
+def _filled(x: Tensor, count: int) -> Tensor:
+    """[B, C, T, H, W] -> [B, C, count, H, W], the last repeated."""
+    return torch.cat([x, x[:, :, -1:].expand(-1, -1, count - x.shape[2], -1, -1)], 2)
