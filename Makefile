@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
+TRACKS := $(DEMO)/stage/stems/stage-simple-1-000011
+SMOKE := outputs/ablation_smoke
 PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
   Scene description: a big yellow bell rings twice under a warm bright light.
 WORKERS ?= 2
@@ -13,10 +15,10 @@ WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo clean
+.PHONY: help setup test check format demo ablation-smoke clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## create .venv and install everything (done by the others when needed)
 
@@ -60,10 +62,17 @@ demo: setup  ## make clips, train a little, sample from the shipped and from the
 	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4
 	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint \
 	  --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/trained.mp4
+	$(BIN)/python scripts/sample_mtv.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/driven.mp4 \
+	  --speech $(TRACKS).speech1.wav --effects $(TRACKS).effects.wav --music $(TRACKS).music.wav
 	@echo
 	@echo "from the shipped checkpoint:   $(DEMO)/shipped.mp4    its metrics: assets/stage/metrics.json"
+	@echo "the same, driven by tracks:    $(DEMO)/driven.mp4"
 	@echo "from the one just trained:     $(DEMO)/trained.mp4    its losses:  $(DEMO)/train/losses.csv"
 	@echo "(the second saw a few dozen steps: it shows that training works, not what it leads to)"
+
+ablation-smoke: setup  ## run the smallest ablation, from its clips to its report, in under ten minutes
+	rm -rf $(SMOKE)
+	$(BIN)/python scripts/ablate.py --plan configs/ablation/smoke.yaml --output $(SMOKE)
 
 clean:  ## remove the environment and caches; data/ and outputs/ stay
 	rm -rf $(VENV) *.egg-info build .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Write the tables of the shipped checkpoint's scores, in README.md and docs/training.md, from its metrics files.
+"""Write the tables of the shipped checkpoint's scores, in README.md and docs/{mtv,training}.md, from its metrics files.
 
     python scripts/results_table.py            # rewrite the tables
     python scripts/results_table.py --check    # only compare; exit code 2 if a table is not what the files say
@@ -24,23 +24,34 @@ FULL = (
     "event_f1", "mouth_correlation", "speaker", "colour", "mood_seen", "mood_heard",
 )  # fmt: skip
 SYNC = ("event_f1", "mouth_correlation")
+TRACKS = ("event_f1", "mouth_correlation", "colour", "mood_seen", "count_seen")
+VARIANTS = {
+    "mtv:speech swapped": SYNC, "mtv:effects swapped": SYNC, "mtv:mood untold": ("mood_followed", *SYNC),
+    "mtv:music swapped": ("mood_followed", *SYNC), "mtv:silent speech": ("mouth_opening", "face_visible", "event_f1"),
+    "mtv:speaker untold": ("speaker", *SYNC), "mtv:dsp": (*SYNC, "mood_seen"),
+}  # fmt: skip
+"""The scores shown of each variant of mtv."""
+ALL = ("speech-swapped", "effects-swapped", "music-swapped", "silent-speech", "speaker-untold", "dsp")
+"""What evaluate.py tries unless it is told otherwise."""
 CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour"), ("a2v", "event_f1"),
          ("a2v", "mouth_correlation"), ("v2a", "event_f1"), ("v2a", "mouth_correlation"))  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
-    for file, blocks in ((ROOT / "README.md", {"results": results}), (ROOT / "docs/training.md", {"curve": curve})):
+    blocks = (
+        ("README.md", "results", results),
+        ("docs/mtv.md", "control", control),
+        ("docs/training.md", "curve", curve),
+    )
+    for path, name, make in blocks:
+        file = ROOT / path
         text = file.read_text(encoding="utf-8")
-        for name, make in blocks.items():
-            new = replaced(text, name, make(), file)
-            if options.check and new != text:
-                raise UserError(
-                    f"{file.name}: the {name} are not what {STAGE.name}/ holds; run scripts/results_table.py"
-                )
-            text = new
+        new = replaced(text, name, make(), file)
         if not options.check:
-            file.write_text(text, encoding="utf-8")
+            file.write_text(new, encoding="utf-8")
+        elif new != text:
+            raise UserError(f"{file.name}: the {name} are not what {STAGE.name}/ holds; run scripts/results_table.py")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -71,6 +82,12 @@ def results() -> str:
         f"`{command(simple)}`,\n{story}{guess:.2f}.\n",
         table(rows(simple)),
     ]
+    tracks = read(STAGE / "metrics_mtv.json")
+    parts += [
+        f"`{command(tracks)}`\n([metrics_mtv.json](assets/stage/metrics_mtv.json)), speech, effects and music drive "
+        "the video.\nWith tracks swapped, silent or taken from a mix: [docs/mtv.md](docs/mtv.md#results).\n"
+    ]
+    parts += [table(row for row in rows(tracks, TRACKS) if row[0] == "mtv")]
     full = (
         "two people, several objects, silent distractors, moving\ncamera, things heard but not seen, clips of 2 "
         "to 8 s, of which training saw those of 2 s:"
@@ -81,6 +98,37 @@ def results() -> str:
         parts += [f"`{command(metrics)}`\n([{name}](assets/stage/{name})), {story}\n"]
         parts += [table(rows(metrics, SYNC if "no_context" in name else FULL))]
     return "\n".join(parts)
+
+
+def control() -> str:
+    """docs/mtv.md's block: the true tracks, and each variant beside its base."""
+    parts = []
+    for name in ("metrics_mtv.json", "metrics_mtv_full.json"):
+        metrics = read(STAGE / name)
+        own = table(row for row in rows(metrics, (*TRACKS, "speaker")) if row[0] == "mtv")
+        parts += [f"`{command(metrics)}`\n([{name}](../assets/stage/{name})), its own tracks:\n", own]
+        parts += ["and what differs from that, with the difference on the same clips:\n", variants(metrics["tasks"])]
+    return "\n".join(parts)
+
+
+def variants(tasks: Mapping[str, Any]) -> str:
+    """A row per variant and score; the difference is from mtv, for "music swapped" from "mood untold"."""
+    head = ["variant", "clips", "score", "value", "floor", "ceiling", "headline", "difference", "95 % interval"]
+    body = []
+    for task in (task for task in VARIANTS if task in tasks):
+        for name in VARIANTS[task]:
+            score = tasks[task]["scores"].get(name)
+            if score is None or not score["clips"]:
+                continue
+            pair = tasks[task]["paired"]["scores"].get(name)
+            cells = [number(score[key]) for key in ("value", "floor", "ceiling", "headline")]
+            change = [signed(pair["difference"]), " .. ".join(map(signed, pair["interval"]))] if pair else ["", ""]
+            body.append([task.removeprefix("mtv:"), str(score["clips"]), name.replace("_", " "), *cells, *change])
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]) + "\n"
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}"
 
 
 def curve() -> str:
@@ -104,6 +152,8 @@ def command(metrics: Mapping[str, Any]) -> str:
     config = metrics["config"]
     words = [f"python scripts/evaluate.py --checkpoint {config['checkpoint']} --level {config['level']}"]
     words += [f"--clips {config['clips']} --tasks {','.join(config['tasks'])}"]
+    if len(config.get("variants", ALL)) < len(ALL):
+        words += ["--variants", ",".join(config["variants"]) or "none"]
     return " ".join(words + ["--no-context"] * config["no_context"] + ["--output DIR"])
 
 

@@ -129,7 +129,7 @@ def check_sources(config: TrainConfig) -> None:
 
 
 def control_from(control: MSTControlNet, config: TrainConfig, store: TrackStore | None) -> MSTControlNet:
-    """`control` with the weights of `init` but for what is `fresh`; track encoders that are new standardise features."""
+    """`control` with the weights of `init` but for what is `fresh`; new track encoders standardise their features."""
     folder, fresh = Path(config.init or "") / "control", config.fresh
     old = bool(config.init) and folder.is_dir() and "control" not in fresh
     if old:
@@ -144,14 +144,11 @@ def initialised(model: Model, folder: Path, parts: tuple[str, ...] = ("",), with
 
     Only those whose names begin with one of `parts`, and none of `without`, are taken; by default all.
     """
-    own, weights = (
-        {
-            name: value
-            for name, value in one.state_dict().items()
-            if name.startswith(parts) and not name.startswith(without)
-        }
-        for one in (model, type(model).from_pretrained(folder))
-    )
+
+    def chosen(one: Model) -> dict[str, torch.Tensor]:
+        return {n: v for n, v in one.state_dict().items() if n.startswith(parts) and not n.startswith(without)}
+
+    own, weights = chosen(model), chosen(type(model).from_pretrained(folder))
     for name in sorted(own.keys() | weights.keys()):
         here, there = (list(part[name].shape) if name in part else "absent" for part in (own, weights))
         if here != there:

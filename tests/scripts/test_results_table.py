@@ -1,4 +1,4 @@
-"""The tables of scores in README.md and docs/training.md are those of the files in assets/stage."""
+"""The tables of scores in README.md, docs/mtv.md and docs/training.md are those of the files in assets/stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_tables_are_what_the_metrics_say() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("README.md", "docs/training.md"):
+    for name in ("README.md", "docs/mtv.md", "docs/training.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     stage = tmp_path / "assets/stage"
