@@ -1,0 +1,308 @@
+"""What is wrong with a clip before it trains: facts, warnings, and reasons to refuse it, in words.
+
+Reasons to refuse are those for which training refuses: a file that is broken or cut off, no pictures or no sound,
+silence (`shared.media.is_silent`), sound or tracks that are too short, latents that are not finite. Warnings are what a
+person should look at. Thresholds are the constants below.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from shared.data.dataset import SHORT_SOUND, ClipDataset
+from shared.data.manifest import MANIFEST_NAME, VIDEO_SUFFIXES, Clip
+from shared.errors import UserError
+from shared.media import SILENCE_DBFS, is_silent, probe, read_audio, read_video, rms_dbfs
+
+OFFSET = 0.1  # s between the starts of picture and sound; it is honoured, but often a sign of a bad cut
+VARIABLE = 0.25  # share by which a picture's time on show may differ from the usual
+CLIPPED, CLIPPED_RUN, CLIPPED_SHARE = 0.999, 3, 1e-3  # level, samples in a row, share of all samples
+LEAST_RATE = 16_000  # Hz; speech below it lacks its consonants
+MANY_WORDS = 350  # about UMT5's 512 tokens
+QUIET_DBFS = SILENCE_DBFS + 6
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass
+class Finding:
+    """All about one clip. `refused` and `warnings` are sentences."""
+
+    id: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        return "refuse" if self.refused else "warn" if self.warnings else "ok"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; no number in it is infinite."""
+        facts = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in self.facts.items()}
+        return {"verdict": self.verdict} | asdict(self) | {"facts": facts}
+
+
+@dataclass
+class LatentSanity:
+    """Are a clip's latents finite, and their standard deviation within a factor `sigma` of 1?"""
+
+    codecs: tuple[Any, Any]
+    fps: float
+    size: tuple[int, int]
+    sigma: float = 3.0
+
+    def __call__(self, clip: Clip, finding: Finding) -> None:
+        sample = ClipDataset([clip], self.fps, self.size, self.codecs[1].sample_rate)[0]
+        for name, codec, values in zip(("video", "audio"), self.codecs, (sample.video, sample.audio), strict=True):
+            latents = codec.encode(values[None].to(getattr(codec, "device", "cpu"))).float()
+            if not latents.isfinite().all():
+                finding.refused.append(f"its {name} latents are not finite")
+                continue
+            mean, std = float(latents.mean()), float(latents.std(correction=0))
+            finding.facts |= {f"{name}_latent_mean": round(mean, 3), f"{name}_latent_std": round(std, 3)}
+            if not (1 / self.sigma <= std <= self.sigma and abs(mean) <= self.sigma):
+                usual = f"a standard deviation from {1 / self.sigma:.2g} to {self.sigma:g} is usual"
+                finding.warnings.append(f"its {name} latents have mean {mean:.2g} and deviation {std:.2g}; {usual}")
+
+
+def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -> Finding:
+    """Everything about a clip; nothing that is wrong with it is raised."""
+    finding = Finding(clip.id)
+    parts = [_captions, _pictures, _sound, _tracks, *([] if sanity is None else [sanity])]
+    for part in parts:
+        try:
+            part(clip, finding)
+        except UserError as error:
+            reason = str(error).removeprefix(f"clip {clip.id!r}: ")
+            if reason not in finding.refused:
+                finding.refused.append(reason)
+        except Exception as error:  # the other clips are looked at whatever happens with this one
+            finding.refused.append(f"{type(error).__name__}: {error}")
+    return finding
+
+
+def read_clips(path: Path) -> list[Clip | Finding]:
+    """The clips of a manifest or a folder as `read_manifest` has them, and a finding for each that it would refuse.
+
+    Raises UserError only if there is nothing to read.
+    """
+    path = path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path
+    if not path.exists():
+        raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
+    found = _from_folder(path) if path.is_dir() else _from_lines(path)
+    if not found:
+        raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
+    seen: set[str] = set()
+    for i, clip in enumerate(found):
+        if clip.id in seen:
+            found[i] = Finding(clip.id, refused=["its id occurs twice; ids must be unique"])
+        seen.add(clip.id)
+    return found
+
+
+def speech_share(sound: npt.NDArray[np.float32], rate: int) -> float:
+    """Share of the time [0, 1] in which somebody speaks, of mono sound [N] at 16 kHz; see `speech_measure`."""
+    model = _silero()
+    if model is None:
+        return voiced_share(sound, rate)
+    import torch
+    from silero_vad import get_speech_timestamps  # type: ignore[import-not-found]
+
+    spans = get_speech_timestamps(torch.from_numpy(np.ascontiguousarray(sound)), model, sampling_rate=rate)
+    return float(sum(span["end"] - span["start"] for span in spans) / max(1, len(sound)))
+
+
+def speech_measure() -> str:
+    """What `speech_share` goes by."""
+    return "voicing" if _silero() is None else "silero-vad"
+
+
+def voiced_share(sound: npt.NDArray[np.float32], rate: int) -> float:
+    """Share of the time with a voice: periodic at 70-400 Hz, audible between 2.3 and 3.8 kHz, gaps of 0.3 s bridged.
+
+    Frames of 40 ms every 20 ms. Singing and instruments with a rich tone in that range count as well.
+    """
+    from scipy.ndimage import binary_closing, binary_opening
+
+    size, hop = round(0.04 * rate), round(0.02 * rate)
+    if len(sound) < size:
+        return 0.0
+    frames = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), size)[::hop]
+    window = np.hanning(size)
+    spectrum = np.abs(np.fft.rfft(frames * window, 2 * size)) ** 2
+    periodic = _periodicity(spectrum, window, rate) > 0.5
+    level = 10 * np.log10(np.square(frames).mean(1) + 1e-12)
+    frequency = np.fft.rfftfreq(2 * size, 1 / rate)
+    band = spectrum[:, (frequency > 2300) & (frequency < 3800)].sum(1) / (spectrum.sum(1) + 1e-12)
+    voiced = periodic & (level > SILENCE_DBFS) & (band > 1e-4)
+    voiced = binary_closing(np.pad(voiced, 15), np.ones(15, bool))[15:-15]
+    return float(binary_opening(voiced, np.ones(3, bool)).mean())
+
+
+def clipping_share(sound: npt.NDArray[np.float32]) -> float:
+    """Share of the samples of [channels, N] at full scale, in runs of at least three."""
+    from scipy.ndimage import binary_opening
+
+    loud = np.abs(sound) >= CLIPPED
+    return float(binary_opening(loud, np.ones((1, CLIPPED_RUN), bool)).mean())
+
+
+def _captions(clip: Clip, finding: Finding) -> None:
+    for name in ("caption", "audio_caption"):
+        words = len(getattr(clip, name).split())
+        finding.facts[f"{name}_words"] = words
+        what = name.replace("_", " ")
+        if not words:
+            finding.warnings.append(f"has no {what}; that stream trains without text")
+        if words > MANY_WORDS:
+            finding.warnings.append(f"its {what} has {words} words; UMT5 reads 512 tokens, the rest is cut off")
+
+
+def _pictures(clip: Clip, finding: Finding) -> None:
+    if clip.video is None:
+        raise UserError("has no video; only tasks without pictures can use it")
+    info = probe(clip.video)
+    if not info.has_video:
+        raise UserError(f"{clip.video}: has no video stream; a file with pictures is needed")
+    finding.facts |= {"width": info.width, "height": info.height, "fps": round(info.fps or 0, 3)}
+    end = min(t for t in (clip.end, info.video_end) if t is not None)
+    finding.facts["seconds"] = round(end - clip.start, 3)
+    if clip.end is not None and info.video_end is not None and clip.end > info.video_end + 0.5 / (info.fps or 1):
+        finding.refused.append(f"ends at {clip.end:g} s, but its pictures at {info.video_end:.2f} s")
+    read_video(clip.video, 1.0, (32, 32), clip.start, clip.end)  # decodes all of it: broken and cut files show
+    times = _picture_times(clip.video)
+    steps = np.diff(times)
+    if len(steps):
+        usual = float(np.median(steps))
+        varies = float((np.abs(steps - usual) > VARIABLE * usual).mean())
+        finding.facts |= {"fps_true": round(1 / usual, 3), "variable_fps": varies > 0}
+        if varies:
+            finding.warnings.append(f"its frame rate varies: {varies:.0%} of the pictures are not on show for 1/fps")
+
+
+def _sound(clip: Clip, finding: Finding) -> None:
+    assert clip.audio is not None  # Clip guarantees it
+    info = probe(clip.audio)
+    if info.rate is None:
+        raise UserError("has no sound track; only tasks without sound can use it")
+    finding.facts |= {"sample_rate": info.rate, "channels": info.channels}
+    if clip.audio == clip.video:
+        offset = _audio_offset(clip.audio)
+        finding.facts["audio_offset"] = round(offset, 4)
+        if abs(offset) > OFFSET:
+            when = "after" if offset > 0 else "before"
+            finding.warnings.append(f"its sound begins {abs(offset):.2f} s {when} its pictures; look whether they fit")
+    sound = read_audio(clip.audio, info.rate, False, clip.start, clip.end)
+    mono = sound.mean(0)
+    level, clipped = rms_dbfs(mono), clipping_share(sound)
+    speech = speech_share(read_audio(clip.audio, LEAST_RATE, True, clip.start, clip.end)[0], LEAST_RATE)
+    finding.facts |= {"level_dbfs": round(level, 1), "silent": is_silent(mono)}
+    finding.facts |= {"clipping_share": round(clipped, 5), "speech_share": round(speech, 3)}
+    seconds = finding.facts.get("seconds", 0.0)
+    if seconds - len(mono) / info.rate > SHORT_SOUND:
+        finding.refused.append(f"its sound lasts {len(mono) / info.rate:.2f} s, its pictures {seconds:.2f} s")
+    if is_silent(mono):
+        finding.refused.append(f"its sound is silent ({level:.1f} dBFS RMS); above {SILENCE_DBFS:g} dBFS is needed")
+    elif level < QUIET_DBFS:
+        finding.warnings.append(f"its sound is very quiet ({level:.1f} dBFS RMS)")
+    if clipped > CLIPPED_SHARE:
+        finding.warnings.append(f"its sound is clipped: {clipped:.1%} of the samples are at full scale")
+    if info.rate < LEAST_RATE:
+        finding.warnings.append(f"its sound has {info.rate} Hz; below {LEAST_RATE} Hz it lacks its high part")
+
+
+def _tracks(clip: Clip, finding: Finding) -> None:
+    if not clip.tracks:
+        return
+    lengths = {}
+    for name, path in clip.tracks.items():
+        lengths[name] = read_audio(path, LEAST_RATE, True, clip.start, clip.end).shape[1] / LEAST_RATE
+    finding.facts["tracks"] = {name: round(seconds, 3) for name, seconds in lengths.items()}
+    short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
+    if lengths[long] - lengths[short] > 1 / finding.facts.get("fps", 25.0) + 1e-6:
+        times = f"{short} lasts {lengths[short]:.3f} s, {long} {lengths[long]:.3f} s"
+        finding.refused.append(f"its tracks are not equally long, to a frame: {times}")
+    seconds = finding.facts.get("seconds", 0.0)
+    if seconds - lengths[long] > SHORT_SOUND:
+        finding.warnings.append(f"its tracks last {lengths[long]:.2f} s, its pictures {seconds:.2f} s")
+
+
+def _picture_times(path: Path) -> Array:
+    """Times of all pictures in seconds, ascending, from the packets; nothing is decoded."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = [p.pts * float(p.time_base) for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+    return np.sort(np.array(times))
+
+
+def _audio_offset(path: Path) -> float:
+    """Seconds by which the sound begins after the pictures, as the streams' start times say."""
+    with av.open(str(path)) as container:
+        starts = [
+            float((streams[0].start_time or 0) * streams[0].time_base) if streams else 0.0
+            for streams in (container.streams.video, container.streams.audio)
+        ]
+        return starts[1] - starts[0] if container.streams.video else 0.0
+
+
+def _periodicity(spectrum: Array, window: Array, rate: int) -> Array:
+    """Highest normalised autocorrelation of each frame at the periods of 70 to 400 Hz."""
+    own = np.fft.irfft(np.abs(np.fft.rfft(window, 2 * len(window))) ** 2)
+    correlation = np.fft.irfft(spectrum) / (own / own[0] + 1e-3)
+    lags = slice(rate // 400, rate // 70 + 1)
+    return np.asarray(correlation[:, lags].max(1) / (correlation[:, 0] + 1e-12))
+
+
+@cache
+def _silero() -> Any:
+    """silero-vad's model if the package is installed, else None."""
+    try:
+        from silero_vad import load_silero_vad
+    except ImportError:
+        return None
+    return load_silero_vad()
+
+
+def _from_lines(path: Path) -> list[Clip | Finding]:
+    found: list[Clip | Finding] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        name = f"line {number}"
+        try:
+            fields = json.loads(line)
+            name = str(fields.get("id", name))
+            clip = Clip.model_validate(fields).resolved(path.absolute().parent)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            found.append(Finding(name, refused=[f"line {number}: {where}: {first['msg']}".replace(": :", ":")]))
+        except (ValueError, AttributeError) as error:
+            found.append(Finding(name, refused=[f"line {number} is no JSON object ({error})"]))
+        else:
+            found.append(clip)
+    return found
+
+
+def _from_folder(folder: Path) -> list[Clip | Finding]:
+    found: list[Clip | Finding] = []
+    for video in sorted(p for p in folder.absolute().iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
+        text = video.with_suffix(".txt")
+        if not text.is_file():
+            found.append(Finding(video.stem, refused=[f"has no caption; a file {text.name} is needed beside it"]))
+            continue
+        lines = text.read_text(encoding="utf-8-sig", errors="replace").strip().splitlines() or [""]
+        found.append(Clip(id=video.stem, video=video, caption=lines[0].strip(), audio_caption=lines[-1].strip()))
+    return found

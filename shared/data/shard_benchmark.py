@@ -1,0 +1,157 @@
+"""How fast latent shards are read: python -m shared.data.shard_benchmark --workers 2
+
+Synthetic records of at most 64 KB; every sample that is counted has been read, checked and turned into float32 tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import webdataset
+
+from shared.cli import Parser
+from shared.data.clip_encoder import Parts
+from shared.data.latent_shards import ShardedLatents, Verify
+from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
+from shared.data.shard_loader import EpochLoader, epoch_batches
+from shared.data.shard_writer import write_file, write_shard
+from shared.errors import UserError, run_main
+from shared.rng import generator
+from shared.training.batches import BatchPlan
+
+RECORD_BYTES = 65_536
+PER_SHARD, BATCH, SEED, REPEATS = 1000, 16, 0, 2
+TEXT_TOKENS, TEXT_DIM = 10, 128
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the shards are made (default: a temporary folder)")
+    args = parser.parse_args()
+    print(json.dumps(run(args.records, args.workers, args.folder), indent=2))
+
+
+def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> dict[str, Any]:
+    """Samples per second: of each reading process and of all, of a DataLoader's consumer, and of a webdataset stream.
+
+    `workers` processes read one epoch of `records` records together, each its own part and without any other work;
+    `slowest_worker` is the number to compare, of the better of two runs; `slowest_worker_cpu` counts only the time in
+    which the process ran, and so says what an idle machine would do.
+    Raises UserError for fewer than one record or worker.
+    """
+    if records < 1 or workers < 1:
+        raise UserError(f"{records} records and {workers} workers; at least one of each is needed")
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        size = make_shards(Path(place), records)
+        found: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": size}
+        modes: tuple[Verify, ...] = ("record", "none")
+        for verify in modes:
+            runs = [_processes(Path(place), workers, verify) for _ in range(REPEATS)]
+            found[f"random_access_verify_{verify}"] = max(runs, key=lambda rates: rates["slowest_worker"])
+        found["data_loader"] = _data_loader(Path(place), workers)
+        found["webdataset_stream"] = _stream(Path(place))
+    return found
+
+
+def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
+    """Shards of random latents in two buckets, with index; the bytes of the largest record."""
+    draw = generator(SEED, "shard benchmark")
+
+    def made(first: int, last: int) -> Iterator[tuple[str, Parts]]:
+        for number in range(first, last):
+            frames = 4 + number % 2
+            video = torch.randn(16, frames, 15, 20, generator=draw).half()
+            audio = torch.randn(20 * frames, 64, generator=draw).half()
+            text = torch.randn(TEXT_TOKENS, TEXT_DIM, generator=draw).bfloat16()
+            about = {"id": f"clip{number}", "frames": 4 * frames - 3, "samples": 8000, "subsets": [], "speakers": []}
+            about |= {"has_video": True, "has_audio": True, "caption": f"Clip {number}.", "audio_caption": "Noise."}
+            about |= {
+                "video": list(video.shape),
+                "audio": list(audio.shape),
+                "texts": {"text": [f"{number}", TEXT_TOKENS]},
+            }
+            yield f"{number:08d}", (about, {"latents": {"video": video, "audio": audio}, "texts": {"text": text}})
+
+    shards = []
+    for first in range(0, records, per_shard):
+        path = folder / f"{first // per_shard:05d}.tar"
+        shards.append(write_shard(path, made(first, min(records, first + per_shard))))
+    write_file(folder / EMPTY_NAME, safetensors.torch.save({"text": torch.ones(1, TEXT_DIM)}))
+    index = {
+        "format": FORMAT,
+        "settings": {"fps": 16.0, "sample_rate": 16000},
+        "fingerprints": {},
+        "text": {"dim": TEXT_DIM, "max_length": 64},
+        "records": records,
+        "failed": [],
+        "shards": [shard.facts() for shard in shards],
+    }
+    write_file(folder / INDEX_NAME, json.dumps(index).encode())
+    return max(sum(member[1] for member in record.members.values()) for shard in shards for record in shard.records)
+
+
+def _processes(folder: Path, workers: int, verify: Verify) -> dict[str, float]:
+    """Each of `workers` processes reads its part of one epoch; they start together."""
+    fork = "fork" in multiprocessing.get_all_start_methods()  # a fresh process would import torch first
+    context: Any = multiprocessing.get_context("fork" if fork else "spawn")
+    results, ready = context.SimpleQueue(), context.Barrier(workers)
+    started = [context.Process(target=_read_part, args=(folder, n, workers, verify, ready, results))
+               for n in range(workers)]  # fmt: skip
+    for process in started:
+        process.start()
+    rates = [results.get() for _ in started]
+    for process in started:
+        process.join()
+    walls, cpus = zip(*rates, strict=True)
+    return {"slowest_worker": round(min(walls)), "all": round(sum(walls)), "slowest_worker_cpu": round(min(cpus))}
+
+
+def _read_part(folder: Path, number: int, workers: int, verify: Verify, ready: Any, results: Any) -> None:
+    torch.set_num_threads(1)
+    store = ShardedLatents(folder, verify=verify)
+    batches = epoch_batches(BatchPlan(store.shapes(), SEED, BATCH, workers, 1), 0, number)
+    ready.wait()
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    for names in batches:
+        count += sum(store.read(name) is not None for name in names)
+    results.put((count / (time.perf_counter() - wall), count / (time.process_time() - cpu)))
+
+
+def _data_loader(folder: Path, workers: int) -> dict[str, float]:
+    """What one training process receives from `workers` processes, their start not counted."""
+    store = ShardedLatents(folder)
+    loader = EpochLoader(store, BatchPlan(store.shapes(), SEED, BATCH, 1, 1), workers=workers)
+    batches = iter(loader)
+    next(batches)
+    begin = time.perf_counter()
+    count = sum(len(clips) for clips in batches)
+    return {"all": round(count / (time.perf_counter() - begin))}
+
+
+def _stream(folder: Path) -> dict[str, float]:
+    """webdataset's own reader, from the first tar to the last in order, in one process."""
+    paths = [os.fspath(path) for path in sorted(folder.glob("*.tar"))]
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    for sample in webdataset.WebDataset(paths, shardshuffle=False):
+        json.loads(sample["json"])
+        tensors = safetensors.torch.load(sample["latents.safetensors"])
+        count += all(tensor.float().ndim > 1 for tensor in tensors.values())
+    return {
+        "all": round(count / (time.perf_counter() - wall)),
+        "cpu": round(count / (time.process_time() - cpu)),
+    }
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,146 @@
+"""The index of latent shards: what every record is and where it lies, read from the shards themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from shared.errors import UserError
+
+INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
+FORMAT = "latent-shards-1"
+#: In which a folder may differ from another with which it is read.
+_OWN = ("sizes", "needs", "stills", "tracks", "shard_clips")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One clip in a shard: `video` [C, F, h, w] and `audio` [A, C] are the sizes of its latents.
+
+    `texts`: by name of the embedding, the hash of its text (`text_key`) and its tokens. `members`: by ending ("json",
+    "latents" ...) the offset in the shard, the bytes and their CRC-32.
+    """
+
+    id: str
+    frames: int
+    samples: int
+    has_video: bool
+    has_audio: bool
+    video: tuple[int, int, int, int]
+    audio: tuple[int, int]
+    texts: dict[str, tuple[str, int]]
+    subsets: tuple[str, ...]
+    members: dict[str, tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, facts: dict[str, Any], members: dict[str, Any]) -> Self:
+        """From a record's JSON. KeyError, TypeError, AttributeError or ValueError if that is something else."""
+        lists: dict[str, Any] = {name: tuple(facts[name]) for name in ("video", "audio", "subsets")}
+        if len(lists["video"]) != 4 or len(lists["audio"]) != 2:
+            raise ValueError(f"sizes {lists['video']} and {lists['audio']}")
+        lists["texts"] = {name: tuple(value) for name, value in facts["texts"].items()}
+        lists["members"] = {name: tuple(value) for name, value in members.items()}
+        plain = ("id", "frames", "samples", "has_video", "has_audio")
+        return cls(**{name: facts[name] for name in plain}, **lists)
+
+    def without(self) -> dict[str, bool]:
+        """What of the things that training may need the clip lacks."""
+        return {"video": not self.has_video, "audio": not self.has_audio, "tracks": "tracks" not in self.members}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file as the index has it."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    records: list[Record]
+
+    def facts(self) -> dict[str, Any]:
+        """What the index says of it."""
+        records = [asdict(record) for record in self.records]
+        return {"name": self.path.name, "bytes": self.bytes, "sha256": self.sha256, "records": records}
+
+    @classmethod
+    def of(cls, facts: dict[str, Any], folder: Path) -> Self:
+        """From what the index says of it; errors as those of `Record.of`."""
+        records = [Record.of(record, record["members"]) for record in facts["records"]]
+        return cls(folder / Path(facts["name"]).name, int(facts["bytes"]), facts["sha256"], records)
+
+    @classmethod
+    def scanned(cls, path: Path) -> Self:
+        """From the file alone: its whole records, with the checksums of what is there."""
+        return cls(path, path.stat().st_size, sha256_of(path), scan_shard(path))
+
+
+def scan_shard(path: Path) -> list[Record]:
+    """The records of a shard, those before a damage if there is one; empty if it is no tar file at all."""
+    members: dict[str, dict[str, tuple[int, int, int]]] = {}
+    about: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                data = tar.extractfile(member)
+                content = b"" if data is None else data.read()
+                if len(content) < member.size:
+                    break  # cut off inside this member
+                ending = ending.removesuffix(".safetensors")
+                members.setdefault(key, {})[ending] = (member.offset_data, member.size, zlib.crc32(content))
+                if ending == "json":
+                    about[key] = json.loads(content)
+    except (tarfile.TarError, OSError, ValueError):
+        pass  # what was found before it counts
+    records = []
+    for key, facts in about.items():
+        try:
+            records.append(Record.of(facts, members[key]))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            continue  # another program's
+    return records
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """`index.json` of a folder. UserError if it is missing, damaged or of another kind."""
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        found = index["format"]
+        complete = {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged ({error!r}); run scripts/encode.py again, which writes it anew") from None
+    if found != FORMAT or not complete:
+        raise UserError(f"{path}: has the format {found!r}; {FORMAT!r}, of scripts/encode.py, is needed")
+    return dict(index)
+
+
+def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:
+    """Settings, fingerprints and text sizes of folders that are read together. UserError if these differ."""
+    first = indices[0]
+    for folder, index in zip(folders[1:], indices[1:], strict=True):
+        for part in ("settings", "fingerprints", "text"):
+            for name in sorted(index[part].keys() | first[part].keys()):
+                here, there = index[part].get(name), first[part].get(name)
+                if here != there and name not in _OWN:
+                    raise UserError(f"{folder}: its {name} is {here}, that of {folders[0]} {there}; they must agree")
+    return first["settings"], first["fingerprints"], first["text"]
+
+
+def text_key(text: str) -> str:
+    """The name under which the index knows a text."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content. OSError as `open`."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,111 @@
+"""Passes over latent shards: every record once per epoch, over ranks and worker processes; and the texts in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from shared.data.latent_shards import Problem, ShardedLatents
+from shared.data.shard_index import EMPTY_NAME, text_key
+from shared.errors import UserError
+from shared.rng import numpy_generator
+from shared.training.batches import BatchPlan
+from shared.training.latents import Latents
+
+
+def epoch_batches(plan: BatchPlan, epoch: int, rank: int) -> list[list[str]]:
+    """One rank's batches of an epoch, shuffled by (seed, epoch): over all ranks every clip exactly once.
+
+    Buckets and batch sizes are the plan's, only the last batch of a bucket may be smaller. Unlike the plan's own
+    endless micro-batches, ranks may have different shapes at a time and one batch more than others.
+    """
+    batches = []
+    for shape, clips in plan.buckets.items():
+        order = numpy_generator(plan.seed, "epoch", epoch, shape).permutation(len(clips))
+        size = plan.micro[shape]
+        batches += [[clips[i] for i in order[k : k + size]] for k in range(0, len(order), size)]
+    order = numpy_generator(plan.seed, "epoch batches", epoch).permutation(len(batches))
+    return [batches[i] for i in order[rank :: plan.world_size]]
+
+
+class EpochLoader:
+    """Iterating gives the batches of one epoch, as lists of `Latents`; iterating again, those of the next.
+
+    `workers` processes read ahead. Broken records are left out of their batch and counted in `store.problems`.
+    `state`, two integers, is where the last batch given ended: a loader that is set to it goes on with the next one.
+    """
+
+    def __init__(self, store: ShardedLatents, plan: BatchPlan, rank: int = 0, workers: int = 0) -> None:
+        self.store, self.plan, self.rank, self.workers = store, plan, rank, workers
+        self.state = {"epoch": 0, "batch": 0}
+
+    def __iter__(self) -> Iterator[list[Latents]]:
+        batches = epoch_batches(self.plan, self.state["epoch"], self.rank)[self.state["batch"] :]
+        reader = DataLoader(_Reader(self.store, batches), batch_size=None, num_workers=self.workers)
+        for clips, tensors, problems in reader:
+            self.store.note(problems)
+            self.state = {**self.state, "batch": self.state["batch"] + 1}
+            if clips:
+                yield _unpacked(clips, tensors)
+        self.state = {"epoch": self.state["epoch"] + 1, "batch": 0}
+
+
+class ShardedText:
+    """A `TextEncoder` that knows the texts of the shards and the empty one; it encodes nothing itself."""
+
+    def __init__(self, store: ShardedLatents) -> None:
+        self.store = store
+        self.dim, self.max_length = int(store.text["dim"]), int(store.text["max_length"])
+        self.empty = load_file(store.folders[0] / EMPTY_NAME)["text"]
+        self.places: dict[str, list[tuple[str, str]]] = {}
+        for name, record in store.records.items():
+            for part, (key, _) in record.texts.items():
+                self.places.setdefault(key, []).append((name, part))
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """float32 [B, max_length, dim] on the CPU. UserError for a text that is in no record."""
+        out = torch.zeros(len(prompts), self.max_length, self.dim)
+        for row, prompt in zip(out, prompts, strict=True):
+            rows = self._rows(prompt)
+            row[: len(rows)] = rows
+        return out
+
+    def _rows(self, prompt: str) -> Tensor:
+        if not prompt:
+            return self.empty
+        for name, part in self.places.get(text_key(prompt), []):
+            if name in self.store.records:
+                return self.store.tensor(name, part)
+        raise UserError(f"no record of the shards has the text {prompt[:80]!r}; give the text encoder that made them")
+
+
+class _Reader(IterableDataset[Any]):
+    """Batches as (clips without tensors, their tensors stacked, problems found): few tensors to hand over."""
+
+    def __init__(self, store: ShardedLatents, batches: Sequence[list[str]]) -> None:
+        self.store, self.batches = store, batches
+
+    def __iter__(self) -> Iterator[tuple[list[Latents], dict[str, Tensor], list[Problem]]]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for names in self.batches[first::step]:
+            before = len(self.store.problems)
+            clips = [clip for clip in map(self.store.read, names) if clip is not None]
+            tensors = {
+                part: torch.stack([getattr(clip, part) for clip in clips])
+                for part in ("video", "audio", "stills")
+                if clips and all(getattr(clip, part) is not None for clip in clips)
+            }
+            bare: Any = {"video": None, "audio": None, "stills": None}
+            yield [replace(clip, **bare) for clip in clips], tensors, self.store.problems[before:]
+
+
+def _unpacked(clips: list[Latents], tensors: dict[str, Tensor]) -> list[Latents]:
+    parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
+    return [replace(clip, **{name: rows[i] for name, rows in parts.items()}) for i, clip in enumerate(clips)]

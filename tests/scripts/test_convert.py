@@ -1,0 +1,278 @@
+"""scripts/convert.py on small random models that the other libraries saved: same outputs, and back to the bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from diffusers import AutoencoderKLWan, AutoencoderOobleck, UniPCMultistepScheduler, WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+
+from ccl.pipeline import CCLPipeline
+from ccl.transformer import DualStreamTransformer
+from scripts.convert import main
+from shared.checkpoint import load_checkpoint
+from shared.errors import UserError
+from shared.rng import derive, generator
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared/conversion"))
+from public import MODEL, OVI_MODEL, SMALL, original, small_ovi, small_wan
+
+VAE = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
+VAE |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}
+OOBLECK = {"encoder_hidden_size": 4, "decoder_channels": 4, "decoder_input_channels": 5, "channel_multiples": [1, 2]}
+OOBLECK |= {"downsampling_ratios": [2, 4], "sampling_rate": 800}
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Wan pipeline's folder, as diffusers and transformers save its parts."""
+    path = tmp_path_factory.mktemp("public") / "Wan-Small-Diffusers"
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(0, "test", "convert"))
+        AutoencoderKLWan(**VAE).save_pretrained(path / "vae")
+        config = UMT5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
+        UMT5EncoderModel(config).save_pretrained(path / "text_encoder")
+    words = ["▁", "▁a", "▁red", "▁ball", *"abcdefghijklmnopqrstuvwxyz<ö"]
+    vocabulary = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")] + [(word, -2.0) for word in words]
+    T5Tokenizer(vocab=vocabulary, extra_ids=0).save_pretrained(path / "tokenizer")
+    UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0).save_pretrained(
+        path / "scheduler"
+    )
+    small_wan().save_pretrained(path / "transformer", max_shard_size="150KB")
+    return path
+
+
+@pytest.fixture(scope="module")
+def oobleck(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audio autoencoder with as many channels as no configuration here has, but for the one it sets."""
+    path = tmp_path_factory.mktemp("oobleck")
+    AutoencoderOobleck(**OOBLECK).save_pretrained(path / "vae")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return configured(tmp_path_factory.mktemp("model") / "small.yaml", MODEL)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(wan: Path, model: Path, oobleck: Path) -> Path:
+    """The folder of the first conversion, which others start from."""
+    output = wan.parent / "converted"
+    run("wan", source=wan, model=model, audio_codec=oobleck, output=output, fps=8, shard_size="100KB")
+    return output
+
+
+def configured(path: Path, settings: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def run(command: str, **options: Any) -> None:
+    arguments = [command]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        arguments += [flag] if value is True else [flag, *map(str, value if isinstance(value, list) else [value])]
+    main(arguments)
+
+
+def transformer(folder: Path) -> DualStreamTransformer:
+    return DualStreamTransformer.from_pretrained(folder / "transformer").eval()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
+
+
+@torch.no_grad()
+def test_a_wan_folder_becomes_a_pipeline(wan: Path, checkpoint: Path) -> None:
+    """Its own output, its own codec and text encoder, its own shift; what is new leaves the video as it was."""
+    pipeline = load_checkpoint(CCLPipeline, checkpoint)
+    assert (pipeline.config.fps, pipeline.config.height, pipeline.config.width) == (8.0, 480, 832)
+    assert pipeline.scheduler.config.shift == pipeline.audio_scheduler.config.shift == 3.0
+    assert pipeline.transformer.config.audio["in_channels"] == 5 == pipeline.audio_codec.latent_channels
+    assert "video_stream" in (checkpoint / "README.md").read_text()
+    assert len(list((checkpoint / "transformer").glob("*.safetensors"))) > 3
+    theirs = WanTransformer3DModel.from_pretrained(wan / "transformer").eval()
+    latents = torch.randn(1, 4, 2, 4, 4, generator=generator(0, "test", "latents"))
+    text = pipeline.text_encoder.encode(["a red ball"])
+    expected = theirs(latents, torch.tensor([700.0]), text).sample
+    assert expected.std() > 0.1
+    clock = pipeline.video_codec.clock(5, 8.0)
+    found = pipeline.transformer.denoise_video(latents, torch.tensor([0.7]), text, clock)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    made = pipeline("a red ball", duration=0.5, height=16, width=16, num_inference_steps=1)
+    assert made.video.shape == (1, 4, 16, 16, 3) and made.audio.shape == (1, 400)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["diffusers", "original"])
+def test_both_layouts_and_both_timesteps_give_wans_output(layout: str, tmp_path: Path, model: Path) -> None:
+    """2.1: a timestep per sample, 4 channels. 2.2: one per token (here per latent frame), 6 channels."""
+    for channels in (4, 6):
+        theirs, source = small_wan(in_channels=channels), tmp_path / f"wan{channels}"
+        theirs.save_pretrained(source)
+        if layout == "original":
+            source = source / "alone.safetensors"
+            save_file(original(theirs.state_dict()), source)
+        settings = configured(tmp_path / "m.yaml", MODEL | {"video": SMALL | {"in_channels": channels}})
+        run("wan", source=source, model=settings, output=tmp_path / f"out{channels}")
+        ours = transformer(tmp_path / f"out{channels}").video_stream
+        latents = torch.randn(1, channels, 3, 4, 4, generator=generator(0, "test", "latents"))
+        text, sigma = torch.randn(1, 5, 16, generator=generator(0, "test", "text")), torch.tensor([[0.0, 0.4, 0.9]])
+        times = sigma[:, 1] * 1000 if channels == 4 else sigma.repeat_interleave(4, dim=1) * 1000
+        found = ours(latents, sigma[:, 1] if channels == 4 else sigma, text)
+        torch.testing.assert_close(found, theirs(latents, times, text).sample, rtol=0, atol=1e-5)
+
+
+def test_the_way_back_is_exact(wan: Path, checkpoint: Path, tmp_path: Path) -> None:
+    run("export-wan", checkpoint=checkpoint, output=tmp_path / "back", dry_run=True)
+    assert not (tmp_path / "back").exists()
+    run("export-wan", checkpoint=checkpoint, output=tmp_path / "back", shard_size="200KB")
+    before, after = weights(wan / "transformer"), weights(tmp_path / "back")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    theirs = WanTransformer3DModel.from_pretrained(tmp_path / "back", output_loading_info=True)[1]
+    assert not theirs["missing_keys"] and not theirs["unexpected_keys"]
+    configs = [json.loads((path / "config.json").read_text()) for path in (wan / "transformer", tmp_path / "back")]
+    assert configs[0] == configs[1]
+
+
+def test_half_precision_stays_and_can_be_asked_for(wan: Path, model: Path, tmp_path: Path) -> None:
+    halves = {name: value.bfloat16() for name, value in original(small_wan().state_dict()).items()}
+    save_file(halves, tmp_path / "wan.safetensors")
+    run("wan", source=tmp_path / "wan.safetensors", model=model, output=tmp_path / "kept")
+    kept = weights(tmp_path / "kept" / "transformer")
+    assert {value.dtype for name, value in kept.items() if "video_stream" in name} == {torch.bfloat16}
+    run("export-wan", checkpoint=tmp_path / "kept", output=tmp_path / "back")
+    assert all(torch.equal(v, halves[n]) for n, v in original(weights(tmp_path / "back")).items())
+    run("wan", source=wan, model=model, output=tmp_path / "half", dtype="bfloat16")
+    half = weights(tmp_path / "half" / "transformer")
+    assert half["video_stream.blocks.0.scale_shift_table"].dtype == torch.float32
+    assert half["audio_stream.blocks.0.attn1.to_q.weight"].dtype == torch.bfloat16
+
+
+def test_the_audio_tower_of_a_checkpoint_is_taken(
+    wan: Path, model: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("wan", source=wan, model=model, output=tmp_path / "second", audio=checkpoint, seed=9)
+    printed = capsys.readouterr().out
+    assert "from the audio tower of converted" in printed and "only its audio tower is wanted" in printed
+    first, second = (weights(folder / "transformer") for folder in (checkpoint, tmp_path / "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first if "_stream" in name)
+    assert not torch.equal(first["video_cca.1.to_q.weight"], second["video_cca.1.to_q.weight"])  # another seed
+    assert load_checkpoint(CCLPipeline, tmp_path / "second").audio_codec.latent_channels == 5
+    other = MODEL | {"audio": MODEL["audio"] | {"time_unit": 0.5}}
+    with pytest.raises(UserError, match=r"time_unit is 0\.04, and audio\.time_unit 0\.5"):
+        run("wan", source=wan, model=configured(tmp_path / "m.yaml", other), output=tmp_path / "no", audio=checkpoint)
+
+
+@torch.no_grad()
+def test_ovi_becomes_cca_and_the_full_baseline(wan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = small_ovi()
+    save_file(theirs, tmp_path / "model.safetensors")
+    settings = configured(tmp_path / "ovi.yaml", OVI_MODEL)
+    video = {n.removeprefix("video_model."): v for n, v in theirs.items() if n.startswith("video_model.")}
+    video = {n.replace("modulation.modulation", "modulation"): v for n, v in video.items() if "fusion" not in n}
+    tower = small_wan()
+    tower.load_state_dict({n: video[o] for n, o in zip(tower.state_dict(), original(tower.state_dict()), strict=True)})
+    latents = torch.randn(1, 4, 2, 4, 4, generator=generator(0, "test", "latents"))
+    text = torch.randn(1, 5, 16, generator=generator(0, "test", "text"))
+    expected = tower(latents, torch.tensor([700.0]), text).sample
+    for into in ("cca", "full"):
+        output = tmp_path / into
+        run("ovi", source=tmp_path / "model.safetensors", model=settings, output=output, into=into, video_codec=wan)
+        ours = transformer(output)
+        assert ours.config.joiner == into
+        found = ours.video_stream(latents, torch.tensor([0.7]), text)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        key = theirs["audio_model.blocks.1.cross_attn.k_fusion.weight"]
+        assert torch.equal(ours.audio_cca[1].to_k.weight, key)
+        assert not ours.audio_stream.proj_out.weight.any() and ours.audio_stream.patch_embedding.weight.any()
+        card = (output / "README.md").read_text()
+        assert "audio codec (MMAudio, 16 kHz" in card and "audio_model.patch_embedding" in card
+        assert json.loads((output / "model_index.json").read_text())["audio_codec"] == [None, None]
+    assert "no audio codec; --audio-codec FOLDER" in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(wan: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("wan", source=wan, model=model, output=tmp_path / "out", dry_run=True)
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert (
+        "new: no audio tower given" in printed and "video codec: WanVideoCodec from Wan-Small-Diffusers/vae" in printed
+    )
+
+
+def test_sizes(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("sizes", model=model)
+    expected = sum(p.numel() for p in DualStreamTransformer(**MODEL).parameters())
+    assert f"{expected:,}" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_pickle_is_turned_first(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(original(small_wan().state_dict()), tmp_path / "wan.pth")
+    with pytest.raises(UserError, match=r"to-safetensors --source wan\.pth"):
+        run("wan", source=tmp_path / "wan.pth", model=model, output=tmp_path / "out")
+    run("to-safetensors", source=tmp_path / "wan.pth", output=tmp_path / "wan.safetensors")
+    run("wan", source=tmp_path / "wan.safetensors", model=model, output=tmp_path / "out", dry_run=True)
+    assert "heads and eps are taken from" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"a new file that ends in \.safetensors"):
+        run("to-safetensors", source=tmp_path / "wan.pth", output=tmp_path / "wan.safetensors")
+    with pytest.raises(UserError, match="no such file"):
+        run("to-safetensors", source=tmp_path / "none.pth", output=tmp_path / "new.safetensors")
+
+
+def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path: Path, oobleck: Path) -> None:
+    given = {"source": wan, "model": model, "output": tmp_path / "out"}
+    ovi = configured(tmp_path / "ovi.yaml", MODEL)
+    joined = configured(tmp_path / "gate.yaml", OVI_MODEL | {"joiner": "gate_hard"})
+    other = configured(tmp_path / "other.yaml", MODEL | {"video": SMALL | {"ffn_dim": 72}})
+    wide = configured(tmp_path / "wide.yaml", MODEL | {"video": SMALL | {"in_channels": 6}})
+    words = configured(tmp_path / "text.yaml", MODEL | {"audio": MODEL["audio"] | {"text_dim": 12}})
+    bare = configured(tmp_path / "bare.yaml", {"video": {}, "audio": {}})
+    strange = configured(tmp_path / "strange.yaml", MODEL | {"joiner": "glue"})
+    save_file(small_ovi(), tmp_path / "ovi.safetensors")
+    fused = given | {"source": tmp_path / "ovi.safetensors"}
+    for command, options, said in (
+        ("wan", given | {"source": tmp_path / "none"}, "none: no such file or folder"),
+        ("wan", given | {"model": tmp_path / "none.yaml"}, r"--model .*none\.yaml: cannot be read"),
+        ("wan", given | {"model": bare}, r"video\.in_channels is missing"),
+        ("wan", given | {"model": strange}, r"strange\.yaml: joiner is 'glue'"),
+        ("wan", given | {"model": other}, r"ffn_dim is 64, and video\.ffn_dim 72 in the model"),
+        ("wan", given | {"model": wide}, r"WanVideoCodec has 4 values, and video\.in_channels is 6"),
+        ("wan", given | {"model": words}, r"UMT5Text has 16 values, and audio\.text_dim is 12"),
+        ("wan", given | {"audio_codec": wan}, "no AutoencoderKLLTX2Audio or AutoencoderOobleck"),
+        ("wan", given | {"video_codec": oobleck}, "no AutoencoderKLWan or LinearVideoCodec"),
+        ("wan", given | {"audio": wan}, r"model_index\.json is missing"),
+        ("wan", given | {"output": wan}, "exists already"),
+        ("wan", given | {"shift": "0"}, "--shift 0: positive"),
+        ("wan", given | {"size": [0, 16]}, "positive numbers"),
+        ("wan", given | {"shard_size": "many"}, "--shard-size: many: a whole number"),
+        ("wan", given | {"source": tmp_path / "ovi.safetensors"}, "without a place in the model"),
+        ("ovi", fused | {"model": ovi, "into": "cca"}, "--into cca: .* has cca_heads 1 of 12"),
+        ("ovi", fused | {"model": joined, "into": "full"}, "has joiner: gate_hard"),
+        ("ovi", given | {"source": wan / "transformer", "into": "full"}, "a fused checkpoint of Ovi is needed"),
+        ("export-wan", {"checkpoint": wan, "output": tmp_path / "out"}, r"model_index\.json is missing"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run(command, **options)
+    assert not [path for path in tmp_path.iterdir() if path.suffix not in (".yaml", ".safetensors")]
+
+
+def test_a_damaged_component_leaves_nothing(wan: Path, model: Path, tmp_path: Path) -> None:
+    """What is only found when a part is loaded."""
+    source = tmp_path / "wan"
+    shutil.copytree(wan, source)
+    file = source / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="AutoencoderKLWan cannot be loaded"):
+        run("wan", source=source, model=model, output=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["wan"]

@@ -1,0 +1,198 @@
+"""scripts/encode.py on clips of the stage: the same latents as training's own, whoever makes them and however often."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import webdataset
+
+from mtv.captions import without_speaker
+from mtv.track_store import TrackStore
+from scripts.encode import main
+from scripts.make_stage import main as make_stage
+from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.config import Data
+from shared.data.latent_shards import ShardedLatents
+from shared.data.manifest import read_manifest
+from shared.data.shard_loader import ShardedText
+from shared.encoders import HashedWords, audio_features
+from shared.errors import UserError
+from shared.training.distributed import World
+from shared.training.latents import LatentStore
+
+ALL = ("--tracks", "--stills", "--shard-clips", "2")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five clips, the second without a readable video."""
+    folder = tmp_path_factory.mktemp("clips")
+    make_stage(["--clips", "5", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    broken = read_manifest(folder)[1].video
+    assert broken is not None
+    broken.write_bytes(b"not a video")
+    return folder
+
+
+def encode(stage: Path, checkpoint: Path, output: Path, *more: str) -> int:
+    """The exit code."""
+    sources = [] if "--video-codec" in more else ["--checkpoint", str(checkpoint)]
+    try:
+        main(["--manifest", str(stage), *sources, "--output", str(output), "--duration", "0.5", *more])
+    except SystemExit as stop:
+        return int(str(stop.code))
+    return 0
+
+
+@pytest.fixture(scope="module")
+def encoded(stage: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("shards") / "out"
+    assert encode(stage, checkpoint, output, *ALL) == 1  # a clip failed
+    return output
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+
+
+def test_every_tensor_is_what_training_makes(
+    encoded: Path, stage: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.training.shards.barrier", lambda: None)
+    world = World(0, 1, torch.device("cpu"))
+    clips = [clip for i, clip in enumerate(read_manifest(stage)) if i != 1]
+    codecs = tuple(
+        kind.from_pretrained(checkpoint / name).eval()
+        for kind, name in ((LinearVideoCodec, "video_codec"), (LinearAudioCodec, "audio_codec"))
+    )
+    data = Data(manifest="", fps=8.0, size=(32, 32), sample_rate=codecs[1].sample_rate, duration=0.5)
+    own = LatentStore(tmp_path / "own", clips, data, *codecs, stills=True)
+    own.encode(world)
+    shards = ShardedLatents(encoded, tracks=True)
+    assert shards.shapes() == own.shapes() and not shards.problems
+    for clip in clips:
+        ours, theirs = shards.get(clip.id), own.get(clip.id)
+        for part in ("video", "audio", "stills"):
+            assert torch.equal(getattr(ours, part), getattr(theirs, part)) and getattr(ours, part).any()
+        plain = [{k: v for k, v in vars(found).items() if not torch.is_tensor(v)} for found in (ours, theirs)]
+        assert plain[0] == plain[1]
+    encoders = dict.fromkeys(("speech", "effects", "music"), audio_features("log-mel"))
+    tracks = TrackStore(tmp_path / "tracks", clips, {c.id: 4 for c in clips}, 8.0, encoders)
+    tracks.encode(world)
+    for clip in clips:
+        for part in encoders:
+            assert torch.equal(shards.tensor(clip.id, part), tracks.tensor(clip.id, part))
+    shards.check(8.0, codecs[1].sample_rate, video_codec=codecs[0], audio_codec=codecs[1], text_encoder=HashedWords())
+    with pytest.raises(UserError, match="another video_codec"):
+        shards.check(8.0, codecs[1].sample_rate, video_codec=codecs[1])
+    with pytest.raises(UserError, match=r"fps 8\.0, not 16"):
+        shards.check(16, codecs[1].sample_rate)
+
+
+def test_texts_are_the_encoders_own(encoded: Path, stage: Path) -> None:
+    text = ShardedText(ShardedLatents(encoded))
+    clips = [clip for i, clip in enumerate(read_manifest(stage)) if i != 1]
+    prompts = ["", *(clip.caption for clip in clips), *(clip.audio_caption for clip in clips)]
+    prompts += [without_speaker(clip.caption) for clip in clips]
+    assert torch.equal(text.encode(prompts), HashedWords().encode(prompts))
+    with pytest.raises(UserError, match="no record of the shards has the text 'a cat'"):
+        text.encode(["a cat"])
+
+
+def test_a_broken_clip_costs_only_itself(
+    encoded: Path, stage: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = read_manifest(stage)
+    before = stamps(encoded)
+    assert encode(stage, checkpoint, encoded, *ALL) == 1  # finished shards are kept, and what failed is told again
+    assert stamps(encoded) == before and len(before) == 3
+    assert f"failed: clip '{clips[1].id}': {clips[1].video}: broken or not media" in capsys.readouterr().err
+    report = [json.loads(line) for line in (encoded / "report.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in report] == ["ok", "failed", "ok", "ok", "ok"]
+    index = json.loads((encoded / "index.json").read_text())
+    assert [failure["id"] for failure in index["failed"]] == [clips[1].id]
+    assert [len(shard["records"]) for shard in index["shards"]] == [1, 2, 1]
+
+
+def test_what_is_broken_or_changed_is_made_again(stage: Path, checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert encode(stage, checkpoint, output, "--shard-clips", "2") == 1
+    before, index = stamps(output), (output / "index.json").read_bytes()
+    last = output / "00002.tar"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])  # killed while it was copied
+    (output / "00000.json").unlink()  # killed before it was done
+    (output / ".00000.tar.1.part").write_bytes(b"half")
+    assert encode(stage, checkpoint, output, "--shard-clips", "2") == 1
+    assert last.read_bytes() == whole and (output / "index.json").read_bytes() == index
+    assert {name for name, stamp in stamps(output).items() if stamp != before[name]} == {"00000.tar", "00002.tar"}
+    assert not list(output.glob(".*.part"))
+    with pytest.raises(UserError, match=r"shards of other settings \(stills False\)"):
+        encode(stage, checkpoint, output, "--shard-clips", "2", "--stills")
+    other = tmp_path / "other"
+    LinearAudioCodec(latent_channels=4, iterations=2).save_pretrained(other)
+    with pytest.raises(UserError, match="made with another audio_codec"):
+        encode(stage, checkpoint, output, "--shard-clips", "2", "--audio-codec", str(other))
+
+
+def test_several_processes_make_the_same(
+    stage: Path, checkpoint: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert encode(stage, checkpoint, tmp_path / "workers", *ALL, "--workers", "2") == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, code in (("1", 0), ("0", 1)):  # the last one has all failures
+        monkeypatch.setenv("RANK", rank)
+        capsys.readouterr()
+        assert encode(stage, checkpoint, tmp_path / "ranks", *ALL) == code
+        assert ("the last one writes index.json" in capsys.readouterr().out) == (rank == "1")
+    for folder in ("workers", "ranks"):
+        for path in encoded.glob("*"):
+            assert (tmp_path / folder / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_webdataset_reads_the_shards(encoded: Path) -> None:
+    paths = sorted(map(str, encoded.glob("*.tar")))
+    samples = list(webdataset.WebDataset(paths, shardshuffle=False))
+    assert [json.loads(sample["json"])["id"] for sample in samples] == list(ShardedLatents(encoded).records)
+    endings = {"json", *(f"{name}.safetensors" for name in ("latents", "texts", "tracks"))}
+    assert all(endings <= sample.keys() for sample in samples)
+
+
+def test_each_clip_takes_the_nearest_size(stage: Path, checkpoint: Path, tmp_path: Path) -> None:
+    sizes = ["--size", "16", "48", "--size", "32", "32", "--size", "48", "16"]
+    assert encode(stage, checkpoint, tmp_path / "out", *sizes) == 1
+    assert {record.video[2:] for record in ShardedLatents(tmp_path / "out").records.values()} == {(4, 4)}
+    with pytest.raises(UserError, match="--size 30 32: both sides must be multiples of the codec's 8 pixels"):
+        encode(stage, checkpoint, tmp_path / "odd", "--size", "30", "32")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--workers", "0"], "--workers 0: give more than 0"),
+        (["--fps", "-1"], "--fps -1.0: give more than 0"),
+        (["--track-encoders", "log-mel,log-mel"], "one, or three"),
+        (["--video-codec", "nowhere"], "video codec nowhere: no config.json or video_codec/config.json"),
+        (["--audio-codec", "text_encoder"], "holds HashedWords; one of LinearAudioCodec"),
+    ],
+)
+def test_bad_arguments_write_nothing(
+    stage: Path, checkpoint: Path, tmp_path: Path, more: list[str], reason: str
+) -> None:
+    more = [str(checkpoint / text) if text == "text_encoder" else text for text in more]
+    with pytest.raises(UserError, match=reason):
+        main(["--manifest", str(stage), "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), *more])
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_checkpoint_all_is_needed(stage: Path, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--fps is needed, or --checkpoint"):
+        main(["--manifest", str(stage), "--output", str(tmp_path / "out")])
+    with pytest.raises(UserError, match="--video-codec is needed, or --checkpoint"):
+        main(["--manifest", str(stage), "--output", str(tmp_path / "out"), "--fps", "8", "--size", "32", "32"])
+    with pytest.raises(UserError, match="holds other files"):
+        encode(stage, checkpoint, stage)
