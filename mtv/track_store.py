@@ -82,12 +82,12 @@ class TrackStore(ShardStore):
         Zeros and ones where it is silent in all of them.
         """
         total, squares, count = torch.zeros(()), torch.zeros(()), 0
-        for clip in sorted(self.clips)[:SURVEYED]:
+        for clip in sorted(self.about)[:SURVEYED]:
             rows = self._window(clip, track).flatten(-3).flatten(0, -2).double()
             rows = rows[rows.any(-1)]
             total, squares, count = total + rows.sum(0), squares + rows.square().sum(0), count + len(rows)
         if not count:
-            size = self._window(min(self.clips), track).shape[-3:].numel()
+            size = self._window(min(self.about), track).shape[-3:].numel()
             return torch.zeros(size), torch.ones(size)
         mean = total / count
         return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()

@@ -147,3 +147,13 @@ def test_on_mtv_the_caption_does_not_always_say_who_speaks():
         texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
         hidden = (texts == encoded(["untold"])).flatten(1).all(1)
         assert (20 < int(hidden.sum()) < 60) == some and (some or not hidden.any())
+
+
+def test_on_mtv_what_a_pattern_finds_is_left_out_at_its_rate():
+    made = batches(tracks={"untold_speaker": 0.0, "untold": {r" clip\d": 0.5}}, text_dropout=0.0)
+    made.tracks = lambda step, ids: None
+    ids = [f"clip{i}" for i in range(8)]
+    for task, some in (("mtv", True), ("t2v", False)):
+        texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
+        left_out = (texts == encoded(["seen"])).flatten(1).all(1)
+        assert (20 < int(left_out.sum()) < 60) if some else not left_out.any()

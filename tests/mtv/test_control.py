@@ -304,3 +304,41 @@ def test_inputs_that_do_not_fit_are_refused():
         net(given, torch.tensor([0.5]))
     with pytest.raises(ValueError, match="cannot control"):
         net(given, torch.tensor([0.5, 0.5]))(0, hidden()[:, :-1])
+
+
+def test_quiet_music_reaches_the_style_once_its_features_are_standardised():
+    """What differs between clips is a thousandth of what they have in common, as in the features of quiet music."""
+    given = features()
+    common, own = noise("common", *SIZES["music"]), noise("own", 64, FRAMES, *SIZES["music"])
+    music = 0.5 * common + 5e-4 * own
+    wide = replace(given, speech=given.speech[:1].expand(64, *given.speech.shape[1:]), music=music,
+                   effects=given.effects[:1].expand(64, *given.effects.shape[1:]))  # fmt: skip
+
+    def spread(net):
+        return float(net.encode(wide).style.std(0).mean())
+
+    net, flat = network(), music.flatten(2)
+    before = spread(net)
+    net.standardise({"music": (flat.mean((0, 1)), flat.std((0, 1)))})
+    # a deviation below LEAST_STD is not blown up to one: 5e-4 becomes 0.025
+    assert spread(net) > 10 * before
+    assert torch.allclose(net.track_encoders["music"].feature_std, torch.tensor(0.02))
+
+
+def test_the_holistic_stream_lives_where_its_first_layer_is_far_from_zero():
+    """GELU alone is zero there, for every clip."""
+    net = network()
+    tokens = noise("tokens", 4, LATENTS, TOKENS, 16)
+    with torch.no_grad():
+        net.holistic_stream.inward[0].bias.sub_(20)
+    assert net.holistic_stream(tokens).std(0).mean() > 1e-3
+
+
+def test_the_parameters_on_musics_way():
+    net = fresh()
+    chosen = {id(p) for p in net.holistic_parameters()}
+    named = {name for name, p in net.named_parameters() if id(p) in chosen}
+    assert named == {n for n in dict(net.named_parameters()) if "music" in n or "holistic" in n}
+    for switches in ({"SE": False}, {"SI": False}):
+        with pytest.raises(ValueError, match="no holistic stream"):
+            fresh(**switches).holistic_parameters()

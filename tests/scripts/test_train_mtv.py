@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from ccl.pipeline import CCLPipeline
+from mtv.control import MSTControlNet
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from shared.checkpoint import load_checkpoint
@@ -116,6 +117,8 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
                                   "stages=[{name: all, steps: 1}]"), None),
         ("nobody", "mtv", arguments("mtv", f"output={folder / 'none2'}", "stages.0.subset=animals"), None),
         ("both", "ccl", arguments("ccl"), None),
+        ("music", "ccl", arguments("ccl", f"output={folder / 'music'}", f"init={folder / 'whole/checkpoint'}",
+                                   "tasks={mtv: 1}", "fresh=[holistic]", "trainable=[holistic]"), None),
     ]  # fmt: skip
     command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -183,3 +186,18 @@ def test_mtv_is_one_more_task_of_joint_training(folder: Path, runs: dict) -> Non
         }
     samples = sorted(path.name for path in (folder / "both/samples").iterdir())
     assert samples == [f"step{i:06d}_{kind}.mp4" for i in (1, 2) for kind in ("0", "mtv_0")]
+
+
+def test_musics_way_begins_anew_and_learns_alone(folder: Path, runs: dict) -> None:
+    assert runs["music"][0] == 0, runs["music"][1]
+    start, end = folder / "whole/checkpoint", folder / "music/checkpoint"
+    learned = changed(weights(start, "control"), weights(end, "control"))
+    assert {"track_encoders.music.stack.0.weight", "holistic_stream.conv.weight"} <= learned
+    assert all(name.startswith(MSTControlNet.HOLISTIC) for name in learned)
+    assert not changed(weights(start, "transformer"), weights(end, "transformer"))
+
+
+def test_a_new_control_network_standardises_the_features_of_its_tracks(folder: Path, runs: dict) -> None:
+    for name, value in weights(folder / "both/checkpoint", "control").items():
+        if "feature_" in name:
+            assert len(value.unique()) > 2, name

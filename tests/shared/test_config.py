@@ -52,6 +52,8 @@ def test_a_dumped_config_reads_back_equal(tmp_path):
         ("deepspeed={zero: 1}", ["deepspeed.zero is none of"]),
         ("phases=[{name: a, until: 0.5, tasks: {t2v: 1}}]", ["end at steps [50]", "100"]),
         ("train.clip=[", ["not YAML"]),
+        ("fresh=[holistic]", ["fresh: holistic", "there is no init"]),
+        ("tracks={untold: {'(': 0.5}}", ["tracks.untold", "'('", "no regular expression"]),
     ],
 )
 def test_bad_overrides_are_one_clear_error(tmp_path, override, words):

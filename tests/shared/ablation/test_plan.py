@@ -1,0 +1,88 @@
+"""A plan that cannot be right is refused, with the place named."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.ablation.arguments import flags, training
+from shared.ablation.plan import dump_plan, load_plan
+from shared.errors import UserError
+
+PLAN: dict[str, Any] = {
+    "name": "toy", "clips": {"train": {"seed": 1, "clips": 4}, "held": {"seed": 2, "clips": 4}},
+    "train_clips": ["train"], "base": "base.yaml", "seeds": [0], "reference": "a",
+    "probe": {"held": {"clips": "held"}},
+    "variants": {"a": {}, "b": {"overrides": {"train.steps": 3}}, "c": {"same_as": "a"}},
+    "endpoints": [{"name": "loss", "path": "probe.held.loss", "better": "lower"}],
+}  # fmt: skip
+
+
+def write(folder: Path, change: dict[str, Any] | None = None) -> Path:
+    plan = copy.deepcopy(PLAN)
+    for key, value in (change or {}).items():
+        node = plan
+        *parents, last = key.split("/")
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+    return folder / "plan.yaml"
+
+
+def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path))
+    (tmp_path / "again.yaml").write_text(dump_plan(plan))
+    assert load_plan(tmp_path / "again.yaml") == plan
+    assert plan.is_alias("c") and plan.source("c") == "a" and plan.label("c") == "c"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepz": 3}, "stepz: unknown key"),
+        ({"clips/train/sead": 3}, "clips.train.sead: unknown key"),
+        ({"clips/held/seed": 1}, "their seeds are"),
+        ({"clips/train/conflict": 0.5}, "train holds clips whose text contradicts the sound"),
+        ({"train_clips": ["trian"]}, "trian is none of the clips train, held"),
+        ({"probe/held/clips": "train"}, "probe.held.clips: train is trained on"),
+        ({"probe/held/forgetting": True}, "probe.held.forgetting: compares with the towers"),
+        ({"variants/b/overrides": {"seed": 3}}, "variants.b.overrides: seed is the plan's to set"),
+        ({"variants/c/same_as": "d"}, "variants.c.same_as: d is no other variant"),
+        ({"variants/c/overrides": {"train.steps": 3}}, "variants.c: same_as takes the training of a"),
+        ({"variants/b/evaluate": {"clipz": 3}}, "evaluate.clipz"),
+        ({"variants/b/probe": {"none": {}}}, "none is no probe of the plan"),
+        ({"reference": "c"}, "reference: c is none of the variants with a training of its own"),
+        ({"endpoints": []}, "endpoints"),
+        ({"endpoints": [PLAN["endpoints"][0]] * 2}, "two metrics have one name: loss"),
+        ({"secondary": [{"name": "x", "path": "probe.no.loss"}]}, "probe.no.loss is of no probe of the plan"),
+        ({"secondary": [{"name": "x", "path": "loss"}]}, "secondary.0.path"),
+        ({"seeds": [0, 0]}, "seeds: [0, 0]; each may stand once"),
+    ],
+)  # fmt: skip
+def test_a_wrong_plan_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        load_plan(write(tmp_path, change))
+    assert message in str(error.value) and "plan.yaml" in str(error.value)
+
+
+def test_overrides_reach_the_training_as_they_are(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump({"output": "o", "model": {}, "data": {"manifest": "m"}, "train": {"steps": 1}}))
+    overrides = {"optimizer.lr": 1e-05, "tasks": {"t2av": 1.0}, "model.partition": False, "codecs": None, "output": "1"}
+    words, config = training(str(base), overrides, "variant x")
+    assert all("\n" not in word for word in words)
+    found = [config[key] for key in ("optimizer.lr", "tasks.t2av", "model.partition", "codecs", "output")]
+    assert found == [1e-05, 1.0, False, None, "1"]
+    with pytest.raises(UserError, match=r"variant x: .*train\.stepz"):
+        training(str(base), {"train.stepz": 3}, "variant x")
+
+
+def test_options_are_flags() -> None:
+    assert flags({"text_scale": (2.0, 3.0), "tasks": ["t2av", "a2v"], "clips": 4}) == [
+        "--text-scale", "2.0,3.0", "--tasks", "t2av,a2v", "--clips", "4",
+    ]  # fmt: skip
