@@ -1,0 +1,207 @@
+"""The plan of an ablation: variants x seeds, what is measured of each, and which two numbers decide.
+
+One YAML file, typed; unknown keys are refused. The endpoints stand in it before anything runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from shared.ablation.sections import (
+    ClipSet,
+    Curves,
+    Evaluation,
+    Guidance,
+    Metric,
+    Name,
+    Probe,
+    Start,
+    Variant,
+)
+from shared.config import Count, Section
+from shared.errors import UserError
+
+T = TypeVar("T", bound=Section)
+
+OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "towers")
+"""Keys of a training configuration that a variant may not set: the plan does."""
+
+
+class Plan(Section):
+    """A whole ablation; see `configs/ablation/`."""
+
+    name: Name
+    title: str = ""
+    clips: dict[Name, ClipSet]
+    train_clips: list[str] = Field(min_length=1)
+    start: Start | None = None
+    base: str
+    train_overrides: dict[str, Any] = Field(default={})
+    processes: Count = 1  # of each run
+    variants: dict[Name, Variant] = Field(min_length=1)
+    reference: str
+    seeds: list[int] = Field(min_length=1)
+    evaluate: Evaluation = Evaluation()
+    probe: dict[Name, Probe] = Field(default={})
+    endpoints: list[Metric] = Field(min_length=1, max_length=2)
+    secondary: list[Metric] = Field(default=[])
+    curves: Curves = Curves()
+    guidance: Guidance | None = None
+    parallel: Count = 1
+    _file: Path = PrivateAttr(default=Path("plan.yaml"))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        problems = [*self._bad_clips(), *self._bad_variants(), *self._bad_names()]
+        if problems:
+            raise ValueError(problems[0])
+        return self
+
+    def _bad_clips(self) -> Iterator[str]:
+        used = [("train_clips", name) for name in self.train_clips]
+        used += [(f"probe.{key}.clips", probe.clips) for key, probe in self.probe.items()]
+        for key, name in used:
+            if name not in self.clips:
+                yield f"{key}: {name} is none of the clips {', '.join(self.clips)}"
+            elif key != "train_clips" and name in self.train_clips:
+                yield f"{key}: {name} is trained on; measure on clips of another seed"
+        seeds = [clips.seed for clips in self.clips.values()]
+        if len(set(seeds)) < len(seeds):
+            yield f"clips: their seeds are {seeds}; they must differ, or held-out clips are trained on"
+        for key, probe in self.probe.items():
+            if probe.forgetting and (self.start is None or self.start.into != "towers"):
+                yield f"probe.{key}.forgetting: compares with the towers; give start with into: towers"
+        for name in self.train_clips:
+            if name in self.clips and self.clips[name].conflict:
+                yield f"train_clips: {name} holds clips whose text contradicts the sound; they only measure"
+
+    def _bad_variants(self) -> Iterator[str]:
+        for name, variant in self.variants.items():
+            other = self.variants.get(variant.same_as or name)
+            if other is None or (variant.same_as and other.same_as) or variant.same_as == name:
+                yield f"variants.{name}.same_as: {variant.same_as} is no other variant with a training of its own"
+            elif variant.same_as and variant.overrides:
+                yield f"variants.{name}: same_as takes the training of {variant.same_as}; it has no overrides"
+        for place, overrides in self._overrides():
+            for key in overrides:
+                if key in OWNED:
+                    yield f"{place}: {key} is the plan's to set; leave it out"
+        for key, name in (("reference", self.reference), ("guidance.variant", self._swept)):
+            if name not in self.variants or self.variants[name].same_as:
+                yield f"{key}: {name} is none of the variants with a training of its own"
+        if self.guidance and not set(self.guidance.seeds) <= set(self.seeds):
+            yield f"guidance.seeds: {self.guidance.seeds} must be among the plan's seeds {self.seeds}"
+
+    def _bad_names(self) -> Iterator[str]:
+        for key, metrics in (("metric", self.metrics), ("guidance metric", self.guided_metrics)):
+            names = [metric.name for metric in metrics]
+            if len(set(names)) < len(names):
+                yield f"two {key}s have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
+        for metric in (*self.metrics, *self.guided_metrics):
+            kind, _, rest = metric.path.partition(".")
+            if kind == "probe" and rest.partition(".")[0] not in self.probe:
+                known = ", ".join(self.probe) or "none"
+                yield f"metric {metric.name!r}: {metric.path} is of no probe of the plan; it has {known}"
+        if len(set(self.seeds)) < len(self.seeds):
+            yield f"seeds: {self.seeds}; each may stand once"
+        names = [setting.name for setting in self.guidance.settings] if self.guidance else []
+        if len(set(names)) < len(names):
+            yield "guidance.settings: the same setting stands twice"
+
+    def _overrides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        yield "train_overrides", self.train_overrides
+        if self.start:
+            yield "start.overrides", self.start.overrides
+        yield from ((f"variants.{name}.overrides", v.overrides) for name, v in self.variants.items())
+
+    @property
+    def _swept(self) -> str:
+        return self.guidance.variant if self.guidance else self.reference
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The endpoints, then the others."""
+        return [*self.endpoints, *self.secondary]
+
+    @property
+    def guided_metrics(self) -> list[Metric]:
+        return [*self.guidance.adherence, *self.guidance.sync] if self.guidance else []
+
+    def label(self, variant: str) -> str:
+        return self.variants[variant].label or variant.replace("_", " ")
+
+    def source(self, variant: str) -> str:
+        """The variant whose training `variant` takes: itself, or the one it is the same as."""
+        return self.variants[variant].same_as or variant
+
+    def is_alias(self, variant: str) -> bool:
+        """Whether the variant has no run of its own, only another's numbers."""
+        return bool(self.variants[variant].same_as) and not self.variants[variant].evaluate
+
+    def evaluation(self, changes: Mapping[str, Any]) -> Evaluation:
+        """The plan's evaluation with some options changed. Raises UserError naming a wrong one."""
+        return self._changed(Evaluation, self.evaluate, changes, "evaluate")
+
+    def probes(self, variant: str) -> dict[str, Probe]:
+        """The plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
+        changes = self.variants[variant].probe
+        if unknown := set(changes) - set(self.probe):
+            raise UserError(f"{self._file}: variants.{variant}.probe: {sorted(unknown)[0]} is no probe of the plan")
+        return {
+            name: self._changed(Probe, probe, changes.get(name, {}), f"probe.{name}")
+            for name, probe in self.probe.items()
+        }
+
+    def _changed(self, kind: type[T], section: T, changes: Mapping[str, Any], name: str) -> T:
+        try:
+            return kind.model_validate(section.model_dump() | dict(changes))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, (name, *first["loc"])))
+            raise UserError(f"{self._file}: {key} = {first['input']!r}: {first['msg']}") from None
+
+    def find(self, name: str) -> str:
+        """A file the plan names: from the working directory, then from the plan's folder and those above it."""
+        places = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise UserError(f"{self._file}: {name}: no such file, from the working directory or from the plan")
+        return os.path.relpath(found) if found.is_absolute() and Path.cwd() in found.parents else str(found)
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read a plan. Raises UserError naming the file, the key and what would be right."""
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot read this plan ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: not valid YAML ({error})") from None
+    try:
+        plan = Plan.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        if first["type"] == "value_error":
+            raise UserError(f"{file}: {first['ctx']['error']}") from None
+        what = "unknown key" if first["type"] == "extra_forbidden" else f"{first['input']!r}: {first['msg']}"
+        raise UserError(f"{file}: {key or 'the plan'}: {what}; see configs/ablation/") from None
+    plan._file = file
+    for name, variant in plan.variants.items():
+        plan.evaluation(variant.evaluate)
+        plan.probes(name)
+    if plan.guidance:
+        plan.evaluation(plan.guidance.evaluate)
+    return plan
+
+
+def dump_plan(plan: Plan) -> str:
+    """YAML that `load_plan` reads back to the same plan."""
+    return yaml.safe_dump(plan.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)

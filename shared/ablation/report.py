@@ -1,0 +1,112 @@
+"""The report of ablations: one self-contained HTML page, a Markdown file, and blocks of a document."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from shared.ablation import figures
+from shared.ablation.results import Results
+from shared.ablation.tables import endpoint, facts, markdown, tables
+from shared.errors import UserError
+from shared.training.state import write_atomically
+
+PAGE, TABLE = "report.html", "table.md"
+
+
+def write_report(folder: Path, every: Sequence[Results]) -> None:
+    """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    body = "\n".join(part for results in every for part in _sections(results))
+    title = ", ".join(results.plan.title or results.plan.name for results in every)
+    write_atomically(folder / PAGE, _PAGE.format(title=html.escape(title), style=_STYLE, body=body))
+    text = "\n".join(f"## {results.plan.title or results.plan.name}\n\n{markdown(results)}" for results in every)
+    write_atomically(folder / TABLE, text)
+
+
+def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
+    """Put each plan's tables between its marks <!-- NAME:begin --> and <!-- NAME:end --> in a Markdown file.
+
+    With `check` nothing is written. Raises UserError where marks are missing or, with `check`, the tables differ.
+    """
+    try:
+        old = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
+    new = old
+    for results in every:
+        new = replaced(new, results.plan.name, markdown(results), file)
+        if check and new != old:
+            raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
+    if new != old:
+        write_atomically(file, new)
+
+
+def replaced(text: str, name: str, block: str, file: Path) -> str:
+    """`text` with `block` between the two marks of `name`."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, mark, rest = text.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not mark or not closing:
+        raise UserError(f"{file}: has no marks {begin.strip()} and {end}; they enclose the tables of that plan")
+    return before + begin + block + end + after
+
+
+def _sections(results: Results) -> Iterator[str]:
+    plan = results.plan
+    yield f"<h1>{html.escape(plan.title or plan.name)}</h1><p>{html.escape(facts(results))}</p>"
+    yield "<h2>Endpoints, written down before the runs</h2>"
+    for metric in plan.endpoints:
+        yield endpoint(results, metric).html()
+        if results.runs:
+            yield _figure(f"{metric.name}, by seed and as differences", figures.endpoint(results, metric))
+    drawn = [_figure(name, drawing) for name, drawing in figures.curves(results)]
+    if drawn:
+        yield "<h2>Loss curves</h2>" + "".join(drawn)
+    yield "<h2>What else was measured</h2>"
+    yield from (table.html() for table in tables(results)[len(plan.endpoints) :])
+    if results.guidance:
+        yield _figure("Adherence to the text against sync, by form of guidance", figures.guidance(results))
+    yield from _pictures(results)
+
+
+def _pictures(results: Results) -> Iterator[str]:
+    """Maps of attention, in the plan's order."""
+    shown = [name for name in results.plan.variants if name in results.pictures]
+    if shown:
+        yield "<h2>Where attention looks</h2>"
+    for name in shown:
+        data = base64.b64encode(results.pictures[name].read_bytes()).decode()
+        label = html.escape(results.plan.label(name))
+        yield f"<figure><figcaption>{label}</figcaption><img alt='{label}' src='data:image/png;base64,{data}'></figure>"
+
+
+def _figure(caption: str, drawing: str) -> str:
+    return f"<figure><figcaption>{html.escape(caption)}</figcaption>{drawing}</figure>"
+
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1d2126;background:#fbfbfa;max-width:1180px;margin:0 auto;
+padding:2rem 1.2rem}
+h1{font-size:1.5rem;margin-top:2.5rem}
+h2{font-size:1.2rem;margin:2.2rem 0 .4rem}
+h3{font-size:1rem;margin:1.6rem 0 0}
+.note,figcaption{color:#6b7280}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dfe1e4;vertical-align:top}
+.better{color:#1a7f37}
+.worse{color:#c2410c}
+figure{background:#fff;border:1px solid #dfe1e4;border-radius:10px;padding:.8rem 1rem;margin:1.2rem 0}
+figure svg,figure img{width:100%;height:auto}
+"""
+_PAGE = """<!doctype html>
+<html lang=en><head><meta charset=utf-8>
+<meta name=viewport content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body>
+{body}
+</body></html>
+"""

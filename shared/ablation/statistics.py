@@ -1,0 +1,146 @@
+"""Statistics over seeds and clips: mean and spread, paired differences with intervals, and a verdict.
+
+The held-out clips are the same in every run, so seeds and clips are crossed: a bootstrap draw takes seeds and clips,
+each with replacement, and the same clips for every seed and for both variants. Drawing clips anew for each seed would
+count a clip that is hard for all as if it were several clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from shared.rng import numpy_generator
+
+Array = NDArray[np.float64]
+
+RESAMPLES = 2000
+LEAST_SEEDS = 3
+"""Below this number of seeds nothing can be told."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric of one run: its value and, where it is known, `clips` [n, 2] with a value and a weight per clip."""
+
+    value: float
+    clips: Array | None
+
+    @classmethod
+    def of_clips(cls, clips: Array) -> Measured:
+        """The weighted mean of clips [n, 2]."""
+        return cls(float(_means(clips[None])[0]), clips)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over the seeds of a variant; `std` is that of a sample, None for one seed."""
+
+    seeds: int
+    mean: float
+    std: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips where there are values per clip
+    (`clips` of them count in some run), and seeds alone, by Student's t, where there are none; None for one seed
+    without clips."""
+
+    by_seed: Mapping[int, float]
+    mean: float
+    interval: tuple[float, float] | None
+    clips: int | None
+
+
+def spread(measured: Mapping[int, Measured]) -> Spread | None:
+    """Mean, standard deviation, least and greatest over seeds; None where nothing was measured."""
+    found = np.array([one.value for one in measured.values()])
+    if not len(found):
+        return None
+    std = float(found.std(ddof=1)) if len(found) > 1 else None
+    return Spread(len(found), float(found.mean()), std, float(found.min()), float(found.max()))
+
+
+def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str, seed: int = 0) -> Difference | None:
+    """`new` minus `old` on the seeds that both have; None where they share none. `name` names the bootstrap's draws.
+
+    Where both have values per clip, each seed's difference is that of the two weighted means over all clips: an F1
+    over clips is such a mean, and its weights differ from run to run.
+    """
+    seeds = sorted(new.keys() & old.keys())
+    if not seeds:
+        return None
+    by_seed = {s: new[s].value - old[s].value for s in seeds}
+    mean = float(np.mean(list(by_seed.values())))
+    tables = _tables(new, old, seeds)
+    if tables is None:
+        return Difference(by_seed, mean, _t_interval(np.array(list(by_seed.values()))), None)
+    counted = int(((tables[..., 1] > 0).any((0, 1))).sum())
+    return Difference(by_seed, mean, _crossed_interval(tables, name, seed), counted)
+
+
+def verdict(found: Difference | None, better: str | None) -> str:
+    """ "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
+
+    It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
+    """
+    if found is None or found.interval is None or len(found.by_seed) < LEAST_SEEDS:
+        return "cannot be told"
+    signs = {np.sign(value) for value in found.by_seed.values()}
+    low, high = found.interval
+    if len(signs) > 1 or low <= 0 <= high:
+        return "cannot be told"
+    up = low > 0
+    if better is None:
+        return "higher" if up else "lower"
+    return "better" if up == (better == "higher") else "worse"
+
+
+def clip_interval(clips: Array, name: str, seed: int = 0) -> list[float] | None:
+    """95 % bootstrap interval over clips [n, 2] of their weighted mean."""
+    picks = numpy_generator(seed, "ablation", "clips", name).integers(len(clips), size=(RESAMPLES, len(clips)))
+    found = _quantiles(_means(clips[picks]))
+    return None if found is None else list(found)
+
+
+def _tables(new: Mapping[int, Measured], old: Mapping[int, Measured], seeds: list[int]) -> Array | None:
+    """[2, seeds, clips, 2]; None where values per clip lack, or differ in number, in some run."""
+    tables = [[side[s].clips for s in seeds] for side in (new, old)]
+    shapes = {None if table is None else table.shape for side in tables for table in side}
+    return np.array(tables) if len(shapes) == 1 and None not in shapes else None
+
+
+def _crossed_interval(tables: Array, name: str, seed: int) -> tuple[float, float] | None:
+    """Of the mean over seeds of new - old, [2, seeds, clips, 2]."""
+    draws = numpy_generator(seed, "ablation", "difference", name)
+    seeds, clips = tables.shape[1:3]
+    which = draws.integers(clips, size=(RESAMPLES, clips))
+    means = np.stack([[_means(table[which]) for table in side] for side in tables])  # [2, seeds, draws]
+    rows = draws.integers(seeds, size=(RESAMPLES, seeds))
+    return _quantiles((means[0] - means[1]).T[np.arange(RESAMPLES)[:, None], rows].mean(1))
+
+
+def _t_interval(values: Array) -> tuple[float, float] | None:
+    if len(values) < 2:
+        return None
+    half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def _means(rows: Array) -> Array:
+    """Weighted means of (value, weight) over clips, [..., clips, 2] -> [...]; NaN where nothing counts."""
+    sums = (rows[..., 0] * rows[..., 1]).sum(-1)
+    weights = rows[..., 1].sum(-1)
+    return np.divide(sums, weights, out=np.full(np.shape(sums), np.nan), where=weights > 0)
+
+
+def _quantiles(values: Array) -> tuple[float, float] | None:
+    finite = values[np.isfinite(values)]
+    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None

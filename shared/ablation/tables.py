@@ -1,0 +1,249 @@
+"""The tables of an ablation, as Markdown and as HTML: endpoints, the other metrics, guidance, and what was run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from shared.ablation.results import Results
+from shared.ablation.sections import Metric, Setting
+from shared.ablation.statistics import LEAST_SEEDS, Difference, Measured, difference, spread, verdict
+
+NONE = "\N{EN DASH}"
+"""Stands where there is no number."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a sentence, and rows of text under a head."""
+
+    title: str
+    note: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in (self.head, ["---"] * len(self.head))]
+        lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in self.rows]
+        return f"**{self.title}.** {self.note}\n\n" + "\n".join(lines) + "\n"
+
+    def html(self) -> str:
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
+        cells = [[f"<td{_class(cell)}>{html.escape(cell)}</td>" for cell in row] for row in self.rows]
+        rows = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+        return (
+            f"<h3>{html.escape(self.title)}</h3><p class=note>{html.escape(self.note)}</p>"
+            f"<div class=wide><table><tr>{head}</tr>{rows}</table></div>"
+        )
+
+
+def markdown(results: Results) -> str:
+    """All tables of a plan, as a document holds them."""
+    return "\n".join([f"{facts(results)}\n", *(table.markdown() for table in tables(results))])
+
+
+def tables(results: Results) -> list[Table]:
+    """Endpoints first, as the plan has them, then what else was measured."""
+    plan = results.plan
+    made = [endpoint(results, metric) for metric in plan.endpoints]
+    groups = dict.fromkeys(variant.group for variant in plan.variants.values())
+    if plan.secondary:
+        made += [others(results, group, len(groups) > 1) for group in groups]
+    if results.guidance:
+        made.append(guidance(results))
+    return [*made, variants(results)]
+
+
+def facts(results: Results) -> str:
+    """What was run, in a sentence or two; says plainly what is missing."""
+    runs = list(results.runs.values())
+    if not runs:
+        return "No run of this plan is done yet."
+    machines = sorted({_machine(run) for run in runs})
+    commits = sorted({run["commit"] for run in runs})
+    hours = sum(sum(run["seconds"].values()) for run in runs) / 3600
+    told = [
+        f"Plan `{results.plan.name}`: {len(runs)} runs of {hours:.1f} hours in all",
+        f"commit {', '.join(commits)}",
+        f"on {' and '.join(machines)}.",
+    ]
+    missing = results.missing()
+    lack = f" Not run: {', '.join(missing)}." if missing else ""
+    return ", ".join(told) + lack
+
+
+def endpoint(results: Results, metric: Metric) -> Table:
+    """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
+    plan, reference = results.plan, results.plan.label(results.plan.reference)
+    head = ["variant", "seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
+    direction = f" {metric.better.capitalize()} is better." if metric.better else ""
+    note = (
+        f"Endpoint.{direction} Differences are paired by seed{' and clip' if _has_clips(results, metric) else ''}. "
+        f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0."
+    )
+    return Table(metric.name, note, head, [_endpoint_row(results, name, metric) for name in plan.variants])
+
+
+def _endpoint_row(results: Results, variant: str, metric: Metric) -> list[str]:
+    plan, own = results.plan, results.measured(variant, metric.name)
+    found, minus = spread(own), compared(results, variant, metric)
+    if found is None:
+        return [plan.label(variant), "0", *[NONE] * 6]
+    cells = [plan.label(variant), str(found.seeds), _number(found.mean, metric), _number(found.std, metric)]
+    cells.append(f"{_number(found.low, metric)} .. {_number(found.high, metric)}")
+    if _shown(results, variant) == plan.reference:
+        return [*cells, "", "", "the reference"]
+    if minus is None:
+        return [*cells, NONE, NONE, verdict(None, metric.better)]
+    return [*cells, _signed(minus.mean, metric), _interval(minus, metric), verdict(minus, metric.better)]
+
+
+def others(results: Results, group: str, named: bool) -> Table:
+    """The secondary metrics of a group's variants: mean, deviation over seeds and, where it can be told, a verdict."""
+    plan = results.plan
+    names = [name for name, variant in plan.variants.items() if variant.group == group]
+    if plan.reference not in names:
+        names = [plan.reference, *names]
+    rows = [[plan.label(name), *(_other_cell(results, name, metric) for metric in plan.secondary)] for name in names]
+    title = f"Secondary metrics, {group}" if named else "Secondary metrics"
+    note = (
+        "Mean ± standard deviation over seeds; a word where the difference from "
+        f"{plan.label(plan.reference)} can be told."
+    )
+    return Table(title, note, ["variant", *(metric.name for metric in plan.secondary)], rows)
+
+
+def _other_cell(results: Results, variant: str, metric: Metric) -> str:
+    mean = _mean(results.measured(variant, metric.name), metric)
+    word = verdict(compared(results, variant, metric), metric.better)
+    return mean if word.startswith("cannot") else f"{mean} {word}"
+
+
+def guidance(results: Results) -> Table:
+    """Forms and scales of guidance: adherence to the text against sync."""
+    plan = results.plan
+    assert plan.guidance is not None, "results of guidance are of a plan that has it"
+    rows = []
+    for setting, measured in points(results):
+        scales = [_scale(scale) for scale in (setting.text_scale, setting.context_scale)]
+        rows.append([setting.form, *scales, *(_mean(measured[metric.name], metric) for metric in plan.guided_metrics)])
+    note = f"{plan.label(plan.guidance.variant)}, seeds {', '.join(map(str, sorted(results.guidance)))}."
+    head = ["form", "text scale", "context scale", *(metric.name for metric in plan.guided_metrics)]
+    return Table("Forms of guidance", note, head, rows)
+
+
+def points(results: Results) -> Iterator[tuple[Setting, dict[str, dict[int, Measured]]]]:
+    """Each setting of the plan's guidance, with its metrics by seed."""
+    plan = results.plan
+    for place, setting in enumerate(plan.guidance.settings if plan.guidance else []):
+        runs = {seed: run["points"][place]["values"] for seed, run in sorted(results.guidance.items())}
+        yield (
+            setting,
+            {
+                metric.name: {
+                    seed: Measured(found[metric.name]["value"], None)
+                    for seed, found in runs.items()
+                    if found[metric.name]
+                }
+                for metric in plan.guided_metrics
+            },
+        )
+
+
+def variants(results: Results) -> Table:
+    """What each variant is, and what it costs."""
+    plan, rows = results.plan, []
+    for name, variant in plan.variants.items():
+        runs = list(results.of(name).values())
+        first = runs[0] if runs else {}
+        sizes = [_size(first.get(key)) for key in ("parameters", "cross_modal_parameters", "flops")]
+        minutes = [sum(run["seconds"].values()) / 60 for run in runs]
+        spent = f"{sum(minutes) / len(minutes):.1f}" if minutes else NONE
+        rows.append([plan.label(name), variant.question, _differs(results, name), *sizes, spent])
+    head = ["variant", "asks", "differs by", "parameters", "cross-modal", "FLOPs", "minutes a run"]
+    return Table("The variants", f"Seeds {', '.join(map(str, plan.seeds))}.", head, rows)
+
+
+def compared(results: Results, variant: str, metric: Metric) -> Difference | None:
+    """A variant minus the reference; None for the reference itself, or where runs lack."""
+    plan = results.plan
+    if _shown(results, variant) == plan.reference:
+        return None
+    own, base = (results.measured(name, metric.name) for name in (variant, plan.reference))
+    return difference(own, base, metric.name)
+
+
+def _shown(results: Results, variant: str) -> str:
+    """The variant whose numbers stand under this name."""
+    return results.plan.source(variant) if results.plan.is_alias(variant) else variant
+
+
+def _has_clips(results: Results, metric: Metric) -> bool:
+    found = results.measured(results.plan.reference, metric.name)
+    return any(measured.clips is not None for measured in found.values())
+
+
+def _differs(results: Results, name: str) -> str:
+    variant = results.plan.variants[name]
+    told = [f"{key}={_plain(value)}" for key, value in variant.overrides.items()]
+    told += [f"{key}={_plain(value)} in evaluation" for key, value in variant.evaluate.items()]
+    if variant.same_as:
+        told.insert(0, f"the training of {results.plan.label(variant.same_as)}")
+    return ", ".join(told)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_plain(one)}" for key, one in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _machine(run: dict[str, object]) -> str:
+    machine = run["machine"]
+    assert isinstance(machine, dict)
+    parts = [*machine["gpus"], f"{machine['cores']} cores", f"torch {machine['torch']}"]
+    return ", ".join(parts)
+
+
+def _mean(measured: dict[int, Measured], metric: Metric) -> str:
+    found = spread(measured)
+    if found is None:
+        return NONE
+    return _number(found.mean, metric) + ("" if found.std is None else f" ± {_number(found.std, metric)}")
+
+
+def _number(value: float | None, metric: Metric) -> str:
+    return NONE if value is None else f"{value:.{metric.digits}f}"
+
+
+def _signed(value: float, metric: Metric) -> str:
+    return f"{value:+.{metric.digits}f}"
+
+
+def _interval(found: Difference, metric: Metric) -> str:
+    return NONE if found.interval is None else " .. ".join(_signed(end, metric) for end in found.interval)
+
+
+def _scale(scale: float | tuple[float, float] | None) -> str:
+    if scale is None:
+        return NONE
+    return ", ".join(f"{value:g}" for value in (scale if isinstance(scale, tuple) else (scale,)))
+
+
+def _size(value: object) -> str:
+    if not isinstance(value, int | float):
+        return NONE
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _class(cell: str) -> str:
+    words = cell.split()
+    return f" class={words[-1]}" if words and words[-1] in ("better", "worse") else ""
