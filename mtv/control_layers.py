@@ -79,14 +79,19 @@ class TrackEncoder(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(math.prod(size)))
         self.register_buffer("feature_std", torch.ones(math.prod(size)))
 
-    def standardise(self, mean: Tensor, std: Tensor) -> None:
-        """Take the statistics [window·layers·width] of an encoder that is yet to be trained.
+    def standardise(self, clips: Sequence[Tensor]) -> None:
+        """Take the mean and deviation over all frames of clips, [T, window, layers, width] each.
 
         Without them quiet music is not learned: its features differ between clips by a few hundredths, beside what is
         the same in all (docs/mtv.md, "Standardised features"). One that hardly varies is not blown up.
         """
+        total, squares, count = torch.zeros(()), torch.zeros(()), 0
+        for clip in clips:  # one by one: all of them in float64 may be gigabytes
+            rows = clip.flatten(1).double()
+            total, squares, count = total + rows.sum(0), squares + rows.square().sum(0), count + len(rows)
+        mean = total / count
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp(min=LEAST_STD))
+        self.feature_std.copy_((squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_STD))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, window, layers, width] -> [B, F, n, dim] with F = 1 + ceil((T−1)/r).
@@ -262,17 +267,31 @@ class NormedGELU(nn.Module):
 
 
 class HolisticStream(nn.Module):
-    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time."""
+    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time.
+
+    The vector is standardised, by `style_mean` and `style_std` of the training's music before training: what all music
+    has in common would drown what a clip's own has to say.
+    """
+
+    style_mean: Tensor
+    style_std: Tensor
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
         self.inward = nn.Sequential(nn.Linear(tokens * dim, dim), NormedGELU(dim), nn.Linear(dim, dim), NormedGELU(dim))
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
         self.outward = nn.Sequential(NormedGELU(dim), nn.Linear(dim, dim))
+        self.register_buffer("style_mean", torch.zeros(dim))
+        self.register_buffer("style_std", torch.ones(dim))
+
+    def standardise(self, styles: Tensor) -> None:
+        """Take the mean and deviation of the vectors [N, d] of N >= 2 clips, of a stream that is yet to be trained."""
+        self.style_mean.copy_(styles.mean(0))
+        self.style_std.copy_(styles.std(0).clamp(min=EPS))
 
     def forward(self, music: Tensor) -> Tensor:
         through_time = self.conv(self.inward(music.flatten(2)).transpose(1, 2)).transpose(1, 2)
-        return self.outward(through_time).mean(1)
+        return (self.outward(through_time).mean(1) - self.style_mean) / self.style_std
 
 
 class HolisticInjection(nn.Module):

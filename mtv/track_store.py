@@ -20,8 +20,8 @@ from shared.training.distributed import World
 from shared.training.shards import Entry, ShardStore, check_ids, clip_key, fingerprint
 
 SPEECH = re.compile(r"speech[1-9]?")
-SURVEYED = 256
-"""Clips whose features `statistics` looks at."""
+SURVEYED = 128
+"""Clips that `sounding` looks at."""
 
 
 class TrackStore(ShardStore):
@@ -76,21 +76,11 @@ class TrackStore(ShardStore):
             dict(drop or {}),
         )
 
-    def statistics(self, track: str) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [window·layers·dim] of a track's features, over the first clips where it sounds.
-
-        Zeros and ones where it is silent in all of them.
-        """
-        total, squares, count = torch.zeros(()), torch.zeros(()), 0
-        for clip in sorted(self.about)[:SURVEYED]:
-            rows = self._window(clip, track).flatten(-3).flatten(0, -2).double()
-            rows = rows[rows.any(-1)]
-            total, squares, count = total + rows.sum(0), squares + rows.square().sum(0), count + len(rows)
-        if not count:
-            size = self._window(min(self.about), track).shape[-3:].numel()
-            return torch.zeros(size), torch.ones(size)
-        mean = total / count
-        return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
+    def sounding(self, track: str) -> list[Tensor]:
+        """Features [T, window, layers, dim] of a track in the first clips, where it sounds; speakers one by one."""
+        rows = [self._window(clip, track) for clip in sorted(self.about)[:SURVEYED]]
+        apart = [one for part in rows for one in (part if track == "speech" else [part])]
+        return [one for one in apart if one.any()]
 
     def _window(self, clip: str, track: str) -> Tensor:
         """[(K,) T, window, layers, dim] of one track of a clip."""

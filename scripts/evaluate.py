@@ -88,7 +88,7 @@ def evaluate(
 
     begun = time.monotonic()
     held_out = HeldOut.make(next(iter(pipelines.values())), options.level, options.clips)
-    metrics: dict[str, Any] = {"config": config(options), "tasks": {}}
+    metrics: dict[str, Any] = {"config": config(options, pipelines.get("joint")), "tasks": {}}
     made: dict[str, dict[int, Take]] = {}
     with make_sampler(pipelines, options) as sampler:
         for trial in trials(pipelines, held_out, options):
@@ -196,7 +196,7 @@ def entries(held_out: HeldOut, made: Mapping[str, Mapping[int, Take]]) -> Iterat
         yield Entry(spec.id, *captions, panels)
 
 
-def config(options: argparse.Namespace) -> dict[str, Any]:
+def config(options: argparse.Namespace, joint: Any = None) -> dict[str, Any]:
     from shared.metrics.held_out import HELD_OUT_SEED
 
     told: dict[str, Any] = {
@@ -205,7 +205,7 @@ def config(options: argparse.Namespace) -> dict[str, Any]:
         "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
     }  # fmt: skip
     if set(options.tasks) & set(JOINT):
-        told["guidance"] = asdict(make_guidance(options))
+        told["guidance"] = asdict(make_guidance(options).settled(joint is None or joint.transformer.has_alone))
     if "mtv" in options.tasks:
         told |= {"track_guidance": asdict(make_track_guidance(options)), "variants": list(options.variants)}
     return told | {"no_context": options.no_context, "tasks": list(options.tasks)}
@@ -228,7 +228,7 @@ def make_guidance(options: argparse.Namespace) -> Guidance:
     given = {name: value for name, value in scales.items() if value is not None}
     if options.no_context:
         return Guidance(Form.DUAL, **{**given, "context_scale": (0.0, 0.0)})
-    return Guidance(Form(options.guidance or "dual"), **given)
+    return Guidance(Form(options.guidance) if options.guidance else None, **given)
 
 
 def make_track_guidance(options: argparse.Namespace) -> TrackGuidance:
@@ -252,7 +252,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--against", type=Path, metavar="FILE", help="metrics.json of another evaluation, to compare with")
     add("--seed", type=int, default=0, help="of the noise; default: 0")
     add("--steps", type=int, help="solver steps; default: the pipeline's")
-    add("--guidance", choices=["dual", "joint", "context", "text", "none"], help="of the joint tasks; default: dual")
+    add(
+        "--guidance",
+        choices=["dual", "joint", "context", "text", "none"],
+        help="of the joint tasks; default: dual, or text",
+    )
     add("--text-scale", metavar="V[,A]", help="how much the text counts, for video and sound")
     add("--context-scale", metavar="V[,A]", help="how much the other modality counts, in the joint tasks")
     add("--speech-scale", type=float, metavar="W", help="how much the speech counts, in mtv")

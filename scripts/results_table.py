@@ -154,6 +154,8 @@ def command(metrics: Mapping[str, Any]) -> str:
     words += [f"--clips {config['clips']} --tasks {','.join(config['tasks'])}"]
     if len(config.get("variants", ALL)) < len(ALL):
         words += ["--variants", ",".join(config["variants"]) or "none"]
+    if isinstance(config["steps"], int):
+        words += [f"--steps {config['steps']}"]
     return " ".join(words + ["--no-context"] * config["no_context"] + ["--output DIR"])
 
 

@@ -135,7 +135,7 @@ def control_from(control: MSTControlNet, config: TrainConfig, store: TrackStore 
     if old:
         control = initialised(control, folder, without=control.HOLISTIC if "holistic" in fresh else ())
     new = (["music"] if "holistic" in fresh else []) if old else list(TRACKS)
-    control.standardise({track: store.statistics(track) for track in new} if store is not None else {})
+    control.standardise({track: store.sounding(track) for track in new} if store is not None else {})
     return control
 
 

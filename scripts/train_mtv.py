@@ -113,7 +113,7 @@ class CogVideoXRun:
         if (start / "control").is_dir():
             self.control = initialised(self.control, start / "control")
         elif stores.tracks is not None:
-            self.control.standardise({track: stores.tracks.statistics(track) for track in TRACKS})
+            self.control.standardise({track: stores.tracks.sounding(track) for track in TRACKS})
         freeze(self.transformer, self.control, config.trainable)
         self.objective = EpsilonObjective(self.transformer, self.control, frozen.scheduler, config.seed)
         side = frozen.video_codec.spatial_stride * self.transformer.config.patch_size

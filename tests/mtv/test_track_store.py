@@ -127,14 +127,10 @@ def test_tracks_are_dropped_at_the_rates_given_each_and_together():
     assert not any(value.any() for value in none.values())
 
 
-def test_statistics_are_those_of_the_frames_in_which_a_track_sounds(tmp_path, clips):
+def test_the_features_of_a_track_are_found_where_it_sounds(tmp_path, clips):
     made = store(tmp_path, clips)
-    rows = [made._window(clip.id, "speech").flatten(-3).flatten(0, 1) for clip in clips[:2]]
-    every = torch.cat(rows).double()
-    every = every[every.any(-1)]
-    mean, std = made.statistics("speech")
-    assert torch.allclose(mean, every.mean(0).float(), atol=1e-6)
-    assert torch.allclose(std, every.std(0, correction=0).float(), atol=1e-6)
-    mean, std = made.only(["clip1"]).statistics("music")  # that clip has none
-    assert not mean.any()
-    assert (std == 1).all()
+    voices = made.sounding("speech")
+    assert len(voices) == 3  # one speaker, two, and none
+    assert torch.equal(voices[1], made.batch(["clip1"]).speech[0, 0])
+    assert len(made.sounding("music")) == 2
+    assert made.only(["clip1"]).sounding("music") == []  # that clip has none
