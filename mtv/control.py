@@ -218,19 +218,15 @@ class MSTControlNet(AlignedModelMixin, ModelMixin, ConfigMixin):
             raise ValueError("with SE or SI off music goes the way of the others; there is no holistic stream")
         return [parameter for name, parameter in self.named_parameters() if name.startswith(self.HOLISTIC)]
 
-    @torch.no_grad()
     def standardise(self, tracks: Mapping[str, Sequence[Tensor]]) -> None:
-        """Take the statistics of the training's features, for encoders and a stream that are yet to be trained.
+        """Take the statistics of the training's features, for encoders that are yet to be trained.
 
         Args:
-            tracks: by track, of each clip (or speaker) in which it sounds [T, window, layers, width].
+            tracks: by track, of each clip (or speaker) in which it sounds [T, window, layers, width]; none: as it was.
         """
         for track, clips in tracks.items():
             if clips:
                 self._encoder(track).standardise(clips)
-        if self.holistic_stream is not None and len(music := tracks.get("music", ())) > 1:
-            encoder = self._encoder("music")
-            self.holistic_stream.standardise(torch.cat([self.holistic_stream(encoder(clip[None])) for clip in music]))
 
     def forward(self, features: TrackFeatures, sigma: Tensor) -> Control:
         """`control(encode(features), sigma)`, for training: a new clip each step."""

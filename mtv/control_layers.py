@@ -267,31 +267,17 @@ class NormedGELU(nn.Module):
 
 
 class HolisticStream(nn.Module):
-    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time.
-
-    The vector is standardised, by `style_mean` and `style_std` of the training's music before training: what all music
-    has in common would drown what a clip's own has to say.
-    """
-
-    style_mean: Tensor
-    style_std: Tensor
+    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time."""
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
         self.inward = nn.Sequential(nn.Linear(tokens * dim, dim), NormedGELU(dim), nn.Linear(dim, dim), NormedGELU(dim))
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
         self.outward = nn.Sequential(NormedGELU(dim), nn.Linear(dim, dim))
-        self.register_buffer("style_mean", torch.zeros(dim))
-        self.register_buffer("style_std", torch.ones(dim))
-
-    def standardise(self, styles: Tensor) -> None:
-        """Take the mean and deviation of the vectors [N, d] of N >= 2 clips, of a stream that is yet to be trained."""
-        self.style_mean.copy_(styles.mean(0))
-        self.style_std.copy_(styles.std(0).clamp(min=EPS))
 
     def forward(self, music: Tensor) -> Tensor:
         through_time = self.conv(self.inward(music.flatten(2)).transpose(1, 2)).transpose(1, 2)
-        return (self.outward(through_time).mean(1) - self.style_mean) / self.style_std
+        return self.outward(through_time).mean(1)
 
 
 class HolisticInjection(nn.Module):

@@ -48,9 +48,9 @@ class TrackGuidance:
     """
 
     text: float = 2.0
-    speech: float = 2.0
-    effects: float = 2.0
-    music: float = 2.0
+    speech: float = 1.0
+    effects: float = 1.0
+    music: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
