@@ -316,9 +316,10 @@ def test_timed_prompts_hold_on_the_videos_clock_and_idle_texts_are_not_evaluated
 def test_a_step_evaluates_only_what_guidance_needs(pipe):
     for guidance, count in (
         (NONE, 1),
-        (TrackGuidance(), 5),
+        (TrackGuidance(), 2),
+        (TrackGuidance(2.0, 2.0, 2.0, 2.0), 5),
         (TrackGuidance(1.0, 3.0, 1.0, 1.0), 2),
-        (TrackGuidance(interval=(0.0, 0.9)), 1 + 5),
+        (TrackGuidance(2.0, 2.0, 2.0, 2.0, interval=(0.0, 0.9)), 1 + 5),
     ):
         with evaluated(pipe.transformer) as passes:
             sample(pipe, guidance=guidance, steps=1 if count < 6 else 2)
