@@ -131,7 +131,7 @@ def control_for(
         raise UserError(f"control: {error}; see configs/model/stage_control.yaml") from None
 
 
-def freeze(transformer: nn.Module, control: nn.Module, trainable: Sequence[str]) -> None:
+def freeze(transformer: nn.Module, control: MSTControlNet, trainable: Sequence[str]) -> None:
     """Only what `trainable` names learns: the control network or music's way through it, the transformer, or the
     latter's attention layers."""
     transformer.requires_grad_("transformer" in trainable)
