@@ -90,7 +90,7 @@ def results() -> str:
     parts += [table(row for row in rows(tracks, TRACKS) if row[0] == "mtv")]
     full = (
         "two people, several objects, silent distractors, moving\ncamera, things heard but not seen, clips of 2 "
-        "to 8 s, of which training saw those of 2 s:"
+        "to 8 s, of which training saw those of 2 s.\nMeasured before the checkpoint's third run, as is what follows it:"
     )
     without = "no stream reads the other,\nand sync is at the floor or below it:"
     for name, story in {"metrics_full.json": full, "metrics_no_context.json": without}.items():
@@ -103,8 +103,8 @@ def results() -> str:
 def control() -> str:
     """docs/mtv.md's block: the true tracks, and each variant beside its base."""
     parts = []
-    for name in ("metrics_mtv.json", "metrics_mtv_full.json"):
-        metrics = read(STAGE / name)
+    for file in sorted(STAGE.glob("metrics_mtv*.json")):
+        name, metrics = file.name, read(file)
         own = table(row for row in rows(metrics, (*TRACKS, "speaker")) if row[0] == "mtv")
         parts += [f"`{command(metrics)}`\n([{name}](../assets/stage/{name})), its own tracks:\n", own]
         parts += ["and what differs from that, with the difference on the same clips:\n", variants(metrics["tasks"])]
