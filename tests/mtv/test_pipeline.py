@@ -249,7 +249,7 @@ def test_a_windows_features_are_those_of_the_whole_sound(pipe):
     encode = pipe.control.encode
     pipe.control.encode = lambda features: encoded.append(features) or encode(features)
     try:
-        sample(pipe, given=given, window=13, guidance=TrackGuidance(music=3.0), steps=1)
+        sample(pipe, given=given, window=13, guidance=TrackGuidance(2.0, 2.0, 2.0, 3.0), steps=1)
     finally:
         del pipe.control.encode
     assert [(one.frames, set(one.drop)) for one in encoded[4:]] == [(13, s) for s in (set(), *DROPPED)]

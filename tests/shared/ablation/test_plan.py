@@ -37,7 +37,7 @@ def write(folder: Path, change: dict[str, Any] | None = None) -> Path:
 def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
     plan = load_plan(write(tmp_path))
     (tmp_path / "again.yaml").write_text(dump_plan(plan))
-    assert load_plan(tmp_path / "again.yaml") == plan
+    assert load_plan(tmp_path / "again.yaml").model_dump() == plan.model_dump()  # the files they came from differ
     assert plan.is_alias("c") and plan.source("c") == "a" and plan.label("c") == "c"
 
 
@@ -48,7 +48,7 @@ def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
         ({"clips/train/sead": 3}, "clips.train.sead: unknown key"),
         ({"clips/held/seed": 1}, "their seeds are"),
         ({"clips/train/conflict": 0.5}, "train holds clips whose text contradicts the sound"),
-        ({"train_clips": ["trian"]}, "trian is none of the clips train, held"),
+        ({"train_clips": ["trian"]}, "trian is none of the clips held, train"),
         ({"probe/held/clips": "train"}, "probe.held.clips: train is trained on"),
         ({"probe/held/forgetting": True}, "probe.held.forgetting: compares with the towers"),
         ({"variants/b/overrides": {"seed": 3}}, "variants.b.overrides: seed is the plan's to set"),
