@@ -70,7 +70,7 @@ demo: setup  ## make clips, train a little, sample from the shipped and from the
 	@echo "from the one just trained:     $(DEMO)/trained.mp4    its losses:  $(DEMO)/train/losses.csv"
 	@echo "(the second saw a few dozen steps: it shows that training works, not what it leads to)"
 
-ablation-smoke: setup  ## run the smallest ablation, from its clips to its report, in under ten minutes
+ablation-smoke: setup  ## run the smallest ablation, from its clips to its report
 	rm -rf $(SMOKE)
 	$(BIN)/python scripts/ablate.py --plan configs/ablation/smoke.yaml --output $(SMOKE)
 

@@ -83,7 +83,7 @@ class TrackEncoder(nn.Module):
         """Take the mean and deviation over all frames of clips, [T, window, layers, width] each.
 
         Without them quiet music is not learned: its features differ between clips by a few hundredths, beside what is
-        the same in all (docs/mtv.md, "Standardised features"). One that hardly varies is not blown up.
+        the same in all (docs/mtv.md, "What keeps music alive"). One that hardly varies is not blown up.
         """
         total, squares, count = torch.zeros(()), torch.zeros(()), 0
         for clip in clips:  # one by one: all of them in float64 may be gigabytes
@@ -255,7 +255,7 @@ class NormedGELU(nn.Module):
     """LayerNorm over the width, then GELU.
 
     The music of two clips differs by little beside what all music has in common, so a bare GELU is soon pushed to where
-    it is zero for every clip, and the stream is dead for good (docs/mtv.md, "The holistic stream").
+    it is zero for every clip, and the stream is dead for good (docs/mtv.md, "What keeps music alive").
     """
 
     def __init__(self, dim: int) -> None:

@@ -23,7 +23,7 @@ from mtv.pipeline import MTVPipeline
 from mtv.track_store import clip_tracks
 from mtv.tracks import read_tracks
 from shared.clock import LatentClock
-from shared.config import dump_config
+from shared.config import TrainConfig, dump_config
 from shared.data.manifest import Clip
 from shared.dit import Control
 from shared.encoders import TextEncoder
@@ -160,7 +160,7 @@ def encode_texts(encoder: TextEncoder, texts: set[str], folder: Path, world: Wor
     return cached
 
 
-def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: BackboneConfig, stem: Path) -> None:
+def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, stem: Path) -> None:
     """STEM_I.mp4: each clip's own tracks drive its caption, for up to two seconds; the file carries its sound."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(clip for clip in clips if clip.tracks):

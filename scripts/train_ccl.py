@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +33,8 @@ from ccl.transformer import DualStreamTransformer
 from mtv.captions import without_speaker
 from mtv.control import TRACKS, MSTControlNet, TrackFeatures, trainable_backbone_parameters
 from mtv.pipeline import MTVPipeline
-from mtv.track_store import TrackStore, clip_tracks, draw_dropped
-from mtv.tracks import read_tracks
+from mtv.track_store import TrackStore, draw_dropped
+from mtv.training import sample_clips
 from shared.checkpoint import check_checkpoint, save_checkpoint
 from shared.cli import Parser
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
@@ -46,7 +45,7 @@ from shared.data.manifest import Clip, read_manifest, subset
 from shared.encoders import HashedWords
 from shared.encoders.audio import FrameFeatures, audio_features
 from shared.errors import UserError, run_main
-from shared.media import probe, read_audio, write_video
+from shared.media import probe, write_video
 from shared.rng import derive
 from shared.training.card import model_card
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
@@ -350,21 +349,9 @@ class Run:
                 file = folder / f"step{step:06d}_{index}.mp4"
                 write_video(file, frames, made.fps, sound[None], made.sample_rate)
         if self.config.trains("mtv"):
-            self._sample_mtv(MTVPipeline.from_pipe(pipeline), held_out, folder / f"step{step:06d}_mtv")
-
-    def _sample_mtv(self, pipeline: MTVPipeline, clips: list[Clip], stem: Path) -> None:
-        """Each clip's own tracks drive its caption, for up to two seconds; the file carries the clip's sound."""
-        pipeline.set_progress_bar_config(desc="validation", leave=False)
-        for index, clip in enumerate(clip for clip in clips if clip.tracks):
-            rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
-            paths, others = clip_tracks(clip)
-            tracks = read_tracks(paths, *others, fps=self.config.data.fps, rate=rate, start=clip.start, end=end)
-            made = pipeline(
-                clip.caption, tracks, seed=self.config.seed + index, num_inference_steps=self.config.validation.steps
-            )
-            assert clip.audio is not None, "a clip has a sound, its video's own if no other"
-            sound = read_audio(clip.audio, rate, True, clip.start, end)
-            write_video(stem.with_name(f"{stem.name}_{index}.mp4"), made.video[0], made.fps, sound, rate)
+            driven = MTVPipeline.from_pipe(pipeline)
+            driven.set_progress_bar_config(desc="validation", leave=False)
+            sample_clips(driven, held_out, self.config, folder / f"step{step:06d}_mtv")
 
     def export(self, weights: Weights, step: int | None = None) -> None:
         """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""

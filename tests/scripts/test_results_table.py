@@ -19,6 +19,9 @@ from shared.errors import UserError  # noqa: E402
 
 def test_the_tables_are_what_the_metrics_say() -> None:
     results_table.main(["--check"])
+    assert results_table.results() in (ROOT / "README.md").read_text()
+    assert results_table.control() in (ROOT / "docs/mtv.md").read_text()
+    assert results_table.curve() in (ROOT / "docs/training.md").read_text()
 
 
 @pytest.fixture
