@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +17,19 @@ from shared.config import TrainConfig
 from shared.encoders import TextEncoder
 from shared.rng import generator
 from shared.training.batches import BatchPlan, draw_tasks
-from shared.training.latents import Latents, LatentStore
+from shared.training.latents import Latents
+
+
+class Store(Protocol):
+    """Clips by name: `shared.training.latents.LatentStore`, or `shared.data.latent_shards.ShardedLatents`."""
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """(F, A) of every clip: video latent frames and audio tokens."""
+        ...
+
+    def get(self, name: str) -> Latents:
+        """The latents of clip `name`, or of another of its shape where that is broken."""
+        ...
 
 
 class JointBatches:
@@ -28,21 +41,25 @@ class JointBatches:
     def __init__(
         self,
         config: TrainConfig,
-        store: LatentStore,
+        store: Store,
         codecs: tuple[VideoCodec, AudioCodec],
         text_encoder: TextEncoder,
         tokens_per_frame: int,
         world_size: int,
         tracks: Callable[[int, list[str]], Tracks] | None = None,
         untold: Callable[[str], str] = lambda caption: caption,
+        buckets: Mapping[str, Any] | None = None,
     ) -> None:
-        """For task mtv: `tracks(step, ids)` drives these clips; `untold(caption)` does not say who speaks."""
+        """For task mtv: `tracks(step, ids)` drives these clips; `untold(caption)` does not say who speaks.
+
+        `buckets`: of every clip, in the place of the store's `shapes`, where pictures of several sizes are kept apart.
+        """
         train = config.train
         self.tracks, self.untold = tracks, untold
         self.config, self.store, self.codecs, self.text_encoder = config, store, codecs, text_encoder
         self.plan = BatchPlan(
-            store.shapes(), config.seed, train.micro_batch, world_size, train.accumulation, train.token_budget,
-            tokens_per_frame,
+            store.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
+            train.accumulation, train.token_budget, tokens_per_frame,
         )  # fmt: skip
 
     def __call__(self, step: int, micro: int, rank: int) -> Batch:
@@ -71,7 +88,7 @@ class JointBatches:
             clean_frames=clean | kept,
             video_clock=video_clock,
             audio_clock=audio_clock,
-            tracks=self.tracks(step, ids) if self.tracks is not None and Task.MTV in tasks else None,
+            tracks=self.tracks(step, [clip.id for clip in clips]) if self.tracks and Task.MTV in tasks else None,
         )
 
     def _keyframes(self, clips: list[Latents], step: int, free: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ccl.routing import Reads, Task
 from ccl.transformer import DualStreamTransformer
 from shared.dit import StreamConfig
 
@@ -53,10 +54,26 @@ def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
         model = DualStreamTransformer(**arguments)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     cross = sum(size for name, size in sizes.items() if name.startswith(("video_cca.", "audio_cca.")))
-    joined = _joined(model, tokens)
-    alone = _stream(model.video_stream.config, tokens.video, tokens.frames, tokens.text)
-    alone += _stream(model.audio_stream.config, tokens.audio, 1, tokens.text)
-    return Costs(cross, sum(sizes.values()), joined, joined + alone)
+    joined = _video_reads(model, tokens, Reads.OTHER) + _audio_reads(model, tokens, Reads.OTHER)
+    return Costs(cross, sum(sizes.values()), joined, task_flops(model, tokens, Task.T2AV))
+
+
+def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
+    """Operations of one forward pass of `task` for one clip; as in `Costs`, with what the route leaves out left out.
+
+    Raises:
+        UserError: a task that the model's routing does not know (`Route.joined`).
+    """
+    route = task.route.joined if model.variant.routing == "joint" else task.route
+    total = 0
+    if route.video is not Reads.SKIPPED:
+        video = model.video_stream.config
+        total += _stream(video, tokens.video, tokens.frames, tokens.text, route.video_noisy)
+        total += _video_reads(model, tokens, route.video)
+    if route.audio is not Reads.SKIPPED:
+        total += _stream(model.audio_stream.config, tokens.audio, 1, tokens.text, route.audio_noisy)
+        total += _audio_reads(model, tokens, route.audio)
+    return total
 
 
 def _linear(tokens: int, inputs: int, outputs: int) -> int:
@@ -68,8 +85,8 @@ def _attention(pairs: int, width: int) -> int:
     return 4 * pairs * width
 
 
-def _stream(config: StreamConfig, tokens: int, levels: int, text: int) -> int:
-    """A stream alone: embeddings, blocks, output. `levels`: noise levels of a clip."""
+def _stream(config: StreamConfig, tokens: int, levels: int, text: int, noisy: bool) -> int:
+    """A stream alone: embeddings, blocks and, where it is noisy, output. `levels`: noise levels of a clip."""
     width, values = config.width, config.patch_values
     embed = _linear(tokens, values, width) + _linear(text, config.text_dim, width) + _linear(text, width, width)
     time = _linear(levels, config.freq_dim, width) + _linear(levels, width, width) + _linear(levels, width, 6 * width)
@@ -77,25 +94,42 @@ def _stream(config: StreamConfig, tokens: int, levels: int, text: int) -> int:
     read = 2 * (_linear(tokens, width, width) + _linear(text, width, width)) + _attention(tokens * text, width)
     block = own + read + 2 * _linear(tokens, width, config.ffn_dim)
     head = _linear(tokens, width, values) + (_linear(levels, width, config.in_channels) if config.skip else 0)
-    return embed + time + config.num_layers * block + head
+    return embed + time + config.num_layers * block + (head if noisy else 0)
 
 
-def _joined(model: DualStreamTransformer, tokens: Tokens) -> int:
-    """What joins the streams, in both directions and all blocks."""
-    config, variant = model.config, model.variant
-    video, audio = model.video_stream.config, model.audio_stream.config
-    layers, learned = video.num_layers, config.context_tokens if variant.joiner == "cca" else 0
-    (n, m), (width, other) = (tokens.video, tokens.audio), (video.width, audio.width)
+def _video_reads(model: DualStreamTransformer, tokens: Tokens, reads: Reads) -> int:
+    """What the video reads beside its text, in all blocks."""
+    window = min(tokens.audio, 3 * max(1, tokens.audio // tokens.frames))
+    width, other = model.video_stream.config.width, model.audio_stream.config.width
+    return _reads(model, reads, tokens.video, tokens.audio, (width, other), (tokens.video, window))
+
+
+def _audio_reads(model: DualStreamTransformer, tokens: Tokens, reads: Reads) -> int:
+    """What the audio reads beside its text, in all blocks."""
+    padded = tokens.frames * -(-tokens.audio // tokens.frames)  # the largest group's size holds for all frames
+    width, other = model.audio_stream.config.width, model.video_stream.config.width
+    return _reads(model, reads, tokens.audio, tokens.video, (width, other), (padded, tokens.space))
+
+
+def _reads(
+    model: DualStreamTransformer, reads: Reads, n: int, m: int, widths: tuple[int, int], gathered: tuple[int, int]
+) -> int:
+    """`n` tokens of a stream read `m` of the other, of `widths`; or each of the `gathered` queries so many of them."""
+    config, variant, (width, other) = model.config, model.variant, widths
+    layers, joins = model.video_stream.config.num_layers, reads is Reads.OTHER
     if variant.in_text_place:  # queries and output are the text attention's
-        video_reads = 2 * _linear(m, other, width) + _attention(n * m, width)
-        audio_reads = 2 * _linear(n, width, other) + _attention(m * n, other)
-        return layers * (video_reads + audio_reads)
-    heard, seen = n * (learned + m), m * (learned + n)
-    if not variant.sees_all:
-        window = min(m, 3 * max(1, m // tokens.frames))
-        padded = tokens.frames * -(-m // tokens.frames)  # the largest group's size holds for all frames
-        heard, seen = n * (learned + window), padded * (learned + tokens.space)
+        # alone, `appended` reads one zero token
+        seen = m if joins else 1 if variant.joiner == "appended" else 0
+        return layers * (2 * _linear(seen, other, width) + _attention(n * seen, width))
+    learned = config.context_tokens if variant.joiner == "cca" else 0
+    if not joins and not learned:
+        return 0
     inner = config.cca_heads * config.cca_head_dim
-    own = 2 * (_linear(n, width, inner) + _linear(m, other, inner))
-    read = 2 * (_linear(m + learned, other, inner) + _linear(n + learned, width, inner))
-    return layers * (own + read + _attention(heard + seen, inner))
+    if not joins:
+        m, pairs = 0, n * learned
+    elif variant.sees_all:
+        pairs = n * (learned + m)
+    else:
+        pairs = gathered[0] * (learned + gathered[1])
+    own, read = 2 * _linear(n, width, inner), 2 * _linear(m + learned, other, inner)
+    return layers * (own + read + _attention(pairs, inner))

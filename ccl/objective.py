@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from ccl.routing import Task
+from ccl.costs import Tokens, task_flops
+from ccl.routing import Reads, Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.clock import LatentClock
 from shared.config import Flow, Loss
 from shared.flow import draw_noise, draw_u, noisy, shift, velocity
 from shared.rng import generator
+from shared.training.flops import Work, training_work
 from shared.training.trainer import LossRecord, StepOutput
 
 
@@ -95,9 +98,11 @@ def draw_keyframes(rate: float, seed: int, step: int, ids: list[str], frames: in
 class JointObjective(nn.Module):
     """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
 
-    The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's
-    weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that drives the
-    video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
+    The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's and
+    the task's weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that
+    drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
+    `control_flops(frames, space)`: operations of its forward pass for a clip of so many video latent frames, of so many
+    tokens each; they are part of the work that the records tell.
     """
 
     def __init__(
@@ -108,10 +113,14 @@ class JointObjective(nn.Module):
         seed: int,
         detach_clean_stream: bool = False,
         control: nn.Module | None = None,
+        control_flops: Callable[[int, int], int] | None = None,
     ) -> None:
         super().__init__()
+        self.control_flops = control_flops
         self.transformer, self.control = transformer, control
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
+        self._trained = _trained_share(transformer)
+        self._flops = lru_cache(64)(self._forward_flops)  # of each shape and task
 
     def forward(self, batch: Batch) -> StepOutput:
         total, records = torch.zeros((), device=batch.video.device), []
@@ -142,16 +151,35 @@ class JointObjective(nn.Module):
             assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
             hook = self.control(batch.tracks, per_frame)
         video, audio = self.transformer(route, *inputs, video_control=hook)
-        losses = []
+        losses, of_task = [], self.weights.tasks.get(task.value, 1.0)
         if video is not None:
             error = (video.float() - target_v).square().mean(dim=(1, 3, 4))
             valid = (per_frame > 0).float()
             loss = (error * valid).sum(1) / valid.sum(1).clamp(min=1)
-            losses.append((LossRecord("video", task.value, sigma_v, loss), self.weights.video))
+            losses.append((LossRecord("video", task.value, sigma_v, loss), of_task * self.weights.video))
         if audio is not None:
             loss = (audio.float() - target_a).square().mean(dim=(1, 2))
-            losses.append((LossRecord("audio", task.value, sigma_a, loss), self.weights.audio))
-        return losses
+            losses.append((LossRecord("audio", task.value, sigma_a, loss), of_task * self.weights.audio))
+        (first, weight), *others = losses
+        return [(replace(first, work=self._work(batch, task)), weight), *others]
+
+    def _work(self, batch: Batch, task: Task) -> Work:
+        """What a training step of these samples takes: tokens of the streams that run, and operations."""
+        if not isinstance(self.transformer, DualStreamTransformer):  # a model of another kind has no known costs
+            return Work()
+        _, _, frames, height, width = batch.video.shape
+        _, *patch = self.transformer.video_stream.config.patch_size
+        tokens = Tokens(frames, height // patch[0] * (width // patch[1]), batch.audio.shape[1], batch.text.shape[1])
+        route, clips = task.route, len(batch.ids)
+        each = tokens.video * (route.video is not Reads.SKIPPED) + tokens.audio * (route.audio is not Reads.SKIPPED)
+        again = self.transformer.gradient_checkpointing
+        return training_work(clips * each, clips * self._flops(tokens, task), self._trained, again)
+
+    def _forward_flops(self, tokens: Tokens, task: Task) -> int:
+        flops = task_flops(self.transformer, tokens, task)
+        if task is Task.MTV and self.control_flops is not None:
+            flops += self.control_flops(tokens.frames, tokens.space)
+        return flops
 
     def _u(self, batch: Batch) -> tuple[Tensor, Tensor]:
         drawn = [
@@ -163,3 +191,9 @@ class JointObjective(nn.Module):
     def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)
         return noisy(clean, noise, sigma), velocity(clean, noise)
+
+
+def _trained_share(model: nn.Module) -> float:
+    """How much of the model's weights learns, 0 to 1; ZeRO-3 leaves a parameter empty and notes its size."""
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, learns in sizes if learns) / max(1, sum(size for size, _ in sizes))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,12 +18,14 @@ from ccl.guidance import Guidance
 from ccl.routing import Route, Task, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint import CheckpointMixin
+from shared.checkpoint import JOINT, CheckpointMixin, check_checkpoint, check_joint
 from shared.clock import LatentClock
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
 from shared.encoders import TextEncoder
 from shared.errors import UserError
 from shared.flow import u_grid
+from shared.lora import LoraMixin
+from shared.memory import MemoryMixin
 from shared.rng import generator
 from shared.timed_prompts import TimedPrompts
 
@@ -61,7 +64,7 @@ class Size:
         return self.video_clock, self.audio_clock
 
 
-class CCLPipeline(CheckpointMixin, DiffusionPipeline):
+class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     """Joint sampling with Unconditional Context Guidance.
 
     Args:
@@ -70,6 +73,12 @@ class CCLPipeline(CheckpointMixin, DiffusionPipeline):
         fps, height, width: the video the model was trained on.
         control, audio_encoder, effects_encoder, music_encoder: `mtv.pipeline.MTVPipeline`'s parts of the same folder.
             They are only kept, so that saving loses nothing; give None to leave them on the disk.
+
+    LoRA weights are loaded by `shared.lora.LoraMixin`'s methods; `shared.memory.MemoryMixin.set_memory` chooses between
+    speed and GPU memory.
+
+    Raises:
+        UserError: without one of the parts above that are not only kept.
     """
 
     _optional_components = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012
@@ -92,6 +101,8 @@ class CCLPipeline(CheckpointMixin, DiffusionPipeline):
         music_encoder: Any = None,
     ) -> None:
         super().__init__()
+        parts = (transformer, video_codec, audio_codec, text_encoder, scheduler, audio_scheduler)
+        check_joint(dict(zip(JOINT, parts, strict=True)))
         self.register_modules(
             transformer=transformer,
             video_codec=video_codec,
@@ -105,6 +116,17 @@ class CCLPipeline(CheckpointMixin, DiffusionPipeline):
             music_encoder=music_encoder,
         )
         self.register_to_config(fps=fps, height=height, width=width)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
+        """A pipeline from a checkpoint folder, which `MTVPipeline` reads as well if it has control.
+
+        Raises:
+            UserError: of `shared.checkpoint.check_checkpoint`, or for a folder without one of the joint model's parts.
+        """
+        if Path(folder).is_dir():
+            check_joint({**check_checkpoint(folder), **options}, f"checkpoint {folder}: ")
+        return super().from_pretrained(folder, **options)
 
     @torch.no_grad()
     def __call__(
@@ -166,7 +188,9 @@ class CCLPipeline(CheckpointMixin, DiffusionPipeline):
             sampler.restore_clean(latents)
             if callback_on_step_end is not None:
                 latents.update(callback_on_step_end(self, step, float(grid[step]), dict(latents)) or {})
-        return self._decode(chosen.route, size, latents)
+        made = self._decode(chosen.route, size, latents)
+        self.maybe_free_model_hooks()
+        return made
 
     def _size(self, duration: float, height: int | None, width: int | None) -> Size:
         height = self.config.height if height is None else height

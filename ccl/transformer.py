@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from ccl.baselines import Joiner, Places, Variant, by_index
@@ -50,7 +52,7 @@ class StreamContext:
     grid: tuple[int, int, int]
 
 
-class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
+class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
     """Two `shared.dit` streams of equal depth; every block is self-attention -> text -> CCA -> hook -> FFN.
 
     Args:
@@ -70,6 +72,8 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
     _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
     _no_split_modules = ["DiTBlock", "ContextAttention"]  # noqa: RUF012
     _repeated_blocks = ["DiTBlock", "ContextAttention"]  # noqa: RUF012
+    # what stays as it is where weights are kept in fp8: the ends of a stream, and what tells it the noise level
+    _skip_layerwise_casting_patterns = ["condition_embedder", "proj_out", "skip"]  # noqa: RUF012
 
     @register_to_config
     def __init__(
@@ -151,6 +155,7 @@ class DualStreamTransformer(AlignedModelMixin, ModelMixin, ConfigMixin):
         assert video is not None, "the route makes video"
         return video
 
+    @apply_forward_hook
     def context(self, stream: str, given: StreamInput, detach: bool = False) -> StreamContext:
         """Run a clean stream ("video" or "audio") on its context tokens once, for the other stream to read.
 

@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ class EncodedTracks:
         return self.tokens["speech"].shape[2]
 
 
-class MSTControlNet(AlignedModelMixin, ModelMixin, ConfigMixin):
+class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
     """Multi-Stream Temporal ControlNet for any backbone of `num_blocks` blocks with frame-major tokens.
 
     Args:

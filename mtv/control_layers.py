@@ -267,17 +267,21 @@ class NormedGELU(nn.Module):
 
 
 class HolisticStream(nn.Module):
-    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time."""
+    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time.
+
+    The vector is normalised, so that what differs between clips is not lost beside what all music has in common.
+    """
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
         self.inward = nn.Sequential(nn.Linear(tokens * dim, dim), NormedGELU(dim), nn.Linear(dim, dim), NormedGELU(dim))
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
         self.outward = nn.Sequential(NormedGELU(dim), nn.Linear(dim, dim))
+        self.norm_out = FP32LayerNorm(dim, EPS)
 
     def forward(self, music: Tensor) -> Tensor:
         through_time = self.conv(self.inward(music.flatten(2)).transpose(1, 2)).transpose(1, 2)
-        return self.outward(through_time).mean(1)
+        return self.norm_out(self.outward(through_time).mean(1))
 
 
 class HolisticInjection(nn.Module):

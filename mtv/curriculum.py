@@ -37,7 +37,8 @@ class Stage(Section):
 
 #: What the joint model's configuration says and a backbone's own folder decides, or has no use for.
 NOT_BESIDE_BACKBONE = (
-    "model", "init", "towers", "codecs", "flow", "loss", "audio_caption_rate", "detach_clean_stream",
+    "model", "init", "towers", "codecs", "components", "flow", "loss", "lora", "audio_caption_rate",
+    "detach_clean_stream",
 )  # fmt: skip
 
 
@@ -89,6 +90,8 @@ class CurriculumConfig(TrainConfig):
         folders = [stage.folder for stage in self.stages]
         if len(set(folders)) < len(folders) or "" in folders:
             raise ValueError(f"the names of the stages are {', '.join(s.name for s in self.stages)}; they must differ")
+        if self.lora is not None:
+            raise ValueError("lora has no place beside stages; train adapters with scripts/train_ccl.py and task mtv")
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,8 @@ from shared.checkpoint import CheckpointMixin, check_checkpoint
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.errors import UserError
+from shared.lora import LoraMixin
+from shared.memory import MemoryMixin
 from shared.rng import generator
 from shared.timed_prompts import TimedPrompts
 
@@ -65,7 +67,7 @@ class Clip:
     callback: StepCallback | None
 
 
-class MTVPipeline(CheckpointMixin, DiffusionPipeline):
+class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     """Audio-driven video: the video stream alone, steered by an MST-ControlNet, with guidance per track.
 
     Args:
@@ -79,6 +81,9 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         effects_encoder, music_encoder: None is `audio_encoder`.
         fps, height, width: the video the model was trained on.
 
+    LoRA weights are loaded by `shared.lora.LoraMixin`'s methods; `shared.memory.MemoryMixin.set_memory` chooses between
+    speed and GPU memory.
+
     Raises:
         UserError: without control or audio_encoder: the folder or pipeline holds a joint model only. A scheduler that
             does not fit the transformer.
@@ -90,9 +95,8 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
     ]  # fmt: skip
     model_cpu_offload_seq = "text_encoder->transformer->video_codec"
     # they are called by other methods than `forward`, which is what offloading listens to
-    _exclude_from_cpu_offload = [  # noqa: RUF012
-        "control", "audio_encoder", "audio_codec", "effects_encoder", "music_encoder",
-    ]  # fmt: skip
+    _exclude_from_cpu_offload = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012
+    _denoisers = ("transformer", "control")
 
     def __init__(
         self,
@@ -227,32 +231,52 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
         steps = checked_steps(self.scheduler, num_inference_steps)
         self._check_tracks(given, len(prompts))
-        stride, fps = self.video_codec.temporal_stride, self.config.fps
-        frames = self._frames(given, duration)
-        size = self._size(height, width)
-        windows = plan(frames, window_frames(SECONDS, fps, stride) if window is None else window, overlap, stride)
-        pictures = [] if image is None else [(0.0, image)]
-        pictures = [
-            (time, _picture(x, time, size, len(prompts))) for time, x in (*pictures, *(keyframes or {}).items())
-        ]
-        placed = place_keyframes([time for time, _ in pictures], windows, fps, stride)
+        frames, size = self._frames(given, duration), self._size(height, width)
+        windows = self._plan(frames, window, overlap)
+        pictures, placed = self._pictures(image, keyframes or {}, windows, size, len(prompts))
+        seeds = _seeds(seed, len(prompts))
         timed = [p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in prompts]
-        texts = list(dict.fromkeys(text for p in timed for text in p.texts))
+        stride = self.video_codec.spatial_stride
         clip = Clip(
             prompts=timed,
-            texts=dict(zip(texts, self._encoded(texts), strict=True)),
+            texts=self._texts(timed),
             negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
             tracks=self._features(given, frames, len(prompts)),
             windows=windows,
-            pictures={time: picture.to(self._execution_device) for time, picture in pictures},
+            pictures=pictures,
             keyframes=placed,
-            seeds=_seeds(seed, len(prompts)),
-            latent_size=(size[0] // self.video_codec.spatial_stride, size[1] // self.video_codec.spatial_stride),
+            seeds=seeds,
+            latent_size=(size[0] // stride, size[1] // stride),
             steps=steps,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
         )
         return self._windows(clip)
+
+    def _plan(self, frames: int, window: int | None, overlap: int) -> list[Window]:
+        stride = self.video_codec.temporal_stride
+        length = window_frames(SECONDS, self.config.fps, stride) if window is None else window
+        return plan(frames, length, overlap, stride)
+
+    def _pictures(
+        self,
+        image: Tensor | None,
+        keyframes: Mapping[float, Tensor],
+        windows: list[Window],
+        size: tuple[int, int],
+        batch: int,
+    ) -> tuple[dict[float, Tensor], list[dict[int, float]]]:
+        """`Clip.pictures` and `Clip.keyframes` of what is given."""
+        given = [*([] if image is None else [(0.0, image)]), *keyframes.items()]
+        pictures = [(time, _picture(picture, time, size, batch)) for time, picture in given]
+        stride = self.video_codec.temporal_stride
+        placed = place_keyframes([time for time, _ in pictures], windows, self.config.fps, stride)
+        return {time: picture.to(self._execution_device) for time, picture in pictures}, placed
+
+    def _texts(self, prompts: list[TimedPrompts]) -> dict[str, Tensor]:
+        """`Clip.texts`: each text encoded once."""
+        texts = list(dict.fromkeys(text for prompt in prompts for text in prompt.texts))
+        return dict(zip(texts, self._encoded(texts), strict=True))
 
     @torch.no_grad()
     def _windows(self, clip: Clip) -> Iterator[np.ndarray]:
@@ -265,6 +289,7 @@ class MTVPipeline(CheckpointMixin, DiffusionPipeline):
                 new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
                 del pixels
                 yield new
+        self.maybe_free_model_hooks()
 
     def _sample(self, clip: Clip, index: int, last: Tensor | None, done: Callable[[], Any]) -> Tensor:
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from mtv.control import TRACKS, TrackFeatures
 from mtv.tracks import features, read_tracks
+from shared.data.latent_shards import ShardedLatents
 from shared.data.manifest import Clip
 from shared.encoders.audio import FrameFeatures, windows
 from shared.errors import UserError
@@ -24,7 +27,65 @@ SURVEYED = 128
 """Clips that `sounding` looks at."""
 
 
-class TrackStore(ShardStore):
+class TrackBatches(ABC):
+    """Features of clips, wherever their rows are: one per video frame, without its neighbours."""
+
+    encoders: Mapping[str, FrameFeatures]
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Clips to look at, in order."""
+
+    @abstractmethod
+    def tensor(self, name: str, part: str) -> Tensor:
+        """[(K,) T, layers, dim] of track `part`, speech with its speakers K."""
+
+    def batch(self, ids: Sequence[str], drop: Mapping[str, Tensor] | None = None) -> TrackFeatures:
+        """The features of clips of equal length, with the speakers that each has."""
+        parts = {name: [self._window(clip, name) for clip in ids] for name in TRACKS}
+        count = max(len(speech) for speech in parts["speech"])
+        there = torch.tensor([[k < len(speech) for k in range(count)] for speech in parts["speech"]])
+        speech = [torch.cat([s, s.new_zeros(count - len(s), *s.shape[1:])]) for s in parts["speech"]]
+        return TrackFeatures(
+            torch.stack(speech),
+            torch.stack(parts["effects"]),
+            torch.stack(parts["music"]),
+            None if there.all() else there,
+            dict(drop or {}),
+        )
+
+    def sounding(self, track: str) -> list[Tensor]:
+        """Features [T, window, layers, dim] of a track in the first clips, where it sounds; speakers one by one."""
+        rows = [self._window(clip, track) for clip in self.names()[:SURVEYED]]
+        apart = [one for part in rows for one in (part if track == "speech" else [part])]
+        return [one for one in apart if one.any()]
+
+    def _window(self, clip: str, track: str) -> Tensor:
+        """[(K,) T, window, layers, dim] of one track of a clip."""
+        rows = self.tensor(clip, track)
+        rows = rows if track == "speech" else rows[None]
+        found = windows(rows, self.encoders[track].window)
+        return found if track == "speech" else found[0]
+
+
+class ShardedTracks(TrackBatches):
+    """The features in latent shards that scripts/encode.py made with --tracks."""
+
+    def __init__(self, store: ShardedLatents, encoders: Mapping[str, FrameFeatures]) -> None:
+        """`encoders`: those that made the features, by track (`ShardedLatents.check`)."""
+        self.store, self.encoders = store, encoders
+
+    def names(self) -> list[str]:
+        """The first records that can be read."""
+        whole = (name for name in sorted(self.store.records) if self.store.read(name) is not None)
+        return list(islice(whole, SURVEYED))
+
+    def tensor(self, name: str, part: str) -> Tensor:
+        """UserError if the record is broken."""
+        return self.store.tensor(name, part)
+
+
+class TrackStore(ShardStore, TrackBatches):
     """One row of features per video frame, without its neighbours: a window is put together when a batch is.
 
     Per clip: "speech" [K, T, layers, dim], "effects" and "music" [T, layers, dim]. Silent tracks are exact zeros. A
@@ -51,7 +112,7 @@ class TrackStore(ShardStore):
             )
         self.frames, self.fps, self.encoders = frames, fps, encoders
         self.clips = {clip.id: clip for clip in clips}
-        common = [str(fps), *(f"{fingerprint(encoders[name])}{settings(encoders[name])}" for name in TRACKS)]
+        common = [str(fps), *(encoder_key(encoders[name]) for name in TRACKS)]
         keys = {}
         for clip in clips:
             files = [clip.tracks[name] for name in sorted(clip.tracks)]
@@ -62,32 +123,9 @@ class TrackStore(ShardStore):
         """Make the features that are missing, each rank its part. Raises `UserError` naming a clip with a bad track."""
         self.fill(world, self._made, "encoding tracks")
 
-    def batch(self, ids: Sequence[str], drop: Mapping[str, Tensor] | None = None) -> TrackFeatures:
-        """The features of clips of equal length, with the speakers that each has."""
-        parts = {name: [self._window(clip, name) for clip in ids] for name in TRACKS}
-        count = max(len(speech) for speech in parts["speech"])
-        there = torch.tensor([[k < len(speech) for k in range(count)] for speech in parts["speech"]])
-        speech = [torch.cat([s, s.new_zeros(count - len(s), *s.shape[1:])]) for s in parts["speech"]]
-        return TrackFeatures(
-            torch.stack(speech),
-            torch.stack(parts["effects"]),
-            torch.stack(parts["music"]),
-            None if there.all() else there,
-            dict(drop or {}),
-        )
-
-    def sounding(self, track: str) -> list[Tensor]:
-        """Features [T, window, layers, dim] of a track in the first clips, where it sounds; speakers one by one."""
-        rows = [self._window(clip, track) for clip in sorted(self.about)[:SURVEYED]]
-        apart = [one for part in rows for one in (part if track == "speech" else [part])]
-        return [one for one in apart if one.any()]
-
-    def _window(self, clip: str, track: str) -> Tensor:
-        """[(K,) T, window, layers, dim] of one track of a clip."""
-        rows = self.tensor(clip, track)
-        rows = rows if track == "speech" else rows[None]
-        found = windows(rows, self.encoders[track].window)
-        return found if track == "speech" else found[0]
+    def names(self) -> list[str]:
+        """The clips, in order."""
+        return sorted(self.about)
 
     def _made(self, names: Sequence[str]) -> Iterator[tuple[str, Entry]]:
         for name in names:
@@ -103,6 +141,11 @@ class TrackStore(ShardStore):
                 raise UserError(f"clip {name!r}: {error}") from error
             centre = {track: self.encoders[track].window // 2 for track in TRACKS}
             yield name, ({t: rows[t].select(-3, centre[t]).contiguous() for t in TRACKS}, {})
+
+
+def encoder_key(encoder: FrameFeatures) -> str:
+    """What decides the features that it makes: weights and configuration."""
+    return f"{fingerprint(encoder)}{settings(encoder)}"
 
 
 def settings(encoder: FrameFeatures) -> str:

@@ -1,42 +1,48 @@
-"""Measure parts of the model.
+"""Measure parts of the framework, or count what they would take.
 
     python scripts/benchmark.py cca
     python scripts/benchmark.py cca --backward --heads 12 --head-dim 128 --device cuda
+    python scripts/benchmark.py shards --workers 2
+    python scripts/benchmark.py memory --model wan2.1-14b --zero 3 --gpus 24
 
 `cca`: one cross-modal context attention, gathered (as the model runs it) against dense (all pairs under a mask): time,
 the memory it holds at its peak beyond its inputs, and how memory grows with the length of the clip.
+`shards`: how many samples of synthetic latent shards a process reads in a second.
+`memory`: the bytes that a training step of a model keeps on each GPU, from shapes alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+import yaml
 
-from ccl.context_attention import ContextAttention
-from ccl.tarp import Alignment, align
-from shared.attention import attend
 from shared.cli import Parser
-from shared.clock import LatentClock
 from shared.errors import UserError, run_main
-from shared.rotary import Rotary, bands, rotate, time_rotary
+from shared.training.memory_plan import BUCKET, GIB, Activations, Held, Parameters, Setting, states
 
+MODELS = Path(__file__).resolve().parent.parent / "configs/model"
 SIZES = ("31,484,157", "61,900,314")  # 5 s and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
-DIRECTIONS = ("audio to video", "video to audio")
-MIB = 2**20
+TASKS = ("t2av", "t2v", "t2a", "a2v", "v2a")
+TEMPORAL_STRIDE = 4  # of all video codecs here
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    add_cca(commands)
+    add_shards(commands)
+    add_memory(commands)
+    given = parser.parse_args(argv)
+    {"cca": benchmark_context, "shards": benchmark_shards, "memory": plan_memory}[given.command](given)
+
+
+def add_cca(commands: Any) -> None:
     cca = commands.add_parser("cca", help="gathered against dense cross-modal context attention")
     cca.add_argument("--sizes", nargs="+", default=SIZES, metavar="F,S,A", help="frames, tokens of each, audio tokens")
     cca.add_argument("--heads", type=int, default=2)
@@ -45,186 +51,171 @@ def main(argv: Sequence[str] | None = None) -> None:
     cca.add_argument("--backward", action="store_true", help="measure forward and backward together")
     cca.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs counts")
     cca.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    benchmark_cca(cca_options(parser.parse_args(argv)))
 
 
-@dataclass(frozen=True)
-class CcaOptions:
-    sizes: list[tuple[int, int, int]]
-    heads: int
-    head_dim: int
-    context_tokens: int
-    backward: bool
-    repeats: int
-    device: str
+def benchmark_context(given: argparse.Namespace) -> None:
+    from ccl.context_benchmark import benchmark_cca, cca_options
+
+    benchmark_cca(cca_options(given))
 
 
-def cca_options(given: argparse.Namespace) -> CcaOptions:
-    """Checked options. Raises UserError."""
-    sizes = []
-    for text in given.sizes:
-        parts = text.split(",")
-        if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-            raise UserError(f"--sizes {text!r} is not F,S,A: three whole numbers above 0, such as {SIZES[0]}")
-        sizes.append((int(parts[0]), int(parts[1]), int(parts[2])))
-    for name in ("heads", "head_dim", "context_tokens", "repeats"):
-        if getattr(given, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be at least 1")
-    if given.head_dim % 2:
-        raise UserError(f"--head-dim is {given.head_dim}; rotary positions need an even one")
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {given.device}: there is no CUDA device here; use cpu")
-    return CcaOptions(
-        sizes, given.heads, given.head_dim, given.context_tokens, given.backward, given.repeats, given.device
-    )
+def add_shards(commands: Any) -> None:
+    shards = commands.add_parser("shards", help="samples per second read from latent shards")
+    shards.add_argument("--records", type=int, default=10_000, help="of at most 64 KB each")
+    shards.add_argument("--workers", type=int, default=2, help="processes that read, each its own part")
+    shards.add_argument("--folder", type=Path, help="where the shards are made and deleted; a temporary folder")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One direction of CCA at one size; video tokens are F·S, the streams are as wide as CCA."""
+def benchmark_shards(given: argparse.Namespace) -> None:
+    """Print the table of `shared.data.shard_benchmark.run`."""
+    if given.folder is not None and not given.folder.is_dir():
+        raise UserError(f"--folder {given.folder}: no such folder; make it, or leave the option out")
+    from shared.data.shard_benchmark import run
 
-    cca: ContextAttention
-    direction: str
-    query: Tensor
-    other: Tensor
-    alignment: Alignment
-    positions: Tensor
-    tokens_per_frame: int
-
-    @classmethod
-    def build(cls, direction: str, size: tuple[int, int, int], options: CcaOptions) -> Case:
-        frames, space, tokens = size
-        width = options.heads * options.head_dim
-        torch.manual_seed(0)
-        video = torch.randn(1, frames * space, width, device=options.device, requires_grad=options.backward)
-        audio = torch.randn(1, tokens, width, device=options.device, requires_grad=options.backward)
-        cca = ContextAttention(width, width, options.heads, options.head_dim, options.context_tokens)
-        torch.nn.init.normal_(cca.to_out.weight, std=width**-0.5)
-        audio_clock = LatentClock.at_rate(tokens, 31.25)
-        video_clock = LatentClock.causal_video(frames, (4 * frames - 3) / audio_clock.duration, 4)
-        query, other = (video, audio) if direction == DIRECTIONS[0] else (audio, video)
-        alignment = align(video_clock, audio_clock).to(options.device)
-        positions = video_clock.position(audio_clock.centres).to(options.device)
-        return cls(cca.to(options.device), direction, query, other, alignment, positions, space)
-
-    def gathered(self) -> Tensor:
-        """As the model runs it."""
-        kv, dim = self.cca.read(self.other), self.cca.norm_q.weight.numel() // self.cca.heads
-        if self.direction == DIRECTIONS[0]:
-            rotary = time_rotary(self.alignment.window_offset, dim)
-            return self.cca.from_audio(self.query, kv, self.alignment, rotary)
-        return self.cca.from_video(self.query, kv, self.alignment, time_rotary(self.alignment.offset, dim))
-
-    def dense(self) -> Tensor:
-        """The same function, all pairs under a mask [N, L + M], through the same attention kernels.
-
-        Queries and keys are turned to their own times, so that a logit sees the difference. Context tokens must meet
-        unturned queries: the rotated dimensions stand twice, turned for the other stream and as they are for the
-        context tokens, and each key is zero in the half that is not its own.
-        """
-        q, (k, v) = self.cca.queries(self.query), self.cca.read(self.other)
-        context_k, context_v = (part[None] for part in self.cca._key_value(self.cca.context_tokens))
-        time_dim, dim = bands(q.shape[-1])[0], q.shape[-1]
-        q_rotary, k_rotary = self._own_times(dim)
-        q = torch.cat([q[..., :time_dim], rotate(q, q_rotary)], dim=-1)
-        k = torch.cat([torch.zeros_like(k[..., :time_dim]), rotate(k, k_rotary)], dim=-1)
-        still, space = context_k.split([time_dim, dim - time_dim], dim=-1)
-        k = torch.cat([torch.cat([still, torch.zeros_like(still), space], dim=-1), k], dim=1)
-        q = q * (q.shape[-1] / dim) ** 0.5  # the kernel divides by the root of the longer dimension
-        v = torch.nn.functional.pad(torch.cat([context_v, v], dim=1), (0, time_dim))
-        return self.cca.to_out(attend(q, k, v, self._mask())[..., :dim].flatten(-2))
-
-    def _own_times(self, dim: int) -> tuple[Rotary, Rotary]:
-        frames = torch.arange(len(self.alignment.window), dtype=torch.float64, device=self.positions.device)
-        video = time_rotary(frames.repeat_interleave(self.tokens_per_frame), dim)
-        audio = time_rotary(self.positions, dim)
-        return (video, audio) if self.direction == DIRECTIONS[0] else (audio, video)
-
-    def _mask(self) -> Tensor:
-        space = self.tokens_per_frame
-        if self.direction == DIRECTIONS[0]:
-            mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(space, dim=0)
-        else:
-            mask = self.alignment.audio_reads().repeat_interleave(space, dim=1)
-        context = torch.ones(len(mask), len(self.cca.context_tokens), dtype=torch.bool)
-        return torch.cat([context, mask], dim=1).to(self.query.device)
-
-
-def benchmark_cca(options: CcaOptions) -> None:
-    """Print the two tables."""
-    what = "forward and backward" if options.backward else "forward"
-    width = options.heads * options.head_dim
+    found = run(given.records, given.workers, given.folder)
     print(
-        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {width}), {options.context_tokens} "
-        f"context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; projections included in both\n"
+        f"{found['records']} records of at most {found['record_bytes']} bytes, {found['workers']} workers; samples per "
+        "second. Target: more than 2000 per worker\n"
     )
-    print("   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio")
-    for size in options.sizes:
-        for direction in DIRECTIONS:
-            gathered, dense = measure(direction, size, options)
-            print(
-                f"{size[0]:4d} {size[1]:5d} {size[2]:5d}  {direction}"
-                f"{gathered[0] * 1e3:19.1f} {dense[0] * 1e3:8.1f} {dense[0] / gathered[0]:6.1f}"
-                f"{gathered[1] / MIB:22.1f} {dense[1] / MIB:8.1f} {dense[1] / gathered[1]:6.1f}"
+    print("reader                                    slowest worker   its process time   all workers")
+    for verify, how in (("record", "checked by checksum"), ("none", "not checked")):
+        rates = found[f"random_access_verify_{verify}"]
+        print(
+            f"random access, {how:25s}{rates['slowest_worker']:16d}{rates['slowest_worker_cpu']:19d}{rates['all']:14d}"
+        )
+    print(f"{'DataLoader of the workers, at its consumer':75s}{found['data_loader']['all']:14d}")
+    stream = found["webdataset_stream"]
+    print(f"{'webdataset, in order, one process':40s}{stream['all']:16d}{stream['cpu']:19d}{stream['all']:14d}")
+
+
+def add_memory(commands: Any) -> None:
+    memory = commands.add_parser("memory", help="bytes per GPU of a training step, from shapes alone")
+    memory.add_argument("--model", required=True, help="a name in configs/model/, or a file")
+    memory.add_argument("--zero", type=int, choices=range(4), required=True, metavar="STAGE", help="of ZeRO, 0 to 3")
+    memory.add_argument("--gpus", type=int, required=True, help="of all nodes together")
+    memory.add_argument("--batch", type=int, default=1, help="clips per GPU and micro-step")
+    memory.add_argument("--task", choices=TASKS, default="t2av")
+    length = memory.add_mutually_exclusive_group()
+    length.add_argument("--frames", type=int, help="of the clip (81)")
+    length.add_argument("--seconds", type=float, help="of the clip, instead of --frames")
+    memory.add_argument("--fps", type=float, default=16.0)
+    memory.add_argument("--height", type=int, default=352)
+    memory.add_argument("--width", type=int, default=640)
+    memory.add_argument("--spatial-stride", type=int, help="pixels per video latent (16 for 48 channels, else 8)")
+    memory.add_argument("--audio-rate", type=float, default=25.0, help="audio tokens per second")
+    memory.add_argument("--text-tokens", type=int, default=512)
+    memory.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    memory.add_argument("--no-ema", action="store_true", help="no average of the weights is kept")
+    memory.add_argument("--offload", choices=("none", "optimizer", "all"), default="none", help="to the host")
+    memory.add_argument("--bucket", type=int, default=BUCKET, help="values per bucket of DeepSpeed's reduction")
+
+
+def plan_memory(given: argparse.Namespace) -> None:
+    """Print the plan. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
+    config = model_config(given.model)
+    try:
+        setting = Setting(given.zero, given.gpus, given.precision, not given.no_ema, given.offload, given.bucket)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    from ccl.activations import activations, parameters
+    from ccl.routing import Task
+
+    sizes, tokens = latent_sizes(given, config)
+    try:
+        counted = parameters(config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--model {given.model}: {error}; see configs/model/") from None
+    held = [
+        activations(config, sizes, given.batch, Task(given.task), given.precision, checkpointing)
+        for checkpointing in (False, True)
+    ]
+    print_plan(given, counted, sizes, tokens, states(counted, setting), held, text_bytes(given, config))
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """The content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
+    named = MODELS / f"{name}.yaml"
+    path = named if named.is_file() else Path(name)
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
+        raise UserError(f"--model {name}: no such file, and none of the models {there}")
+    config = yaml.safe_load(path.read_text())
+    for stream in ("video", "audio"):
+        for key in ("in_channels", "text_dim"):
+            if key not in (config.get(stream) or {}):
+                raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
+    return config
+
+
+def latent_sizes(given: argparse.Namespace, config: dict[str, Any]) -> tuple[Any, Any]:
+    """The clip's latents and tokens."""
+    from ccl.activations import LatentSizes
+
+    for name in ("batch", "height", "width", "text_tokens", "fps", "audio_rate"):
+        if not getattr(given, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be above 0")
+    frames = (
+        round(given.seconds * given.fps)
+        if given.seconds is not None
+        else (81 if given.frames is None else given.frames)
+    )
+    if frames < 1:
+        raise UserError(f"{frames} frames; a clip has at least one")
+    stride = given.spatial_stride or (16 if config["video"]["in_channels"] == 48 else 8)
+    patch = tuple(config["video"].get("patch_size", (1, 2, 2)))[1:]
+    for name, side in zip(("height", "width"), patch, strict=True):
+        if getattr(given, name) % (stride * side):
+            raise UserError(
+                f"--{name} {getattr(given, name)} is no multiple of {stride * side}, codec stride times patch"
             )
-    print("\nmemory per token (KiB) as the clip gets longer: constant where memory grows with F + A, not with F·A")
-    print("   F     S     A     F·A  direction        gathered    dense")
-    for factor in (1, 2, 4, 8):
-        size = (8 * factor, 64, 40 * factor)
-        for direction in DIRECTIONS:
-            tokens = size[0] * size[1] + size[2]
-            held = [memory / tokens / 1024 for _, memory in measure(direction, size, options, repeats=1)]
-            pairs = size[0] * size[2]
-            print(f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {pairs:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}")
+    sizes = LatentSizes(
+        1 + math.ceil((frames - 1) / TEMPORAL_STRIDE), given.height // stride, given.width // stride,
+        math.ceil(frames / given.fps * given.audio_rate), given.text_tokens, given.fps, TEMPORAL_STRIDE,
+        given.audio_rate,
+    )  # fmt: skip
+    return sizes, sizes.tokens((patch[0], patch[1]))
 
 
-def measure(
-    direction: str, size: tuple[int, int, int], options: CcaOptions, repeats: int | None = None
-) -> list[tuple[float, int]]:
-    """(seconds, bytes at the peak) of gathered and of dense, after a check that both give the same."""
-    case = Case.build(direction, size, options)
-    with torch.no_grad():
-        apart = float((case.gathered() - case.dense()).abs().max())
-    if apart > 1e-3:
-        raise RuntimeError(f"gathered and dense CCA differ by {apart} at {size}, {direction}")
-    return [_measure(partial(_run, form, options.backward), repeats or options.repeats, options.device)
-            for form in (case.gathered, case.dense)]  # fmt: skip
+def text_bytes(given: argparse.Namespace, config: dict[str, Any]) -> int:
+    """The text embeddings that both streams are given, fp32."""
+    return 4 * given.batch * given.text_tokens * (config["video"]["text_dim"] + config["audio"]["text_dim"])
 
 
-def _run(form: Callable[[], Tensor], backward: bool) -> None:
-    with torch.set_grad_enabled(backward):
-        out = form()
-        if backward:
-            out.sum().backward()
+def print_plan(
+    given: argparse.Namespace,
+    counted: Parameters,
+    sizes: Any,
+    tokens: Any,
+    kept: list[Held],
+    held: list[Activations],
+    text: int,
+) -> None:
+    averaged = "without average" if given.no_ema else "with average"
+    print(
+        f"{given.model}: {counted.all:,} parameters, ZeRO-{given.zero} on {given.gpus} GPUs, {given.precision}, "
+        f"offload: {given.offload}, {averaged}\n"
+        f"task {given.task}, {given.batch} clips per GPU of {given.height}x{given.width} at {given.fps:g} fps; tokens "
+        f"of a clip: video {sizes.frames} x {tokens.space} = {tokens.video:,}, audio {tokens.audio:,}, text "
+        f"{tokens.text} for each\n\n{'bytes per GPU':48s}{'GPU':>18s}{'GiB':>9s}{'host':>18s}{'GiB':>9s}"
+    )
+    rows = [*kept, Held("text embeddings", text)]
+    for row in rows:
+        print_row(row)
+    whole, blocks = held
+    print_row(Held("activations, no checkpointing", whole.peak))
+    print_row(Held("activations, checkpointing of every block", blocks.peak))
+    gpu, host = sum(row.gpu for row in rows), sum(row.host for row in rows)
+    print_row(Held("all, no checkpointing", gpu + whole.peak, host))
+    print_row(Held("all, checkpointing of every block", gpu + blocks.peak, host))
+    print(
+        f"\nActivations are those of the worst moment; when the forward pass ends, {whole.kept / GIB:.2f} GiB and "
+        f"{blocks.kept / GIB:.2f} GiB of them are kept.\n"
+        "Not counted: the CUDA context, fragmentation, codecs and encoders."
+    )
 
 
-def _measure(run: Callable[[], None], repeats: int, device: str) -> tuple[float, int]:
-    """The fastest of `repeats` runs, and the most bytes a run allocates at once."""
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds), (_cuda_peak if device.startswith("cuda") else _cpu_peak)(run, device)
-
-
-def _cuda_peak(run: Callable[[], None], device: str) -> int:
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    return torch.cuda.max_memory_allocated(device) - before
-
-
-def _cpu_peak(run: Callable[[], None], device: str) -> int:
-    """From the profiler's record of every allocation, those inside kernels too."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
-        run()
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return max(accumulate(event.nbytes() for event in events), default=0)
+def print_row(row: Held) -> None:
+    print(f"{row.what:48s}{row.gpu:18,d}{row.gpu / GIB:9.2f}{row.host:18,d}{row.host / GIB:9.2f}")
 
 
 if __name__ == "__main__":

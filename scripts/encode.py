@@ -177,10 +177,9 @@ def _encoder(job: Job, device: torch.device) -> ClipEncoder:
 
 def _tracks(job: Job, device: torch.device) -> Tracks:
     """Features of tracks, as training itself makes and keeps them."""
-    from mtv.track_store import TrackStore, settings
+    from mtv.track_store import TrackStore, encoder_key
     from shared.data.clip_encoder import Tracks
     from shared.encoders.audio import audio_features
-    from shared.training.shards import fingerprint
 
     specs = job.args.track_encoders
     named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
@@ -193,7 +192,7 @@ def _tracks(job: Job, device: torch.device) -> Tracks:
         ((_, (tensors, _)),) = store._made([clip.id])
         return tensors
 
-    return Tracks(rows, {track: f"{fingerprint(encoder)}{settings(encoder)}" for track, encoder in encoders.items()})
+    return Tracks(rows, {track: encoder_key(encoder) for track, encoder in encoders.items()})
 
 
 def _texts(clip: Clip) -> dict[str, str]:
@@ -220,7 +219,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder to fill; new, empty, or made by this script")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder whose codecs and text encoder are used")
     for option in ("--video-codec", "--audio-codec", "--text-encoder"):
-        parser.add_argument(option, type=Path, help="its folder, instead of the checkpoint's")
+        parser.add_argument(option, help="its folder or hub id, instead of the checkpoint's")
     parser.add_argument("--fps", type=float, help="pictures per second (default: the checkpoint's)")
     parser.add_argument(
         "--size", type=int, nargs=2, action="append", metavar=("HEIGHT", "WIDTH"),

@@ -13,6 +13,8 @@ Many prompts, one per line of a file, make OUT_000.mp4, OUT_001.mp4 ... with see
     python scripts/sample_joint.py --prompts prompts.txt --output many/clip.mp4
 A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0:
     python scripts/sample_joint.py --timed-prompts story.txt --duration 4 --output story.mp4
+Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
+    python scripts/sample_joint.py --prompt "A dog barks." --lora style=0.8 --lora dogs --memory low --output dog.mp4
 Guidance by itself and per stream (video, then audio):
     python scripts/sample_joint.py --prompt "A dog barks." --guidance dual --text-scale 3,2 \\
         --context-scale 2 --output dog.mp4
@@ -29,9 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
-from shared.checkpoint import check_checkpoint, load_checkpoint
+from shared.checkpoint import check_checkpoint, check_joint
 from shared.cli import Parser, device, per_stream, timed_prompts
 from shared.errors import UserError, run_main
+from shared.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
 from shared.media import probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.media_write import AAC_RATES, Audio, Video
 
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.prompts is not None:
         prompts = [*read_prompts(options.prompts)]
     files = output_files(options, task, None if options.prompts is None else len(prompts))
-    check_checkpoint(options.checkpoint)
+    check_joint(check_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}: ")
     given = Given.read(options)
     if options.timed_prompts is not None:
         prompts = [timed_prompts(options.timed_prompts, given.duration)]
@@ -96,6 +99,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--context-scale", metavar="V[,A]", help="how much the other modality counts; 1: as trained")
     add("--batch", type=int, default=8, help="clips of --prompts sampled at a time; default: 8")
     add("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
+    add("--lora", **LORA)
+    add("--fuse-lora", **FUSE_LORA)
+    add("--memory", **MEMORY)
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="default: float32")
     add("--attention", default="native", help="backend: native (default), flash, xformers ...")
     return checked(parser.parse_args(argv))
@@ -118,6 +124,7 @@ def checked(options: argparse.Namespace) -> argparse.Namespace:
         if name not in SCALES[form]:
             raise UserError(f"{option} has no effect with --guidance {form}; leave it out")
         setattr(options, name, per_stream(option, text))
+    check_model_arguments(options)
     return options
 
 
@@ -234,7 +241,7 @@ def sample(
 
     dtype, place = getattr(torch, options.dtype), device(options.device)
     with use_backend(options.attention):
-        pipeline = load_checkpoint(CCLPipeline, options.checkpoint, dtype, place)
+        pipeline = load_model(CCLPipeline, options, dtype, place)
         arguments = given.arguments(options, pipeline) | {"task": task.value, "guidance": guidance(options)}
         if options.negative_prompt is not None:
             arguments["negative_prompt"] = options.negative_prompt

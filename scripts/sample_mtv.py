@@ -10,6 +10,8 @@ The video lasts as long as the sound. More than --window seconds are made window
     ... --image first.png --keyframe 2.5=second.png --keyframe 6=third.png
 A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0:
     ... --timed-prompts story.txt
+Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
+    ... --lora style=0.8 --lora dogs --memory low
 To edit a video, sample again with the same --seed and one track or the text replaced.
 """
 
@@ -29,9 +31,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
-from shared.checkpoint import check_checkpoint, load_checkpoint
+from shared.checkpoint import check_checkpoint
 from shared.cli import Parser, device, timed_prompts
 from shared.errors import UserError, run_main
+from shared.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
 from shared.media import probe, read_audio, read_image, write_video
 from shared.media_write import AAC_RATES, Audio
 
@@ -95,6 +98,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in SCALES:
         add(f"--{name}-scale", type=float, metavar="W", help=f"how much the {name} counts; 1: as trained")
     add("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
+    add("--lora", **LORA)
+    add("--fuse-lora", **FUSE_LORA)
+    add("--memory", **MEMORY)
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="default: float32")
     add("--attention", default="native", help="backend: native (default), flash, xformers ...")
     return checked(parser.parse_args(argv))
@@ -126,6 +132,7 @@ def checked(options: argparse.Namespace) -> argparse.Namespace:
         needed = "has no checkpoint; leave it out" if options.demixer == "dsp" else "needs --demixer-checkpoint"
         raise UserError(f"--demixer {options.demixer}: {needed}")
     pictures(options)
+    check_model_arguments(options)
     return options
 
 
@@ -251,7 +258,7 @@ def sample(
 
     dtype, place = getattr(torch, options.dtype), device(options.device)
     with use_backend(options.attention):
-        pipeline = load_checkpoint(MTVPipeline, options.checkpoint, dtype, place)
+        pipeline = load_model(MTVPipeline, options, dtype, place)
         rate = pipeline.audio_encoder.sample_rate
         tracks = read_given(options, fps, rate) if stems is None else resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step")

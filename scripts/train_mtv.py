@@ -33,19 +33,22 @@ from shared.checkpoint import save_checkpoint
 from shared.cli import Parser
 from shared.config import TrainConfig, load_config_as
 from shared.data.manifest import Clip, read_manifest, subset
-from shared.encoders import TextEncoder
+from shared.encoders.audio import FrameFeatures, audio_features
+from shared.errors import UserError
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output, write_atomically
 from shared.training.trainer import Trainer, Weights
 
 # the folder of the script that runs is on the path; scripts are no package
-from train_ccl import (  # type: ignore[import-not-found] # isort: skip
-    Run, Stores, check_sources, initialised, prepare_codecs, read_clips, untold, with_weights,
+from assembly import initialised, with_weights  # type: ignore[import-not-found] # isort: skip
+from stores import (  # type: ignore[import-not-found] # isort: skip
+    Material, Stores, read_material, training_texts, untold,
 )  # fmt: skip
+from train_ccl import Run, check_sources, prepare_components  # type: ignore[import-not-found] # isort: skip
 
 #: run(stage, its clips): one stage, ready to be trained.
-MakeRun = Callable[[Any, list[Clip]], Any]
+MakeRun = Callable[[Any, Material], Any]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,12 +56,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = load_config_as(CurriculumConfig, options.config, options.overrides)
     if config.backbone is not None:
         check_cogvideox(config.backbone, config.data.size)
-    clips = read_clips(config)
+        if config.data.shards is not None:
+            raise UserError("data.shards: hold no embeddings for a CogVideoX backbone; train it from data.manifest")
+    if config.lora is not None:
+        raise UserError("lora: has no place beside stages; train adapters with scripts/train_ccl.py, on task mtv")
     stages = [config.stage(index) for index in range(len(config.stages))]
-    parts = [subset(clips, stage.data.subsets, ()) for stage in stages]  # an empty one is refused before any work
+    tasks = {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))}
+    material = read_material(config, tasks)
+    parts = [part_of(material, stage.data.subsets) for stage in stages]  # an empty one is refused before any work
     check_sources(config)
     with session() as world:
-        make = (joint_runs if config.backbone is None else cogvideox_runs)(config, stages[0], clips, world)
+        make = (joint_runs if config.backbone is None else cogvideox_runs)(config, stages[0], material, world)
         for stage, part in zip(stages, parts, strict=True):
             claim_output(stage, world)
             done = Path(stage.output) / "done"
@@ -72,11 +80,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         publish(Path(stages[-1].output) / "checkpoint", Path(config.output) / "checkpoint", world)
 
 
-def joint_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Clip], world: World) -> MakeRun:
+def part_of(material: Material, subsets: list[str]) -> Material:
+    """The clips or records in one of `subsets`; all, if none is named. UserError if there are none."""
+    return subset(material, subsets, ()) if isinstance(material, list) else material.subset(subsets, ())
+
+
+def joint_runs(config: CurriculumConfig, first: TrainConfig, material: Material, world: World) -> MakeRun:
     """Stages of the joint model's video stream, after all clips are encoded."""
-    codecs = prepare_codecs(config, clips, world)
-    stores = Stores.encode(first.model_copy(update={"tasks": {"mtv": 1.0}}), clips, codecs, world)
-    return lambda stage, part: Run(stage, world, stores.only(part), codecs, part)
+    components = prepare_components(config, material, world)
+    stores = Stores.of(first.model_copy(update={"tasks": {"mtv": 1.0}}), material, components, world)
+    return lambda stage, part: Run(stage, world, stores.only(part), components)
 
 
 def cogvideox_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Clip], world: World) -> MakeRun:
@@ -84,11 +97,12 @@ def cogvideox_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Cli
     assert config.backbone is not None
     frozen = Frozen.load(config.backbone)
     frozen.video_codec.to(world.device)
-    stores = Stores.encode(first, clips, (frozen.video_codec, NoSound()), world)
-    captions = {clip.caption for clip in clips}
-    texts = {"", *captions, *map(untold, captions)}
-    encoder = encode_texts(frozen.text_encoder, texts, Path(config.output) / "texts", world)
-    return lambda stage, part: CogVideoXRun(stage, world, stores.only(part), frozen, encoder, part)
+    specs = config.tracks.encoders
+    named = {spec: audio_features(spec).to(world.device) for spec in sorted(set(specs.values()))}
+    encoders = {track: named[specs[track]] for track in TRACKS}
+    texts = encode_texts(frozen.text_encoder, training_texts(first, clips), Path(config.output) / "texts", world)
+    stores = Stores.encoded(first, clips, (frozen.video_codec, NoSound()), encoders, texts, world)
+    return lambda stage, part: CogVideoXRun(stage, world, stores.only(part), frozen, encoders)
 
 
 class CogVideoXRun:
@@ -100,15 +114,14 @@ class CogVideoXRun:
         world: World,
         stores: Stores,
         frozen: Frozen,
-        texts: TextEncoder,
-        clips: list[Clip],
+        encoders: dict[str, FrameFeatures],
     ) -> None:
-        self.config, self.world, self.stores, self.frozen, self.clips = config, world, stores, frozen, clips
+        self.config, self.world, self.stores, self.frozen, self.encoders = config, world, stores, frozen, encoders
         self.started = time.monotonic()
         start = Path(config.init or config.backbone)
         self.transformer = load_transformer(start)
         self.control = control_for(
-            self.transformer, stores.encoders, config.control or {}, frozen.video_codec.temporal_stride, config.seed
+            self.transformer, encoders, config.control or {}, frozen.video_codec.temporal_stride, config.seed
         )
         if (start / "control").is_dir():
             self.control = initialised(self.control, start / "control")
@@ -119,7 +132,9 @@ class CogVideoXRun:
         side = frozen.video_codec.spatial_stride * self.transformer.config.patch_size
         tokens = (config.data.size[0] // side) * (config.data.size[1] // side)
         codecs: Any = (frozen.video_codec, NoSound())
-        self.batches = JointBatches(config, stores.latents, codecs, texts, tokens, world.size, self._tracks, untold)
+        self.batches = JointBatches(
+            config, stores.latents, codecs, stores.texts, tokens, world.size, self._tracks, untold
+        )
 
     def train(self) -> None:
         groups = parameter_groups(self.objective, self.config.optimizer, lambda name: "control." in name)
@@ -133,7 +148,7 @@ class CogVideoXRun:
 
     def pipeline(self, weights: Weights) -> MTVPipeline:
         """A pipeline of the given weights (the average, where there is one), apart from those in training."""
-        encoders = [self.stores.encoders[track] for track in TRACKS]
+        encoders = [self.encoders[track] for track in TRACKS]
         others = [None if encoder is encoders[0] else encoder for encoder in encoders[1:]]
         data = self.config.data
         return MTVPipeline(
@@ -154,7 +169,9 @@ class CogVideoXRun:
         """Refresh OUTPUT/checkpoint and sample clips that have tracks into OUTPUT/samples/stepN_mtv_I.mp4."""
         validation = self.config.validation
         self.export(weights, step)
-        held_out = (read_manifest(validation.manifest) if validation.manifest else self.clips)[: validation.clips]
+        held_out = (read_manifest(validation.manifest) if validation.manifest else self.stores.clips)[
+            : validation.clips
+        ]
         pipeline = self.pipeline(weights).to(self.world.device)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
         sample_clips(pipeline, held_out, self.config, Path(self.config.output) / "samples" / f"step{step:06d}_mtv")
@@ -169,7 +186,9 @@ class CogVideoXRun:
                     if not any(kept in name for kept in part._keep_in_fp32_modules or ()):
                         parameter.data = parameter.data.to(torch.bfloat16)
         seconds = time.monotonic() - self.started
-        card = model_card(self.config, step or self.config.train.steps, len(self.clips), seconds, self.world.size)
+        card = model_card(
+            self.config, step or self.config.train.steps, len(self.stores.clips), seconds, self.world.size
+        )
         save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card, self.config.train.shard_size)
 
 

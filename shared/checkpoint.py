@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -23,6 +24,10 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 #: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
 OURS = ("ccl", "mtv", "shared")
 TRUSTED = (*OURS, "diffusers", "transformers")
+#: Classes with a model in a folder inside their own.
+INNER = {"LTX2AudioCodec": "vocoder"}
+#: What joint sampling needs.
+JOINT = ("transformer", "video_codec", "audio_codec", "text_encoder", "scheduler", "audio_scheduler")
 
 
 class CheckpointMixin:
@@ -107,7 +112,20 @@ def check_checkpoint(folder: str | Path) -> dict[str, Any]:
                 f"classes of {', '.join(TRUSTED)} are loaded"
             )
         _check_component(folder, name, weights="scheduler" not in name)
+        if inner := INNER.get(kind[1]):
+            _check_component(folder, f"{name}/{inner}", weights=True)
     return index
+
+
+def check_joint(found: Mapping[str, Any], where: str = "") -> None:
+    """Raises UserError unless `found`, an index or components by name, has all that joint sampling needs."""
+    missing = [name for name in JOINT if found.get(name) in (None, [None, None])]
+    if not missing:
+        return
+    advice = "copy the whole folder again"
+    if all(name.startswith("audio_") for name in missing):
+        advice = "a model of the video alone: scripts/sample_mtv.py drives one that has control, by speech and sounds"
+    raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
 
 
 def _check_component(folder: Path, name: str, weights: bool) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -41,9 +41,11 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Clips: `manifest` is a jsonl file or a folder of X.mp4 + X.txt, or a list of them."""
+    """Clips: `manifest` is a jsonl file or a folder of X.mp4 + X.txt, or a list of them; or `shards` that
+    scripts/encode.py made of such, a folder or a list of them."""
 
-    manifest: str | list[str]
+    manifest: str | list[str] | None = None
+    shards: str | list[str] | None = None
     fps: Positive = 16.0
     size: tuple[Count, Count] = (64, 64)  # height, width
     sample_rate: Count = 16_000
@@ -53,9 +55,39 @@ class Data(Section):
     subsets: list[str] = []  # only clips of one of these; none: all clips
     latents: str | None = None  # folder of the encoded clips; null: OUTPUT/latents
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        for name in ("manifest", "shards"):
+            if getattr(self, name) == []:
+                raise ValueError(f"data.{name} is an empty list; name what to train on")
+        if (self.manifest is None) == (self.shards is None):
+            said = "neither is" if self.manifest is None else "both are"
+            raise ValueError(f"data.manifest or data.shards: {said} given; give one, and null for the other")
+        return self
+
     @property
     def manifests(self) -> list[Path]:
-        return [Path(p) for p in ([self.manifest] if isinstance(self.manifest, str) else self.manifest)]
+        """Where the clips come from; none with `shards`."""
+        return _paths(self.manifest)
+
+    @property
+    def shard_folders(self) -> list[Path]:
+        """Where the latents come from; none with `manifest`."""
+        return _paths(self.shards)
+
+
+class ComponentSources(Section):
+    """Codecs and text encoder by folder or hub id, under the names of scripts/encode.py's options.
+
+    What is not named comes from `codecs`, `init` or `towers`. `text_dtype`: in which UMT5 runs; `low_memory`: codecs
+    work in tiles.
+    """
+
+    video_codec: str | None = None
+    audio_codec: str | None = None
+    text_encoder: str | None = None
+    text_dtype: Literal["fp32", "bf16"] = "fp32"
+    low_memory: bool = False
 
 
 class Train(Section):
@@ -70,6 +102,7 @@ class Train(Section):
     token_budget: Count | None = None
     mixed_tasks: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = False  # blocks are computed again in the backward pass: same loss, less memory
     clip: Annotated[float, Field(ge=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     checkpoint_every: Count = 500
@@ -77,6 +110,8 @@ class Train(Section):
     export: Literal["bf16", "fp32"] = "bf16"  # of the checkpoint; what must stay in fp32 does
     shard_size: str = "5GB"  # its largest file
     log_every: Count = 10
+    log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]  # beside losses.csv and throughput.csv
+    peak_tflops: Positive | None = None  # of one device, for MFU; null: as shared/training/flops.py knows it
 
 
 class Optimizer(Section):
@@ -90,6 +125,17 @@ class Optimizer(Section):
     min_lr_ratio: Rate = 0.1
 
 
+class Lora(Section):
+    """Adapters of `rank`, scaled by `alpha` / `rank` (null: 1), learn in the place of `trainable`, and so do the parts
+    in `also`. `targets`: presets or regular expressions on the names of linear layers (docs/lora.md)."""
+
+    rank: Count = 16
+    alpha: Positive | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[str], Field(min_length=1)] = ["attention"]
+    also: list[Part] = []
+
+
 class Phase(Section):
     """One stretch of training. `until`: a fraction of all steps (up to 1) or a step number (above 1)."""
 
@@ -100,8 +146,11 @@ class Phase(Section):
 
 
 class Loss(Section):
+    """Weights of the losses, by stream and by task; a task that is not named has 1."""
+
     video: Annotated[float, Field(ge=0)] = 1.0
     audio: Annotated[float, Field(ge=0)] = 1.0
+    tasks: Weights = {}
 
 
 class Flow(Section):
@@ -163,6 +212,7 @@ class TrainConfig(Section):
     towers: str | None = None  # instead: checkpoint folder that only the two streams start from, all else new
     data: Data
     codecs: str | None = None  # folder with video_codec/ and audio_codec/; null: fit on the training data
+    components: ComponentSources | None = None  # codecs and text encoder one by one
     train: Train
     optimizer: Optimizer = Optimizer()
     tasks: Weights = {"t2av": 0.6, "a2v": 0.15, "v2a": 0.15, "t2v": 0.1, "t2a": 0.1}
@@ -176,17 +226,13 @@ class TrainConfig(Section):
     tracks: Tracks = Tracks()
     # attention: that of the video stream alone (MTV); holistic: music's way through the control network alone
     trainable: list[Part] = ["transformer", "control"]
+    lora: Lora | None = None  # adapters learn, and not `trainable`
     fresh: list[Literal["control", "holistic"]] = []  # parts that begin anew where `init` has them
     detach_clean_stream: bool = False  # in a2v and v2a the given stream's tower learns nothing from the other's loss
     loss: Loss = Loss()
     flow: Flow = Flow()
     validation: Validation = Validation()
     deepspeed: dict[str, Any] = {"zero_optimization": {"stage": 1}}
-
-    @property
-    def codec_source(self) -> str | None:
-        """The folder that has the codecs, or none: they are fitted."""
-        return self.codecs or self.init or self.towers
 
     def trains(self, *tasks: str) -> bool:
         """Whether any step may be on one of `tasks`."""
@@ -197,6 +243,8 @@ class TrainConfig(Section):
     def _consistent(self) -> TrainConfig:
         if self.fresh and not self.init:
             raise ValueError(f"fresh: {', '.join(self.fresh)} begin anew in any case: there is no init")
+        if self.lora and not self.init:
+            raise ValueError("lora: adapters change the weights of a checkpoint; set init to its folder")
         if self.init and self.towers:
             raise ValueError(f"init ({self.init}) gives the towers too, so towers ({self.towers}) has no use; give one")
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
@@ -262,6 +310,10 @@ def load_config_as(kind: type[Config], path: str | os.PathLike[str], overrides: 
         return kind.model_validate(raw)
     except ValidationError as error:
         raise UserError(_explain(error, file, kind)) from None
+
+
+def _paths(given: str | list[str] | None) -> list[Path]:
+    return [Path(path) for path in ([given] if isinstance(given, str) else given or [])]
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -338,6 +390,7 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += _known_keys(kind, f"{prefix}{name}.")
     return keys

@@ -182,6 +182,18 @@ def modules(blocks: Iterable[Block]) -> Sequence[Block]:
     return cast("Sequence[Block]", nn.ModuleList(blocks))
 
 
+class PatchEmbedding(nn.Conv3d):
+    """Wan's: patches [B, C, F, H, W] -> tokens [B, f·h·w, D], frame-major.
+
+    The Conv3d of a patch is one matrix product; a conv kernel here is several times slower on a CPU.
+    """
+
+    def forward(self, latents: Tensor) -> Tensor:
+        pt, ph, pw = self.kernel_size
+        patches = rearrange(latents, "b c (f p) (h q) (w r) -> b (f h w) (c p q r)", p=pt, q=ph, r=pw)
+        return nn.functional.linear(patches, self.weight.flatten(1), self.bias)
+
+
 class DiTStream(nn.Module):
     """A whole stream: `embed`, the `blocks`, `head`; `forward` runs it alone.
 
@@ -192,7 +204,7 @@ class DiTStream(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.patch_embedding = nn.Conv3d(config.in_channels, width, config.patch_size, config.patch_size)
+        self.patch_embedding = PatchEmbedding(config.in_channels, width, config.patch_size, config.patch_size)
         self.condition_embedder = WanTimeTextImageEmbedding(width, config.freq_dim, 6 * width, config.text_dim)
         self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
         self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
@@ -215,11 +227,7 @@ class DiTStream(nn.Module):
             clock: needed by `grid="time"`.
         """
         pt, ph, pw = self.config.patch_size
-        patches = rearrange(
-            latents, "b c (f p) (h q) (w r) -> b (f h w) (c p q r)", p=pt, q=ph, r=pw
-        )  # the Conv3d of a patch is one matrix product; a conv kernel here is several times slower on a CPU
-        weight = self.patch_embedding.weight.flatten(1)
-        x = nn.functional.linear(patches, weight, self.patch_embedding.bias)
+        x = self.patch_embedding(latents)
         grid = (latents.shape[2] // pt, latents.shape[3] // ph, latents.shape[4] // pw)
         sigma = sigma if sigma.ndim == 2 else sigma[:, None]
         time, modulation, text, _ = self.condition_embedder(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from einops import reduce
 from torch import Tensor
 from torch.nn import functional
@@ -13,7 +14,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 from shared.encoders.audio import FrozenFeatures, frame_samples, rows_at
 
 
-class SpectrogramFeatures(FrozenFeatures):
+class SpectrogramFeatures(FrozenFeatures, ModelMixin):
     """Features of sound events from AST (Gong et al. 2021); stands where the paper's variant has BEATs.
 
     The clip is read in segments as long as the model's positions allow (10.24 s), which follow each other on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 from torch.nn import Module, functional
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
@@ -9,7 +10,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from shared.encoders.audio import FrozenFeatures, frame_samples, rows_at
 
 
-class Wav2Vec2Features(FrozenFeatures):
+class Wav2Vec2Features(FrozenFeatures, ModelMixin):
     """Features of speech, effects and music from one wav2vec2 (MTV, arXiv 2506.08003: base-960h, 12 layers, 768).
 
     The convolutions' features (50 per second) are interpolated to one per video frame *before* the

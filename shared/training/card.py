@@ -18,9 +18,22 @@ def commit() -> str:
         return "unknown"
 
 
-def model_card(config: TrainConfig, step: int, clips: int, seconds: float, processes: int = 1) -> str:
-    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration."""
-    manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
+def model_card(
+    config: TrainConfig,
+    step: int,
+    clips: int | None = None,
+    seconds: float | None = None,
+    processes: int = 1,
+    average: bool = True,
+) -> str:
+    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration.
+
+    An export from a saved state knows neither the number of `clips` nor the `seconds` that training took; `average`:
+    whether it is of the average, where the run keeps one.
+    """
+    known = "" if clips is None else f"| clips | {clips} |\n"
+    took = "" if seconds is None else f"| wall time of the last process | {seconds / 60:.0f} min |\n"
+    manifests = "\n".join(f"- `{path}`" for path in config.data.manifests or config.data.shard_folders)
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-video
@@ -32,12 +45,10 @@ Read it with `CCLPipeline.from_pretrained(folder)`.
 
 | | |
 |---|---|
-| clips | {clips} |
-| steps | {step} of {config.train.steps} |
+{known}| steps | {step} of {config.train.steps} |
 | clips a step | {config.train.micro_batch * config.train.accumulation * processes}, processes: {processes} |
-| weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
-| wall time of the last process | {seconds / 60:.0f} min |
-| code | commit {commit()} |
+| weights | {"average of decay " + str(config.train.ema) if config.train.ema and average else "of the last step"} |
+{took}| code | commit {commit()} |
 
 Trained on:
 {manifests}

@@ -1,35 +1,47 @@
-"""What a run writes down: losses.csv per stream, task and sigma bucket; TensorBoard; the progress line."""
+"""What a run writes down: losses.csv per stream, task and sigma bucket; throughput.csv; boards; the progress line."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from shared.config import Train
+from shared.training.boards import check_boards, open_boards
 from shared.training.distributed import World, gather
+from shared.training.flops import Work, peak_flops
 from shared.training.state import write_atomically
 
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
+SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
 BUCKETS = 5
+NO_WORK = Work()
+
+#: (stream, task, sigma bucket) -> sum of the losses, and how many there are.
+Sums = dict[tuple[str, str, str], tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class LossRecord:
-    """Losses of one stream in one task: `sigma` [n] in [0, 1] and `loss` [n], unweighted, one per sample."""
+    """Losses of one stream in one task: `sigma` [n] in [0, 1] and `loss` [n], unweighted, one per sample.
+
+    `work`: what the training step of these samples takes; where two streams share a pass, one record has it.
+    """
 
     stream: str
     task: str
     sigma: Tensor
     loss: Tensor
+    work: Work = NO_WORK
 
 
 def sigma_bucket(sigma: float) -> str:
@@ -39,25 +51,38 @@ def sigma_bucket(sigma: float) -> str:
 
 
 class RunLog:
-    """Collects loss records and writes their means at `flush`, over all ranks, in steps counted from 1."""
+    """Collects loss records and writes their means at `flush`, over all ranks, in steps counted from 1.
 
-    def __init__(self, output: Path, world: World, first_step: int, steps: int) -> None:
-        """Drops what a killed run wrote after `first_step` steps."""
+    losses.csv is a function of the configuration alone, throughput.csv one of the machine too: tokens and clips per
+    second of wall time since the rows before (checkpoints and validation included), and MFU and HFU, 0 to 1
+    (`shared.training.flops`), empty where the device's peak is unknown.
+    """
+
+    def __init__(self, output: Path, world: World, first_step: int, steps: int, train: Train | None = None) -> None:
+        """Drops what a killed run wrote after `first_step` steps. `train` says where to log, and a device's peak.
+
+        Raises UserError for a board that cannot be had.
+        """
         self.world = world
-        self.file = output / "losses.csv"
-        self.pending: list[LossRecord] = []
-        self.norms: list[float] = []
-        self.samples, self.since = 0, time.monotonic()
+        self.losses, self.speeds = output / "losses.csv", output / "throughput.csv"
+        self.peak = peak_flops(world.device, train.peak_tflops if train else None)
+        self.told = False
+        self.work: Work
+        self.samples: int
+        names = train.log_to if train else ["tensorboard"]
+        check_boards(names)
         if world.is_main:
-            self._truncate(first_step)
-            self.board = SummaryWriter(str(output / "tensorboard"), purge_step=first_step + 1)
+            _truncate(self.losses, COLUMNS, first_step)
+            _truncate(self.speeds, SPEED_COLUMNS, first_step)
+            self.boards = open_boards(names, output, first_step)
             self.bar = tqdm(total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
+        self._begin()
 
     def add(self, records: Iterable[LossRecord], samples: int) -> None:
         """Records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
-        self.pending += [
-            LossRecord(r.stream, r.task, r.sigma.detach().flatten(), r.loss.detach().flatten()) for r in records
-        ]
+        for record in records:
+            self.pending.append(replace(record, sigma=_flat(record.sigma), loss=_flat(record.loss)))
+            self.work += record.work
         self.samples += samples
 
     def step(self, grad_norm: float) -> None:
@@ -68,62 +93,87 @@ class RunLog:
 
     def flush(self, step: int, rate: float) -> None:
         """Append the means since the last flush as rows of `step`; every rank calls it."""
-        totals: dict[tuple[str, str, str], tuple[float, int]] = defaultdict(lambda: (0.0, 0))
-        parts = gather((self._sums(), self.samples))
-        for sums, _ in parts:
+        totals: Sums = defaultdict(lambda: (0.0, 0))
+        parts = gather((self._sums(), self.samples, self.work))
+        for sums, _, _ in parts:
             for key, (loss, count) in sums.items():
                 totals[key] = (totals[key][0] + loss, totals[key][1] + count)
         if self.world.is_main and totals:
-            self._append(step, dict(sorted(totals.items())))
-            self._board(step, totals, rate, sum(samples for _, samples in parts))
-        self.pending, self.norms = [], []
-        self.samples, self.since = 0, time.monotonic()
+            rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
+            _append(self.losses, [[step, *row] for row in rows])
+            work = sum((work for _, _, work in parts), Work())
+            self._show(step, totals, rate, self._speed(step, sum(samples for _, samples, _ in parts), work))
+        self._begin()
 
     def close(self) -> None:
         if self.world.is_main:
             self.bar.close()
-            self.board.close()
+            for board in self.boards:
+                board.close()
 
-    def _sums(self) -> dict[tuple[str, str, str], tuple[float, int]]:
-        sums: dict[tuple[str, str, str], tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+    def _begin(self) -> None:
+        self.pending: list[LossRecord] = []
+        self.norms: list[float] = []
+        self.work, self.samples, self.since = NO_WORK, 0, time.monotonic()
+
+    def _sums(self) -> Sums:
+        sums: Sums = defaultdict(lambda: (0.0, 0))
         for record in self.pending:
             for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True):
                 key = (record.stream, record.task, sigma_bucket(sigma))
                 sums[key] = (sums[key][0] + loss, sums[key][1] + 1)
         return dict(sums)
 
-    def _append(self, step: int, totals: dict[tuple[str, str, str], tuple[float, int]]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for key, (loss, count) in totals.items():
-            writer.writerow([step, *key, f"{loss / count:.9g}", count])
-        with open(self.file, "a") as file:
-            file.write(text.getvalue())
+    def _speed(self, step: int, samples: int, work: Work) -> dict[str, float]:
+        """A row of throughput.csv; what is known of it by name."""
+        seconds = max(1e-9, time.monotonic() - self.since)
+        found = {"samples_per_second": samples / seconds, "tokens_per_second": work.tokens / seconds}
+        if self.peak is not None and work.flops:
+            full = self.peak * seconds * self.world.size
+            found |= {"mfu": work.flops / full, "hfu": work.hardware_flops / full}
+        elif work.flops and not self.told:
+            self.told = True
+            self.bar.write(
+                f"MFU is left out: the peak of this device ({self.world.device.type}) is not known; set "
+                "train.peak_tflops to have it",
+                file=sys.stderr,
+            )
+        shown = [f"{found[name]:.6g}" if name in found else "" for name in SPEED_COLUMNS[4:]]
+        _append(self.speeds, [[step, f"{seconds:.3f}", samples, work.tokens, *shown]])
+        return found
 
-    def _board(
-        self, step: int, totals: dict[tuple[str, str, str], tuple[float, int]], rate: float, samples: int
-    ) -> None:
-        means: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+    def _show(self, step: int, totals: Sums, rate: float, speed: dict[str, float]) -> None:
+        """On the boards and in the progress line."""
+        sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
         for (stream, task, _), (loss, count) in totals.items():
             for name in (f"loss/{stream}/{task}", f"loss/{stream}"):
-                means[name] = (means[name][0] + loss, means[name][1] + count)
-        for name, (loss, count) in means.items():
-            self.board.add_scalar(name, loss / count, step)
-        speed = samples / max(1e-9, time.monotonic() - self.since)
+                sums[name] = (sums[name][0] + loss, sums[name][1] + count)
+        means = {name: loss / count for name, (loss, count) in sums.items()}
         norm = sum(self.norms) / len(self.norms) if self.norms else math.nan
-        for name, value in [("lr", rate), ("grad_norm", norm), ("samples_per_second", speed)]:
-            self.board.add_scalar(name, value, step)
-        shown = {
-            name.removeprefix("loss/"): f"{means[name][0] / means[name][1]:.4f}"
-            for name in sorted(means)
-            if name.count("/") == 1
-        }
-        self.bar.set_postfix(
-            {**shown, "lr": f"{rate:.1e}", "norm": f"{norm:.2f}", "clips/s": f"{speed:.1f}"}, refresh=False
-        )
+        for board in self.boards:
+            board.add({**means, "lr": rate, "grad_norm": norm, **speed}, step)
+        line = {name.removeprefix("loss/"): f"{means[name]:.4f}" for name in sorted(means) if name.count("/") == 1}
+        line |= {"lr": f"{rate:.1e}", "norm": f"{norm:.2f}", "clips/s": f"{speed['samples_per_second']:.1f}"}
+        if speed["tokens_per_second"]:
+            line["tokens/s"] = f"{speed['tokens_per_second']:.0f}"
+        if "mfu" in speed:
+            line["MFU"] = f"{100 * speed['mfu']:.1f} %"
+        self.bar.set_postfix(line, refresh=False)
 
-    def _truncate(self, first_step: int) -> None:
-        lines = self.file.read_text().splitlines(keepends=True)[1:] if first_step and self.file.exists() else []
-        # A killed run's last line may be cut short; it is a line of a step that will be done again.
-        kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= first_step]
-        write_atomically(self.file, ",".join(COLUMNS) + "\n" + "".join(kept))
+
+def _flat(value: Tensor) -> Tensor:
+    return value.detach().flatten()
+
+
+def _append(file: Path, rows: list[list[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with open(file, "a") as out:
+        out.write(text.getvalue())
+
+
+def _truncate(file: Path, columns: list[str], first_step: int) -> None:
+    lines = file.read_text().splitlines(keepends=True)[1:] if first_step and file.exists() else []
+    # A killed run's last line may be cut short; it is a line of a step that will be done again.
+    kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= first_step]
+    write_atomically(file, ",".join(columns) + "\n" + "".join(kept))

@@ -79,6 +79,27 @@ def learning_rate(step: int, steps: int, config: Optimizer) -> float:
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
 
 
+def forget_gradients(engine: Any) -> None:
+    """Zero the gradients that DeepSpeed keeps from step to step; for after `engine.step`.
+
+    With ZeRO-3 or offload each parameter's gradient has its place in a buffer, written when the parameter gets one. The
+    stream that a step's tasks skip gets none, and would be moved by that of an earlier step once more.
+    """
+    optimizer = engine.optimizer
+    masters = [
+        *_listed(optimizer, "single_partition_of_fp32_groups"),
+        *_listed(optimizer, "fp32_partitioned_groups_flat"),
+    ]
+    kept = [getattr(optimizer, "grad_partitions_flat_buffer", None), *(master.grad for master in masters)]
+    for gradient in (*kept, *getattr(optimizer, "accumulated_grads_in_cpu", {}).values()):
+        if gradient is not None:
+            gradient.zero_()
+
+
+def _listed(optimizer: Any, name: str) -> list[Tensor]:
+    return [tensor for tensor in getattr(optimizer, name, []) if tensor is not None]
+
+
 def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[str, Tensor]:
     """The state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
 

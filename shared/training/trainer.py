@@ -15,7 +15,7 @@ from shared.config import TrainConfig
 from shared.errors import UserError
 from shared.training.distributed import World, any_rank, barrier, gather
 from shared.training.log import LossRecord, RunLog
-from shared.training.optimizer import build_optimizer, full_weights, learning_rate
+from shared.training.optimizer import build_optimizer, forget_gradients, full_weights, learning_rate
 from shared.training.state import RunState, claim_output
 
 Weights = dict[str, Tensor]
@@ -70,10 +70,10 @@ class Trainer:
         """
         output = claim_output(self.config, self.world)
         state = RunState(output / "state", self.world, self.config.train.keep)
-        engine = self._engine()
+        engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
-            log = RunLog(output, self.world, first, self.config.train.steps)
+            log = RunLog(output, self.world, first, self.config.train.steps, self.config.train)
             try:
                 for step in range(first, self.config.train.steps):
                     self._step(engine, log, step)
@@ -87,10 +87,12 @@ class Trainer:
             del engine
             gc.collect()
 
-    def _engine(self) -> Any:
+    def _engine(self, convert: bool) -> Any:
         import deepspeed
 
-        train = self.config.train
+        train, zero = self.config.train, self.config.deepspeed.get("zero_optimization", {})
+        if train.activation_checkpointing:
+            checkpoint_activations(self.module)
         settings = {
             **self.config.deepspeed,
             "train_micro_batch_size_per_gpu": train.micro_batch,
@@ -98,10 +100,14 @@ class Trainer:
             "gradient_clipping": train.clip,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
+            "checkpoint": {"load_universal": convert},
         }
+        if "offload_optimizer" in zero:
+            # Otherwise a parameter that the last micro-step of a step does not use loses what the others gave it.
+            settings["managed_gradient_accumulation"] = False
         if train.precision == "bf16":
             settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-            if self.config.deepspeed.get("zero_optimization", {}).get("stage", 0) < 3:
+            if zero.get("stage", 0) < 3:
                 settings["torch_autocast"]["lower_precision_safe_modules"] = []  # reduce gradients in fp32
         optimizer = build_optimizer(self.param_groups, self.config.optimizer, train.ema)
         engine, *_ = deepspeed.initialize(model=_LossOnly(self.module), optimizer=optimizer, config=settings)
@@ -123,8 +129,11 @@ class Trainer:
             self._refuse_non_finite(value, "loss", step, guilty)
             engine.backward(loss)
             log.add(engine.module.records, len(batch.ids))
-            plain = _plain_norm(engine) if micro + 1 == self.config.train.accumulation else None
-            engine.step()
+            last = micro + 1 == self.config.train.accumulation
+            plain = _plain_norm(engine) if last else None
+            if last or engine.managed_gradient_accumulation():
+                engine.step()
+        forget_gradients(engine)
         norm = float(engine.get_global_grad_norm() if plain is None else plain)
         self._refuse_non_finite(norm, "gradient norm", step, clips)
         log.step(norm)
@@ -164,7 +173,12 @@ class Trainer:
 
 
 class _LossOnly(nn.Module):
-    """DeepSpeed hooks onto the tensors that a module returns: this returns the loss and keeps the records."""
+    """DeepSpeed hooks onto the tensors that a module returns: this returns the loss and keeps the records.
+
+    ZeRO-3 gathers a module's parameters around its forward. One that is read elsewhere (a modulation table, a context
+    token, a patch embedding) it finds by itself, and drops with the module that ran then, which may be before the
+    backward pass. Here all of them, which are small, become this module's: gathered from its forward to its backward.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -174,7 +188,29 @@ class _LossOnly(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         output: StepOutput = self.module(batch)
         self.records = output.records
+        self._adopt()
         return output.loss
+
+    def _adopt(self) -> None:
+        from deepspeed import zero
+
+        for module in self.module.modules():
+            for parameter in getattr(module, "_external_params", {}).values():
+                zero.register_external_parameter(self, parameter)
+
+
+def checkpoint_activations(module: nn.Module) -> None:
+    """Have every model in `module` that can do so keep one block's input instead of all it computes, for the backward.
+
+    Raises `UserError` if none can.
+    """
+    models: list[Any] = [part for part in module.modules() if getattr(part, "_supports_gradient_checkpointing", False)]
+    if not models:
+        raise UserError(
+            "train.activation_checkpointing: this model has no blocks that can be computed again; set false"
+        )
+    for model in models:
+        model.enable_gradient_checkpointing()
 
 
 def _guilty(batch: Batch, records: list[LossRecord], clips: list[str]) -> list[str]:

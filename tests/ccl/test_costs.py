@@ -11,7 +11,7 @@ from tiny import FRAMES, SIDE, TEXT, TOKENS, inputs, transformer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccl.costs import Tokens, costs
+from ccl.costs import Tokens, costs, task_flops
 from ccl.routing import Task
 from shared.clock import LatentClock
 
@@ -36,6 +36,21 @@ def test_costs_are_what_torch_counts(name, tokens):
     assert found.cross_flops == counter.get_total_flops() - alone.get_total_flops()
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert found.cross_parameters == sum(p.numel() for n, p in model.named_parameters() if "_cca." in n)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["cca", "gate_hard", "full", "appended"])
+@pytest.mark.parametrize("task", list(Task))
+def test_a_task_costs_what_torch_counts(name, task):
+    """A clean stream has no output layer, a skipped one costs nothing, and one that reads nothing little."""
+    model = transformer(**({} if name == "cca" else {"joiner": name}))
+    video, audio = inputs(batch=1)
+    video = replace(
+        video, clock=LatentClock.uniform(FRAMES, TOKENS / 25), sigma=video.sigma[:, None].expand(-1, FRAMES)
+    )
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(task.route, video, audio)
+    assert task_flops(model, Tokens(FRAMES, SPACE, TOKENS, TEXT[0]), task) == counter.get_total_flops()
 
 
 def test_a_real_size_is_counted_without_its_weights():

@@ -9,6 +9,7 @@ import torch
 from tiny import AUDIO, AUDIO_CLOCK, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, noise, transformer
 from torch import nn
 
+from ccl.costs import Tokens, task_flops
 from ccl.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
 from ccl.routing import Task
 from shared.config import Flow, Loss
@@ -209,3 +210,30 @@ def test_keyframes_come_at_their_rate_and_never_fill_a_clip():
     assert set(mask.sum(1).tolist()) == {0, 1, 2, 3} and mask.any(0).all()
     assert draw_keyframes(1.0, 0, 4, ids, 2).sum(1).eq(1).all()
     assert not draw_keyframes(1.0, 0, 4, ids, 1).any() and not draw_keyframes(0.0, 0, 4, ids, 5).any()
+
+
+def test_a_tasks_weight_is_on_both_its_losses_and_not_in_the_records():
+    data = batch(["t2av", "a2v", "v2a"])
+    plain = JointObjective(Recorder(), FLOW, LOSS, seed=7)(data)
+    weighted = JointObjective(Recorder(), FLOW, Loss(video=1.0, audio=0.5, tasks={"a2v": 2.0, "v2a": 0.0}), seed=7)(
+        data
+    )
+    of_task = {(r.task, r.stream): float(r.loss.sum()) for r in plain.records}
+    assert of_task == {(r.task, r.stream): float(r.loss.sum()) for r in weighted.records}
+    change = of_task["a2v", "video"] - 0.5 * of_task["v2a", "audio"]
+    torch.testing.assert_close(weighted.loss - plain.loss, torch.tensor(change / 3))
+
+
+def test_the_records_tell_the_work_of_each_task_once():
+    model, data = transformer(), replace(batch(["t2av", "t2a", "t2a", "mtv"]), tracks=Value(torch.ones(4)))
+    objective = JointObjective(model, FLOW, LOSS, seed=7, control=Hook(0.5), control_flops=lambda f, s: 100 * f + s)
+    work = {record.task: record.work for record in objective(data).records if record.work.tokens}
+    tokens = Tokens(FRAMES, 4, AUDIO[0], TEXT[0])
+    assert {task: one.tokens for task, one in work.items()} == {"t2av": 16 + 21, "t2a": 2 * 21, "mtv": 16}
+    forward = {task: task_flops(model, tokens, Task(task)) for task in work}
+    assert work["t2av"].flops == work["t2av"].hardware_flops == 3 * forward["t2av"]
+    assert work["t2a"].flops == 3 * 2 * forward["t2a"] and work["mtv"].flops == 3 * (forward["mtv"] + 100 * FRAMES + 4)
+    model.enable_gradient_checkpointing()
+    model.audio_stream.requires_grad_(False)
+    again = JointObjective(model, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].work
+    assert again.hardware_flops == again.flops + forward["t2av"] and 2 < again.flops / forward["t2av"] < 3

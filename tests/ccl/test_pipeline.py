@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -243,3 +245,12 @@ def test_a_step_evaluates_only_what_guidance_needs(pipe):
 def test_bad_input_is_refused_in_one_line(pipe, options, message):
     with pytest.raises(UserError, match=message):
         pipe("a bell", **options)
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "transformer", "audio_codec"])
+def test_a_checkpoint_without_a_component_is_refused_in_one_line(pipe, tmp_path, name):
+    pipe.save_pretrained(tmp_path / "saved")
+    file = tmp_path / "saved/model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: [None, None]}))
+    with pytest.raises(UserError, match=f"saved: no {name};"):
+        CCLPipeline.from_pretrained(tmp_path / "saved")

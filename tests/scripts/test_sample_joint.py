@@ -265,3 +265,19 @@ def test_the_index_of_the_checkpoint_is_what_load_checks(checkpoint: Path, tmp_p
     with pytest.raises(SystemExit):
         run_main(lambda: make("--checkpoint", folder))
     assert "antigravity" not in sys.modules
+
+
+def test_a_checkpoint_of_the_video_alone_names_the_other_script(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As scripts/train_mtv.py writes one of CogVideoX."""
+    shutil.copytree(checkpoint, tmp_path / "video")
+    index = json.loads((tmp_path / "video/model_index.json").read_text())
+    empty = {"audio_codec": [None, None], "audio_scheduler": [None, None]}
+    (tmp_path / "video/model_index.json").write_text(json.dumps(index | empty))
+    with pytest.raises(SystemExit) as stop:
+        line = ["--checkpoint", str(tmp_path / "video"), "--prompt", "A bell.", "--output", str(tmp_path / "out.mp4")]
+        run_main(lambda: sample_joint.main(line))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert "no audio_codec and no audio_scheduler" in error and "scripts/sample_mtv.py" in error

@@ -26,6 +26,7 @@ from shared.media import probe, write_video
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import assembly  # noqa: E402
 import train_ccl  # noqa: E402
 
 FPS = 8
@@ -182,10 +183,10 @@ def test_towers_of_another_size_are_refused_by_name(checkpoint: Path) -> None:
     video = {**config["video"], "ffn_dim": 8}
     other = DualStreamTransformer.from_config({**config, "video": video, "context_tokens": 5})
     with pytest.raises(UserError, match=r"video_stream\.blocks\.0\.ffn.* is \[16.*, and \[8.* in the configuration"):
-        train_ccl.initialised(other, checkpoint / "transformer", train_ccl.TOWERS)
+        assembly.initialised(other, checkpoint / "transformer", assembly.TOWERS)
     same = DualStreamTransformer.from_config({**config, "context_tokens": 5})
     new = same.video_cca[0].to_q.weight.clone()
-    started = train_ccl.initialised(same, checkpoint / "transformer", train_ccl.TOWERS)
+    started = assembly.initialised(same, checkpoint / "transformer", assembly.TOWERS)
     given = DualStreamTransformer.from_pretrained(checkpoint / "transformer")
     assert torch.equal(started.video_stream.proj_out.weight, given.video_stream.proj_out.weight)
     assert torch.equal(started.video_cca[0].to_q.weight, new)
@@ -215,7 +216,7 @@ def test_a_clip_without_sound_is_refused_by_name(
         ("train.stepz=3", "unknown key train.stepz; the nearest known key is train.steps"),
         ("train.steps", "expected key=value"),
         ("data.manifest=nowhere", "nowhere: no such manifest"),
-        ("codecs=nowhere", "codecs: nowhere has no video_codec/config.json"),
+        ("codecs=nowhere", "codecs: video codec nowhere: no config.json or video_codec/config.json"),
         ("init=nowhere", "checkpoint nowhere: no such folder"),
         ("towers=nowhere", "checkpoint nowhere: no such folder"),
         ("model.joiner=gate", "model: joiner is 'gate'; choose one of cca, gate_hard"),

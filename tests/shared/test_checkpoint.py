@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
-from shared.checkpoint import INDEX, WEIGHTS, check_checkpoint, load_checkpoint, save_checkpoint
+from shared.checkpoint import INDEX, JOINT, WEIGHTS, check_checkpoint, check_joint, load_checkpoint, save_checkpoint
 from shared.encoders import HashedWords
 from shared.errors import UserError
 
@@ -115,3 +116,28 @@ def test_a_component_left_out_is_allowed(folder: Path) -> None:
     index = json.loads((folder / INDEX).read_text())
     (folder / INDEX).write_text(json.dumps(index | {"tokenizer": [None, None]}))
     assert check_checkpoint(folder)["tokenizer"] == [None, None]
+
+
+@pytest.mark.parametrize("file", ["config.json", WEIGHTS])
+def test_a_model_inside_a_component_is_checked_too(folder: Path, file: str) -> None:
+    """LTX-2's audio codec has its vocoder in a folder of its own."""
+    shutil.copytree(folder / "text_encoder", folder / "audio_codec/vocoder")
+    for name in ("config.json", WEIGHTS):
+        shutil.copy(folder / "text_encoder" / name, folder / "audio_codec" / name)
+    index = json.loads((folder / INDEX).read_text())
+    codec = {"audio_codec": ["shared.codecs.ltx2_audio", "LTX2AudioCodec"]}
+    (folder / INDEX).write_text(json.dumps(index | codec))
+    assert check_checkpoint(folder)["audio_codec"] == codec["audio_codec"]
+    (folder / "audio_codec/vocoder" / file).unlink()
+    with pytest.raises(UserError, match=f"saved: audio_codec/vocoder/{file} is missing"):
+        check_checkpoint(folder)
+
+
+def test_what_joint_sampling_lacks_is_named() -> None:
+    index = {name: ["module", "Class"] for name in JOINT}
+    check_joint(index)
+    with pytest.raises(UserError, match=r"^here: no transformer and no scheduler; copy the whole folder again"):
+        check_joint(index | {"transformer": [None, None], "scheduler": None}, "here: ")
+    video = {name: kind for name, kind in index.items() if not name.startswith("audio_")}
+    with pytest.raises(UserError, match=r"no audio_codec and no audio_scheduler; .* scripts/sample_mtv\.py"):
+        check_joint(video)

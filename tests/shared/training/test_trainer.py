@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,16 +94,36 @@ def test_only_the_last_checkpoints_are_kept(tmp_path, world):
     ]
 
 
-def test_state_of_other_processes_or_a_lost_folder_is_refused(tmp_path, world):
+def test_a_lost_or_damaged_state_is_refused(tmp_path, world):
     toy.train(config_for(tmp_path), world)
     folder = tmp_path / "out/state"
     about = folder / "step00000008/about.json"
-    about.write_text(about.read_text().replace('"processes": 1', '"processes": 4'))
-    with pytest.raises(UserError, match="written by 4 processes, this run has 1"):
+    about.write_text('{"step": 8}')
+    with pytest.raises(UserError, match=r"about.json is damaged \('zero'\)"):
         RunState(folder, world, 2).resume(None)
     about.unlink()
     with pytest.raises(UserError, match="step00000008, which is missing or incomplete"):
         RunState(folder, world, 2).resume(None)
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_a_run_that_stopped_resumes_to_the_bit_at_every_stage(tmp_path, world, stage):
+    """Two micro-steps a step; the run stops two steps after a checkpoint."""
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    config = partial(config_for, accumulation=2, deepspeed={"zero_optimization": {"stage": stage}})
+    whole, _ = toy.train(config(tmp_path / "whole"), world)
+    with pytest.raises(UserError, match="not finite at step 7"):
+        toy.train(config(tmp_path / "stopped"), world, nan_at=6)
+    resumed, _ = toy.train(config(tmp_path / "stopped"), world)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    tables = [(tmp_path / name / "out/losses.csv").read_text() for name in ("whole", "stopped")]
+    assert tables[0] == tables[1]
+
+
+def test_a_model_without_blocks_cannot_compute_activations_again(tmp_path, world):
+    with pytest.raises(UserError, match=r"train\.activation_checkpointing: this model has no blocks"):
+        toy.train(config_for(tmp_path, activation_checkpointing=True), world)
 
 
 def start(config: str, **env: str) -> subprocess.Popen[str]:

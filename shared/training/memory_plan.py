@@ -1,0 +1,265 @@
+"""What one training step keeps on one GPU, counted from shapes before anything is run.
+
+Weights, gradients, optimizer and buffers follow from how `shared.training.trainer` sets DeepSpeed up (`states`).
+Activations are counted while the model's own code runs on the meta device (`step_bytes`): every operation says what
+it makes and autograd what it keeps, so the count changes with the model and needs no list of its own. Two things are
+put in there: matrix products are in the precision of the training, and attention keeps its inputs, its output and one
+number per query and head, as flash kernels do: O(N), not O(N²).
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, linear, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.checkpoint import checkpoint
+
+GIB = 2**30
+FP32, BF16 = 4, 2
+BUCKET = 500_000_000
+"""DeepSpeed's `reduce_bucket_size`: values that are reduced together."""
+LIVE = 1_000_000_000
+"""DeepSpeed's `stage3_max_live_parameters`: values of gathered weights at a time under ZeRO-3."""
+
+Offload = Literal["none", "optimizer", "all"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Values of a model: those that learn, those that are frozen, and how many of both are in linear layers."""
+
+    trained: int
+    frozen: int
+    linear: int
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Parameters:
+        sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
+        return cls(sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns), sum(layers))
+
+    @property
+    def all(self) -> int:
+        return self.trained + self.frozen
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a run keeps its state. `offload`: to the host, the optimizer (ZeRO-1 to 3) or all, weights too (ZeRO-3).
+
+    Raises:
+        ValueError: a ZeRO stage that there is not, no GPU, or an offload that its stage does not know.
+    """
+
+    zero: int
+    gpus: int
+    precision: Literal["fp32", "bf16"] = "bf16"
+    ema: bool = True
+    offload: Offload = "none"
+    bucket: int = BUCKET
+
+    def __post_init__(self) -> None:
+        if self.zero not in range(4):
+            raise ValueError(f"ZeRO stage {self.zero}: there are 0, 1, 2 and 3")
+        if self.gpus < 1 or self.bucket < 1:
+            raise ValueError(f"{self.gpus} GPUs, buckets of {self.bucket}: at least one of each is needed")
+        least = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
+        if self.zero < least:
+            raise ValueError(f"offload of {self.offload} needs ZeRO-{least} at least, not {self.zero}")
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of one kind on each GPU, and on the host for each GPU."""
+
+    what: str
+    gpu: int
+    host: int = 0
+
+
+def states(parameters: Parameters, setting: Setting) -> list[Held]:
+    """What a run keeps from step to step, and the buffers of its communication.
+
+    DeepSpeed 0.19, with fp32 weights in every stage (bf16 is `torch_autocast`): stages 1 and 2 clone their part of the
+    weights as the optimizer's own; stage 3 does so only for an optimizer on the host. Stage 1 reduces whole gradients,
+    stages 2 and 3 keep a part. AdamW keeps two moments, and the average where there is one.
+    """
+    zero, parts = setting.zero, setting.gpus if setting.zero else 1
+    host = setting.offload != "none"
+    own = FP32 * _part(parameters.trained, parts)
+    master = own if zero in (1, 2) or (zero == 3 and host) else 0
+    moments = (3 if setting.ema else 2) * own
+    weights = FP32 * (_part(parameters.all, parts) if zero == 3 else parameters.all)
+    gradients = own if zero >= 2 else FP32 * parameters.trained
+    rows = [
+        _held("weights", weights, setting.offload == "all"),
+        # stage 1 makes whole gradients on the GPU wherever the optimizer is
+        _held("gradients", gradients, host and zero >= 2),
+        _held("optimizer: own copy of the weights", master, host),
+        _held("optimizer: moments" + (" and average" if setting.ema else ""), moments, host),
+        Held("buffers of communication", _buffers(parameters, setting)),
+    ]
+    if setting.precision == "bf16" and zero < 3:  # stage 3 gathers them in bf16
+        rows.append(Held("weights in bf16, for the products of a pass", BF16 * parameters.linear))
+    return [row for row in rows if row.gpu or row.host]
+
+
+def _part(values: int, parts: int) -> int:
+    return -(-values // parts)
+
+
+def _held(what: str, size: int, host: bool) -> Held:
+    return Held(what, 0, size) if host else Held(what, size)
+
+
+def _buffers(parameters: Parameters, setting: Setting) -> int:
+    """One bucket of gradients per type that is communicated; under ZeRO-3 also the gathered weights."""
+    if setting.zero == 0 or (setting.gpus == 1 and setting.zero < 3):
+        return 0
+    bucket = min(setting.bucket, parameters.trained)
+    if setting.zero < 3:
+        return FP32 * bucket
+    gathered = min(LIVE, parameters.all)
+    if setting.precision == "fp32":
+        return FP32 * (bucket + gathered)
+    return (FP32 + BF16) * bucket + BF16 * gathered  # norms and modulation stay in fp32
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes beyond weights and gradients: `kept` when the forward pass ends, `peak` at the worst moment of the step."""
+
+    kept: int
+    peak: int
+
+
+def step_bytes(
+    model: Any, run: Callable[[], Tensor], precision: Literal["fp32", "bf16"], checkpointing: bool = False
+) -> Activations:
+    """What a forward and backward pass of `run() -> loss` allocates, counted on the meta device.
+
+    `model`, one of diffusers' kind, is there already, and its inputs too. With `bf16` its linear layers become bf16, as
+    autocast would see them; with `checkpointing` every block keeps its inputs only.
+    """
+    products = _Products(torch.bfloat16 if precision == "bf16" else None)
+    if checkpointing:
+        model.enable_gradient_checkpointing(products.checkpoint)
+    if precision == "bf16":
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)
+    for parameter in model.parameters():  # else they would count as new
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    with warnings.catch_warnings(), LiveBytes("meta") as live:
+        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")  # as in training
+        with products:
+            loss = run()
+        kept = live.now
+        loss.backward()
+    return Activations(kept, live.peak)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of the tensors on `device` that were made since it began and still live: `now`, and at most, `peak`."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device, self.now, self.peak = device, 0, 0
+        self._sizes: dict[int, int] = {}
+        self._before: dict[int, Any] = {}  # what was there already; held, so that no address comes twice
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        for storage in self._storages((args, kwargs)):
+            if storage._cdata not in self._sizes:
+                self._before[storage._cdata] = storage
+        result = func(*args, **kwargs)
+        for storage in self._storages(result):
+            key = storage._cdata
+            if key not in self._sizes and key not in self._before:
+                self._sizes[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, key)
+        return result
+
+    def _storages(self, tree: Any) -> Iterator[Any]:
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, Tensor) and leaf.device.type == self.device:
+                yield leaf.untyped_storage()
+
+    def _free(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+
+class _Products(TorchFunctionMode):
+    """Autocast of the matrix products to `dtype` (None: as they are), which the meta device has not, and attention."""
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (linear, conv1d, torch.matmul, torch.bmm, torch.einsum, scaled_dot_product_attention):
+            args, kwargs = tree_map(self._cast, (args, dict(kwargs)))
+        if func is scaled_dot_product_attention:
+            given = dict(zip(("query", "key", "value"), args, strict=False)) | dict(kwargs)
+            return _Attention.apply(given["query"], given["key"], given["value"])
+        return func(*args, **kwargs)
+
+    def checkpoint(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`torch.utils.checkpoint`; what is computed again, in the backward pass, has the mode too."""
+        return checkpoint(function, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), self))
+
+    def _cast(self, value: Any) -> Any:
+        return value.to(self.dtype) if self.dtype and isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+class _Attention(torch.autograd.Function):
+    """What a flash kernel makes and keeps of q [B, h, N, d], k and v [B, h, M, d]; no values."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        out = torch.empty_like(q.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:3], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return tuple(torch.empty_like(given) for given in ctx.saved_tensors[:3])
+
+
+@contextmanager
+def saved_bytes(module: nn.Module) -> Iterator[Callable[[], int]]:
+    """Counts, while it lasts, the bytes that autograd keeps for the backward pass, weights and buffers left out.
+
+    `with saved_bytes(module) as count: loss = module(...)`, then `count()`. A storage that several operations keep
+    counts once; what a checkpointed block would keep is not seen.
+    """
+    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield lambda: sum(storage.nbytes() for storage in kept.values())
