@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,12 @@ from mtv.control import MSTControlNet
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from shared.checkpoint import load_checkpoint
+from shared.config import load_config
 from shared.media import write_video
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+import assembly
 
 ROOT = Path(__file__).parents[2]
 FPS = 8
@@ -195,6 +201,24 @@ def test_musics_way_begins_anew_and_learns_alone(folder: Path, runs: dict) -> No
     assert {"track_encoders.music.stack.0.weight", "holistic_stream.conv.weight"} <= learned
     assert all(name.startswith(MSTControlNet.HOLISTIC) for name in learned)
     assert not changed(weights(start, "transformer"), weights(end, "transformer"))
+
+
+def test_what_music_adds_to_every_clip_stays_where_its_way_begins_anew(
+    folder: Path, runs: dict, tmp_path: Path
+) -> None:
+    start = shutil.copytree(folder / "whole/checkpoint", tmp_path / "start")
+    control = MSTControlNet.from_pretrained(start / "control")
+    for injection in control.holistic_injection:
+        torch.nn.init.normal_(injection.to_style.weight)
+        torch.nn.init.normal_(injection.to_style.bias)
+    control.save_pretrained(start / "control")
+    config = load_config(folder / "music/config.yaml", [f"init={start}"])
+    assert config.fresh == ["holistic"]
+    before, begun = control.state_dict(), assembly.Assembly(config).control.state_dict()
+    kept = {name for name, value in before.items() if begun[name].equal(value)}
+    assert {name for name in before if name.endswith("to_style.bias")} <= kept
+    assert not begun["holistic_injection.0.to_style.weight"].any()
+    assert not {"holistic_stream.conv.weight", "track_encoders.music.stack.0.weight"} & kept
 
 
 def test_a_new_control_network_standardises_the_features_of_its_tracks(folder: Path, runs: dict) -> None:
