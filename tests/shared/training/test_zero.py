@@ -32,7 +32,7 @@ STAGES = (0, 1, 2, 3)
 ALL = [f"{count}/{stage}" for count in ("one", "two") for stage in STAGES]
 TWO = {"micro_batch": 1}  # of two processes
 #: Two processes cut large matrices only, but for up/3: a collective for every small table takes long without a GPU.
-LARGE = {"stage3_param_persistence_threshold": 2000}
+LARGE_AT: dict[int, dict[str, int]] = {0: {}, 1: {}, 2: {}, 3: {"stage3_param_persistence_threshold": 2000}}
 
 
 def launch(plan: Path, configs: list[Path], launcher: list[list[str]] | None = None, **more: int) -> list:
@@ -109,23 +109,25 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, ...
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, world) -> Path:
-    """one/N and two/N: stage N with one process and two. killed/3: as two/3, killed before step 14 and started again.
+    """one/N and two/N: stage N with one process and two. killed/N: as two/N, killed before step 14 and started again.
 
     up/N: one/N, from its tenth step on with two processes; down/N: two/N, with one.
     """
     folder = tmp_path_factory.mktemp("zero")
-    killed = joint.write_config(folder / "killed/3", 3, checkpoint_every=10, zero=LARGE, **TWO)
-    dying = launch(folder / "dying.json", [killed], die_at=13)
+    killed, two = (
+        [
+            joint.write_config(folder / f"{name}/{stage}", stage, checkpoint_every=10, zero=LARGE_AT[stage], **TWO)
+            for stage in STAGES
+        ]
+        for name in ("killed", "two")
+    )
     for stage in STAGES:
+        dying = launch(folder / f"dying{stage}.json", [killed[stage]], die_at=13)
         path = joint.write_config(folder / f"one/{stage}", stage, checkpoint_every=10)
         save(folder / f"one/{stage}", joint.train(load_config(path), world))
-    finish(dying, -signal.SIGKILL)
-    two = [
-        joint.write_config(folder / f"two/{stage}", stage, checkpoint_every=10, zero=LARGE if stage == 3 else {}, **TWO)
-        for stage in STAGES
-    ]
+        finish(dying, -signal.SIGKILL)
     up = [moved(folder / f"one/{stage}", folder / f"up/{stage}", 10, **TWO) for stage in STAGES]
-    finish(launch(folder / "two.json", [killed, *two, *up]))
+    finish(launch(folder / "two.json", [*killed, *two, *up]))
     for stage in STAGES:
         path = moved(folder / f"two/{stage}", folder / f"down/{stage}", 10, micro_batch=2)
         save(folder / f"down/{stage}", joint.train(load_config(path), world))
@@ -172,10 +174,11 @@ def test_saved_states_hold_the_exported_weights_to_the_bit(runs, name):
                        of_run["transformer.audio_stream.patch_embedding.weight"])  # fmt: skip
 
 
-def test_a_killed_run_of_two_processes_resumes_to_the_bit(runs):
-    ours, whole = exported(runs / "killed/3"), exported(runs / "two/3")
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_of_two_processes_resumes_to_the_bit(runs, stage):
+    ours, whole = exported(runs / f"killed/{stage}"), exported(runs / f"two/{stage}")
     assert all(torch.equal(value, ours[name]) for name, value in whole.items())
-    assert joint.losses(runs / "killed/3") == joint.losses(runs / "two/3")
+    assert joint.losses(runs / f"killed/{stage}") == joint.losses(runs / f"two/{stage}")
 
 
 @pytest.mark.parametrize("stage", STAGES)
