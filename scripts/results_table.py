@@ -90,7 +90,7 @@ def results() -> str:
     parts += [table(row for row in rows(tracks, TRACKS) if row[0] == "mtv")]
     full = (
         "two people, several objects, silent distractors, moving\ncamera, things heard but not seen, clips of 2 "
-        "to 8 s, of which training saw those of 2 s.\nMeasured before the third run, as what follows it:"
+        "to 8 s, of which training saw those of 2 s:"
     )
     without = "no stream reads the other,\nand sync is at the floor or below it:"
     for name, story in {"metrics_full.json": full, "metrics_no_context.json": without}.items():
