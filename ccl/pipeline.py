@@ -18,7 +18,7 @@ from ccl.guidance import Guidance
 from ccl.routing import Route, Task, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint import JOINT, CheckpointMixin, check_checkpoint, check_joint
+from shared.checkpoint import CheckpointMixin, check_checkpoint, check_joint
 from shared.clock import LatentClock
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
 from shared.encoders import TextEncoder
@@ -77,8 +77,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     LoRA weights are loaded by `shared.lora.LoraMixin`'s methods; `shared.memory.MemoryMixin.set_memory` chooses between
     speed and GPU memory.
 
-    Raises:
-        UserError: without one of the parts above that are not only kept.
+    A pipeline without some of these can be saved, not sampled from.
     """
 
     _optional_components = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012
@@ -101,8 +100,6 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         music_encoder: Any = None,
     ) -> None:
         super().__init__()
-        parts = (transformer, video_codec, audio_codec, text_encoder, scheduler, audio_scheduler)
-        check_joint(dict(zip(JOINT, parts, strict=True)))
         self.register_modules(
             transformer=transformer,
             video_codec=video_codec,
@@ -161,8 +158,9 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
 
         Raises:
-            UserError: a size, duration, seed or given stream that does not fit, with what would.
+            UserError: a size, duration, seed or given stream that does not fit, with what would; a missing part.
         """
+        check_joint(self.components)
         prompts = _per_sample(prompt)
         chosen = infer_task(audio is not None, video is not None) if task == "auto" else parse_task(task)
         check_given(chosen, audio is not None, video is not None, image is not None)

@@ -254,3 +254,9 @@ def test_a_checkpoint_without_a_component_is_refused_in_one_line(pipe, tmp_path,
     file.write_text(json.dumps(json.loads(file.read_text()) | {name: [None, None]}))
     with pytest.raises(UserError, match=f"saved: no {name};"):
         CCLPipeline.from_pretrained(tmp_path / "saved")
+
+
+def test_a_pipeline_without_a_component_says_so_when_it_is_to_sample(pipe):
+    bare = CCLPipeline(**{**pipe.components, "audio_codec": None})
+    with pytest.raises(UserError, match="no audio_codec"):
+        bare("a bell", duration=0.5, num_inference_steps=1)
