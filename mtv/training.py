@@ -173,8 +173,20 @@ def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, 
         write_video(stem.with_name(f"{stem.name}_{index}.mp4"), made.video[0], made.fps, sound, rate)
 
 
-def model_card(config: BackboneConfig, step: int, clips: int, seconds: float, processes: int) -> str:
-    """Markdown: what the weights were trained from and on, for how long, from which code, with which configuration."""
+def model_card(
+    config: BackboneConfig,
+    step: int,
+    clips: int | None = None,
+    seconds: float | None = None,
+    processes: int = 1,
+    average: bool = True,
+) -> str:
+    """Markdown: what the weights were trained from and on, for how long, from which code, with which configuration.
+
+    Arguments as of `shared.training.card.model_card`.
+    """
+    known = "" if clips is None else f"| clips | {clips} |\n"
+    took = "" if seconds is None else f"| wall time of the last process | {seconds / 60:.0f} min |\n"
     manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
     return f"""---
 library_name: diffusers
@@ -189,12 +201,10 @@ Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it wi
 | | |
 |---|---|
 | made of | `{config.backbone}` |
-| clips | {clips} |
-| steps | {step} of {config.train.steps}, of the stage in `{Path(config.output).name}` |
+{known}| steps | {step} of {config.train.steps}, of the stage in `{Path(config.output).name}` |
 | clips a step | {config.train.micro_batch * config.train.accumulation * processes}, processes: {processes} |
-| weights | {"average of decay " + str(config.train.ema) if config.train.ema else "of the last step"} |
-| wall time of the last process | {seconds / 60:.0f} min |
-| code | commit {commit()} |
+| weights | {"average of decay " + str(config.train.ema) if config.train.ema and average else "of the last step"} |
+{took}| code | commit {commit()} |
 
 Trained on:
 {manifests}

@@ -4,8 +4,9 @@
     python scripts/export.py --run outputs/mine --output outputs/last_weights --no-ema
 
 One process without a launcher. The run may be going on, or have ended anywhere after its first state. The model's
-configuration is read from RUN/config.yaml; components that it names are needed. With `lora` the adapters are written
-to OUTPUT/lora and, if other parts have learnt too, the model to OUTPUT/checkpoint.
+configuration is read from RUN/config.yaml; components that it names are needed. Of a run with stages RUN is a stage's
+folder. With `lora` the adapters are written to OUTPUT/lora and, if other parts have learnt too, the model to
+OUTPUT/checkpoint.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtv.curriculum import BackboneConfig
 from shared.cli import Parser
-from shared.config import TrainConfig, load_config
+from shared.config import TrainConfig, load_config_as
 from shared.errors import UserError, run_main
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="OUTPUT of a run of scripts/train_ccl.py")
+    parser.add_argument("--run", type=Path, required=True, help="OUTPUT of train_ccl.py, or a stage's of train_mtv.py")
     parser.add_argument("--output", type=Path, required=True, help="new checkpoint folder")
     parser.add_argument("--step", type=int, help="of RUN/state; the latest by default")
     kind = parser.add_mutually_exclusive_group()
@@ -50,11 +52,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The run's configuration, with `output` where the run is now. UserError if there is no run of the joint model."""
+    """The run's configuration, with `output` where the run is now: a `BackboneConfig` if it trains CogVideoX.
+
+    UserError if there is no run.
+    """
     file = run / "config.yaml"
     if not file.is_file():
-        raise UserError(f"--run {run}: no config.yaml there; give the OUTPUT folder of a run of scripts/train_ccl.py")
-    return load_config(file).model_copy(update={"output": str(run)})
+        stages = sorted(str(folder.parent) for folder in run.glob("*/config.yaml"))
+        one = f"it has the stages {', '.join(stages)}; give one of them" if stages else "give OUTPUT of train_ccl.py"
+        raise UserError(f"--run {run}: no config.yaml there; {one}")
+    on_backbone = any(line.startswith("backbone:") for line in file.read_text(encoding="utf-8").splitlines())
+    kind = BackboneConfig if on_backbone else TrainConfig
+    return load_config_as(kind, file).model_copy(update={"output": str(run)})
 
 
 def find_state(run: Path, step: int | None) -> StateFolder:
@@ -76,14 +85,21 @@ def find_state(run: Path, step: int | None) -> StateFolder:
 def export(config: TrainConfig, checkpoint: StateFolder, average: bool, output: Path) -> None:
     """Write the checkpoint folder. UserError if the state is damaged, or is not of this configuration's model."""
     weights = whole_weights(checkpoint, "ema" if average else None)
-    from shared.training.card import model_card
-
+    step, processes = checkpoint.step, checkpoint.processes
     # the folder of the script that runs is on the path; scripts are no package
-    from assembly import Assembly  # type: ignore[import-not-found] # isort: skip
+    if isinstance(config, BackboneConfig):
+        from assembly_cogvideox import CogVideoXAssembly  # type: ignore[import-not-found] # isort: skip
+        from mtv.training import model_card as backbone_card
 
-    assembly = Assembly(config)
+        assembly = CogVideoXAssembly(config)
+        card = backbone_card(config, step, processes=processes, average=average)
+    else:
+        from assembly import Assembly  # type: ignore[import-not-found] # isort: skip
+        from shared.training.card import model_card
+
+        assembly = Assembly(config)
+        card = model_card(config, step, processes=processes, average=average)
     _check_names(assembly, weights, checkpoint)
-    card = model_card(config, checkpoint.step, processes=checkpoint.processes, average=average)
     assembly.save(weights, output if config.lora is None else output / "checkpoint", card)
 
 

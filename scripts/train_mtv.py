@@ -13,27 +13,22 @@ last stage's. A configuration with `backbone` trains on a CogVideoX folder alone
 from __future__ import annotations
 
 import argparse
-import copy
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ccl.batches import JointBatches
-from mtv.cogvideox import Frozen, check_cogvideox, load_transformer
-from mtv.control import TRACKS, TrackFeatures
+from mtv.cogvideox import Frozen, check_cogvideox
+from mtv.control import TrackFeatures
 from mtv.curriculum import BackboneConfig, CurriculumConfig
-from mtv.pipeline import MTVPipeline
 from mtv.track_store import draw_dropped
-from mtv.training import EpsilonObjective, NoSound, control_for, encode_texts, freeze, model_card, sample_clips
-from shared.checkpoint import save_checkpoint
+from mtv.training import EpsilonObjective, NoSound, encode_texts, model_card, sample_clips
 from shared.cli import Parser
 from shared.config import TrainConfig, load_config_as
 from shared.data.manifest import Clip, read_manifest, subset
-from shared.encoders.audio import FrameFeatures, audio_features
+from shared.encoders.audio import FrameFeatures
 from shared.errors import UserError
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
 from shared.training.optimizer import parameter_groups
@@ -41,7 +36,7 @@ from shared.training.state import claim_output, write_atomically
 from shared.training.trainer import Trainer, Weights
 
 # the folder of the script that runs is on the path; scripts are no package
-from assembly import initialised, with_weights  # type: ignore[import-not-found] # isort: skip
+from assembly_cogvideox import CogVideoXAssembly, track_encoders  # type: ignore[import-not-found] # isort: skip
 from stores import (  # type: ignore[import-not-found] # isort: skip
     Material, Stores, read_material, training_texts, untold,
 )  # fmt: skip
@@ -97,9 +92,7 @@ def cogvideox_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Cli
     assert config.backbone is not None
     frozen = Frozen.load(config.backbone)
     frozen.video_codec.to(world.device)
-    specs = config.tracks.encoders
-    named = {spec: audio_features(spec).to(world.device) for spec in sorted(set(specs.values()))}
-    encoders = {track: named[specs[track]] for track in TRACKS}
+    encoders = {track: encoder.to(world.device) for track, encoder in track_encoders(first).items()}
     texts = encode_texts(frozen.text_encoder, training_texts(first, clips), Path(config.output) / "texts", world)
     stores = Stores.encoded(first, clips, (frozen.video_codec, NoSound()), encoders, texts, world)
     return lambda stage, part: CogVideoXRun(stage, world, stores.only(part), frozen, encoders)
@@ -116,20 +109,13 @@ class CogVideoXRun:
         frozen: Frozen,
         encoders: dict[str, FrameFeatures],
     ) -> None:
-        self.config, self.world, self.stores, self.frozen, self.encoders = config, world, stores, frozen, encoders
+        self.config, self.world, self.stores, self.frozen = config, world, stores, frozen
         self.started = time.monotonic()
-        start = Path(config.init or config.backbone)
-        self.transformer = load_transformer(start)
-        self.control = control_for(
-            self.transformer, encoders, config.control or {}, frozen.video_codec.temporal_stride, config.seed
-        )
-        if (start / "control").is_dir():
-            self.control = initialised(self.control, start / "control")
-        elif stores.tracks is not None:
-            self.control.standardise({track: stores.tracks.sounding(track) for track in TRACKS})
-        freeze(self.transformer, self.control, config.trainable)
-        self.objective = EpsilonObjective(self.transformer, self.control, frozen.scheduler, config.seed)
-        side = frozen.video_codec.spatial_stride * self.transformer.config.patch_size
+        sounding = None if stores.tracks is None else stores.tracks.sounding
+        self.assembly = CogVideoXAssembly(config, frozen, encoders, sounding)
+        transformer, control = self.assembly.transformer, self.assembly.control
+        self.objective = EpsilonObjective(transformer, control, frozen.scheduler, config.seed)
+        side = frozen.video_codec.spatial_stride * transformer.config.patch_size
         tokens = (config.data.size[0] // side) * (config.data.size[1] // side)
         codecs: Any = (frozen.video_codec, NoSound())
         self.batches = JointBatches(
@@ -146,25 +132,6 @@ class CogVideoXRun:
         drop = draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids)
         return self.stores.tracks.batch(ids, drop)
 
-    def pipeline(self, weights: Weights) -> MTVPipeline:
-        """A pipeline of the given weights (the average, where there is one), apart from those in training."""
-        encoders = [self.encoders[track] for track in TRACKS]
-        others = [None if encoder is encoders[0] else encoder for encoder in encoders[1:]]
-        data = self.config.data
-        return MTVPipeline(
-            with_weights(self.transformer, weights, "transformer."),
-            copy.deepcopy(self.frozen.video_codec).cpu(),
-            self.frozen.text_encoder,
-            copy.deepcopy(self.frozen.scheduler),
-            with_weights(self.control, weights, "control."),
-            encoders[0],
-            effects_encoder=others[0],
-            music_encoder=others[1],
-            fps=data.fps,
-            height=data.size[0],
-            width=data.size[1],
-        )
-
     def validate(self, step: int, weights: Weights) -> None:
         """Refresh OUTPUT/checkpoint and sample clips that have tracks into OUTPUT/samples/stepN_mtv_I.mp4."""
         validation = self.config.validation
@@ -172,24 +139,17 @@ class CogVideoXRun:
         held_out = (read_manifest(validation.manifest) if validation.manifest else self.stores.clips)[
             : validation.clips
         ]
-        pipeline = self.pipeline(weights).to(self.world.device)
+        pipeline = self.assembly.pipeline(weights).to(self.world.device)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
         sample_clips(pipeline, held_out, self.config, Path(self.config.output) / "samples" / f"step{step:06d}_mtv")
         self.frozen.text_encoder.to("cpu")  # which the pipeline shares; its texts are in the cache
 
     def export(self, weights: Weights, step: int | None = None) -> None:
         """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
-        pipeline = self.pipeline(weights)
-        if self.config.train.export == "bf16":
-            for part in (pipeline.transformer, pipeline.control):
-                for name, parameter in part.named_parameters():
-                    if not any(kept in name for kept in part._keep_in_fp32_modules or ()):
-                        parameter.data = parameter.data.to(torch.bfloat16)
+        steps = self.config.train.steps if step is None else step
         seconds = time.monotonic() - self.started
-        card = model_card(
-            self.config, step or self.config.train.steps, len(self.stores.clips), seconds, self.world.size
-        )
-        save_checkpoint(pipeline, Path(self.config.output) / "checkpoint", card, self.config.train.shard_size)
+        card = model_card(self.config, steps, len(self.stores.clips), seconds, self.world.size)
+        self.assembly.save(weights, Path(self.config.output) / "checkpoint", card)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

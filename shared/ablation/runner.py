@@ -83,7 +83,7 @@ class Runner:
             try:
                 for group in groups:
                     alone = len(group) == 1 or group[0].name.startswith("clips")  # rendering takes all cores
-                    self._group(group, 1 if alone else self.parallel, bar)
+                    self._group(group, 1 if alone else min(self.parallel, len(group)), bar)
             finally:
                 self.stop()
         return self.failures
@@ -141,7 +141,8 @@ class Runner:
         """Run a command into its log; returns why it failed, or None."""
         log = job.folder / f"{step.name}.log"
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // job.processes))}
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits by spinning slows the others down
+        if threads < cores():  # a thread that waits by spinning takes a core from the runs beside it
+            environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with log.open("wb") as output:
             with self._lock:
                 if self._stopped:

@@ -32,6 +32,7 @@ from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from mtv.training import EpsilonObjective, control_for, draw_timesteps
+from shared.checkpoint import load_checkpoint
 from shared.encoders.audio import LogMel
 from shared.errors import UserError
 from shared.media import probe, read_video, write_video
@@ -40,6 +41,7 @@ from shared.rng import derive, generator
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import export  # noqa: E402
 import sample_mtv  # noqa: E402
 
 FPS, SIDE, RATE = 8, 16, 16000
@@ -197,6 +199,17 @@ def test_the_stages_train_a_cogvideox_folder_to_a_checkpoint(folder: Path, runs:
         kept = load_file(made / name)
         assert not changed(kept, load_file(folder / "cogvideox" / name.replace("video_codec", "vae")))
     assert len(list((folder / "whole").glob("*/samples/*_mtv_0.mp4"))) == 3
+
+
+def test_a_stage_is_exported_from_its_saved_state(folder: Path, runs: dict, tmp_path: Path) -> None:
+    stage = folder / "whole/2_crowd"
+    export.main(["--run", str(stage), "--output", str(tmp_path / "out")])
+    for part in ("transformer", "control"):
+        assert not changed(weights(stage / "checkpoint", part), weights(tmp_path / "out", part))
+    assert load_checkpoint(MTVPipeline, tmp_path / "out").config.fps == FPS
+    assert f"| made of | `{folder / 'cogvideox'}` |" in (tmp_path / "out/README.md").read_text()
+    with pytest.raises(UserError, match=r"no config.yaml there; it has the stages .*/1_face, .*/3_all; give one"):
+        export.main(["--run", str(folder / "whole"), "--output", str(tmp_path / "none")])
 
 
 def test_the_loss_falls(folder: Path, runs: dict) -> None:
