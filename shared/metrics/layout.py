@@ -139,7 +139,9 @@ def _errors(moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]) -> 
 def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
     """Mean squared error of frames [M, ...], moved by `shifts` pixels, against poses [P, D]: [M, P]."""
     strips = np.stack([_strip(f, slot, shift, step) for f, shift in zip(moments, shifts, strict=True)])
-    squares = np.square(strips).sum(1)[:, None] + poses.squares - 2 * strips @ poses.strips.T
+    # torch's product: NumPy's has threads of its own, whose spinning costs a hundredfold beside another process
+    products: Frames = (torch.from_numpy(strips) @ torch.from_numpy(poses.strips).T).numpy()
+    squares = np.square(strips).sum(1)[:, None] + poses.squares - 2 * products
     return squares / strips.shape[1]
 
 
