@@ -40,7 +40,8 @@ class TrackGuidance:
     """Scales of guidance; 1 is no guidance, and above it a condition counts more.
 
     Attributes:
-        text, speech, effects, music: w_c and w_k.
+        text, speech, effects, music: w_c and w_k. By default speech counts more than as trained: who of two people
+            speaks is seen in few pixels, and the prompt may not say it (docs/mtv.md, "Sampling").
         interval: sigmas (low, high] in which guidance is on; elsewhere v(c,T) is used.
 
     Raises:
@@ -48,7 +49,7 @@ class TrackGuidance:
     """
 
     text: float = 2.0
-    speech: float = 1.0
+    speech: float = 1.5
     effects: float = 1.0
     music: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)

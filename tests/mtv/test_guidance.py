@@ -28,7 +28,7 @@ def test_each_scale_asks_for_one_state():
     assert TrackGuidance(1, 1, 1, 3).weights(0.5) == {FULL: 3, MUSIC: -2}
     assert TrackGuidance(2, 3, 1, 0).weights(0.5) == {FULL: 3, NO_TEXT: -1, SPEECH: -2, MUSIC: 1}
     assert set(TrackGuidance(2, 2, 2, 2).weights(0.5)) == {FULL, NO_TEXT, SPEECH, EFFECTS, MUSIC}
-    assert set(TrackGuidance().weights(0.5)) == {FULL, NO_TEXT}
+    assert TrackGuidance().weights(0.5) == {FULL: 2.5, NO_TEXT: -1, SPEECH: -0.5}
     assert TrackGuidance(0, 1, 1, 1).weights(0.5) == {NO_TEXT: 1}
 
 

@@ -316,7 +316,7 @@ def test_timed_prompts_hold_on_the_videos_clock_and_idle_texts_are_not_evaluated
 def test_a_step_evaluates_only_what_guidance_needs(pipe):
     for guidance, count in (
         (NONE, 1),
-        (TrackGuidance(), 2),
+        (TrackGuidance(), 3),
         (TrackGuidance(2.0, 2.0, 2.0, 2.0), 5),
         (TrackGuidance(1.0, 3.0, 1.0, 1.0), 2),
         (TrackGuidance(2.0, 2.0, 2.0, 2.0, interval=(0.0, 0.9)), 1 + 5),
