@@ -71,7 +71,7 @@ def run(jobs: Jobs, groups: Sequence[Sequence[Job]], parallel: int) -> list[Fail
 def keep(jobs: Jobs, job: Job) -> None:
     """Write what remains of a finished job. Raises UserError where an endpoint was not measured."""
     from shared.ablation.results import Folders, collect, collect_guidance
-    from shared.metrics.summary import write_json
+    from shared.files import write_json
 
     plan, folder = jobs.plan, jobs.output / "results"
     kind, _, name = job.name.rpartition(" ")
@@ -89,7 +89,7 @@ def keep(jobs: Jobs, job: Job) -> None:
 
 def keep_plan(plan: Plan, output: Path) -> None:
     """OUTPUT/results/plan.yaml, whose results stand beside it; those that it no longer has are taken away."""
-    from shared.training.state import write_atomically
+    from shared.files import write_atomically
 
     folder = output / "results"
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,10 @@ import yaml
 from shared.cli import Parser, per_stream
 from shared.conversion.components import KINDS, OPTIONS, Component, find
 from shared.conversion.recipe import Recipe, as_text, rows, totals
-from shared.conversion.source import Weights, read_json, weight_files
+from shared.conversion.source import Weights, weight_files
 from shared.conversion.wan import check_config, compare_sizes, transformer_place, wan_config
 from shared.errors import UserError, run_main
+from shared.files import read_json
 
 if TYPE_CHECKING:  # paths and options are checked before torch is loaded
     from ccl.transformer import DualStreamTransformer

@@ -81,9 +81,10 @@ def evaluate(
 
     `other` is what the file --against holds.
     """
+    from shared.files import write_json
     from shared.metrics.held_out import HeldOut
     from shared.metrics.report import write_report
-    from shared.metrics.summary import summary, write_json
+    from shared.metrics.summary import summary
     from shared.metrics.trials import measure
 
     begun = time.monotonic()

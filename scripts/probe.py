@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     truths = {clip.id: read_truth(clip, options) for clip in clips} if set(options.probes) & set(BY_TRUTH) else {}
     prepare(options)
     from shared.data.dataset import survey
-    from shared.metrics.summary import write_json
+    from shared.files import write_json
 
     survey(clips, needs_video=True, needs_audio=True)
     begun = time.monotonic()

@@ -17,6 +17,7 @@ from typing import Any
 
 from shared.cli import Parser
 from shared.errors import UserError, run_main
+from shared.files import replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = ROOT / "assets/stage"
@@ -58,16 +59,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a table is out of date")
     return parser.parse_args(argv)
-
-
-def replaced(text: str, name: str, block: str, file: Path) -> str:
-    """`text` with `block` between its two marks."""
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, mark, rest = text.partition(begin)
-    _, closing, after = rest.partition(end)
-    if not mark or not closing:
-        raise UserError(f"{file}: has no marks {begin.strip()} and {end}; they enclose the table")
-    return before + begin + block + end + after
 
 
 def results() -> str:

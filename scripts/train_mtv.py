@@ -30,9 +30,10 @@ from shared.config import TrainConfig, load_config_as
 from shared.data.manifest import Clip, read_manifest, subset
 from shared.encoders.audio import FrameFeatures
 from shared.errors import UserError
+from shared.files import write_atomically
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
 from shared.training.optimizer import parameter_groups
-from shared.training.state import claim_output, write_atomically
+from shared.training.state import claim_output
 from shared.training.trainer import Trainer, Weights
 
 # the folder of the script that runs is on the path; scripts are no package

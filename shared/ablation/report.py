@@ -11,7 +11,7 @@ from shared.ablation import figures
 from shared.ablation.results import Results
 from shared.ablation.tables import endpoint, facts, markdown, tables
 from shared.errors import UserError
-from shared.training.state import write_atomically
+from shared.files import replaced, write_atomically
 
 PAGE, TABLE = "report.html", "table.md"
 
@@ -42,16 +42,6 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
     if new != old:
         write_atomically(file, new)
-
-
-def replaced(text: str, name: str, block: str, file: Path) -> str:
-    """`text` with `block` between the two marks of `name`."""
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, mark, rest = text.partition(begin)
-    _, closing, after = rest.partition(end)
-    if not mark or not closing:
-        raise UserError(f"{file}: has no marks {begin.strip()} and {end}; they enclose the tables of that plan")
-    return before + begin + block + end + after
 
 
 def _sections(results: Results) -> Iterator[str]:

@@ -7,7 +7,6 @@ this folder alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ from shared.ablation.plan import Plan, dump_plan, load_plan
 from shared.ablation.sections import Metric
 from shared.ablation.statistics import Measured, clip_interval
 from shared.errors import UserError
+from shared.files import read_json
 
 PLAN = "plan.yaml"
 #: Seconds of the clips in order of a file's lists, and by id.
@@ -232,17 +232,6 @@ def count_parameters(checkpoint: Path) -> int | None:
             with safe_open(file, "np") as weights:
                 total += sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())  # noqa: SIM118
     return total or None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises UserError where the file is missing or not an object of JSON."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected an object of JSON")
-    return content
 
 
 def _is_number(value: Any) -> bool:

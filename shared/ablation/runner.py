@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from shared.ablation.jobs import Job, Step
 from shared.ablation.machine import cores, machine
-from shared.ablation.results import read_json
 from shared.config import flatten
 from shared.errors import UserError
-from shared.metrics.summary import write_json
+from shared.files import read_json, write_json
 
 SETTINGS = "settings.json"
 LAST_LINES = 12

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from shared.conversion.source import read_json
 from shared.errors import UserError
+from shared.files import read_json
 
 
 @dataclass(frozen=True)

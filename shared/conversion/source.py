@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from shared.errors import UserError
+from shared.files import read_json
 
 if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
     import torch
@@ -95,17 +95,6 @@ def weight_files(source: Path) -> list[Path]:
         raise UserError(f"{source}: holds {', '.join(file.name for file in files or indices)}; name one of the files")
     pickles = sorted(file for file in source.iterdir() if file.suffix in PICKLES)
     raise UserError(pickled(pickles[0]) if pickles else f"{source}: no .safetensors file in this folder")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """An object of a JSON file; UserError if it is missing or is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); copy it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: holds no JSON object; copy it again")
-    return content
 
 
 def named(keys: list[str]) -> str:

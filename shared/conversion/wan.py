@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.conversion.recipe import Recipe
-from shared.conversion.source import Weights, named, read_json
+from shared.conversion.source import Weights, named
 from shared.errors import UserError
+from shared.files import read_json
 
 if TYPE_CHECKING:
     from shared.dit import StreamConfig

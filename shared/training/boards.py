@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import yaml
 
 from shared.errors import UserError
-from shared.training.state import write_atomically
+from shared.files import write_atomically
 
 
 class Board(Protocol):

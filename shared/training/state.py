@@ -13,6 +13,7 @@ import yaml
 
 from shared.config import TrainConfig, dump_config, flatten
 from shared.errors import UserError
+from shared.files import write_atomically
 from shared.training.consolidate import ABOUT, StateFolder, latest_checkpoint
 from shared.training.distributed import World, barrier
 from shared.training.universal import convert_to_universal, load_universal
@@ -32,16 +33,6 @@ FREE_KEYS = (
     "train.log_to",
     "train.peak_tflops",
 )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file at `path` in one go: a reader sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def claim_output(config: TrainConfig, world: World) -> Path:

@@ -6,6 +6,8 @@ already.
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,10 +31,19 @@ import sample_joint  # noqa: E402
 DRIVER = """
 import contextlib, pathlib, shutil, sys
 sys.path.insert(0, "scripts")
-import train_ccl
-config, whole, halved = sys.argv[1:]
+import torch, train_ccl
+torch.set_num_threads(1)
+config, whole, halved = sys.argv[1:4]
+others = dict(other.split(":") for other in sys.argv[4:])  # output: ZeRO stage
 with train_ccl.session() as world:
     train_ccl.session = lambda: contextlib.nullcontext(world)
+    for output, stage in others.items():
+        zero = {"stage": int(stage), "stage3_param_persistence_threshold": 0}
+        batch = f"train.micro_batch={2 // world.size}"
+        more = [f"output={output}", f"deepspeed={{zero_optimization: {zero}}}", "validation.every=9", batch]
+        train_ccl.main(["--config", config, *(word for change in more for word in ("--set", change))])
+    if not whole:
+        sys.exit()
     train_ccl.main(["--config", config, "--set", f"output={whole}"])
     shutil.copytree(whole, halved)  # as a run that was killed after its first step
     halved = pathlib.Path(halved)
@@ -62,14 +73,29 @@ def runs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         "data": {"manifest": str(folder / "clips"), "fps": 8, "size": [32, 32]},
         "train": {"steps": 2, "micro_batch": 2, "checkpoint_every": 1, "log_every": 1, "ema": 0.5, "export": "fp32"},
         "optimizer": {"warmup": 0, "lr": 0.05},
+        "tasks": {"t2av": 1},  # a loss per stream is a mean over the samples that have it, in each process
         "lora": {"rank": 2, "alpha": 4, "targets": ["attention", "cross-modal"]},
         "validation": {"every": 2, "clips": 1, "steps": 1},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     whole, halved = folder / "whole", folder / "halved"
-    command = [sys.executable, "-c", DRIVER, *map(str, (folder / "config.yaml", whole, halved))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    own = [whole, halved, *(f"{folder / f'one{stage}'}:{stage}" for stage in (2, 3))]
+    two = ["", "", *(f"{folder / f'two{stage}'}:{stage}" for stage in (1, 2, 3))]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    starts = [(own, {}), *((two, common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01")]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(folder / "config.yaml"), *map(str, words)],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", **more}, stderr=subprocess.PIPE, text=True,
+        )
+        for words, more in starts
+    ]  # fmt: skip
+    for process in started:
+        error = process.communicate(timeout=600)[1]
+        assert process.returncode == 0, error[-4000:]
     return whole, halved
 
 
@@ -88,6 +114,15 @@ def test_a_run_gone_on_with_is_the_same_to_the_bit(runs: tuple[Path, Path]) -> N
     first, second = (load_file(run / "lora" / FILE) for run in runs)
     assert set(first) == set(second)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("other", ["one2", "one3", "two1", "two2", "two3"])
+def test_every_zero_stage_trains_the_same_adapters(runs: tuple[Path, Path], other: str) -> None:
+    """With one process and with two, of one global batch."""
+    first, second = (load_file(run / "lora" / FILE) for run in (runs[0], runs[0].with_name(other)))
+    assert set(first) == set(second) and any(value.any() for value in first.values())
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=1e-4)
 
 
 def test_a_trained_adapter_samples_the_same_fused_and_unfused(runs: tuple[Path, Path], checkpoint: Path) -> None:
