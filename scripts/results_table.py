@@ -9,7 +9,6 @@ The files are those that evaluate.py wrote: assets/stage/metrics*.json, and asse
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from shared.cli import Parser
 from shared.errors import UserError, run_main
-from shared.files import replaced
+from shared.files import read_json, replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = ROOT / "assets/stage"
@@ -63,7 +62,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def results() -> str:
     """README's block: what each file says, under the command that made it."""
-    simple = read(STAGE / "metrics.json")
+    simple = read_json(STAGE / "metrics.json")
     guess = simple["tasks"]["t2av"]["fixed_times_f1"]
     story = (
         "in [metrics.json](assets/stage/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is the\n"
@@ -73,7 +72,7 @@ def results() -> str:
         f"`{command(simple)}`,\n{story}{guess:.2f}.\n",
         table(rows(simple)),
     ]
-    tracks = read(STAGE / "metrics_mtv.json")
+    tracks = read_json(STAGE / "metrics_mtv.json")
     parts += [
         f"`{command(tracks)}`\n([metrics_mtv.json](assets/stage/metrics_mtv.json)), speech, effects and music drive "
         "the video.\nWith tracks swapped, silent or taken from a mix: [docs/mtv.md](docs/mtv.md#results).\n"
@@ -85,7 +84,7 @@ def results() -> str:
     )
     without = "no stream reads the other,\nand sync is at the floor or below it:"
     for name, story in {"metrics_full.json": full, "metrics_no_context.json": without}.items():
-        metrics = read(STAGE / name)
+        metrics = read_json(STAGE / name)
         parts += [f"`{command(metrics)}`\n([{name}](assets/stage/{name})), {story}\n"]
         parts += [table(rows(metrics, SYNC if "no_context" in name else FULL))]
     return "\n".join(parts)
@@ -95,7 +94,7 @@ def control() -> str:
     """docs/mtv.md's block: the true tracks, and each variant beside its base."""
     parts = []
     for file in sorted(STAGE.glob("metrics_mtv*.json")):
-        name, metrics = file.name, read(file)
+        name, metrics = file.name, read_json(file)
         own = table(row for row in rows(metrics, (*TRACKS, "speaker")) if row[0] == "mtv")
         parts += [f"`{command(metrics)}`\n([{name}](../assets/stage/{name})), its own tracks:\n", own]
         parts += ["and what differs from that, with the difference on the same clips:\n", variants(metrics["tasks"])]
@@ -127,11 +126,11 @@ def curve() -> str:
     files = sorted((STAGE / "curve").glob("*.json"))
     if not files:
         raise UserError(f"{STAGE / 'curve'}: no metrics of intermediate steps")
-    first = read(files[0])
+    first = read_json(files[0])
     head = ["step", *(f"{task} {name.replace('_', ' ').replace(' correlation', '')}" for task, name in CURVE)]
     body = []
     for file in files:
-        tasks = read(file)["tasks"]
+        tasks = read_json(file)["tasks"]
         body.append([file.stem.replace("_", " "), *(number(tasks[t]["scores"][name]["headline"]) for t, name in CURVE)])
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]]
     return (
@@ -166,14 +165,6 @@ def table(body: Iterable[list[str]]) -> str:
 
 def number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.2f}"
-
-
-def read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); evaluate.py writes it") from None
-    return content
 
 
 if __name__ == "__main__":
