@@ -17,7 +17,7 @@ from shared.clock import LatentClock
 from shared.config import Flow, Loss
 from shared.flow import draw_noise, draw_u, noisy, shift, velocity
 from shared.rng import generator
-from shared.training.flops import Work, training_work
+from shared.training.flops import Work, trained_share, training_work
 from shared.training.trainer import LossRecord, StepOutput
 
 
@@ -119,7 +119,7 @@ class JointObjective(nn.Module):
         self.control_flops = control_flops
         self.transformer, self.control = transformer, control
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
-        self._trained = _trained_share(transformer)
+        self._trained = trained_share(transformer)
         self._flops = lru_cache(64)(self._forward_flops)  # of each shape and task
 
     def forward(self, batch: Batch) -> StepOutput:
@@ -191,9 +191,3 @@ class JointObjective(nn.Module):
     def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)
         return noisy(clean, noise, sigma), velocity(clean, noise)
-
-
-def _trained_share(model: nn.Module) -> float:
-    """How much of the model's weights learns, 0 to 1; ZeRO-3 leaves a parameter empty and notes its size."""
-    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
-    return sum(size for size, learns in sizes if learns) / max(1, sum(size for size, _ in sizes))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from mtv.backbones import controlled, epsilon_loss
 from mtv.control import MSTControlNet, TrackFeatures, trainable_backbone_parameters
+from mtv.costs import cogvideox_flops, forward_flops
 from mtv.curriculum import BackboneConfig
 from mtv.pipeline import MTVPipeline
 from mtv.track_store import clip_tracks
@@ -35,6 +37,7 @@ from shared.media import read_audio, write_video
 from shared.rng import derive, generator
 from shared.training.card import commit
 from shared.training.distributed import World, barrier
+from shared.training.flops import Work, trained_share, training_work
 from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 
@@ -69,6 +72,9 @@ class EpsilonObjective(nn.Module):
         self.transformer, self.control = transformer, control
         self.scheduler, self.seed = scheduler, seed
         self._act: Control | None = None
+        self._trained = trained_share(transformer)
+        self._backbone_flops = lru_cache(8)(partial(cogvideox_flops, transformer))
+        self._control_flops = lru_cache(8)(partial(forward_flops, control))
         transformer.enable_gradient_checkpointing()
         self._hooks = ExitStack()
         self._hooks.enter_context(controlled(transformer, self._inject))
@@ -80,8 +86,16 @@ class EpsilonObjective(nn.Module):
         self._act = self.control(batch.tracks, torch.where(batch.clean_frames, 0.0, sigma[:, None]))
         noise = draw_noise(self.seed, batch.step, batch.ids, tuple(batch.video.shape[1:]), "video").to(batch.video)
         latents, noise = batch.video.transpose(1, 2), noise.transpose(1, 2)  # as the transformer has them
+        work = self._work(tuple(latents.shape), batch.text.shape[1])
         loss = epsilon_loss(self.transformer, self.scheduler, latents, batch.text, timesteps, noise, batch.clean_frames)
-        return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach())])
+        return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach(), work)])
+
+    def _work(self, shape: tuple[int, ...], text: int) -> Work:
+        """What a training step takes of latents of this shape [B, F, C, h, w]."""
+        clips, frames, _, height, width = shape
+        space = (height // self.transformer.config.patch_size) * (width // self.transformer.config.patch_size)
+        forward = self._backbone_flops(shape[1:], text) + self._control_flops(frames, space)
+        return training_work(clips * frames * space, clips * forward, self._trained, recomputed=True)
 
     def _inject(self, index: int, x: Tensor) -> Tensor:
         assert self._act is not None, "a block runs within a forward pass, or again after it"

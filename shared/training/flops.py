@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 TERA = 1e12
 
@@ -61,6 +62,12 @@ def training_work(tokens: int, forward: float, trained: float = 1.0, recomputed:
     """
     flops = forward * (2 + trained)
     return Work(tokens, flops, flops + (forward if recomputed else 0.0))
+
+
+def trained_share(model: nn.Module) -> float:
+    """How much of the model's weights learns, 0 to 1; ZeRO-3 leaves a parameter empty and notes its size."""
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, learns in sizes if learns) / max(1, sum(size for size, _ in sizes))
 
 
 def peak_flops(device: torch.device, given_tflops: float | None = None) -> float | None:

@@ -201,6 +201,11 @@ def test_the_stages_train_a_cogvideox_folder_to_a_checkpoint(folder: Path, runs:
     assert len(list((folder / "whole").glob("*/samples/*_mtv_0.mp4"))) == 3
 
 
+def test_a_run_tells_its_speed_in_tokens(folder: Path, runs: dict) -> None:
+    rows = list(csv.DictReader((folder / "whole/3_all/throughput.csv").read_text().splitlines()))
+    assert rows and all(int(row["tokens"]) > 0 and float(row["tokens_per_second"]) > 0 for row in rows)
+
+
 def test_a_stage_is_exported_from_its_saved_state(folder: Path, runs: dict, tmp_path: Path) -> None:
     stage = folder / "whole/2_crowd"
     export.main(["--run", str(stage), "--output", str(tmp_path / "out")])

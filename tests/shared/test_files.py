@@ -19,7 +19,9 @@ def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> 
     assert read_json(tmp_path / "a.json") == content and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "cannot be read"), ("[1]", "holds no JSON object"), (None, "No such")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "cannot be read"), ("[1]", "holds no JSON object"), (None, "No such")]
+)
 def test_what_is_no_object_of_json_is_refused_by_name(tmp_path: Path, text: str | None, said: str) -> None:
     file = tmp_path / "a.json"
     if text is not None:
@@ -32,5 +34,5 @@ def test_what_is_no_object_of_json_is_refused_by_name(tmp_path: Path, text: str 
 def test_a_block_is_put_between_its_marks() -> None:
     text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n"
     assert replaced(text, "x", "new\n", Path("f.md")) == text.replace("old", "new")
-    with pytest.raises(UserError, match="f.md: has no marks <!-- y:begin --> and <!-- y:end -->"):
+    with pytest.raises(UserError, match=r"f\.md: has no marks <!-- y:begin --> and <!-- y:end -->"):
         replaced(text, "y", "", Path("f.md"))
