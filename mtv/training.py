@@ -35,7 +35,7 @@ from shared.errors import UserError
 from shared.flow import draw_noise
 from shared.media import read_audio, write_video
 from shared.rng import derive, generator
-from shared.training.card import commit
+from shared.training.card import Progress
 from shared.training.distributed import World, barrier
 from shared.training.flops import Work, trained_share, training_work
 from shared.training.log import LossRecord
@@ -187,20 +187,11 @@ def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, 
         write_video(stem.with_name(f"{stem.name}_{index}.mp4"), made.video[0], made.fps, sound, rate)
 
 
-def model_card(
-    config: BackboneConfig,
-    step: int,
-    clips: int | None = None,
-    seconds: float | None = None,
-    processes: int = 1,
-    average: bool = True,
-) -> str:
-    """Markdown: what the weights were trained from and on, for how long, from which code, with which configuration.
-
-    Arguments as of `shared.training.card.model_card`.
-    """
-    known = "" if clips is None else f"| clips | {clips} |\n"
-    took = "" if seconds is None else f"| wall time of the last process | {seconds / 60:.0f} min |\n"
+def model_card(config: BackboneConfig, progress: Progress) -> str:
+    """Markdown: what the weights were trained from and on, for how long, from which code, with which configuration."""
+    table = progress.table(
+        config, f"| made of | `{config.backbone}` |", f", of the stage in `{Path(config.output).name}`"
+    )
     manifests = "\n".join(f"- `{path}`" for path in config.data.manifests)
     return f"""---
 library_name: diffusers
@@ -212,13 +203,7 @@ tags: [audio-driven-video, cogvideox]
 Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
 `MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it too.
 
-| | |
-|---|---|
-| made of | `{config.backbone}` |
-{known}| steps | {step} of {config.train.steps}, of the stage in `{Path(config.output).name}` |
-| clips a step | {config.train.micro_batch * config.train.accumulation * processes}, processes: {processes} |
-| weights | {"average of decay " + str(config.train.ema) if config.train.ema and average else "of the last step"} |
-{took}| code | commit {commit()} |
+{table}
 
 Trained on:
 {manifests}

@@ -20,6 +20,7 @@ from mtv.curriculum import BackboneConfig
 from shared.cli import Parser
 from shared.config import TrainConfig, load_config_as
 from shared.errors import UserError, run_main
+from shared.training.card import Progress, model_card
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
 
 if TYPE_CHECKING:  # what is wrong with the arguments is said before torch is loaded
@@ -85,20 +86,17 @@ def find_state(run: Path, step: int | None) -> StateFolder:
 def export(config: TrainConfig, checkpoint: StateFolder, average: bool, output: Path) -> None:
     """Write the checkpoint folder. UserError if the state is damaged, or is not of this configuration's model."""
     weights = whole_weights(checkpoint, "ema" if average else None)
-    step, processes = checkpoint.step, checkpoint.processes
+    progress = Progress(checkpoint.step, processes=checkpoint.processes, average=average)
     # the folder of the script that runs is on the path; scripts are no package
     if isinstance(config, BackboneConfig):
         from assembly_cogvideox import CogVideoXAssembly  # type: ignore[import-not-found] # isort: skip
         from mtv.training import model_card as backbone_card
 
-        assembly = CogVideoXAssembly(config)
-        card = backbone_card(config, step, processes=processes, average=average)
+        assembly, card = CogVideoXAssembly(config), backbone_card(config, progress)
     else:
         from assembly import Assembly  # type: ignore[import-not-found] # isort: skip
-        from shared.training.card import model_card
 
-        assembly = Assembly(config)
-        card = model_card(config, step, processes=processes, average=average)
+        assembly, card = Assembly(config), model_card(config, progress)
     _check_names(assembly, weights, checkpoint)
     assembly.save(weights, output if config.lora is None else output / "checkpoint", card)
 

@@ -39,7 +39,7 @@ from shared.errors import UserError, run_main
 from shared.lora import seed_dropout
 from shared.media import write_video
 from shared.training.boards import check_boards
-from shared.training.card import model_card
+from shared.training.card import Progress, model_card
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
@@ -185,7 +185,8 @@ class Run:
     def export(self, weights: Weights, step: int | None = None) -> None:
         """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
         seconds, clips = time.monotonic() - self.started, len(self.stores.latents)
-        card = model_card(self.config, step or self.config.train.steps, clips, seconds, self.world.size)
+        progress = Progress(step or self.config.train.steps, clips, seconds, self.world.size)
+        card = model_card(self.config, progress)
         self.model.save(weights, Path(self.config.output) / "checkpoint", card)
 
 

@@ -31,6 +31,7 @@ from shared.data.manifest import Clip, read_manifest, subset
 from shared.encoders.audio import FrameFeatures
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.training.card import Progress
 from shared.training.distributed import World, add_launcher_arguments, barrier, session
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
@@ -149,7 +150,7 @@ class CogVideoXRun:
         """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
         steps = self.config.train.steps if step is None else step
         seconds = time.monotonic() - self.started
-        card = model_card(self.config, steps, len(self.stores.clips), seconds, self.world.size)
+        card = model_card(self.config, Progress(steps, len(self.stores.clips), seconds, self.world.size))
         self.assembly.save(weights, Path(self.config.output) / "checkpoint", card)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.config import TrainConfig, dump_config
@@ -18,21 +19,36 @@ def commit() -> str:
         return "unknown"
 
 
-def model_card(
-    config: TrainConfig,
-    step: int,
-    clips: int | None = None,
-    seconds: float | None = None,
-    processes: int = 1,
-    average: bool = True,
-) -> str:
-    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration.
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come. An export from a saved state knows neither the number of `clips` nor the `seconds` that
+    training took; `average`: whether the weights are the average, where the run keeps one."""
 
-    An export from a saved state knows neither the number of `clips` nor the `seconds` that training took; `average`:
-    whether it is of the average, where the run keeps one.
-    """
-    known = "" if clips is None else f"| clips | {clips} |\n"
-    took = "" if seconds is None else f"| wall time of the last process | {seconds / 60:.0f} min |\n"
+    step: int
+    clips: int | None = None
+    seconds: float | None = None
+    processes: int = 1
+    average: bool = True
+
+    def table(self, config: TrainConfig, first: str = "", stage: str = "") -> str:
+        """Markdown rows, `first` before the others and `stage` beside the steps."""
+        train = config.train
+        average = f"average of decay {train.ema}" if train.ema and self.average else "of the last step"
+        rows = [
+            first,
+            "" if self.clips is None else f"| clips | {self.clips} |",
+            f"| steps | {self.step} of {train.steps}{stage} |",
+            f"| clips a step | {train.micro_batch * train.accumulation * self.processes}, "
+            f"processes: {self.processes} |",
+            f"| weights | {average} |",
+            "" if self.seconds is None else f"| wall time of the last process | {self.seconds / 60:.0f} min |",
+            f"| code | commit {commit()} |",
+        ]
+        return "\n".join(["| | |", "|---|---|", *filter(None, rows)])
+
+
+def model_card(config: TrainConfig, progress: Progress) -> str:
+    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration."""
     manifests = "\n".join(f"- `{path}`" for path in config.data.manifests or config.data.shard_folders)
     return f"""---
 library_name: diffusers
@@ -43,12 +59,7 @@ tags: [audio-video, joint-generation, cross-modal-context-learning]
 
 Read it with `CCLPipeline.from_pretrained(folder)`.
 
-| | |
-|---|---|
-{known}| steps | {step} of {config.train.steps} |
-| clips a step | {config.train.micro_batch * config.train.accumulation * processes}, processes: {processes} |
-| weights | {"average of decay " + str(config.train.ema) if config.train.ema and average else "of the last step"} |
-{took}| code | commit {commit()} |
+{progress.table(config)}
 
 Trained on:
 {manifests}
