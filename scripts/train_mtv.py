@@ -42,7 +42,7 @@ from assembly_cogvideox import CogVideoXAssembly, track_encoders  # type: ignore
 from stores import (  # type: ignore[import-not-found] # isort: skip
     Material, Stores, read_material, training_texts, untold,
 )  # fmt: skip
-from train_ccl import Run, check_sources, prepare_components  # type: ignore[import-not-found] # isort: skip
+from train_ccl import Run, check_sources, check_variant, prepare_components  # type: ignore[import-not-found] # isort: skip
 
 #: run(stage, its clips): one stage, ready to be trained.
 MakeRun = Callable[[Any, Material], Any]
@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if config.lora is not None:
         raise UserError("lora: has no place beside stages; train adapters with scripts/train_ccl.py, on task mtv")
     stages = [config.stage(index) for index in range(len(config.stages))]
+    for stage in stages:
+        if config.backbone is None:
+            check_variant(stage)
     tasks = {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))}
     material = read_material(config, tasks)
     parts = [part_of(material, stage.data.subsets) for stage in stages]  # an empty one is refused before any work

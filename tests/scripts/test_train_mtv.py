@@ -122,6 +122,7 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         ("bare", "mtv", arguments("mtv", f"output={folder / 'none'}", f"data.manifest={folder / 'bare.jsonl'}",
                                   "stages=[{name: all, steps: 1}]"), None),
         ("nobody", "mtv", arguments("mtv", f"output={folder / 'none2'}", "stages.0.subset=animals"), None),
+        ("joined", "mtv", arguments("mtv", f"output={folder / 'none3'}", "model.routing=joint"), None),
         ("both", "ccl", arguments("ccl"), None),
         ("music", "ccl", arguments("ccl", f"output={folder / 'music'}", f"init={folder / 'whole/checkpoint'}",
                                    "tasks={mtv: 1}", "fresh=[holistic]", "trainable=[holistic]"), None),
@@ -180,6 +181,8 @@ def test_a_curriculum_cut_in_the_middle_of_a_stage_resumes_to_the_bit(folder: Pa
 def test_clips_without_tracks_and_empty_stages_are_refused_before_any_work(folder: Path, runs: dict) -> None:
     assert runs["bare"][0] == 2 and "'bare' first, have no tracks" in runs["bare"][1]
     assert runs["nobody"][0] == 2 and "animals" in runs["nobody"][1] and not (folder / "none2").exists()
+    assert runs["joined"][0] == 2 and "joint joins the streams in every task, so mtv" in runs["joined"][1]
+    assert not (folder / "none3").exists()
 
 
 def test_mtv_is_one_more_task_of_joint_training(folder: Path, runs: dict) -> None:
