@@ -49,7 +49,8 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets" / "stage"
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
 DEMIXERS = ("dsp", "demucs-cdx23")
-SCALES = ("text", "speech", "effects", "music")
+SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}
+"""Of guidance, and what `TrackGuidance` has where none is given."""
 SHORT = 0.1  # s by which the sound may be shorter than --duration: codecs round
 
 
@@ -95,8 +96,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--window", type=float, metavar="S", help="seconds made at a time; default: 2")
     add("--seed", type=int, default=0, help="default: 0; the same seed makes the same video")
     add("--steps", type=int, help="solver steps per window; default: the pipeline's")
-    for name in SCALES:
-        add(f"--{name}-scale", type=float, metavar="W", help=f"how much the {name} counts; 1: as trained")
+    for name, usual in SCALES.items():
+        add(f"--{name}-scale", type=float, metavar="W", help=f"how much it counts; 1: as trained; default: {usual}")
     add("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
     add("--lora", **LORA)
     add("--fuse-lora", **FUSE_LORA)

@@ -179,7 +179,7 @@ def test_guidance_options() -> None:
         line = ["--prompt", "x", "--output", "x.mp4", "--music", "x.wav", *argv]
         return sample_mtv.guidance(sample_mtv.parse(line))
 
-    assert chosen() == TrackGuidance()
+    assert chosen() == TrackGuidance() == TrackGuidance(**sample_mtv.SCALES)
     assert chosen("--text-scale", "3", "--music-scale", "0") == TrackGuidance(text=3, music=0)
     assert chosen("--speech-scale", "1", "--effects-scale", "-1") == TrackGuidance(speech=1, effects=-1)
 
