@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,8 +71,6 @@ class Assembly:
         base = base_weights(weights)
         model = with_weights(self.transformer, base, "transformer.")
         control = None if self.control is None else with_weights(self.control, base, "control.")
-        encoders = [self.encoders.get(track) for track in TRACKS]
-        others = [None if encoder is encoders[0] else encoder for encoder in encoders[1:]]
         flow, data = self.config.flow, self.config.data
         video_codec, audio_codec = copy.deepcopy(self.codecs)
         made = CCLPipeline(
@@ -86,9 +84,7 @@ class Assembly:
             height=data.size[0],
             width=data.size[1],
             control=control,
-            audio_encoder=encoders[0],
-            effects_encoder=others[0],
-            music_encoder=others[1],
+            **encoder_parts(self.encoders),
         )
         if self.config.lora is not None:
             made.load_lora_weights(lora_weights(weights), settings=adapter_settings(self.config.lora))
@@ -110,10 +106,7 @@ class Assembly:
         if lora is not None:
             pipeline.unload_lora_weights()
         if bf16:
-            for part in filter(None, (pipeline.transformer, pipeline.control)):
-                for name, parameter in part.named_parameters():
-                    if not any(kept in name for kept in part._keep_in_fp32_modules):
-                        parameter.data = parameter.data.to(torch.bfloat16)
+            round_weights(*filter(None, (pipeline.transformer, pipeline.control)))
         save_checkpoint(pipeline, folder, card, self.config.train.shard_size)
 
     def _model(self) -> DualStreamTransformer:
@@ -208,3 +201,18 @@ def with_weights(model: Model, weights: Weights, prefix: str) -> Model:
     other: Model = type(model).from_config(model.config)
     other.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return other.eval()
+
+
+def encoder_parts(encoders: Mapping[str, Any]) -> dict[str, Any]:
+    """A pipeline's parts for the tracks' features: what effects and music share with speech is there once."""
+    first, *others = (encoders.get(track) for track in TRACKS)
+    effects, music = (None if encoder is first else encoder for encoder in others)
+    return {"audio_encoder": first, "effects_encoder": effects, "music_encoder": music}
+
+
+def round_weights(*models: Any) -> None:
+    """Make the weights bfloat16, but for those that a model keeps in float32."""
+    for model in models:
+        for name, parameter in model.named_parameters():
+            if not any(kept in name for kept in model._keep_in_fp32_modules or ()):
+                parameter.data = parameter.data.to(torch.bfloat16)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mtv.cogvideox import Frozen, load_transformer
@@ -21,7 +20,9 @@ from shared.encoders.audio import FrameFeatures, audio_features
 from shared.training.trainer import Weights
 
 # the folder of the script that runs is on the path; scripts are no package
-from assembly import initialised, with_weights  # type: ignore[import-not-found] # isort: skip
+from assembly import (  # type: ignore[import-not-found] # isort: skip
+    encoder_parts, initialised, round_weights, with_weights,
+)  # fmt: skip
 
 
 class CogVideoXAssembly:
@@ -55,8 +56,6 @@ class CogVideoXAssembly:
 
     def pipeline(self, weights: Weights) -> MTVPipeline:
         """A pipeline of the given weights (the average, where there is one), apart from those in training."""
-        encoders = [self.encoders[track] for track in TRACKS]
-        others = [None if encoder is encoders[0] else encoder for encoder in encoders[1:]]
         data = self.config.data
         return MTVPipeline(
             with_weights(self.transformer, weights, "transformer."),
@@ -64,9 +63,7 @@ class CogVideoXAssembly:
             self.frozen.text_encoder,
             copy.deepcopy(self.frozen.scheduler),
             with_weights(self.control, weights, "control."),
-            encoders[0],
-            effects_encoder=others[0],
-            music_encoder=others[1],
+            **encoder_parts(self.encoders),
             fps=data.fps,
             height=data.size[0],
             width=data.size[1],
@@ -76,10 +73,7 @@ class CogVideoXAssembly:
         """Write the checkpoint folder with its model card, the weights as `train.export` says."""
         pipeline: Any = self.pipeline(weights)
         if self.config.train.export == "bf16":
-            for part in (pipeline.transformer, pipeline.control):
-                for name, parameter in part.named_parameters():
-                    if not any(kept in name for kept in part._keep_in_fp32_modules or ()):
-                        parameter.data = parameter.data.to(torch.bfloat16)
+            round_weights(pipeline.transformer, pipeline.control)
         save_checkpoint(pipeline, folder, card, self.config.train.shard_size)
 
 

@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("lora: has no place beside stages; train adapters with scripts/train_ccl.py, on task mtv")
     stages = [config.stage(index) for index in range(len(config.stages))]
     for stage in stages:
-        if config.backbone is None:
-            check_variant(stage)
+        check_variant(stage)
     tasks = {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))}
     material = read_material(config, tasks)
     parts = [part_of(material, stage.data.subsets) for stage in stages]  # an empty one is refused before any work
