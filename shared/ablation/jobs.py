@@ -83,7 +83,8 @@ class Jobs:
     def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[Job]]:
         """What the results of these variants and seeds need. Raises UserError for a configuration that is wrong."""
         plan = self.plan
-        pairs = [(v, s) for v in plan.variants if v in variants and not plan.is_alias(v) for s in seeds]
+        names = [v for v in plan.variants if v in variants and not plan.is_alias(v)]
+        pairs = [(v, s) for s in seeds for v in names]  # seed by seed: what is there can soon be compared
         trained = dict.fromkeys((plan.source(v), s) for v, s in pairs)
         runs = [self.run(v, s, index) for index, (v, s) in enumerate(trained)]
         others = [self.evaluation_of(v, s) for v, s in pairs if plan.variants[v].same_as]
