@@ -6,6 +6,11 @@ Running the same command again resumes; what is done is not done again. OUTPUT t
 all variants start from), runs/VARIANT-SEED/, results/ (a JSON file per run, to be kept), report.html and table.md.
 A run that fails is reported with the last lines of its log and stops no other; the exit code is then 1.
 
+    python scripts/ablate.py --plan configs/ablation/mtv.yaml --output outputs/ablation_mtv \\
+        --start outputs/ablation_ccl/runs/ccl-0/train/checkpoint
+
+begins from a checkpoint that is there in place of the run that the plan would start with.
+
     python scripts/ablate.py --report-only --results DIR --output OUTPUT --document docs/results.md
 
 writes the report, and the tables between the marks of a document, from such results/ folders alone; --check only
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = load_plan(options.plan)
     variants, seeds = chosen_variants(plan, options.only), chosen_seeds(plan, options.seeds)
     parallel = options.parallel or plan.parallel
-    jobs = Jobs(plan, options.output, evaluation_workers(parallel), SCRIPTS)
+    jobs = Jobs(plan, options.output, evaluation_workers(parallel), SCRIPTS, checked_start(plan, options.start))
     groups = jobs.groups(variants, seeds)
     if options.dry_run:
         for job in (job for group in groups for job in group):
@@ -141,6 +146,12 @@ def check_seeds(plan: Plan) -> None:
             raise UserError(f"clips.{name}: seed {clips.seed} is that of evaluate.py's held-out clips; take another")
 
 
+def checked_start(plan: Plan, start: Path | None) -> Path | None:
+    if start is not None and plan.start is None:
+        raise UserError(f"--start {start}: the variants of {plan.name} start from nothing; leave it out")
+    return start
+
+
 def evaluation_workers(parallel: int) -> int | None:
     """Processes that sample in an evaluation: a run's share of the cores, or evaluate.py's own choice on a GPU."""
     return None if machine()["gpus"] else max(1, cores() // parallel)
@@ -178,6 +189,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--plan", type=Path, metavar="FILE", help="a YAML file of configs/ablation/")
     add("--output", type=Path, metavar="DIR", help="for the runs and the report")
+    add("--start", type=Path, metavar="DIR", help="begin from this checkpoint; train no start")
     add("--only", metavar="NAMES", help="variants or groups of the plan, between commas; default: all")
     add("--seeds", metavar="LIST", help="some of the plan's seeds, between commas; default: all")
     add("--parallel", type=int, metavar="N", help="runs side by side; default: the plan's")
@@ -191,7 +203,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def checked(options: argparse.Namespace) -> argparse.Namespace:
     """Refuse options that do not go together."""
-    alone = {"plan": "--plan", "only": "--only", "seeds": "--seeds", "parallel": "--parallel", "dry_run": "--dry-run"}
+    alone = {"plan": "--plan", "only": "--only", "seeds": "--seeds"}
+    alone |= {"start": "--start", "parallel": "--parallel", "dry_run": "--dry-run"}
     report = {"results": "--results", "document": "--document", "check": "--check"}
     wrong = [flag for name, flag in (alone if options.report_only else report).items() if getattr(options, name)]
     if wrong:

@@ -1,7 +1,7 @@
 """What a plan must run: commands of the other scripts, their folders, and the settings a folder belongs to.
 
     OUTPUT/clips/NAME/stage/                 make_stage.py's folder
-    OUTPUT/start/train/                      the run that all variants start from
+    OUTPUT/start/train/                      the run that all variants start from, if no checkpoint is given
     OUTPUT/runs/VARIANT-SEED/train/          a normal training, with metrics.json, index.html and probe.json beside it
     OUTPUT/guidance/VARIANT-SEED/SETTING/    evaluations under other guidance
 
@@ -10,6 +10,7 @@ Each folder also holds settings.json, about.json, a log per step and, at the end
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -20,6 +21,8 @@ from typing import Any
 from shared.ablation.arguments import flags, training
 from shared.ablation.plan import OWNED, Plan
 from shared.ablation.sections import Evaluation, Probe
+from shared.data.shard_index import sha256_of
+from shared.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FIRST_PORT = 29600
@@ -73,12 +76,14 @@ class Jobs:
 
     Args:
         workers: processes that an evaluation of a run may use; None leaves it to evaluate.py (on a GPU).
+        given: a checkpoint with codecs to start from in place of the plan's start.
     """
 
     plan: Plan
     output: Path
     workers: int | None = None
     scripts: Scripts = field(default_factory=Scripts)
+    given: Path | None = None
 
     def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[Job]]:
         """What the results of these variants and seeds need. Raises UserError for a configuration that is wrong."""
@@ -94,7 +99,7 @@ class Jobs:
                 for s in plan.guidance.seeds
                 if (plan.guidance.variant, s) in trained
             ]
-        start = [self.start()] if plan.start else []
+        start = [self.start()] if plan.start and not self.given else []
         return [group for group in ([self.clips(name) for name in plan.clips], start, runs, others) if group]
 
     def clips(self, name: str) -> Job:
@@ -121,15 +126,16 @@ class Jobs:
         overrides = {**plan.train_overrides, **plan.variants[variant].overrides, **self._owned(folder, seed)}
         needs = self._clips_needed()
         if plan.start:
-            checkpoint = str(self.output / "start/train/checkpoint")
-            overrides |= {plan.start.into: checkpoint, "codecs": checkpoint}
-            needs = (*needs, "start")
+            overrides |= {plan.start.into: str(self.begin), "codecs": str(self.begin)}
+            needs = needs if self.given else (*needs, "start")
         who = f"variant {variant}"
         train, config = self._train(plan.base, overrides, who, folder, plan.processes, port)
         if self._latents_are_the_starts(config):
             train.command.extend(["--set", f"data.latents={self.output / 'start/train/latents'}"])
         measured, measures = self._measure(variant, seed, folder / "train/checkpoint", folder)
         settings = self._settings(config, plan.processes) | measures
+        if self.given:
+            settings["start"] = weights_of(self.given)
         return Job(f"{variant}-{seed}", folder, settings, [train, *measured], needs, plan.processes)
 
     def evaluation_of(self, variant: str, seed: int) -> Job:
@@ -165,6 +171,11 @@ class Jobs:
     def checkpoint(self, variant: str, seed: int) -> Path:
         return self.folder(variant, seed) / "train/checkpoint"
 
+    @property
+    def begin(self) -> Path:
+        """The checkpoint that all variants start from."""
+        return self.given or self.output / "start/train/checkpoint"
+
     def manifest(self, name: str) -> Path:
         return self.output / "clips" / name / "stage/manifest.jsonl"
 
@@ -183,7 +194,8 @@ class Jobs:
     def _latents_are_the_starts(self, config: Mapping[str, Any]) -> bool:
         """Whether the start has encoded all that the run reads. If not, it keeps its own: two runs must not write one
         store, and the features of tracks lie in it."""
-        if self.plan.start is None or any(key.startswith("control") and value for key, value in config.items()):
+        controlled = any(key.startswith("control") and value for key, value in config.items())
+        if self.plan.start is None or self.given or controlled:
             return False
         overrides = {**self.plan.start.overrides, **self._owned(self.output / "start", 0)}
         _, first = training(self.plan.find(self.plan.start.base), overrides, "start")
@@ -221,6 +233,14 @@ class Jobs:
     def _probe(self, probe: Probe, name: str, checkpoint: Path, folder: Path, pictures: bool) -> Step:
         file = folder / f"probe_{name}.json"
         given = {"checkpoint": str(checkpoint), "manifest": str(self.manifest(probe.clips)), "output": str(file)}
-        given |= {"against": str(self.output / "start/train/checkpoint")} if probe.forgetting else {}
+        given |= {"against": str(self.begin)} if probe.forgetting else {}
         given |= {"pictures": str(folder / "pictures")} if pictures else {}
         return Step(f"probe_{name}", self.scripts.run("probe.py", *flags(given | probe.options)), file)
+
+
+def weights_of(checkpoint: Path) -> str:
+    """A digest of a checkpoint's transformer. Raises UserError where there is none."""
+    files = sorted((checkpoint / "transformer").glob("*.safetensors"))
+    if not files:
+        raise UserError(f"--start {checkpoint}: has no transformer/*.safetensors; give the folder of a checkpoint")
+    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,11 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
 def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
     """Put each plan's tables between its marks <!-- NAME:begin --> and <!-- NAME:end --> in a Markdown file.
 
-    With `check` nothing is written. Raises UserError where marks are missing or, with `check`, the tables differ.
+    Figures are drawn into STEM/NAME/figures/ beside the file; maps of attention are shown from the results where these
+    lie below the file's folder. With `check` nothing is written, and only the text is compared: another matplotlib
+    draws the same figure by other words.
+
+    Raises UserError where marks are missing or, with `check`, the tables differ.
     """
     try:
         old = file.read_text(encoding="utf-8")
@@ -37,28 +42,59 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
     new = old
     for results in every:
-        new = replaced(new, results.plan.name, markdown(results), file)
+        drawn = list(_drawings(results))
+        folder = file.with_suffix("") / results.plan.name / "figures"
+        shown = [(caption, folder / f"{_slug(caption)}.svg") for caption, _ in drawn] + _maps(results, file)
+        new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
         if check and new != old:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
+        if not check and drawn:
+            folder.mkdir(parents=True, exist_ok=True)
+            for caption, drawing in drawn:
+                write_atomically(folder / f"{_slug(caption)}.svg", drawing)
     if new != old:
         write_atomically(file, new)
+
+
+def _maps(results: Results, file: Path) -> list[tuple[str, Path]]:
+    """Captions and files of the maps of attention that a document can show."""
+    shown = [name for name in results.plan.variants if name in results.pictures]
+    maps = [(f"Where attention looks: {results.plan.label(name)}", results.pictures[name]) for name in shown]
+    return [(caption, path) for caption, path in maps if file.resolve().parent in path.resolve().parents]
+
+
+def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
+    """Markdown; paths are from the document's folder on."""
+    lines = [
+        f"**{caption}.**\n\n![{caption}]({path.resolve().relative_to(file.resolve().parent).as_posix()})\n"
+        for caption, path in shown
+    ]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _slug(caption: str) -> str:
+    """A file's name."""
+    return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
+
+
+def _drawings(results: Results) -> Iterator[tuple[str, str]]:
+    """Captions and figures as SVG: endpoints, loss curves, guidance."""
+    if results.runs:
+        for metric in results.plan.endpoints:
+            yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
+        yield from figures.curves(results)
+    if results.guidance:
+        yield "Adherence to the text against sync, by form of guidance", figures.guidance(results)
 
 
 def _sections(results: Results) -> Iterator[str]:
     plan = results.plan
     yield f"<h1>{html.escape(plan.title or plan.name)}</h1><p>{html.escape(facts(results))}</p>"
     yield "<h2>Endpoints, written down before the runs</h2>"
-    for metric in plan.endpoints:
-        yield endpoint(results, metric).html()
-        if results.runs:
-            yield _figure(f"{metric.name}, by seed and as differences", figures.endpoint(results, metric))
-    drawn = [_figure(name, drawing) for name, drawing in figures.curves(results)]
-    if drawn:
-        yield "<h2>Loss curves</h2>" + "".join(drawn)
+    yield from (endpoint(results, metric).html() for metric in plan.endpoints)
+    yield from (_figure(caption, drawing) for caption, drawing in _drawings(results))
     yield "<h2>What else was measured</h2>"
     yield from (table.html() for table in tables(results)[len(plan.endpoints) :])
-    if results.guidance:
-        yield _figure("Adherence to the text against sync, by form of guidance", figures.guidance(results))
     yield from _pictures(results)
 
 

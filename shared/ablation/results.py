@@ -46,6 +46,25 @@ class Results:
         found = {seed: run["values"].get(metric) for seed, run in self.of(variant).items()}
         return {seed: _from_json(value) for seed, value in found.items() if value is not None}
 
+    def bounds(self, metric: str) -> tuple[float, float] | None:
+        """Floor and ceiling of a metric, the mean over the reference's seeds; None where evaluate.py gives none."""
+        found = [run["values"].get(metric) or {} for run in self.of(self.plan.reference).values()]
+        pairs = [(value["floor"], value["ceiling"]) for value in found if "floor" in value]
+        if not pairs:
+            return None
+        floor, ceiling = np.mean(pairs, axis=0)
+        return float(floor), float(ceiling)
+
+    def listed(self) -> dict[str, list[str]]:
+        """The variants to show, by group: all of the reference's group, of others those that were run."""
+        variants = self.plan.variants
+        own = variants[self.plan.reference].group
+        groups = dict.fromkeys([own, *(variants[name].group for name, _ in self.runs)])
+        return {
+            group: [name for name, v in variants.items() if v.group == group and (group == own or self.of(name))]
+            for group in groups
+        }
+
     def missing(self) -> list[str]:
         """The runs that the plan has and the results lack."""
         own = [name for name in self.plan.variants if not self.plan.is_alias(name)]
@@ -137,7 +156,8 @@ def values(
     needed: Sequence[Metric],
     run: Path,
 ) -> dict[str, Any]:
-    """Each metric's {"value", "interval", "clips"}, None where it is not there."""
+    """Each metric's {"value", "interval", "clips"} and, where there are such, "floor" and "ceiling"; None where it is
+    not there."""
     found: dict[str, Any] = {}
     for metric in metrics:
         node = at(tree, metric.path)
@@ -145,7 +165,10 @@ def values(
         if measured is None and metric in needed:
             there = ", ".join(_near(tree, metric.path)) or "nothing"
             raise UserError(f"{run}: no numbers at {metric.path}, which {metric.name!r} needs; there is {there}")
-        found[metric.name] = None if measured is None else _to_json(metric, measured, _interval(tree, metric))
+        if measured is None:
+            found[metric.name] = None
+        else:
+            found[metric.name] = _to_json(metric, measured, _interval(tree, metric)) | _bounds(tree, metric)
     return found
 
 
@@ -153,6 +176,15 @@ def _interval(tree: Mapping[str, Any], metric: Metric) -> Any:
     """The interval that the file itself gives of a number: beside it, or within it."""
     beside = at(tree, f"{metric.path}_interval")
     return at(tree, f"{metric.path}.interval") if beside is None else beside
+
+
+def _bounds(tree: Mapping[str, Any], metric: Metric) -> dict[str, float]:
+    """What evaluate.py measured of the truth through the codecs and of pairs that do not belong together, over the
+    same clips."""
+    task, _, name = metric.path.rpartition(".per_clip.")
+    score = at(tree, f"{task}.scores.{name}") if task and metric.seconds is None else None
+    keys = ("floor", "ceiling")
+    return {key: score[key] for key in keys} if isinstance(score, Mapping) and all(k in score for k in keys) else {}
 
 
 def at(tree: Any, path: str) -> Any:

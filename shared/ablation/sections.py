@@ -75,12 +75,14 @@ class Metric(Section):
     At its end stands a number, or {"mean": number}, or values per clip: a list, a dictionary by clip's id, {"per_clip":
     such a dictionary} or {"value": [...], "weight": [...]}. Of values per clip the number is the weighted mean, and
     differences are taken clip by clip. `seconds` keeps the clips whose length lies between the two, both included.
+    `table` is the title of the table that a secondary metric stands in.
     """
 
     name: str
     path: str = Field(pattern=r"^(metrics|probe)\..+")
     better: Literal["higher", "lower"] | None = None
     seconds: tuple[float, float] | None = None
+    table: str = "Secondary metrics"
     digits: int = Field(default=3, ge=0, le=9)
 
 

@@ -47,9 +47,11 @@ def tables(results: Results) -> list[Table]:
     """Endpoints first, as the plan has them, then what else was measured."""
     plan = results.plan
     made = [endpoint(results, metric) for metric in plan.endpoints]
-    groups = dict.fromkeys(variant.group for variant in plan.variants.values())
-    if plan.secondary:
-        made += [others(results, group, len(groups) > 1) for group in groups]
+    for title in dict.fromkeys(metric.table for metric in plan.secondary):
+        metrics = [metric for metric in plan.secondary if metric.table == title]
+        for group, names in results.listed().items():
+            own = group == plan.variants[plan.reference].group
+            made.append(others(results, title if own else f"{title}, {group}", names, metrics))
     if results.guidance:
         made.append(guidance(results))
     return [*made, variants(results)]
@@ -75,14 +77,24 @@ def facts(results: Results) -> str:
 
 def endpoint(results: Results, metric: Metric) -> Table:
     """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
-    plan, reference = results.plan, results.plan.label(results.plan.reference)
+    reference = results.plan.label(results.plan.reference)
     head = ["variant", "seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
     direction = f" {metric.better.capitalize()} is better." if metric.better else ""
     note = (
-        f"Endpoint.{direction} Differences are paired by seed{' and clip' if _has_clips(results, metric) else ''}. "
+        f"Endpoint.{direction}{_bounds(results, metric)} Differences are paired by seed"
+        f"{' and clip' if _has_clips(results, metric) else ''}. "
         f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0."
     )
-    return Table(metric.name, note, head, [_endpoint_row(results, name, metric) for name in plan.variants])
+    rows = [_endpoint_row(results, name, metric) for names in results.listed().values() for name in names]
+    return Table(metric.name, note, head, rows)
+
+
+def _bounds(results: Results, metric: Metric) -> str:
+    found = results.bounds(metric.name)
+    if found is None:
+        return ""
+    floor, ceiling = (_number(value, metric) for value in found)
+    return f" Floor {floor} (sound and picture of two clips), ceiling {ceiling} (a clip itself through the codecs)."
 
 
 def _endpoint_row(results: Results, variant: str, metric: Metric) -> list[str]:
@@ -99,19 +111,21 @@ def _endpoint_row(results: Results, variant: str, metric: Metric) -> list[str]:
     return [*cells, _signed(minus.mean, metric), _interval(minus, metric), verdict(minus, metric.better)]
 
 
-def others(results: Results, group: str, named: bool) -> Table:
-    """The secondary metrics of a group's variants: mean, deviation over seeds and, where it can be told, a verdict."""
-    plan = results.plan
-    names = [name for name, variant in plan.variants.items() if variant.group == group]
-    if plan.reference not in names:
-        names = [plan.reference, *names]
-    rows = [[plan.label(name), *(_other_cell(results, name, metric) for metric in plan.secondary)] for name in names]
-    title = f"Secondary metrics, {group}" if named else "Secondary metrics"
+def others(results: Results, title: str, names: Sequence[str], metrics: Sequence[Metric]) -> Table:
+    """Metrics of some variants: mean, deviation over seeds and, where it can be told, a verdict."""
+    reference = results.plan.reference
+    names = names if reference in names else [reference, *names]
+    rows = [[results.plan.label(name), *(_other_cell(results, name, metric) for metric in metrics)] for name in names]
+    bounds = [results.bounds(metric.name) for metric in metrics]
+    for place, label in enumerate(("floor", "ceiling")):
+        if any(bounds):
+            pairs = zip(bounds, metrics, strict=True)
+            rows.append([label, *(_number(found[place], metric) if found else "" for found, metric in pairs)])
     note = (
         "Mean ± standard deviation over seeds; a word where the difference from "
-        f"{plan.label(plan.reference)} can be told."
+        f"{results.plan.label(reference)} can be told."
     )
-    return Table(title, note, ["variant", *(metric.name for metric in plan.secondary)], rows)
+    return Table(title, note, ["variant", *(metric.name for metric in metrics)], rows)
 
 
 def _other_cell(results: Results, variant: str, metric: Metric) -> str:

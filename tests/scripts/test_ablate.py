@@ -50,7 +50,8 @@ draw = random.Random(int(sets["seed"]))
 good = 0.8 - float(sets.get("model.x", 0)) - 0.1 * (given.get("--guidance") == "text")
 clips = int(given["--clips"])
 values = {"value": [good + 0.02 * draw.random() for _ in range(clips)], "weight": [4.0] * clips}
-scores = {"colour": {"value": 0.5, "value_interval": [0.4, 0.6]}}
+bounds = {"ceiling": 1.0, "floor": 0.2}
+scores = {"colour": {"value": 0.5, "value_interval": [0.4, 0.6]} | bounds, "event_f1": {"value": good} | bounds}
 config = {"held_out_seed": 900001, "level": "full", "clips": clips}
 metrics = {"config": config, "tasks": {"t2av": {"per_clip": {"event_f1": values}, "scores": scores}}}
 write(pathlib.Path(given["--output"]) / "metrics.json", json.dumps(metrics))
@@ -77,6 +78,7 @@ PLAN: dict[str, Any] = {
         {"name": "colour", "path": "metrics.tasks.t2av.scores.colour.value", "better": "higher"},
         {"name": "long clips", "path": "metrics.tasks.t2av.per_clip.event_f1", "seconds": [3, 8]},
         {"name": "never measured", "path": "probe.held.leakage.a2v"},
+        {"name": "event", "path": "metrics.tasks.t2av.per_clip.event_f1", "better": "higher", "table": "By itself"},
     ],
     "curves": {"tasks": ["t2av"], "first": 5, "smoothing": 3, "points": 10},
     "variants": {
@@ -173,6 +175,7 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     assert set(result["seconds"]) == {"train", "evaluate", "probe_held"}
 
     out = capsys.readouterr().out
+    assert "Floor 0.200 (sound and picture of two clips), ceiling 1.000" in out
     row = next(line for line in out.splitlines() if line.startswith("| a <bad> one | 3 | 0.525"))
     assert row.endswith("| +0.200 | +0.200 .. +0.200 | worse |")
     row = [line for line in out.splitlines() if line.startswith("| no ucg")][1]
@@ -184,6 +187,9 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     assert not re.search(r"<script|<bad>|(src|href)=['\"]?(http|//)", page)
 
     before = (bench.output / "table.md").read_text()
+    assert before.count("**Secondary metrics.**") == before.count("**By itself.**") == 1
+    assert "\n| floor | 0.200 |\n| ceiling | 1.000 |\n" in before  # of the score that has such
+    assert "again" not in before.split("**Secondary metrics.**")[1].split("**By itself.**")[0]
     assert bench.run() == 0
     assert bench.calls() == [] and (bench.output / "table.md").read_text() == before
 
@@ -215,6 +221,29 @@ def test_only_some_variants_and_seeds(bench: Bench) -> None:
     assert bench.run("--only", "bad", "--seeds", "2") == 0
     assert (bench.output / "runs/bad-2/done").exists()
     assert sorted(path.name for path in (bench.output / "runs").iterdir()) == ["bad-2"]
+
+
+def test_a_checkpoint_may_be_given_to_start_from(bench: Bench) -> None:
+    given = bench.folder / "given"
+    (given / "transformer").mkdir(parents=True)
+    (given / "transformer/weights.safetensors").write_text("these")
+    assert bench.run("--only", "bad", "--seeds", "0", "--start", str(given)) == 0
+    calls = bench.calls()
+    assert names(calls) == ["evaluate", "make_stage", "make_stage", "probe", "train_ccl"]
+    words = {name: words for name, words in calls}
+    assert f"towers={given}" in words["train_ccl"] and f"codecs={given}" in words["train_ccl"]
+    assert not any("data.latents" in word for word in words["train_ccl"])
+    assert words["probe"][words["probe"].index("--against") + 1] == str(given)
+    (given / "transformer/weights.safetensors").write_text("others")
+    with pytest.raises(UserError, match="holds a run of another plan: start "):
+        bench.run("--only", "bad", "--seeds", "0", "--start", str(given))
+    with pytest.raises(UserError, match="holds a run of another plan: start "):
+        bench.run("--only", "bad", "--seeds", "0")
+    with pytest.raises(UserError, match=r"has no transformer/\*\.safetensors"):
+        bench.run("--start", str(bench.folder))
+    bench.write({"start": None, "probe": {"held": {"clips": "held"}}})
+    with pytest.raises(UserError, match="the variants of toy start from nothing"):
+        bench.run("--start", str(given))
 
 
 def test_another_plan_for_runs_that_are_there_is_refused(bench: Bench) -> None:
@@ -262,6 +291,13 @@ def test_the_document_follows_the_results(bench: Bench, tmp_path: Path) -> None:
     ablate.main([*given, "--check"])
     text = document.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "a <bad> one" in text
+    shown = re.findall(r"!\[(.+)\]\((.+)\)", text)
+    assert [caption for caption, _ in shown if "attention" in caption] == [
+        "Where attention looks: CCL",
+        "Where attention looks: a <bad> one",
+    ]
+    assert len(shown) == 2 + 3 + 1 + 2 and all((tmp_path / path).is_file() for _, path in shown)
+    assert (tmp_path / "results/toy/figures/loss_by_seed_and_as_differences.svg").read_text().startswith("<svg")
     assert (tmp_path / "report/report.html").read_text() == (bench.output / "report.html").read_text()
     file = bench.output / "results/bad-0.json"
     file.write_text(file.read_text().replace('"value": 0.5,', '"value": 0.9,'))
