@@ -12,6 +12,7 @@ from torch import Tensor
 from ccl.attention_maps import Maps
 from ccl.objective import Batch
 from shared.codecs import VideoCodec, tensor_to_frames
+from shared.files import replacing
 
 COLUMNS = 8
 """Latent frames shown."""
@@ -28,12 +29,8 @@ def draw_maps(folder: Path, batch: Batch, row: int, maps: Maps, codec: VideoCode
     layers = {name: values.cpu()[shown] for name, values in (*maps.video.items(), ("received", maps.received))}
     figure = draw(pixels[moments], layers, [f"{time:.2f} s" for time in clock.centres[shown].tolist()])
     path = folder / f"{batch.ids[row].replace(os.sep, '_')}.png"
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         figure.savefig(part, format="png", dpi=110)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -27,6 +27,8 @@ from shared.checkpoint import check_checkpoint
 from shared.cli import Parser
 from shared.data.components import find_component, load_component
 from shared.errors import UserError, run_main
+from shared.files import write_atomically
+from shared.page import page
 
 if TYPE_CHECKING:  # arguments are looked at before torch is loaded
     from shared.data.doctor import Finding
@@ -156,19 +158,14 @@ def _html(findings: list[Finding], measure: str) -> str:
         texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in (finding.id, finding.verdict, why, *facts))
         rows.append(f'<tr class="{finding.verdict}">{texts}</tr>')
     summary = html.escape(_summary(findings, measure)).replace("\n", "<br>")
-    head = f'<!doctype html><meta charset="utf-8"><title>Clips</title><style>{STYLE}</style>'
-    return f"{head}<h1>Clips</h1><p>{summary}</p><table>{''.join(rows)}</table>\n"
+    return page("Clips", STYLE, f"<h1>Clips</h1><p>{summary}</p><table>{''.join(rows)}</table>")
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        write_atomically(path, text)
     except OSError as error:
         raise UserError(f"--report {path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from mtv.separation import TRACKS, Audio, Demixer, demixer
 from shared.cli import Parser
 from shared.data.manifest import MANIFEST_NAME, Clip, read_manifest, write_manifest
 from shared.errors import UserError, run_main
+from shared.files import write_atomically
 from shared.media import is_silent, probe, read_audio, write_audio
 from shared.metrics.separation import residual_dbfs, si_sdr
 
@@ -207,9 +208,7 @@ def _prepare(args: argparse.Namespace) -> None:
         (out / MANIFEST_NAME).unlink(missing_ok=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        part = marker.with_name(f".{marker.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(settings), encoding="utf-8")
-        os.replace(part, marker)
+        write_atomically(marker, json.dumps(settings))
     except OSError as error:
         raise UserError(f"{out}: cannot be made ({error.strerror}); give a folder that can be written") from error
 

@@ -32,6 +32,7 @@ from shared.config import Tracks as TrackConfig
 from shared.data.components import COMPONENTS, Source, find_component, load_component
 from shared.data.manifest import Clip, read_manifest
 from shared.errors import UserError, run_main
+from shared.files import write_atomically
 
 if TYPE_CHECKING:  # arguments and manifest are looked at before torch is loaded
     import torch
@@ -299,9 +300,7 @@ def _prepare(out: Path, settings: dict[str, Any]) -> None:
         if out.is_dir() and any(path.name != marker.name for path in out.iterdir() if not path.name.startswith(".")):
             raise UserError(f"{out}: holds other files; give a new or empty folder")
         out.mkdir(parents=True, exist_ok=True)
-        part = marker.with_name(f".{marker.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(settings), encoding="utf-8")
-        os.replace(part, marker)
+        write_atomically(marker, json.dumps(settings))
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise

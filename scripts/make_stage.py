@@ -26,6 +26,7 @@ from shared.cli import Parser
 from shared.data.manifest import MANIFEST_NAME, Clip, write_manifest
 from shared.data.stage import LEVELS, render_clip, sample_spec
 from shared.errors import UserError, run_main
+from shared.files import replacing
 from shared.media_write import write_audio, write_video
 
 SETTINGS_NAME = "stage.json"
@@ -128,9 +129,8 @@ def _spread(make: partial[Clip], count: int, workers: int) -> Iterator[Clip]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(value), encoding="utf-8")
 
 
 if __name__ == "__main__":

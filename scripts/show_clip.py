@@ -9,7 +9,6 @@ has.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from scipy.signal import ShortTimeFFT
 
 from shared.cli import Parser
 from shared.errors import UserError, run_main
+from shared.files import replacing
 from shared.media import MediaInfo, probe, read_audio, read_video
 
 # All in inches.
@@ -59,15 +59,12 @@ def draw(info: MediaInfo, frames: int) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a png; it appears when it is complete."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, format="png", dpi=120)
-        os.replace(part, path)
+        with replacing(path) as part:
+            figure.savefig(part, format="png", dpi=120)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read_strip(info: MediaInfo, frames: int) -> np.ndarray:

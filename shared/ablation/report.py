@@ -13,6 +13,7 @@ from shared.ablation.results import Results
 from shared.ablation.tables import endpoint, facts, markdown, tables
 from shared.errors import UserError
 from shared.files import replaced, write_atomically
+from shared.page import page
 
 PAGE, TABLE = "report.html", "table.md"
 
@@ -22,7 +23,7 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     body = "\n".join(part for results in every for part in _sections(results))
     title = ", ".join(results.plan.title or results.plan.name for results in every)
-    write_atomically(folder / PAGE, _PAGE.format(title=html.escape(title), style=_STYLE, body=body))
+    write_atomically(folder / PAGE, page(title, _STYLE, body))
     text = "\n".join(f"## {results.plan.title or results.plan.name}\n\n{markdown(results)}" for results in every)
     write_atomically(folder / TABLE, text)
 
@@ -127,12 +128,4 @@ td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dfe1e4;vertic
 .worse{color:#c2410c}
 figure{background:#fff;border:1px solid #dfe1e4;border-radius:10px;padding:.8rem 1rem;margin:1.2rem 0}
 figure svg,figure img{width:100%;height:auto}
-"""
-_PAGE = """<!doctype html>
-<html lang=en><head><meta charset=utf-8>
-<meta name=viewport content="width=device-width,initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
 """

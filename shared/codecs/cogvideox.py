@@ -11,12 +11,11 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from shared.aligned import AlignedModelMixin
-from shared.clock import LatentClock
-from shared.codecs.library import LibraryCodec
+from shared.codecs.library import CausalVideoCodec
 from shared.errors import UserError
 
 
-class CogVideoXVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+class CogVideoXVideoCodec(AlignedModelMixin, CausalVideoCodec, ModelMixin):
     """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`.
 
     16 channels, 4 x 8 x 8. Latents are the posterior's mode times the config's scaling_factor.
@@ -39,22 +38,13 @@ class CogVideoXVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         self.latent_channels, self.temporal_stride = config.latent_channels, 4
         self.spatial_stride = 2 ** (len(config.block_out_channels) - 1)
 
-    def latent_frames(self, frames: int) -> int:
-        return 1 + math.ceil((frames - 1) / self.temporal_stride)
-
-    def clock(self, frames: int, fps: float) -> LatentClock:
-        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
-
     @apply_forward_hook
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of
         `spatial_stride`."""
         frames, height, width = video.shape[-3:]
-        if height % self.spatial_stride or width % self.spatial_stride:
-            raise UserError(
-                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
-            )
+        self.check_sides(height, width)
         video = _filled(video, 1 + 8 * math.ceil((frames - 1) / 8))
         with torch.autocast(self.device.type, enabled=False):
             latents = self.model.encode(video.to(self.device, self.dtype)).latent_dist.mode().float()
@@ -65,8 +55,7 @@ class CogVideoXVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Latents after the last frame are not looked
         at."""
-        if not 0 < frames <= 1 + (latents.shape[2] - 1) * self.temporal_stride:
-            raise UserError(f"{latents.shape[2]} video latents cannot be decoded to {frames} frames")
+        self.check_frames(latents.shape[2], frames)
         count = self.latent_frames(frames)
         latents = _filled(latents[:, :, :count], count + (count + 1) % 2).to(self.device).float()
         with torch.autocast(self.device.type, enabled=False):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.modeling_utils import ModelMixin
@@ -11,12 +9,11 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from shared.aligned import AlignedModelMixin
-from shared.clock import LatentClock
-from shared.codecs.library import LibraryCodec
+from shared.codecs.library import CausalVideoCodec
 from shared.errors import UserError
 
 
-class WanVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+class WanVideoCodec(AlignedModelMixin, CausalVideoCodec, ModelMixin):
     """`AutoencoderKLWan`; implements `shared.codecs.base.VideoCodec`.
 
     2.1: 16 channels, 4 x 8 x 8. 2.2: 48 channels, 4 x 16 x 16. Latents are the posterior's mode, less the config's
@@ -39,22 +36,13 @@ class WanVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
         self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
 
-    def latent_frames(self, frames: int) -> int:
-        return 1 + math.ceil((frames - 1) / self.temporal_stride)
-
-    def clock(self, frames: int, fps: float) -> LatentClock:
-        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
-
     @apply_forward_hook
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of
         `spatial_stride`."""
         frames, height, width = video.shape[-3:]
-        if height % self.spatial_stride or width % self.spatial_stride:
-            raise UserError(
-                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
-            )
+        self.check_sides(height, width)
         tail = 1 + (self.latent_frames(frames) - 1) * self.temporal_stride - frames
         video = torch.cat([video, video[:, :, -1:].expand(-1, -1, tail, -1, -1)], 2)
         with torch.autocast(self.device.type, enabled=False):
@@ -67,8 +55,7 @@ class WanVideoCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Latents after the last frame are not looked at:
         the model is causal."""
-        if not 0 < frames <= 1 + (latents.shape[2] - 1) * self.temporal_stride:
-            raise UserError(f"{latents.shape[2]} video latents cannot be decoded to {frames} frames")
+        self.check_frames(latents.shape[2], frames)
         mean, std = self._statistics()
         latents = latents[:, :, : self.latent_frames(frames)].to(self.device).float() * std + mean
         with torch.autocast(self.device.type, enabled=False):

@@ -21,6 +21,7 @@ from shared.data.clip_encoder import ClipEncoder, Parts, packed_text
 from shared.data.manifest import Clip
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard
 from shared.errors import UserError
+from shared.files import replacing
 
 REPORT_NAME = "report.jsonl"
 
@@ -149,33 +150,26 @@ def write_shard(path: Path, records: Iterator[tuple[str, Parts]]) -> Shard:
     """
     for old in path.parent.glob(f".{path.name}.*.part"):
         old.unlink(missing_ok=True)  # of a process that was killed: nobody else makes this shard
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
+        with replacing(path) as part, open(part, "wb") as file:
             with TarWriter(file, user="", group="", encoder=False, mtime=0) as tar:
                 for key, (about, members) in records:
                     tensors = {f"{name}.safetensors": safetensors.torch.save(held) for name, held in members.items()}
                     tar.write({"__key__": key, "json": json.dumps(about).encode(), **tensors})
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, and run again") from error
-    finally:
-        part.unlink(missing_ok=True)
     return Shard.scanned(path)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace the file at `path` in one go. UserError if it cannot be written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, and run again") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _line(name: str, shard: str, records: dict[str, Any], reasons: dict[str, str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.files import write_atomically
 from shared.media_write import write_video
 from shared.metrics.scores import MEANING
 from shared.metrics.stage_read import Heard, Seen
+from shared.page import page
 
 Array = NDArray[np.float64]
 
@@ -82,10 +83,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry
     body += [_task_table(task, result) for task, result in metrics["tasks"].items()]
     body += ["<h2>Clips</h2>", _marks()]
     body += [_entry(entry) for entry in entries]
-    page = _PAGE.format(title=html.escape(title), style=_STYLE, body="\n".join(body))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    write_atomically(path, page(title, _STYLE, "\n".join(body)))
 
 
 def _intro(config: Mapping[str, Any]) -> str:
@@ -314,12 +312,4 @@ svg{flex:1;min-width:0}
 .tip.heard{fill:var(--heard)}
 b.seen{color:var(--seen)}
 b.heard{color:var(--heard)}
-"""
-_PAGE = """<!doctype html>
-<html lang=en><head><meta charset=utf-8>
-<meta name=viewport content="width=device-width,initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
 """
