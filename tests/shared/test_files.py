@@ -1,4 +1,4 @@
-"""Small files: written in one go, read with one clear error; blocks of a document renewed."""
+"""Files: written in one go, read with one clear error; blocks of a document renewed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UserError
-from shared.files import read_json, replaced, write_atomically, write_json
+from shared.files import read_json, replaced, replacing, write_atomically, write_json
 
 
 def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> None:
@@ -17,6 +17,17 @@ def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert read_json(tmp_path / "a.json") == content and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    with replacing(file) as part:
+        part.write_bytes(b"old")
+        assert not file.exists()
+    with pytest.raises(RuntimeError), replacing(file) as part:
+        part.write_bytes(b"half of the n")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"] and file.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(
