@@ -9,18 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.loaders import PeftAdapterMixin
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small import pipeline, randomised, sample, transformer
 from torch import Tensor, nn
 
 from ccl.pipeline import CCLPipeline
-from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
-from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.config import Lora
-from shared.encoders import HashedWords
 from shared.errors import UserError
 from shared.lora import (
     adapter_settings,
@@ -35,14 +32,6 @@ from shared.lora import (
 from shared.lora_file import FILE, METADATA
 from shared.rng import generator
 
-STREAM = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "ffn_dim": 32, "text_dim": 12}
-
-
-def transformer() -> DualStreamTransformer:
-    torch.manual_seed(0)
-    video, audio = STREAM | {"in_channels": 4}, STREAM | {"in_channels": 5}
-    return randomised(DualStreamTransformer(video, audio, cca_heads=2, cca_head_dim=12, context_tokens=2))
-
 
 def network() -> MSTControlNet:
     sizes = {"token_dim": 16, "tokens": 2, "interaction_blocks": 1, "heads": 2, "ffn_dim": 16, "hidden_dim": 16}
@@ -50,36 +39,9 @@ def network() -> MSTControlNet:
     return MSTControlNet(backbone_dim=24, backbone_heads=2, num_blocks=2, tracks=tracks, **sizes)
 
 
-def randomised(module: Any) -> Any:
-    """Random values where a weight starts at zero, so that no path is dead."""
-    for name, weight in module.named_parameters():
-        if not weight.any():
-            nn.init.normal_(weight, std=0.3, generator=generator(0, "weights", name))
-    return module.eval()
-
-
 @pytest.fixture
 def pipe() -> CCLPipeline:
-    made = CCLPipeline(
-        transformer(),
-        LinearVideoCodec(latent_channels=4),
-        LinearAudioCodec(latent_channels=5, iterations=1),
-        HashedWords(dim=12, max_length=4),
-        FlowMatchEulerDiscreteScheduler(),
-        FlowMatchEulerDiscreteScheduler(),
-        height=32,
-        width=32,
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
-def sample(pipe: CCLPipeline) -> Tensor:
-    """The latents of both streams after two steps."""
-    last: dict[str, Tensor] = {}
-    callback = lambda _, step, u, now: last.update(now)  # noqa: E731
-    pipe("a bell", duration=5 / 16, num_inference_steps=2, callback_on_step_end=callback)
-    return torch.cat([last["video"].flatten(), last["audio"].flatten()])
+    return pipeline(transformer())
 
 
 def trained(name: str, settings: Lora | None = None) -> dict[str, Tensor]:

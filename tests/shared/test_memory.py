@@ -9,17 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import small
 import torch
 from accelerate.hooks import CpuOffload
-from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.hooks.group_offloading import ModuleGroup
+from small import sample
 from torch import Tensor, nn
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
-from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.config import Lora
-from shared.encoders import HashedWords
 from shared.errors import UserError
 from shared.lora import add_lora, save_lora
 from shared.memory import MemoryMixin, keep_in_fp8, offload_components, offload_layers, visit
@@ -27,40 +26,14 @@ from shared.rng import generator
 
 CPU = torch.device("cpu")
 FP8_ERROR = 0.1  # of the latents' RMS, what fp8 weights may change in two steps; docs/memory.md names it
-STREAM = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "ffn_dim": 32, "text_dim": 12}
 
 
 def transformer() -> DualStreamTransformer:
-    torch.manual_seed(0)
-    video, audio = STREAM | {"in_channels": 4, "skip": True}, STREAM | {"in_channels": 5}
-    model = DualStreamTransformer(video, audio, cca_heads=2, cca_head_dim=12, context_tokens=2)
-    for name, weight in model.named_parameters():
-        if not weight.any():
-            nn.init.normal_(weight, std=0.2, generator=generator(0, "weights", name))
-    return model.eval()
+    return small.transformer(std=0.2, skip=True)
 
 
 def pipeline() -> CCLPipeline:
-    made = CCLPipeline(
-        transformer(),
-        LinearVideoCodec(latent_channels=4),
-        LinearAudioCodec(latent_channels=5, iterations=1),
-        HashedWords(dim=12, max_length=4),
-        FlowMatchEulerDiscreteScheduler(),
-        FlowMatchEulerDiscreteScheduler(),
-        height=32,
-        width=32,
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
-def sample(pipe: CCLPipeline, **options: Any) -> Tensor:
-    """The latents after two steps, of one stream after the other."""
-    last: dict[str, Tensor] = {}
-    callback = lambda _, step, u, now: last.update(now)  # noqa: E731
-    pipe("a bell", duration=5 / 16, num_inference_steps=2, callback_on_step_end=callback, **options)
-    return torch.cat([last[name].flatten() for name in sorted(last)])
+    return small.pipeline(transformer())
 
 
 def given_sound() -> dict[str, Tensor]:
