@@ -176,14 +176,16 @@ class Plan(Section):
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
-    """Read a plan. Raises UserError naming the file, the key and what would be right."""
+    """Read a plan. With `extends: FILE`, of the same folder, it is that plan with some keys changed: mappings are
+    merged key by key, everything else is replaced. Raises UserError naming the file, the key and what would be right.
+    """
     file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot read this plan ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{file}: not valid YAML ({error})") from None
+    raw = _read(file)
+    if isinstance(raw, dict) and "extends" in raw:
+        base = file.parent / str(raw.pop("extends"))
+        raw = merged(_read(base), raw)
+        if isinstance(raw, dict) and "extends" in raw:
+            raise UserError(f"{file}: extends {base}, which extends another; name that one")
     try:
         plan = Plan.model_validate(raw)
     except ValidationError as error:
@@ -200,6 +202,22 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     if plan.guidance:
         plan.evaluation(plan.guidance.evaluate)
     return plan
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot read this plan ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: not valid YAML ({error})") from None
+
+
+def merged(base: Any, changes: Any) -> Any:
+    """`base` with the changes in it: mappings key by key, everything else as it is in `changes`."""
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return base | {key: merged(base[key], value) if key in base else value for key, value in changes.items()}
 
 
 def dump_plan(plan: Plan) -> str:

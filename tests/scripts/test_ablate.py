@@ -340,7 +340,7 @@ def test_clips_that_evaluate_measures_on_are_refused(bench: Bench) -> None:
         bench.run()
 
 
-@pytest.mark.parametrize("name", ["ccl", "mtv", "smoke"])
+@pytest.mark.parametrize("name", ["ccl", "ccl_gpu", "mtv", "smoke"])
 def test_the_shipped_plans_are_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every configuration that they need loads, and a group is there for each phase."""
     monkeypatch.chdir(ROOT)

@@ -70,6 +70,24 @@ def test_a_wrong_plan_is_refused(change: dict[str, Any], message: str, tmp_path:
     assert message in str(error.value) and "plan.yaml" in str(error.value)
 
 
+def test_a_plan_extends_another(tmp_path: Path) -> None:
+    write(tmp_path)
+    larger = tmp_path / "larger.yaml"
+    changes = {"extends": "plan.yaml", "name": "larger", "clips": {"train": {"clips": 8}}, "seeds": [0, 1]}
+    larger.write_text(yaml.safe_dump(changes | {"variants": {"b": {"label": "B"}, "d": {}}}))
+    plan = load_plan(larger)
+    assert plan.name == "larger" and plan.seeds == [0, 1] and list(plan.variants) == ["a", "b", "c", "d"]
+    assert (plan.clips["train"].seed, plan.clips["train"].clips, plan.clips["held"].clips) == (1, 8, 4)
+    assert plan.variants["b"].label == "B" and plan.variants["b"].overrides == {"train.steps": 3}
+    assert "extends" not in dump_plan(plan)
+    (tmp_path / "largest.yaml").write_text("extends: larger.yaml")
+    with pytest.raises(UserError, match=r"largest\.yaml: extends .*larger\.yaml, which extends another"):
+        load_plan(tmp_path / "largest.yaml")
+    larger.write_text("extends: none.yaml")
+    with pytest.raises(UserError, match=r"none\.yaml: cannot read this plan"):
+        load_plan(larger)
+
+
 def test_overrides_reach_the_training_as_they_are(tmp_path: Path) -> None:
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump({"output": "o", "model": {}, "data": {"manifest": "m"}, "train": {"steps": 1}}))
@@ -78,6 +96,9 @@ def test_overrides_reach_the_training_as_they_are(tmp_path: Path) -> None:
     assert all("\n" not in word for word in words)
     found = [config[key] for key in ("optimizer.lr", "tasks.t2av", "model.partition", "codecs", "output")]
     assert found == [1e-05, 1.0, False, None, "1"]
+    (tmp_path / "model.yaml").write_text("{joiner: cca, context_tokens: 4}")
+    _, config = training(str(base), {"model.joiner": "full", "model": str(tmp_path / "model.yaml")}, "variant x")
+    assert (config["model.joiner"], config["model.context_tokens"]) == ("full", 4)  # a section stands before its keys
     with pytest.raises(UserError, match=r"variant x: .*train\.stepz"):
         training(str(base), {"train.stepz": 3}, "variant x")
 
