@@ -35,7 +35,7 @@ INSTALL_DEMUCS = "pip install --constraint constraints.txt demucs"
 
 
 @dataclass(frozen=True)
-class Tracks:
+class Stems:
     """What a mix consists of: float32 [channels, N] each, of one shape, at `rate` Hz.
 
     The values are those of the mix's scale: full scale is 1, and a track may exceed it where the mix was near it.
@@ -63,8 +63,8 @@ class Demixer(Protocol):
 
     name: str
 
-    def separate(self, mix: Audio, rate: int) -> Tracks:
-        """Tracks of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
+    def separate(self, mix: Audio, rate: int) -> Stems:
+        """Stems of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
 
         Raises UserError if the demixer cannot use such a sound, ValueError if `mix` is not such an array.
         """
@@ -79,13 +79,13 @@ class DspDemixer:
 
     name = "dsp"
 
-    def separate(self, mix: Audio, rate: int) -> Tracks:
+    def separate(self, mix: Audio, rate: int) -> Stems:
         """See `Demixer`."""
         _check_mix(mix)
         if rate < separation_dsp.LEAST_RATE:
             raise UserError(f"demixer dsp: sound at {rate} Hz; at least {separation_dsp.LEAST_RATE} Hz is needed")
         speech, effects, music = (track.astype(np.float32) for track in separation_dsp.split(mix, rate))
-        return Tracks(speech, effects, music, rate)
+        return Stems(speech, effects, music, rate)
 
 
 class DemucsDemixer:
@@ -108,7 +108,7 @@ class DemucsDemixer:
         self.device = device
         self.models = [_load_demucs(Path(path), tell).to(device).eval() for path in checkpoints]
 
-    def separate(self, mix: Audio, rate: int) -> Tracks:
+    def separate(self, mix: Audio, rate: int) -> Stems:
         """See `Demixer`."""
         import torch
         from torchaudio.functional import resample
@@ -119,7 +119,7 @@ class DemucsDemixer:
             estimates = [_run_demucs(model, stereo, self.device) for model in self.models]
             found = resample(torch.stack(estimates).mean(0), DEMUCS_RATE, rate).numpy()
         tracks = {name: _fit(track, len(mix), mix.shape[1]) for name, track in zip(DEMUCS_SOURCES, found, strict=True)}
-        return Tracks(**tracks, rate=rate)
+        return Stems(**tracks, rate=rate)
 
 
 class StemsDemixer:
@@ -136,7 +136,7 @@ class StemsDemixer:
             raise UserError(f"demixer stems: {fps} frames per second; a positive number is needed")
         self.files, self.fps = dict(zip(TRACKS, map(Path, (speech, effects, music)), strict=True)), fps
 
-    def read(self, rate: int, mono: bool = False) -> Tracks:
+    def read(self, rate: int, mono: bool = False) -> Stems:
         """The three files at `rate` Hz, as long as the longest. Mono files beside stereo ones are doubled."""
         sounds = {name: read_audio(path, rate, mono) for name, path in self.files.items()}
         frame = rate / self.fps
@@ -149,9 +149,9 @@ class StemsDemixer:
             told = ", ".join(f"{self.files[name]} {len(sound)}" for name, sound in sounds.items())
             raise UserError(f"{told} channels; tracks of one number of channels, or mono, are needed")
         fitted = {name: _fit(sound, channels, max(lengths.values())) for name, sound in sounds.items()}
-        return Tracks(**fitted, rate=rate)
+        return Stems(**fitted, rate=rate)
 
-    def separate(self, mix: Audio, rate: int) -> Tracks:
+    def separate(self, mix: Audio, rate: int) -> Stems:
         """The files, as long as `mix` and with its channels; the samples of `mix` are not looked at.
 
         Raises UserError if the files are more than one video frame longer or shorter than the mix.
@@ -163,7 +163,7 @@ class StemsDemixer:
             names = ", ".join(map(str, self.files.values()))
             told = f"last {found / rate:.3f} s, the mix {wanted / rate:.3f} s"
             raise UserError(f"{names}: {told}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
-        return Tracks(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
+        return Stems(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
 
 
 DEMIXERS: dict[str, Callable[..., Demixer]] = {kind.name: kind for kind in (DspDemixer, DemucsDemixer, StemsDemixer)}

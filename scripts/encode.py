@@ -28,7 +28,7 @@ from tqdm import tqdm
 from shared.checkpoint import check_checkpoint
 from shared.cli import Parser
 from shared.cli import device as parse_device
-from shared.config import Tracks as TrackConfig
+from shared.config import Tracks
 from shared.data.components import COMPONENTS, Source, find_component, load_component
 from shared.data.manifest import Clip, read_manifest
 from shared.errors import UserError, run_main
@@ -37,7 +37,7 @@ from shared.files import write_atomically
 if TYPE_CHECKING:  # arguments and manifest are looked at before torch is loaded
     import torch
 
-    from shared.data.clip_encoder import ClipEncoder, Tracks
+    from shared.data.clip_encoder import ClipEncoder, TrackRows
     from shared.data.shard_writer import ShardFolder
 
 SETTINGS_NAME = "encode.json"
@@ -176,10 +176,10 @@ def _encoder(job: Job, device: torch.device) -> ClipEncoder:
     )
 
 
-def _tracks(job: Job, device: torch.device) -> Tracks:
+def _tracks(job: Job, device: torch.device) -> TrackRows:
     """Features of tracks, as training itself makes and keeps them."""
     from mtv.track_store import TrackStore, encoder_key
-    from shared.data.clip_encoder import Tracks
+    from shared.data.clip_encoder import TrackRows
     from shared.encoders.audio import audio_features
 
     specs = job.args.track_encoders
@@ -193,7 +193,7 @@ def _tracks(job: Job, device: torch.device) -> Tracks:
         ((_, (tensors, _)),) = store._made([clip.id])
         return tensors
 
-    return Tracks(rows, {track: encoder_key(encoder) for track, encoder in encoders.items()})
+    return TrackRows(rows, {track: encoder_key(encoder) for track, encoder in encoders.items()})
 
 
 def _texts(clip: Clip) -> dict[str, str]:
@@ -249,7 +249,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     specs = args.track_encoders.split(",")
     if len(specs) not in (1, 3):
         raise UserError(f"--track-encoders {args.track_encoders}: one, or three as SPEECH,EFFECTS,MUSIC, are needed")
-    args.track_encoders = dict(zip(TrackConfig().encoders, specs * (3 // len(specs)), strict=True))
+    args.track_encoders = dict(zip(Tracks().encoders, specs * (3 // len(specs)), strict=True))
     _fill_from_checkpoint(args)
     return args
 

@@ -41,7 +41,7 @@ from shared.media_write import AAC_RATES, Audio
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
     from mtv.pipeline import MTVPipeline
-    from mtv.separation import Tracks as Stems
+    from mtv.separation import Stems
     from mtv.tracks import Tracks
     from shared.timed_prompts import TimedPrompts
 

@@ -29,7 +29,7 @@ Parts = tuple[dict[str, Any], dict[str, dict[str, Tensor]]]
 
 
 @dataclass
-class Tracks:
+class TrackRows:
     """Features of a clip's tracks: `rows(clip, frames)` per video frame, by track, and what made them."""
 
     rows: Callable[[Clip, int], dict[str, Tensor]]
@@ -53,7 +53,7 @@ class ClipEncoder:
     texts: Callable[[Clip], dict[str, str]]
     needs: tuple[str, ...] = ("video", "audio")
     stills: bool = False
-    tracks: Tracks | None = None
+    tracks: TrackRows | None = None
     threads: int = 4
     stores: dict[tuple[int, int], _Latents] = field(init=False)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchaudio.models import HDemucs
 
-from mtv.separation import DEMIXERS, DemucsDemixer, StemsDemixer, Tracks, demixer
+from mtv.separation import DEMIXERS, DemucsDemixer, Stems, StemsDemixer, demixer
 from mtv.separation_dsp import find_clicks
 from shared.data.stage_script import sample_spec
 from shared.data.stage_sound import synthesise
@@ -96,7 +96,7 @@ def test_a_mix_of_another_form_is_a_mistake_of_the_program(mix: np.ndarray) -> N
 
 def test_tracks_have_one_shape() -> None:
     with pytest.raises(ValueError, match="music is float32"):
-        Tracks(np.zeros((1, 4), "f4"), np.zeros((1, 4), "f4"), np.zeros((1, 5), "f4"), 16000)
+        Stems(np.zeros((1, 4), "f4"), np.zeros((1, 4), "f4"), np.zeros((1, 5), "f4"), 16000)
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
