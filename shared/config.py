@@ -115,7 +115,8 @@ class Train(Section):
 
 
 class Optimizer(Section):
-    """AdamW; `warmup` is in steps; the cosine ends at `min_lr_ratio` times `lr`."""
+    """AdamW; `warmup` is in steps; the rate falls along a cosine to `min_lr_ratio` times `lr`, over the last
+    `decay_share` of the steps after the warm-up."""
 
     lr: Positive = 1e-4
     cross_modal_lr_scale: Positive = 1.0
@@ -123,6 +124,7 @@ class Optimizer(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Annotated[int, Field(ge=0)] = 100
     min_lr_ratio: Rate = 0.1
+    decay_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Lora(Section):

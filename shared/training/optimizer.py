@@ -71,11 +71,13 @@ def parameter_groups(
 
 
 def learning_rate(step: int, steps: int, config: Optimizer) -> float:
-    """The rate of `step` (from 0): linear warm-up, then a cosine down to `min_lr_ratio` times `lr`."""
+    """The rate of `step` (from 0): linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down
+    to `min_lr_ratio` times `lr`."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, steps - 1 - config.warmup)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    left = (steps - 1 - config.warmup) * config.decay_share
+    progress = (step - (steps - 1 - left)) / max(1, left)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
 
 

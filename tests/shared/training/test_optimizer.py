@@ -14,6 +14,13 @@ def test_rate_warms_up_then_falls_to_its_floor():
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[55] == pytest.approx(0.54, abs=0.02)
 
 
+def test_the_rate_may_stay_until_the_last_steps():
+    config = Optimizer(lr=2.0, warmup=10, min_lr_ratio=0.1, decay_share=0.25)
+    rates = [learning_rate(step, 111, config) for step in range(111)]
+    assert rates[10:86] == [2.0] * 76 and rates[85] > rates[86] > rates[-1] == pytest.approx(0.2)
+    assert rates[98] == pytest.approx(1.1, abs=0.1)  # half way down
+
+
 def test_ema_follows_its_warmed_up_recursion_and_leaves_adamw_alone():
     a, b = (torch.nn.Parameter(torch.tensor([[1.0, -2.0]])) for _ in range(2))
     ours = AdamWEMA([a], 0.1, (0.9, 0.99), 0.01, decay=0.5)
