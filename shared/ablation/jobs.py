@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class Jobs:
         measured, measures = self._measure(variant, seed, folder / "train/checkpoint", folder)
         settings = self._settings(config, plan.processes) | measures
         if self.given:
-            settings["start"] = weights_of(self.given)
+            settings["start"] = self._weights
         return Job(f"{variant}-{seed}", folder, settings, [train, *measured], needs, plan.processes)
 
     def evaluation_of(self, variant: str, seed: int) -> Job:
@@ -175,6 +176,12 @@ class Jobs:
     def begin(self) -> Path:
         """The checkpoint that all variants start from."""
         return self.given or self.output / "start/train/checkpoint"
+
+    @cached_property
+    def _weights(self) -> str:
+        """Of the given checkpoint, which may be large: read once, not for every run."""
+        assert self.given is not None, "only asked for where one is given"
+        return weights_of(self.given)
 
     def manifest(self, name: str) -> Path:
         return self.output / "clips" / name / "stage/manifest.jsonl"
