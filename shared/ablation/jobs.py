@@ -1,6 +1,7 @@
 """What a plan must run: commands of the other scripts, their folders, and the settings a folder belongs to.
 
     OUTPUT/clips/NAME/stage/                 make_stage.py's folder
+    OUTPUT/latents/                          the clips, encoded once for all runs
     OUTPUT/start/train/                      the run that all variants start from, if no checkpoint is given
     OUTPUT/runs/VARIANT-SEED/train/          a normal training, with metrics.json, index.html and probe.json beside it
     OUTPUT/guidance/VARIANT-SEED/SETTING/    evaluations under other guidance
@@ -11,6 +12,7 @@ Each folder also holds settings.json, about.json, a log per step and, at the end
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -118,6 +120,7 @@ class Jobs:
         folder = self.output / "start"
         overrides = {**start.overrides, **self._owned(folder, start.seed)}
         step, config = self._train(start.base, overrides, "start", folder, start.processes, FIRST_PORT)
+        step.command.extend(["--set", f"data.latents={self._latents(config)}"])
         settings = self._settings(config, start.processes)
         return Job("start", folder, settings, [step], self._clips_needed(), start.processes)
 
@@ -131,8 +134,7 @@ class Jobs:
             needs = needs if self.given else (*needs, "start")
         who = f"variant {variant}"
         train, config = self._train(plan.base, overrides, who, folder, plan.processes, port)
-        if self._latents_are_the_starts(config):
-            train.command.extend(["--set", f"data.latents={self.output / 'start/train/latents'}"])
+        train.command.extend(["--set", f"data.latents={self._latents(config)}"])
         measured, measures = self._measure(variant, seed, folder / "train/checkpoint", folder)
         settings = self._settings(config, plan.processes) | measures
         if self.given:
@@ -198,16 +200,13 @@ class Jobs:
         kept = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
         return {"train": kept, "train_clips": self.plan.train_clips, "processes": processes}
 
-    def _latents_are_the_starts(self, config: Mapping[str, Any]) -> bool:
-        """Whether the start has encoded all that the run reads. If not, it keeps its own: two runs must not write one
-        store, and the features of tracks lie in it."""
-        controlled = any(key.startswith("control") and value for key, value in config.items())
-        if self.plan.start is None or self.given or controlled:
-            return False
-        overrides = {**self.plan.start.overrides, **self._owned(self.output / "start", 0)}
-        _, first = training(self.plan.find(self.plan.start.base), overrides, "start")
-        keys = {key for key in (*config, *first) if key.startswith("data.") and key not in OWNED}
-        return all(config.get(key) == first.get(key) for key in keys | {"keyframes"})
+    def _latents(self, config: Mapping[str, Any]) -> Path:
+        """Where what the run reads is encoded, by the first that needs it: a folder for all runs that read the same."""
+        read = {key: value for key, value in config.items() if key.startswith("data.") and key not in OWNED}
+        more = ("keyframes", "components.", "tracks.encoders")
+        read |= {key: value for key, value in config.items() if key.startswith(more)}
+        digest = hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
+        return self.output / "latents" / digest[:12]
 
     def _train(
         self, base: str, overrides: Mapping[str, Any], who: str, folder: Path, processes: int, port: int

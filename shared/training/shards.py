@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +23,7 @@ from shared.errors import UserError
 from shared.training.distributed import World, barrier
 
 SHARD = 256  # clips per file
+LOCK = ".lock"
 
 #: One clip's tensors by name, and what else is to be known of it (JSON).
 Entry = tuple[dict[str, Tensor], dict[str, Any]]
@@ -47,12 +50,32 @@ class ShardStore:
         return [name for name in self.keys if name not in self.about]
 
     def fill(self, world: World, made: Callable[[Sequence[str]], Iterator[tuple[str, Entry]]], what: str) -> None:
-        """Make what is missing, each rank its part, with a bar named `what`; files of other clips are deleted."""
+        """Make what is missing, each rank its part, with a bar named `what`; files of other clips are deleted.
+
+        Two runs may share a folder: the second waits until the first has made what both read.
+        """
+        with self._alone(world):
+            self._fill(world, made, what)
+
+    @contextmanager
+    def _alone(self, world: World) -> Iterator[None]:
+        """Keep other runs out of the folder, and see what they have made there."""
+        with ExitStack() as stack:
+            if world.is_main:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((self.folder / LOCK).open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, or with the process
+            barrier()
+            self._open()
+            yield
+            barrier()
+        self._open()
+
+    def _fill(self, world: World, made: Callable[[Sequence[str]], Iterator[tuple[str, Entry]]], what: str) -> None:
         missing = self.missing()
         stale = [path for path in self.folder.glob("*.safetensors") if path not in self.files]
         barrier()  # every rank has seen the same files
         if world.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for path in stale:
                 path.unlink()
         barrier()
@@ -66,8 +89,6 @@ class ShardStore:
                 shard = {}
         if shard:
             self._write(shard)
-        barrier()
-        self._open()
 
     def tensor(self, name: str, part: str) -> Tensor:
         """Tensor `part` of clip `name`, float32."""

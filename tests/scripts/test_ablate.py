@@ -154,7 +154,9 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
         f"data.manifest=[{manifest}]",
     ):
         assert word in train
-    assert f"data.latents={bench.output / 'start/train/latents'}" in train
+    encoded = {word for _, words in calls for word in words if word.startswith("data.latents=")}
+    assert len(encoded) == 1  # the start's and every run's
+    assert encoded.pop().startswith(f"data.latents={bench.output / 'latents'}")
     guided = next(words for _, words in calls if "--text-scale" in words)
     assert guided[guided.index("--text-scale") + 1] == "2.0,3.0" and guided[guided.index("--guidance") + 1] == "dual"
     assert all(
@@ -232,7 +234,7 @@ def test_a_checkpoint_may_be_given_to_start_from(bench: Bench) -> None:
     assert names(calls) == ["evaluate", "make_stage", "make_stage", "probe", "train_ccl"]
     words = {name: words for name, words in calls}
     assert f"towers={given}" in words["train_ccl"] and f"codecs={given}" in words["train_ccl"]
-    assert not any("data.latents" in word for word in words["train_ccl"])
+    assert any(word.startswith(f"data.latents={bench.output / 'latents'}") for word in words["train_ccl"])
     assert words["probe"][words["probe"].index("--against") + 1] == str(given)
     (given / "transformer/weights.safetensors").write_text("others")
     with pytest.raises(UserError, match="holds a run of another plan: start "):
@@ -244,6 +246,20 @@ def test_a_checkpoint_may_be_given_to_start_from(bench: Bench) -> None:
     bench.write({"start": None, "probe": {"held": {"clips": "held"}}})
     with pytest.raises(UserError, match="the variants of toy start from nothing"):
         bench.run("--start", str(given))
+
+
+def test_only_runs_that_read_the_same_share_what_is_encoded(bench: Bench) -> None:
+    changed = {"ccl": {}, "bad": {"overrides": {"model.x": 0.2}}, "wide": {"overrides": {"data.size": [32, 64]}}}
+    bench.write({"variants": changed, "guidance": None})
+    assert bench.run("--seeds", "0") == 0
+    folders = {
+        re.search(r"(start|runs/\w+)-?0?/train", " ".join(words))[1]: word  # type: ignore[index]
+        for name, words in bench.calls()
+        if name == "train_ccl"
+        for word in words
+        if word.startswith("data.latents=")
+    }
+    assert folders["start"] == folders["runs/ccl"] == folders["runs/bad"] != folders["runs/wide"]
 
 
 def test_another_plan_for_runs_that_are_there_is_refused(bench: Bench) -> None:

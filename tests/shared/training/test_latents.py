@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -69,7 +72,7 @@ def test_latents_have_the_codecs_shapes_and_the_clips_captions(tmp_path, clips, 
         12_000,
         "caption 2",
     ) and latents.has_audio
-    (file,) = tmp_path.glob("*")
+    (file,) = tmp_path.glob("*.safetensors")
     with safe_open(file, framework="pt") as handle:
         assert handle.get_tensor("clip2.video").dtype == torch.float16
 
@@ -90,7 +93,7 @@ def test_only_what_changed_is_encoded_again(tmp_path, clips, world):
         encoded(store, chosen, video, world, **({"duration": 0.25} if change == "options" else {}))
         counts.append(video.seen - before)
     assert counts == [2, 0, 1, 1, 3, 3]
-    assert len(list(store.iterdir())) == 1  # what the last options made; the rest is stale and gone
+    assert len(list(store.glob("*.safetensors"))) == 1  # what the last options made; the rest is stale and gone
 
 
 def test_errors_name_the_clip_and_leave_no_file(tmp_path, clips, world):
@@ -103,7 +106,29 @@ def test_errors_name_the_clip_and_leave_no_file(tmp_path, clips, world):
     ]:
         with pytest.raises(UserError, match=words):
             encoded(tmp_path / "latents", [*clips, clip], Video(), world)
-    assert not list((tmp_path / "latents").glob("*"))
+    assert [file.name for file in (tmp_path / "latents").iterdir()] == [".lock"]
+
+
+def test_two_runs_that_share_a_folder_encode_a_clip_once(tmp_path, clips, world):
+    """The second waits for the first, and then finds what it needs."""
+    begun, let_go = threading.Event(), threading.Event()
+
+    class Slow(Video):
+        def encode(self, video):
+            begun.set()
+            assert let_go.wait(20)
+            return super().encode(video)
+
+    first, second = Slow(), Slow()
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(encoded, tmp_path, clips, first, world)
+        assert begun.wait(20)
+        other = pool.submit(encoded, tmp_path, clips, second, world)
+        time.sleep(0.2)
+        let_go.set()
+        stores = one.result(), other.result()
+    assert (first.seen, second.seen) == (3, 0)
+    torch.testing.assert_close(*(store.get("clip0").video for store in stores), rtol=0, atol=0)
 
 
 def test_latents_that_are_not_finite_are_refused(tmp_path, clips, world):
