@@ -113,6 +113,8 @@ class Plan(Section):
         names = [setting.name for setting in self.guidance.settings] if self.guidance else []
         if len(set(names)) < len(names):
             yield "guidance.settings: the same setting stands twice"
+        if self.guidance and self.guidance.reference not in (None, *names):
+            yield f"guidance.reference: {self.guidance.reference} is none of the settings {', '.join(names)}"
 
     def _overrides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "train_overrides", self.train_overrides

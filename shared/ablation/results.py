@@ -44,7 +44,7 @@ class Results:
     def measured(self, variant: str, metric: str) -> dict[int, Measured]:
         """A metric of a variant by seed, where it was found."""
         found = {seed: run["values"].get(metric) for seed, run in self.of(variant).items()}
-        return {seed: _from_json(value) for seed, value in found.items() if value is not None}
+        return {seed: from_json(value) for seed, value in found.items() if value is not None}
 
     def bounds(self, metric: str) -> tuple[float, float] | None:
         """Floor and ceiling of a metric, the mean over the reference's seeds; None where evaluate.py gives none."""
@@ -279,7 +279,8 @@ def _to_json(metric: Metric, measured: Measured, interval: Any) -> dict[str, Any
     return {"value": measured.value, "interval": interval, "clips": clips}
 
 
-def _from_json(value: Mapping[str, Any]) -> Measured:
+def from_json(value: Mapping[str, Any]) -> Measured:
+    """A metric as a result's `values` hold it."""
     if value["clips"] is None:
         return Measured(value["value"], None)
     pairs = zip(value["clips"]["value"], value["clips"]["weight"], strict=True)

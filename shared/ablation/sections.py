@@ -126,11 +126,22 @@ class Setting(Section):
         scales = [s if isinstance(s, tuple) else (s,) for s in (self.text_scale, self.context_scale) if s is not None]
         return "_".join([self.form, *(f"{value:g}" for scale in scales for value in scale)])
 
+    @property
+    def said(self) -> str:
+        """ "dual 2.5, 3": for people."""
+        form, *scales = self.name.split("_")
+        return " ".join(filter(None, [form, ", ".join(scales)]))
+
 
 class Guidance(Section):
-    """Trained variants evaluated once more under each setting: how adherence to the text trades for sync."""
+    """Trained variants evaluated once more under each setting: how adherence to the text trades for sync.
+
+    `reference`: the name of the setting that the others are compared with in endpoints measured under each; null: they
+    are not compared.
+    """
 
     variant: str
+    reference: str | None = None
     seeds: list[int]
     evaluate: dict[str, Any] = Field(default={})
     settings: list[Setting] = Field(min_length=1)

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.ablation.results import Results
+from shared.ablation.results import Results, from_json
 from shared.ablation.sections import Metric, Setting
 from shared.ablation.statistics import LEAST_SEEDS, Difference, Measured, difference, spread, verdict
 
@@ -53,7 +53,7 @@ def tables(results: Results) -> list[Table]:
             own = group == plan.variants[plan.reference].group
             made.append(others(results, title if own else f"{title}, {group}", names, metrics))
     if results.guidance:
-        made.append(guidance(results))
+        made += [guidance(results), *guided_endpoints(results)]
     return [*made, variants(results)]
 
 
@@ -78,7 +78,7 @@ def facts(results: Results) -> str:
 def endpoint(results: Results, metric: Metric) -> Table:
     """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
     reference = results.plan.label(results.plan.reference)
-    head = ["variant", "seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
+    head = ["variant", *_compared_head(reference)]
     direction = f" {metric.better.capitalize()} is better." if metric.better else ""
     note = (
         f"Endpoint.{direction}{_bounds(results, metric)} Differences are paired by seed"
@@ -98,13 +98,25 @@ def _bounds(results: Results, metric: Metric) -> str:
 
 
 def _endpoint_row(results: Results, variant: str, metric: Metric) -> list[str]:
-    plan, own = results.plan, results.measured(variant, metric.name)
-    found, minus = spread(own), compared(results, variant, metric)
+    own, minus = results.measured(variant, metric.name), compared(results, variant, metric)
+    is_reference = _shown(results, variant) == results.plan.reference
+    return [results.plan.label(variant), *_compared_cells(own, minus, metric, is_reference)]
+
+
+def _compared_head(reference: str) -> list[str]:
+    return ["seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
+
+
+def _compared_cells(
+    own: dict[int, Measured], minus: Difference | None, metric: Metric, is_reference: bool
+) -> list[str]:
+    """Mean and spread over seeds, and the difference from the reference."""
+    found = spread(own)
     if found is None:
-        return [plan.label(variant), "0", *[NONE] * 6]
-    cells = [plan.label(variant), str(found.seeds), _number(found.mean, metric), _number(found.std, metric)]
+        return ["0", *[NONE] * 6]
+    cells = [str(found.seeds), _number(found.mean, metric), _number(found.std, metric)]
     cells.append(f"{_number(found.low, metric)} .. {_number(found.high, metric)}")
-    if _shown(results, variant) == plan.reference:
+    if is_reference:
         return [*cells, "", "", "the reference"]
     if minus is None:
         return [*cells, NONE, NONE, verdict(None, metric.better)]
@@ -147,6 +159,25 @@ def guidance(results: Results) -> Table:
     return Table("Forms of guidance", note, head, rows)
 
 
+def guided_endpoints(results: Results) -> Iterator[Table]:
+    """The endpoints that are measured under each setting of guidance too, compared with the setting of reference."""
+    plan = results.plan
+    assert plan.guidance is not None, "results of guidance are of a plan that has it"
+    reference, paths = plan.guidance.reference, {metric.path for metric in plan.endpoints}
+    for metric in (metric for metric in plan.guided_metrics if metric.path in paths and reference):
+        found = {setting.name: (setting, measured[metric.name]) for setting, measured in points(results)}
+        base = found[reference][1]
+        rows = []
+        for name, (setting, own) in found.items():
+            minus = None if name == reference else difference(own, base, metric.name)
+            rows.append([setting.said, *_compared_cells(own, minus, metric, name == reference)])
+        note = (
+            f"{metric.better.capitalize()} is better. " if metric.better else ""
+        ) + "Differences are paired by seed and clip."
+        head = ["guidance", *_compared_head(found[reference][0].said)]
+        yield Table(f"{metric.name}, by guidance", note, head, rows)
+
+
 def points(results: Results) -> Iterator[tuple[Setting, dict[str, dict[int, Measured]]]]:
     """Each setting of the plan's guidance, with its metrics by seed."""
     plan = results.plan
@@ -155,11 +186,7 @@ def points(results: Results) -> Iterator[tuple[Setting, dict[str, dict[int, Meas
         yield (
             setting,
             {
-                metric.name: {
-                    seed: Measured(found[metric.name]["value"], None)
-                    for seed, found in runs.items()
-                    if found[metric.name]
-                }
+                metric.name: {seed: from_json(found[metric.name]) for seed, found in runs.items() if found[metric.name]}
                 for metric in plan.guided_metrics
             },
         )
