@@ -86,7 +86,8 @@ PLAN: dict[str, Any] = {
         "no_ucg": {"same_as": "ccl", "evaluate": {"guidance": "text"}}, "again": {"group": "extra", "same_as": "ccl"},
     },
     "guidance": {
-        "variant": "ccl", "reference": "dual_2_3", "seeds": [0], "settings": [{"form": "none"}, {"form": "dual", "text_scale": [2, 3]}],
+        "variant": "ccl", "reference": "dual_2_3", "seeds": [0],
+        "settings": [{"form": "none"}, {"form": "dual", "text_scale": [2, 3]}],
         "adherence": [{"name": "colour", "path": "metrics.tasks.t2av.scores.colour.value"}],
         "sync": [{"name": "event", "path": "metrics.tasks.t2av.per_clip.event_f1"}],
     },
@@ -192,7 +193,7 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     assert before.count("**Secondary metrics.**") == before.count("**By itself.**") == 1
     assert "\n| floor | 0.200 |\n| ceiling | 1.000 |\n" in before  # of the score that has such
     guided = before.split("**event, by guidance.** Differences are paired by seed and clip.")[1].split("**")[0]
-    assert re.search(r"\| none \| 1 \| [\d.]+ \| –.*\| cannot be told \|", guided), guided
+    assert re.search(r"\| none \| 1 \| [\d.]+ \|.*\| cannot be told \|", guided), guided
     assert re.search(r"\| dual 2, 3 \| 1 \|.*\| the reference \|", guided), guided
     assert "again" not in before.split("**Secondary metrics.**")[1].split("**By itself.**")[0]
     assert bench.run() == 0
