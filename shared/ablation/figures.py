@@ -23,7 +23,7 @@ GREY = "#6b7280"
 def endpoint(results: Results, metric: Metric) -> str:
     """Left every seed's value, right the difference from the reference with its interval; a row per variant."""
     plan = results.plan
-    names = [name for name in plan.variants if results.measured(name, metric.name)]
+    names = [name for group in results.listed().values() for name in group if results.measured(name, metric.name)]
     figure = Figure(figsize=(9.5, 0.9 + 0.3 * len(names)), layout="constrained")
     values, minus = figure.subplots(1, 2, sharey=True)
     for row, name in enumerate(names):
@@ -52,40 +52,54 @@ def _difference(axes: Any, row: int, results: Results, name: str, metric: Metric
 
 
 def curves(results: Results) -> Iterator[tuple[str, str]]:
-    """A figure per loss and group of variants: mean over seeds as a line, least to greatest as a band."""
+    """A figure per loss and group of variants: left the mean over seeds, right the difference from the reference, which
+    saw the same samples in the same seed: its mean as a line, least to greatest as a band."""
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
     for series in names:
         for group in groups:
             shown = [n for n, v in plan.variants.items() if v.group == group or n == plan.reference]
-            figure = Figure(figsize=(9.5, 4.2), layout="constrained")
-            axes = figure.subplots()
             trained = [n for n in shown if plan.source(n) == n and results.of(n)]
+            if not trained or (len(trained) == 1 and group != plan.variants[plan.reference].group):
+                continue
+            figure = Figure(figsize=(11, 4.2), layout="constrained")
+            axes = figure.subplots(1, 2)
             for place, name in enumerate(trained):
                 _curve(axes, results, name, series, place)
-            if axes.lines and (group == plan.variants[plan.reference].group or len(trained) > 1):
-                axes.set_xlabel("step")
-                axes.set_ylabel("loss, exponential average")
-                axes.legend(fontsize=8, ncols=2)
+            for one, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
+                one.set_xlabel("step")
+                one.set_ylabel(f"{label}, exponential average")
+            if axes[0].lines:
+                figure.legend(loc="outside lower center", fontsize=8, ncols=4)
                 yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), svg(figure)
 
 
 def _curve(axes: Any, results: Results, name: str, series: str, place: int) -> None:
-    curves = [run["curve"][series] for run in results.of(name).values() if run["curve"].get(series, {}).get("step")]
-    if not curves:
+    own, base = (_by_seed(results, one, series) for one in (name, results.plan.reference))
+    if not own:
         return
-    steps = sorted(set.intersection(*(set(curve["step"]) for curve in curves)))
-    if not steps:
-        return
-    rows = np.array([[dict(zip(c["step"], c["loss"], strict=True))[step] for step in steps] for c in curves])
+    steps = np.linspace(*_common(list(own.values()) + list(base.values())), 200)
+    rows = {seed: np.interp(steps, *curve) for seed, curve in own.items()}
     is_reference = name == results.plan.reference
     colour = "black" if is_reference else mpl.colormaps["tab10"](place % 10)
-    style = ("-", "--", ":")[place // 10 % 3]
-    label = results.plan.label(name)
-    axes.plot(steps, rows.mean(0), style, color=colour, lw=2 if is_reference else 1.2, label=label)
-    if len(rows) > 1:
-        axes.fill_between(steps, rows.min(0), rows.max(0), color=colour, alpha=0.12, lw=0)
+    style = {"color": colour, "ls": ("-", "--", ":")[place // 10 % 3], "lw": 2 if is_reference else 1.2}
+    axes[0].plot(steps, np.mean(list(rows.values()), axis=0), label=results.plan.label(name), **style)
+    minus = np.array([row - np.interp(steps, *base[seed]) for seed, row in rows.items() if seed in base])
+    if len(minus):
+        axes[1].plot(steps, minus.mean(0), **style)
+        axes[1].fill_between(steps, minus.min(0), minus.max(0), color=colour, alpha=0.12, lw=0)
+
+
+def _by_seed(results: Results, name: str, series: str) -> dict[int, tuple[list[float], list[float]]]:
+    """Steps and losses of the seeds that have this curve."""
+    found = {seed: run["curve"].get(series, {}) for seed, run in results.of(name).items()}
+    return {seed: (curve["step"], curve["loss"]) for seed, curve in found.items() if curve.get("step")}
+
+
+def _common(curves: list[tuple[list[float], list[float]]]) -> tuple[float, float]:
+    """The first and the last step that all of them reach; each has logged the task at steps of its own."""
+    return max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
 
 
 def guidance(results: Results) -> str:
