@@ -164,7 +164,9 @@ def guided_endpoints(results: Results) -> Iterator[Table]:
     plan = results.plan
     assert plan.guidance is not None, "results of guidance are of a plan that has it"
     reference, paths = plan.guidance.reference, {metric.path for metric in plan.endpoints}
-    for metric in (metric for metric in plan.guided_metrics if metric.path in paths and reference):
+    for metric in plan.guided_metrics:
+        if reference is None or metric.path not in paths:
+            continue
         found = {setting.name: (setting, measured[metric.name]) for setting, measured in points(results)}
         base = found[reference][1]
         rows = []
