@@ -189,7 +189,8 @@ def test_mtv_is_t2v_driven_by_the_hook_of_each_samples_own_tracks():
     records = JointObjective(model, FLOW, LOSS, seed=7, control=hook)(whole).records
     assert [(record.task, record.stream) for record in records] == [("mtv", "video"), ("t2v", "video")]
     (driven, free), (alone,) = records[0].loss, records[1].loss
-    assert torch.equal(driven, plain[0].loss[0]) and torch.equal(alone, plain[0].loss[2])
+    # batches of 1, 2 and 3 samples: a processor may add up in another order
+    torch.testing.assert_close(torch.stack([driven, alone]), plain[0].loss[[0, 2]], rtol=1e-5, atol=0)
     assert not torch.isclose(free, plain[0].loss[1], rtol=1e-3)
     (sigma,) = hook.sigmas
     assert sigma.shape == (2, FRAMES) and (sigma[1, :2] == 0).all() and (sigma[0] > 0).all()  # the clean frames of 1
