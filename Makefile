@@ -56,8 +56,8 @@ format: setup  ## sort imports and format the code
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: setup  ## make clips, train a little, sample from the shipped and from the new checkpoint
 	rm -rf $(DEMO)
-	$(BIN)/python scripts/make_stage.py --clips 64 --out $(DEMO)/stage --seed 1 --level simple
-	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/stage_tiny.yaml \
+	$(BIN)/python scripts/make_puppets.py --clips 64 --out $(DEMO)/stage --seed 1 --level simple
+	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/puppets_tiny.yaml \
 	  --set data.manifest=$(DEMO)/stage/manifest.jsonl --set output=$(DEMO)/train
 	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4
 	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint \
@@ -65,7 +65,7 @@ demo: setup  ## make clips, train a little, sample from the shipped and from the
 	$(BIN)/python scripts/sample_mtv.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/driven.mp4 \
 	  --speech $(TRACKS).speech1.wav --effects $(TRACKS).effects.wav --music $(TRACKS).music.wav
 	@echo
-	@echo "from the shipped checkpoint:   $(DEMO)/shipped.mp4    its metrics: assets/stage/metrics.json"
+	@echo "from the shipped checkpoint:   $(DEMO)/shipped.mp4    its metrics: assets/puppets/metrics.json"
 	@echo "the same, driven by tracks:    $(DEMO)/driven.mp4"
 	@echo "from the one just trained:     $(DEMO)/trained.mp4    its losses:  $(DEMO)/train/losses.csv"
 	@echo "(the second saw a few dozen steps: it shows that training works, not what it leads to)"

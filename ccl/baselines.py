@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from ccl.context_attention import ContextAttention, KeyValue
 from ccl.tarp import Alignment
-from shared.attention import attend
-from shared.dit import StreamConfig
-from shared.rotary import Rotary, grid_rotary, rotate, time_rotary
+from shared.nn.attention import attend
+from shared.nn.dit import StreamConfig
+from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 
 CHOICES = {
     "joiner": ("cca", "gate_hard", "gate_learned", "full", "appended"),

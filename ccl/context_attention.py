@@ -13,8 +13,8 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
 from ccl.tarp import Alignment
-from shared.attention import attend
-from shared.rotary import Rotary, rotate
+from shared.nn.attention import attend
+from shared.nn.rope import Rotary, rotate
 
 #: Keys and values of a stream for one block, [B, M, h, d] each, normalised and not rotated.
 KeyValue = tuple[Tensor, Tensor]

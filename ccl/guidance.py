@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 class Form(StrEnum):

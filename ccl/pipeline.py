@@ -18,16 +18,16 @@ from ccl.guidance import Guidance
 from ccl.routing import Route, Task, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint import CheckpointMixin, check_checkpoint, check_joint
-from shared.clock import LatentClock
+from shared.checkpoint.folder import CheckpointMixin, check_checkpoint, check_joint
+from shared.checkpoint.lora import LoraMixin
+from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
 from shared.encoders import TextEncoder
-from shared.errors import UserError
-from shared.flow import u_grid
-from shared.lora import LoraMixin
-from shared.memory import MemoryMixin
-from shared.rng import generator
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.clock import LatentClock
+from shared.nn.flow import u_grid
+from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
@@ -74,8 +74,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         control, audio_encoder, effects_encoder, music_encoder: `mtv.pipeline.MTVPipeline`'s parts of the same folder.
             They are only kept, so that saving loses nothing; give None to leave them on the disk.
 
-    LoRA weights are loaded by `shared.lora.LoraMixin`'s methods; `shared.memory.MemoryMixin.set_memory` chooses between
-    speed and GPU memory.
+    LoRA weights are loaded by `shared.checkpoint.lora.LoraMixin`'s methods;
+    `shared.checkpoint.offload.MemoryMixin.set_memory` chooses between speed and GPU memory.
 
     A pipeline without some of these can be saved, not sampled from.
     """
@@ -119,7 +119,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """A pipeline from a checkpoint folder, which `MTVPipeline` reads as well if it has control.
 
         Raises:
-            UserError: of `shared.checkpoint.check_checkpoint`, or for a folder without one of the joint model's parts.
+            UserError: of `shared.checkpoint.folder.check_checkpoint`, or for a folder without one of the
+                joint model's parts.
         """
         if Path(folder).is_dir():
             check_joint({**check_checkpoint(folder), **options}, f"checkpoint {folder}: ")

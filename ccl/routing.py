@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 class Reads(StrEnum):

@@ -11,9 +11,9 @@ from torch import Tensor
 from ccl.guidance import Guidance, State
 from ccl.routing import Reads, Route
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
-from shared.clock import LatentClock
 from shared.encoders import TextEncoder
-from shared.timed_prompts import TimedPrompts, aligned
+from shared.encoders.timed_prompts import TimedPrompts, aligned
+from shared.nn.clock import LatentClock
 
 STREAMS = ("video", "audio")
 

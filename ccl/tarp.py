@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from shared.clock import LatentClock
+from shared.nn.clock import LatentClock
 
 Centre = Literal["exact", "paper"]
 ClockMode = Literal["causal", "uniform"]

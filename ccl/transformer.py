@@ -17,10 +17,10 @@ from ccl.baselines import Joiner, Places, Variant, by_index
 from ccl.context_attention import KeyValue
 from ccl.routing import Reads, Route, Task
 from ccl.tarp import align
-from shared.aligned import AlignedModelMixin
-from shared.clock import LatentClock
-from shared.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
-from shared.rotary import time_rotary
+from shared.nn.clock import LatentClock
+from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
+from shared.nn.memory_alignment import AlignedModelMixin
+from shared.nn.rope import time_rotary
 
 #: What a block's joiner makes of its stream: of x, or in the text attention's place of (q, k, v).
 Update = Callable[..., Tensor]
@@ -53,7 +53,7 @@ class StreamContext:
 
 
 class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
-    """Two `shared.dit` streams of equal depth; every block is self-attention -> text -> CCA -> hook -> FFN.
+    """Two `shared.nn.dit` streams of equal depth; every block is self-attention -> text -> CCA -> hook -> FFN.
 
     Args:
         video, audio: arguments of `StreamConfig`; audio latents are tokens, its patch is 1 and its grid `time`.

@@ -2,7 +2,7 @@
 
 Speech and effects act where they are heard: their tokens meet inside each interval (one latent frame) and are read by
 that frame alone. Music acts on the whole: one vector per clip scales and shifts every token. The network attaches to
-the per-block hook of `shared.dit`; an untrained one leaves the backbone's output as it was, to the bit.
+the per-block hook of `shared.nn.dit`; an untrained one leaves the backbone's output as it was, to the bit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mtv.control_layers import (
     Source,
     TrackEncoder,
 )
-from shared.aligned import AlignedModelMixin
-from shared.dit import Control, modules
+from shared.nn.dit import Control, modules
+from shared.nn.memory_alignment import AlignedModelMixin
 
 TRACKS = ("speech", "effects", "music")
 
@@ -328,8 +328,8 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 def trainable_backbone_parameters(stream: nn.Module, TB: bool = True) -> dict[str, nn.Parameter]:
     """What MTV trains of its backbone, by name: the attention layers of the video stream; nothing with `TB` off.
 
-    `stream` is a `shared.dit.DiTStream` or diffusers' `CogVideoXTransformer3DModel`: both name their attentions attn1
-    and attn2.
+    `stream` is a `shared.nn.dit.DiTStream` or diffusers' `CogVideoXTransformer3DModel`: both name their
+    attentions attn1 and attn2.
 
     Raises:
         ValueError: a stream without such layers.

@@ -19,8 +19,8 @@ from diffusers.models.normalization import FP32LayerNorm
 from einops import rearrange
 from torch import Tensor, nn
 
-from shared.attention import attend
-from shared.dit import modules
+from shared.nn.attention import attend
+from shared.nn.dit import modules
 
 TIME_CHANNELS = 256
 EPS = 1e-6

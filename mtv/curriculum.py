@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from shared.config import Count, Part, Positive, Section, TrainConfig, Weights
+from shared.utils.config import Count, Part, Positive, Section, TrainConfig, Weights
 
 
 class Stage(Section):

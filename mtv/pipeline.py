@@ -14,20 +14,20 @@ from diffusers import CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from mtv.backbones import CogVideoXDenoiser
+from mtv.cogvideox.backbone import CogVideoXDenoiser
+from mtv.cogvideox.solvers import DIFFUSION, checked_steps, solver
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
-from mtv.solvers import DIFFUSION, checked_steps, solver
 from mtv.tracks import TRACKS, Tracks, features, frames_of
 from mtv.windows import SECONDS, Window, WindowSampler, place_keyframes, plan, segments, window_frames
-from shared.checkpoint import CheckpointMixin, check_checkpoint
+from shared.checkpoint.folder import CheckpointMixin, check_checkpoint
+from shared.checkpoint.lora import LoraMixin
+from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
-from shared.errors import UserError
-from shared.lora import LoraMixin
-from shared.memory import MemoryMixin
-from shared.rng import generator
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
 #: through the windows.
@@ -81,8 +81,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         effects_encoder, music_encoder: None is `audio_encoder`.
         fps, height, width: the video the model was trained on.
 
-    LoRA weights are loaded by `shared.lora.LoraMixin`'s methods; `shared.memory.MemoryMixin.set_memory` chooses between
-    speed and GPU memory.
+    LoRA weights are loaded by `shared.checkpoint.lora.LoraMixin`'s methods;
+    `shared.checkpoint.offload.MemoryMixin.set_memory` chooses between speed and GPU memory.
 
     Raises:
         UserError: without control or audio_encoder: the folder or pipeline holds a joint model only. A scheduler that
@@ -141,7 +141,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """A pipeline from a checkpoint folder, which `CCLPipeline` reads as well.
 
         Raises:
-            UserError: of `shared.checkpoint.check_checkpoint`, or for a folder with a joint model only.
+            UserError: of `shared.checkpoint.folder.check_checkpoint`, or for a folder with a joint model only.
         """
         if Path(folder).is_dir():
             index = check_checkpoint(folder)

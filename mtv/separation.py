@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtv import separation_dsp
-from shared.errors import UserError
-from shared.media import read_audio
+from shared.data.media import read_audio
+from shared.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shared.clock import LatentClock
+from shared.data.media import read_audio
 from shared.encoders.audio import AudioFeatures
-from shared.errors import UserError
-from shared.media import read_audio
+from shared.nn.clock import LatentClock
+from shared.utils.errors import UserError
 
 TRACKS = ("speech", "effects", "music")
 

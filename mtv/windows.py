@@ -17,10 +17,10 @@ from torch import Tensor
 
 from mtv.control import EncodedTracks, MSTControlNet, TrackFeatures
 from mtv.guidance import State, TrackGuidance, combine
-from shared.clock import LatentClock
-from shared.dit import Control
-from shared.errors import UserError
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.clock import LatentClock
+from shared.nn.dit import Control
+from shared.utils.errors import UserError
 
 SECONDS = 2.0  # of a window where nothing else is asked for
 _SAME_TIME = 1e-6  # of a frame; a time this little before a frame is that frame's

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 from shared.ablation.jobs import Job, Jobs, Scripts
 from shared.ablation.machine import cores, machine
 from shared.ablation.plan import Plan, dump_plan, load_plan
-from shared.cli import Parser
-from shared.errors import UserError, run_main
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from shared.ablation.runner import Failure
@@ -76,7 +76,7 @@ def run(jobs: Jobs, groups: Sequence[Sequence[Job]], parallel: int) -> list[Fail
 def keep(jobs: Jobs, job: Job) -> None:
     """Write what remains of a finished job. Raises UserError where an endpoint was not measured."""
     from shared.ablation.results import Folders, collect, collect_guidance
-    from shared.files import write_json
+    from shared.utils.files import write_json
 
     plan, folder = jobs.plan, jobs.output / "results"
     kind, _, name = job.name.rpartition(" ")
@@ -94,7 +94,7 @@ def keep(jobs: Jobs, job: Job) -> None:
 
 def keep_plan(plan: Plan, output: Path) -> None:
     """OUTPUT/results/plan.yaml, whose results stand beside it; those that it no longer has are taken away."""
-    from shared.files import write_atomically
+    from shared.utils.files import write_atomically
 
     folder = output / "results"
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def report(options: argparse.Namespace) -> None:
 
 def check_seeds(plan: Plan) -> None:
     """Refuse clips that evaluate.py measures on."""
-    from shared.metrics.held_out import HELD_OUT_SEED
+    from shared.evaluation.held_out import HELD_OUT_SEED
 
     for name, clips in plan.clips.items():
         if clips.seed == HELD_OUT_SEED:

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 import yaml
 
-from shared.cli import Parser
-from shared.errors import UserError, run_main
 from shared.training.memory_plan import BUCKET, GIB, Activations, Held, Parameters, Setting, states
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
 
 MODELS = Path(__file__).resolve().parent.parent / "configs/model"
 SIZES = ("31,484,157", "61,900,314")  # 5 s and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
@@ -54,7 +54,7 @@ def add_cca(commands: Any) -> None:
 
 
 def benchmark_context(given: argparse.Namespace) -> None:
-    from ccl.context_benchmark import benchmark_cca, cca_options
+    from ccl.analysis.context_benchmark import benchmark_cca, cca_options
 
     benchmark_cca(cca_options(given))
 
@@ -117,7 +117,7 @@ def plan_memory(given: argparse.Namespace) -> None:
         setting = Setting(given.zero, given.gpus, given.precision, not given.no_ema, given.offload, given.bucket)
     except ValueError as error:
         raise UserError(str(error)) from None
-    from ccl.activations import activations, parameters
+    from ccl.analysis.activation_memory import activations, parameters
     from ccl.routing import Task
 
     sizes, tokens = latent_sizes(given, config)
@@ -149,7 +149,7 @@ def model_config(name: str) -> dict[str, Any]:
 
 def latent_sizes(given: argparse.Namespace, config: dict[str, Any]) -> tuple[Any, Any]:
     """The clip's latents and tokens."""
-    from ccl.activations import LatentSizes
+    from ccl.analysis.activation_memory import LatentSizes
 
     for name in ("batch", "height", "width", "text_tokens", "fps", "audio_rate"):
         if not getattr(given, name) > 0:

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from shared.checkpoint import check_checkpoint
-from shared.cli import Parser
-from shared.data.components import find_component, load_component
-from shared.errors import UserError, run_main
-from shared.files import write_atomically
-from shared.page import page
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.registry import find_component, load_component
+from shared.evaluation.html import page
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
+from shared.utils.files import write_atomically
 
 if TYPE_CHECKING:  # arguments are looked at before torch is loaded
     from shared.data.doctor import Finding

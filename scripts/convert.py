@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from shared.cli import Parser, per_stream
-from shared.conversion.components import KINDS, OPTIONS, Component, find
-from shared.conversion.recipe import Recipe, as_text, rows, totals
-from shared.conversion.source import Weights, weight_files
-from shared.conversion.wan import check_config, compare_sizes, transformer_place, wan_config
-from shared.errors import UserError, run_main
-from shared.files import read_json
+from shared.checkpoint.conversion.components import KINDS, OPTIONS, Component, find
+from shared.checkpoint.conversion.safetensors_reader import Weights, weight_files
+from shared.checkpoint.conversion.wan import check_config, compare_sizes, transformer_place, wan_config
+from shared.checkpoint.conversion.weight_map import Recipe, as_text, rows, totals
+from shared.utils.cli import Parser, per_stream
+from shared.utils.errors import UserError, run_main
+from shared.utils.files import read_json
 
 if TYPE_CHECKING:  # paths and options are checked before torch is loaded
     from ccl.transformer import DualStreamTransformer
@@ -115,7 +115,7 @@ class Job:
 
 def convert(args: argparse.Namespace) -> None:
     """The commands `wan` and `ovi`."""
-    from shared.conversion.writing import check_output
+    from shared.checkpoint.conversion.sharded_writer import check_output
 
     job = prepare(args)
     check_output(args.output)
@@ -134,7 +134,7 @@ def convert(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> Job:
     """Everything that can be checked without torch."""
-    from shared.checkpoint import check_checkpoint
+    from shared.checkpoint.folder import check_checkpoint
 
     settings = read_model(args.model)
     weight_files(transformer_place(args.source) if args.command == "wan" else args.source)
@@ -245,7 +245,7 @@ def shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def wan_recipe(args: argparse.Namespace, model: DualStreamTransformer) -> Recipe:
-    from shared.conversion.wan import open_wan, recipe
+    from shared.checkpoint.conversion.wan import open_wan, recipe
 
     weights, place = open_wan(args.source)
     if not check_config(place, model.video_stream.config):
@@ -260,7 +260,7 @@ def wan_recipe(args: argparse.Namespace, model: DualStreamTransformer) -> Recipe
 
 
 def ovi_recipe(args: argparse.Namespace, model: DualStreamTransformer) -> Recipe:
-    from shared.conversion.ovi import recipe
+    from shared.checkpoint.conversion.ovi import recipe
 
     return recipe(shapes(model), Weights.open(args.source), args.into)
 
@@ -269,8 +269,15 @@ def write(args: argparse.Namespace, job: Job, model: DualStreamTransformer, reci
     """The checkpoint folder: components, schedulers, index, card, and the transformer's weights last."""
     import torch
 
-    from shared.conversion.card import conversion_card
-    from shared.conversion.writing import FreshTensors, check_space, planned, size_of, whole, write_tensors
+    from shared.checkpoint.conversion.model_card import conversion_card
+    from shared.checkpoint.conversion.sharded_writer import (
+        FreshTensors,
+        check_space,
+        planned,
+        size_of,
+        whole,
+        write_tensors,
+    )
 
     dtype = None if args.dtype == "keep" else getattr(torch, args.dtype)
     plan = planned(recipe, dtype, model._keep_in_fp32_modules if dtype == torch.bfloat16 else ())
@@ -310,7 +317,7 @@ def write_parts(folder: Path, job: Job, model: DualStreamTransformer, shard_size
 
 
 def export_wan(args: argparse.Namespace) -> None:
-    from shared.checkpoint import check_checkpoint
+    from shared.checkpoint.folder import check_checkpoint
 
     check_checkpoint(args.checkpoint)
     file = args.checkpoint / "transformer" / "config.json"
@@ -320,8 +327,15 @@ def export_wan(args: argparse.Namespace) -> None:
     import torch
     from diffusers import WanTransformer3DModel
 
-    from shared.conversion.writing import check_output, check_space, planned, size_of, whole, write_tensors
-    from shared.dit import StreamConfig
+    from shared.checkpoint.conversion.sharded_writer import (
+        check_output,
+        check_space,
+        planned,
+        size_of,
+        whole,
+        write_tensors,
+    )
+    from shared.nn.dit import StreamConfig
 
     check_output(args.output)
     config = wan_config(StreamConfig(**video), str(args.checkpoint))
@@ -349,7 +363,7 @@ def unpickle(args: argparse.Namespace) -> None:
         raise UserError(f"--source {args.source}: no such file")
     if args.output.suffix != ".safetensors" or args.output.exists():
         raise UserError(f"--output {args.output}: a new file that ends in .safetensors is needed")
-    from shared.conversion.pickles import to_safetensors
+    from shared.checkpoint.conversion.pickles import to_safetensors
 
     tensors, others = to_safetensors(args.source, args.output)
     print(f"{len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} values, written to {args.output}")

@@ -25,12 +25,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mtv.separation import TRACKS, Audio, Demixer, demixer
-from shared.cli import Parser
 from shared.data.manifest import MANIFEST_NAME, Clip, read_manifest, write_manifest
-from shared.errors import UserError, run_main
-from shared.files import write_atomically
-from shared.media import is_silent, probe, read_audio, write_audio
-from shared.metrics.separation import residual_dbfs, si_sdr
+from shared.data.media import is_silent, probe, read_audio, write_audio
+from shared.evaluation.separation import residual_dbfs, si_sdr
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
+from shared.utils.files import write_atomically
 
 SETTINGS_NAME = "demix.json"
 DEMIXERS = ("dsp", "demucs-cdx23")

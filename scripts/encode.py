@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from shared.checkpoint import check_checkpoint
-from shared.cli import Parser
-from shared.cli import device as parse_device
-from shared.config import Tracks
-from shared.data.components import COMPONENTS, Source, find_component, load_component
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.registry import COMPONENTS, Source, find_component, load_component
 from shared.data.manifest import Clip, read_manifest
-from shared.errors import UserError, run_main
-from shared.files import write_atomically
+from shared.utils.cli import Parser
+from shared.utils.cli import device as parse_device
+from shared.utils.config import Tracks
+from shared.utils.errors import UserError, run_main
+from shared.utils.files import write_atomically
 
 if TYPE_CHECKING:  # arguments and manifest are looked at before torch is loaded
     import torch
@@ -149,8 +149,8 @@ def _encoder(job: Job, device: torch.device) -> ClipEncoder:
     """Load the components. UserError if one cannot be read or does not suit the settings."""
     import torch
 
-    from shared.config import Data
     from shared.data.clip_encoder import ClipEncoder
+    from shared.utils.config import Data
 
     args = job.args
     parts = {}
@@ -178,7 +178,7 @@ def _encoder(job: Job, device: torch.device) -> ClipEncoder:
 
 def _tracks(job: Job, device: torch.device) -> TrackRows:
     """Features of tracks, as training itself makes and keeps them."""
-    from mtv.track_store import TrackStore, encoder_key
+    from mtv.track_features import TrackStore, encoder_key
     from shared.data.clip_encoder import TrackRows
     from shared.encoders.audio import audio_features
 

@@ -1,7 +1,7 @@
 """Measure a checkpoint on held-out clips of the stage: is what is seen when it is heard, and is it what the
 caption says?
 
-    python scripts/evaluate.py --checkpoint assets/stage --suite stage --level simple --clips 24 --output
+    python scripts/evaluate.py --checkpoint assets/puppets --suite stage --level simple --clips 24 --output
     outputs/eval
 
 Writes OUTPUT/metrics.json (every score with ceiling, floor, headline and bootstrap interval) and
@@ -28,20 +28,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.checkpoint import check_checkpoint, load_checkpoint
-from shared.cli import Parser, per_stream
-from shared.data.stage_script import LEVELS
-from shared.errors import UserError, run_main
+from shared.checkpoint.folder import check_checkpoint, load_checkpoint
+from shared.puppets.script import LEVELS
+from shared.utils.cli import Parser, per_stream
+from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
     from mtv.guidance import TrackGuidance
     from mtv.tracks import Tracks
-    from shared.metrics.held_out import HeldOut, Take
-    from shared.metrics.report import Entry
-    from shared.metrics.sampling import Sampler
-    from shared.metrics.track_probes import Probe
-    from shared.metrics.trials import Plan, Trial
+    from shared.evaluation.held_out import HeldOut, Take
+    from shared.evaluation.report import Entry
+    from shared.evaluation.sampling import Sampler
+    from shared.evaluation.tasks import Plan, Trial
+    from shared.evaluation.track_probes import Probe
 
 JOINT = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT, "mtv")
@@ -81,11 +81,11 @@ def evaluate(
 
     `other` is what the file --against holds.
     """
-    from shared.files import write_json
-    from shared.metrics.held_out import HeldOut
-    from shared.metrics.report import write_report
-    from shared.metrics.summary import summary
-    from shared.metrics.trials import measure
+    from shared.evaluation.held_out import HeldOut
+    from shared.evaluation.report import write_report
+    from shared.evaluation.summary import summary
+    from shared.evaluation.tasks import measure
+    from shared.utils.files import write_json
 
     begun = time.monotonic()
     held_out = HeldOut.make(next(iter(pipelines.values())), options.level, options.clips)
@@ -108,7 +108,7 @@ def evaluate(
 
 def trials(pipelines: Mapping[str, Any], held_out: HeldOut, options: argparse.Namespace) -> Iterator[Trial]:
     """The tasks in order, mtv followed by its variants; each is made when it is its turn."""
-    from shared.metrics.trials import joint_trial
+    from shared.evaluation.tasks import joint_trial
 
     for task in options.tasks:
         if task == "mtv":
@@ -118,7 +118,7 @@ def trials(pipelines: Mapping[str, Any], held_out: HeldOut, options: argparse.Na
 
 
 def make_sampler(pipelines: Mapping[str, Any], options: argparse.Namespace) -> Sampler:
-    from shared.metrics.sampling import Sampler
+    from shared.evaluation.sampling import Sampler
 
     device = next(iter(pipelines.values())).device
     workers = options.workers or (os.cpu_count() or 1 if device.type == "cpu" else 1)
@@ -128,8 +128,8 @@ def make_sampler(pipelines: Mapping[str, Any], options: argparse.Namespace) -> S
 def track_trials(pipeline: Any, held_out: HeldOut, options: argparse.Namespace) -> Iterator[Trial]:
     """mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
     from mtv.captions import without_speaker
-    from shared.metrics.track_probes import true_tracks, variants
-    from shared.metrics.trials import track_trial
+    from shared.evaluation.tasks import track_trial
+    from shared.evaluation.track_probes import true_tracks, variants
 
     own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
     names = [name.replace("-", " ") for name in options.variants]
@@ -143,7 +143,7 @@ def track_trials(pipeline: Any, held_out: HeldOut, options: argparse.Namespace) 
 
 
 def plan(options: argparse.Namespace, guidance: Guidance | TrackGuidance) -> Plan:
-    from shared.metrics.trials import Plan
+    from shared.evaluation.tasks import Plan
 
     return Plan(options.seed, options.steps, options.batch, guidance)
 
@@ -167,8 +167,8 @@ def demix(mix: NDArray[np.float32], rate: int) -> dict[str, NDArray[np.float32]]
 
 def compare_with_base(tasks: dict[str, Any], seed: int) -> None:
     """Give every variant of mtv the paired differences from its base, the same clips before the swap."""
-    from shared.metrics.paired import compare_tasks
-    from shared.metrics.track_probes import BASE
+    from shared.evaluation.comparison import compare_tasks
+    from shared.evaluation.track_probes import BASE
 
     for task, result in tasks.items():
         if task.startswith("mtv:"):
@@ -178,7 +178,7 @@ def compare_with_base(tasks: dict[str, Any], seed: int) -> None:
 
 def compare(metrics: Mapping[str, Any], other: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Paired differences from the other evaluation, in the tasks that both have."""
-    from shared.metrics.paired import compare_tasks
+    from shared.evaluation.comparison import compare_tasks
 
     both = [task for task in metrics["tasks"] if task in other["tasks"]]
     compared = {task: compare_tasks(metrics["tasks"][task], other["tasks"][task], options.seed) for task in both}
@@ -187,7 +187,7 @@ def compare(metrics: Mapping[str, Any], other: Mapping[str, Any], options: argpa
 
 def entries(held_out: HeldOut, made: Mapping[str, Mapping[int, Take]]) -> Iterator[Entry]:
     """The clips of the page."""
-    from shared.metrics.report import Entry, Panel
+    from shared.evaluation.report import Entry, Panel
 
     for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
         shown = [
@@ -198,7 +198,7 @@ def entries(held_out: HeldOut, made: Mapping[str, Mapping[int, Take]]) -> Iterat
 
 
 def config(options: argparse.Namespace, joint: Any = None) -> dict[str, Any]:
-    from shared.metrics.held_out import HELD_OUT_SEED
+    from shared.evaluation.held_out import HELD_OUT_SEED
 
     told: dict[str, Any] = {
         "checkpoint": str(options.checkpoint), "suite": options.suite,
@@ -326,8 +326,8 @@ def read_other(options: argparse.Namespace) -> dict[str, Any] | None:
     """What the file --against holds; UserError where it cannot be compared with."""
     if options.against is None:
         return None
-    from shared.metrics.held_out import HELD_OUT_SEED
-    from shared.metrics.paired import read_metrics
+    from shared.evaluation.comparison import read_metrics
+    from shared.evaluation.held_out import HELD_OUT_SEED
 
     here = {"suite": options.suite, "level": options.level, "held_out_seed": HELD_OUT_SEED, "tasks": options.tasks}
     return read_metrics(options.against, here)

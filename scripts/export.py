@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtv.curriculum import BackboneConfig
-from shared.cli import Parser
-from shared.config import TrainConfig, load_config_as
-from shared.errors import UserError, run_main
 from shared.training.card import Progress, model_card
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
+from shared.utils.cli import Parser
+from shared.utils.config import TrainConfig, load_config_as
+from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:  # what is wrong with the arguments is said before torch is loaded
     from torch import Tensor
@@ -87,14 +87,13 @@ def export(config: TrainConfig, checkpoint: StateFolder, average: bool, output: 
     """Write the checkpoint folder. UserError if the state is damaged, or is not of this configuration's model."""
     weights = whole_weights(checkpoint, "ema" if average else None)
     progress = Progress(checkpoint.step, processes=checkpoint.processes, average=average)
-    # the folder of the script that runs is on the path; scripts are no package
     if isinstance(config, BackboneConfig):
-        from assembly_cogvideox import CogVideoXAssembly  # type: ignore[import-not-found] # isort: skip
-        from mtv.training import model_card as backbone_card
+        from mtv.cogvideox.build import CogVideoXAssembly
+        from mtv.cogvideox.training import model_card as backbone_card
 
         assembly, card = CogVideoXAssembly(config), backbone_card(config, progress)
     else:
-        from assembly import Assembly  # type: ignore[import-not-found] # isort: skip
+        from ccl.training.build import Assembly
 
         assembly, card = Assembly(config), model_card(config, progress)
     _check_names(assembly, weights, checkpoint)

@@ -1,6 +1,6 @@
 """Fit the linear video and audio codecs to the clips of a manifest and say what they lose on held-out clips.
 
-python scripts/fit_codecs.py --manifest data/stage/manifest.jsonl --output outputs/codecs
+python scripts/fit_codecs.py --manifest data/puppets/manifest.jsonl --output outputs/codecs
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torch.utils.data import Subset
 
-from shared.cli import Parser
 from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import read_manifest
-from shared.errors import UserError, run_main
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,12 +1,12 @@
 """Measure what a joint checkpoint knows, with little sampling: how well it predicts, and what it attends to.
 
-    python scripts/probe.py --checkpoint outputs/stage/checkpoint --manifest held_out/manifest.jsonl \\
+    python scripts/probe.py --checkpoint outputs/puppets/checkpoint --manifest held_out/manifest.jsonl \\
         --output probe.json
 
 The file holds, by --probes: `loss`, held out, on fixed (clip, noise, u), per task, stream, clip and noise level;
 `gain`, how much of it the other stream explains; `leakage`, what else changes when the given sound or picture is
 another clip's; `attention`, where cross-modal attention looks; `model`, its size. docs/probes.md says what each number
-means. leakage and attention need clips of the stage (scripts/make_stage.py), which know where and when something
+means. leakage and attention need clips of the stage (scripts/make_puppets.py), which know where and when something
 sounds.
 """
 
@@ -20,16 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.checkpoint import check_checkpoint, load_checkpoint
-from shared.cli import Parser, device
+from shared.checkpoint.folder import check_checkpoint, load_checkpoint
 from shared.data.manifest import Clip, read_manifest
-from shared.errors import UserError, run_main
+from shared.utils.cli import Parser, device
+from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from ccl.objective import Batch
     from ccl.pipeline import CCLPipeline
-    from shared.config import Flow
+    from ccl.training.objective import Batch
     from shared.data.dataset import ClipDataset
+    from shared.utils.config import Flow
 
 PROBES = ("loss", "gain", "leakage", "attention", "model")
 BY_TRUTH = ("leakage", "attention")
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     truths = {clip.id: read_truth(clip, options) for clip in clips} if set(options.probes) & set(BY_TRUTH) else {}
     prepare(options)
     from shared.data.dataset import survey
-    from shared.files import write_json
+    from shared.utils.files import write_json
 
     survey(clips, needs_video=True, needs_audio=True)
     begun = time.monotonic()
@@ -64,7 +64,7 @@ class Session:
     """One checkpoint, the held-out clips and what has been encoded of them."""
 
     def __init__(self, options: argparse.Namespace, clips: Sequence[Clip], truths: dict[str, dict[str, Any]]) -> None:
-        from shared.config import Flow
+        from shared.utils.config import Flow
 
         self.options, self.clips, self.truths = options, clips, truths
         self.pipeline = self._load(options.checkpoint)
@@ -82,7 +82,7 @@ class Session:
 
     def measure(self) -> dict[str, Any]:
         """What the file holds."""
-        from ccl.probes import model_size, noise_levels
+        from ccl.analysis.loss_probes import model_size, noise_levels
 
         probes, options = self.options.probes, self.options
         self.levels = noise_levels(options.levels, self.flow)
@@ -107,7 +107,7 @@ class Session:
     def _encode(self) -> list[Batch]:
         from tqdm import tqdm
 
-        from ccl.probes import encode
+        from ccl.analysis.loss_probes import encode
         from shared.data.dataset import check_clip
 
         def samples() -> Iterator[Any]:
@@ -123,7 +123,7 @@ class Session:
 
     def _losses(self) -> dict[str, Any]:
         """ "loss", "gain" and, with --against, "forgetting"; without DCR the loss of the joint tasks alone."""
-        from ccl.probes import JOINED, State, context_gain, held_out_losses, summaries, tasks_of
+        from ccl.analysis.loss_probes import JOINED, State, context_gain, held_out_losses, summaries, tasks_of
 
         probes, model = self.options.probes, self.pipeline.transformer
         tasks = tasks_of(model)
@@ -163,7 +163,7 @@ class Session:
         return towers
 
     def _leakage(self) -> dict[str, Any]:
-        from ccl.swapped import GIVEN, Swaps, choose_partners
+        from ccl.analysis.leakage_probe import GIVEN, Swaps, choose_partners
 
         clips = self.clips[: self.options.sampled]
         dataset = self._dataset(clips)
@@ -181,8 +181,8 @@ class Session:
     def _attention(self) -> dict[str, Any]:
         from tqdm import tqdm
 
-        from ccl.attention_maps import AttentionProbe, sounding_tokens
-        from ccl.attention_pictures import draw_maps
+        from ccl.analysis.attention_figures import draw_maps
+        from ccl.analysis.attention_maps import AttentionProbe, sounding_tokens
 
         model = self.pipeline.transformer
         probe = AttentionProbe(model, self.flow, ATTENTION_LEVELS, self.options.seed)
@@ -287,7 +287,7 @@ def read_truth(clip: Clip, options: argparse.Namespace) -> dict[str, Any]:
     if clip.truth is None:
         raise UserError(
             f"--manifest {options.manifest}: clip {clip.id!r} has no truth, which leakage and attention need; give "
-            f"clips of scripts/make_stage.py, or --probes {rest}"
+            f"clips of scripts/make_puppets.py, or --probes {rest}"
         )
     try:
         truth: dict[str, Any] = json.loads(clip.truth.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
     python scripts/results_table.py            # rewrite the tables
     python scripts/results_table.py --check    # only compare; exit code 2 if a table is not what the files say
 
-The files are those that evaluate.py wrote: assets/stage/metrics*.json, and assets/stage/curve/*.json along the way.
+The files are those that evaluate.py wrote: assets/puppets/metrics*.json, and assets/puppets/curve/*.json along the way.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.cli import Parser
-from shared.errors import UserError, run_main
-from shared.files import read_json, replaced
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
+from shared.utils.files import read_json, replaced
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGE = ROOT / "assets/stage"
+STAGE = ROOT / "assets/puppets"
 FULL = (
     "event_f1", "mouth_correlation", "speaker", "colour", "mood_seen", "mood_heard",
 )  # fmt: skip
@@ -65,8 +65,8 @@ def results() -> str:
     simple = read_json(STAGE / "metrics.json")
     guess = simple["tasks"]["t2av"]["fixed_times_f1"]
     story = (
-        "in [metrics.json](assets/stage/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is the\n"
-        "true clip through the codecs, 0 another clip's sound. The best fixed times would give an event F1 of "
+        "in [metrics.json](assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
+        "the true clip through the codecs, 0 another clip's sound. The best fixed times would give an event F1 of "
     )
     parts = [
         f"`{command(simple)}`,\n{story}{guess:.2f}.\n",
@@ -74,7 +74,7 @@ def results() -> str:
     ]
     tracks = read_json(STAGE / "metrics_mtv.json")
     parts += [
-        f"`{command(tracks)}`\n([metrics_mtv.json](assets/stage/metrics_mtv.json)), speech, effects and music drive "
+        f"`{command(tracks)}`\n([metrics_mtv.json](assets/puppets/metrics_mtv.json)), speech, effects and music drive "
         "the video.\nWith tracks swapped, silent or taken from a mix: [docs/mtv.md](docs/mtv.md#results).\n"
     ]
     parts += [table(row for row in rows(tracks, TRACKS) if row[0] == "mtv")]
@@ -85,7 +85,7 @@ def results() -> str:
     without = "no stream reads the other,\nand sync is at the floor or below it:"
     for name, story in {"metrics_full.json": full, "metrics_no_context.json": without}.items():
         metrics = read_json(STAGE / name)
-        parts += [f"`{command(metrics)}`\n([{name}](assets/stage/{name})), {story}\n"]
+        parts += [f"`{command(metrics)}`\n([{name}](assets/puppets/{name})), {story}\n"]
         parts += [table(rows(metrics, SYNC if "no_context" in name else FULL))]
     return "\n".join(parts)
 
@@ -96,7 +96,7 @@ def control() -> str:
     for file in sorted(STAGE.glob("metrics_mtv*.json")):
         name, metrics = file.name, read_json(file)
         own = table(row for row in rows(metrics, (*TRACKS, "speaker")) if row[0] == "mtv")
-        parts += [f"`{command(metrics)}`\n([{name}](../assets/stage/{name})), its own tracks:\n", own]
+        parts += [f"`{command(metrics)}`\n([{name}](../assets/puppets/{name})), its own tracks:\n", own]
         parts += ["and what differs from that, with the difference on the same clips:\n", variants(metrics["tasks"])]
     return "\n".join(parts)
 

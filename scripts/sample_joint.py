@@ -31,19 +31,19 @@ from typing import TYPE_CHECKING, Any
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
-from shared.checkpoint import check_checkpoint, check_joint
-from shared.cli import Parser, device, per_stream, timed_prompts
-from shared.errors import UserError, run_main
-from shared.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
-from shared.media import probe, read_audio, read_image, read_video, write_audio, write_video
-from shared.media_write import AAC_RATES, Audio, Video
+from shared.checkpoint.folder import check_checkpoint, check_joint
+from shared.checkpoint.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
+from shared.data.media import probe, read_audio, read_image, read_video, write_audio, write_video
+from shared.data.media_write import AAC_RATES, Audio, Video
+from shared.utils.cli import Parser, device, per_stream, timed_prompts
+from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
     from ccl.pipeline import CCLOutput, CCLPipeline
-    from shared.timed_prompts import TimedPrompts
+    from shared.encoders.timed_prompts import TimedPrompts
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets" / "stage"
+ASSETS = Path(__file__).resolve().parents[1] / "assets" / "puppets"
 LONGEST = 120.0  # s; attention over more needs windows
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
 #: The scales that each form of guidance reads (ccl/guidance.py has the formulas).
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--checkpoint", type=Path, default=ASSETS, metavar="DIR", help="default: the shipped assets/stage")
+    add("--checkpoint", type=Path, default=ASSETS, metavar="DIR", help="default: the shipped assets/puppets")
     add("--output", type=Path, required=True, help="OUT.mp4, or OUT.wav with --task t2a")
     text = parser.add_mutually_exclusive_group(required=True)
     text.add_argument("--prompt", metavar="TEXT", help="what to see and, without --audio-prompt, to hear")
@@ -237,7 +237,7 @@ def sample(
     import torch
 
     from ccl.pipeline import CCLPipeline
-    from shared.attention import use_backend
+    from shared.nn.attention import use_backend
 
     dtype, place = getattr(torch, options.dtype), device(options.device)
     with use_backend(options.attention):

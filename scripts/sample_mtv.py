@@ -31,21 +31,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # Only what imports at once: what is wrong with the arguments is said before torch and diffusers are loaded.
-from shared.checkpoint import check_checkpoint
-from shared.cli import Parser, device, timed_prompts
-from shared.errors import UserError, run_main
-from shared.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
-from shared.media import probe, read_audio, read_image, write_video
-from shared.media_write import AAC_RATES, Audio
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
+from shared.data.media import probe, read_audio, read_image, write_video
+from shared.data.media_write import AAC_RATES, Audio
+from shared.utils.cli import Parser, device, timed_prompts
+from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
     from mtv.pipeline import MTVPipeline
     from mtv.separation import Stems
     from mtv.tracks import Tracks
-    from shared.timed_prompts import TimedPrompts
+    from shared.encoders.timed_prompts import TimedPrompts
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets" / "stage"
+ASSETS = Path(__file__).resolve().parents[1] / "assets" / "puppets"
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
 DEMIXERS = ("dsp", "demucs-cdx23")
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--checkpoint", type=Path, default=ASSETS, metavar="DIR", help="default: the shipped assets/stage")
+    add("--checkpoint", type=Path, default=ASSETS, metavar="DIR", help="default: the shipped assets/puppets")
     add("--output", type=Path, required=True, help="OUT.mp4")
     text = parser.add_mutually_exclusive_group(required=True)
     text.add_argument("--prompt", metavar="TEXT", help="what to see; docs/mtv.md has the form the model was taught")
@@ -255,7 +255,7 @@ def sample(
     import torch
 
     from mtv.pipeline import MTVPipeline
-    from shared.attention import use_backend
+    from shared.nn.attention import use_backend
 
     dtype, place = getattr(torch, options.dtype), device(options.device)
     with use_backend(options.attention):

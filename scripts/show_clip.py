@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.signal import ShortTimeFFT
 
-from shared.cli import Parser
-from shared.errors import UserError, run_main
-from shared.files import replacing
-from shared.media import MediaInfo, probe, read_audio, read_video
+from shared.data.media import MediaInfo, probe, read_audio, read_video
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
+from shared.utils.files import replacing
 
 # All in inches.
 WIDTH, LEFT, RIGHT, TOP, BOTTOM, GAP = 11.0, 0.65, 0.15, 0.1, 0.45, 0.1

@@ -1,6 +1,6 @@
 """Train the joint audio-video model.
 
-    deepspeed scripts/train_ccl.py --config configs/train/stage_tiny.yaml \
+    deepspeed scripts/train_ccl.py --config configs/train/puppets_tiny.yaml \
         --set data.manifest=clips/manifest.jsonl --set output=outputs/mine
 
 The manifest is a JSON-lines file, or a folder of X.mp4 with X.txt. Running the same command again resumes.
@@ -19,35 +19,33 @@ from functools import partial
 from pathlib import Path
 
 from ccl.baselines import CHOICES, Variant
-from ccl.batches import JointBatches
-from ccl.objective import JointObjective
 from ccl.routing import JOINT_TASKS, Task
+from ccl.training.batches import JointBatches
+from ccl.training.build import Assembly
+from ccl.training.data import Material, Stores, read_material, untold
+from ccl.training.objective import JointObjective
+from mtv.cogvideox.training import sample_clips
 from mtv.control import TrackFeatures
-from mtv.costs import forward_flops
+from mtv.flops import forward_flops
 from mtv.pipeline import MTVPipeline
-from mtv.track_store import draw_dropped
-from mtv.training import sample_clips
-from shared.checkpoint import check_checkpoint
-from shared.cli import Parser
+from mtv.track_features import draw_dropped
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.lora import seed_dropout
+from shared.checkpoint.registry import COMPONENTS
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
-from shared.components import Components, component_source, fitted_codecs
-from shared.config import TrainConfig, load_config
-from shared.data.components import COMPONENTS
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import read_manifest
-from shared.errors import UserError, run_main
-from shared.lora import seed_dropout
-from shared.media import write_video
-from shared.training.boards import check_boards
+from shared.data.media import write_video
 from shared.training.card import Progress, model_card
-from shared.training.distributed import World, add_launcher_arguments, barrier, session
+from shared.training.components import Components, component_source, fitted_codecs
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
+from shared.training.trackers import check_boards
 from shared.training.trainer import Trainer, Weights
-
-# the folder of the script that runs is on the path; scripts are no package
-from assembly import Assembly  # type: ignore[import-not-found] # isort: skip
-from stores import Material, Stores, read_material, untold  # type: ignore[import-not-found] # isort: skip
+from shared.utils.cli import Parser
+from shared.utils.config import TrainConfig, load_config
+from shared.utils.distributed import World, add_launcher_arguments, barrier, session
+from shared.utils.errors import UserError, run_main
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -123,7 +121,7 @@ class Run:
     def __init__(self, config: TrainConfig, world: World, stores: Stores, components: Components) -> None:
         self.config, self.world, self.stores = config, world, stores
         self.started = time.monotonic()
-        self.model = Assembly(config, components, stores.tracks and stores.tracks.sounding)
+        self.model = Assembly(config, components, stores.tracks.sounding if stores.tracks is not None else None)
         self.objective = JointObjective(
             self.model.transformer,
             config.flow,

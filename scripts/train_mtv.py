@@ -1,9 +1,9 @@
 """Train audio-driven video in stages, each from what the last one left.
 
-    deepspeed scripts/train_mtv.py --config configs/train/stage_mtv.yaml --set stages.0.steps=100
+    deepspeed scripts/train_mtv.py --config configs/train/puppets_mtv.yaml --set stages.0.steps=100
     deepspeed scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml --set backbone=models/CogVideoX-2b
 
-The clips need tracks: a manifest with `tracks` (scripts/make_stage.py and scripts/demix.py write one). Running the
+The clips need tracks: a manifest with `tracks` (scripts/make_puppets.py and scripts/demix.py write one). Running the
 same command again resumes, in the middle of any stage. OUTPUT then holds codecs/ (unless given), latents/, a folder per
 stage (1_basic_face ...) with config.yaml, losses.csv, samples/, state/ and checkpoint/, and checkpoint/, a copy of the
 last stage's. A configuration with `backbone` trains on a CogVideoX folder alone, without the joint model (docs/mtv.md,
@@ -19,29 +19,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ccl.batches import JointBatches
-from mtv.cogvideox import Frozen, check_cogvideox
+from ccl.training.batches import JointBatches
+from ccl.training.data import (
+    Material,
+    Stores,
+    read_material,
+    training_texts,
+    untold,
+)  # fmt: skip
+from mtv.cogvideox.build import CogVideoXAssembly, track_encoders
+from mtv.cogvideox.loading import Frozen, check_cogvideox
+from mtv.cogvideox.training import EpsilonObjective, NoSound, encode_texts, model_card, sample_clips
 from mtv.control import TrackFeatures
 from mtv.curriculum import BackboneConfig, CurriculumConfig
-from mtv.track_store import draw_dropped
-from mtv.training import EpsilonObjective, NoSound, encode_texts, model_card, sample_clips
-from shared.cli import Parser
-from shared.config import TrainConfig, load_config_as
+from mtv.track_features import draw_dropped
 from shared.data.manifest import Clip, read_manifest, subset
 from shared.encoders.audio import FrameFeatures
-from shared.errors import UserError
-from shared.files import write_atomically
 from shared.training.card import Progress
-from shared.training.distributed import World, add_launcher_arguments, barrier, session
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
 from shared.training.trainer import Trainer, Weights
+from shared.utils.cli import Parser
+from shared.utils.config import TrainConfig, load_config_as
+from shared.utils.distributed import World, add_launcher_arguments, barrier, session
+from shared.utils.errors import UserError
+from shared.utils.files import write_atomically
 
-# the folder of the script that runs is on the path; scripts are no package
-from assembly_cogvideox import CogVideoXAssembly, track_encoders  # type: ignore[import-not-found] # isort: skip
-from stores import (  # type: ignore[import-not-found] # isort: skip
-    Material, Stores, read_material, training_texts, untold,
-)  # fmt: skip
 from train_ccl import Run, check_sources, check_variant, prepare_components  # type: ignore[import-not-found] # isort: skip
 
 #: run(stage, its clips): one stage, ready to be trained.
@@ -179,6 +182,6 @@ def publish(last: Path, target: Path, world: World) -> None:
 
 
 if __name__ == "__main__":
-    from shared.errors import run_main
+    from shared.utils.errors import run_main
 
     run_main(main)

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from shared.config import dump_config, flatten, load_config
-from shared.errors import UserError
+from shared.utils.config import dump_config, flatten, load_config
+from shared.utils.errors import UserError
 
 
 def training(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[str], dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.ablation.sections import Curves
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, list[float]]]:

@@ -1,6 +1,6 @@
 """What a plan must run: commands of the other scripts, their folders, and the settings a folder belongs to.
 
-    OUTPUT/clips/NAME/stage/                 make_stage.py's folder
+    OUTPUT/clips/NAME/stage/                 make_puppets.py's folder
     OUTPUT/latents/                          the clips, encoded once for all runs
     OUTPUT/start/train/                      the run that all variants start from, if no checkpoint is given
     OUTPUT/runs/VARIANT-SEED/train/          a normal training, with metrics.json, index.html and probe.json beside it
@@ -25,7 +25,7 @@ from shared.ablation.arguments import flags, training
 from shared.ablation.plan import OWNED, Plan
 from shared.ablation.sections import Evaluation, Probe
 from shared.data.shard_index import sha256_of
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FIRST_PORT = 29600
@@ -110,7 +110,7 @@ class Jobs:
         settings = clips.model_dump()
         folder = self.output / "clips" / name
         words = flags(settings | {"out": str(folder / "stage")})
-        step = Step("make", self.scripts.run("make_stage.py", *words), self.manifest(name))
+        step = Step("make", self.scripts.run("make_puppets.py", *words), self.manifest(name))
         return Job(f"clips {name}", folder, settings, [step])
 
     def start(self) -> Job:

@@ -24,8 +24,8 @@ from shared.ablation.sections import (
     Start,
     Variant,
 )
-from shared.config import Count, Section
-from shared.errors import UserError
+from shared.utils.config import Count, Section
+from shared.utils.errors import UserError
 
 T = TypeVar("T", bound=Section)
 

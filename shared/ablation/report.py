@@ -11,9 +11,9 @@ from pathlib import Path
 from shared.ablation import figures
 from shared.ablation.results import Results
 from shared.ablation.tables import endpoint, facts, markdown, tables
-from shared.errors import UserError
-from shared.files import replaced, write_atomically
-from shared.page import page
+from shared.evaluation.html import page
+from shared.utils.errors import UserError
+from shared.utils.files import replaced, write_atomically
 
 PAGE, TABLE = "report.html", "table.md"
 

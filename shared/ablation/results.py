@@ -19,8 +19,8 @@ from shared.ablation.curves import loss_curves
 from shared.ablation.plan import Plan, dump_plan, load_plan
 from shared.ablation.sections import Metric
 from shared.ablation.statistics import Measured, clip_interval
-from shared.errors import UserError
-from shared.files import read_json
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
 PLAN = "plan.yaml"
 #: Seconds of the clips in order of a file's lists, and by id.
@@ -242,7 +242,7 @@ def measure(metric: Metric, node: Any, lengths_of: Callable[[Metric], Lengths]) 
 
 def lengths(plan: Plan, tree: Mapping[str, Any], metric: Metric) -> Lengths:
     """Seconds of the clips that a metric is measured on: evaluate.py's held-out clips, or those of a probe's set."""
-    from shared.data.stage_script import sample_spec
+    from shared.puppets.script import sample_spec
 
     kind, _, rest = metric.path.partition(".")
     if kind == "metrics":

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from shared.ablation.jobs import Job, Step
 from shared.ablation.machine import cores, machine
-from shared.config import flatten
-from shared.errors import UserError
-from shared.files import read_json, write_json
+from shared.utils.config import flatten
+from shared.utils.errors import UserError
+from shared.utils.files import read_json, write_json
 
 SETTINGS = "settings.json"
 LAST_LINES = 12

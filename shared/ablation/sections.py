@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shared.ablation.arguments import flags
-from shared.config import Count, Positive, Rate, Section
+from shared.utils.config import Count, Positive, Rate, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Task = Literal["t2av", "a2v", "v2a", "mtv"]
@@ -17,7 +17,7 @@ Flag = str | int | float | list[str] | list[float]
 
 
 class ClipSet(Section):
-    """Clips of the stage, made by make_stage.py into OUTPUT/clips/NAME."""
+    """Clips of the stage, made by make_puppets.py into OUTPUT/clips/NAME."""
 
     level: Literal["simple", "full"] = "full"
     size: Count = 32  # pixels, height and width

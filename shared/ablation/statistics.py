@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from shared.rng import numpy_generator
+from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from shared.clock import LatentClock
+from shared.nn.clock import LatentClock
 
 
 @runtime_checkable

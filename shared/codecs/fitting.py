@@ -13,8 +13,8 @@ from torch import Tensor
 
 from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
 from shared.data.dataset import Sample
-from shared.errors import UserError
-from shared.rng import numpy_generator
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
 
 FOLDERS = ("video_codec", "audio_codec")
 ENVELOPE_WINDOW = 0.02  # s

@@ -11,8 +11,8 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
-from shared.clock import LatentClock
-from shared.errors import UserError
+from shared.nn.clock import LatentClock
+from shared.utils.errors import UserError
 
 #: What `from_pretrained` takes to find files on the hub.
 HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only")

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import griffinlim, melscale_fbanks
 
-from shared.aligned import AlignedModelMixin
-from shared.clock import LatentClock
-from shared.errors import UserError
+from shared.nn.clock import LatentClock
+from shared.nn.memory_alignment import AlignedModelMixin
+from shared.utils.errors import UserError
 
 
 class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):

@@ -17,10 +17,10 @@ from torch.nn import functional
 from torchaudio.functional import resample
 from torchaudio.transforms import MelSpectrogram
 
-from shared.aligned import AlignedModelMixin
-from shared.clock import LatentClock
 from shared.codecs.library import LibraryCodec, load_library_model
-from shared.errors import UserError
+from shared.nn.clock import LatentClock
+from shared.nn.memory_alignment import AlignedModelMixin
+from shared.utils.errors import UserError
 
 #: The spectrogram that the autoencoder was trained on. No config holds these two; diffusers has them in
 #: modular_pipelines/echo/encoders.py, the only place in which it encodes sound with this autoencoder.

@@ -11,10 +11,10 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.nn import functional
 
-from shared.aligned import AlignedModelMixin
-from shared.clock import LatentClock
 from shared.codecs.library import LibraryCodec
-from shared.errors import UserError
+from shared.nn.clock import LatentClock
+from shared.nn.memory_alignment import AlignedModelMixin
+from shared.utils.errors import UserError
 
 
 class OobleckAudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):

@@ -8,9 +8,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from shared.aligned import AlignedModelMixin
 from shared.codecs.library import CausalVideoCodec
-from shared.errors import UserError
+from shared.nn.memory_alignment import AlignedModelMixin
+from shared.utils.errors import UserError
 
 
 class WanVideoCodec(AlignedModelMixin, CausalVideoCodec, ModelMixin):

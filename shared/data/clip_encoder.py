@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.config import Data
 from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.data.manifest import Clip
+from shared.data.media import is_silent, read_video
 from shared.data.shard_index import text_key
 from shared.encoders.base import TextEncoder
 from shared.encoders.cache import fingerprint as text_fingerprint
-from shared.errors import UserError
-from shared.media import is_silent, read_video
 from shared.training.latents import LatentStore, _read_ahead
 from shared.training.shards import clip_key, fingerprint
+from shared.utils.config import Data
+from shared.utils.errors import UserError
 
 #: A record before it is in a tar: what its JSON says, and its tensors by member.
 Parts = tuple[dict[str, Any], dict[str, dict[str, Tensor]]]

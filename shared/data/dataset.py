@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.data.manifest import Clip
-from shared.errors import UserError
-from shared.media import MediaInfo, is_silent, probe, read_audio, read_video, rms_dbfs
+from shared.data.media import MediaInfo, is_silent, probe, read_audio, read_video, rms_dbfs
+from shared.utils.errors import UserError
 
 SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
 _REPORTED = 5  # clips named one by one in the message of `survey`

@@ -1,8 +1,8 @@
 """What is wrong with a clip before it trains: facts, warnings, and reasons to refuse it, in words.
 
 Reasons to refuse are those for which training refuses: a file that is broken or cut off, no pictures or no sound,
-silence (`shared.media.is_silent`), sound or tracks that are too short, latents that are not finite. Warnings are what a
-person should look at. Thresholds are the constants below.
+silence (`shared.data.media.is_silent`), sound or tracks that are too short, latents that are not finite. Warnings are
+what a person should look at. Thresholds are the constants below.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pydantic import ValidationError
 
 from shared.data.dataset import SHORT_SOUND, ClipDataset
 from shared.data.manifest import MANIFEST_NAME, VIDEO_SUFFIXES, Clip
-from shared.errors import UserError
-from shared.media import SILENCE_DBFS, is_silent, probe, read_audio, read_video, rms_dbfs
+from shared.data.media import SILENCE_DBFS, is_silent, probe, read_audio, read_video, rms_dbfs
+from shared.utils.errors import UserError
 
 OFFSET = 0.1  # s between the starts of picture and sound; it is honoured, but often a sign of a bad cut
 VARIABLE = 0.25  # share by which a picture's time on show may differ from the usual

@@ -25,9 +25,9 @@ from shared.data.manifest import subset
 from shared.data.shard_index import INDEX_NAME, Record, Shard, common_settings, read_index, scan_shard, sha256_of
 from shared.encoders.base import TextEncoder
 from shared.encoders.cache import fingerprint as text_fingerprint
-from shared.errors import UserError
 from shared.training.latents import Latents
 from shared.training.shards import fingerprint
+from shared.utils.errors import UserError
 
 Verify = Literal["record", "shard", "none"]
 Bucket = tuple[int, ...]

@@ -15,8 +15,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from shared.errors import UserError
-from shared.files import write_atomically
+from shared.utils.errors import UserError
+from shared.utils.files import write_atomically
 
 MANIFEST_NAME = "manifest.jsonl"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")

@@ -18,15 +18,15 @@ import safetensors.torch
 import torch
 import webdataset
 
-from shared.cli import Parser
+from shared.data.bucketing import BatchPlan
 from shared.data.clip_encoder import Parts
 from shared.data.latent_shards import ShardedLatents, Verify
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import write_file, write_shard
-from shared.errors import UserError, run_main
-from shared.rng import generator
-from shared.training.batches import BatchPlan
+from shared.utils.cli import Parser
+from shared.utils.errors import UserError, run_main
+from shared.utils.rng import generator
 
 RECORD_BYTES = 65_536
 PER_SHARD, BATCH, SEED, REPEATS = 1000, 16, 0, 2

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
 FORMAT = "latent-shards-1"

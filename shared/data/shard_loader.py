@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from shared.data.bucketing import BatchPlan
 from shared.data.latent_shards import Problem, ShardedLatents
 from shared.data.shard_index import EMPTY_NAME, text_key
-from shared.errors import UserError
-from shared.rng import numpy_generator
-from shared.training.batches import BatchPlan
 from shared.training.latents import Latents
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
 
 
 def epoch_batches(plan: BatchPlan, epoch: int, rank: int) -> list[list[str]]:

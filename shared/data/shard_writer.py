@@ -20,8 +20,8 @@ from webdataset import TarWriter
 from shared.data.clip_encoder import ClipEncoder, Parts, packed_text
 from shared.data.manifest import Clip
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard
-from shared.errors import UserError
-from shared.files import replacing
+from shared.utils.errors import UserError
+from shared.utils.files import replacing
 
 REPORT_NAME = "report.jsonl"
 

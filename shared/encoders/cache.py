@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shared.encoders.base import TextEncoder
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 class CachedText:

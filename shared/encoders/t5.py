@@ -10,8 +10,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from transformers import T5EncoderModel
 
-from shared.aligned import AlignedModelMixin
 from shared.encoders.umt5 import UMT5Text
+from shared.nn.memory_alignment import AlignedModelMixin
 
 
 class T5Text(UMT5Text, AlignedModelMixin, ModelMixin):

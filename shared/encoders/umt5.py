@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
 from transformers.utils import cached_file
 
-from shared.aligned import AlignedModelMixin
-from shared.errors import UserError
+from shared.nn.memory_alignment import AlignedModelMixin
+from shared.utils.errors import UserError
 
 WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
 #: Options of `from_pretrained` that say where on the hub files are; the tokenizer takes them too.

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.config import TrainConfig, dump_config
+from shared.utils.config import TrainConfig, dump_config
 
 
 def commit() -> str:

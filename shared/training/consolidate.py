@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 if TYPE_CHECKING:  # what is wrong with a folder is said before torch is loaded
     from torch import Tensor

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from shared.codecs.base import AudioCodec, VideoCodec, keyframe_latents
-from shared.config import Data
 from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.data.manifest import Clip
-from shared.errors import UserError
-from shared.rng import numpy_generator
-from shared.training.distributed import World
 from shared.training.shards import Entry, ShardStore, check_ids, clip_key, fingerprint
+from shared.utils.config import Data
+from shared.utils.distributed import World
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
 
 
 @dataclass(frozen=True)

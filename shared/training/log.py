@@ -15,11 +15,11 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from shared.config import Train
-from shared.files import write_atomically
-from shared.training.boards import check_boards, open_boards
-from shared.training.distributed import World, gather
 from shared.training.flops import Work, peak_flops
+from shared.training.trackers import check_boards, open_boards
+from shared.utils.config import Train
+from shared.utils.distributed import World, gather
+from shared.utils.files import write_atomically
 
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]

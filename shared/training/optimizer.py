@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared.config import Optimizer
+from shared.utils.config import Optimizer
 
 
 class AdamWEMA(torch.optim.AdamW):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from shared.data.manifest import Clip
-from shared.errors import UserError
-from shared.training.distributed import World, barrier
+from shared.utils.distributed import World, barrier
+from shared.utils.errors import UserError
 
 SHARD = 256  # clips per file
 LOCK = ".lock"

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from shared.config import TrainConfig, dump_config, flatten
-from shared.errors import UserError
-from shared.files import write_atomically
 from shared.training.consolidate import ABOUT, StateFolder, latest_checkpoint
-from shared.training.distributed import World, barrier
 from shared.training.universal import convert_to_universal, load_universal
+from shared.utils.config import TrainConfig, dump_config, flatten
+from shared.utils.distributed import World, barrier
+from shared.utils.errors import UserError
+from shared.utils.files import write_atomically
 
 _log = logging.getLogger(__name__)
 # Keys that change nothing about the weights a run arrives at.

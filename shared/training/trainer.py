@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from shared.config import TrainConfig
-from shared.errors import UserError
-from shared.training.distributed import World, any_rank, barrier, gather
 from shared.training.log import LossRecord, RunLog
 from shared.training.optimizer import build_optimizer, forget_gradients, full_weights, learning_rate
 from shared.training.state import RunState, claim_output
+from shared.utils.config import TrainConfig
+from shared.utils.distributed import World, any_rank, barrier, gather
+from shared.utils.errors import UserError
 
 Weights = dict[str, Tensor]
 

@@ -16,13 +16,13 @@ from ccl import guidance
 from ccl.baselines import DenseContextAttention, FullTextAttention, Variant
 from ccl.context_attention import ContextAttention
 from ccl.guidance import Form, Guidance
-from ccl.objective import JointObjective
 from ccl.routing import Task
 from ccl.tarp import align
+from ccl.training.objective import JointObjective
 from ccl.transformer import DualStreamTransformer, StreamInput, _Pair
-from shared.clock import LatentClock
-from shared.errors import UserError
-from shared.rotary import grid_rotary, rotate, time_rotary
+from shared.nn.clock import LatentClock
+from shared.nn.rope import grid_rotary, rotate, time_rotary
+from shared.utils.errors import UserError
 
 VARIANTS = {
     "gate_hard": {"joiner": "gate_hard"},

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ccl.context_attention import ContextAttention
 from ccl.tarp import Alignment, align
-from shared.clock import LatentClock
-from shared.rotary import rotate, time_rotary
+from shared.nn.clock import LatentClock
+from shared.nn.rope import rotate, time_rotary
 
 SPACE, HEADS, DIM, LCT = 3, 2, 16, 4
 PAIRS = np.random.default_rng(0).integers((1, 1), (70, 400), (100, 2)).tolist()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ccl.guidance import FULL, NOTHING, OTHER_ONLY, TEXT_ONLY, Form, Guidance, coefficients
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 SCALES = (0.0, 1.0, 2.0, 3.5)
 

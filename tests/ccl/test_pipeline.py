@@ -15,9 +15,9 @@ from ccl.pipeline import CCLPipeline
 from ccl.routing import Task
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.encoders import HashedWords
-from shared.errors import UserError
-from shared.flow import shift, u_grid
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.flow import shift, u_grid
+from shared.utils.errors import UserError
 
 SECONDS, SAMPLES = 13 / 16, 13_000
 ALONE = Guidance(Form.DUAL, (1.0, 1.0), (0.0, 0.0))  # v(c,0m)

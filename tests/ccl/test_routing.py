@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-import shared.config
+import shared.utils.config
 from ccl.routing import ROUTES, Reads, Task, check_given, infer_task, parse_task
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 def test_every_task_has_a_route_and_the_configuration_knows_it():
     assert set(ROUTES) == set(Task)
-    assert {str(task) for task in Task} == set(typing.get_args(shared.config.Task))
+    assert {str(task) for task in Task} == set(typing.get_args(shared.utils.config.Task))
 
 
 @pytest.mark.parametrize("task", Task)

@@ -13,7 +13,7 @@ from ccl.routing import Reads, Task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import StreamInput
 from shared.encoders import HashedWords
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
 
 SIGMAS = {"video": 0.7, "audio": 0.6}
 CLOCKS = (VIDEO_CLOCK, AUDIO_CLOCK)

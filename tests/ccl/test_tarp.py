@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ccl.tarp import _group, align, centres, partition
-from shared.clock import LatentClock
+from shared.nn.clock import LatentClock
 
 FRAMES, TOKENS = range(1, 70), range(1, 400)
 AUDIO = {tokens: LatentClock.at_rate(tokens, 25.0) for tokens in TOKENS}

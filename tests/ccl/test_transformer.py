@@ -10,7 +10,7 @@ from tiny import AUDIO_CLOCK, CONFIG, FRAMES, TOKENS, VIDEO_CLOCK, inputs, noise
 
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, _Pair, embed
-from shared.clock import LatentClock
+from shared.nn.clock import LatentClock
 
 SINGLE = [(Task.T2V, 0), (Task.T2A, 1)]
 

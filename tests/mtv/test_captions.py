@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from mtv.captions import Person, Template, build, parse, without_speaker
-from shared.data.stage_captions import caption
-from shared.data.stage_script import sample_spec
-from shared.errors import UserError
+from shared.puppets.captions import caption
+from shared.puppets.script import sample_spec
+from shared.utils.errors import UserError
 
 MAN, WOMAN, CHILD = Person("a man in a blue shirt"), Person("a woman. She wears a hat"), Person("a child: very small")
 

@@ -11,9 +11,9 @@ from torch import nn
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from mtv.control import MSTControlNet, TrackFeatures, trainable_backbone_parameters
-from shared.clock import LatentClock
-from shared.dit import DiTStream, StreamConfig
-from shared.rng import generator
+from shared.nn.clock import LatentClock
+from shared.nn.dit import DiTStream, StreamConfig
+from shared.utils.rng import generator
 
 FRAMES, LATENTS, WIDTH, TOKENS = 13, 4, 48, 3
 SIZES = {"speech": (5, 2, 6), "effects": (3, 2, 5), "music": (1, 1, 8)}

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from mtv.curriculum import BackboneConfig, CurriculumConfig
-from shared.config import load_config_as
-from shared.errors import UserError
+from shared.utils.config import load_config_as
+from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 BASE = {
@@ -118,7 +118,7 @@ def test_what_has_no_place_beside_a_backbone_is_refused(tmp_path, changes, messa
         load(tmp_path, backbone="folder")
 
 
-@pytest.mark.parametrize("name", ["stage_mtv", "mtv_cogvideox"])
+@pytest.mark.parametrize("name", ["puppets_mtv", "mtv_cogvideox"])
 def test_the_curricula_have_the_papers_five(name):
     config = load_config_as(CurriculumConfig, ROOT / f"configs/train/{name}.yaml")
     names = ["basic face", "single character", "multiple characters", "sound event", "environmental ambience"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtv.guidance import FULL, NO_TEXT, State, TrackGuidance, combine
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 SCALES = (0.0, 1.0, 2.5)
 SPEECH, EFFECTS, MUSIC = (State(dropped=track) for track in ("speech", "effects", "music"))

@@ -19,14 +19,14 @@ from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor
-from shared.data.stage import render_clip, sample_spec
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
-from shared.errors import UserError
-from shared.rng import generator
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.puppets.clip import render_clip, sample_spec
+from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
-STAGE = Path(__file__).parents[2] / "assets/stage/video_codec"
+STAGE = Path(__file__).parents[2] / "assets/puppets/video_codec"
 FPS, RATE = 16.0, 16000
 STREAM = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "ffn_dim": 32, "text_dim": 12}
 NONE = TrackGuidance(1, 1, 1, 1)

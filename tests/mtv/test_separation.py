@@ -10,12 +10,12 @@ from torchaudio.models import HDemucs
 
 from mtv.separation import DEMIXERS, DemucsDemixer, Stems, StemsDemixer, demixer
 from mtv.separation_dsp import find_clicks
-from shared.data.stage_script import sample_spec
-from shared.data.stage_sound import synthesise
-from shared.errors import UserError
-from shared.media import write_audio
-from shared.metrics.separation import residual_dbfs, si_sdr
-from shared.rng import numpy_generator
+from shared.data.media import write_audio
+from shared.evaluation.separation import residual_dbfs, si_sdr
+from shared.puppets.script import sample_spec
+from shared.puppets.sound import synthesise
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
 
 TINY = {"channels": 4, "depth": 5, "nfft": 1024}
 

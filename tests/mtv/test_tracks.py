@@ -12,9 +12,9 @@ import soundfile
 import torch
 
 from mtv.tracks import Tracks, features, frames_of, pool_to_latents, read_tracks
-from shared.clock import LatentClock
 from shared.encoders.audio import LogMel
-from shared.errors import UserError
+from shared.nn.clock import LatentClock
+from shared.utils.errors import UserError
 
 
 def tone(seconds: float, rate: int, gain: float = 0.5) -> np.ndarray:

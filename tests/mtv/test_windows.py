@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mtv.windows import Window, place_keyframes, plan, segments, window_frames
-from shared.clock import LatentClock
-from shared.errors import UserError
-from shared.timed_prompts import TimedPrompts
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.clock import LatentClock
+from shared.utils.errors import UserError
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(49, 5), (33, 5), (33, 1), (20, 9), (6, 5)])

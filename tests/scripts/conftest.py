@@ -8,7 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint import save_checkpoint
+from shared.checkpoint.folder import save_checkpoint
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.encoders import HashedWords
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+import ablate
 import pytest
 import yaml
 
+from shared.ablation.jobs import Jobs, Scripts
+from shared.ablation.plan import load_plan
+from shared.utils.errors import UserError
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import ablate  # noqa: E402
-
-from shared.ablation.jobs import Jobs, Scripts  # noqa: E402
-from shared.ablation.plan import load_plan  # noqa: E402
-from shared.errors import UserError  # noqa: E402
 
 COMMON = """
 import json, pathlib, random, sys
@@ -33,7 +30,7 @@ def write(path, content):
     path.write_text(content)
 """
 FAKES = {
-    "make_stage.py": 'write(pathlib.Path(given["--out"]) / "manifest.jsonl", "{}")',
+    "make_puppets.py": 'write(pathlib.Path(given["--out"]) / "manifest.jsonl", "{}")',
     "train_ccl.py": """
 out = pathlib.Path(sets["output"])
 print("step 1\\rstep 2")
@@ -143,10 +140,10 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     assert bench.run() == 0
     calls = bench.calls()
     # 2 sets of clips; the start and 2 variants x 3 seeds; these and no_ucg x 3 and 2 settings; the probes of the 6
-    assert names(calls) == ["evaluate"] * 11 + ["make_stage"] * 2 + ["probe"] * 6 + ["train_ccl"] * 7
+    assert names(calls) == ["evaluate"] * 11 + ["make_puppets"] * 2 + ["probe"] * 6 + ["train_ccl"] * 7
     train = next(words for name, words in calls if name == "train_ccl" and "runs/bad-1" in " ".join(words))
     checkpoint = bench.output / "start/train/checkpoint"
-    manifest = bench.output / "clips/train/stage/manifest.jsonl"
+    manifest = bench.output / "clips/train/puppets/manifest.jsonl"
     for word in (
         "model.x=0.2",
         "seed=1",
@@ -218,7 +215,7 @@ def test_a_failing_run_is_reported_and_stops_no_other(bench: Bench, capsys: pyte
 def test_a_start_that_fails_stops_what_needs_it(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.break_("out/start")
     assert bench.run("--only", "ccl", "--seeds", "0") == 1
-    assert names(bench.calls()) == ["make_stage", "make_stage", "train_ccl"]
+    assert names(bench.calls()) == ["make_puppets", "make_puppets", "train_ccl"]
     assert "failed: ccl-0: not run, it needs start" in capsys.readouterr().err
     assert "No run of this plan is done yet." in (bench.output / "table.md").read_text()
 
@@ -235,7 +232,7 @@ def test_a_checkpoint_may_be_given_to_start_from(bench: Bench) -> None:
     (given / "transformer/weights.safetensors").write_text("these")
     assert bench.run("--only", "bad", "--seeds", "0", "--start", str(given)) == 0
     calls = bench.calls()
-    assert names(calls) == ["evaluate", "make_stage", "make_stage", "probe", "train_ccl"]
+    assert names(calls) == ["evaluate", "make_puppets", "make_puppets", "probe", "train_ccl"]
     words = {name: words for name, words in calls}
     assert f"towers={given}" in words["train_ccl"] and f"codecs={given}" in words["train_ccl"]
     assert any(word.startswith(f"data.latents={bench.output / 'latents'}") for word in words["train_ccl"])

@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
-from ccl import context_benchmark as context
+from ccl.analysis import context_benchmark as context
 from scripts import benchmark
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 def options(**changes) -> context.CcaOptions:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from scripts.check_data import main
-from scripts.make_stage import main as make_stage
+from scripts.make_puppets import main as make_puppets
 from shared.data.manifest import read_manifest
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_stage(["--clips", "3", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "3", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.write_bytes(b"not a <video>")

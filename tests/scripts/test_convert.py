@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,16 @@ import pytest
 import torch
 import yaml
 from diffusers import AutoencoderKLWan, AutoencoderOobleck, UniPCMultistepScheduler, WanTransformer3DModel
+from public import MODEL, OVI_MODEL, SMALL, original, small_ovi, small_wan
 from safetensors.torch import load_file, save_file
 from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from scripts.convert import main
-from shared.checkpoint import load_checkpoint
-from shared.errors import UserError
-from shared.rng import derive, generator
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shared/conversion"))
-from public import MODEL, OVI_MODEL, SMALL, original, small_ovi, small_wan
+from shared.checkpoint.folder import load_checkpoint
+from shared.utils.errors import UserError
+from shared.utils.rng import derive, generator
 
 VAE = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
 VAE |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}

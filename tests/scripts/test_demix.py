@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from scripts.demix import DEMIXERS, main
-from scripts.make_stage import main as make_stage
+from scripts.make_puppets import main as make_puppets
 from shared.data.manifest import read_manifest, write_manifest
-from shared.errors import UserError
-from shared.media import probe, read_audio
+from shared.data.media import probe, read_audio
+from shared.utils.errors import UserError
 
 NAMES = ("effects", "music", "speech")
 
@@ -21,7 +21,7 @@ NAMES = ("effects", "music", "speech")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_stage(["--clips", "3", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "3", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.rename(broken.with_suffix(".whole"))

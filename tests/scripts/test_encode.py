@@ -10,18 +10,18 @@ import torch
 import webdataset
 
 from mtv.captions import without_speaker
-from mtv.track_store import TrackStore
+from mtv.track_features import TrackStore
 from scripts.encode import main
-from scripts.make_stage import main as make_stage
+from scripts.make_puppets import main as make_puppets
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
-from shared.config import Data
 from shared.data.latent_shards import ShardedLatents
 from shared.data.manifest import read_manifest
 from shared.data.shard_loader import ShardedText
 from shared.encoders import HashedWords, audio_features
-from shared.errors import UserError
-from shared.training.distributed import World
 from shared.training.latents import LatentStore
+from shared.utils.config import Data
+from shared.utils.distributed import World
+from shared.utils.errors import UserError
 
 ALL = ("--tracks", "--stills", "--shard-clips", "2")
 
@@ -30,7 +30,7 @@ ALL = ("--tracks", "--stills", "--shard-clips", "2")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_stage(["--clips", "5", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "5", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.write_bytes(b"not a video")

@@ -18,15 +18,15 @@ from mtv.captions import without_speaker
 from mtv.control import MSTControlNet
 from mtv.tracks import Tracks
 from scripts import evaluate
-from shared.checkpoint import load_checkpoint, save_checkpoint
+from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor, tensor_to_frames
-from shared.data.stage import render_clip, sample_spec
-from shared.data.stage_script import Spec
 from shared.encoders import LogMel
-from shared.errors import UserError
-from shared.metrics import held_out
-from shared.metrics.track_probes import VARIANTS, true_tracks, variants
-from shared.rng import derive
+from shared.evaluation import held_out
+from shared.evaluation.track_probes import VARIANTS, true_tracks, variants
+from shared.puppets.clip import render_clip, sample_spec
+from shared.puppets.script import Spec
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
 
 CLIPS, DRIVEN = 5, 7
 

@@ -10,21 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import export
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from test_train_ccl import clips
 
 from ccl.pipeline import CCLPipeline
-from shared.checkpoint import load_checkpoint
-from shared.errors import run_main
+from shared.checkpoint.folder import load_checkpoint
+from shared.utils.errors import run_main
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-import export  # noqa: E402
-from test_train_ccl import clips  # noqa: E402
 
 DRIVER = """
 import contextlib, json, sys

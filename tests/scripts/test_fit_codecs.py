@@ -9,9 +9,9 @@ import pytest
 
 from scripts.fit_codecs import main
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
-from shared.errors import UserError
-from shared.media import write_video
-from shared.rng import numpy_generator
+from shared.data.media import write_video
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
 
 
 @pytest.fixture

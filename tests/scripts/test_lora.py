@@ -14,19 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sample_joint
 import torch
 import yaml
 from safetensors.torch import load_file
 
 from ccl.pipeline import CCLPipeline
-from shared.errors import run_main
-from shared.lora_file import FILE
-from shared.media import read_video, write_video
+from shared.checkpoint.lora_file import FILE
+from shared.data.media import read_video, write_video
+from shared.utils.errors import run_main
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import sample_joint  # noqa: E402
 
 DRIVER = """
 import contextlib, pathlib, shutil, sys

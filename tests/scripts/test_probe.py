@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from scripts import make_stage, probe
+from scripts import make_puppets, probe
 from shared.data.manifest import Clip, read_manifest, write_manifest
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 CLIPS = 4
 
@@ -20,7 +20,7 @@ CLIPS = 4
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("held_out")
-    make_stage.main(["--clips", str(CLIPS), "--out", str(folder), "--seed", "77", "--size", "32", "--workers", "1"])
+    make_puppets.main(["--clips", str(CLIPS), "--out", str(folder), "--seed", "77", "--size", "32", "--workers", "1"])
     return folder / "manifest.jsonl"
 
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import sample_joint
+import sample_mtv
 import torch
 import yaml
 from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLWan
@@ -24,16 +26,12 @@ from transformers import (
 )
 
 from scripts.encode import main as encode
-from scripts.make_stage import main as make_stage
+from scripts.make_puppets import main as make_puppets
 from shared.data.manifest import read_manifest
-from shared.media import probe
-from shared.rng import derive
+from shared.data.media import probe
+from shared.utils.rng import derive
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import sample_joint  # noqa: E402
-import sample_mtv  # noqa: E402
 
 FPS = 8
 TRAIN = """
@@ -77,7 +75,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """clips/ of the stage, shards/ of them, run/ from the shards, clips_run/ from the clips, on from its checkpoint."""
     folder = tmp_path_factory.mktemp("real")
-    make_stage(["--clips", "3", "--out", str(folder / "clips"), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "3", "--out", str(folder / "clips"), "--seed", "5", "--size", "32", "--workers", "1"])
     sources = {"video_codec": models / "wan", "audio_codec": models / "ltx", "text_encoder": models / "wan"}
     speech = f"wav2vec2:{models / 'wav2vec2'}"
     options = [part for name, place in sources.items() for part in (f"--{name.replace('_', '-')}", str(place))]

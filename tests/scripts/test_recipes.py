@@ -10,7 +10,7 @@ import torch
 from ccl.transformer import DualStreamTransformer
 from mtv.control import TRACKS, MSTControlNet
 from mtv.curriculum import CurriculumConfig
-from shared.config import TrainConfig, load_config, load_config_as
+from shared.utils.config import TrainConfig, load_config, load_config_as
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("ccl_wan14b_pretrain_audio", "ccl_wan14b_joint", "mtv_wan14b")

@@ -1,20 +1,17 @@
-"""The tables of scores in README.md, docs/mtv.md and docs/training.md are those of the files in assets/stage."""
+"""The tables of scores in README.md, docs/mtv.md and docs/training.md are those of the files in assets/puppets."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+import results_table
+
+from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import results_table  # noqa: E402
-
-from shared.errors import UserError  # noqa: E402
 
 
 def test_the_tables_are_what_the_metrics_say() -> None:
@@ -29,9 +26,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("README.md", "docs/mtv.md", "docs/training.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    stage = tmp_path / "assets/stage"
-    shutil.copytree(ROOT / "assets/stage/curve", stage / "curve")
-    for file in (ROOT / "assets/stage").glob("metrics*.json"):
+    stage = tmp_path / "assets/puppets"
+    shutil.copytree(ROOT / "assets/puppets/curve", stage / "curve")
+    for file in (ROOT / "assets/puppets").glob("metrics*.json"):
         shutil.copy(file, stage)
     monkeypatch.setattr(results_table, "ROOT", tmp_path)
     monkeypatch.setattr(results_table, "STAGE", stage)
@@ -39,7 +36,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_score_is_noticed_and_written(copy: Path) -> None:
-    file = copy / "assets/stage/metrics.json"
+    file = copy / "assets/puppets/metrics.json"
     metrics = json.loads(file.read_text())
     metrics["tasks"]["a2v"]["scores"]["event_f1"]["headline"] = 0.1234
     file.write_text(json.dumps(metrics))
@@ -51,11 +48,11 @@ def test_another_score_is_noticed_and_written(copy: Path) -> None:
 
 
 def test_missing_marks_and_files_are_named(copy: Path) -> None:
-    (copy / "assets/stage/metrics_full.json").unlink()
+    (copy / "assets/puppets/metrics_full.json").unlink()
     with pytest.raises(UserError, match=r"metrics_full\.json: cannot be read"):
         results_table.main([])
     (copy / "docs/training.md").write_text("no marks")
     (copy / "README.md").write_text("<!-- results:begin -->\n")
-    shutil.copy(ROOT / "assets/stage/metrics_full.json", copy / "assets/stage")
+    shutil.copy(ROOT / "assets/puppets/metrics_full.json", copy / "assets/puppets")
     with pytest.raises(UserError, match=r"README\.md: has no marks"):
         results_table.main([])

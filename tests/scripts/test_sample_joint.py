@@ -11,17 +11,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import sample_joint
 import soundfile
 from PIL import Image
 
 from ccl.guidance import Form, Guidance
-from shared.errors import run_main
-from shared.media import is_silent, probe, read_audio, read_video, write_audio, write_video
+from shared.data.media import is_silent, probe, read_audio, read_video, write_audio, write_video
+from shared.utils.errors import run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import sample_joint  # noqa: E402
 
 FPS = 8.0
 RED = (200, 40, 60)
@@ -153,7 +151,7 @@ def test_guidance_options() -> None:
 def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys, sample_joint\n"
-        "from shared.errors import UserError\n"
+        "from shared.utils.errors import UserError\n"
         "try: sample_joint.main(['--prompt', 'x', '--output', 'x.mp4', '--checkpoint', 'nowhere'])\n"
         "except UserError: sys.exit('torch' in sys.modules)\n"
         "sys.exit(3)"

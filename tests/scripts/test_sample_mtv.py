@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import sample_mtv
 import soundfile
 import torch
 from PIL import Image
@@ -18,15 +19,12 @@ from ccl.pipeline import CCLPipeline
 from mtv.control import MSTControlNet
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
-from shared.checkpoint import save_checkpoint
+from shared.checkpoint.folder import save_checkpoint
+from shared.data.media import probe, read_audio, read_video, write_video
 from shared.encoders.audio import LogMel
-from shared.errors import run_main
-from shared.media import probe, read_audio, read_video, write_video
+from shared.utils.errors import run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import sample_mtv  # noqa: E402
 
 FPS, SECONDS = 8.0, 1.5
 RED, GREEN = (200, 40, 60), (40, 180, 90)
@@ -187,7 +185,7 @@ def test_guidance_options() -> None:
 def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys, sample_mtv\n"
-        "from shared.errors import UserError\n"
+        "from shared.utils.errors import UserError\n"
         "try: sample_mtv.main('--prompt x --output x.mp4 --music y.wav --checkpoint nowhere'.split())\n"
         "except UserError: sys.exit('torch' in sys.modules)\n"
         "sys.exit(3)"

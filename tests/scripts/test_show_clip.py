@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from shared.errors import UserError
-from shared.media import read_image, write_audio, write_video
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
 from show_clip import main
+
+from shared.data.media import read_image, write_audio, write_video
+from shared.utils.errors import UserError
 
 RATE = 16000
 

@@ -15,26 +15,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import train_ccl
 import yaml
 
 from ccl.pipeline import CCLPipeline
+from ccl.training import build as assembly
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint import load_checkpoint
-from shared.errors import UserError, run_main
-from shared.media import probe, write_video
+from shared.checkpoint.folder import load_checkpoint
+from shared.data.media import probe, write_video
+from shared.utils.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import assembly  # noqa: E402
-import train_ccl  # noqa: E402
 
 FPS = 8
 DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl
-from shared.errors import run_main
+from shared.utils.errors import run_main
 results = []
 with train_ccl.session() as world:
     train_ccl.session = lambda: contextlib.nullcontext(world)

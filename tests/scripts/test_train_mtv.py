@@ -17,16 +17,13 @@ import yaml
 from safetensors.torch import load_file
 
 from ccl.pipeline import CCLPipeline
+from ccl.training import build as assembly
 from mtv.control import MSTControlNet
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
-from shared.checkpoint import load_checkpoint
-from shared.config import load_config
-from shared.media import write_video
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import assembly
+from shared.checkpoint.folder import load_checkpoint
+from shared.data.media import write_video
+from shared.utils.config import load_config
 
 ROOT = Path(__file__).parents[2]
 FPS = 8
@@ -34,7 +31,7 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl, train_mtv
-from shared.errors import run_main
+from shared.utils.errors import run_main
 results = []
 with train_mtv.session() as world:
     train_mtv.session = train_ccl.session = lambda: contextlib.nullcontext(world)

@@ -16,28 +16,26 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import train_ccl
+import train_mtv
 import yaml
 from safetensors.torch import load_file
 
+from ccl.training.data import Stores
 from scripts.encode import main as encode
 from shared.data.latent_shards import ShardedLatents
+from shared.data.media import write_video
 from shared.encoders import HashedWords
-from shared.errors import UserError, run_main
-from shared.media import write_video
+from shared.utils.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import train_ccl  # noqa: E402
-import train_mtv  # noqa: E402
-from stores import Stores  # noqa: E402
 
 FPS, NAMES = 8, ["speech", "effects", "music"]
 DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl, train_mtv
-from shared.errors import run_main
+from shared.utils.errors import run_main
 results, made = [], train_ccl.JointBatches.__call__
 with train_ccl.session() as world:
     train_mtv.session = train_ccl.session = lambda: contextlib.nullcontext(world)

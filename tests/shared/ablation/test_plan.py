@@ -11,7 +11,7 @@ import yaml
 
 from shared.ablation.arguments import flags, training
 from shared.ablation.plan import dump_plan, load_plan
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 PLAN: dict[str, Any] = {
     "name": "toy", "clips": {"train": {"seed": 1, "clips": 4}, "held": {"seed": 2, "clips": 4}},

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from shared.ablation.curves import loss_curves, smoothed
 from shared.ablation.results import at, count_parameters, measure, read_results
 from shared.ablation.sections import Curves, Metric
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 PLAN = """
 name: toy

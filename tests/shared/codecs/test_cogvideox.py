@@ -13,8 +13,8 @@ from torch import Tensor
 
 from shared.codecs import VideoCodec, keyframe_latents
 from shared.codecs.cogvideox import CogVideoXVideoCodec
-from shared.errors import UserError
-from shared.rng import derive, generator
+from shared.utils.errors import UserError
+from shared.utils.rng import derive, generator
 
 SMALL = {
     "down_block_types": ("CogVideoXDownBlock3D",) * 3,

@@ -8,8 +8,8 @@ import torch
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
 from shared.data.dataset import Sample
-from shared.errors import UserError
-from shared.rng import generator
+from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
 
 def make_sample(index: int, has_video: bool = True, has_audio: bool = True) -> Sample:

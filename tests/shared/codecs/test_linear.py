@@ -17,8 +17,8 @@ from shared.codecs import (
     frames_to_tensor,
     tensor_to_frames,
 )
-from shared.errors import UserError
-from shared.rng import generator
+from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
 RATE = 16000
 

@@ -16,11 +16,11 @@ from diffusers.pipelines.ltx2 import LTX2Pipeline, LTX2Vocoder, LTX2VocoderWithB
 from torch import Tensor
 from torchaudio.functional import resample
 
-from shared.checkpoint import load_checkpoint, save_checkpoint
+from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.codecs import AudioCodec
 from shared.codecs.ltx2_audio import LTX2AudioCodec
-from shared.errors import UserError
-from shared.rng import derive, generator
+from shared.utils.errors import UserError
+from shared.utils.rng import derive, generator
 
 RATE = 24000
 SMALL: dict[str, Any] = {"base_channels": 8, "num_res_blocks": 1, "latent_channels": 2, "mel_bins": 16}

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from shared.codecs import AudioCodec
 from shared.codecs.oobleck import OobleckAudioCodec
-from shared.errors import UserError
-from shared.rng import derive, generator
+from shared.utils.errors import UserError
+from shared.utils.rng import derive, generator
 
 SMALL = {
     "encoder_hidden_size": 8,

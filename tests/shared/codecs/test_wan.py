@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint import load_checkpoint, save_checkpoint
+from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.codecs import LinearAudioCodec, VideoCodec
 from shared.codecs.wan import WanVideoCodec
 from shared.encoders import HashedWords
-from shared.errors import UserError
-from shared.rng import derive, generator
+from shared.utils.errors import UserError
+from shared.utils.rng import derive, generator
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 SMALL = {

@@ -11,8 +11,8 @@ import torch
 
 from shared.data.dataset import ClipDataset, check_clip, survey
 from shared.data.manifest import Clip
-from shared.errors import UserError
-from shared.media import write_audio, write_video
+from shared.data.media import write_audio, write_video
+from shared.utils.errors import UserError
 
 
 def tone(seconds: float, level: float = 0.3) -> np.ndarray:

@@ -11,9 +11,9 @@ import pytest
 
 from shared.data.doctor import LatentSanity, clipping_share, examine, read_clips, voiced_share
 from shared.data.manifest import Clip
-from shared.data.stage import render_clip, sample_spec
-from shared.errors import UserError
-from shared.media import write_audio, write_video
+from shared.data.media import write_audio, write_video
+from shared.puppets.clip import render_clip, sample_spec
+from shared.utils.errors import UserError
 
 RATE = 16_000
 

@@ -11,13 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from shared.data.bucketing import BatchPlan
 from shared.data.latent_shards import ShardedLatents
 from shared.data.shard_benchmark import make_shards, run
 from shared.data.shard_index import Shard, scan_shard
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import write_shard
-from shared.errors import UserError
-from shared.training.batches import BatchPlan
+from shared.utils.errors import UserError
 
 NAMES = {f"clip{i}" for i in range(22)}
 PATCHED = {"id": "x", "frames": 1, "samples": 1, "has_video": True, "has_audio": True, "caption": "", "texts": {}}

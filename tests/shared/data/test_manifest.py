@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.data.manifest import Clip, read_manifest, subset, write_manifest
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 
 @pytest.fixture

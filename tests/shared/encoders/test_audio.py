@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from shared.encoders.audio import AudioFeatures, LogMel, audio_features, rows_at
-from shared.errors import UserError
-from shared.rng import generator
+from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
 RATE = 16000
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared.encoders import HashedWords, TextEncoder
 from shared.encoders.cache import CachedText, fingerprint
-from shared.errors import UserError
+from shared.utils.errors import UserError
 
 TEXTS = ["a red ball", "", "a red ball", "a bell rings"]
 

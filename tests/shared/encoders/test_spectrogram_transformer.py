@@ -11,7 +11,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
 from shared.encoders.audio import AudioFeatures, audio_features
 from shared.encoders.spectrogram_transformer import SpectrogramFeatures
-from shared.rng import derive, generator
+from shared.utils.rng import derive, generator
 
 RATE = 16000
 

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, T5Config, T5EncoderModel, T5Tokenizer, U
 from shared.encoders import TextEncoder
 from shared.encoders.cache import CachedText
 from shared.encoders.t5 import T5Text
-from shared.errors import UserError
-from shared.rng import derive
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
 
 PROMPTS = ["a red ball", "", "  a&amp;b  \n c", "ab " * 30]
 

@@ -12,11 +12,11 @@ from diffusers import DiffusionPipeline, WanPipeline
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from transformers import AutoTokenizer, BertConfig, T5Tokenizer, UMT5Config, UMT5EncoderModel
 
-from shared.checkpoint import load_checkpoint, save_checkpoint
+from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.encoders import TextEncoder
 from shared.encoders.umt5 import UMT5Text, clean
-from shared.errors import UserError
-from shared.rng import derive
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
 
 PROMPTS = ["a red ball", "", "  a&nbsp;&amp;lt;b  \n schÃ¶n  ", "ab " * 30]
 

@@ -12,8 +12,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from shared.encoders.audio import AudioFeatures, audio_features
 from shared.encoders.wav2vec2 import Wav2Vec2Features
-from shared.errors import UserError
-from shared.rng import derive, generator
+from shared.utils.errors import UserError
+from shared.utils.rng import derive, generator
 
 RATE = 16000
 

@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 
 from shared.codecs import LinearVideoCodec, keyframe_latents
-from shared.config import Data
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
-from shared.errors import UserError
-from shared.media import write_video
+from shared.data.media import write_video
 from shared.training.latents import LatentStore
+from shared.utils.config import Data
+from shared.utils.errors import UserError
 
 
 class Video(torch.nn.Module):

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shared.config import Train
-from shared.errors import UserError
 from shared.training.flops import Work
 from shared.training.log import LossRecord, RunLog
+from shared.utils.config import Train
+from shared.utils.errors import UserError
 
 
 def records(tokens: int = 500):

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 import torch
+from tiny import CONFIG, TEXT, noise
 from torch.profiler import ProfilerActivity, profile
 
-from shared.config import Optimizer
-from shared.training.memory_plan import Activations, LiveBytes, Parameters, Setting, saved_bytes, states
-from shared.training.optimizer import build_optimizer
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "ccl"))
-
-from tiny import CONFIG, TEXT, noise
-
-from ccl.activations import LatentSizes, activations, parameters
+from ccl.analysis.activation_memory import LatentSizes, activations, parameters
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
-from shared.clock import LatentClock
+from shared.nn.clock import LatentClock
+from shared.training.memory_plan import Activations, LiveBytes, Parameters, Setting, saved_bytes, states
+from shared.training.optimizer import build_optimizer
+from shared.utils.config import Optimizer
 
 DEPTH, BATCH = 5, 2
 SIZES = LatentSizes(frames=4, height=8, width=12, audio=21, text=TEXT[0])

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shared.config import Optimizer
 from shared.training.optimizer import AdamWEMA, learning_rate, parameter_groups
+from shared.utils.config import Optimizer
 
 
 def test_rate_warms_up_then_falls_to_its_floor():

@@ -13,9 +13,9 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from shared.config import load_config
-from shared.errors import UserError
 from shared.training.state import RunState, claim_output
+from shared.utils.config import load_config
+from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 

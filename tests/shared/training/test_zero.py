@@ -21,11 +21,11 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shared.config import load_config
-from shared.errors import UserError
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
 from shared.training.log import sigma_bucket
 from shared.training.optimizer import build_optimizer, learning_rate
+from shared.utils.config import load_config
+from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 STAGES = (0, 1, 2, 3)

@@ -1,0 +1,333 @@
+"""Where cross-modal attention looks (CCL paper, Figure 3): shares of its mass, and maps of it over the frames.
+
+While `recording(model)` lasts, every joiner of a stream to the other also writes down its attention weights, computed
+again from the queries and keys that it is given; what it returns is what it always returns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ccl.analysis.loss_probes import FixedLevel
+from ccl.baselines import AppendedTextAttention, DenseContextAttention, FullTextAttention
+from ccl.context_attention import ContextAttention, KeyValue
+from ccl.tarp import Alignment
+from ccl.training.objective import Batch
+from shared.evaluation.leakage import Truth, overlaps, sounding_region, sounding_spans
+from shared.nn.clock import LatentClock
+from shared.nn.rope import Rotary, rotate
+from shared.utils.config import Flow
+
+STREAMS = ("video", "audio")
+SHARES = ("lct", "text", "other", "last", "right_time", "sounding")
+"""Attention mass on: context tokens; text tokens (of a joiner that has them in its softmax); the other stream, and of
+this part: the last token that the query may see; tokens whose latent shares time with the query's; tokens where
+something sounds. The first three sum to 1."""
+
+LEAST_COVER = 0.2
+"""Share of a video token's pixels that lie in a sounding region, from which on the token counts as foreground."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Attention of one direction in one block, mean over heads: context [B, N, L], text [B, N, T], other [B, N, M].
+
+    `visible` [N, M] is True where a query may see a token of the other stream. Over the three parts a query's weights
+    sum to 1.
+    """
+
+    context: Tensor
+    text: Tensor
+    other: Tensor
+    visible: Tensor
+
+
+@dataclass
+class Recording:
+    """The weights of each block of one forward pass, by the stream that reads."""
+
+    video: list[Weights] = field(default_factory=list)
+    audio: list[Weights] = field(default_factory=list)
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[Recording]:
+    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts."""
+    kept = Recording()
+    wrapped: list[tuple[nn.Module, str]] = []
+    for stream, method, joiners in (
+        ("video", "from_audio", model.video_cca),
+        ("audio", "from_video", model.audio_cca),
+    ):
+        for joiner in joiners:  # type: ignore[union-attr]
+            setattr(joiner, method, _writing(joiner, method, getattr(kept, stream)))
+            wrapped.append((joiner, method))
+    try:
+        yield kept
+    finally:
+        for joiner, method in wrapped:
+            delattr(joiner, method)  # the class's own is there again
+
+
+def _writing(joiner: nn.Module, method: str, kept: list[Weights]) -> Callable[..., Tensor]:
+    update = getattr(joiner, method)
+
+    def write(*arguments: Any) -> Tensor:
+        with torch.no_grad():
+            kept.append(weights_of(joiner, method, *arguments))
+        result: Tensor = update(*arguments)
+        return result
+
+    return write
+
+
+def weights_of(joiner: nn.Module, method: str, *arguments: Any) -> Weights:
+    """The weights in a joiner's `from_audio` or `from_video`, called with these arguments.
+
+    Raises:
+        TypeError: a joiner whose attention is not known here.
+    """
+    if isinstance(joiner, DenseContextAttention):
+        return dense_weights(joiner, *arguments)
+    if isinstance(joiner, ContextAttention):  # a gate too: what it multiplies is no part of the weights
+        return (video_weights if method == "from_audio" else audio_weights)(joiner, *arguments)
+    if isinstance(joiner, FullTextAttention):
+        return full_weights(*arguments)
+    if isinstance(joiner, AppendedTextAttention):
+        return appended_weights(*arguments)
+    raise TypeError(f"attention of a {type(joiner).__name__} cannot be recorded: `weights_of` does not know it")
+
+
+def video_weights(cca: ContextAttention, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Weights:
+    """The weights in `ContextAttention.from_audio`; each frame's window laid out over all A audio tokens."""
+    frames, tokens = len(alignment.window), kv[0].shape[1]
+    q = cca.queries(x).unflatten(1, (frames, -1))
+    k = rotate(kv[0][:, alignment.window], rotary)
+    logits = torch.einsum("bfshd,bfwhd->bhfsw", q, k).flatten(2, 3)
+    context, window = _softmax(_context_logits(cca, q.flatten(1, 2)), logits, q.shape[-1])
+    space = q.shape[2]
+    places = alignment.window.repeat_interleave(space, 0).expand_as(window)
+    other = window.new_zeros(*window.shape[:2], tokens).scatter_(-1, places, window)
+    visible = alignment.video_reads(tokens).repeat_interleave(space, 0)
+    return Weights(context, context[..., :0], other, visible.to(x.device))
+
+
+def audio_weights(cca: ContextAttention, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Weights:
+    """The weights in `ContextAttention.from_video`; each token's frame laid out over all F·S video tokens."""
+    frames = len(alignment.groups)
+    q, k = cca.queries(x), kv[0].unflatten(1, (frames, -1))
+    logits = torch.einsum("bahd,bashd->bhas", rotate(q, rotary), k[:, alignment.frame])
+    context, frame = _softmax(_context_logits(cca, q), logits, q.shape[-1])
+    space = k.shape[2]
+    places = (alignment.frame[:, None] * space + torch.arange(space, device=x.device)).expand_as(frame)
+    other = frame.new_zeros(*frame.shape[:2], frames * space).scatter_(-1, places, frame)
+    visible = alignment.audio_reads().repeat_interleave(space, 1)
+    return Weights(context, context[..., :0], other, visible.to(x.device))
+
+
+def dense_weights(
+    cca: DenseContextAttention, x: Tensor, kv: KeyValue, query_rotary: Rotary, key_rotary: Rotary
+) -> Weights:
+    """The weights of CCA without a partition."""
+    q = cca.queries(x)
+    logits = _logits(rotate(q, query_rotary), rotate(kv[0], key_rotary))
+    context, other = _softmax(_context_logits(cca, q), logits, q.shape[-1])
+    return Weights(context, context[..., :0], other, _all(other))
+
+
+def full_weights(
+    q: Tensor, text_k: Tensor, text_v: Tensor, kv: KeyValue, query_rotary: Rotary, key_rotary: Rotary
+) -> Weights:
+    """Those of Ovi's second attention, which is to the other stream alone: its text is read apart."""
+    none, other = _softmax(
+        _logits(q, text_k[:, :0]), _logits(rotate(q, query_rotary), rotate(kv[0], key_rotary)), q.shape[-1]
+    )
+    return Weights(none, none, other, _all(other))
+
+
+def appended_weights(q: Tensor, text_k: Tensor, text_v: Tensor, kv: KeyValue) -> Weights:
+    """Those of UniVerse-1's one softmax over the text and the other stream."""
+    text, other = _softmax(_logits(q, text_k), _logits(q, kv[0]), q.shape[-1])
+    return Weights(text[..., :0], text, other, _all(other))
+
+
+def _logits(q: Tensor, k: Tensor) -> Tensor:
+    """[B, h, N, M] of q [B, N, h, d] and k [B, M, h, d], not scaled."""
+    return torch.einsum("bnhd,bmhd->bhnm", q, k)
+
+
+def _context_logits(cca: ContextAttention, q: Tensor) -> Tensor:
+    """[B, h, N, L]: context tokens meet the queries before these are turned."""
+    return _logits(q, cca._key_value(cca.context_tokens)[0].expand(len(q), -1, -1, -1))
+
+
+def _softmax(first: Tensor, second: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Logits [B, h, N, K] and [B, h, N, M] -> weights [B, N, K] and [B, N, M]: one softmax, mean over heads."""
+    weights = (torch.cat([first, second], -1).float() / head_dim**0.5).softmax(-1).mean(1)
+    one, other = weights.split([first.shape[-1], second.shape[-1]], -1)
+    return one, other
+
+
+def _all(other: Tensor) -> Tensor:
+    return torch.ones(other.shape[1:], dtype=torch.bool, device=other.device)
+
+
+@dataclass(frozen=True)
+class Sounding:
+    """Which tokens of a batch are where something sounds, video [B, F·S] and audio [B, A], bool; and which surely are
+    not. A token that is partly inside is neither."""
+
+    video: Tensor
+    video_not: Tensor
+    audio: Tensor
+    audio_not: Tensor
+
+    def tokens(self, stream: str) -> dict[str, Tensor]:
+        here, away = (self.video, self.video_not) if stream == "video" else (self.audio, self.audio_not)
+        return {"background": away, "foreground": here}
+
+
+def sounding_tokens(batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int) -> Sounding:
+    """By the stage's truth of every clip of a batch, each cut at so many seconds of its file.
+
+    Args:
+        size: (H, W) of the picture in pixels. space: video tokens per frame, S.
+    """
+    frames, (height, width) = len(batch.video_clock), size
+    columns = round((space * width / height) ** 0.5)
+    rows = space // columns
+    covered, audible = [], []
+    for truth, start in clips:
+        region = sounding_region([truth], size).reshape(rows, height // rows, columns, width // columns)
+        covered.append(torch.from_numpy(region.mean((1, 3))).flatten().repeat(frames))
+        spans = sounding_spans(truth, start)
+        audible.append(torch.from_numpy(overlaps(spans, batch.audio_clock.starts, batch.audio_clock.ends)))
+    share, sounds = torch.stack(covered).to(batch.video.device), torch.stack(audible).to(batch.video.device)
+    return Sounding(share >= LEAST_COVER, share == 0, sounds, ~sounds)
+
+
+def same_time(video: LatentClock, audio: LatentClock) -> Tensor:
+    """[F, A]: whether a video latent and an audio token share any time."""
+    first, last = (torch.tensor(edges, dtype=torch.float64)[:, None] for edges in (video.starts, video.ends))
+    begin, end = (torch.tensor(edges, dtype=torch.float64)[None] for edges in (audio.starts, audio.ends))
+    return (torch.minimum(last, end) - torch.maximum(first, begin)) > 1e-9
+
+
+def shares(weights: Weights, right: Tensor, sounding: Tensor) -> Tensor:
+    """[B, N, 6]: the `SHARES` of each query.
+
+    Args:
+        right: [N, M], tokens of the query's own time. sounding: [B, M], tokens where something sounds.
+    """
+    tokens = weights.visible.shape[1]
+    last = tokens - 1 - weights.visible.flip(1).int().argmax(1)
+    at_last = weights.other.gather(-1, last[None, :, None].expand(len(weights.other), -1, 1))[..., 0]
+    return torch.stack([
+        weights.context.sum(-1), weights.text.sum(-1), weights.other.sum(-1), at_last,
+        (weights.other * right).sum(-1), (weights.other * sounding[:, None]).sum(-1),
+    ], -1)  # fmt: skip
+
+
+def even(weights: Weights) -> Weights:
+    """The weights of a query that prefers nothing: the same for all that it may see."""
+    context, text = torch.ones_like(weights.context), torch.ones_like(weights.text)
+    other = weights.visible.expand_as(weights.other).type_as(context)
+    total = (context.shape[-1] + text.shape[-1] + other.sum(-1))[..., None]
+    return Weights(context / total, text / total, other / total, weights.visible)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """One clip at one noise level, mean over heads and blocks. `video`: of every video token as a query its share on
+    lct, last and right_time, [F, h, w] each; `received`: what each video token gets of the audio of its time."""
+
+    video: dict[str, Tensor]
+    received: Tensor
+
+
+class AttentionProbe:
+    """Attention of one model in t2av, over batches: shares per direction, kind of query, block and noise level."""
+
+    def __init__(self, model: Any, flow: Flow, levels: Sequence[float], seed: int) -> None:
+        self.model, self.flow, self.levels, self.seed = model, flow, levels, seed
+        blocks = len(model.video_cca)
+        size = (len(STREAMS), len(levels), blocks, 2, 2, len(SHARES))  # .., background or foreground, measured or even
+        self.sums = torch.zeros(size, dtype=torch.float64)
+        self.counts = torch.zeros(size[:4], dtype=torch.float64)
+
+    @torch.no_grad()
+    def add(self, batch: Batch, sounding: Sounding) -> list[Maps]:
+        """Measure a batch of t2av samples; returns the maps of its clips at the middle one of the noise levels."""
+        maps: list[Maps] = []
+        right = same_time(batch.video_clock, batch.audio_clock).to(batch.video.device)
+        right = right.repeat_interleave(self.space(batch), 0)
+        for level, u in enumerate(self.levels):
+            with recording(self.model) as kept:
+                FixedLevel(self.model, self.flow, self.seed, u)(replace(batch, step=level))
+            for stream, blocks, own, other in (
+                ("video", kept.video, right, sounding.audio), ("audio", kept.audio, right.T, sounding.video),
+            ):  # fmt: skip
+                for block, weights in enumerate(blocks):
+                    found = [shares(w, own, other) for w in (weights, even(weights))]
+                    self._sum((STREAMS.index(stream), level, block), found, list(sounding.tokens(stream).values()))
+            if level == len(self.levels) // 2:
+                maps = _maps(kept, right, len(batch.video_clock), self._grid(batch))
+        return maps
+
+    def _sum(self, place: tuple[int, int, int], found: list[Tensor], kinds: list[Tensor]) -> None:
+        for kind, chosen in enumerate(kinds):
+            self.counts[(*place, kind)] += int(chosen.sum())
+            for which, values in enumerate(found):
+                self.sums[(*place, kind, which)] += values[chosen].double().sum(0).cpu()
+
+    def space(self, batch: Batch) -> int:
+        """S, the video tokens of one latent frame."""
+        return math.prod(self._grid(batch))
+
+    def _grid(self, batch: Batch) -> tuple[int, int]:
+        patch = self.model.video_stream.config.patch_size
+        return batch.video.shape[3] // patch[1], batch.video.shape[4] // patch[2]
+
+    def summary(self) -> dict[str, Any]:
+        """Per stream and kind of query the shares over all levels and blocks, those of an even spread, and the shares
+        per block (in order) and per noise level u. None where no query of the kind was there."""
+        return {stream: self._stream(index) for index, stream in enumerate(STREAMS)}
+
+    def _stream(self, index: int) -> dict[str, Any]:
+        sums, counts = self.sums[index], self.counts[index]
+        told = _told(sums.sum((0, 1)), counts.sum((0, 1)))
+        for kind, values in _told(sums.sum((0, 1)), counts.sum((0, 1)), which=1).items():
+            told[kind]["even"] = values
+        blocks = [_told(sums[:, b].sum(0), counts[:, b].sum(0)) for b in range(sums.shape[1])]
+        levels = [{"u": u, **_told(sums[k].sum(0), counts[k].sum(0))} for k, u in enumerate(self.levels)]
+        return {**told, "blocks": blocks, "levels": levels}
+
+
+def _told(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:
+    """sums [2, 2, 6], counts [2] -> {"background": {share: value}, "foreground": ...}."""
+    told = {}
+    for kind, name in enumerate(("background", "foreground")):
+        values = (sums[kind, which] / counts[kind]).tolist() if counts[kind] else [None] * len(SHARES)
+        told[name] = dict(zip(SHARES, values, strict=True))
+    return told
+
+
+def _maps(kept: Recording, right: Tensor, frames: int, grid: tuple[int, int]) -> list[Maps]:
+    """The maps of every clip of a batch from one forward pass."""
+    nothing = torch.zeros(1, right.shape[1], device=right.device)
+    seen = torch.stack([shares(weights, right, nothing) for weights in kept.video]).mean(0)
+    other = torch.stack([weights.other for weights in kept.audio]).mean(0)
+    own = right.T  # [A, F·S]
+    received = (other * own).sum(1) / own.sum(0).clamp(min=1)
+    maps = []
+    for clip in range(len(seen)):
+        video = {name: seen[clip, :, SHARES.index(name)].view(frames, *grid) for name in ("lct", "last", "right_time")}
+        maps.append(Maps(video, received[clip].view(frames, *grid)))
+    return maps

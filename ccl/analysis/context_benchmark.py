@@ -1,0 +1,208 @@
+"""CCA measured: gathered, as the model runs it, against dense, all pairs under a mask. Time and memory.
+
+`python scripts/benchmark.py cca` is its command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from ccl.context_attention import ContextAttention
+from ccl.tarp import Alignment, align
+from shared.nn.attention import attend
+from shared.nn.clock import LatentClock
+from shared.nn.rope import Rotary, bands, rotate, time_rotary
+from shared.utils.errors import UserError
+
+SIZES = ("31,484,157", "61,900,314")  # 5 s and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
+DIRECTIONS = ("audio to video", "video to audio")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class CcaOptions:
+    sizes: list[tuple[int, int, int]]
+    heads: int
+    head_dim: int
+    context_tokens: int
+    backward: bool
+    repeats: int
+    device: str
+
+
+def cca_options(given: argparse.Namespace) -> CcaOptions:
+    """Checked options. Raises UserError."""
+    sizes = []
+    for text in given.sizes:
+        parts = text.split(",")
+        if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise UserError(f"--sizes {text!r} is not F,S,A: three whole numbers above 0, such as {SIZES[0]}")
+        sizes.append((int(parts[0]), int(parts[1]), int(parts[2])))
+    for name in ("heads", "head_dim", "context_tokens", "repeats"):
+        if getattr(given, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be at least 1")
+    if given.head_dim % 2:
+        raise UserError(f"--head-dim is {given.head_dim}; rotary positions need an even one")
+    if given.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {given.device}: there is no CUDA device here; use cpu")
+    return CcaOptions(
+        sizes, given.heads, given.head_dim, given.context_tokens, given.backward, given.repeats, given.device
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One direction of CCA at one size; video tokens are F·S, the streams are as wide as CCA."""
+
+    cca: ContextAttention
+    direction: str
+    query: Tensor
+    other: Tensor
+    alignment: Alignment
+    positions: Tensor
+    tokens_per_frame: int
+
+    @classmethod
+    def build(cls, direction: str, size: tuple[int, int, int], options: CcaOptions) -> Case:
+        frames, space, tokens = size
+        width = options.heads * options.head_dim
+        torch.manual_seed(0)
+        video = torch.randn(1, frames * space, width, device=options.device, requires_grad=options.backward)
+        audio = torch.randn(1, tokens, width, device=options.device, requires_grad=options.backward)
+        cca = ContextAttention(width, width, options.heads, options.head_dim, options.context_tokens)
+        torch.nn.init.normal_(cca.to_out.weight, std=width**-0.5)
+        audio_clock = LatentClock.at_rate(tokens, 31.25)
+        video_clock = LatentClock.causal_video(frames, (4 * frames - 3) / audio_clock.duration, 4)
+        query, other = (video, audio) if direction == DIRECTIONS[0] else (audio, video)
+        alignment = align(video_clock, audio_clock).to(options.device)
+        positions = video_clock.position(audio_clock.centres).to(options.device)
+        return cls(cca.to(options.device), direction, query, other, alignment, positions, space)
+
+    def gathered(self) -> Tensor:
+        """As the model runs it."""
+        kv, dim = self.cca.read(self.other), self.cca.norm_q.weight.numel() // self.cca.heads
+        if self.direction == DIRECTIONS[0]:
+            rotary = time_rotary(self.alignment.window_offset, dim)
+            return self.cca.from_audio(self.query, kv, self.alignment, rotary)
+        return self.cca.from_video(self.query, kv, self.alignment, time_rotary(self.alignment.offset, dim))
+
+    def dense(self) -> Tensor:
+        """The same function, all pairs under a mask [N, L + M], through the same attention kernels.
+
+        Queries and keys are turned to their own times, so that a logit sees the difference. Context tokens must meet
+        unturned queries: the rotated dimensions stand twice, turned for the other stream and as they are for the
+        context tokens, and each key is zero in the half that is not its own.
+        """
+        q, (k, v) = self.cca.queries(self.query), self.cca.read(self.other)
+        context_k, context_v = (part[None] for part in self.cca._key_value(self.cca.context_tokens))
+        time_dim, dim = bands(q.shape[-1])[0], q.shape[-1]
+        q_rotary, k_rotary = self._own_times(dim)
+        q = torch.cat([q[..., :time_dim], rotate(q, q_rotary)], dim=-1)
+        k = torch.cat([torch.zeros_like(k[..., :time_dim]), rotate(k, k_rotary)], dim=-1)
+        still, space = context_k.split([time_dim, dim - time_dim], dim=-1)
+        k = torch.cat([torch.cat([still, torch.zeros_like(still), space], dim=-1), k], dim=1)
+        q = q * (q.shape[-1] / dim) ** 0.5  # the kernel divides by the root of the longer dimension
+        v = torch.nn.functional.pad(torch.cat([context_v, v], dim=1), (0, time_dim))
+        return self.cca.to_out(attend(q, k, v, self._mask())[..., :dim].flatten(-2))
+
+    def _own_times(self, dim: int) -> tuple[Rotary, Rotary]:
+        frames = torch.arange(len(self.alignment.window), dtype=torch.float64, device=self.positions.device)
+        video = time_rotary(frames.repeat_interleave(self.tokens_per_frame), dim)
+        audio = time_rotary(self.positions, dim)
+        return (video, audio) if self.direction == DIRECTIONS[0] else (audio, video)
+
+    def _mask(self) -> Tensor:
+        space = self.tokens_per_frame
+        if self.direction == DIRECTIONS[0]:
+            mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(space, dim=0)
+        else:
+            mask = self.alignment.audio_reads().repeat_interleave(space, dim=1)
+        context = torch.ones(len(mask), len(self.cca.context_tokens), dtype=torch.bool)
+        return torch.cat([context, mask], dim=1).to(self.query.device)
+
+
+def benchmark_cca(options: CcaOptions) -> None:
+    """Print the two tables."""
+    what = "forward and backward" if options.backward else "forward"
+    width = options.heads * options.head_dim
+    print(
+        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {width}), {options.context_tokens} "
+        f"context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; projections included in both\n"
+    )
+    print("   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio")
+    for size in options.sizes:
+        for direction in DIRECTIONS:
+            gathered, dense = measure(direction, size, options)
+            print(
+                f"{size[0]:4d} {size[1]:5d} {size[2]:5d}  {direction}"
+                f"{gathered[0] * 1e3:19.1f} {dense[0] * 1e3:8.1f} {dense[0] / gathered[0]:6.1f}"
+                f"{gathered[1] / MIB:22.1f} {dense[1] / MIB:8.1f} {dense[1] / gathered[1]:6.1f}"
+            )
+    print("\nmemory per token (KiB) as the clip gets longer: constant where memory grows with F + A, not with F·A")
+    print("   F     S     A     F·A  direction        gathered    dense")
+    for factor in (1, 2, 4, 8):
+        size = (8 * factor, 64, 40 * factor)
+        for direction in DIRECTIONS:
+            tokens = size[0] * size[1] + size[2]
+            held = [memory / tokens / 1024 for _, memory in measure(direction, size, options, repeats=1)]
+            pairs = size[0] * size[2]
+            print(f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {pairs:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}")
+
+
+def measure(
+    direction: str, size: tuple[int, int, int], options: CcaOptions, repeats: int | None = None
+) -> list[tuple[float, int]]:
+    """(seconds, bytes at the peak) of gathered and of dense, after a check that both give the same."""
+    case = Case.build(direction, size, options)
+    with torch.no_grad():
+        apart = float((case.gathered() - case.dense()).abs().max())
+    if apart > 1e-3:
+        raise RuntimeError(f"gathered and dense CCA differ by {apart} at {size}, {direction}")
+    return [_measure(partial(_run, form, options.backward), repeats or options.repeats, options.device)
+            for form in (case.gathered, case.dense)]  # fmt: skip
+
+
+def _run(form: Callable[[], Tensor], backward: bool) -> None:
+    with torch.set_grad_enabled(backward):
+        out = form()
+        if backward:
+            out.sum().backward()
+
+
+def _measure(run: Callable[[], None], repeats: int, device: str) -> tuple[float, int]:
+    """The fastest of `repeats` runs, and the most bytes a run allocates at once."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds), (_cuda_peak if device.startswith("cuda") else _cpu_peak)(run, device)
+
+
+def _cuda_peak(run: Callable[[], None], device: str) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _cpu_peak(run: Callable[[], None], device: str) -> int:
+    """From the profiler's record of every allocation, those inside kernels too."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
+        run()
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events), default=0)

@@ -1,0 +1,106 @@
+"""Samples of the same clips and noise, with their own and with another clip's sound or picture: leakage is read there.
+
+Sampling is without guidance: the model's own velocity v(c,m) is what is measured, and no weight of guidance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ccl.guidance import Form, Guidance
+from ccl.pipeline import CCLPipeline
+from shared.data.dataset import Sample
+from shared.evaluation.bootstrap import over_clips
+from shared.evaluation.leakage import Change, Truth, picture_change, sound_change, sounding_region, sounding_spans
+from shared.utils.rng import derive
+
+GIVEN = {"a2v": "audio", "v2a": "video"}
+
+
+def choose_partners(frames: Sequence[int], truths: Sequence[Truth]) -> dict[int, int]:
+    """For every clip another of equal length, whose sound or picture it is given; clips without any are left out.
+
+    It is the next one of the same mood and with music or without as well, if there is one: the whole picture follows
+    the mood, and that would count as leakage.
+    """
+    partners = {}
+    for i in range(len(frames)):
+        others = [j for j in (*range(i + 1, len(frames)), *range(i)) if frames[j] == frames[i]]
+        if others:
+            partners[i] = min(others, key=lambda j: [truths[j][name] != truths[i][name] for name in ("mood", "music")])
+    return partners
+
+
+class Swaps:
+    """Leakage of one pipeline on stage clips.
+
+    Args:
+        samples, truths, starts: per clip, as decoded, its truth, and the second of its file at which it begins.
+        partners: by number of a clip that of the other, as `choose_partners` has it.
+        steps: of the solver. batch: clips at a time.
+    """
+
+    def __init__(
+        self,
+        pipeline: CCLPipeline,
+        samples: Sequence[Sample],
+        truths: Sequence[Truth],
+        starts: Sequence[float],
+        partners: Mapping[int, int],
+        steps: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.pipeline, self.samples, self.truths, self.starts = pipeline, samples, truths, starts
+        self.partners, self.steps, self.batch, self.seed = partners, steps, batch, seed
+        pipeline.set_progress_bar_config(disable=True)
+
+    def leakage(self, task: str) -> dict[str, Any]:
+        """Of "a2v" or "v2a": `over_clips` of outside over inside, and the means of both as "outside" and "inside"."""
+        changes: dict[str, Change | None] = {}
+        with tqdm(total=len(self.partners), desc=f"leakage {task}", unit="clip") as bar:
+            for rows in self._groups():
+                own, other = self._sample(task, rows, rows), self._sample(task, rows, [self.partners[i] for i in rows])
+                for row, i in enumerate(rows):
+                    changes[self.samples[i].id] = self._change(task, own[row], other[row], i)
+                bar.update(len(rows))
+        result = over_clips({name: change and change.ratio for name, change in changes.items()})
+        counted = [change for change in changes.values() if change is not None]
+        for name in Change._fields:
+            values = [getattr(change, name) for change in counted]
+            result[name] = sum(values) / len(values) if values else None
+        return result
+
+    def _groups(self) -> Iterator[list[int]]:
+        """Clips of one length, up to `batch` at a time."""
+        lengths = {i: self.samples[i].video.shape[1] for i in self.partners}
+        for length in sorted(set(lengths.values())):
+            same = [i for i, own in lengths.items() if own == length]
+            yield from (same[first : first + self.batch] for first in range(0, len(same), self.batch))
+
+    def _sample(self, task: str, clips: Sequence[int], given: Sequence[int]) -> Any:
+        """Frames uint8 [B, T, H, W, 3] or sounds [B, N] for the texts and noise of `clips`, the stream of `given`."""
+        stream, chosen = GIVEN[task], [self.samples[i] for i in clips]
+        streams: dict[str, Any] = {stream: torch.stack([getattr(self.samples[i], stream) for i in given])}
+        output = self.pipeline(
+            [clip.caption for clip in chosen],
+            [clip.audio_caption for clip in chosen],
+            task=task,
+            duration=chosen[0].video.shape[1] / self.pipeline.config.fps,
+            num_inference_steps=self.steps,
+            guidance=Guidance(Form.NONE),
+            seed=[derive(self.seed, "leakage", task, clip.id) for clip in chosen],
+            **streams,
+        )
+        return output.video if task == "a2v" else output.audio
+
+    def _change(self, task: str, first: Any, second: Any, clip: int) -> Change | None:
+        both = (clip, self.partners[clip])
+        if task == "a2v":
+            return picture_change(first, second, sounding_region([self.truths[i] for i in both], first.shape[1:3]))
+        spans = [span for i in both for span in sounding_spans(self.truths[i], self.starts[i])]
+        return sound_change(first, second, self.pipeline.audio_codec.sample_rate, spans)

@@ -1,0 +1,223 @@
+"""What a joint model knows, measured without sampling: held-out loss on fixed (clip, noise, u), and context gain.
+
+The loss is the training's own (`JointObjective`), at K noise levels u that are the same for every clip and every model:
+the middles of K equally probable parts of the training's logit-normal. The noise of a stream is keyed by (seed, clip,
+number of the level), so the losses of two models are paired clip by clip.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ccl.analysis.flops import Tokens, costs
+from ccl.routing import JOINT_TASKS, Route, Task
+from ccl.training.objective import Batch, JointObjective
+from ccl.transformer import DualStreamTransformer
+from shared.codecs import AudioCodec, VideoCodec
+from shared.data.dataset import Sample
+from shared.encoders import TextEncoder
+from shared.evaluation.bootstrap import over_clips
+from shared.training.log import sigma_bucket
+from shared.utils.config import Flow, Loss
+
+JOINED = tuple(task for task in JOINT_TASKS if task.route.has_context)
+"""The tasks in which a stream reads the other: t2av, a2v, v2a."""
+
+
+def tasks_of(model: DualStreamTransformer) -> tuple[Task, ...]:
+    """The tasks whose loss a model has: without DCR no stream is ever alone, so there is neither t2v nor t2a nor 0m."""
+    return JOINT_TASKS if model.variant.routing == "dynamic" else JOINED
+
+
+class State(NamedTuple):
+    """A task with the other modality (m), or `alone` without it (0m)."""
+
+    task: Task
+    alone: bool = False
+
+    @property
+    def route(self) -> Route:
+        return self.task.route.alone if self.alone else self.task.route
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one stream: its noise levels `sigma` [K], and the loss of every clip at each, [K]."""
+
+    sigma: tuple[float, ...]
+    clips: Mapping[str, tuple[float, ...]]
+
+    def __sub__(self, other: Losses) -> Losses:
+        """The difference, clip by clip and level by level."""
+        pairs = {name: zip(values, other.clips[name], strict=True) for name, values in self.clips.items()}
+        return Losses(self.sigma, {name: tuple(a - b for a, b in pair) for name, pair in pairs.items()})
+
+    def per_clip(self) -> dict[str, float]:
+        """The mean over the levels."""
+        return {name: sum(values) / len(values) for name, values in self.clips.items()}
+
+    def bucket(self, name: str) -> dict[str, float]:
+        """The mean over the levels in one bucket of sigma (`shared.training.log.sigma_bucket`)."""
+        inside = [k for k, sigma in enumerate(self.sigma) if sigma_bucket(sigma) == name]
+        return {clip: sum(values[k] for k in inside) / len(inside) for clip, values in self.clips.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Mean, interval and value per clip, and of each sigma bucket mean and interval."""
+        buckets = {}
+        for name in sorted(set(map(sigma_bucket, self.sigma))):
+            found = over_clips(self.bucket(name))
+            buckets[name] = {"mean": found["mean"], "interval": found["interval"]}
+        return {**over_clips(self.per_clip()), "buckets": buckets}
+
+
+#: Losses of each noisy stream, "video" and "audio".
+ByStream = dict[str, Losses]
+
+
+def noise_levels(count: int, flow: Flow) -> list[float]:
+    """u at the middles of `count` equally probable parts of logit-normal(flow.mean, flow.std), ascending."""
+    shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    levels: list[float] = torch.sigmoid(flow.mean + flow.std * torch.special.ndtri(shares)).tolist()
+    return levels
+
+
+@torch.no_grad()
+def encode(
+    samples: Iterable[Sample],
+    codecs: tuple[VideoCodec, AudioCodec],
+    text_encoder: TextEncoder,
+    fps: float,
+    size: int,
+    device: torch.device,
+) -> list[Batch]:
+    """Held-out clips as batches of up to `size` clips of one shape, all t2av, at step 0, without dropout.
+
+    The video stream reads the caption, the audio stream the audio caption. Latents are rounded to float16, as the
+    training's are in their shards.
+    """
+    shapes: dict[tuple[int, int], list[tuple[Sample, Tensor, Tensor]]] = defaultdict(list)
+    for sample in samples:
+        video = codecs[0].encode(sample.video[None].to(device))[0].half().float()
+        audio = codecs[1].encode(sample.audio[None].to(device))[0].half().float()
+        bare = replace(sample, video=sample.video[:, :, :0], audio=sample.audio[:, :0])  # pixels are no longer needed
+        shapes[sample.video.shape[1], sample.audio.shape[1]].append((bare, video, audio))
+    batches = []
+    for (frames, count), clips in shapes.items():
+        for first in range(0, len(clips), size):
+            part = clips[first : first + size]
+            some, latents = [clip for clip, _, _ in part], torch.stack([video for _, video, _ in part])
+            batch = Batch(
+                step=0,
+                ids=[clip.id for clip in some],
+                tasks=[Task.T2AV] * len(some),
+                video=latents,
+                audio=torch.stack([audio for _, _, audio in part]),
+                text=text_encoder.encode([clip.caption for clip in some]),
+                audio_text=text_encoder.encode([clip.audio_caption for clip in some]),
+                clean_frames=torch.zeros(len(some), latents.shape[2], dtype=torch.bool),
+                video_clock=codecs[0].clock(frames, fps),
+                audio_clock=codecs[1].clock(count),
+            )
+            batches.append(batch.to(device))
+    return batches
+
+
+class FixedLevel(JointObjective):
+    """The training's objective at one u for all samples; the noise is keyed by the batch's step as ever."""
+
+    def __init__(self, model: nn.Module, flow: Flow, seed: int, u: float) -> None:
+        super().__init__(cast(DualStreamTransformer, model), flow, Loss(), seed)
+        self.u = u
+
+    def _u(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        u = torch.full((len(batch.ids),), self.u, device=batch.video.device)
+        return u, u
+
+
+class Alone(nn.Module):
+    """A model on the 0m route of whatever route it is asked for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, route: Route, *streams: Any, **options: Any) -> tuple[Tensor | None, Tensor | None]:
+        outputs: tuple[Tensor | None, Tensor | None] = self.model(route.alone, *streams, **options)
+        return outputs
+
+
+@torch.no_grad()
+def held_out_losses(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    levels: Sequence[float],
+    flow: Flow,
+    seed: int,
+    states: Sequence[State],
+    name: str = "held-out loss",
+) -> dict[State, ByStream]:
+    """The losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
+
+    Args:
+        model: a `DualStreamTransformer` in evaluation mode, on the batches' device.
+        levels: [K] u in (0, 1); level k of a batch has the noise of step k.
+        name: stands beside the progress bar.
+    """
+    sigma: dict[tuple[State, str], list[float]] = {}
+    losses: dict[tuple[State, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with tqdm(total=len(levels) * sum(len(batch.ids) for batch in batches), desc=name, unit="clip") as bar:
+        for batch in batches:
+            for step, u in enumerate(levels):
+                found: dict[Route, list[Any]] = {}
+                for state in states:
+                    if state.route not in found:
+                        objective = FixedLevel(Alone(model) if state.alone else model, flow, seed, u)
+                        tasks = [state.task.value] * len(batch.ids)
+                        found[state.route] = list(objective(replace(batch, step=step, tasks=tasks)).records)
+                    for record in found[state.route]:
+                        key = (state, record.stream)
+                        sigma.setdefault(key, [0.0] * len(levels))[step] = float(record.sigma[0])
+                        for clip, loss in zip(batch.ids, record.loss.tolist(), strict=True):
+                            losses[key][clip].append(loss)
+                bar.update(len(batch.ids))
+    table: dict[State, ByStream] = {state: {} for state in states}
+    for (state, stream), clips in losses.items():
+        per_clip = {clip: tuple(values) for clip, values in clips.items()}
+        table[state][stream] = Losses(tuple(sigma[state, stream]), per_clip)
+    return table
+
+
+def summaries(streams: ByStream) -> dict[str, Any]:
+    """The summary of each stream and, where there are two, of their sum per clip as "joint"."""
+    told = {name: losses.summary() for name, losses in streams.items()}
+    if len(streams) == 2:
+        video, audio = (streams[name].per_clip() for name in ("video", "audio"))
+        told["joint"] = over_clips({clip: video[clip] + audio[clip] for clip in video})
+    return told
+
+
+def context_gain(table: Mapping[State, ByStream], task: Task) -> ByStream:
+    """Loss with 0m minus loss with m: how much the other stream helps. `table` holds the task in both states."""
+    with_m, without = table[State(task)], table[State(task, alone=True)]
+    return {stream: without[stream] - losses for stream, losses in with_m.items()}
+
+
+def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:
+    """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.analysis.flops`); and those of what
+    joins the streams."""
+    patch = model.video_stream.config.patch_size
+    space = batch.video.shape[3] // patch[1] * (batch.video.shape[4] // patch[2])
+    found = costs(model.config, Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1]))
+    return {
+        "parameters": found.parameters,
+        "cross_modal_parameters": found.cross_parameters,
+        "flops": found.flops,
+        "cross_modal_flops": found.cross_flops,
+    }

@@ -1,0 +1,193 @@
+"""The joint training objective: samples grouped by route, one u per sample, flow-matching loss per stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from ccl.analysis.flops import Tokens, task_flops
+from ccl.routing import Reads, Task
+from ccl.transformer import DualStreamTransformer, StreamInput
+from shared.nn.clock import LatentClock
+from shared.nn.flow import draw_noise, draw_u, noisy, shift, velocity
+from shared.training.flops import Work, trained_share, training_work
+from shared.training.trainer import LossRecord, StepOutput
+from shared.utils.config import Flow, Loss
+from shared.utils.rng import generator
+
+
+class Tracks(Protocol):
+    """What drives the samples of task mtv; `mtv.control.TrackFeatures` here, of no concern to this package."""
+
+    def take(self, rows: Tensor) -> Self: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean latents of one bucket and what is known of them.
+
+    Attributes:
+        step: keys noise and u together with the seed and each sample's id.
+        ids, tasks: per sample.
+        video: [B, C, F, H, W]. audio: [B, A, C].
+        text, audio_text: [B, L, D], dropped texts already replaced by the empty one.
+        clean_frames: [B, F] bool, video latents that stay at sigma 0.
+        video_clock, audio_clock: of the bucket.
+        tracks: of all samples, where any of them is on task mtv.
+    """
+
+    step: int
+    ids: list[str]
+    tasks: list[str]
+    video: Tensor
+    audio: Tensor
+    text: Tensor
+    audio_text: Tensor
+    clean_frames: Tensor
+    video_clock: LatentClock
+    audio_clock: LatentClock
+    tracks: Tracks | None = None
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        index = torch.tensor(rows)
+        parts = {name: getattr(self, name)[index] for name in ("video", "audio", "text", "audio_text", "clean_frames")}
+        tracks = self.tracks and self.tracks.take(index)
+        return replace(
+            self, ids=[self.ids[i] for i in rows], tasks=[self.tasks[i] for i in rows], tracks=tracks, **parts
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        names = ("video", "audio", "text", "audio_text", "clean_frames")
+        tracks = self.tracks and self.tracks.to(device)
+        return replace(self, tracks=tracks, **{name: getattr(self, name).to(device) for name in names})
+
+
+def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
+    """[B, F] bool: with probability `rate` a sample keeps its first frame or a short prefix clean (image to video)."""
+    mask = torch.zeros(len(ids), frames, dtype=torch.bool)
+    if frames == 1:  # nothing would be left to learn
+        return mask
+    for row, clip in enumerate(ids):
+        g = generator(seed, "clean frames", step, clip)
+        chosen, longer, length = torch.rand(3, generator=g).tolist()
+        if chosen < rate:
+            mask[row, : 1 + (int(length * frames / 2) if longer < 0.25 else 0)] = True
+    return mask
+
+
+def draw_keyframes(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
+    """[B, F] bool: with probability `rate` a sample has one to three keyframes, anywhere but never everywhere."""
+    mask = torch.zeros(len(ids), frames, dtype=torch.bool)
+    if frames == 1:
+        return mask
+    for row, clip in enumerate(ids):
+        g = generator(seed, "keyframes", step, clip)
+        if float(torch.rand((), generator=g)) < rate:
+            count = 1 + int(torch.randint(min(3, frames - 1), (), generator=g))
+            mask[row, torch.randperm(frames, generator=g)[:count]] = True
+    return mask
+
+
+class JointObjective(nn.Module):
+    """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
+
+    The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's and
+    the task's weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that
+    drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
+    `control_flops(frames, space)`: operations of its forward pass for a clip of so many video latent frames, of so many
+    tokens each; they are part of the work that the records tell.
+    """
+
+    def __init__(
+        self,
+        transformer: DualStreamTransformer,
+        flow: Flow,
+        loss: Loss,
+        seed: int,
+        detach_clean_stream: bool = False,
+        control: nn.Module | None = None,
+        control_flops: Callable[[int, int], int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.control_flops = control_flops
+        self.transformer, self.control = transformer, control
+        self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
+        self._trained = trained_share(transformer)
+        self._flops = lru_cache(64)(self._forward_flops)  # of each shape and task
+
+    def forward(self, batch: Batch) -> StepOutput:
+        total, records = torch.zeros((), device=batch.video.device), []
+        for task in sorted(set(batch.tasks)):
+            part = batch.take([i for i, name in enumerate(batch.tasks) if name == task])
+            for record, weight in self._group(part, Task(task)):
+                total = total + weight * record.loss.sum() / len(batch.ids)
+                records.append(replace(record, loss=record.loss.detach()))
+        return StepOutput(total, records)
+
+    def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
+        """The losses of samples that share one route."""
+        u, route, dtype = self._u(batch), task.route, batch.video.dtype
+        sigma_v = shift(u[0], self.flow.video_shift) if route.video_noisy else torch.zeros_like(u[0])
+        sigma_a = shift(u[1], self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u[1])
+        per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
+        mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
+        mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
+        seen = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
+        heard = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
+        detached = {
+            Task.A2V: lambda: (seen, self.transformer.context("audio", heard, detach=True)),
+            Task.V2A: lambda: (self.transformer.context("video", seen, detach=True), heard),
+        }
+        inputs = detached[task]() if self.detach and task in detached else (seen, heard)
+        hook = None
+        if task is Task.MTV:
+            assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
+            hook = self.control(batch.tracks, per_frame)
+        video, audio = self.transformer(route, *inputs, video_control=hook)
+        losses, of_task = [], self.weights.tasks.get(task.value, 1.0)
+        if video is not None:
+            error = (video.float() - target_v).square().mean(dim=(1, 3, 4))
+            valid = (per_frame > 0).float()
+            loss = (error * valid).sum(1) / valid.sum(1).clamp(min=1)
+            losses.append((LossRecord("video", task.value, sigma_v, loss), of_task * self.weights.video))
+        if audio is not None:
+            loss = (audio.float() - target_a).square().mean(dim=(1, 2))
+            losses.append((LossRecord("audio", task.value, sigma_a, loss), of_task * self.weights.audio))
+        (first, weight), *others = losses
+        return [(replace(first, work=self._work(batch, task)), weight), *others]
+
+    def _work(self, batch: Batch, task: Task) -> Work:
+        """What a training step of these samples takes: tokens of the streams that run, and operations."""
+        if not isinstance(self.transformer, DualStreamTransformer):  # a model of another kind has no known costs
+            return Work()
+        _, _, frames, height, width = batch.video.shape
+        _, *patch = self.transformer.video_stream.config.patch_size
+        tokens = Tokens(frames, height // patch[0] * (width // patch[1]), batch.audio.shape[1], batch.text.shape[1])
+        route, clips = task.route, len(batch.ids)
+        each = tokens.video * (route.video is not Reads.SKIPPED) + tokens.audio * (route.audio is not Reads.SKIPPED)
+        again = self.transformer.gradient_checkpointing
+        return training_work(clips * each, clips * self._flops(tokens, task), self._trained, again)
+
+    def _forward_flops(self, tokens: Tokens, task: Task) -> int:
+        flops = task_flops(self.transformer, tokens, task)
+        if task is Task.MTV and self.control_flops is not None:
+            flops += self.control_flops(tokens.frames, tokens.space)
+        return flops
+
+    def _u(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        drawn = [
+            draw_u(self.seed, batch.step, batch.ids, self.flow.mean, self.flow.std, name).to(batch.video.device)
+            for name in (("u", "u audio") if self.flow.sigmas == "independent" else ("u",))
+        ]
+        return drawn[0], drawn[-1]
+
+    def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)
+        return noisy(clean, noise, sigma), velocity(clean, noise)

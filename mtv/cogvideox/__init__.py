@@ -1,0 +1,1 @@
+"""Audio-driven video on CogVideoX, the backbone of the MTV paper."""

@@ -1,0 +1,88 @@
+"""How a guided prediction becomes the next latents: flows, and CogVideoX's discrete diffusion, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from torch import Tensor
+
+from shared.nn.flow import u_grid
+from shared.utils.errors import UserError
+
+DIFFUSION = (CogVideoXDDIMScheduler, CogVideoXDPMScheduler)
+STEPS, DIFFUSION_STEPS = 24, 50  # where nothing else is asked for; 50 is CogVideoX's own, and the paper's
+
+
+class Solver(Protocol):
+    """The steps of one window.
+
+    Attributes:
+        levels: (u, sigma) of each step: the time that callbacks are told, and the noise level that the model is told.
+    """
+
+    levels: list[tuple[float, float]]
+
+    def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
+        """The latents [B, C, F, h, w] after step `index`, from the prediction at its level."""
+        ...
+
+
+class FlowSolver:
+    """A solver of diffusers with flow sigmas, given ours; the prediction is the velocity."""
+
+    def __init__(self, scheduler: Any, steps: int, device: torch.device) -> None:
+        grid = u_grid(steps)
+        scheduler.set_timesteps(sigmas=grid.numpy(), device=device)
+        scheduler.set_begin_index(0)
+        self.scheduler = scheduler
+        self.levels = [(u, float(scheduler.sigmas[index])) for index, u in enumerate(grid.tolist())]
+
+    def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
+        return self.scheduler.step(prediction, self.scheduler.timesteps[index], latents, return_dict=False)[0]
+
+
+class DiffusionSolver:
+    """CogVideoX's DDIM or DPM-Solver++(2M) as `CogVideoXPipeline` uses them; u and sigma are timestep / 1000.
+
+    The prediction is what the scheduler's prediction_type says, epsilon or v: at one timestep guidance weighs the one
+    as it would the other. The second solver adds noise at every step; `generators`, one per sample, draw it.
+    """
+
+    def __init__(self, scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]) -> None:
+        scheduler.set_timesteps(steps, device=device)
+        self.scheduler, self.generators, self.last = scheduler, list(generators), None
+        self.levels = [(time / 1000, time / 1000) for time in scheduler.timesteps.tolist()]
+
+    def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
+        times = self.scheduler.timesteps
+        prediction, latents = prediction.transpose(1, 2), latents.transpose(1, 2)  # the noise is drawn as [F, C, h, w]
+        if isinstance(self.scheduler, CogVideoXDPMScheduler):
+            before = times[index - 1] if index else None
+            latents, self.last = self.scheduler.step(
+                prediction, self.last, times[index], before, latents, generator=self.generators, return_dict=False
+            )
+        else:
+            latents = self.scheduler.step(prediction, times[index], latents, return_dict=False)[0]
+        return latents.transpose(1, 2)
+
+
+def checked_steps(scheduler: Any, steps: int | None) -> int:
+    """How many steps are taken. UserError for less than one, or more than a diffusion has timesteps."""
+    diffusion = isinstance(scheduler, DIFFUSION)
+    if steps is None:
+        return DIFFUSION_STEPS if diffusion else STEPS
+    if steps < 1:
+        raise UserError(f"{steps} sampling steps; at least 1 is needed")
+    if diffusion and steps > (most := scheduler.config.num_train_timesteps):
+        raise UserError(f"{steps} sampling steps; this model's scheduler has {most} timesteps, give no more")
+    return steps
+
+
+def solver(scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]) -> Solver:
+    """The solver of one window for this scheduler."""
+    if isinstance(scheduler, DIFFUSION):
+        return DiffusionSolver(scheduler, steps, device, generators)
+    return FlowSolver(scheduler, steps, device)

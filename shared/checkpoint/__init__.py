@@ -1,0 +1,1 @@
+"""Checkpoint folders and what is loaded from them: registry, LoRA, offload, conversion of public weights."""

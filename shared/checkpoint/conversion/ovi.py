@@ -1,0 +1,95 @@
+"""Ovi's fused checkpoint: towers into our streams, fusion into the `full` baseline or into CCA of full width."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from shared.checkpoint.conversion.safetensors_reader import Weights, named
+from shared.checkpoint.conversion.wan import to_diffusers
+from shared.checkpoint.conversion.weight_map import Recipe
+from shared.utils.errors import UserError
+
+#: Ovi's names within a block's cross_attn -> those of our joiner, whatever it is.
+FUSION = {
+    "k_fusion.": "to_k.",
+    "v_fusion.": "to_v.",
+    "pre_attn_norm_fusion.": "norm_y.",
+    "norm_k_fusion.": "norm_k.",
+}
+#: What CCA takes besides, of the tower's own text attention: theirs within a block -> ours within CCA.
+SHARED = {
+    "cross_attn.q.weight": "to_q.weight",
+    "cross_attn.q.bias": "to_q.bias",
+    "cross_attn.norm_q.weight": "norm_q.weight",
+    "cross_attn.o.weight": "to_out.weight",
+    "norm3.weight": "norm_x.weight",
+    "norm3.bias": "norm_x.bias",
+}
+_NAME = re.compile(r"(video|audio)_model\.(?:blocks\.(\d+)\.)?(.+)")
+_AUDIO_IN = re.compile(r"audio_model\.patch_embedding\.(0\.(weight|bias)|2\.w[123]\.weight)")
+AUDIO_OUT = ("audio_model.head.head.weight", "audio_model.head.head.bias")
+
+OWN_INPUT = "Ovi's convolutions before its first block; our audio stream has one matrix per token"
+OWN_CODEC = "for the 20 values of Ovi's audio codec (MMAudio, 16 kHz), which is not ours"
+NEW_INPUT = "Ovi's input layers do not fit, and are for another audio codec"
+NEW_OUTPUT = "Ovi's output layer is for another audio codec; it starts at zero"
+NEW_BIAS = "zero: Ovi adds the text attention's output bias once, and our text attention has it"
+NEW_TOKENS = "Ovi has no context tokens"
+
+
+def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, joiner: str) -> Recipe:
+    """Where each tensor of a model of these shapes comes from. `joiner`: full, or cca as wide as the towers.
+
+    Raises:
+        UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ.
+    """
+    if not any(name.startswith("audio_model.") and ".k_fusion." in name for name in weights.shapes):
+        raise UserError(
+            f"{weights.label}: {named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion; "
+            "a fused checkpoint of Ovi is needed"
+        )
+    made = Recipe(shapes)
+    for name, ours in names(weights.shapes).items():
+        if name in AUDIO_OUT and shapes.get(ours) != weights.shapes[name]:
+            made.leave(weights, [name], OWN_CODEC)
+        else:
+            made.take(weights, {ours: name})
+    made.leave(weights, [name for name in weights.shapes if _AUDIO_IN.fullmatch(name)], OWN_INPUT)
+    if joiner == "cca":
+        made.take(weights, shared_names(weights.shapes))
+        made.new([name for name in shapes if re.search(r"_cca\.\d+\.to_out\.bias", name)], NEW_BIAS)
+        made.new([name for name in shapes if re.search(r"_cca\.\d+\.context_tokens", name)], NEW_TOKENS)
+    made.new([name for name in shapes if name.startswith("audio_stream.patch_embedding.")], NEW_INPUT)
+    made.new([n for n in shapes if n.startswith("audio_stream.proj_out.") and n not in made.origins], NEW_OUTPUT)
+    made.check()
+    return made
+
+
+def names(theirs: Iterable[str]) -> dict[str, str]:
+    """{Ovi's name: ours} of the towers and of the fusion's keys and values; others are left out."""
+    return {name: ours for name in theirs if (ours := _ours(name))}
+
+
+def shared_names(theirs: Iterable[str]) -> dict[str, str]:
+    """{our name in CCA: Ovi's} of what fusion and text attention share there and do not share in CCA."""
+    found = {}
+    for name in theirs:
+        match = _NAME.fullmatch(name)
+        if match and match[2] and match[3] in SHARED:
+            found[f"{match[1]}_cca.{match[2]}.{SHARED[match[3]]}"] = name
+    return found
+
+
+def _ours(name: str) -> str | None:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    tower, block, rest = match.groups()
+    for old, new in FUSION.items():
+        if block and rest in (f"cross_attn.{old}weight", f"cross_attn.{old}bias"):
+            return f"{tower}_cca.{block}.{new}{rest.rpartition('.')[2]}"
+    if block:
+        rest = "modulation" if rest == "modulation.modulation" else rest
+    found = to_diffusers(f"blocks.{block}.{rest}" if block else rest)
+    return found and f"{tower}_stream.{found}"

@@ -1,0 +1,73 @@
+"""Pickled weights (.pth, .pt, .bin) to safetensors, through torch's reader of weights alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from shared.checkpoint.conversion.safetensors_reader import PICKLES
+from shared.checkpoint.conversion.sharded_writer import check_space, size_of
+from shared.utils.errors import UserError
+
+#: Under which of these a training checkpoint keeps its weights.
+NESTED = ("state_dict", "model_state_dict", "model", "module")
+
+
+def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """Write the tensors of a pickle to the file `output`; what they were, and the entries that are no tensors.
+
+    The file is read with `torch.load(weights_only=True)`: anything but tensors and plain containers in it is refused by
+    torch and not run. Nested weights ("state_dict") are taken from there.
+
+    Raises:
+        UserError: no pickle of tensors, or no space on the disk.
+    """
+    if source.suffix not in PICKLES:
+        raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
+    content = _read(source)
+    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((content[name] for name in NESTED if isinstance(content.get(name), dict)), None)
+        if inner is None:
+            raise UserError(f"{source}: holds no tensors by name ({', '.join(map(str, list(content)[:3]))})")
+        content = inner
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: holds a {type(content).__name__}; tensors by name are needed")
+    tensors = {str(name): value.contiguous() for name, value in content.items() if isinstance(value, Tensor)}
+    check_space(output, size_of(tensors.values()))
+    partial = output.with_name(f".{output.name}.partial")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(_apart(tensors), partial, metadata={"format": "pt"})
+        os.replace(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return tensors, [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+
+
+def _read(source: Path) -> Any:
+    try:
+        mapped = is_zipfile(source)  # older files cannot be mapped
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{source}: holds more than weights, or is none; it is not read ({reason})") from None
+    except (OSError, RuntimeError, EOFError) as error:
+        raise UserError(f"{source}: cannot be read ({str(error).partition(chr(10))[0]})") from None
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, none of which shares memory with another."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        out[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return out

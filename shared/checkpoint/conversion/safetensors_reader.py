@@ -1,0 +1,122 @@
+"""Weights that others saved: names and shapes at once, tensors one by one. safetensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
+
+if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
+    import torch
+
+MAIN = "diffusion_pytorch_model.safetensors"
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th")
+#: Element types of safetensors that are weights as they are; others are quantised and need their scales.
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class Weights:
+    """Tensors of one checkpoint, read one by one.
+
+    Attributes:
+        label: what reports call it.
+        shapes: of every tensor.
+        dtypes: of every tensor, in safetensors' words.
+        read: a tensor by its name; it may lie in a mapped file.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtypes: Mapping[str, str],
+        read: Callable[[str], torch.Tensor],
+    ) -> None:
+        self.label, self.shapes, self.dtypes, self.read = label, shapes, dtypes, read
+
+    @classmethod
+    def open(cls, source: Path, label: str | None = None) -> Weights:
+        """A .safetensors file, or a folder of one model's (see `weight_files`).
+
+        Raises:
+            UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them.
+        """
+        places: dict[str, Any] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        dtypes: dict[str, str] = {}
+        for file in weight_files(source):
+            try:
+                handle = safe_open(file, framework="pt")
+                for name in handle.keys():  # noqa: SIM118  it is no mapping
+                    if name in places:
+                        raise UserError(f"{source}: {name} stands in two files; the files of one model are needed")
+                    part = handle.get_slice(name)
+                    places[name], shapes[name], dtypes[name] = handle, tuple(part.get_shape()), part.get_dtype()
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{file}: damaged ({error}); copy it again") from None
+        quantised = sorted(name for name, dtype in dtypes.items() if dtype not in FLOATS)
+        if quantised:
+            raise UserError(
+                f"{source}: {named(quantised)} of type {dtypes[quantised[0]]}; quantised weights cannot be converted, "
+                "take those in float32, float16 or bfloat16"
+            )
+        return cls(label or source.name, shapes, dtypes, lambda name: places[name].get_tensor(name))
+
+
+def weight_files(source: Path) -> list[Path]:
+    """The safetensors files of one model: a file, or in a folder those of its index, the usual one, or the only one.
+
+    Raises:
+        UserError: there are none, or several and nothing says which; a pickle, with what to do about it.
+    """
+    if source.is_file():
+        if source.suffix in PICKLES:
+            raise UserError(pickled(source))
+        if source.suffix != ".safetensors":
+            raise UserError(f"{source}: a .safetensors file, or a folder with one, is needed")
+        return [source]
+    if not source.is_dir():
+        raise UserError(f"{source}: no such file or folder")
+    indices = sorted(source.glob("*.safetensors.index.json"))
+    index = source / f"{MAIN}.index.json"
+    if len(indices) == 1 or index in indices:
+        return _indexed(source, index if index in indices else indices[0])
+    files = sorted(source.glob("*.safetensors"))
+    if source / MAIN in files:
+        return [source / MAIN]
+    if len(files) == 1:
+        return files
+    if files or indices:
+        raise UserError(f"{source}: holds {', '.join(file.name for file in files or indices)}; name one of the files")
+    pickles = sorted(file for file in source.iterdir() if file.suffix in PICKLES)
+    raise UserError(pickled(pickles[0]) if pickles else f"{source}: no .safetensors file in this folder")
+
+
+def named(keys: list[str]) -> str:
+    """ "4 tensors (a, b, c ...)" for an error of one line."""
+    dots = " ..." if len(keys) > 3 else ""
+    return f"{len(keys)} tensor{'s' * (len(keys) != 1)} ({', '.join(keys[:3])}{dots})"
+
+
+def pickled(file: Path) -> str:
+    """Why a pickle is not read, and how to turn it into what is."""
+    return (
+        f"{file}: a pickle can run anything when it is read, so it is not read here; turn it into safetensors first: "
+        f"scripts/convert.py to-safetensors --source {file.name} --output {file.stem}.safetensors"
+    )
+
+
+def _indexed(folder: Path, index: Path) -> list[Path]:
+    entries = read_json(index).get("weight_map")
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(f"{index}: has no weight_map; copy it again")
+    files = [folder / name for name in sorted(set(entries.values()))]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: missing, and {index.name} names it; copy the whole folder again")
+    return files

@@ -1,0 +1,135 @@
+"""A checkpoint's weights to the disk, one file at a time; a folder appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from shared.checkpoint.conversion.weight_map import Recipe, Taken
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
+
+PATTERN = "diffusion_pytorch_model{suffix}.safetensors"
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_BLOCK = re.compile(r"\.(\d+)\.")
+
+
+class FreshTensors:
+    """New tensors of a model whose blocks are all alike, as the model itself makes them.
+
+    `build` makes the same model with one block. Each block and what is outside the blocks draw from a seed of their
+    own, so that a tensor depends on nothing else that is made; ask for them block by block, one is kept.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], seed: int) -> None:
+        self.build, self.seed = build, seed
+        self._kept: tuple[int, dict[str, Tensor]] = (-2, {})
+
+    def __call__(self, name: str) -> Tensor:
+        """The fresh tensor of this name."""
+        if self._kept[0] != (block := block_of(name)):
+            self._kept = (-2, {})  # two at once would take twice the memory
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive(self.seed, "weights", block))
+                self._kept = (block, self.build().state_dict())
+        return self._kept[1][_BLOCK.sub(".0.", name, count=1)]
+
+
+def block_of(name: str) -> int:
+    """Number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
+    match = _BLOCK.search(name)
+    return int(match[1]) if match else -1
+
+
+def planned(recipe: Recipe, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
+    """Tensors without values of what `write_tensors` will write, block by block.
+
+    `dtype` None keeps what the sources have, and makes new tensors float32. Names that hold one of `fp32` are float32
+    where `dtype` is given.
+    """
+    kinds = {}
+    for name in sorted(recipe.shapes, key=block_of):
+        origin = recipe.origins[name]
+        if dtype is not None:
+            kind = torch.float32 if any(part in name for part in fp32) else dtype
+        else:
+            kind = DTYPES[origin.weights.dtypes[origin.name]] if isinstance(origin, Taken) else torch.float32
+        kinds[name] = torch.empty(recipe.shapes[name], dtype=kind, device="meta")
+    return kinds
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def write_tensors(
+    folder: Path,
+    plan: Mapping[str, Tensor],
+    recipe: Recipe,
+    shard_size: str,
+    fresh: Callable[[str], Tensor] | None = None,
+) -> None:
+    """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
+
+    One file's tensors are in memory at a time. `fresh` makes those that the recipe calls new.
+    """
+    split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
+    with tqdm(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
+        for file, names in split.filename_to_tensors.items():
+            part = {}
+            for name in names:
+                origin = recipe.origins[name]
+                if isinstance(origin, Taken):
+                    value = origin.weights.read(origin.name)
+                else:
+                    assert fresh is not None, "a recipe with new tensors needs their maker"
+                    value = fresh(name)
+                part[name] = value.detach().to(plan[name].dtype, copy=True).contiguous()
+                bar.update(size_of([part[name]]))
+            save_file(part, folder / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+        (folder / f"{PATTERN.format(suffix='')}.index.json").write_text(text, encoding="utf-8")
+
+
+def check_output(path: Path) -> None:
+    """Refuse to write over anything. Raises UserError."""
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        raise UserError(f"--output {path}: exists already; remove it or choose another place")
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raises UserError unless the disk that will hold `path` has `needed` bytes free."""
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise UserError(f"--output {path}: needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `path` at the end, or vanishes if anything goes wrong."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,0 +1,186 @@
+"""Wan's video transformer: original names <-> diffusers', which are those of our streams, and its sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.checkpoint.conversion.safetensors_reader import Weights, named
+from shared.checkpoint.conversion.weight_map import Recipe
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
+
+if TYPE_CHECKING:
+    from shared.nn.dit import StreamConfig
+
+#: Original -> diffusers, outside the blocks. A name that ends in "." stands for its weight and bias.
+TOP = {
+    "patch_embedding.": "patch_embedding.",
+    "text_embedding.0.": "condition_embedder.text_embedder.linear_1.",
+    "text_embedding.2.": "condition_embedder.text_embedder.linear_2.",
+    "time_embedding.0.": "condition_embedder.time_embedder.linear_1.",
+    "time_embedding.2.": "condition_embedder.time_embedder.linear_2.",
+    "time_projection.1.": "condition_embedder.time_proj.",
+    "head.head.": "proj_out.",
+    "head.modulation": "scale_shift_table",
+}
+#: Original -> diffusers, within a block. Original `norm3` is diffusers' `norm2`: the others have no weights.
+BLOCK = {
+    **{
+        f"{attention}.{part}.": f"{theirs}.{name}."
+        for attention, theirs in (("self_attn", "attn1"), ("cross_attn", "attn2"))
+        for part, name in (
+            ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"),
+        )
+    },
+    "norm3.": "norm2.",
+    "ffn.0.": "ffn.net.0.proj.",
+    "ffn.2.": "ffn.net.2.",
+    "modulation": "scale_shift_table",
+}  # fmt: skip
+_TOP_BACK = {theirs: original for original, theirs in TOP.items()}
+_BLOCK_BACK = {theirs: original for original, theirs in BLOCK.items()}
+_IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
+#: Configuration of the original layout -> of a stream.
+ORIGINAL_SIZES = {
+    "num_heads": "num_attention_heads", "num_layers": "num_layers", "ffn_dim": "ffn_dim", "freq_dim": "freq_dim",
+    "in_dim": "in_channels", "text_dim": "text_dim", "patch_size": "patch_size", "eps": "eps",
+}  # fmt: skip
+#: What a Wan must have beside its sizes; another value is another architecture.
+FIXED = {
+    "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "image_dim": None, "added_kv_proj_dim": None,
+    "pos_embed_seq_len": None,
+}  # fmt: skip
+
+
+NEW_AUDIO = "no audio tower given"
+NEW_JOINER = "Wan has nothing that joins two towers"
+OTHER_PARTS = "only its audio tower is wanted"
+
+
+def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, audio: Weights | None = None) -> Recipe:
+    """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
+
+    Raises:
+        UserError: no Wan, tensors that it should or should not have, sizes that differ.
+    """
+    made = Recipe(shapes)
+    _, names = stream_names(weights.shapes, weights.label)
+    made.take(weights, {f"video_stream.{ours}": theirs for ours, theirs in names.items()})
+    if audio is not None:
+        tower = [name for name in audio.shapes if name.startswith("audio_stream.")]
+        made.take(audio, {name: name for name in tower})
+        made.leave(audio, [name for name in audio.shapes if not name.startswith("audio_stream.")], OTHER_PARTS)
+    else:
+        made.new([name for name in shapes if name.startswith("audio_stream.")], NEW_AUDIO)
+    made.new([name for name in shapes if "_stream." not in name], NEW_JOINER)
+    made.check()
+    return made
+
+
+def to_diffusers(name: str) -> str | None:
+    """diffusers' name of a tensor of the original layout; None if Wan has no such tensor."""
+    return _renamed(name, TOP, BLOCK)
+
+
+def to_original(name: str) -> str | None:
+    """The original name of one of diffusers'; None if Wan has no such tensor."""
+    return _renamed(name, _TOP_BACK, _BLOCK_BACK)
+
+
+def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
+    """The layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
+
+    Names that Wan does not have are left out. Raises UserError if neither layout is there.
+    """
+    names = list(names)
+    if any(".attn1." in name for name in names):
+        return "diffusers", {name: name for name in names if to_original(name)}
+    if any(".self_attn." in name for name in names):
+        return "original", {ours: name for name in names if (ours := to_diffusers(name))}
+    raise UserError(f"{label}: {named(sorted(names))}, none of them of a Wan transformer's self-attention")
+
+
+def transformer_place(source: Path) -> Path:
+    """Where in a diffusers pipeline, a model's folder or a file the transformer lies.
+
+    Raises:
+        UserError: a Wan 2.2 of two experts, of which one must be named.
+    """
+    if (source / "transformer_2").is_dir():
+        raise UserError(
+            f"{source}: has two experts; name the folder of the one for high noise, {source.name}/transformer, or for "
+            f"low noise, {source.name}/transformer_2"
+        )
+    return source / "transformer" if (source / "transformer").is_dir() else source
+
+
+def check_config(place: Path, stream: StreamConfig) -> bool:
+    """Compare the sizes that stand beside the weights (a folder or a file) with those of `stream`; False if none do.
+
+    Names and shapes do not tell heads, eps or patches of equal size apart.
+
+    Raises:
+        UserError: another class, an architecture other than text-to-video, or a size that differs.
+    """
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    if not file.is_file():
+        return False
+    config = read_json(file)
+    kind = config.get("_class_name")
+    if kind not in ("WanTransformer3DModel", "WanModel"):
+        if place.is_file():  # a file may lie beside anything
+            return False
+        raise UserError(f"{file}: describes {kind}; a WanTransformer3DModel or an original WanModel is needed")
+    original = kind == "WanModel"
+    for name, value in FIXED.items():
+        if not original and config.get(name, value) != value:
+            raise UserError(f"{file}: {name} is {config[name]}; a text-to-video Wan, where it is {value}, is needed")
+    if original and config.get("model_type", "t2v") not in ("t2v", "ti2v"):
+        raise UserError(f"{file}: model_type is {config['model_type']}; t2v or ti2v is needed")
+    ours = asdict(stream)
+    sizes = ORIGINAL_SIZES if original else {name: name for name in ours}
+    found = {sizes[name]: value for name, value in config.items() if name in sizes}
+    out = config.get("out_dim" if original else "out_channels")
+    compare_sizes(file, found | ({} if out is None else {"in_channels": out}), "video", stream)
+    return compare_sizes(file, found, "video", stream)
+
+
+def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> bool:
+    """True if the values of `found` are those of `stream`; UserError naming the first that is not."""
+    for name, value in found.items():
+        here = getattr(stream, name)
+        value = tuple(value) if isinstance(value, list) else value
+        if value != here:
+            raise UserError(f"{file}: {name} is {value}, and {part}.{name} {here} in the model; make them agree")
+    return True
+
+
+def open_wan(source: Path) -> tuple[Weights, Path]:
+    """The transformer's weights at `source`, and where they lie. UserError as `transformer_place`, `Weights.open`."""
+    place = transformer_place(source)
+    return Weights.open(place, source.name), place
+
+
+def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
+    """Arguments of diffusers' WanTransformer3DModel for a stream of ours. UserError if Wan has no such stream."""
+    if stream.skip or stream.grid != "video":
+        raise UserError(
+            f"{label}: the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}; Wan has neither a "
+            "skip nor another grid than video, so it cannot hold these weights"
+        )
+    sizes = asdict(stream)
+    del sizes["skip"], sizes["grid"], sizes["time_unit"]
+    return sizes | {"out_channels": stream.in_channels}
+
+
+def _renamed(name: str, top: dict[str, str], block: dict[str, str]) -> str | None:
+    inside = _IN_BLOCK.fullmatch(name)
+    prefix, rest = inside.groups() if inside else ("", name)
+    for old, new in (block if inside else top).items():
+        if rest == old or (old.endswith(".") and rest in (f"{old}weight", f"{old}bias")):
+            return prefix + new + rest.removeprefix(old)
+    return None

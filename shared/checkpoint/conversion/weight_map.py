@@ -1,0 +1,135 @@
+"""Where every tensor of a model comes from and what becomes of every tensor of the sources; the rest is an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from shared.checkpoint.conversion.safetensors_reader import Weights, named
+from shared.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The tensor `name` of `weights`."""
+
+    weights: Weights
+    name: str
+
+
+@dataclass(frozen=True)
+class New:
+    """A fresh tensor, and why."""
+
+    why: str
+
+
+class Recipe:
+    """What a model of these tensors (`shapes`: name -> shape) is made of. Fill it, then `check` it."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = dict(shapes)
+        self.origins: dict[str, Taken | New] = {}
+        self.left: list[tuple[Weights, str, str]] = []
+        self.sources: list[Weights] = []
+
+    def take(self, weights: Weights, names: Mapping[str, str]) -> None:
+        """Take {our name: its name in `weights`}."""
+        self._know(weights)
+        for ours, theirs in names.items():
+            if ours in self.shapes:
+                self.origins[ours] = Taken(weights, theirs)
+
+    def new(self, names: Iterable[str], why: str) -> None:
+        """Make these fresh."""
+        self.origins |= {name: New(why) for name in names}
+
+    def leave(self, weights: Weights, names: Iterable[str], why: str) -> None:
+        """Do not use these of `weights`."""
+        self._know(weights)
+        self.left += [(weights, name, why) for name in names]
+
+    def _know(self, weights: Weights) -> None:
+        if weights not in self.sources:
+            self.sources.append(weights)
+
+    def check(self) -> None:
+        """Every tensor has an origin of its shape, and every tensor of a source is used or left.
+
+        Raises:
+            UserError: with how many are wrong, and the first of them.
+        """
+        used = {(id(o.weights), o.name) for o in self.origins.values() if isinstance(o, Taken)}
+        settled = used | {(id(weights), name) for weights, name, _ in self.left}
+        for weights in self.sources:
+            strange = [name for name in weights.shapes if (id(weights), name) not in settled]
+            if strange:
+                raise UserError(f"{weights.label}: {named(strange)} without a place in the model; is it the right one?")
+        lacking = [name for name in self.shapes if name not in self.origins]
+        label = ", ".join(weights.label for weights in self.sources)
+        if lacking:
+            raise UserError(f"{label}: nothing for {named(lacking)} of the model; is it the right one?")
+        for weights in self.sources:
+            wrong = {
+                ours: o.name for ours, o in self.origins.items()
+                if isinstance(o, Taken) and o.weights is weights and weights.shapes[o.name] != self.shapes[ours]
+            }  # fmt: skip
+            if wrong:
+                ours, theirs = next(iter(wrong.items()))
+                raise UserError(
+                    f"{weights.label}: {named(list(wrong.values()))} of another shape: {theirs} is "
+                    f"{list(weights.shapes[theirs])}, {ours} {list(self.shapes[ours])}"
+                )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a report: how many tensors and values of a part have one origin."""
+
+    part: str
+    origin: str
+    tensors: int
+    values: int
+
+
+def rows(recipe: Recipe) -> list[Row]:
+    """Parts of the model (its outermost modules) by origin, then what of the sources is left."""
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for name, shape in recipe.shapes.items():
+        origin = recipe.origins[name]
+        text = f"from {origin.weights.label}" if isinstance(origin, Taken) else f"new: {origin.why}"
+        sizes.setdefault((name.partition(".")[0], text), []).append(math.prod(shape))
+    for weights, name, why in recipe.left:
+        sizes.setdefault(("left", f"{weights.label}, {_family(name)}: {why}"), []).append(
+            math.prod(weights.shapes[name])
+        )
+    return [Row(part, origin, len(values), sum(values)) for (part, origin), values in sizes.items()]
+
+
+def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[Row]:
+    """The parts of a model, and all of it."""
+    sizes: dict[str, list[int]] = {}
+    for name, shape in shapes.items():
+        sizes.setdefault(name.partition(".")[0], []).append(math.prod(shape))
+    parts = [Row(part, "", len(values), sum(values)) for part, values in sizes.items()]
+    return [*parts, Row("model", "", len(shapes), sum(row.values for row in parts))]
+
+
+def as_text(lines: list[Row]) -> str:
+    """A table for a terminal."""
+    head = f"{'part':14s}{'tensors':>9s}{'values':>17s}"
+    body = [f"{row.part:14s}{row.tensors:9,d}{row.values:17,d}  {row.origin}".rstrip() for row in lines]
+    return "\n".join([head, *body])
+
+
+def as_markdown(lines: list[Row]) -> str:
+    """A table for a model card."""
+    body = [f"| {row.part} | {row.tensors:,} | {row.values:,} | {row.origin} |" for row in lines]
+    return "\n".join(["| part | tensors | values | origin |", "|---|---|---|---|", *body])
+
+
+def _family(name: str) -> str:
+    """The part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
+    first, _, rest = name.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else first

@@ -1,0 +1,322 @@
+"""LoRA with PEFT: low-rank adapters on linear layers of the transformer and of the control network.
+
+Training: `add_lora` before the optimizer is made, `base_weights` and `lora_weights` of the state dict, `save_lora`.
+Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.loaders.lora_base import LoraBaseMixin
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header
+from shared.utils.config import Lora
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
+
+ADAPTER = "default"  # the name of what is trained
+_BLOCKS = r"(video_stream\.blocks|audio_stream\.blocks|transformer_blocks)\.\d+"
+#: Regular expressions on whole names, "transformer.video_stream.blocks.0.attn1.to_q"; CogVideoX's blocks are a video's.
+PRESETS = {
+    "attention": rf"transformer\.{_BLOCKS}\.attn[12]\.to_(q|k|v|out\.0)",
+    "cross-modal": r"transformer\.(video|audio)_cca\.\d+\..+",
+    "video": r"transformer\.(video_stream\.blocks|transformer_blocks)\.\d+\..+",
+    "audio": r"transformer\.audio_stream\.blocks\.\d+\..+",
+    "control": r"control\..+",
+}
+
+
+def add_lora(transformer: nn.Module, control: nn.Module | None, settings: Lora, seed: int) -> None:
+    """New adapters on the layers that `settings.targets` names. Only they learn, and the parts of `settings.also`,
+    which are those that learn now.
+
+    Raises:
+        UserError: a target that names no linear layer, or a rank larger than a layer.
+    """
+    models = {"transformer": transformer, "control": control}
+    for component, layers in target_layers(models, settings.targets).items():
+        model: Any = models[component]
+        whole = [weight for weight in model.parameters() if weight.requires_grad]
+        for name, layer in layers.items():
+            if settings.rank > min(layer.in_features, layer.out_features):
+                size = f"{layer.out_features}x{layer.in_features}"
+                raise UserError(f"lora.rank: {settings.rank} exceeds a side of {component}.{name} ({size}); lower it")
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=list(layers),
+        )
+        torch.manual_seed(derive(seed, "lora", component))  # PEFT draws from torch's own generator
+        model.add_adapter(config, ADAPTER)
+        for weight in whole:  # PEFT has frozen them
+            weight.requires_grad_(True)
+
+
+def seed_dropout(objective: nn.Module, seed: int) -> None:
+    """Draw the adapters' dropout anew for each batch, from its step and clips: a resumed run is equal to the bit.
+
+    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only.
+    """
+
+    def draw(_: nn.Module, args: tuple[Any, ...]) -> None:
+        torch.manual_seed(derive(seed, "lora", "dropout", args[0].step, *args[0].ids))
+
+    objective.register_forward_pre_hook(draw)
+
+
+def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) -> dict[str, dict[str, nn.Linear]]:
+    """The linear layers that `targets` names, by component and name. UserError as `add_lora`."""
+    found: dict[str, dict[str, nn.Linear]] = {}
+    for target in targets:
+        try:
+            pattern = re.compile(PRESETS.get(target, target))
+        except re.error as error:
+            raise UserError(f"lora.targets: {target!r} is no preset and no regular expression: {error}") from None
+        hits = {
+            (component, name): layer
+            for component, model in models.items()
+            for name, layer in linear_layers(model).items()
+            if pattern.fullmatch(f"{component}.{name}")
+        }
+        if not hits:
+            raise UserError(
+                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, or a "
+                r"regular expression on whole names, as transformer\.video_stream\.blocks\.\d+\.ffn\..+"
+            )
+        for (component, name), layer in hits.items():
+            if not isinstance(models[component], PeftAdapterMixin):
+                raise UserError(f"lora.targets: {target!r}: {type(models[component]).__name__} takes no adapters")
+            found.setdefault(component, {})[name] = layer
+    return found
+
+
+def linear_layers(model: nn.Module | None) -> dict[str, nn.Linear]:
+    """The model's own linear layers by name, whether they carry adapters or not."""
+    found: dict[str, nn.Linear] = {}
+    for name, module in () if model is None else model.named_modules():
+        if ".base_layer" in name or ".lora_" in name:
+            continue
+        layer = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+        if isinstance(layer, nn.Linear):
+            found[name] = layer
+    return found
+
+
+def base_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with adapters as it was without them."""
+    return {name.replace(".base_layer.", "."): value for name, value in weights.items() if ".lora_" not in name}
+
+
+def lora_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `base_weights` leaves out, by the names that files have: "transformer....to_q.lora_A.weight"."""
+    return {name.replace(f".{ADAPTER}.", "."): value for name, value in weights.items() if ".lora_" in name}
+
+
+def adapter_settings(settings: Lora) -> dict[str, Any]:
+    """What a file says of adapters trained so, by component."""
+    alpha = settings.rank if settings.alpha is None else settings.alpha
+    return {
+        f"{name}.{key}": value for name in COMPONENTS for key, value in (("r", settings.rank), ("lora_alpha", alpha))
+    }
+
+
+def save_lora(
+    weights: Mapping[str, Tensor], folder: str | Path, card: str, settings: Lora, dtype: torch.dtype | None = None
+) -> None:
+    """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
+
+    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model.
+    """
+    folder = Path(folder)
+    found = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
+    check_names(found, str(folder))
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    about = json.dumps(adapter_settings(settings), sort_keys=True)
+    save_file(found, partial / FILE, metadata={"format": "pt", METADATA: about})
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def lora_card(card: str, settings: Lora, base: str) -> str:
+    """Markdown for a folder of adapters; `card`: of the run that made them (`shared.training.card`)."""
+    _, table, about = card.partition("| | |\n")
+    targets = ", ".join(settings.targets)
+    return f"""---
+library_name: diffusers
+tags: [lora, audio-video, cross-modal-context-learning]
+---
+# LoRA adapters
+
+Rank {settings.rank}, alpha {settings.rank if settings.alpha is None else settings.alpha}; on {targets}.
+They change the checkpoint `{base}` and fit no other model:
+
+```python
+pipeline = CCLPipeline.from_pretrained("{base}")
+pipeline.load_lora_weights("FOLDER")
+```
+
+{table + about if table else card}"""
+
+
+class LoraMixin(LoraBaseMixin):
+    """`load_lora_weights`, `set_adapters`, `fuse_lora`, `unfuse_lora`, `unload_lora_weights` ... of a pipeline.
+
+    As in diffusers, adapters that are loaded act at once, instead of earlier ones; `set_adapters` chooses several.
+    """
+
+    transformer: Any
+    _memory: str
+
+    @property
+    def _lora_loadable_modules(self) -> list[str]:
+        return [name for name in COMPONENTS if isinstance(getattr(self, name, None), PeftAdapterMixin)]
+
+    def load_lora_weights(  # type: ignore[override]
+        self,
+        source: str | Path | Mapping[str, Tensor],
+        adapter_name: str | None = None,
+        weight_name: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
+
+        Args:
+            adapter_name: to speak of them in `set_adapters`; default: default_0, default_1 ...
+            weight_name: the file, in a folder that has several.
+
+        Raises:
+            UserError: no LoRA weights, a pickle, a name that is taken, or layers that this model has not, or not in
+                this size. The pipeline then is as before.
+        """
+        self._refuse_low_memory("load_lora_weights")
+        if isinstance(source, Mapping):
+            weights, where, settings = dict(source), "weights", settings or {}
+            check_names(weights, where)
+        else:
+            file = lora_file(source, weight_name)
+            where, settings = str(file), read_header(file)[1]
+            weights = load_file(file)
+        taken = {name for names in self.get_list_adapters().values() for name in names}
+        chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
+        if chosen in taken:
+            raise UserError(f"lora {where}: there are adapters of the name {chosen!r}; give another adapter_name")
+        parts = self._parts(weights, where)
+        configs = {component: _config(part, settings, f"{component}.", where) for component, part in parts.items()}
+        for component, part in parts.items():
+            getattr(self, component).load_lora_adapter(
+                part, prefix=None, adapter_name=chosen, metadata=configs[component], _pipeline=self
+            )
+        self.set_adapters(chosen)
+
+    def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
+        """The weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for component in COMPONENTS:
+            prefix = f"{component}."
+            part = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+            if part and component not in self._lora_loadable_modules:
+                raise UserError(f"lora {where}: changes {component}, of which this pipeline has none that takes it")
+            if part:
+                check_fit(part, linear_layers(getattr(self, component)), component, where)
+                parts[component] = part
+        return parts
+
+    def fuse_lora(
+        self,
+        components: list[str] | None = None,
+        lora_scale: float = 1.0,
+        safe_fusing: bool = False,
+        adapter_names: list[str] | None = None,
+        **_: Any,
+    ) -> None:
+        """Add the active adapters, times `lora_scale`, to the weights: sampling then costs what it does without them.
+
+        Raises:
+            UserError: nothing to fuse, or something fused already.
+        """
+        self._refuse_low_memory("fuse_lora")
+        if not any(self.get_list_adapters().values()):
+            raise UserError("fuse_lora: no adapters are loaded; load_lora_weights comes first")
+        if self.num_fused_loras:
+            raise UserError(f"fuse_lora: {', '.join(sorted(self.fused_loras))} is fused already; unfuse_lora first")
+        chosen = self._lora_loadable_modules if components is None else components
+        super().fuse_lora(chosen, lora_scale, safe_fusing, adapter_names)
+
+    def unfuse_lora(self, components: list[str] | None = None, **_: Any) -> None:
+        """Take them out of the weights again: what they were, but for rounding."""
+        super().unfuse_lora(self._lora_loadable_modules if components is None else components)
+
+    def unload_lora_weights(self) -> None:
+        """Remove all adapters: the base model, to the bit, unless they were fused; what is fused stays."""
+        super().unload_lora_weights()
+        self._merged_adapters: set[str] = set()
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Raises UserError while adapters are loaded: a checkpoint is whole weights."""
+        if any(self.get_list_adapters().values()):
+            raise UserError(
+                "save_pretrained: adapters are loaded; unload_lora_weights first, after fuse_lora to keep them"
+            )
+        super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
+
+    def _refuse_low_memory(self, what: str) -> None:
+        if getattr(self, "_memory", "fast") != "fast":
+            raise UserError(f"{what}: comes before set_memory; load the pipeline again")
+
+
+def check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], component: str, where: str) -> None:
+    """Raises UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
+    for name in sorted({weight.rpartition(".lora_")[0] for weight in part}):
+        a, b = (part.get(f"{name}.lora_{side}.weight") for side in "AB")
+        if a is None or b is None:
+            raise UserError(
+                f"lora {where}: {component}.{name} has only one of lora_A and lora_B; the file is not whole"
+            )
+        if name not in layers:
+            raise UserError(f"lora {where}: this model has no layer {component}.{name}; it belongs to another one")
+        here = [layers[name].out_features, layers[name].in_features]
+        if a.ndim != 2 or b.ndim != 2 or [b.shape[0], a.shape[1]] != here or a.shape[0] != b.shape[1]:
+            raise UserError(
+                f"lora {where}: {component}.{name} has A {list(a.shape)} and B {list(b.shape)}; here they must be "
+                f"[rank, {here[1]}] and [{here[0]}, rank]: it belongs to another model"
+            )
+
+
+def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:
+    """PEFT's settings for these weights; None where the file says nothing: scale 1, as diffusers has it.
+
+    Raises UserError if the file says another rank than its weights have, an alpha that is no number, or several.
+    """
+    names = [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]
+    ranks = sorted({len(part[f"{name}.lora_A.weight"]) for name in names})
+    rank, alpha = (settings.get(prefix + name) for name in ("r", "lora_alpha"))
+    if rank is None or alpha is None:
+        return None
+    if settings.get(prefix + "rank_pattern") or settings.get(prefix + "alpha_pattern"):
+        raise UserError(f"lora {where}: has layers of different rank or alpha; one rank and one alpha are loaded")
+    if ranks != [rank]:
+        raise UserError(f"lora {where}: says rank {rank}, its weights have {ranks}; it is damaged")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise UserError(f"lora {where}: alpha {alpha!r} is no number; it is damaged")
+    return {"r": rank, "lora_alpha": alpha, "target_modules": names}

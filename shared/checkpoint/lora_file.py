@@ -1,0 +1,74 @@
+"""Files of LoRA weights as diffusers writes them: found and checked before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from shared.utils.errors import UserError
+
+FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
+METADATA = "lora_adapter_metadata"  # and its place for PEFT's settings, in the file's header
+COMPONENTS = ("transformer", "control")
+SUFFIXES = (".lora_A.weight", ".lora_B.weight")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
+    """The safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
+
+    Raises:
+        UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote.
+    """
+    path = Path(source)
+    path = path / weight_name if weight_name else path
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        known = [file for file in files if file.name == FILE]
+        if len(found := known or files) > 1:
+            raise UserError(f"lora {path}: {', '.join(file.name for file in found)}: name one of these files")
+        pickles = [file.name for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+        if not found and pickles:
+            path = path / pickles[0]
+        elif not found:
+            raise UserError(f"lora {path}: no {FILE} in it; give the folder that training wrote, or a file")
+        else:
+            path = found[0]
+    if path.suffix in PICKLES:
+        raise UserError(f"lora {path}: a pickle is not opened; a .safetensors file is needed")
+    if not path.is_file():
+        raise UserError(f"lora {path}: no such file or folder")
+    return path
+
+
+def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
+    """Names of the weights, and PEFT's settings by component, "transformer.r" (none: scale 1).
+
+    Raises:
+        UserError: a file that is damaged, or holds no LoRA weights, or others beside them.
+    """
+    try:
+        with safe_open(file, framework="np") as handle:
+            names, metadata = list(handle.keys()), handle.metadata() or {}
+        settings = json.loads(metadata.get(METADATA, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"lora {file}: cannot be read ({error}); a .safetensors file is needed") from None
+    check_names(names, str(file))
+    return names, settings if isinstance(settings, dict) else {}
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raises UserError unless `names` are LoRA weights of our components, and nothing else."""
+    names = sorted(names)
+    if not any(".lora_" in name for name in names):
+        raise UserError(f"lora {where}: holds no LoRA weights; a file that training with lora wrote is needed")
+    for name in names:
+        if not name.endswith(SUFFIXES) or name.partition(".")[0] not in COMPONENTS:
+            raise UserError(
+                f"lora {where}: {name} is unknown; {' and '.join(SUFFIXES)} of layers of "
+                f"{' and '.join(COMPONENTS)} are loaded"
+            )

@@ -1,0 +1,168 @@
+"""One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
+
+docs/memory.md says what each level does and what it costs. Nothing here is imported with torch but on use: scripts ask
+for `LEVELS` before they load anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from shared.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+LEVELS = ("fast", "balanced", "low")
+OURS = ("ccl", "mtv", "shared")  # packages whose modules have other entries than `forward`
+ENTRIES = ("encode", "decode")  # by which a pipeline uses its codecs and encoders
+
+
+class MemoryMixin:
+    """`set_memory` of a pipeline; stands before `DiffusionPipeline` among a class's bases."""
+
+    #: Components that every step runs: kept in fp8 and offloaded layer by layer at level low.
+    _denoisers: tuple[str, ...] = ("transformer",)
+    _memory: str = "fast"
+    components: dict[str, Any]
+
+    def set_memory(self, level: str, device: torch.device | str) -> list[str]:
+        """Put a pipeline that was loaded to the CPU to work on `device`; adapters are loaded, or fused, before.
+
+        - fast: all components on the device.
+        - balanced: a component is on the device from when it is needed until another is; the clips of a batch are
+          decoded one by one. The output is that of fast, to the bit for one clip.
+        - low: the weights of the denoisers' linear layers are kept in fp8 (e4m3) and computed with in the pipeline's
+          dtype; a layer of a denoiser or of the text encoder is on the device only while it runs, a codec only while
+          it encodes or decodes; codecs work in tiles.
+
+        Returns:
+            What of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
+
+        Raises:
+            UserError: an unknown level, or a pipeline that is set to another one already.
+        """
+        import torch
+
+        if level not in LEVELS:
+            raise UserError(f"memory {level!r}: choose one of {', '.join(LEVELS)}")
+        if self._memory != "fast":
+            raise UserError(f"memory {level}: this pipeline is set to {self._memory} already; load it again")
+        device, self._memory = torch.device(device), level
+        if level == "fast":
+            self.to(device)  # type: ignore[attr-defined]
+            return []
+        (self._balance if level == "balanced" else self._lower)(device)
+        if device.type != "cpu":
+            return []
+        kept = {
+            "balanced": "the clips of a batch are decoded one by one",
+            "low": "weights are kept in fp8 and codecs work in tiles",
+        }
+        return [f"memory {level}: on a CPU there is nothing to offload from; {kept[level]}"]
+
+    def _balance(self, device: torch.device) -> None:
+        for codec in self._codecs():
+            for model in codec.children():
+                if hasattr(model, "use_slicing"):
+                    model.use_slicing = True
+        if device.type != "cpu":
+            offload_components(self, device)
+
+    def _lower(self, device: torch.device) -> None:
+        import torch
+
+        for codec in self._codecs():
+            if hasattr(codec, "low_memory"):
+                codec.low_memory()
+        for name in self._denoisers:
+            keep_in_fp8(self.components[name])
+        if device.type != "cpu":
+            for name, part in self.components.items():
+                if name in (*self._denoisers, "text_encoder"):
+                    offload_layers(part, device)
+                elif isinstance(part, torch.nn.Module):
+                    visit(part, device)
+
+    def _codecs(self) -> list[Any]:
+        return [part for name, part in self.components.items() if name.endswith("_codec") and part is not None]
+
+
+def offload_components(pipeline: Any, device: torch.device) -> None:
+    """diffusers' component offload, for entries other than `forward` too.
+
+    Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
+    are the embedded ones, whose buffers are small.
+    """
+    from diffusers.utils.accelerate_utils import apply_forward_hook
+    from torch import nn
+
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    bare = [name for name, part in parts.items() if not list(part.parameters())]
+    order = [name for name in pipeline.model_cpu_offload_seq.split("->") if name not in bare]
+    pipeline.model_cpu_offload_seq = "->".join(order)
+    pipeline._exclude_from_cpu_offload = [*pipeline._exclude_from_cpu_offload, *bare]
+    pipeline.enable_model_cpu_offload(device=device)
+    for part in parts.values():
+        for entry in ENTRIES:
+            if hasattr(part, "_hf_hook") and hasattr(part, entry):
+                # looks for the hook when it is called: diffusers renews them after each sample
+                setattr(part, entry, apply_forward_hook(getattr(type(part), entry)).__get__(part))
+
+
+def keep_in_fp8(model: Any) -> None:
+    """Store the weights of linear layers in fp8, and compute in the model's dtype; diffusers' layerwise casting.
+
+    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are.
+    """
+    import torch
+
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
+
+
+def offload_layers(model: Any, device: torch.device) -> None:
+    """Layers wait in main memory, pinned, and are on `device` only while they run: diffusers' group offload.
+
+    By leaf, and without fetching the next layer ahead: guidance runs other layers in each of its passes, so that none
+    is always the next. What a module of ours holds itself (context tokens, modulation rows) stays on the device: such
+    modules are entered by other methods than the `forward` that offloading listens to.
+    """
+    from diffusers.hooks import apply_group_offloading
+    from torch import nn
+
+    use_stream = device.type == "cuda"
+    apply_group_offloading(model, onload_device=device, offload_type="leaf_level", use_stream=use_stream)
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        if registry is None:
+            continue
+        for hook in ("lazy_prefetch_group_offloading", "layer_execution_tracker"):
+            if registry.get_hook(hook) is not None:
+                registry.remove_hook(hook, recurse=False)
+        leaf = isinstance(module, nn.Linear | nn.Conv3d | nn.Conv1d | nn.Embedding)
+        if type(module).__module__.partition(".")[0] in OURS and not leaf:
+            if registry.get_hook("group_offloading") is not None:
+                registry.remove_hook("group_offloading", recurse=False)
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                tensor.data = tensor.data.to(device)
+
+
+def visit(part: Any, device: torch.device) -> None:
+    """`part` is on `device` only while it encodes or decodes."""
+
+    def visiting(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            part.to(device)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                part.to("cpu")
+
+        return run
+
+    for entry in ENTRIES:
+        if hasattr(part, entry):
+            setattr(part, entry, visiting(getattr(part, entry)))

@@ -1,0 +1,349 @@
+"""Media files in and out: mp4, mov, mkv, webm, wav and pictures, at any frame rate, size and sample rate.
+
+Everything lives on one timeline in seconds. Its zero is the moment the first picture is shown (in a file
+without pictures: the first sample), so pictures and sound that are read separately with the same `start` and
+`end` are in sync. Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.resampler import AudioResampler
+from av.stream import Disposition
+from av.video.reformatter import Interpolation
+from PIL import Image, ImageOps
+
+from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
+from shared.utils.errors import UserError
+
+__all__ = [
+    "SILENCE_DBFS",
+    "MediaInfo",
+    "is_silent",
+    "probe",
+    "read_audio",
+    "read_image",
+    "read_video",
+    "rms_dbfs",
+    "write_audio",
+    "write_video",
+]
+
+SILENCE_DBFS = -45.0
+
+_PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
+_GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
+_CUT_OFF = 0.5  # s missing of what the header promises before a file counts as cut off
+_LOUDEST = 10.0  # a float sample above this is an integer in disguise, not an overdriven recording
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file's header says; seconds on this module's timeline; None where there is no such stream."""
+
+    path: Path
+    duration: float  # until the last stream ends
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    video_end: float | None = None
+    rate: int | None = None
+    channels: int | None = None
+    audio_start: float | None = None
+    audio_end: float | None = None
+
+    @property
+    def has_video(self) -> bool:
+        return self.fps is not None
+
+    @property
+    def has_audio(self) -> bool:
+        return self.rate is not None
+
+
+def read_video(
+    path: str | Path,
+    fps: float,
+    size: tuple[int, int] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Video:
+    """Pictures between `start` and `end` seconds as uint8 [T, H, W, 3], T = round(duration * fps).
+
+    Picture k is the source picture nearest to time start + k / fps; where the source is slower than `fps` or
+    stands still, it is the one on show, and a change falls on the nearest k. `size` (H, W): scaled with its
+    aspect kept (by area when shrinking, bicubic when enlarging) until it covers the size, then cut centrally.
+    An `end` past the file's end means the file's end.
+    Raises UserError if the file is missing, broken or cut off, has no pictures, or none after `start`.
+    """
+    path = Path(path)
+    if not 0 < fps < math.inf:
+        raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
+    limit = _checked_cut(path, start, end, fps)
+    pictures: list[Video] = []
+    with _reading(path) as container:
+        stream = _first_video(container)
+        if stream is None:
+            raise UserError(f"{path}: has no video stream; a file with pictures is needed")
+        shown, time, length = None, 0.0, 0.0
+        for frame, frame_time, frame_length in _timed_pictures(container, stream, start):
+            if shown is not None:
+                # due half-way between two pictures, but at most half an output frame ahead of its time
+                due = frame_time - 0.5 * min(1 / fps, frame_time - time)
+                _hold(pictures, shown, min(math.ceil((due - 1e-6) * fps), limit), size, stream)
+            if len(pictures) == limit:
+                return np.stack(pictures)
+            shown, time, length = frame, frame_time, frame_length
+        if shown is None or time + length <= 0:
+            raise UserError(f"{path}: no pictures after {start} s; a start before the end of the file is needed")
+        _check_complete(path, stream, start + time + length)
+        _hold(pictures, shown, min(max(1, round((time + length) * fps)), limit), size, stream)
+    return np.stack(pictures)
+
+
+def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None) -> Audio:
+    """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their mean.
+
+    Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound
+    that stops before `end` comes back short: the caller decides what that means.
+    Raises UserError if the file is missing or broken, has no sound, none after `start`, or holds NaN,
+    infinity or values that cannot be samples.
+    """
+    path = Path(path)
+    if rate <= 0:
+        raise UserError(f"{path}: cannot be read at {rate} Hz; a positive sample rate is needed")
+    _checked_cut(path, start, end, rate)
+    with _reading(path) as container:
+        samples, source_rate = _decode_audio(container, path, start, end)
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
+    if np.abs(samples).max() > _LOUDEST:
+        raise UserError(f"{path}: a sample of {np.abs(samples).max():g}; float samples must lie in [-1, 1]")
+    if mono:
+        samples = samples.mean(axis=0, keepdims=True)
+    return np.clip(_resample(samples, source_rate, rate), -1.0, 1.0)
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
+    """A picture, upright, as uint8 [H, W, 3]; `size` (H, W) covers and cuts as in `read_video`.
+
+    Raises UserError if the file is missing or broken.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError as error:  # PIL's UnidentifiedImageError is one
+        raise UserError(f"{path}: broken or not a picture; png, jpeg or webp is expected") from error
+    if size is not None:
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.array(image)
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """What the header says, nothing decoded. Raises UserError if the file is missing, broken or empty."""
+    path = Path(path)
+    with _reading(path) as container:
+        zero = _zero(container)
+        video, audio = _first_video(container), next(iter(container.streams.audio), None)
+        ends = [_stream_end(container, stream) - zero for stream in (video, audio) if stream is not None]
+        if not ends:
+            raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
+        found: dict[str, Any] = {}
+        if video is not None:
+            found = {
+                "fps": _stream_fps(video),
+                "width": video.width,
+                "height": video.height,
+                "video_end": ends[0],
+            }
+        if audio is not None:
+            found |= {"rate": audio.rate, "channels": audio.channels, "audio_end": ends[-1]}
+            found["audio_start"] = max(0.0, _stream_start(audio) - zero)
+        return MediaInfo(path, max(ends), **found)
+
+
+def rms_dbfs(samples: npt.ArrayLike) -> float:
+    """Root mean square of all samples and channels in dB relative to 1.0; -inf for exact zeros or none."""
+    values = np.asarray(samples, dtype=np.float64)
+    power = float(np.mean(np.square(values))) if values.size else 0.0
+    return 10 * math.log10(power) if power > 0 else -math.inf
+
+
+def is_silent(samples: npt.ArrayLike) -> bool:
+    """The one definition of silence: below -45 dBFS RMS over all samples (docs/design.md, section 4)."""
+    return rms_dbfs(samples) < SILENCE_DBFS
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the path of an existing file is needed")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty (0 bytes); write or copy it again")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The open container; whatever FFmpeg says against the file while it is read becomes a UserError."""
+    _check_file(path)
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except (av.FFmpegError, OSError) as error:
+        wanted = "a whole mp4, mov, mkv, webm or wav file is expected"
+        raise UserError(f"{path}: broken or not media ({error.strerror}); {wanted}") from error
+
+
+def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> float:
+    """How many frames or samples the cut has at most."""
+    if not 0 <= start < math.inf or (end is not None and not start < end < math.inf):
+        raise UserError(f"{path}: cannot cut from {start} s to {end} s; 0 <= start < end is needed")
+    limit = math.inf if end is None else round((end - start) * rate)
+    if limit < 1:
+        raise UserError(f"{path}: nothing between {start} s and {end} s at {rate} per second; a longer cut is needed")
+    return limit
+
+
+def _first_video(container: Any) -> Any:
+    """The first stream of moving pictures, or None: the cover art of a song is not one."""
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(moving, None)
+
+
+def _stream_start(stream: Any) -> float:
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+
+
+def _stream_end(container: Any, stream: Any) -> float:
+    if stream.duration is not None:
+        return _stream_start(stream) + float(stream.duration * stream.time_base)
+    # mkv and webm state one duration for the whole file
+    return float(((container.start_time or 0) + (container.duration or 0)) / av.time_base)
+
+
+def _stream_fps(stream: Any) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 25)
+
+
+def _zero(container: Any) -> float:
+    """The timeline's zero on the file's own clock: its first picture, or else its first sample."""
+    stream = _first_video(container) or next(iter(container.streams.audio), None)
+    return 0.0 if stream is None else _stream_start(stream)
+
+
+def _decoded(container: Any, stream: Any, start: float) -> Iterator[Any]:
+    """Frames of `stream` from some time before `start` on, or all of them where seeking overshoots."""
+    zero = _zero(container)
+    if start > _PREROLL:
+        container.seek(int((zero + start - _PREROLL) * av.time_base))
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first is not None and first.time is not None and first.time - zero <= start:
+            yield first
+            yield from frames
+            return
+        container.seek(int(min(0.0, zero) * av.time_base))
+    yield from container.decode(stream)
+
+
+def _timed_pictures(container: Any, stream: Any, start: float) -> Iterator[tuple[Any, float, float]]:
+    """(frame, its time counted from `start`, its time on show) in order of presentation."""
+    zero, usual = _zero(container), 1 / _stream_fps(stream)
+    following = -start  # for pictures without a time stamp (raw streams)
+    for frame in _decoded(container, stream, start):
+        time = following if frame.time is None else frame.time - zero - start
+        length = float(frame.duration * frame.time_base) if frame.duration else usual
+        following = time + length
+        yield frame, time, length
+
+
+def _hold(pictures: list[Video], frame: Any, count: float, size: tuple[int, int] | None, stream: Any) -> None:
+    """Append `frame` until there are `count` pictures; a frame that is never shown is never converted."""
+    missing = int(count) - len(pictures)
+    if missing > 0:
+        pictures.extend([_picture(frame, size, stream)] * missing)
+
+
+def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
+    """RGB [H, W, 3], upright, with square pixels; see `read_video` for `size`."""
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise; a telephone held upright says so
+    wide = float(stream.sample_aspect_ratio or 1) * frame.width
+    rows, columns = (frame.height, round(wide)) if size is None else size if turns % 2 == 0 else size[::-1]
+    scale = max(columns / wide, rows / frame.height)
+    width, height = max(columns, round(wide * scale)), max(rows, round(frame.height * scale))
+    method = Interpolation.AREA if height < frame.height else Interpolation.BICUBIC
+    scaled = frame.reformat(width, height, "rgb24", interpolation=method | EXACT, threads=1).to_ndarray()
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return np.rot90(scaled[top : top + rows, left : left + columns], turns)
+
+
+def _check_complete(path: Path, stream: Any, end: float) -> None:
+    promised = None if stream.duration is None else float(stream.duration * stream.time_base)
+    if promised is not None and end < promised - _CUT_OFF:
+        raise UserError(f"{path}: pictures end at {end:.2f} s of {promised:.2f} s; a whole file is needed")
+
+
+def _decode_audio(container: Any, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
+    """[channels, n] at the file's own rate, laid on the timeline by time stamps, from `start` to `end`."""
+    stream = next(iter(container.streams.audio), None)
+    if stream is None:
+        raise UserError(f"{path}: has no audio stream; a file with sound is needed")
+    zero, rate = _zero(container), stream.rate
+    # what lies past the stream's stated end is the padding of the last AAC packet
+    stated = math.inf if stream.duration is None else _stream_end(container, stream) - zero
+    stop = min(math.inf if end is None else end, stated) - start
+    pieces: list[tuple[int, Audio]] = []
+    cursor = 0
+    for frame in _decoded(container, stream, start):
+        samples, rate = _float_samples(frame), frame.sample_rate
+        at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
+        if pieces and abs(at - cursor) <= _GAP * rate:
+            at = cursor
+        if at >= stop * rate:
+            break
+        cursor = at + samples.shape[1]
+        pieces.append((at, samples))
+    count = cursor if math.isinf(stop) else min(cursor, round(stop * rate))
+    if count <= 0:
+        raise UserError(f"{path}: no sound after {start} s; a start before the end of the sound is needed")
+    whole = np.zeros((len(pieces[0][1]), count), np.float32)
+    for at, samples in pieces:
+        inside = whole[:, max(0, at) : max(0, at + samples.shape[1])]
+        inside[...] = samples[:, max(0, -at) :][:, : inside.shape[1]]
+    return whole, rate
+
+
+def _float_samples(frame: Any) -> Audio:
+    """float32 [channels, n] of a decoded frame, whatever its sample format."""
+    raw = frame.to_ndarray()
+    if not frame.format.is_planar:
+        raw = raw.reshape(-1, frame.layout.nb_channels).T
+    if raw.dtype.kind == "f":
+        return raw.astype(np.float32)
+    scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
+    centre = scale if raw.dtype.kind == "u" else 0.0
+    return ((raw - centre) / scale).astype(np.float32)
+
+
+def _resample(samples: Audio, source: int, target: int) -> Audio:
+    """Band-limited, [channels, n] -> [channels, round(n * target / source)]; sample 0 stays at time 0."""
+    if source == target:
+        return samples
+    count = max(1, round(samples.shape[1] * target / source))
+    result = np.zeros((len(samples), count), np.float32)
+    for channel, output in zip(samples, result, strict=True):
+        resampler = AudioResampler("fltp", "mono", target, options={"filter_size": "64"})
+        frames = [*resampler.resample(audio_frame(channel[None], source, 0)), *resampler.resample(None)]
+        joined = np.concatenate([frame.to_ndarray()[0] for frame in frames])[:count]
+        output[: len(joined)] = joined
+    return result

@@ -1,0 +1,173 @@
+"""mp4 and wav out, with exact durations; `shared.data.media` is the door to this file.
+
+Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+
+from shared.utils.errors import UserError
+
+Video = npt.NDArray[np.uint8]
+Audio = npt.NDArray[np.float32]
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+# Without these swscale rounds down and drops half of the colour samples: 10 dB on smooth pictures.
+EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+
+
+def write_video(
+    path: str | Path, frames: Video, fps: float, audio: Audio | None = None, rate: int | None = None
+) -> None:
+    """Write `frames` uint8 [T, H, W, 3] as H.264 (yuv420p, crf 14) with AAC sound, if any, in an mp4.
+
+    `audio`, float [1 or 2, N] at `rate` Hz, is cut or filled with silence to round(T / fps * rate) samples,
+    so both streams last T / fps seconds; values outside [-1, 1] are clipped. The file appears when it is
+    complete.
+    Raises UserError if an array or the file name cannot become such a file.
+    """
+    path = Path(path)
+    if not 0 < fps < math.inf:
+        raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
+    speed = Fraction(fps).limit_denominator(1001)
+    _check_frames(path, frames)
+    with _replacing(path, ".mp4") as part, _mp4(part, rate) as container:
+        pictures = _add_video_stream(container, frames.shape[1], frames.shape[2], speed)
+        sound: Iterator[Any] = iter(())
+        if audio is not None:
+            sound = _encoded_audio(container, *_fitted(path, audio, rate, len(frames) / speed))
+        for frame in chain(_video_frames(frames, speed), [None]):  # None: flush
+            container.mux(pictures.encode(frame))
+        for packets in sound:
+            container.mux(packets)
+
+
+def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
+    """Write float [channels, N] as a 16-bit PCM wav; `read_audio` returns it to half of one least bit.
+
+    Values outside [-1, 1] are clipped. The file appears when it is complete. Raises UserError as
+    `write_video`.
+    """
+    path = Path(path)
+    samples, rate = _checked_samples(path, samples, rate)
+    integers = np.clip(np.rint(samples.T * 32768.0), -32768, 32767).astype("<i2")
+    with _replacing(path, ".wav") as part, wave.open(str(part), "wb") as file:
+        file.setnchannels(samples.shape[0])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(integers.tobytes())
+
+
+def audio_frame(samples: Audio, rate: int, at: int) -> Any:
+    """An av.AudioFrame of float [1 or 2, n] whose first sample is number `at`."""
+    layout = "mono" if len(samples) == 1 else "stereo"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", layout)
+    frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
+    return frame
+
+
+@contextmanager
+def _replacing(path: Path, suffix: str) -> Iterator[Path]:
+    """A temporary name in the same folder that becomes `path` only if the body succeeds."""
+    if path.suffix.lower() != suffix:
+        raise UserError(f"{path}: cannot write {path.suffix or 'without an ending'!r}; the name must end in {suffix}")
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _mp4(path: Path, rate: int | None) -> Any:
+    # the default of 1000 ticks per second would round the sound's duration to milliseconds
+    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
+    return av.open(str(path), "w", format="mp4", options=options)
+
+
+def _check_frames(path: Path, frames: Video) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
+
+
+def _checked_samples(path: Path, samples: Audio, rate: int | None) -> tuple[Audio, int]:
+    if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind != "f":
+        raise UserError(f"{path}: sound is {samples.dtype} {list(samples.shape)}; float [channels, N] is needed")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path}: the sound to write has NaN or infinity; finite samples in [-1, 1] are needed")
+    if rate is None or rate <= 0:
+        raise UserError(f"{path}: sound at {rate} Hz; a positive sample rate is needed")
+    return np.clip(samples, -1.0, 1.0).astype(np.float32), rate
+
+
+def _fitted(path: Path, audio: Audio, rate: int | None, seconds: Fraction) -> tuple[Audio, int]:
+    """`audio` and `rate`, checked, the sound cut or filled with silence to exactly `seconds`."""
+    audio, rate = _checked_samples(path, audio, rate)
+    if rate not in AAC_RATES or len(audio) > 2:
+        raise UserError(f"{path}: {len(audio)} channels at {rate} Hz; AAC takes 1 or 2 at one of {AAC_RATES} Hz")
+    count = round(seconds * rate)
+    return np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1])))), rate
+
+
+def _add_video_stream(container: Any, height: int, width: int, fps: Fraction) -> Any:
+    # chromaloc=1: swscale puts a colour sample in the middle of its four pixels; H.264's default is the left
+    options = {"crf": "14", "preset": "medium", "x264-params": "chromaloc=1"}
+    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.time_base = 1 / fps
+    context = stream.codec_context
+    context.time_base = 1 / fps
+    if height * width <= 256 * 256:
+        context.thread_count = 1  # threads cost more than they give, and small clips are written in parallel
+    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    return stream
+
+
+def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
+    for index, picture in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BICUBIC | EXACT,
+            threads=1,
+        )
+        frame.pts, frame.time_base = index, 1 / fps
+        yield frame
+
+
+def _encoded_audio(container: Any, audio: Audio, rate: int) -> Iterator[Any]:
+    """Adds the stream at once (before any packet is written); yields packets when asked."""
+    stream = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
+    # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
+    stream.bit_rate = min(128_000, 6 * rate) * len(audio)
+
+    def packets() -> Iterator[Any]:
+        size = stream.codec_context.frame_size or 1024
+        for at in range(0, audio.shape[1], size):
+            yield stream.encode(audio_frame(audio[:, at : at + size], rate, at))
+        yield stream.encode(None)
+
+    return packets()

@@ -1,0 +1,92 @@
+"""Prompts that change over time: which text holds when, cross-faded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shared.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class TimedPrompts:
+    """Texts with the second from which each holds; the first starts at 0.
+
+    Around a change, over `fade` seconds, the weights of the two texts cross linearly.
+
+    Raises:
+        UserError: no text, times out of order, a first time that is not 0, or a fade that does not last.
+    """
+
+    times: tuple[float, ...]
+    texts: tuple[str, ...]
+    fade: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not self.texts or len(self.times) != len(self.texts):
+            raise UserError(f"timed prompts need as many times as texts: {len(self.times)} and {len(self.texts)}")
+        if self.times[0] != 0:
+            raise UserError(f"the first timed prompt starts at {self.times[0]} s; it must start at 0")
+        if not all(a < b < math.inf for a, b in zip(self.times, self.times[1:], strict=False)):
+            raise UserError(f"timed prompts are out of order: {', '.join(map(str, self.times))}; times must increase")
+        if not self.fade > 0:
+            raise UserError(f"the fade of timed prompts is {self.fade} s; it must be above 0")
+
+    @classmethod
+    def constant(cls, text: str) -> TimedPrompts:
+        return cls((0.0,), (text,))
+
+    @classmethod
+    def read(cls, path: str | Path) -> TimedPrompts:
+        """One prompt per line: seconds, a comma, the text.
+
+        Raises:
+            UserError: a missing, empty or unreadable file, or a line that is not `SECONDS, TEXT`, with its number.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"timed prompts {path}: no such file")
+        times, texts = [], []
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(f"timed prompts {path}: not UTF-8 text") from None
+        for number, line in enumerate(lines, start=1):
+            seconds, comma, text = line.partition(",")
+            try:
+                times.append(float(seconds))
+            except ValueError:
+                comma = ""
+            if not comma or not text.strip():
+                raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {line!r}")
+            texts.append(text.strip())
+        try:
+            return cls(tuple(times), tuple(texts))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def weights(self, seconds: Tensor) -> Tensor:
+        """[K, N] weight of each text at each time [N]; each column sums to 1."""
+        seconds = seconds.double()
+        reached = [torch.ones_like(seconds)]
+        for start in self.times[1:]:
+            reached.append(((seconds - start) / self.fade + 0.5).clamp(0, 1))
+        reached.append(torch.zeros_like(seconds))
+        steps = torch.stack(reached)
+        return steps[:-1] - torch.minimum(steps[:-1], steps[1:])
+
+    def at(self, times: tuple[float, ...]) -> TimedPrompts:
+        """The same prompts, cut at `times`: the text that holds from each on."""
+        held = [[text for start, text in zip(self.times, self.texts, strict=True) if start <= t][-1] for t in times]
+        return TimedPrompts(times, tuple(held), self.fade)
+
+
+def aligned(first: str | TimedPrompts, second: str | TimedPrompts) -> tuple[TimedPrompts, TimedPrompts]:
+    """Two prompts, each constant or timed, cut at the times at which either changes."""
+    a, b = (p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in (first, second))
+    times = tuple(sorted({*a.times, *b.times}))
+    return a.at(times), b.at(times)

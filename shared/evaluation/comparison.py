@@ -1,0 +1,94 @@
+"""Two evaluations of the same clips, compared clip by clip: the difference and its bootstrap interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.evaluation.scores import RESAMPLES, Pair
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
+
+Array = NDArray[np.float64]
+#: Per score of one clip (numerator, denominator).
+Pairs = Mapping[str, Pair]
+SAME = ("suite", "level", "held_out_seed")
+"""What two evaluations must have in common: clip i is then the same clip in both."""
+
+
+def per_clip(names: Sequence[str], scores: Mapping[int, Pairs], clips: int) -> dict[str, dict[str, list[float | None]]]:
+    """What metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
+
+    The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
+    """
+    kept: dict[str, dict[str, list[float | None]]] = {}
+    for name in names:
+        pairs = [scores[i].get(name, (0.0, 0.0)) if i in scores else (0.0, 0.0) for i in range(clips)]
+        values = [round(top / bottom, 4) if bottom else None for top, bottom in pairs]
+        kept[name] = {"value": values, "weight": [round(bottom, 4) for _, bottom in pairs]}
+    return kept
+
+
+def paired(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+    """One score of two evaluations, as `per_clip` keeps it, on the clips where it counts in both.
+
+    Returns "new", "old", "difference" (new - old), its 95 % bootstrap "interval" over clips, and "clips"; None
+    where no clip counts in both.
+    """
+    both = [
+        (a, u, b, w)
+        for a, u, b, w in zip(new["value"], new["weight"], old["value"], old["weight"], strict=False)
+        if u and w
+    ]
+    if not both:
+        return {"new": None, "old": None, "difference": None, "interval": None, "clips": 0}
+    rows = np.array(both, dtype=np.float64)
+    picks = numpy_generator(seed, "bootstrap").integers(len(rows), size=(RESAMPLES, len(rows)))
+    first, second = (float(_means(rows[None, :, k : k + 2])[0]) for k in (0, 2))
+    spread = _means(rows[picks][..., :2]) - _means(rows[picks][..., 2:])
+    interval = [float(np.quantile(spread, share)) for share in (0.025, 0.975)]
+    return {"new": first, "old": second, "difference": first - second, "interval": interval, "clips": len(rows)}
+
+
+def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """`paired` of every score that both results of a task have and that counts somewhere in both."""
+    names = [name for name in new["per_clip"] if name in old["per_clip"]]
+    compared = {name: paired(new["per_clip"][name], old["per_clip"][name], seed) for name in names}
+    return {name: values for name, values in compared.items() if values["clips"]}
+
+
+def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics.json of another evaluation, to be compared with one of `config` (the keys of `SAME`, "tasks").
+
+    Raises:
+        UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
+    """
+    if not path.is_file():
+        raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        theirs, tasks = metrics["config"], metrics["tasks"]
+        found = {name: theirs[name] for name in SAME}
+        kept = [task for task in tasks if "per_clip" in tasks[task]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
+    for name, value in found.items():
+        if value != config[name]:
+            raise UserError(f"--against {path}: its {name} is {value}, here {config[name]}; the clips must be the same")
+    if not set(kept) & set(config["tasks"]):
+        raise UserError(
+            f"--against {path}: it holds no values per clip of {', '.join(config['tasks'])}; "
+            "evaluate that checkpoint again with these tasks"
+        )
+    return {**metrics, "tasks": {task: tasks[task] for task in kept}}
+
+
+def _means(rows: Array) -> Array:
+    """Weighted means of (value, weight) over the clips, [..., clips, 2] -> [...]."""
+    values, weights = rows[..., 0], rows[..., 1]
+    return np.asarray((values * weights).sum(-1) / weights.sum(-1))

@@ -1,0 +1,144 @@
+"""Leakage: what changes where it should not when the given stream is another clip's (docs/probes.md).
+
+In a2v another sound may move mouths and objects, and nothing else of the picture; in v2a another picture may change
+the sound where something is said or hit, and not the rest of it. Both are read from two samples with the same noise.
+Places and times come from the stage's truth (`shared.puppets.clip.truth`), as its JSON has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchaudio.functional import melscale_fbanks
+
+from shared.puppets.picture import (
+    BALL_HOVER,
+    BALL_RADIUS,
+    BELL_HALF_WIDTH,
+    BELL_MOUTH_Y,
+    DRUM_HALF_WIDTH,
+    DRUM_SKIN_Y,
+    FLASH_CENTRE_Y,
+    FLASH_RADII,
+    FLOOR,
+    MOUTH_HALF_HEIGHT,
+    MOUTH_HALF_WIDTH,
+    SLOTS,
+    stage_to_pixels,
+)
+
+Mask = NDArray[np.bool_]
+Truth = Mapping[str, Any]
+Span = tuple[float, float]
+#: x0, y0, x1, y1 in stage units.
+Box = tuple[float, float, float, float]
+
+EDGE = 1.0
+"""Pixels over which the edges of things fade."""
+RING = 0.4
+"""Seconds for which a hit sounds; after it the loudest of them, the bell, has faded by 1/e."""
+HOP, WINDOW, MELS, FLOOR_DB = 0.01, 0.032, 64, -70.0
+"""Of the log-mel levels: seconds, seconds, bands, and the decibels of a full-scale sine that count as silence."""
+
+
+class Change(NamedTuple):
+    """Mean absolute change outside and inside of what may change: of pixels in [0, 1], or of levels in dB."""
+
+    outside: float
+    inside: float
+
+    @property
+    def ratio(self) -> float | None:
+        """Outside over inside; None where nothing changed inside."""
+        return self.outside / self.inside if self.inside > 0 else None
+
+
+def sounding_boxes(truth: Truth) -> list[Box]:
+    """Where a clip's sound may be seen: the mouths of the visible people and all that its visible objects reach."""
+    boxes = [
+        _around(c["mouth_centre"], MOUTH_HALF_WIDTH, MOUTH_HALF_HEIGHT) for c in truth["characters"] if c["visible"]
+    ]
+    boxes += [box for prop in truth["objects"] if prop["visible"] for box in _object_boxes(prop)]
+    left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the stage by -x
+    return [(x0 - right, y0, x1 - left, y1) for x0, y0, x1, y1 in boxes]
+
+
+def _around(centre: Sequence[float], half_width: float, half_height: float) -> Box:
+    x, y = centre
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def _object_boxes(prop: Mapping[str, Any]) -> list[Box]:
+    """What an object covers at any time, its spark and the bell's glow included (two standard deviations)."""
+    kind, size, x = prop["kind"], prop["size"], SLOTS[prop["slot"]]
+    spark = _around((x, FLASH_CENTRE_Y[kind]), *FLASH_RADII[kind])
+    if kind == "ball":
+        reach = 1.2 * BALL_RADIUS[size]
+        return [spark, (x - reach, FLOOR - BALL_HOVER - 2 * BALL_RADIUS[size], x + reach, FLOOR + 0.03)]
+    if kind == "bell":
+        reach, rope = 2.3 * BELL_HALF_WIDTH[size], (x - 0.1, -1.0, x + 0.1, BELL_MOUTH_Y)
+        return [spark, rope, _around((x, 0.48), reach, max(reach, BELL_MOUTH_Y + 0.04 - 0.48))]
+    half = DRUM_HALF_WIDTH[size]
+    return [spark, (x - half, DRUM_SKIN_Y - 0.32, x + max(half, 0.19), FLOOR + 0.06)]  # the stick is on the right
+
+
+def sounding_region(truths: Sequence[Truth], size: tuple[int, int]) -> Mask:
+    """[H, W]: pixels within EDGE of a sounding box of any of the clips."""
+    rows, columns = (np.arange(count)[:, None] + 0.5 for count in size)
+    region = np.zeros(size, bool)
+    for x0, y0, x1, y1 in (box for truth in truths for box in sounding_boxes(truth)):
+        (left, top), (right, bottom) = stage_to_pixels(x0, y0, size), stage_to_pixels(x1, y1, size)
+        region |= (rows > top - EDGE) & (rows < bottom + EDGE) & ((columns > left - EDGE) & (columns < right + EDGE)).T
+    return region
+
+
+def sounding_spans(truth: Truth, start: float = 0.0) -> list[Span]:
+    """Seconds in which something is said or rings, seen or not, in a clip cut at `start` of its file."""
+    spans = [tuple(c["speech_span"]) for c in truth["characters"] if c["speech_span"]]
+    spans += [(event["time"], event["time"] + RING) for event in truth["events"]]
+    return [(first - start, last - start) for first, last in spans]
+
+
+def overlaps(spans: Sequence[Span], starts: Sequence[float], ends: Sequence[float]) -> Mask:
+    """[N]: which of the intervals [starts_i, ends_i) share time with any span."""
+    first, last = np.array(starts), np.array(ends)
+    return np.any([(first < end) & (last > begin) for begin, end in spans] or [np.zeros(len(first), bool)], axis=0)
+
+
+def picture_change(first: NDArray[np.uint8], second: NDArray[np.uint8], region: Mask) -> Change | None:
+    """Change between two pictures [T, H, W, 3] by the region [H, W]; None where it is empty or everything."""
+    change = np.abs(first.astype(np.float64) - second).mean((0, 3)) / 255
+    return _parted(change, region)
+
+
+def sound_change(
+    first: NDArray[np.float32], second: NDArray[np.float32], rate: int, spans: Sequence[Span]
+) -> Change | None:
+    """Change of log-mel levels between two sounds [N] by the spans; None where these are nothing or everything."""
+    change = np.abs(log_mel(first, rate) - log_mel(second, rate)).mean(1)
+    centres = np.arange(len(change)) * HOP
+    return _parted(change, overlaps(spans, list(centres - HOP / 2), list(centres + HOP / 2)))
+
+
+def log_mel(sound: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
+    """Levels [1 + N / (rate · HOP), MELS] in dB of a full-scale sine, not below FLOOR_DB; row k is around k · HOP."""
+    size = round(WINDOW * rate)
+    window = torch.hann_window(size, dtype=torch.float64)
+    spectrum = torch.stft(
+        torch.from_numpy(np.asarray(sound, np.float64)), size, round(HOP * rate), window=window,
+        pad_mode="constant", return_complex=True,
+    )  # fmt: skip
+    power = (spectrum.abs() / (window.sum() / 2)).square()
+    levels = power.T @ melscale_fbanks(size // 2 + 1, 0.0, rate / 2, MELS, rate).double()
+    decibels: NDArray[np.float64] = (10 * levels.clamp_min(10 ** (FLOOR_DB / 10)).log10()).numpy()
+    return decibels
+
+
+def _parted(change: NDArray[np.float64], inside: Mask) -> Change | None:
+    if inside.all() or not inside.any():
+        return None
+    return Change(float(change[~inside].mean()), float(change[inside].mean()))

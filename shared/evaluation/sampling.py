@@ -1,0 +1,109 @@
+"""Samples of an evaluation: calls of a pipeline in batches, on a CPU in several processes of one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from shared.puppets.readers import Heard, Seen, read_picture, read_sound
+from shared.puppets.script import Spec
+
+#: Makes the pipelines by name; called once in every process, so it must be picklable.
+Loader = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a pipeline: clips of one length by number, their scripts, the pipeline's name and its arguments."""
+
+    clips: list[int]
+    specs: list[Spec]
+    pipeline: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a job made of one clip, with readings: frames uint8 [T, H, W, 3], sound float32 [N]; None for what the
+    task is given."""
+
+    frames: NDArray[np.uint8] | None
+    seen: Seen | None
+    sound: NDArray[np.float32] | None
+    heard: Heard | None
+
+
+class Sampler:
+    """Runs jobs, in this process or, with more than one worker, in processes that live as long as this context.
+
+    Args:
+        pipelines: those of this process.
+        load: makes the same in another process.
+        workers: processes that sample; small models gain little from threads.
+    """
+
+    def __init__(self, pipelines: Mapping[str, Any], load: Loader, workers: int) -> None:
+        self.pipelines, self.load, self.workers = pipelines, load, workers
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Sampler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def sample(self, jobs: Sequence[Job], name: str) -> dict[int, Made]:
+        """What was made of each clip, by its number; `name` stands beside the progress bar."""
+        made: dict[int, Made] = {}
+        with tqdm(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
+            for job, clips in self._work_off(jobs):
+                made |= zip(job.clips, clips, strict=True)
+                bar.update(len(clips))
+        return made
+
+    def _work_off(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Made]]]:
+        if min(self.workers, len(jobs)) <= 1:
+            yield from ((job, run(self.pipelines, job)) for job in jobs)
+            return
+        if self.pool is None:
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self.load,))
+        futures = {self.pool.submit(_run_in_worker, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def run(pipelines: Mapping[str, Any], job: Job) -> list[Made]:
+    """Sample the clips of a job and read them."""
+    pipeline = pipelines[job.pipeline]
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(**job.arguments)
+    video, audio = output.video, getattr(output, "audio", None)
+    made = []
+    for row, spec in enumerate(job.specs):
+        frames = None if video is None else video[row]
+        sound = None if audio is None else audio[row]
+        seen = None if frames is None else read_picture(frames, spec.fps, spec)
+        made.append(Made(frames, seen, sound, None if sound is None else read_sound(sound, spec.rate)))
+    return made
+
+
+_in_worker: dict[str, Any] = {}
+
+
+def _start_worker(load: Loader) -> None:
+    torch.set_num_threads(1)
+    _in_worker.update(load())
+
+
+def _run_in_worker(job: Job) -> list[Made]:
+    return run(_in_worker, job)

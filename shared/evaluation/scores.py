@@ -1,0 +1,315 @@
+"""Scores of stage clips (docs/design.md section 9), each as a ratio of two sums over clips.
+
+Every score of a clip is a pair (numerator, denominator); over clips both are summed, then divided. So
+micro-F1, means and accuracies aggregate and bootstrap alike, and a clip on which a score does not count has
+denominator 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.evaluation.still_mouth import still_scores
+from shared.puppets.readers import Heard, Seen
+from shared.puppets.script import Spec, sample_spec
+from shared.utils.rng import numpy_generator
+
+Array = NDArray[np.float64]
+Pair = tuple[float, float]
+
+TOLERANCE = 0.1
+"""Seconds within which an onset seen and an onset heard are one event."""
+SHUFFLES = 8
+RESAMPLES = 1000
+GRID = 0.05
+"""Seconds between the times a fixed guess may consist of."""
+
+SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
+SEEN = ("colour", "shirt_colour", "object_colour", "object_size", "mood_seen", "count_seen")
+HEARD = ("mood_heard", "count_heard")
+BY_MUSIC = (*SYNC, *(name for name in SEEN if name != "mood_seen"), "mood_followed")
+SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *SEEN)
+MADE = {
+    "t2av": SYNC + SEEN + HEARD, "a2v": SYNC + SEEN, "v2a": SYNC + HEARD,
+    "mtv": SYNC + SEEN, "mtv:speech swapped": SYNC + SEEN, "mtv:effects swapped": SYNC + SEEN,
+    "mtv:mood untold": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
+    "mtv:speaker untold": SYNC + SEEN, "mtv:dsp": SYNC + SEEN,
+}  # fmt: skip
+"""The scores of a task: what is given is not scored."""
+FOLLOWS = {
+    "mtv:speech swapped": ("mouth_correlation",),
+    "mtv:effects swapped": ("event_f1", "event_f1_frame"),
+    "mtv:silent speech": ("mouth_opening",),
+}
+"""What a swapped track alone moves. Its floor is the true picture of before the swap."""
+MEANING = {
+    "event_f1": "onsets seen and onsets heard, matched one to one within 0.1 s: F1 over all clips",
+    "event_f1_frame": "the same within one video frame",
+    "mouth_correlation": "mouth opening in pixels against loudness of speech, mean over speaking clips",
+    "speaker": "of two faces, the mouth that moves with the speech is the one the caption names",
+    "colour": "colours of shirts and objects as the caption has them",
+    "shirt_colour": "colour of shirts as the caption has them",
+    "object_colour": "colour of objects as the caption has it",
+    "object_size": "size of objects as the caption has it",
+    "mood_seen": "light of the picture as the caption has it",
+    "mood_followed": "light of the picture as the music has it (major is warm, fast is bright), which alone tells it",
+    "face_visible": "faces that are there, of those that the caption names",
+    "mouth_opening": "mean opening of the mouths of the faces that are there, 0 shut and 1 wide open",
+    "mood_heard": "pace of the music (bright is fast, dark is slow) as the caption has it",
+    "count_seen": "number of onsets seen, where the caption tells it",
+    "count_heard": "number of onsets heard, where the caption tells it",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One clip to be scored: its script and what was read from its picture and its sound."""
+
+    spec: Spec
+    seen: Seen
+    heard: Heard
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score over clips. `headline` = (value - floor) / (ceiling - floor); intervals are 95 % bootstrap
+    intervals over clips, in which value, ceiling and floor are resampled together. None where no clip
+    counts."""
+
+    value: float | None
+    ceiling: float | None
+    floor: float | None
+    headline: float | None
+    value_interval: tuple[float, float] | None
+    headline_interval: tuple[float, float] | None
+    clips: int
+
+
+def score_task(
+    task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0, before: Sequence[Reading] = ()
+) -> dict[str, Score]:
+    """All scores of a task, one of `MADE`.
+
+    Args: made: readings of the generated clips. true: of the same scripts, rendered and passed through the
+        codecs where the task generates. The ceiling is measured on `true`, the floor on `true` with another
+        clip's sound (event and mouth) or another clip's caption (accuracies). before: where a track was swapped,
+        the true picture of before with the sound of after: the floor of what `FOLLOWS` the track.
+    """
+    own, best = _table([clip_scores(r) for r in made]), _table([clip_scores(r) for r in true])
+    chance = _table(floor_scores(true))
+    if before:
+        unmoved = _table([clip_scores(r) for r in before])
+        chance |= {name: unmoved[name] for name in FOLLOWS.get(task, ())}
+    nothing = np.zeros((len(made), 2))
+    picks = numpy_generator(seed, "bootstrap").integers(len(made), size=(RESAMPLES, len(made)))
+    return {
+        name: _score(own.get(name, nothing), best.get(name, nothing), chance.get(name, nothing), picks)
+        for name in MADE[task]
+    }
+
+
+def clip_scores(reading: Reading) -> dict[str, Pair]:
+    """Every score of one clip as (numerator, denominator)."""
+    still = {} if _has_speech(reading.spec) else still_scores(reading.seen)
+    return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
+
+
+def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
+    """Scores by chance, per clip: sums over up to SHUFFLES partners that count for the same scores.
+
+    A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings
+    meet the captions of other clips. Partners of equal length come first; a longer one is cut.
+    """
+    floors: list[dict[str, Pair]] = []
+    for i, own in enumerate(readings):
+        others = sorted(
+            [*readings[i + 1 :], *readings[:i]],
+            key=lambda other: abs(other.spec.duration - own.spec.duration),
+        )
+        sums = {name: np.zeros(2) for name in SYNC}  # among few clips there may be no partner
+        for want, names in ((_has_events, SYNC[:2]), (_has_speech, SYNC[2:])):
+            for other in [o for o in others if want(o.spec) and want(own.spec)][:SHUFFLES]:
+                scores = sync_scores(Reading(own.spec, own.seen, _cut(other.heard, own.spec.duration)))
+                for name in names:
+                    sums[name] = sums.get(name, np.zeros(2)) + scores[name]
+        for other in others[:SHUFFLES]:
+            for name, pair in caption_scores(own, other.spec).items():
+                sums[name] = sums.get(name, np.zeros(2)) + pair
+        floors.append({name: (float(pair[0]), float(pair[1])) for name, pair in sums.items()})
+    return floors
+
+
+def sync_scores(reading: Reading) -> dict[str, Pair]:
+    """Picture against sound. Events count where every object is visible, mouths where every speaker is."""
+    spec, seen, heard = reading.spec, reading.seen, reading.heard
+    pairs = dict.fromkeys(SYNC, (0.0, 0.0))
+    if all(prop.visible for prop in spec.props):
+        total = float(len(seen.onsets) + len(heard.onsets))
+        pairs["event_f1"] = (2.0 * len(match(seen.onsets, heard.onsets, TOLERANCE)), total)
+        pairs["event_f1_frame"] = (2.0 * len(match(seen.onsets, heard.onsets, 1 / seen.fps)), total)
+    speakers = [c for c in spec.characters if c.syllables]
+    if speakers and all(c.visible for c in speakers):
+        times = np.arange(len(seen.mouths[0])) / seen.fps
+        loudness = heard.loudness_at(times)
+        pairs["mouth_correlation"] = (correlation(np.sum(seen.mouths, 0), loudness), 1.0)
+        if len(speakers) == 1 and len(seen.mouths) == 2:
+            moves = [float(np.cov(mouth, loudness)[0, 1]) for mouth in seen.mouths]
+            visible = [c for c in spec.characters if c.visible]
+            pairs["speaker"] = (float(visible[int(np.argmax(moves))] is speakers[0]), 1.0)
+    return pairs
+
+
+def caption_scores(reading: Reading, spec: Spec) -> dict[str, Pair]:
+    """Readings of a clip against what the caption of `spec` (its own, or for the floor another's) tells."""
+    seen, heard = reading.seen, reading.heard
+    pairs: dict[str, Pair] = {}
+    people = list(zip(seen.people, [c for c in spec.characters if c.visible], strict=False))
+    objects = list(zip(seen.objects, [p for p in spec.props if p.visible], strict=False))
+    shirts = [t.found and t.colour == c.shirt for t, c in people if "shirt" in c.told]
+    colours = [t.found and t.colour == p.colour for t, p in objects if "colour" in p.told]
+    pairs["shirt_colour"], pairs["object_colour"] = _accuracy(shirts), _accuracy(colours)
+    pairs["colour"] = _accuracy(shirts + colours)
+    pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.told])
+    pairs["mood_seen"] = _accuracy([seen.mood == spec.mood] if spec.mood_told else [])
+    pairs["mood_followed"] = _accuracy([seen.mood == spec.mood] if spec.music and not spec.mood_told else [])
+    pairs["mood_heard"] = _accuracy([heard.pace == spec.mood.split()[1]] if spec.mood_told and spec.music else [])
+    counted = bool(spec.props) and all("count" in prop.told for prop in spec.props)
+    count = sum(len(prop.onsets) for prop in spec.props)
+    pairs["count_heard"] = _accuracy([len(heard.onsets) == count] if counted else [])
+    visible = counted and all(prop.visible for prop in spec.props)
+    pairs["count_seen"] = _accuracy([len(seen.onsets) == count] if visible else [])
+    return pairs
+
+
+def match(first: Array, second: Array, tolerance: float) -> list[tuple[float, float]]:
+    """Most one-to-one pairs of ascending times at most `tolerance` seconds apart."""
+    pairs, i, j = [], 0, 0
+    while i < len(first) and j < len(second):
+        apart = first[i] - second[j]
+        if abs(apart) <= tolerance + 1e-9:
+            pairs.append((float(first[i]), float(second[j])))
+        i, j = i + (apart <= tolerance), j + (apart >= -tolerance)
+    return pairs
+
+
+def correlation(first: Array, second: Array) -> float:
+    """Pearson's r; 0 where a curve is constant or not finite."""
+    if not (np.ptp(first) > 1e-6 and np.ptp(second) > 1e-6):
+        return 0.0
+    r = float(np.corrcoef(first, second)[0, 1])
+    return r if np.isfinite(r) else 0.0
+
+
+def lags(readings: Sequence[Reading]) -> dict[str, float | None]:
+    """Mean of (seen - heard) in ms over matched events: all, and by the third of the clip in which they are
+    heard."""
+    found: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
+    for reading in readings:
+        for seen, heard in match(reading.seen.onsets, reading.heard.onsets, TOLERANCE):
+            third = ("first third", "second third", "last third")[min(2, int(3 * heard / reading.spec.duration))]
+            for name in ("all", third):
+                found[name].append(1000 * (seen - heard))
+    return {name: float(np.mean(values)) if values else None for name, values in found.items()}
+
+
+def fixed_times_f1(specs: Sequence[Spec], level: str, seed: int = 0, clips: int = 512) -> float | None:
+    """F1 that fixed times reach against the true events of `specs`: the best guess without looking or
+    listening.
+
+    The times are chosen greedily, per duration, on `clips` other scripts of the level, for the best micro-F1
+    there.
+    """
+    hits = total = 0
+    for duration in sorted({spec.duration for spec in specs}):
+        guess = _best_times(duration, level, seed, clips)
+        for spec in specs:
+            if spec.duration == duration and spec.props and all(prop.visible for prop in spec.props):
+                hits += 2 * len(match(guess, events(spec), TOLERANCE))
+                total += len(guess) + len(events(spec))
+    return hits / total if total else None
+
+
+def events(spec: Spec) -> Array:
+    """All onsets of a script in seconds, ascending."""
+    return np.array(sorted(onset for prop in spec.props for onset in prop.onsets))
+
+
+@cache
+def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
+    """Times of a grid added one by one while the micro-F1 on clips of this duration grows. Onsets lie so far apart
+    that an onset is a hit as soon as any of the times is near it."""
+    clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
+    grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
+    near = np.abs(grid[:, None] - onsets) <= TOLERANCE
+    chosen: list[int] = []
+    covered, best = np.zeros(len(onsets), bool), 0.0
+    while len(chosen) < len(grid):
+        hits = (near | covered).sum(1)
+        score = 2 * float(hits.max()) / ((len(chosen) + 1) * len(clips) + len(onsets))
+        if score <= best:
+            break
+        best = score
+        chosen.append(int(hits.argmax()))
+        covered |= near[chosen[-1]]
+    return grid[np.sort(np.array(chosen, dtype=int))]
+
+
+@cache
+def _scripts(level: str, seed: int, count: int) -> list[Spec]:
+    return [sample_spec(seed, index, level) for index in range(count)]
+
+
+def _accuracy(right: Sequence[bool]) -> Pair:
+    return float(sum(right)), float(len(right))
+
+
+def _has_events(spec: Spec) -> bool:
+    return bool(spec.props) and all(prop.visible for prop in spec.props)
+
+
+def _has_speech(spec: Spec) -> bool:
+    return any(character.syllables for character in spec.characters)
+
+
+def _cut(heard: Heard, duration: float) -> Heard:
+    return Heard(heard.onsets[heard.onsets < duration], heard.loudness, heard.pace)
+
+
+def _table(clips: Sequence[dict[str, Pair]]) -> dict[str, Array]:
+    """Per score the pairs of all clips, [clips, 2]."""
+    names = {name for clip in clips for name in clip}
+    return {name: np.array([clip.get(name, (0.0, 0.0)) for clip in clips]) for name in names}
+
+
+def _score(made: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
+    everyone = np.arange(len(made))[None]
+    value, ceiling, chance = (_ratio(table, everyone)[0] for table in (made, true, floor))
+    spread = [_ratio(table, picks) for table in (made, true, floor)]
+    return Score(
+        _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
+        _interval(spread[0]), _interval(_headline(*spread)), int((made[:, 1] > 0).sum()),
+    )  # fmt: skip
+
+
+def _ratio(table: Array, picks: NDArray[np.int_]) -> Array:
+    sums = table[picks].sum(1)
+    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
+
+
+def _headline(value: Array, ceiling: Array, floor: Array) -> Array:
+    room = ceiling - floor
+    return np.divide(value - floor, room, out=np.full_like(np.asarray(value), np.nan), where=np.abs(room) > 1e-9)
+
+
+def _number(value: Array | float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _interval(values: Array) -> tuple[float, float] | None:
+    finite = values[np.isfinite(values)]
+    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None

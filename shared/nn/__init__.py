@@ -1,0 +1,1 @@
+"""Layers and formulas that know no file: transformer stream, attention, rotary positions, clock, flow."""

@@ -1,0 +1,50 @@
+"""The attention backend, through diffusers' dispatcher: native SDPA, flash-attn, xformers and others by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import AbstractContextManager
+
+import torch
+from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
+from torch import Tensor
+
+from shared.utils.errors import UserError
+
+#: Our name -> (diffusers' name, the package it needs).
+BACKENDS = {
+    "native": ("native", None),
+    "flash": ("flash", "flash_attn"),
+    "flash-varlen": ("flash_varlen", "flash_attn"),
+    "xformers": ("xformers", "xformers"),
+    "flex": ("flex", None),
+    "sage": ("sage", "sageattention"),
+}
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q kᵀ/√d) v on the active backend.
+
+    Args:
+        q: [B, N, h, d]. k, v: [B, M, h, d]. mask: boolean, True where a key may be seen, broadcastable to
+            [B, h, N, M]; only `native` and `flex` take one.
+    Returns:
+        [B, N, h, d].
+    """
+    return dispatch_attention_fn(q, k, v, attn_mask=mask)
+
+
+def use_backend(name: str) -> AbstractContextManager[None]:
+    """A context in which all attention of both streams runs on `name`.
+
+    Raises:
+        UserError: an unknown backend, or one that cannot run here, with what would be needed.
+    """
+    if name not in BACKENDS:
+        raise UserError(f"attention backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    theirs, package = BACKENDS[name]
+    if package and importlib.util.find_spec(package) is None:
+        raise UserError(f"attention backend {name!r} needs the package {package}, which is not installed")
+    if package and not torch.cuda.is_available():
+        raise UserError(f"attention backend {name!r} needs a CUDA device; use 'native' on a CPU")
+    return attention_backend(theirs)

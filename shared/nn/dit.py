@@ -1,0 +1,276 @@
+"""One diffusion-transformer stream (video or audio tower), weight-compatible with diffusers' `WanTransformer3DModel`.
+
+A block runs in two halves, `attend` (`attend_self`, then `attend_text`) and `feed_forward`, so that a joint model can
+put cross-modal attention between them, or in the text attention's place, and a control network its injection.
+Modulation is held once per latent frame ([B, T, 6, D]; T = 1 or F), never per token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import (
+    WanAttention,
+    WanAttnProcessor,
+    WanTimeTextImageEmbedding,
+)
+from einops import rearrange
+from torch import Tensor, nn
+
+from shared.nn.clock import LatentClock
+from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
+
+#: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
+Control = Callable[[int, Tensor], Tensor]
+#: In place of a block's attention: `attention(q, k, v)`, [B, N, h, d] from q [B, N, h, d] and k, v [B, M, h, d].
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Sizes of one stream; the names are diffusers' where it has one.
+
+    `grid="video"` rotates time, height and width at integer places; `grid="time"` rotates the temporal band only, at
+    the clock's centres in units of `time_unit` seconds (an audio stream needs no video to know its positions).
+    `skip` adds to the prediction the noisy latents, times a factor per channel and noise level: a narrow stream need
+    not carry every value of its tokens through all blocks. Wan has none; it starts at zero.
+    """
+
+    in_channels: int
+    num_attention_heads: int
+    attention_head_dim: int
+    num_layers: int
+    ffn_dim: int
+    text_dim: int
+    freq_dim: int = 256
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    eps: float = 1e-6
+    grid: str = "video"
+    time_unit: float = 1.0
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.grid not in ("video", "time"):
+            raise ValueError(f"grid must be 'video' or 'time', not {self.grid!r}")
+        object.__setattr__(self, "patch_size", tuple(self.patch_size))
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def patch_values(self) -> int:
+        return self.in_channels * math.prod(self.patch_size)
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a stream carries from block to block.
+
+    Attributes:
+        x: [B, N, D] hidden states, frame-major.
+        modulation: [B, T, 6, D] projected time embedding, T = 1 or a divisor of N (the latent frames).
+        time: [B, T, D] time embedding, for the output layer.
+        text: [B, L, D] embedded text.
+        rotary: rotation of self-attention.
+        grid: (frames, height, width) in tokens.
+        latents: [B, C, F, H, W], what the stream was given.
+    """
+
+    x: Tensor
+    modulation: Tensor
+    time: Tensor
+    text: Tensor
+    rotary: Rotary
+    grid: tuple[int, int, int]
+    latents: Tensor
+
+    def with_x(self, x: Tensor) -> StreamState:
+        return replace(self, x=x)
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
+    """x·scale (+ shift) with x [B, N, D] and one vector per latent frame, scale and shift [B, T, D]; in fp32."""
+    grouped = x.float().unflatten(1, (scale.shape[1], -1)) * scale[:, :, None]
+    return (grouped if shift is None else grouped + shift[:, :, None]).flatten(1, 2)
+
+
+class StreamAttnProcessor(WanAttnProcessor):
+    """Wan's attention with rotation at any real position; the backend is diffusers' to choose."""
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: Rotary | None = None,
+        attention: Attention | None = None,
+    ) -> Tensor:
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        k = attn.norm_k(attn.to_k(source)).unflatten(2, (attn.heads, -1))
+        v = attn.to_v(source).unflatten(2, (attn.heads, -1))
+        if rotary_emb is not None:
+            q, k = rotate(q, rotary_emb), rotate(k, rotary_emb)
+        if attention is not None:
+            out = attention(q, k, v)
+        else:
+            out = dispatch_attention_fn(q, k, v, attn_mask=attention_mask, backend=self._attention_backend)
+        return attn.to_out[0](out.flatten(2, 3).type_as(q))
+
+
+class DiTBlock(nn.Module):
+    """AdaLN self-attention -> text cross-attention -> (hook) -> AdaLN FFN, with Wan's parameter names."""
+
+    def __init__(self, config: StreamConfig) -> None:
+        super().__init__()
+        width, heads, eps = config.width, config.num_attention_heads, config.eps
+        self.norm1 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        head_dim = config.attention_head_dim
+        self.attn1 = WanAttention(width, heads, head_dim, eps, processor=StreamAttnProcessor())
+        self.attn2 = WanAttention(
+            width, heads, head_dim, eps, cross_attention_dim_head=head_dim, processor=StreamAttnProcessor()
+        )
+        self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
+        self.ffn = FeedForward(width, inner_dim=config.ffn_dim, activation_fn="gelu-approximate")
+        self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
+
+    def _modulation(self, state: StreamState) -> tuple[Tensor, ...]:
+        return (self.scale_shift_table + state.modulation.float()).unbind(dim=2)
+
+    def attend(self, state: StreamState) -> StreamState:
+        """Self-attention and text cross-attention."""
+        return self.attend_text(self.attend_self(state))
+
+    def attend_self(self, state: StreamState) -> StreamState:
+        """The modulated self-attention."""
+        shift, scale, gate, *_ = self._modulation(state)
+        x = state.x
+        normed = modulate(self.norm1(x.float()), 1 + scale, shift).type_as(x)
+        attended = self.attn1(normed, None, None, state.rotary)
+        return state.with_x((x.float() + modulate(attended, gate)).type_as(x))
+
+    def attend_text(self, state: StreamState, attention: Attention | None = None) -> StreamState:
+        """Text cross-attention; `attention` may act between its projections, on the text's keys and values."""
+        x = state.x
+        normed = self.norm2(x.float()).type_as(x)
+        return state.with_x(x + self.attn2(normed, state.text, None, None, attention=attention))
+
+    def feed_forward(self, state: StreamState) -> StreamState:
+        """The modulated feed-forward half."""
+        *_, shift, scale, gate = self._modulation(state)
+        x = state.x
+        normed = modulate(self.norm3(x.float()), 1 + scale, shift).type_as(x)
+        x = (x.float() + modulate(self.ffn(normed), gate)).type_as(x)
+        return state.with_x(x)
+
+
+Block = TypeVar("Block", bound=nn.Module)
+
+
+def modules(blocks: Iterable[Block]) -> Sequence[Block]:
+    """An `nn.ModuleList` that type checkers know the members of."""
+    return cast("Sequence[Block]", nn.ModuleList(blocks))
+
+
+class PatchEmbedding(nn.Conv3d):
+    """Wan's: patches [B, C, F, H, W] -> tokens [B, f·h·w, D], frame-major.
+
+    The Conv3d of a patch is one matrix product; a conv kernel here is several times slower on a CPU.
+    """
+
+    def forward(self, latents: Tensor) -> Tensor:
+        pt, ph, pw = self.kernel_size
+        patches = rearrange(latents, "b c (f p) (h q) (w r) -> b (f h w) (c p q r)", p=pt, q=ph, r=pw)
+        return nn.functional.linear(patches, self.weight.flatten(1), self.bias)
+
+
+class DiTStream(nn.Module):
+    """A whole stream: `embed`, the `blocks`, `head`; `forward` runs it alone.
+
+    Latents are [B, C, F, H, W]; an audio stream sees its tokens [B, A, C] as F = A frames of 1x1 (`grid="time"`).
+    """
+
+    def __init__(self, config: StreamConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.patch_embedding = PatchEmbedding(config.in_channels, width, config.patch_size, config.patch_size)
+        self.condition_embedder = WanTimeTextImageEmbedding(width, config.freq_dim, 6 * width, config.text_dim)
+        self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
+        self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
+        self.proj_out = nn.Linear(width, config.patch_values)
+        nn.init.zeros_(self.proj_out.weight)  # an untrained stream predicts nothing, as Wan's does
+        nn.init.zeros_(self.proj_out.bias)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
+        self.skip = nn.Linear(width, config.in_channels) if config.skip else None
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.skip.bias)
+
+    def embed(self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None) -> StreamState:
+        """Tokens, modulation and positions.
+
+        Args:
+            latents: [B, C, F, H, W], the noisy latents.
+            sigma: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise.
+            text: [B, L, text_dim].
+            clock: needed by `grid="time"`.
+        """
+        pt, ph, pw = self.config.patch_size
+        x = self.patch_embedding(latents)
+        grid = (latents.shape[2] // pt, latents.shape[3] // ph, latents.shape[4] // pw)
+        sigma = sigma if sigma.ndim == 2 else sigma[:, None]
+        time, modulation, text, _ = self.condition_embedder(
+            sigma[:, ::pt].flatten() * 1000.0, text, timestep_seq_len=sigma[:, ::pt].shape[1]
+        )
+        rotary = self._rotary(grid, clock).to(x.device)
+        return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary, grid, latents)
+
+    def _rotary(self, grid: tuple[int, int, int], clock: LatentClock | None) -> Rotary:
+        if self.config.grid == "video":
+            return grid_rotary(*grid, self.config.attention_head_dim)
+        if clock is None or len(clock) != grid[0]:
+            raise ValueError(f"a time stream needs the clock of its {grid[0]} latents, got {clock and len(clock)}")
+        return time_rotary(clock.centres / self.config.time_unit - 0.5, self.config.attention_head_dim)[None]
+
+    def head(self, state: StreamState) -> Tensor:
+        """Hidden states back to [B, C, F, H, W]."""
+        shift, scale = (self.scale_shift_table + state.time.unsqueeze(2).float()).unbind(dim=2)
+        x = modulate(self.norm_out(state.x.float()), 1 + scale, shift).type_as(state.x)
+        pt, ph, pw = self.config.patch_size
+        f, h, w = state.grid
+        out = rearrange(
+            self.proj_out(x), "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", f=f, h=h, w=w, p=pt, q=ph, r=pw
+        )
+        if self.skip is None:
+            return out
+        # over the root of the width, so that a step of the optimizer moves the factor no more than other weights do
+        factor = (self.skip(state.time) / self.config.width**0.5).transpose(1, 2).repeat_interleave(pt, dim=2)
+        return out + state.latents * factor[..., None, None]
+
+    def forward(
+        self,
+        latents: Tensor,
+        sigma: Tensor,
+        text: Tensor,
+        clock: LatentClock | None = None,
+        control: Control | None = None,
+    ) -> Tensor:
+        """The stream alone: latents [B, C, F, H, W] in, prediction of the same shape out."""
+        state = self.embed(latents, sigma, text, clock)
+        for index, block in enumerate(self.blocks):
+            state = block.attend(state)
+            if control is not None:
+                state = state.with_x(control(index, state.x))
+            state = block.feed_forward(state)
+        return self.head(state)

@@ -1,0 +1,1 @@
+"""The toy world: a procedural puppet theatre with exact ground truth, and readers of its pictures and sounds."""

@@ -1,0 +1,66 @@
+"""Captions of the stage in the structured template (docs/design.md section 7) and their counterparts for the
+sound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.puppets.script import Character, Prop, Spec
+
+VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
+TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")
+"""A count above six is never told."""
+COUNT_WORDS = {1: "One", 2: "Two"}
+
+
+def caption(spec: Spec) -> str:
+    """ "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the scene
+    when nobody speaks. Event times never appear."""
+    said = dict(spec.told_as)
+    scene = [_event(prop, said, heard=False) for prop in spec.props]
+    scene += [
+        f"a {f'{d.colour} ' if d.kind == 'balloon' else ''}{d.kind} drifts by" for d in spec.distractors if d.told
+    ]
+    light = f" under a {said.get('mood', spec.mood)} light" if spec.mood_told else ""
+    speaking = any(character.syllables for character in spec.characters)
+    if speaking:
+        return f"{_people(spec, said)} Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
+    silent = [f"{_look(character, said)} is silent" for character in spec.characters]
+    return f"Scene description: {' and '.join(silent + scene) or 'an empty stage'}{light}."
+
+
+def audio_caption(spec: Spec) -> str:
+    """ "A man speaks while a big red ball bounces twice with warm bright music." Only what can be heard."""
+    said = dict(spec.told_as)
+    voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
+    speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""
+    events = " and ".join(_event(prop, said, heard=True) for prop in spec.props)
+    text = " while ".join(part for part in (speech, events) if part)
+    if spec.music:
+        text += f" with {said.get('mood', spec.mood)} music" if spec.mood_told else " with music"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _people(spec: Spec, said: dict[str, str]) -> str:
+    parts = [f"{COUNT_WORDS[len(spec.characters)]} person conversation."]
+    parts += [f"Person{i + 1}: {_look(character, said)}." for i, character in enumerate(spec.characters)]
+    parts += [f"Person{i + 1} is speaking." for i, character in enumerate(spec.characters) if character.syllables]
+    return " ".join(parts)
+
+
+def _look(character: Character, said: dict[str, str]) -> str:
+    kind = said.get("person", character.kind)
+    if not character.visible:
+        return f"an offscreen {kind}"
+    shirt = f" in a {character.shirt} shirt" if "shirt" in character.told else ""
+    return f"a {kind}{shirt}" + (f" on the {character.side}" if "side" in character.told else "")
+
+
+def _event(prop: Prop, said: dict[str, str], heard: bool) -> str:
+    kind = said.get("object", prop.kind)
+    words = [] if prop.visible or heard else ["offscreen"]
+    words += [getattr(prop, name) for name in ("size", "colour") if name in prop.told] + [kind]
+    article = "an" if words[0] == "offscreen" else "a"
+    count = f" {TIMES[len(prop.onsets)]}" if "count" in prop.told else ""
+    return f"{article} {' '.join(words)} {VERBS[kind]}{count}"

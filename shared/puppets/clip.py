@@ -1,0 +1,122 @@
+"""The stage: a procedural puppet theatre with exact ground truth (docs/design.md section 9).
+
+`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth
+and captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A
+clip's id contains all three, so clips of another seed (a held-out set) never share an id, nor any random
+number, with these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.puppets import picture, sound
+from shared.puppets.captions import audio_caption, caption
+from shared.puppets.script import LEVELS, Character, Prop, Spec, sample_spec
+
+__all__ = ["LEVELS", "Spec", "StageClip", "render_clip", "sample_spec", "subsets", "truth"]
+
+
+class StageClip(NamedTuple):
+    """What `render_clip` returns: frames uint8 [T,H,W,3], stems and mix float32 [N], truth (JSON-able),
+    captions."""
+
+    frames: NDArray[np.uint8]
+    stems: dict[str, NDArray[np.float32]]
+    mix: NDArray[np.float32]
+    truth: dict[str, Any]
+    caption: str
+    audio_caption: str
+
+
+def render_clip(spec: Spec) -> StageClip:
+    """Picture, sound and truth of one script. `mix` is the exact sum of the stems, peak under 0.95."""
+    mouths = [sound.mouth_opening(spec, character) for character in spec.characters]
+    stems = sound.synthesise(spec)
+    mix = np.stack(list(stems.values())).sum(axis=0, dtype=np.float32)
+    frames = picture.render(spec, mouths)
+    return StageClip(frames, stems, mix, truth(spec, mouths), caption(spec), audio_caption(spec))
+
+
+def subsets(spec: Spec) -> list[str]:
+    """MTV's five overlapping subsets by construction, and `conflict`, which only evaluation should read."""
+    visible = [character for character in spec.characters if character.visible]
+    speaking = any(character.syllables for character in visible)
+    tags = {
+        "basic_face": len(spec.characters) == 1 and speaking and not spec.props,
+        "single_character": len(spec.characters) == 1 and speaking,
+        "multiple_characters": len(spec.characters) == 2 and any(c.syllables for c in spec.characters),
+        "sound_event": bool(spec.props),
+        "ambience": spec.music,
+        "conflict": bool(spec.told_as),
+    }
+    return [name for name, holds in tags.items() if holds]
+
+
+def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
+    """Everything a metric may ask, JSON-able. Times in seconds, places in stage units (`picture`)."""
+    speakers = [i for i, character in enumerate(spec.characters) if character.syllables]
+    events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
+    return {
+        "id": spec.id,
+        "seed": spec.seed,
+        "index": spec.index,
+        "level": spec.level,
+        "size": list(spec.size),
+        "fps": spec.fps,
+        "frames": spec.frames,
+        "duration": spec.duration,
+        "sample_rate": spec.rate,
+        "characters": [_character_truth(c, mouth) for c, mouth in zip(spec.characters, mouths, strict=True)],
+        "active_speaker": speakers[0] if len(speakers) == 1 else None,
+        "speakers": speakers,
+        "objects": [_prop_truth(prop) for prop in spec.props],
+        "events": [
+            {"time": t, "kind": spec.props[i].kind, "object": i, "visible": spec.props[i].visible} for t, i in events
+        ],
+        "distractors": [asdict(distractor) for distractor in spec.distractors],
+        "mood": spec.mood,
+        "mood_told": spec.mood_told,
+        "mode": spec.mode,
+        "tempo": spec.tempo,
+        "beat_phase": spec.beat_phase,
+        "music": spec.music,
+        "pan": np.round(spec.pan_offsets(), 5).tolist(),
+        "silence": sound.exact_silence(spec),
+        "subsets": subsets(spec),
+        "conflict": dict(spec.told_as),
+    }
+
+
+def _character_truth(character: Character, mouth: sound.Array) -> dict[str, Any]:
+    syllables = character.syllables
+    return {
+        "kind": character.kind,
+        "side": character.side,
+        "shirt": character.shirt,
+        "visible": character.visible,
+        "speaking": bool(syllables),
+        "pitch": character.pitch,
+        "told": list(character.told),
+        "mouth": np.round(mouth, 5).tolist(),
+        "mouth_centre": [picture.SLOTS[character.side], picture.MOUTH_CENTRE_Y],
+        "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
+    }
+
+
+def _prop_truth(prop: Prop) -> dict[str, Any]:
+    return {
+        "kind": prop.kind,
+        "size": prop.size,
+        "colour": prop.colour,
+        "slot": prop.slot,
+        "visible": prop.visible,
+        "audible": True,
+        "told": list(prop.told),
+        "count": len(prop.onsets),
+        "flash_centre": [picture.SLOTS[prop.slot], picture.FLASH_CENTRE_Y[prop.kind]],
+    }

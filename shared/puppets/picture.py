@@ -1,0 +1,339 @@
+"""What the stage looks like (docs/design.md section 9): every shape is a smooth signed distance, evaluated
+for all frames at once.
+
+Stage units: the shorter side of the picture is 1, the square [0,1]x[0,1] is centred in it, y grows downwards.
+Geometry that can be measured in pixels stands here as named constants; a panning camera shifts it by
+`-pan[t]` in x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.puppets.sound import beat
+
+if TYPE_CHECKING:
+    from shared.puppets.script import Character, Distractor, Prop, Spec
+
+Array = NDArray[np.float64]
+Colour = tuple[float, float, float]
+
+SLOTS = {"left": 0.1875, "centre": 0.5, "right": 0.8125}
+"""x of the places where characters and objects stand; at 64 pixels a mouth lies within one 8x8 patch."""
+FLOOR = 0.84
+HEAD_CENTRE_Y, HEAD_RADII = 0.42, (0.135, 0.21)
+MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH = 0.5625, 0.062
+MOUTH_HALF_HEIGHT = 0.062
+"""Half height of the fully open mouth; opening o has `max(MOUTH_SHUT, o * MOUTH_HALF_HEIGHT)`."""
+MOUTH_SHUT = 0.007
+SHIRT_PATCH = (0.0, 0.86, 0.08, 0.06)
+"""dx, y, half width, half height of a box that shows nothing but the shirt (dx from the character's slot)."""
+FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
+FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
+"""The white spark at an object's contact point (x: its slot): standard deviations of a Gaussian spot are half
+of these."""
+FLASH_DECAY = 0.09
+"""Seconds: the spark's opacity is exp(-(t - onset) / FLASH_DECAY) from the onset on and 0 before it."""
+BALL_RADIUS = {"big": 0.115, "small": 0.075}
+BALL_HOVER, BALL_FALL = 0.36, 0.3
+"""Height of the waiting ball over the floor (stage units) and the seconds it takes to fall."""
+BELL_HALF_WIDTH = {"big": 0.115, "small": 0.075}
+BELL_MOUTH_Y, BELL_PIVOT_Y = 0.58, 0.1
+DRUM_HALF_WIDTH = {"big": 0.13, "small": 0.09}
+DRUM_SKIN_Y = 0.62
+PALETTE: dict[str, Colour] = {
+    "red": (0.87, 0.14, 0.15),
+    "green": (0.13, 0.66, 0.28),
+    "blue": (0.13, 0.35, 0.90),
+    "yellow": (0.97, 0.80, 0.10),
+}
+WALL: dict[str, tuple[Colour, Colour]] = {
+    "warm bright": ((0.98, 0.80, 0.66), (0.90, 0.62, 0.46)),
+    "cold dark": ((0.08, 0.12, 0.27), (0.15, 0.22, 0.42)),
+    "warm dark": ((0.24, 0.11, 0.10), (0.42, 0.21, 0.14)),
+    "cold bright": ((0.66, 0.83, 0.97), (0.47, 0.67, 0.90)),
+}
+"""Colour of the wall at the top and at the floor, by mood."""
+LIGHT: dict[str, Colour] = {
+    "warm bright": (1.0, 0.97, 0.92),
+    "cold dark": (0.80, 0.81, 0.90),
+    "warm dark": (0.86, 0.78, 0.70),
+    "cold bright": (0.92, 0.97, 1.0),
+}
+"""What the mood's light does to the colour of things; the spark is not tinted."""
+PULSE = 0.03
+"""Relative brightness of the wall on a beat."""
+WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
+HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
+_EDGE = 2.2
+"""Pixels over which an edge fades: soft enough for a linear codec, and free of stair steps."""
+
+
+def stage_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
+    """Stage units -> (column, row) of continuous pixel coordinates in a picture of `size` (H, W)."""
+    height, width = size
+    unit = min(height, width)
+    return (x - 0.5) * unit + width / 2, (y - 0.5) * unit + height / 2
+
+
+def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
+    """All frames, uint8 [T,H,W,3]; `mouths` holds the opening 0..1 of each character at the frame times, [T]
+    each."""
+    canvas = _Canvas(spec)
+    _wall(canvas, spec)
+    for distractor in spec.distractors:
+        _drift(canvas, distractor)
+    for prop in spec.props:
+        if prop.visible:
+            _PAINTERS[prop.kind](canvas, prop)
+    for character, opening in zip(spec.characters, mouths, strict=True):
+        if character.visible:
+            _character(canvas, character, opening[:, None, None])
+    return np.rint(np.clip(canvas.pixels, 0, 1) * 255).astype(np.uint8)
+
+
+class _Canvas:
+    """Pixels [T,H,W,3], stage coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
+
+    def __init__(self, spec: Spec) -> None:
+        height, width = spec.size
+        unit = min(height, width)
+        pan = spec.pan_offsets()
+        self.pixel = 1 / unit
+        x = (np.arange(width) + 0.5 - width / 2) / unit + 0.5
+        self.reach = float(np.abs(pan).max())
+        self.x = (x + pan[:, None, None]) if self.reach else x[None, None]
+        self.y = ((np.arange(height) + 0.5 - height / 2) / unit + 0.5)[None, :, None]
+        self.t = spec.frame_times()[:, None, None]
+        self.light = np.array(LIGHT[spec.mood])
+        self.pixels = np.empty((len(self.t), height, width, 3))
+
+    def paint(
+        self,
+        box: tuple[float, float, float, float],
+        distance: Callable[[Array, Array], Array],
+        colour: Colour,
+        opacity: float = 1.0,
+        edge: float = _EDGE,
+    ) -> None:
+        """Lay the shape `distance(x, y) < 0` over the picture; nothing outside `box` (x0, y0, x1, y1) is
+        touched."""
+        rows, columns = self._window(box)
+        softness = edge * self.pixel
+        mask = np.clip(0.5 - distance(self.x[..., columns], self.y[:, rows]) / softness, 0, 1)
+        mask = mask * mask * (3 - 2 * mask) * opacity
+        self._blend(rows, columns, mask, np.array(colour) * self.light)
+
+    def glow(self, cx: float, cy: float, radii: tuple[float, float], colour: Colour, opacity: Array) -> None:
+        """A Gaussian spot of light, `opacity` [T,1,1]; not tinted by the mood."""
+        rows, columns = self._window(
+            (cx - 1.6 * radii[0], cy - 1.6 * radii[1], cx + 1.6 * radii[0], cy + 1.6 * radii[1])
+        )
+        x, y = (self.x[..., columns] - cx) / radii[0], (self.y[:, rows] - cy) / radii[1]
+        spot = np.maximum(np.exp(-2 * (x * x + y * y)) - 0.006, 0) / 0.994
+        self._blend(rows, columns, spot * opacity, np.array(colour))
+
+    def ellipse(
+        self,
+        cx: Array | float,
+        cy: Array | float,
+        rx: Array | float,
+        ry: Array | float,
+        colour: Colour,
+        opacity: float = 1.0,
+        edge: float = _EDGE,
+    ) -> None:
+        """A filled ellipse; centre and radii may be per frame, [T,1,1]."""
+        box = (float(np.min(cx - rx)), float(np.min(cy - ry)), float(np.max(cx + rx)), float(np.max(cy + ry)))
+        self.paint(box, lambda x, y: ellipse_distance(x - cx, y - cy, rx, ry), colour, opacity, edge)
+
+    def _window(self, box: tuple[float, float, float, float]) -> tuple[slice, slice]:
+        margin = 2 * self.pixel
+        xs, ys = self.x[0, 0], self.y[0, :, 0]
+        inside_x = np.flatnonzero((xs > box[0] - margin - 2 * self.reach) & (xs < box[2] + margin + 2 * self.reach))
+        inside_y = np.flatnonzero((ys > box[1] - margin) & (ys < box[3] + margin))
+        columns = slice(inside_x[0], inside_x[-1] + 1) if len(inside_x) else slice(0, 0)
+        return (slice(inside_y[0], inside_y[-1] + 1) if len(inside_y) else slice(0, 0)), columns
+
+    def _blend(self, rows: slice, columns: slice, mask: Array, colour: Array) -> None:
+        region = self.pixels[:, rows, columns]
+        region += mask[..., None] * (colour - region)
+
+
+def ellipse_distance(x: Array, y: Array, rx: Array | float, ry: Array | float) -> Array:
+    """Signed distance to an ellipse at the origin (first order, exact on the axes)."""
+    inner = np.sqrt((x / rx) ** 2 + (y / ry) ** 2)
+    slope = np.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2)
+    return inner * (inner - 1) / np.maximum(slope, 1e-9)
+
+
+def capsule_distance(
+    x: Array,
+    y: Array,
+    a: tuple[Array | float, Array | float],
+    b: tuple[Array | float, Array | float],
+    radius: float,
+) -> Array:
+    """Signed distance to the thick line from `a` to `b`."""
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    along = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy), 0, 1)
+    return np.hypot(x - a[0] - along * dx, y - a[1] - along * dy) - radius
+
+
+def _wall(canvas: _Canvas, spec: Spec) -> None:
+    top, bottom = (np.array(colour) for colour in WALL[spec.mood])
+    height = np.clip(canvas.y / FLOOR, 0, 1)[..., None]
+    spot = np.exp(-(((canvas.x - 0.5) / 0.45) ** 2) - ((canvas.y - 0.3) / 0.4) ** 2)[..., None]
+    wall = (top + (bottom - top) * height) * (1 + 0.14 * (spot - 0.4))
+    gain = 1 + PULSE * (beat(canvas.t, spec)[..., None] if spec.music else 0.0)
+    canvas.pixels[:] = wall * gain
+    canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, WOOD)
+    canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)
+
+
+def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
+    cx = SLOTS[character.side]
+    shirt, hair, (rx, ry) = PALETTE[character.shirt], HAIR[character.kind], HEAD_RADII
+    if character.kind == "woman":
+        canvas.ellipse(cx, HEAD_CENTRE_Y + 0.05, rx + 0.035, ry + 0.09, hair)
+    canvas.ellipse(cx, 0.64, 0.05, 0.09, (0.86, 0.64, 0.51))
+    canvas.ellipse(cx, 0.98, 0.18, 0.29, shirt)
+    canvas.ellipse(cx, 0.685, 0.065, 0.045, (0.86, 0.64, 0.51))
+    if character.kind == "man":
+        for ear in (-1, 1):
+            canvas.ellipse(cx + ear * rx, HEAD_CENTRE_Y + 0.01, 0.028, 0.045, (0.90, 0.68, 0.55))
+    canvas.ellipse(cx, HEAD_CENTRE_Y, rx, ry, SKIN)
+    brow = 0.33 if character.kind == "woman" else 0.30
+
+    def cap(x: Array, y: Array) -> Array:
+        head = ellipse_distance(x - cx, y - HEAD_CENTRE_Y, rx + 0.012, ry + 0.02)
+        return np.maximum(head, y - brow + 1.6 * (x - cx) ** 2 * (-1 if character.kind == "man" else 2.5))
+
+    canvas.paint((cx - rx - 0.02, 0.15, cx + rx + 0.02, 0.45), cap, hair)
+    for eye in (-1, 1):
+        canvas.ellipse(cx + eye * 0.058, 0.40, 0.027, 0.034, (1.0, 1.0, 1.0))
+        canvas.ellipse(cx + eye * 0.058, 0.405, 0.015, 0.022, DARK)
+    half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
+    canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
+
+
+def _flash(canvas: _Canvas, prop: Prop) -> None:
+    canvas.glow(
+        SLOTS[prop.slot],
+        FLASH_CENTRE_Y[prop.kind],
+        FLASH_RADII[prop.kind],
+        (1.0, 1.0, 1.0),
+        decay(canvas.t, prop.onsets, FLASH_DECAY),
+    )
+
+
+def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:
+    """exp(-(t - onset)/tau) of the latest onset at or before t; 0 before the first. Shape of `t`."""
+    value = np.zeros_like(t)
+    for onset in onsets:
+        value = np.where(t >= onset, np.exp(-np.maximum(t - onset, 0) / tau), value)
+    return value
+
+
+def ball_height(t: Array, onsets: tuple[float, ...]) -> Array:
+    """Height of the ball's lowest point over the floor: it hovers, falls onto the first onset, flies a
+    parabola between onsets and stays on the floor after the last."""
+    fall = np.clip((t - onsets[0]) / BALL_FALL + 1, 0, 1)
+    height = np.where(t < onsets[0], BALL_HOVER * (1 - fall**2), 0.0)
+    for start, end in pairwise(onsets):
+        along = (t - start) / (end - start)
+        apex = min(BALL_HOVER, 0.45 * (end - start))
+        height = np.where((along > 0) & (along < 1), 4 * apex * along * (1 - along), height)
+    return height
+
+
+def _ball(canvas: _Canvas, prop: Prop) -> None:
+    cx, radius, colour = SLOTS[prop.slot], BALL_RADIUS[prop.size], np.array(PALETTE[prop.colour])
+    squash = decay(canvas.t, prop.onsets, 0.08)
+    rx, ry = radius * (1 + 0.18 * squash), radius * (1 - 0.22 * squash)
+    height = ball_height(canvas.t, prop.onsets)
+    cy = FLOOR - height - ry
+    canvas.ellipse(cx, FLOOR + 0.01, radius * (1 - height), 0.022, (0.22, 0.13, 0.10), 0.6)
+    canvas.ellipse(cx, cy, rx, ry, _mixed(colour, 0.0))
+    canvas.ellipse(cx - 0.3 * radius, cy - 0.35 * ry, 0.42 * rx, 0.36 * ry, _mixed(colour, 0.5), 0.7, edge=4)
+    _flash(canvas, prop)
+
+
+def _bell(canvas: _Canvas, prop: Prop) -> None:
+    cx, half, colour = SLOTS[prop.slot], BELL_HALF_WIDTH[prop.size], np.array(PALETTE[prop.colour])
+    height = 2.1 * half
+    angle = np.zeros_like(canvas.t)
+    for onset in prop.onsets:
+        after = np.maximum(canvas.t - onset, 0)
+        angle = angle + 0.16 * np.exp(-after / 0.45) * np.sin(2 * np.pi * 1.5 * after)
+    cos, sin = np.cos(angle), np.sin(angle)
+    length = BELL_MOUTH_Y - BELL_PIVOT_Y
+
+    def body(x: Array, y: Array) -> Array:
+        u = (x - cx) * cos - (y - BELL_PIVOT_Y) * sin
+        v = ((x - cx) * sin + (y - BELL_PIVOT_Y) * cos - length) / height + 1
+        width = half * (0.52 * np.sqrt(np.clip(v * 6, 0, 1)) + 0.48 * np.clip(v, 0, 1) ** 3)
+        return np.maximum(np.abs(u) - width, (v - 1) * height)
+
+    canvas.glow(cx, 0.48, (2.3 * half, 2.3 * half), (1.0, 0.95, 0.7), 0.75 * decay(canvas.t, prop.onsets, 0.15))
+    top = (cx + sin * (length - height), BELL_PIVOT_Y + cos * (length - height))
+    canvas.paint(
+        (cx - 0.1, -9, cx + 0.1, 0.5),
+        lambda x, y: capsule_distance(x, y, (cx, -1.0), top, 0.009),
+        (0.35, 0.25, 0.2),
+    )
+    canvas.ellipse(cx + sin * (length + 0.012), BELL_PIVOT_Y + cos * (length + 0.012), 0.026, 0.026, (0.25, 0.2, 0.15))
+    canvas.paint((cx - 2 * half, 0.2, cx + 2 * half, BELL_MOUTH_Y + 0.05), body, _mixed(colour, 0.0))
+    _flash(canvas, prop)
+
+
+def _drum(canvas: _Canvas, prop: Prop) -> None:
+    cx, half, colour = SLOTS[prop.slot], DRUM_HALF_WIDTH[prop.size], np.array(PALETTE[prop.colour])
+    skin, bottom = DRUM_SKIN_Y, FLOOR + 0.02
+
+    def shell(x: Array, y: Array) -> Array:
+        box = np.maximum(np.abs(x - cx) - half, np.maximum(skin - y, y - bottom))
+        return np.minimum(box, ellipse_distance(x - cx, y - bottom, half, 0.035))
+
+    canvas.paint((cx - half, skin, cx + half, bottom + 0.04), shell, _mixed(colour, 0.0))
+    canvas.ellipse(cx, skin, half, 0.036, (0.66, 0.50, 0.34))
+    lift = np.ones_like(canvas.t)
+    for onset in prop.onsets:
+        before, after = (onset - canvas.t) / 0.15, (canvas.t - onset) / 0.25
+        lift = np.minimum(lift, np.where(canvas.t < onset, np.clip(before, 0, 1) ** 0.7, np.clip(after, 0, 1)))
+    hand, tip = (cx + 0.17, skin - 0.13), (cx - 0.012, skin - 0.30 * lift)
+    canvas.paint(
+        (cx - 0.2, 0.2, cx + 0.22, skin + 0.05),
+        lambda x, y: capsule_distance(x, y, hand, tip, 0.014),
+        (0.62, 0.42, 0.25),
+    )
+    _flash(canvas, prop)
+
+
+_PAINTERS: dict[str, Callable[[_Canvas, Prop], None]] = {"ball": _ball, "bell": _bell, "drum": _drum}
+
+
+def _drift(canvas: _Canvas, distractor: Distractor) -> None:
+    cx = distractor.x + distractor.speed * canvas.t
+    cy = distractor.y + 0.02 * np.sin(2.5 * canvas.t + distractor.x)
+    if distractor.kind == "cloud":
+        for dx, dy, radius in ((-0.07, 0.01, 0.05), (0.0, -0.015, 0.065), (0.075, 0.01, 0.05)):
+            canvas.ellipse(cx + dx, cy + dy, radius * 1.2, radius, (0.93, 0.95, 0.98), edge=4)
+    else:
+        colour = PALETTE[distractor.colour]
+        canvas.paint(
+            (-9, 0, 9, 0.6),
+            lambda x, y: capsule_distance(x, y, (cx, cy), (cx - 0.01, cy + 0.2), 0.005),
+            (0.4, 0.35, 0.3),
+        )
+        canvas.ellipse(cx, cy, 0.06, 0.075, colour)
+
+
+def _mixed(colour: Array, white: float) -> Colour:
+    red, green, blue = colour + (1 - colour) * white
+    return float(red), float(green), float(blue)

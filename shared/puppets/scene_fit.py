@@ -1,0 +1,214 @@
+"""Who stands where on a stage picture, read by synthesis: every place is compared with what the stage would
+paint.
+
+The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read.
+All readers work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size
+are met alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shared.puppets.picture import PALETTE, SLOTS, WALL, render
+from shared.puppets.script import KINDS, PERSONS, SIZES, Character, Prop, Spec, sample_spec
+
+Array = NDArray[np.float64]
+Frames = NDArray[np.float32]
+
+SIDE = 64
+HALF_WIDTH = 0.14
+"""Half the width, in stage units, of the strip that is compared at a place."""
+POSES, MOMENTS = 8, 9
+"""Poses painted per hypothesis; frames of the clip that are compared."""
+MAX_PAN = 4
+"""Pixels of SIDE by which a panning camera may have shifted the stage."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the text says of one visible person or object: its kind, and its place if that is told."""
+
+    kind: str
+    slot: str | None = None
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What was found for one `Told`. `gain`: how much better than an empty place it explains the picture, in
+    mean squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
+
+    kind: str
+    slot: str
+    colour: str
+    size: str
+    gain: float
+
+    @property
+    def found(self) -> bool:
+        return self.gain > 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Mood of the picture, one `Thing` per `Told` in order, and the camera's x per frame in stage units,
+    [T]."""
+
+    mood: str
+    things: tuple[Thing, ...]
+    pan: Array
+
+
+class Poses(NamedTuple):
+    """Painted strips [P, D] and the sums of their squares [P]."""
+
+    strips: Frames
+    squares: Frames
+
+
+def canonical(frames: NDArray[np.uint8]) -> Frames:
+    """uint8 [T, H, W, 3] -> float32 [T, SIDE, SIDE, 3] in [0, 1]: the central square, resampled by area."""
+    height, width = frames.shape[1:3]
+    unit = min(height, width)
+    top, left = (height - unit) // 2, (width - unit) // 2
+    square = np.ascontiguousarray(frames[:, top : top + unit, left : left + unit])
+    if unit == SIDE:
+        return (square / 255).astype(np.float32)
+    pixels = torch.from_numpy(square).movedim(-1, 1).float()
+    scaled = torch.nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
+    return (scaled.movedim(1, -1).numpy() / 255).astype(np.float32)
+
+
+def read_layout(frames: Frames, told: Sequence[Told]) -> Layout:
+    """Places, colours and sizes of what is told, from canonical frames [T, SIDE, SIDE, 3].
+
+    The told things are put in different places such that the summed squared error against the stage's own
+    painting, empty where nothing is told, is least.
+    """
+    mood = read_mood(frames)
+    moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
+    shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
+    errors = {slot: _errors(frames[moments], slot, mood, shifts) for slot in SLOTS}
+    best: dict[tuple[str, str], tuple[float, str, str]] = {}
+    for slot, kind in product(SLOTS, {t.kind for t in told}):
+        best[slot, kind] = min((e, c, s) for (k, c, s), e in errors[slot].items() if k == kind)
+    empty = {slot: errors[slot]["", "", ""] for slot in SLOTS}
+    places = _assign(told, best, empty)
+    things = [
+        Thing(t.kind, slot, best[slot, t.kind][1], best[slot, t.kind][2], empty[slot] - best[slot, t.kind][0])
+        for t, slot in zip(told, places, strict=True)
+    ]
+    return Layout(mood, tuple(things), pan)
+
+
+def read_mood(frames: Frames) -> str:
+    """The mood whose wall is nearest to the median colour of the picture's top eighth."""
+    colour = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
+    return min(WALL, key=lambda mood: float(np.square(colour - np.array(WALL[mood][0])).sum()))
+
+
+def _assign(
+    told: Sequence[Told], best: dict[tuple[str, str], tuple[float, str, str]], empty: dict[str, float]
+) -> tuple[str, ...]:
+    """One place per told thing; places differ as long as there are enough of them."""
+
+    def cost(places: tuple[str, ...]) -> float:
+        crowded = len(places) - len(set(places))
+        return crowded + sum(best[slot, t.kind][0] - empty[slot] for t, slot in zip(told, places, strict=True))
+
+    choices = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in told]
+    return min(product(*choices), key=cost)
+
+
+def _errors(moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]) -> dict[tuple[str, str, str], float]:
+    """Mean squared error of every hypothesis (kind, colour, size) at a place, each frame at its best pose."""
+    names, poses = _paintings(mood, 1)
+    table = _distances(moments, slot, poses[slot], shifts, 1)
+    means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)
+    return dict(zip(names, means.tolist(), strict=True))
+
+
+def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
+    """Mean squared error of frames [M, ...], moved by `shifts` pixels, against poses [P, D]: [M, P]."""
+    strips = np.stack([_strip(f, slot, shift, step) for f, shift in zip(moments, shifts, strict=True)])
+    # torch's product: NumPy's has threads of its own, whose spinning costs a hundredfold beside another process
+    products: Frames = (torch.from_numpy(strips) @ torch.from_numpy(poses.strips).T).numpy()
+    squares = np.square(strips).sum(1)[:, None] + poses.squares - 2 * products
+    return squares / strips.shape[1]
+
+
+def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
+    """The columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of
+    rows and columns every `step`-th."""
+    centre, half = SLOTS[slot] * SIDE, HALF_WIDTH * SIDE
+    columns = np.arange(round(centre - half), round(centre + half), step) - shift
+    return frame[::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
+
+
+def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDArray[np.int_], Array]:
+    """Shift in pixels at the moments and the camera's x per frame, from the best explanation at each moment.
+
+    The stage's camera swings once from one end to the other, so two ends are fitted to all moments; less than
+    three quarters of a pixel is taken as a fixed camera.
+    """
+    poses = _paintings(mood, 2)[1]
+    totals = []
+    for shift in range(-MAX_PAN, MAX_PAN + 1):
+        shifts = np.full(len(moments), shift)
+        totals.append(sum(_distances(moments, slot, poses[slot], shifts, 2).min(1) for slot in SLOTS))
+    seen = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
+    ends, *_ = np.linalg.lstsq(_swing(along), seen, rcond=None)
+    if np.abs(ends).max() < 0.75:
+        return np.zeros(len(moments), int), np.zeros(count)
+    path = _swing(np.arange(count) / max(1, count - 1)) @ ends
+    return np.round(_swing(along) @ ends).astype(int), path / SIDE
+
+
+def _swing(along: Array) -> Array:
+    """Weights of the camera's two ends at shares 0..1 of the clip, [len(along), 2]."""
+    towards = 0.5 - 0.5 * np.cos(np.pi * along)
+    return np.stack([1 - towards, towards], 1)
+
+
+@cache
+def _paintings(mood: str, step: int) -> tuple[list[tuple[str, str, str]], dict[str, Poses]]:
+    """Names (kind, colour, size) of all hypotheses, the empty place first, and their POSES per place."""
+    names, places = _scenes(mood)
+    poses = {}
+    for slot, frames in places.items():
+        strips = np.stack([_strip(frame, slot, 0, step) for frame in frames])
+        poses[slot] = Poses(strips, np.square(strips).sum(1))
+    return names, poses
+
+
+@cache
+def _scenes(mood: str) -> tuple[list[tuple[str, str, str]], dict[str, list[Frames]]]:
+    """The same as whole frames: with one thing at the place, or at the left and the right at once."""
+    script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
+                     characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
+    names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
+    places: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
+    for name in names:
+        for slots in (("left", "right"), ("centre",)):
+            frames = canonical(_paint(script, name, slots))
+            for slot in slots:
+                places[slot] += list(frames)
+    return names, places
+
+
+def _paint(script: Spec, name: tuple[str, str, str], slots: tuple[str, ...]) -> NDArray[np.uint8]:
+    kind, colour, size = name
+    if kind in PERSONS:
+        people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
+        mouths = [np.linspace(0, 1, POSES)] * len(slots)
+        return render(replace(script, characters=people), mouths)
+    things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
+    return render(replace(script, props=things), [])

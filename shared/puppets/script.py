@@ -1,0 +1,350 @@
+"""Scripts of the stage: who stands where, who speaks when, what sounds when. Drawn from a seed, nothing
+rendered yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.puppets.captions import TIMES
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
+
+Array = NDArray[np.float64]
+
+LEVELS = ("simple", "full")
+COLOURS = ("red", "green", "blue", "yellow")
+PERSONS = ("man", "woman")
+KINDS = ("ball", "bell", "drum")
+SIZES = ("big", "small")
+MOODS = ("warm bright", "cold dark", "warm dark", "cold bright")
+"""The first two on `simple`, all on `full`; neighbours are opposites. Warm = major, cold = minor; bright =
+fast, dark = slow."""
+FRAME_RATES = (12, 15, 16, 24, 25, 30)
+LONG_DURATIONS = (3, 4, 5, 6, 8)
+FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35
+"""Seconds: earliest onset, least distance from the end, least distance between two onsets."""
+PITCHES = {"man": (108.0, 130.0), "woman": (200.0, 230.0)}
+
+
+@dataclass(frozen=True)
+class Syllable:
+    start: float
+    end: float
+    loudness: float
+    vowel: int
+    glide: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Character:
+    """A person; `visible` False means heard only. `told` names what the caption says about them."""
+
+    kind: str
+    side: str
+    shirt: str
+    pitch: float
+    visible: bool
+    syllables: tuple[Syllable, ...]
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prop:
+    """An object that sounds at its onsets (seconds); `visible` False means heard only."""
+
+    kind: str
+    size: str
+    colour: str
+    slot: str
+    visible: bool
+    onsets: tuple[float, ...]
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """A silent thing that drifts through the picture: centre x + speed·t, y in stage units."""
+
+    kind: str
+    colour: str
+    x: float
+    y: float
+    speed: float
+    told: bool
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The script of one clip. `told_as` replaces true attributes in the captions (the conflict set), else
+    empty."""
+
+    seed: int
+    index: int
+    level: str
+    size: tuple[int, int]
+    fps: int
+    frames: int
+    rate: int
+    mood: str
+    mood_told: bool
+    tempo: float
+    beat_phase: float
+    music: bool
+    music_level: float
+    root: float
+    characters: tuple[Character, ...]
+    props: tuple[Prop, ...]
+    distractors: tuple[Distractor, ...]
+    pan: tuple[float, float]
+    silence: tuple[float, float] | None
+    told_as: tuple[tuple[str, str], ...]
+
+    @property
+    def id(self) -> str:
+        return f"stage-{self.level}-{self.seed}-{self.index:06d}"
+
+    @property
+    def duration(self) -> float:
+        """Seconds; exactly frames / fps."""
+        return self.frames / self.fps
+
+    @property
+    def samples(self) -> int:
+        return round(self.frames * self.rate / self.fps)
+
+    @property
+    def mode(self) -> str:
+        return "major" if self.mood.startswith("warm") else "minor"
+
+    def frame_times(self) -> Array:
+        """Seconds of the frames, k / fps, [T]."""
+        return np.arange(self.frames) / self.fps
+
+    def pan_offsets(self) -> Array:
+        """x of the camera at the frame times, stage units, [T]: a slow swing from `pan[0]` to `pan[1]`."""
+        along = np.arange(self.frames) / max(1, self.frames - 1)
+        return self.pan[0] + (self.pan[1] - self.pan[0]) * (0.5 - 0.5 * np.cos(np.pi * along))
+
+
+def sample_spec(
+    seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0
+) -> Spec:
+    """Draw the script of clip `index`. `conflict` is the fraction of clips whose text contradicts sound and
+    picture.
+
+    Such clips carry the subset tag `conflict`; they measure and must not train. Raises UserError on an
+    unknown level, a negative index, an odd or too small size, a fraction outside [0, 1].
+    """
+    size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    _check(index, level, size, conflict)
+    rng = numpy_generator(seed, "clip", index, level)
+    full = level == "full"
+    fps = int(rng.choice(FRAME_RATES)) if full else 16
+    duration = int(rng.choice(LONG_DURATIONS)) if full and rng.random() < 0.5 else 2
+    silence = _silent_span(rng, duration) if full and rng.random() < 0.25 else None
+    people, speaking, objects = _cast(rng, full)
+    characters = _characters(rng, people, speaking, full, duration, silence)
+    props = _props(rng, objects, [c.side for c in characters if c.visible], full, duration, silence)
+    mood = MOODS[rng.integers(4 if full else 2)]
+    tempo = rng.uniform(132, 152) if mood.endswith("bright") else rng.uniform(64, 80)
+    spec = Spec(
+        seed=seed,
+        index=index,
+        level=level,
+        size=size,
+        fps=fps,
+        frames=duration * fps,
+        rate=16000,
+        mood=mood,
+        mood_told=not full or bool(rng.random() < 0.85),
+        tempo=tempo,
+        beat_phase=rng.random(),
+        music=bool(rng.random() < 0.9),
+        music_level=rng.uniform(-30, -26),
+        root=130.81 * 2 ** (rng.integers(8) / 12),
+        characters=characters,
+        props=props,
+        distractors=_distractors(rng, duration) if full else (),
+        pan=(rng.uniform(-0.05, 0.0), rng.uniform(0.0, 0.05)) if full and rng.random() < 0.3 else (0.0, 0.0),
+        silence=silence,
+        told_as=(),
+    )
+    return _contradict(spec, rng) if rng.random() < conflict else spec
+
+
+def _check(index: int, level: str, size: tuple[int, int], conflict: float) -> None:
+    if level not in LEVELS:
+        raise UserError(f"stage level '{level}' is unknown: give one of {', '.join(LEVELS)}")
+    if index < 0:
+        raise UserError(f"stage clip index {index}: give 0 or more")
+    if min(size) < 32 or size[0] % 2 or size[1] % 2:
+        raise UserError(f"stage size {size[0]}x{size[1]}: height and width must be even and at least 32")
+    if not 0 <= conflict <= 1:
+        raise UserError(f"stage conflict fraction {conflict}: give a number from 0 to 1")
+
+
+def _cast(rng: np.random.Generator, full: bool) -> tuple[int, list[bool], int]:
+    """Number of people, who of them speaks, number of objects; something always sounds."""
+    while True:
+        if full:
+            people, objects = int(rng.choice(3, p=[0.2, 0.45, 0.35])), int(rng.choice(3, p=[0.15, 0.6, 0.25]))
+            talk = rng.random()
+            first = bool(rng.random() < 0.5)
+            both = talk < 0.35
+            speaking = [both or first, both or not first] if talk < 0.9 else [False, False]
+            if people == 1:
+                speaking = [talk < 0.85]
+        else:
+            people, objects = int(rng.random() < 0.8), int(rng.random() < 0.85)
+            speaking = [bool(rng.random() < 0.9 or not objects)]
+        speaking = speaking[:people]
+        if any(speaking) or objects:
+            return people, speaking, objects
+
+
+def _characters(
+    rng: np.random.Generator,
+    people: int,
+    speaking: list[bool],
+    full: bool,
+    duration: float,
+    silence: tuple[float, float] | None,
+) -> tuple[Character, ...]:
+    sides = ["left", "right"] if people == 2 else [("left", "right")[rng.integers(2)]]
+    hole = silence or (duration, duration)
+    length = duration - (hole[1] - hole[0])
+    split = length * rng.uniform(0.4, 0.6)
+    turns = [(0.0, split), (split, length)][:: 1 if rng.random() < 0.5 else -1]
+    characters: list[Character] = []
+    for i in range(people):
+        kind = PERSONS[rng.integers(2)]
+        span = turns[i] if sum(speaking) == 2 else (0.0, length)
+        syllables = _syllables(rng, span, hole) if speaking[i] else ()
+        told = ["shirt", "side"] if not full else [name for name in ("shirt", "side") if rng.random() < 0.85]
+        visible = not (full and syllables and rng.random() < 0.12 and all(c.visible for c in characters))
+        characters.append(
+            Character(
+                kind=kind,
+                side=sides[i],
+                shirt=COLOURS[rng.integers(4)],
+                pitch=rng.uniform(*PITCHES[kind]),
+                visible=visible,
+                syllables=syllables,
+                told=tuple(told),
+            )
+        )
+    return tuple(characters)
+
+
+def _syllables(rng: np.random.Generator, span: tuple[float, float], hole: tuple[float, float]) -> tuple[Syllable, ...]:
+    """Random speech inside `span`; times from hole[0] on are moved behind the silent `hole`, none straddles
+    it."""
+    syllables: list[Syllable] = []
+    t = span[0] + rng.uniform(0.03, 0.35)
+    while True:
+        length = rng.uniform(0.12, 0.26)
+        if t < hole[0] < t + length:
+            t = hole[0]
+        if t + length > span[1] - 0.02:
+            return tuple(syllables)
+        shift = hole[1] - hole[0] if t >= hole[0] else 0.0
+        glide = rng.uniform(0.92, 1.12)
+        syllables.append(
+            Syllable(
+                t + shift,
+                t + shift + length,
+                rng.uniform(0.45, 1.0),
+                int(rng.integers(5)),
+                (glide, glide * rng.uniform(0.88, 1.04)),
+            )
+        )
+        t += length + (rng.uniform(0.25, 0.5) if rng.random() < 0.14 else rng.uniform(0.02, 0.09))
+
+
+def _props(
+    rng: np.random.Generator,
+    count: int,
+    taken: list[str],
+    full: bool,
+    duration: float,
+    silence: tuple[float, float] | None,
+) -> tuple[Prop, ...]:
+    """Objects of different kinds in free places (simple: opposite the person); without a free place,
+    offscreen."""
+    if not count:
+        return ()
+    free = [slot for slot in ("left", "right", "centre") if slot not in taken]
+    free = [free[i] for i in rng.permutation(len(free))] if full else [free[0] if taken else free[rng.integers(2)]]
+    onsets = _onsets(rng, count, duration, silence)
+    owners = np.concatenate([rng.permutation(count), rng.integers(count, size=len(onsets))])[: len(onsets)]
+    props = []
+    for i, kind in enumerate(rng.permutation(KINDS)[:count]):
+        visible = i < len(free) and not (full and rng.random() < 0.15)
+        told = ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
+        mine = tuple(onsets[owners == i].tolist())
+        told += ["count"] if rng.random() < 0.5 and len(mine) < len(TIMES) else []
+        props.append(
+            Prop(
+                kind=str(kind),
+                size=SIZES[rng.integers(2)],
+                colour=COLOURS[rng.integers(4)],
+                slot=free[i] if i < len(free) else "centre",
+                visible=visible,
+                onsets=mine,
+                told=tuple(told),
+            )
+        )
+    return tuple(props)
+
+
+def _onsets(rng: np.random.Generator, least: int, duration: float, silence: tuple[float, float] | None) -> Array:
+    """1-3 onsets per 2 s, uniform over all sets of times that keep ONSET_GAP and the silent span (and 0.3 s
+    before)."""
+    hole = (silence[0] - 0.3, silence[1]) if silence else (duration, duration)
+    length = duration - (hole[1] - hole[0]) - FIRST_ONSET - LAST_ONSET
+    count = max(least, round(rng.uniform(0.5, 3.5) * duration / 2 * length / (duration - FIRST_ONSET - LAST_ONSET)))
+    count = min(count, int(length / ONSET_GAP) + 1)
+    slack = length - (count - 1) * ONSET_GAP
+    times = np.sort(rng.uniform(0, slack, count)) + FIRST_ONSET + ONSET_GAP * np.arange(count)
+    return times + np.where(times >= hole[0], hole[1] - hole[0], 0.0)
+
+
+def _silent_span(rng: np.random.Generator, duration: float) -> tuple[float, float]:
+    length = rng.uniform(0.25, 0.4) * duration
+    start = rng.uniform(0.35 * duration, duration - length)
+    return start, start + length
+
+
+def _distractors(rng: np.random.Generator, duration: float) -> tuple[Distractor, ...]:
+    if rng.random() >= 0.3:
+        return ()
+    direction = 1 if rng.random() < 0.5 else -1
+    speed = direction * rng.uniform(0.6, 1.0) / duration
+    return (
+        Distractor(
+            kind=("cloud", "balloon")[rng.integers(2)],
+            colour=COLOURS[rng.integers(4)],
+            x=0.5 - direction * rng.uniform(0.2, 0.5),
+            y=rng.uniform(0.1, 0.2),
+            speed=speed,
+            told=bool(rng.random() < 0.5),
+        ),
+    )
+
+
+def _contradict(spec: Spec, rng: np.random.Generator) -> Spec:
+    """Let the text name another mood, object or speaker than is heard and seen, if just one of those is
+    heard."""
+    choices = []
+    if spec.music:
+        choices.append(("mood", MOODS[MOODS.index(spec.mood) ^ 1]))
+    if len(spec.props) == 1:
+        choices.append(("object", str(rng.choice([kind for kind in KINDS if kind != spec.props[0].kind]))))
+    if len(spec.characters) == 1 and spec.characters[0].syllables:
+        choices.append(("person", PERSONS[1 - PERSONS.index(spec.characters[0].kind)]))
+    if not choices:
+        return spec
+    return replace(spec, mood_told=True, told_as=(choices[rng.integers(len(choices))],))

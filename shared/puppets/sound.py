@@ -1,0 +1,178 @@
+"""What the stage sounds like (docs/design.md section 9): stems are functions of the script alone.
+
+Bands: speech 150-3800 Hz with a fixed share above 2.3 kHz; effects ring below 2.2 kHz and click in 4.4-7.4
+kHz; music 130-1500 Hz. So all three overlap below 2 kHz, 2.3-3.8 kHz is speech and 4.5-7.5 kHz marks onsets.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.utils.rng import numpy_generator
+
+if TYPE_CHECKING:
+    from shared.puppets.script import Character, Prop, Spec, Syllable
+
+Array = NDArray[np.float64]
+
+VOWELS = ((730, 1090), (390, 1900), (320, 800), (530, 1700), (560, 900))
+"""First two formants in Hz of a man; a woman's are 1.15 times higher."""
+FORMANT_GAINS, FORMANT_WIDTHS = (1.0, 0.6), (130.0, 170.0)
+SPEECH_TOP, HIGH_BAND, HIGH_SHARE = 3800.0, 2300.0, 0.3
+"""Hz; the share of the amplitude that every vowel has between HIGH_BAND and SPEECH_TOP."""
+SPEECH_LEVEL = 0.16
+MOUTH_SMOOTHING = 0.025
+"""Seconds: standard deviation of the Gaussian (60 ms wide) between loudness and mouth opening."""
+PITCH = {"big": 1.0, "small": 2.0}
+COLOUR_PITCH = {"red": 1.0, "green": 1.122, "blue": 1.26, "yellow": 1.414}
+"""The sound of a colour: two semitones each, so the eight sizes and colours have eight pitches."""
+BASE_PITCH = {"ball": 95.0, "bell": 330.0, "drum": 130.0}
+PARTIALS = {
+    "bell": ((0.5, 0.06, 0.5), (1.0, 0.2, 0.4), (1.2, 0.1, 0.3), (1.5, 0.07, 0.25), (2.0, 0.06, 0.2)),
+    "drum": ((1.0, 0.34, 0.16), (1.59, 0.2, 0.1), (2.14, 0.136, 0.08), (2.3, 0.1, 0.07), (2.65, 0.07, 0.06)),
+}
+"""Frequency ratio, amplitude and decay in seconds."""
+CLICK_LEVEL = {"ball": 0.16, "bell": 0.18, "drum": 0.22}
+CHORD = {"major": (1.0, 1.25, 1.5, 2.0), "minor": (1.0, 1.2, 1.5, 2.0)}
+PEAK = 0.94
+_TAIL = 1.2
+"""Seconds after which a hit is cut off."""
+FADE = 0.03
+
+
+def synthesise(spec: Spec) -> dict[str, NDArray[np.float32]]:
+    """Stems `speech1`.. (one per character, at least one), `effects`, `music`: float32 [N] on the 16-bit
+    grid, absent ones exact zeros; one common gain keeps the peak of their sum under 0.95."""
+    speakers = max(1, len(spec.characters))
+    stems = {f"speech{i + 1}": np.zeros(spec.samples) for i in range(speakers)}
+    for i, character in enumerate(spec.characters):
+        stems[f"speech{i + 1}"] = _speech(spec, character)
+    stems["effects"] = _effects(spec)
+    stems["music"] = _music(spec)
+    if spec.silence:
+        gate = _gate(spec, spec.silence)
+        stems = {name: stem * gate for name, stem in stems.items()}
+    gain = min(1.0, PEAK / max(1e-9, float(np.abs(sum(stems.values())).max())))
+    return {name: (np.rint(stem * gain * 32768) / 32768).astype(np.float32) for name, stem in stems.items()}
+
+
+def mouth_opening(spec: Spec, character: Character) -> Array:
+    """Opening 0..1 at the frame times, [T]: the speaker's loudness, smoothed (MOUTH_SMOOTHING)."""
+    rate = 1000
+    loudness = np.zeros(int(spec.duration * rate) + 2)
+    for syllable in character.syllables:
+        first, last = int(np.ceil(syllable.start * rate)), int(syllable.end * rate) + 1
+        loudness[first:last] = _loudness(np.arange(first, last) / rate, syllable)
+    window = np.arange(-100, 101) / rate
+    kernel = np.exp(-0.5 * (window / MOUTH_SMOOTHING) ** 2)
+    smooth = np.convolve(loudness, kernel / kernel.sum(), mode="same")
+    return np.clip(1.15 * np.interp(spec.frame_times() * rate, np.arange(len(smooth)), smooth), 0, 1)
+
+
+def beat(t: Array, spec: Spec) -> Array:
+    """How far the beat is on, 0..1, at times `t`: the pulse that music and light share."""
+    return (0.5 + 0.5 * np.cos(2 * np.pi * (t * spec.tempo / 60 - spec.beat_phase))) ** 2
+
+
+def _loudness(t: Array, syllable: Syllable) -> Array:
+    along = np.clip((t - syllable.start) / (syllable.end - syllable.start), 0, 1)
+    return syllable.loudness * np.sin(np.pi * along**0.8) ** 2
+
+
+def _speech(spec: Spec, character: Character) -> Array:
+    sound = np.zeros(spec.samples)
+    for syllable in character.syllables:
+        first, last = (
+            int(np.ceil(syllable.start * spec.rate)),
+            min(spec.samples, int(syllable.end * spec.rate)),
+        )
+        t = np.arange(first, last) / spec.rate
+        since, length = t - syllable.start, syllable.end - syllable.start
+        low, high = character.pitch * syllable.glide[0], character.pitch * syllable.glide[1]
+        turns = low * since + (high - low) * since**2 / (2 * length)
+        amplitudes = _harmonics((low + high) / 2, syllable.vowel, character.kind)
+        voice = np.polyval(np.append(amplitudes[::-1], 0), np.exp(2j * np.pi * turns)).imag
+        sound[first:last] = SPEECH_LEVEL * _loudness(t, syllable) * voice
+    return sound
+
+
+def _harmonics(pitch: float, vowel: int, kind: str) -> NDArray[np.complex128]:
+    """Complex amplitudes of the harmonics 1.. of a vowel; low and high band are normalised separately, so
+    that the loudness read from the high band does not depend on vowel or pitch. Schroeder phases keep the
+    crest low."""
+    scale = 1.15 if kind == "woman" else 1.0
+    count = int(SPEECH_TOP / (pitch * 1.1))
+    frequency = pitch * np.arange(1, count + 1)
+    low = np.zeros(count)
+    for formant, gain, width in zip(VOWELS[vowel], FORMANT_GAINS, FORMANT_WIDTHS, strict=True):
+        low += gain / (1 + ((frequency - formant * scale) / width) ** 2)
+    high = np.where(frequency > HIGH_BAND, 1.0, 0.0)
+    low = np.where(frequency > HIGH_BAND, 0.0, low)
+    amplitude = low / np.sqrt((low**2).sum()) + HIGH_SHARE / (1 - HIGH_SHARE) * high / np.sqrt((high**2).sum())
+    index = np.arange(count)
+    return amplitude * np.exp(1j * np.pi * index * (index + 1) / count)
+
+
+def _effects(spec: Spec) -> Array:
+    sound = np.zeros(spec.samples)
+    for prop in spec.props:
+        for onset in prop.onsets:
+            first = int(np.ceil(onset * spec.rate))
+            last = min(spec.samples, first + int(_TAIL * spec.rate))
+            sound[first:last] += _strike(np.arange(first, last) / spec.rate - onset, prop, spec.rate)
+    return sound
+
+
+def _strike(t: Array, prop: Prop, rate: int) -> Array:
+    """One hit: a pitched body below 2.2 kHz and a click in 4.4-7.4 kHz; `t` seconds since the onset."""
+    pitch = BASE_PITCH[prop.kind] * PITCH[prop.size] * COLOUR_PITCH[prop.colour]
+    tau = 2 * np.pi * t
+    if prop.kind == "ball":
+        glide = pitch * tau + 2 * np.pi * pitch * 0.5 * 0.03 * (1 - np.exp(-t / 0.03))
+        sound = 0.42 * (np.sin(glide) + 0.4 * np.sin(2 * glide) + 0.15 * np.sin(3 * glide)) * np.exp(-t / 0.11)
+    else:
+        sound = np.zeros(len(t))
+        for ratio, gain, last in PARTIALS[prop.kind]:
+            sound += gain * np.sin(ratio * pitch * tau) * np.exp(-t / last)
+    attack = 1 - np.exp(-t / 0.002)
+    noise = _click_noise(rate)[: len(t)]
+    sound[: len(noise)] += CLICK_LEVEL[prop.kind] * noise * np.exp(-t[: len(noise)] / 0.02)
+    return attack * sound
+
+
+@functools.cache
+def _click_noise(rate: int) -> Array:
+    """The same quarter second of band-limited noise, RMS 1, for every click."""
+    samples = rate // 4
+    spectrum = np.fft.rfft(numpy_generator(0, "stage click").standard_normal(samples))
+    frequency = np.fft.rfftfreq(samples, 1 / rate)
+    spectrum[(frequency < 4400) | (frequency > 7400)] = 0
+    noise = np.fft.irfft(spectrum, samples)
+    return noise / np.sqrt((noise**2).mean())
+
+
+def _music(spec: Spec) -> Array:
+    if not spec.music:
+        return np.zeros(spec.samples)
+    t = np.arange(spec.samples) / spec.rate
+    pad = np.zeros(spec.samples)
+    for i, ratio in enumerate(CHORD[spec.mode]):
+        turn = np.exp(2j * np.pi * (spec.root * ratio * t + 0.37 * i))
+        pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
+    pad *= 0.35 + 0.65 * beat(t, spec)
+    return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)
+
+
+def exact_silence(spec: Spec) -> list[float] | None:
+    """Start and end, in seconds, of the span in which every stem is exactly zero."""
+    return [spec.silence[0] + FADE, spec.silence[1] - FADE] if spec.silence else None
+
+
+def _gate(spec: Spec, silence: tuple[float, float]) -> Array:
+    """1 outside the silent span, 0 inside it, with ramps of FADE seconds just inside its ends."""
+    t = np.arange(spec.samples) / spec.rate
+    return np.clip(np.maximum((silence[0] + FADE - t) / FADE, (t - silence[1] + FADE) / FADE), 0, 1)

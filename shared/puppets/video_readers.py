@@ -1,0 +1,82 @@
+"""What can be seen: readers of the stage's picture that know its places and nothing of its times.
+
+All take canonical frames float [T, SIDE, SIDE, 3] in [0, 1] and the camera's x per frame [T] (`layout.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+
+from shared.puppets.picture import (
+    FLASH_CENTRE_Y,
+    FLASH_RADII,
+    MOUTH_CENTRE_Y,
+    MOUTH_HALF_WIDTH,
+    SLOTS,
+)
+from shared.puppets.scene_fit import SIDE, Frames
+
+Array = NDArray[np.float64]
+
+FLASH_LEAST, FLASH_SHARE = 0.1, 0.3
+"""Least opacity of a spark, and its least share of the brightest one of the clip, both as a peak's
+prominence."""
+LEAST_GAP = 0.2
+"""Seconds between two onsets that are told apart; the stage keeps 0.35."""
+NOSE_Y, MOUTH_BOX_HALF_HEIGHT = 0.475, 0.06
+
+
+def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
+    """How open the mouth at a place is, per frame [T]: the missing brightness of the mouth's box relative to
+    the bare skin above it, 0 for skin and 1 for black."""
+    grey = frames.mean(-1)
+    box = _box(pan, SLOTS[slot], MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, MOUTH_BOX_HALF_HEIGHT)
+    skin = _box(pan, SLOTS[slot], NOSE_Y, 0.03, 0.02)
+    return 1 - (grey * box).sum((1, 2)) / np.maximum((grey * skin).sum((1, 2)), 1e-3)
+
+
+def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
+    """Opacity of the white spark at an object's contact point, per frame [T], over what usually is there."""
+    radii = FLASH_RADII[kind]
+    x, y = _grid(pan)
+    dx, dy = (x - SLOTS[slot]) / radii[0], (y - FLASH_CENTRE_Y[kind]) / radii[1]
+    spot = np.exp(-2 * (dx * dx + dy * dy))
+    spot = np.where(spot > 0.05, spot, 0)
+    white = frames.min(-1)
+    usual = np.median(white, 0)
+    return (spot * (white - usual)).sum((1, 2)) / (spot * spot * (1 - usual)).sum((1, 2))
+
+
+def _grid(pan: Array) -> tuple[Array, Array]:
+    """Stage coordinates of the pixels' centres: x [T, 1, SIDE] under the camera, y [1, SIDE, 1]."""
+    centres = (np.arange(SIDE) + 0.5) / SIDE
+    return centres + pan[:, None, None], centres[None, :, None]
+
+
+def _box(pan: Array, cx: float, cy: float, half_width: float, half_height: float) -> Array:
+    """Weights [T, SIDE, SIDE] of a box in stage units, summing to 1, with fractional pixels at its edges."""
+    x, y = _grid(pan)
+    inside_x = np.clip(0.5 + (half_width - np.abs(x - cx)) * SIDE, 0, 1)
+    inside_y = np.clip(0.5 + (half_height - np.abs(y - cy)) * SIDE, 0, 1)
+    weights = inside_x * inside_y
+    return weights / weights.sum((1, 2), keepdims=True)
+
+
+def read_onsets(flash: Array, fps: float) -> Array:
+    """Onset times in seconds of a spark of opacity `flash` [T]: its peaks that stand out in the clip.
+
+    The onset stands where the opacity passes half of the peak that follows, interpolated between frames: half
+    a frame before the first bright frame of a sharp spark, and as true where a codec has spread the rise over
+    several.
+    """
+    least = max(FLASH_LEAST, FLASH_SHARE * float(flash.max(initial=0)))
+    padded = np.r_[0.0, flash, 0.0]
+    peaks, _ = find_peaks(padded, height=least, prominence=least, distance=max(1, round(LEAST_GAP * fps)))
+    onsets = []
+    for peak in peaks:
+        half = padded[peak] / 2
+        k = peak - int(np.argmax(padded[peak::-1] < half))
+        onsets.append((k - 1 + (half - padded[k]) / (padded[k + 1] - padded[k])) / fps)
+    return np.maximum(np.array(onsets), 0)

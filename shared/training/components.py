@@ -1,0 +1,131 @@
+"""What of a run is not trained, as its configuration names it: codecs, text encoder, encoders of tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from shared.checkpoint.registry import Source, find_component, load_component
+from shared.encoders import HashedWords, TextEncoder, audio_features
+from shared.encoders.audio import FrameFeatures
+from shared.encoders.cache import CachedText
+from shared.utils.config import TrainConfig
+from shared.utils.distributed import World, gather
+from shared.utils.errors import UserError
+
+CODECS = ("video_codec", "audio_codec")
+
+
+def component_source(config: TrainConfig, name: str) -> Source | None:
+    """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
+
+    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `towers`. A name on the hub
+    is looked up there. UserError if nothing of the kind is in that place.
+    """
+    key, place = f"components.{name}", getattr(config.components, name, None)
+    if place is None:
+        keys = ("codecs", "init", "towers") if name in CODECS else ("init", "towers")
+        key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
+    if place is None:
+        return None
+    try:
+        return find_component(name, place)
+    except UserError as error:
+        advice = "; fit a pair with scripts/fit_codecs.py" if key == "codecs" else ""
+        raise UserError(f"{key}: {error}{advice}") from None
+
+
+def fitted_codecs(config: TrainConfig) -> Path:
+    """Where a run keeps the codecs that it fits to its clips, if the configuration names none."""
+    return Path(config.output) / "codecs"
+
+
+@dataclass
+class Left:
+    """Stands for a text encoder that is in nobody's memory any more."""
+
+    dim: int
+    max_length: int
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """UserError: it is asked for what the cache should have."""
+        raise UserError(f"the text cache has lost {prompts[0][:80]!r}; start again, which encodes what is missing")
+
+
+class Text:
+    """The configured text encoder, which is loaded when it is asked for and stays with nobody."""
+
+    def __init__(self, source: Source | None, dtype: torch.dtype = torch.float32) -> None:
+        """Without a `source` it is `HashedWords`."""
+        self.source, self.dtype = source, dtype
+
+    @property
+    def dtype_name(self) -> str:
+        """As scripts/encode.py has it: "fp32" or "bf16"."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is `HashedWords`, which costs nothing to keep."""
+        return self.source is None or self.source.kind.endswith(":HashedWords")
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings, known without loading it."""
+        return self._words.dim if self.source is None else self.source.width
+
+    def load(self) -> TextEncoder:
+        """On the CPU, in evaluation mode. UserError if it cannot be read."""
+        if self.embedded:
+            return self._words
+        assert self.source is not None, "what is not embedded has a source"
+        encoder: TextEncoder = load_component(self.source, torch_dtype=self.dtype)
+        return encoder
+
+    def remembered(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
+        """These texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder."""
+        cached = None
+        if world.is_main:
+            encoder: Any = self.load()
+            cached = CachedText(encoder.to(world.device), folder)
+            for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
+                cached.encode([text])
+            cached.encoder = Left(cached.dim, cached.max_length)
+        return next(found for found in gather(cached) if found is not None)
+
+    @cached_property
+    def _words(self) -> HashedWords:
+        words: HashedWords = HashedWords() if self.source is None else load_component(self.source)
+        return words
+
+
+@dataclass(frozen=True)
+class Components:
+    """What is loaded of them: (video codec, audio codec), and by track the encoder of its sound."""
+
+    codecs: tuple[Any, Any]
+    text: Text
+    encoders: dict[str, FrameFeatures]
+
+    @classmethod
+    def load(cls, config: TrainConfig, device: torch.device | str = "cpu") -> Self:
+        """Codecs and encoders on `device`. UserError if one cannot be read, or none is named and none was fitted."""
+        codecs = []
+        for name in CODECS:
+            source = component_source(config, name) or find_component(name, fitted_codecs(config))
+            codec = load_component(source).to(device)
+            if config.components is not None and config.components.low_memory and hasattr(codec, "low_memory"):
+                codec.low_memory()
+            codecs.append(codec)
+        bf16 = config.components is not None and config.components.text_dtype == "bf16"
+        text = Text(component_source(config, "text_encoder"), torch.bfloat16 if bf16 else torch.float32)
+        specs = config.tracks.encoders if config.control is not None else {}
+        named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
+        return cls((codecs[0], codecs[1]), text, {track: named[spec] for track, spec in specs.items()})

@@ -1,0 +1,80 @@
+"""Where a run's curves can be watched: TensorBoard, Weights & Biases if it is installed. Rank 0 alone has them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from shared.utils.errors import UserError
+from shared.utils.files import write_atomically
+
+
+class Board(Protocol):
+    """Takes values by name ("loss/video/t2av") after a step, counted from 1."""
+
+    def add(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def check_boards(names: Sequence[str]) -> None:
+    """Raise UserError if one of `train.log_to` cannot be had here; every process asks, before anything is done."""
+    if "wandb" in names:
+        try:
+            importlib.import_module("wandb")
+        except ImportError:
+            raise UserError(
+                "train.log_to: wandb needs the package wandb, which is not installed; install it, or leave it out"
+            ) from None
+
+
+def open_boards(names: Sequence[str], output: Path, first_step: int) -> list[Board]:
+    """The boards of a run in `output` that goes on after `first_step` steps."""
+    makers: dict[str, Callable[[Path, int], Board]] = {"tensorboard": TensorBoard, "wandb": WandB}
+    return [makers[name](output, first_step) for name in dict.fromkeys(names)]
+
+
+class TensorBoard:
+    """Files in OUTPUT/tensorboard. What a killed run wrote after `first_step` is purged."""
+
+    def __init__(self, output: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(output / "tensorboard"), purge_step=first_step + 1)
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """A run of Weights & Biases, named as OUTPUT; project, entity and mode are those of the environment (WANDB_...).
+
+    Its id is kept in OUTPUT/wandb_id, so that a resumed run goes on in the same curves. Steps that a killed run had
+    logged already are not taken twice there; they are equal.
+    """
+
+    def __init__(self, output: Path, first_step: int) -> None:
+        wandb: Any = importlib.import_module("wandb")
+        kept, config = output / "wandb_id", output / "config.yaml"
+        self.run = wandb.init(
+            id=kept.read_text().strip() if kept.exists() else None,
+            resume="allow",
+            name=output.name,
+            dir=str(output),
+            config=yaml.safe_load(config.read_text()) if config.exists() else None,
+        )
+        write_atomically(kept, f"{self.run.id}\n")
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        self.run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self.run.finish()

@@ -1,0 +1,119 @@
+"""The processes of a run, with a launcher or without, on CPU (gloo) or CUDA (nccl), and how they part."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import socket
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from shared.utils.errors import UserError
+
+# Long: one rank may sample validation clips while the others wait.
+TIMEOUT = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of `size`, computing on `device`."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """The `--local_rank` that launchers pass. The environment says the same, so its value is not needed."""
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+@contextlib.contextmanager
+def session() -> Iterator[World]:
+    """Join the processes of this run; leave them in good order.
+
+    Without a launcher the run is one process. Everything that holds an engine must be gone when the block
+    ends (`Trainer.run` sees to its own): otherwise gloo may abort the interpreter at exit.
+    """
+    _prepare_environment()
+    import deepspeed
+    from deepspeed.comm import comm
+
+    deepspeed.utils.logger.setLevel("ERROR")
+    # Otherwise the first start compiles this op for a minute; no environment variable prevents it.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    cuda = torch.cuda.is_available()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    try:
+        yield World(
+            comm.get_rank(),
+            comm.get_world_size(),
+            torch.device("cuda", local_rank) if cuda else torch.device("cpu"),
+        )
+    except UserError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the engine
+        raise
+    finally:
+        gc.collect()
+        torch.distributed.destroy_process_group()
+        comm.cdb = None
+        gc.collect()
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if torch.distributed.get_world_size() > 1:
+        torch.distributed.barrier()
+
+
+def gather(value: Any) -> list[Any]:
+    """The picklable `value` of every rank, in rank order, on every rank."""
+    size = torch.distributed.get_world_size()
+    values: list[Any] = [value]
+    if size > 1:
+        values = [None] * size
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` holds on at least one rank."""
+    if torch.distributed.get_world_size() == 1:
+        return flag
+    tensor = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+    return bool(tensor.item())
+
+
+def _prepare_environment() -> None:
+    """What DeepSpeed reads at import and at start; a launcher's own values are kept."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    defaults = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    if os.environ["WORLD_SIZE"] == "1":
+        # A port of our own, even where an earlier run in this process left one: it may be taken by now.
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+    elif "OMP_NUM_THREADS" not in os.environ:
+        # Two processes that both use every core spin against each other.
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|deepspeed)\.")

@@ -1,0 +1,65 @@
+"""Counted costs against torch's own count of what runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_baselines import VARIANTS
+from tiny import FRAMES, SIDE, TEXT, TOKENS, inputs, transformer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ccl.analysis.flops import Tokens, costs, task_flops
+from ccl.routing import Task
+from shared.nn.clock import LatentClock
+
+SPACE = (SIDE // 2) ** 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "tokens"), [*((name, TOKENS) for name in ("cca", *VARIANTS)), ("cca", 2)])
+def test_costs_are_what_torch_counts(name, tokens):
+    model = transformer(**VARIANTS.get(name, {}))
+    video, audio = inputs(batch=1)
+    clock, levels = LatentClock.uniform(FRAMES, tokens / 25), video.sigma[:, None].expand(-1, FRAMES)
+    video = replace(video, clock=clock, sigma=levels)
+    audio = replace(audio, latents=audio.latents[:, :tokens], clock=LatentClock.at_rate(tokens, 25.0))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(Task.T2AV.route, video, audio)
+    found = costs(model.config, Tokens(FRAMES, SPACE, tokens, TEXT[0]))
+    assert found.flops == counter.get_total_flops()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as alone:
+        model.video_stream(video.latents, video.sigma, video.text)
+        model.audio_stream(audio.latents.transpose(1, 2)[..., None, None], audio.sigma, audio.text, audio.clock)
+    assert found.cross_flops == counter.get_total_flops() - alone.get_total_flops()
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert found.cross_parameters == sum(p.numel() for n, p in model.named_parameters() if "_cca." in n)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["cca", "gate_hard", "full", "appended"])
+@pytest.mark.parametrize("task", list(Task))
+def test_a_task_costs_what_torch_counts(name, task):
+    """A clean stream has no output layer, a skipped one costs nothing, and one that reads nothing little."""
+    model = transformer(**({} if name == "cca" else {"joiner": name}))
+    video, audio = inputs(batch=1)
+    video = replace(
+        video, clock=LatentClock.uniform(FRAMES, TOKENS / 25), sigma=video.sigma[:, None].expand(-1, FRAMES)
+    )
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(task.route, video, audio)
+    assert task_flops(model, Tokens(FRAMES, SPACE, TOKENS, TEXT[0]), task) == counter.get_total_flops()
+
+
+def test_a_real_size_is_counted_without_its_weights():
+    """Two of the 30 blocks of Ovi's towers, with CCA a quarter as wide."""
+    tower = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 2, "ffn_dim": 14336, "text_dim": 4096}
+    config = {"video": tower | {"in_channels": 48}, "audio": tower | {"in_channels": 20}}
+    found = costs({**config, "cca_heads": 6, "cca_head_dim": 128}, Tokens(31, 484, 157, 512))
+    assert found.cross_parameters == pytest.approx(4 * 4 * 3072 * 768, rel=0.01)
+    blocks = 2 * (8 * 3072**2 + 2 * 3072 * 14336)
+    embeddings = 7 * 3072**2 + (256 + 4096 + 3072) * 3072
+    assert found.parameters - found.cross_parameters == pytest.approx(2 * (blocks + embeddings), rel=0.01)
+    assert found.cross_flops < 0.05 * found.flops

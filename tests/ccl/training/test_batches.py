@@ -1,0 +1,159 @@
+"""Micro-batches: a pure function of (step, micro-step, rank), with texts and tasks as the configuration says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ccl.training.batches import JointBatches
+from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.encoders import HashedWords
+from shared.training.latents import Latents
+from shared.utils.config import TrainConfig
+
+ENCODER = HashedWords(dim=12, max_length=4)
+CODECS = LinearVideoCodec(latent_channels=4), LinearAudioCodec(latent_channels=5)
+
+
+class Store:
+    """Eight clips of 13 frames and two of 29, without files."""
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        return {f"clip{i}": (4, 21) if i < 8 else (8, 46) for i in range(10)}
+
+    def get(self, name: str) -> Latents:
+        frames, tokens = self.shapes()[name]
+        count = 4 * frames - 3
+        generator = torch.Generator().manual_seed(int(name[4:]))
+        return Latents(
+            id=name,
+            video=torch.randn(4, frames, 4, 4, generator=generator),
+            audio=torch.randn(tokens, 5, generator=generator),
+            frames=count,
+            samples=count * 1000,
+            has_video=True,
+            has_audio=True,
+            caption=f"seen {name}",
+            audio_caption=f"heard {name}",
+        )
+
+
+def batches(world: int = 1, **changes) -> JointBatches:
+    config = TrainConfig(
+        output="none", model={}, data={"manifest": "none"}, train={"steps": 10, "micro_batch": 4}, **changes
+    )
+    return JointBatches(config, Store(), CODECS, ENCODER, 4, world)
+
+
+def encoded(texts: list[str]) -> torch.Tensor:
+    return ENCODER.encode(texts)
+
+
+def test_a_batch_is_a_pure_function_of_step_micro_and_rank():
+    one, two = batches()(5, 0, 0), batches()(5, 0, 0)
+    assert (one.ids, one.tasks, one.step) == (two.ids, two.tasks, 5)
+    for name in ("video", "audio", "text", "audio_text", "clean_frames"):
+        assert torch.equal(getattr(one, name), getattr(two, name)), name
+    assert any(batches()(step, 0, 0).ids != one.ids for step in range(6, 10))
+
+
+def test_clips_of_a_batch_share_shapes_and_clocks():
+    made = batches()
+    for step in range(8):
+        batch = made(step, 0, 0)
+        frames, tokens = Store().shapes()[batch.ids[0]]
+        assert batch.video.shape == (4, 4, frames, 4, 4) and batch.audio.shape == (4, tokens, 5)
+        assert (len(batch.video_clock), len(batch.audio_clock)) == (frames, tokens)
+        assert batch.clean_frames.shape == (4, frames)
+        assert torch.equal(batch.video[1], Store().get(batch.ids[1]).video)
+
+
+def test_every_rank_runs_the_same_tasks_on_its_own_clips():
+    made = batches(world=2)
+    for step in range(6):
+        one, two = made(step, 0, 0), made(step, 0, 1)
+        assert one.tasks == two.tasks and one.video.shape == two.video.shape
+        assert len(one.ids) == 4 and (one.video.shape[2] == 8 or not set(one.ids) & set(two.ids))
+
+
+def test_both_streams_lose_their_text_together():
+    batch = batches(text_dropout=1.0)(0, 0, 0)
+    assert torch.equal(batch.text, encoded([""] * 4)) and torch.equal(batch.audio_text, batch.text)
+
+
+def test_text_dropout_can_be_set_per_task():
+    made = batches(text_dropout=0.0, text_dropout_per_task={"a2v": 1.0}, audio_caption_rate=0.0)
+    batch = made.build(["clip0", "clip1"], ["a2v", "t2av"], 0)
+    assert torch.equal(batch.text, encoded(["", "seen clip1"]))
+
+
+@pytest.mark.parametrize(("rate", "word"), [(0.0, "seen"), (1.0, "heard")])
+def test_the_sound_reads_its_own_caption_as_often_as_asked(rate, word):
+    batch = batches(text_dropout=0.0, audio_caption_rate=rate).build(["clip2"], ["t2av"], 0)
+    assert torch.equal(batch.text, encoded(["seen clip2"]))
+    assert torch.equal(batch.audio_text, encoded([f"{word} clip2"]))
+
+
+def test_what_is_random_of_a_clip_does_not_depend_on_its_company():
+    made = batches(text_dropout=0.5, clean_frames=0.5)
+    names = [f"clip{i}" for i in range(8)]
+    together, alone = made.build(names, ["t2av"] * 8, 3), [made.build([name], ["t2av"], 3) for name in names]
+    for name in ("text", "audio_text", "clean_frames"):
+        assert torch.equal(getattr(together, name), torch.cat([getattr(one, name) for one in alone])), name
+
+
+class Stills(Store):
+    def get(self, name: str) -> Latents:
+        latents = super().get(name)
+        return replace(latents, stills=latents.video + 100)
+
+
+def test_keyframes_are_clean_stills_where_the_video_is_made():
+    made = batches(keyframes=1.0, clean_frames=0.0)
+    made.store = Stills()
+    for task in ("t2av", "t2v", "a2v", "mtv"):
+        batch = made.build([f"clip{i}" for i in range(4)], [task] * 4, 0)
+        assert batch.clean_frames.any(1).all() and not batch.clean_frames.all(1).any()
+        still = (batch.video > 50).flatten(3).all(3).all(1)
+        assert torch.equal(still, batch.clean_frames)
+    given = made.build([f"clip{i}" for i in range(4)], ["v2a"] * 4, 0)
+    assert not given.clean_frames.any() and given.video.max() < 50
+
+
+def test_a_clip_that_begins_clean_has_no_keyframes():
+    made = batches(keyframes=1.0, clean_frames=1.0)
+    made.store = Stills()
+    batch = made.build([f"clip{i}" for i in range(4)], ["t2v"] * 4, 0)
+    assert batch.clean_frames[:, 0].all() and batch.video.max() < 50
+
+
+def test_tracks_are_asked_for_where_mtv_is_among_the_tasks():
+    asked = []
+    made = batches()
+    made.tracks = lambda step, ids: asked.append((step, ids))
+    made.build(["clip0", "clip1"], ["t2v", "a2v"], 3)
+    assert asked == []
+    made.build(["clip0", "clip1"], ["t2v", "mtv"], 3)
+    assert asked == [(3, ["clip0", "clip1"])]
+
+
+def test_on_mtv_the_caption_does_not_always_say_who_speaks():
+    made = batches(tracks={"untold_speaker": 0.5}, text_dropout=0.0)
+    made.untold, made.tracks = (lambda caption: "untold"), (lambda step, ids: None)
+    ids = [f"clip{i}" for i in range(8)]
+    for task, some in (("mtv", True), ("t2v", False)):
+        texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
+        hidden = (texts == encoded(["untold"])).flatten(1).all(1)
+        assert (20 < int(hidden.sum()) < 60) == some and (some or not hidden.any())
+
+
+def test_on_mtv_what_a_pattern_finds_is_left_out_at_its_rate():
+    made = batches(tracks={"untold_speaker": 0.0, "untold": {r" clip\d": 0.5}}, text_dropout=0.0)
+    made.tracks = lambda step, ids: None
+    ids = [f"clip{i}" for i in range(8)]
+    for task, some in (("mtv", True), ("t2v", False)):
+        texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
+        left_out = (texts == encoded(["seen"])).flatten(1).all(1)
+        assert (20 < int(left_out.sum()) < 60) if some else not left_out.any()

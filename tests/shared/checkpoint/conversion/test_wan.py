@@ -1,0 +1,148 @@
+"""Wan's names and sizes: against diffusers' own conversion and classes, at full size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from diffusers import WanTransformer3DModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+from public import MODEL, SMALL, full_size, in_memory, on_meta, original, shapes_of, small_wan
+
+from ccl.transformer import DualStreamTransformer
+from shared.checkpoint.conversion.wan import (
+    check_config,
+    recipe,
+    stream_names,
+    to_diffusers,
+    to_original,
+    transformer_place,
+    wan_config,
+)
+from shared.checkpoint.conversion.weight_map import New, Taken, totals
+from shared.nn.dit import StreamConfig
+from shared.utils.errors import UserError
+
+#: The public configurations, and what their models and ours have: values of the video stream and of all.
+PUBLIC = {
+    "wan2.1-1.3b": (
+        {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "in_channels": 16, "out_channels": 16},
+        1_418_996_800,
+        2_981_798_592,
+    ),
+    "wan2.1-14b": (
+        {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40, "in_channels": 16, "out_channels": 16},
+        14_288_491_584,
+        22_609_567_936,
+    ),
+    "wan2.2-5b": (
+        {"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48},
+        4_999_787_712,
+        10_569_514_304,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_full_size_streams_are_diffusers_own(name: str) -> None:
+    public, video, everything = PUBLIC[name]
+    theirs = shapes_of(on_meta(lambda: WanTransformer3DModel(text_dim=4096, **public)))
+    model = full_size(name)
+    assert shapes_of(model.video_stream) == theirs
+    *parts, whole = totals(shapes_of(model))
+    assert (parts[0].part, parts[0].values, whole.values) == ("video_stream", video, everything)
+    assert wan_config(model.video_stream.config, name).items() >= public.items()
+    assert model.audio_stream.config.width in (1536, 3072)
+    assert 4 * model.config.cca_heads * model.config.cca_head_dim == model.video_stream.config.width
+    # the map of names, against the library's own, and back
+    renamed = {str(to_original(one)): one for one in theirs}
+    assert convert_wan_transformer_to_diffusers(dict(renamed)) == {one: one for one in theirs}
+    assert {one: to_diffusers(one) for one in renamed} == renamed
+    assert len(renamed) == len(theirs) and not renamed.keys() & (theirs.keys() - {
+        "patch_embedding.weight", "patch_embedding.bias"
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.0.attn1.to_q.scale", "blocks.0.cross_attn.k_img.weight", "img_emb.proj.0.bias"]
+)
+def test_other_names_are_not_wans(name: str) -> None:
+    assert to_diffusers(name) is None and to_original(name) is None
+
+
+def test_a_recipe_says_where_each_tensor_is_from() -> None:
+    state = small_wan().state_dict()
+    shapes = shapes_of(on_meta(lambda: DualStreamTransformer(**MODEL)))
+    for tensors in (state, original(state)):
+        made = recipe(shapes, in_memory(tensors))
+        taken = {ours: origin.name for ours, origin in made.origins.items() if isinstance(origin, Taken)}
+        assert len(taken) == len(set(taken.values())) == len(state) and not made.left
+        assert all(ours.startswith("video_stream.") for ours in taken)
+        assert isinstance(made.origins["video_cca.0.to_out.weight"], New)
+    assert stream_names(original(state), "")[0] == "original"
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    state = small_wan().state_dict()
+    shapes = shapes_of(on_meta(lambda: DualStreamTransformer(**MODEL)))
+    extra = {f"blocks.0.attn2.add_{part}_proj.weight": state["proj_out.bias"] for part in "abkv"}
+    with pytest.raises(
+        UserError, match=r"source: 4 tensors \(blocks\.0\.attn2\.add_a_proj\.weight, .* \.\.\.\) without"
+    ):
+        recipe(shapes, in_memory(state | extra))
+    lacking = {name: value for name, value in state.items() if name != "proj_out.bias"}
+    with pytest.raises(UserError, match=r"nothing for 1 tensor \(video_stream\.proj_out\.bias\)"):
+        recipe(shapes, in_memory(lacking))
+    with pytest.raises(UserError, match=r"54 tensors .* without a place in the model"):
+        recipe(shapes, in_memory(small_wan(num_layers=4).state_dict()))
+    with pytest.raises(
+        UserError, match=r"4 tensors .* of another shape: blocks.* is \[72\], video_stream\.blocks.* \[64\]"
+    ):
+        wider = state | {f"blocks.{i}.ffn.net.0.proj.bias": state["proj_out.bias"].new_zeros(72) for i in (0, 1)}
+        recipe(shapes, in_memory(wider | {f"blocks.{i}.ffn.net.2.weight": state["proj_out.weight"] for i in (0, 1)}))
+    with pytest.raises(UserError, match="none of them of a Wan transformer"):
+        recipe(shapes, in_memory({"encoder.weight": state["proj_out.bias"]}))
+
+
+def test_sizes_beside_the_weights_are_compared(tmp_path: Path) -> None:
+    stream = StreamConfig(**SMALL)
+    assert not check_config(tmp_path, stream)
+    small_wan().save_config(tmp_path)
+    assert check_config(tmp_path, stream)
+    theirs = json.loads((tmp_path / "config.json").read_text())
+    ours = {"_class_name": "WanModel", "model_type": "t2v", "in_dim": 4, "out_dim": 4, "num_heads": 2, "num_layers": 2}
+    for config, change, said in (
+        # the same width in other heads: nothing but this file tells
+        (
+            theirs,
+            {"num_attention_heads": 4, "attention_head_dim": 12},
+            r"is 12, and video\.attention_head_dim 24 in the model",
+        ),
+        (theirs, {"image_dim": 1280}, "image_dim is 1280; a text-to-video Wan"),
+        (theirs, {"out_channels": 8}, "in_channels is 8"),
+        (theirs, {"_class_name": "UNet2DModel"}, "describes UNet2DModel"),
+        (ours, {"num_heads": 4}, "num_attention_heads is 4"),
+        (ours, {"model_type": "i2v"}, "model_type is i2v; t2v or ti2v"),
+        (ours, {}, ""),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        if not said:
+            assert check_config(tmp_path, stream)
+            continue
+        with pytest.raises(UserError, match=said):
+            check_config(tmp_path, stream)
+
+
+def test_two_experts_must_be_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "transformer").mkdir()
+    assert transformer_place(tmp_path) == tmp_path / "transformer"
+    (tmp_path / "transformer_2").mkdir()
+    with pytest.raises(UserError, match="has two experts; name the folder"):
+        transformer_place(tmp_path)
+    assert transformer_place(tmp_path / "transformer_2") == tmp_path / "transformer_2"
+
+
+def test_wan_has_no_skip() -> None:
+    with pytest.raises(UserError, match="video stream has skip true"):
+        wan_config(StreamConfig(**SMALL, skip=True), "mine")

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from shared.evaluation.scores import (
+    MADE,
+    MEANING,
+    Reading,
+    clip_scores,
+    correlation,
+    events,
+    fixed_times_f1,
+    lags,
+    match,
+    score_task,
+)
+from shared.puppets.clip import render_clip, sample_spec
+from shared.puppets.readers import Heard, Seen, read_picture, read_sound
+
+
+@pytest.fixture(scope="module")
+def readings() -> list[Reading]:
+    specs = [sample_spec(32, i) for i in range(12)]
+    clips = [render_clip(spec) for spec in specs]
+    return [
+        Reading(s, read_picture(c.frames, s.fps, s), read_sound(c.mix, s.rate))
+        for s, c in zip(specs, clips, strict=True)
+    ]
+
+
+def deaf(heard: Heard) -> Heard:
+    return Heard(np.zeros(0), np.zeros_like(heard.loudness), "")
+
+
+def test_match_is_one_to_one() -> None:
+    assert match(np.array([0.5, 0.55]), np.array([0.52]), 0.1) == [(0.5, 0.52)]
+    assert match(np.array([0.1, 0.9]), np.array([0.3, 0.95]), 0.1) == [(0.9, 0.95)]
+    assert match(np.zeros(0), np.array([0.3]), 0.1) == []
+
+
+def test_every_score_has_a_meaning() -> None:
+    assert {name for names in MADE.values() for name in names} == set(MEANING)
+
+
+def test_a_constant_curve_is_uncorrelated() -> None:
+    assert correlation(np.ones(9), np.arange(9.0)) == 0
+    assert correlation(np.arange(9.0), 3 * np.arange(9.0)) == pytest.approx(1)
+
+
+def test_truth_scores_near_one_and_its_headline_is_one(readings: list[Reading]) -> None:
+    scores = score_task("t2av", readings, readings)
+    for name in ("event_f1", "mouth_correlation", "colour", "mood_seen", "count_heard", "count_seen"):
+        score = scores[name]
+        assert score.value is not None and score.value > 0.95, name
+        assert score.headline == pytest.approx(1)
+        assert score.floor is not None and score.floor < 0.65, name
+
+
+def test_silence_scores_zero(readings: list[Reading]) -> None:
+    scores = score_task("v2a", [replace(r, heard=deaf(r.heard)) for r in readings], readings)
+    assert scores["event_f1"].value == 0 and scores["mouth_correlation"].value == 0
+    assert scores["event_f1"].headline is not None and scores["event_f1"].headline < 0
+
+
+def test_clips_without_events_do_not_count(readings: list[Reading]) -> None:
+    quiet = replace(readings[0].spec, props=())
+    nothing = replace(readings[0].seen, onsets=np.zeros(0))
+    reading = Reading(quiet, nothing, deaf(readings[0].heard))
+    assert clip_scores(reading)["event_f1"] == (0, 0)
+
+
+def test_a_wrong_colour_is_wrong(readings: list[Reading]) -> None:
+    reading = next(r for r in readings if r.spec.props)
+    thing = reading.seen.objects[0]
+    other = replace(thing, colour="red" if thing.colour != "red" else "blue")
+    wrong = replace(reading, seen=replace(reading.seen, objects=(other,)))
+    assert clip_scores(wrong)["object_colour"] == (0, 1)
+    absent = replace(reading, seen=replace(reading.seen, objects=(replace(thing, gain=0.0),)))
+    assert clip_scores(absent)["object_colour"] == (0, 1)
+
+
+def test_the_speaker_is_the_mouth_that_moves_with_speech() -> None:
+    scripts = (sample_spec(32, i, "full") for i in range(300))
+    spec = next(
+        s
+        for s in scripts
+        if len(s.characters) == 2
+        and all(c.visible for c in s.characters)
+        and sum(bool(c.syllables) for c in s.characters) == 1
+    )
+    speaking = [float(bool(c.syllables)) for c in spec.characters]
+    wave = np.sin(np.arange(spec.frames) / 2) + 1
+    loudness = np.interp(np.arange(0, spec.duration, 0.005), spec.frame_times(), wave)
+    heard = Heard(np.zeros(0), loudness, "")
+    for order, right in ((1, 1.0), (-1, 0.0)):
+        mouths = tuple(wave * share for share in speaking[::order])
+        reading = Reading(spec, Seen(np.zeros(0), spec.fps, mouths, (), (), spec.mood), heard)
+        assert clip_scores(reading)["speaker"] == (right, 1)
+
+
+def test_lag_is_seen_minus_heard(readings: list[Reading]) -> None:
+    late = [replace(r, seen=replace(r.seen, onsets=r.heard.onsets + 0.05)) for r in readings]
+    assert lags(late)["all"] == pytest.approx(50)
+
+
+def test_fixed_times_are_better_than_nothing_and_worse_than_truth() -> None:
+    score = fixed_times_f1([sample_spec(32, i) for i in range(60)], "simple", clips=200)
+    assert score is not None and 0.25 < score < 0.5
+
+
+def test_intervals_hold_the_value_and_follow_the_seed(readings: list[Reading]) -> None:
+    half = [replace(r, heard=deaf(r.heard)) if i % 2 else r for i, r in enumerate(readings)]
+    first, again = (score_task("v2a", half, readings, seed=3)["event_f1"] for _ in range(2))
+    assert first == again
+    assert first.value is not None and first.value_interval is not None
+    assert first.value_interval[0] < first.value < first.value_interval[1]
+
+
+def test_events_are_sorted() -> None:
+    spec = next(s for s in (sample_spec(32, i, "full") for i in range(99)) if len(s.props) == 2)
+    assert list(events(spec)) == sorted(events(spec)) and len(events(spec)) >= 2

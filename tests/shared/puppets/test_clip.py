@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.puppets.captions import audio_caption, caption
+from shared.puppets.clip import Spec, StageClip, render_clip, sample_spec
+from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, stage_to_pixels
+from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
+from shared.utils.errors import UserError
+
+RATE = 16000
+SIMPLE = [sample_spec(0, index) for index in range(60)]
+FULL = [sample_spec(0, index, "full") for index in range(150)]
+PERSON = r"(an offscreen (man|woman)|a (man|woman)( in a (red|green|blue|yellow) shirt)?( on the (left|right))?)"
+TEMPLATE = re.compile(
+    rf"((One person conversation\. Person1: {PERSON}\.|"
+    rf"Two person conversation\. Person1: {PERSON}\. Person2: {PERSON}\.)"
+    r"( Person1 is speaking\.)?( Person2 is speaking\.)? )?Scene description: [a-z ]+\."
+)
+
+
+def pixel(clip: StageClip, place: list[float]) -> np.ndarray:
+    column, row = stage_to_pixels(*place, size=clip.frames.shape[1:3])
+    return clip.frames[:, int(row), int(column)].astype(float)
+
+
+def band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
+    spectrum = np.fft.rfft(sound.astype(float))
+    frequency = np.fft.rfftfreq(len(sound), 1 / RATE)
+    spectrum[(frequency < low) | (frequency > high)] = 0
+    return np.fft.irfft(spectrum, len(sound))
+
+
+def test_same_seed_same_bits_another_seed_another_clip() -> None:
+    first, again = (render_clip(sample_spec(3, 5, "full")) for _ in range(2))
+    assert np.array_equal(first.frames, again.frames) and np.array_equal(first.mix, again.mix)
+    assert first.truth == again.truth
+    other = sample_spec(4, 5, "full")
+    assert other.id != first.truth["id"] and other != sample_spec(3, 5, "full")
+
+
+def test_size_changes_the_picture_only() -> None:
+    small, wide = render_clip(sample_spec(0, 1)), render_clip(sample_spec(0, 1, size=(48, 96)))
+    assert wide.frames.shape == (32, 48, 96, 3)
+    assert np.array_equal(small.mix, wide.mix) and small.caption == wide.caption
+
+
+@pytest.mark.parametrize("specs", [SIMPLE, FULL], ids=["simple", "full"])
+def test_captions_follow_the_template_and_never_tell_times(specs: list[Spec]) -> None:
+    for spec in specs:
+        assert TEMPLATE.fullmatch(caption(spec)), caption(spec)
+        assert re.fullmatch(r"[A-Z][a-z ]+\.", audio_caption(spec)), audio_caption(spec)
+
+
+def test_the_captions_of_the_design() -> None:
+    spec = next(s for s in SIMPLE if s.characters and s.characters[0].syllables and s.props and s.music)
+    prop = replace(
+        spec.props[0],
+        kind="ball",
+        size="big",
+        colour="red",
+        onsets=(0.5, 1.2),
+        told=("size", "colour", "count"),
+    )
+    person = replace(spec.characters[0], kind="man", shirt="red", side="left")
+    clip = render_clip(replace(spec, props=(prop,), characters=(person,), mood="warm bright"))
+    assert clip.caption == (
+        "One person conversation. Person1: a man in a red shirt on the left. "
+        "Person1 is speaking. Scene description: a big red ball bounces twice under a warm bright light."
+    )
+    assert clip.audio_caption == "A man speaks while a big red ball bounces twice with warm bright music."
+
+
+@pytest.mark.parametrize("specs", [SIMPLE, FULL], ids=["simple", "full"])
+def test_onsets_keep_their_distances(specs: list[Spec]) -> None:
+    for spec in specs:
+        onsets = np.sort([onset for prop in spec.props for onset in prop.onsets])
+        assert all(prop.onsets for prop in spec.props)
+        if len(onsets):
+            assert onsets[0] >= FIRST_ONSET and onsets[-1] <= spec.duration - LAST_ONSET
+            assert np.diff(onsets).min(initial=9) >= ONSET_GAP - 1e-9
+
+
+@pytest.mark.parametrize("spec", [*SIMPLE[:12], *FULL[:6]], ids=lambda spec: spec.id)
+def test_mix_is_the_sum_of_the_stems_and_is_heard(spec: Spec) -> None:
+    clip = render_clip(spec)
+    assert np.array_equal(clip.mix, sum(clip.stems.values())) and clip.mix.shape == (spec.samples,)
+    assert np.abs(clip.mix).max() < 0.95
+    assert 10 * np.log10((clip.mix.astype(float) ** 2).mean()) > -40
+    assert clip.stems["effects"].any() == bool(spec.props) and clip.stems["music"].any() == spec.music
+    for i, character in enumerate(spec.characters):
+        assert clip.stems[f"speech{i + 1}"].any() == bool(character.syllables)
+
+
+@pytest.mark.parametrize("kind", ["ball", "bell", "drum"])
+def test_the_spark_shows_at_the_onset_and_not_before(kind: str) -> None:
+    for spec in [s for s in SIMPLE if s.props and s.props[0].kind == kind][:4]:
+        spec = replace(spec, props=(replace(spec.props[0], onsets=(0.73, 1.52)),))
+        clip = render_clip(spec)
+        darkest = pixel(clip, clip.truth["objects"][0]["flash_centre"]).min(axis=1)
+        for onset in (0.73, 1.52):
+            first = int(np.ceil(onset * spec.fps))
+            before = darkest[first - 1]
+            assert darkest[first] > before + 60, spec.id
+            seen = (darkest[first] - before) / (255 - before)
+            assert seen == pytest.approx(np.exp(-(first / spec.fps - onset) / FLASH_DECAY), abs=0.25)
+
+
+def test_the_sound_of_an_event_starts_at_its_onset() -> None:
+    for spec in [s for s in SIMPLE if s.props][:8]:
+        click = np.abs(band(render_clip(spec).mix, 4500, 7500))
+        for onset in spec.props[0].onsets:
+            at = round(onset * RATE)
+            assert click[at : at + 480].max() > 20 * click[at - 800 : at - 160].max()
+
+
+def test_the_mouth_opens_with_the_voice() -> None:
+    for spec in [s for s in SIMPLE if s.characters and s.characters[0].syllables][:8]:
+        clip = render_clip(spec)
+        person = clip.truth["characters"][0]
+        x, y = stage_to_pixels(*person["mouth_centre"], size=spec.size)
+        half = int(MOUTH_HALF_WIDTH * 64) + 1
+        box = clip.frames[:, int(y) - 5 : int(y) + 6, int(x) - half : int(x) + half].astype(float)
+        dark = (255 - box).sum(axis=(1, 2, 3))
+        assert np.corrcoef(dark, person["mouth"])[0, 1] > 0.97
+        loudness = np.sqrt(np.convolve(band(clip.mix, 2300, 3800) ** 2, np.hanning(960), "same"))
+        heard = loudness[(np.arange(spec.frames) * RATE) // spec.fps]
+        assert np.corrcoef(heard, person["mouth"])[0, 1] > 0.95
+
+
+def test_a_silent_persons_mouth_stays_shut() -> None:
+    spec = next(s for s in SIMPLE if s.characters and not s.characters[0].syllables)
+    clip = render_clip(spec)
+    assert not any(clip.truth["characters"][0]["mouth"]) and "is speaking" not in clip.caption
+
+
+def test_size_and_colour_of_an_object_are_heard() -> None:
+    spec = next(s for s in SIMPLE if s.props)
+    heard = {}
+    for size in ("big", "small"):
+        for colour in ("red", "green", "blue", "yellow"):
+            prop = replace(spec.props[0], kind="drum", size=size, colour=colour, onsets=(0.5,))
+            sound = render_clip(replace(spec, props=(prop,))).stems["effects"]
+            heard[size, colour] = int(np.abs(np.fft.rfft(band(sound, 60, 700))).argmax())
+    assert len(set(heard.values())) == 8
+    assert heard["small", "red"] == pytest.approx(2 * heard["big", "red"], abs=4)
+
+
+def test_the_ball_is_on_the_floor_at_its_onsets_only() -> None:
+    onsets = (0.4, 0.8, 1.7)
+    t = np.linspace(0, 1.7, 1701)
+    height = ball_height(t, onsets)
+    assert np.abs(ball_height(np.array(onsets), onsets)).max() < 1e-9
+    assert all(np.abs(time - np.array(onsets)).min() < 0.01 for time in t[height < 1e-3])
+
+
+def test_full_has_what_makes_the_papers_effects_visible() -> None:
+    assert {spec.fps for spec in FULL} == {12, 15, 16, 24, 25, 30}
+    assert {int(spec.duration) for spec in FULL} == {2, 3, 4, 5, 6, 8}
+    assert {len(spec.characters) for spec in FULL} == {len(spec.props) for spec in FULL} == {0, 1, 2}
+    assert any(spec.pan != (0.0, 0.0) for spec in FULL) and any(spec.distractors for spec in FULL)
+    assert any(not prop.visible for spec in FULL for prop in spec.props)
+    assert any(not character.visible for spec in FULL for character in spec.characters)
+    assert any(sum(bool(character.syllables) for character in spec.characters) == 2 for spec in FULL)
+    for spec in SIMPLE:
+        assert len(spec.characters) <= 1 and len(spec.props) <= 1 and (spec.characters or spec.props)
+
+
+def test_a_silent_span_is_exact_zeros() -> None:
+    spec = next(s for s in FULL if s.silence and s.duration == 2)
+    clip = render_clip(spec)
+    start, end = (round(t * RATE) for t in clip.truth["silence"])
+    assert end - start > 0.2 * len(clip.mix)
+    assert not clip.mix[start + 1 : end - 1].any() and clip.mix.any()
+
+
+def test_an_offscreen_object_is_heard_and_not_seen() -> None:
+    spec = next(s for s in FULL if len(s.props) == 1 and not s.props[0].visible)
+    clip = render_clip(replace(spec, frames=40))
+    assert "offscreen" in clip.caption and "offscreen" not in clip.audio_caption
+    assert np.array_equal(clip.frames, render_clip(replace(spec, frames=40, props=())).frames)
+
+
+def test_conflict_changes_the_text_alone() -> None:
+    spec = sample_spec(0, 0, conflict=1.0)
+    clip, plain = render_clip(spec), render_clip(replace(spec, told_as=()))
+    assert "conflict" in clip.truth["subsets"] and "conflict" not in plain.truth["subsets"]
+    assert clip.caption != plain.caption and np.array_equal(clip.mix, plain.mix)
+    assert not any(s.told_as for s in SIMPLE + FULL)
+
+
+def test_truth_survives_json() -> None:
+    truth = render_clip(sample_spec(0, 2, "full")).truth
+    assert json.loads(json.dumps(truth)) == truth
+
+
+@pytest.mark.parametrize("bad", [{"level": "hard"}, {"index": -1}, {"size": 63}, {"size": 16}, {"conflict": 2.0}])
+def test_bad_values_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"give|must"):
+        sample_spec(**{"seed": 0, "index": 0, **bad})

@@ -1,0 +1,49 @@
+"""Files: written in one go, read with one clear error; blocks of a document renewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.utils.errors import UserError
+from shared.utils.files import read_json, replaced, replacing, write_atomically, write_json
+
+
+def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> None:
+    content = {"a": [1, 2.5, 3], "ä": {"b": ["x", [1, 2]], "c": None}}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content and "[ 1, 2.5, 3 ]" in (tmp_path / "a.json").read_text()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert read_json(tmp_path / "a.json") == content and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    with replacing(file) as part:
+        part.write_bytes(b"old")
+        assert not file.exists()
+    with pytest.raises(RuntimeError), replacing(file) as part:
+        part.write_bytes(b"half of the n")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"] and file.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "cannot be read"), ("[1]", "holds no JSON object"), (None, "No such")]
+)
+def test_what_is_no_object_of_json_is_refused_by_name(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "a.json"
+    if text is not None:
+        write_atomically(file, text)
+    with pytest.raises(UserError, match=said) as error:
+        read_json(file)
+    assert str(file) in str(error.value)
+
+
+def test_a_block_is_put_between_its_marks() -> None:
+    text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n"
+    assert replaced(text, "x", "new\n", Path("f.md")) == text.replace("old", "new")
+    with pytest.raises(UserError, match=r"f\.md: has no marks <!-- y:begin --> and <!-- y:end -->"):
+        replaced(text, "y", "", Path("f.md"))
