@@ -37,7 +37,7 @@ class Stage(Section):
 
 #: What the joint model's configuration says and a backbone's own folder decides, or has no use for.
 NOT_BESIDE_BACKBONE = (
-    "model", "init", "towers", "codecs", "components", "flow", "loss", "lora", "audio_caption_rate",
+    "model", "init", "init_streams", "codecs", "components", "flow", "loss", "lora", "audio_caption_rate",
     "detach_clean_stream",
 )  # fmt: skip
 
@@ -117,15 +117,15 @@ class CurriculumConfig(TrainConfig):
         stage, last = self.stages[index], index == len(self.stages) - 1
         raw = self.model_dump(exclude={"stages", "backbone"})
         raw["output"] = str(self.folder(index))
-        raw["codecs"] = self.codecs or self.init or raw.get("towers") or str(Path(self.output) / "codecs")
+        raw["codecs"] = self.codecs or self.init or raw.get("init_streams") or str(Path(self.output) / "codecs")
         if index > 0:
             raw["init"] = str(self.folder(index - 1) / "checkpoint")
-            raw.pop("towers", None)  # the first stage's start
+            raw.pop("init_streams", None)  # the first stage's start
         raw["data"]["subsets"] = [stage.subset] if isinstance(stage.subset, str) else stage.subset
         raw["data"]["latents"] = str(Path(self.output) / "latents")
         raw["train"]["steps"] = stage.steps
         if not last:  # rounding to bf16 between two stages would be a step of its own
-            raw["train"]["export"] = "fp32"
+            raw["train"]["export_dtype"] = "fp32"
         if stage.lr is not None:
             raw["optimizer"]["lr"] = stage.lr
         raw |= {"trainable": stage.trainable, "tasks": stage.tasks}

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from shared.ablation.jobs import Job, Jobs, Scripts
 from shared.ablation.machine import cores, machine
 from shared.ablation.plan import Plan, dump_plan, load_plan
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from shared.training.memory_plan import BUCKET, GIB, Activations, Held, Parameters, Setting, states
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 
 MODELS = Path(__file__).resolve().parent.parent / "configs/model"

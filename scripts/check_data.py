@@ -26,7 +26,7 @@ from tqdm import tqdm
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import find_component, load_component
 from shared.evaluation.html import page
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import write_atomically
 

@@ -26,7 +26,7 @@ from shared.checkpoint.conversion.components import KINDS, OPTIONS, Component, f
 from shared.checkpoint.conversion.safetensors_reader import Weights, weight_files
 from shared.checkpoint.conversion.wan import check_config, compare_sizes, transformer_place, wan_config
 from shared.checkpoint.conversion.weight_map import Recipe, as_text, rows, totals
-from shared.utils.cli import Parser, per_stream
+from shared.utils.cli_old import Parser, per_stream
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import read_json
 

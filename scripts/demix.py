@@ -28,7 +28,7 @@ from mtv.separation import TRACKS, Audio, Demixer, demixer
 from shared.data.manifest import MANIFEST_NAME, Clip, read_manifest, write_manifest
 from shared.data.media import is_silent, probe, read_audio, write_audio
 from shared.evaluation.separation import residual_dbfs, si_sdr
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import write_atomically
 

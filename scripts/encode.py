@@ -28,8 +28,8 @@ from tqdm import tqdm
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import COMPONENTS, Source, find_component, load_component
 from shared.data.manifest import Clip, read_manifest
-from shared.utils.cli import Parser
-from shared.utils.cli import device as parse_device
+from shared.utils.cli_old import Parser
+from shared.utils.cli_old import device as parse_device
 from shared.utils.config import Tracks
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import write_atomically

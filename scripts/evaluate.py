@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
 from shared.puppets.script import LEVELS
-from shared.utils.cli import Parser, per_stream
+from shared.utils.cli_old import Parser, per_stream
 from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from mtv.curriculum import BackboneConfig
 from shared.training.card import Progress, model_card
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.config import TrainConfig, load_config_as
 from shared.utils.errors import UserError, run_main
 

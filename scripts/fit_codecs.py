@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import read_manifest
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 
 

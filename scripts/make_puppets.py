@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shared.data.manifest import MANIFEST_NAME, Clip, write_manifest
 from shared.data.media_write import write_audio, write_video
 from shared.puppets.clip import LEVELS, render_clip, sample_spec
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import replacing
 

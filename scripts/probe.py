@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
 from shared.data.manifest import Clip, read_manifest
-from shared.utils.cli import Parser, device
+from shared.utils.cli_old import Parser, device
 from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import read_json, replaced
 

@@ -35,7 +35,7 @@ from shared.checkpoint.folder import check_checkpoint, check_joint
 from shared.checkpoint.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
 from shared.data.media import probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.data.media_write import AAC_RATES, Audio, Video
-from shared.utils.cli import Parser, device, per_stream, timed_prompts
+from shared.utils.cli_old import Parser, device, per_stream, timed_prompts
 from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:

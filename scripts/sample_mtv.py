@@ -35,7 +35,7 @@ from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.loading import FUSE_LORA, LORA, MEMORY, check_model_arguments, load_model
 from shared.data.media import probe, read_audio, read_image, write_video
 from shared.data.media_write import AAC_RATES, Audio
-from shared.utils.cli import Parser, device, timed_prompts
+from shared.utils.cli_old import Parser, device, timed_prompts
 from shared.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from scipy.signal import ShortTimeFFT
 
 from shared.data.media import MediaInfo, probe, read_audio, read_video
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import replacing
 

@@ -42,7 +42,7 @@ from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
 from shared.training.trackers import check_boards
 from shared.training.trainer import Trainer, Weights
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.config import TrainConfig, load_config
 from shared.utils.distributed import World, add_launcher_arguments, barrier, session
 from shared.utils.errors import UserError, run_main
@@ -92,10 +92,10 @@ def check_variant(config: TrainConfig) -> None:
 
 
 def check_sources(config: TrainConfig) -> None:
-    """Refuse an `init` or `towers` that is not whole, and what is not there (components, a board of the log), before
+    """Refuse an `init` or `init_streams` that is not whole, and what is not there (components, a board of the log), before
     OUTPUT is claimed."""
-    check_boards(config.train.log_to)
-    if start := config.init or config.towers:
+    check_boards(config.train.report_to)
+    if start := config.init or config.init_streams:
         check_checkpoint(start)
     bare = [name for name in COMPONENTS if component_source(config, name) is None and name != "text_encoder"]
     if bare and (config.data.shards is not None or len(bare) == 1):
@@ -181,7 +181,7 @@ class Run:
             sample_clips(driven, held_out, self.config, folder / f"step{step:06d}_mtv")
 
     def export(self, weights: Weights, step: int | None = None) -> None:
-        """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
+        """Write OUTPUT/checkpoint with its model card, the weights as `train.export_dtype` says. No `step`: the last one."""
         seconds, clips = time.monotonic() - self.started, len(self.stores.latents)
         progress = Progress(step or self.config.train.steps, clips, seconds, self.world.size)
         card = model_card(self.config, progress)

@@ -39,7 +39,7 @@ from shared.training.card import Progress
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
 from shared.training.trainer import Trainer, Weights
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.config import TrainConfig, load_config_as
 from shared.utils.distributed import World, add_launcher_arguments, barrier, session
 from shared.utils.errors import UserError
@@ -152,7 +152,7 @@ class CogVideoXRun:
         self.frozen.text_encoder.to("cpu")  # which the pipeline shares; its texts are in the cache
 
     def export(self, weights: Weights, step: int | None = None) -> None:
-        """Write OUTPUT/checkpoint with its model card, the weights as `train.export` says. No `step`: the last one."""
+        """Write OUTPUT/checkpoint with its model card, the weights as `train.export_dtype` says. No `step`: the last one."""
         steps = self.config.train.steps if step is None else step
         seconds = time.monotonic() - self.started
         card = model_card(self.config, Progress(steps, len(self.stores.clips), seconds, self.world.size))

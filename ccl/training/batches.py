@@ -59,7 +59,7 @@ class JointBatches:
         self.config, self.store, self.codecs, self.text_encoder = config, store, codecs, text_encoder
         self.plan = BatchPlan(
             store.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
-            train.accumulation, train.token_budget, tokens_per_frame,
+            train.gradient_accumulation_steps, train.token_budget, tokens_per_frame,
         )  # fmt: skip
 
     def __call__(self, step: int, micro: int, rank: int) -> Batch:
@@ -116,8 +116,8 @@ class JointBatches:
             return "", ""
         if task is Task.MTV:
             hidden = float(torch.rand((), generator=generator(config.seed, "untold", step, clip.id)))
-            text = self.untold(clip.caption) if hidden < config.tracks.untold_speaker else clip.caption
-            for pattern, rate in config.tracks.untold.items():
+            text = self.untold(clip.caption) if hidden < config.tracks.drop_speaker_prob else clip.caption
+            for pattern, rate in config.tracks.drop_from_caption.items():
                 if float(torch.rand((), generator=generator(config.seed, "untold", pattern, step, clip.id))) < rate:
                     text = re.sub(pattern, "", text)
             return text, text

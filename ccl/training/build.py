@@ -24,7 +24,7 @@ from shared.utils.errors import UserError
 from shared.utils.rng import derive
 
 TOWERS = ("video_stream.", "audio_stream.")
-"""What `towers` gives: the parameters whose names begin so."""
+"""What `init_streams` gives: the parameters whose names begin so."""
 Model = TypeVar("Model", DualStreamTransformer, MSTControlNet)
 #: sounding(track): features [T, window, layers, dim] of a track, in clips where it sounds (`mtv.track_features`).
 Sounding = Callable[[str], list[Tensor]]
@@ -91,16 +91,16 @@ class Assembly:
         return made
 
     def save(self, weights: Weights, folder: str | Path, card: str) -> None:
-        """Write the checkpoint folder with its model card, the weights as `train.export` says.
+        """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says.
 
         With `lora` the adapters alone, in a folder lora beside `folder`; `folder` is written only where other parts
-        have learnt too (`lora.also`), without the adapters.
+        have learnt too (`lora.modules_to_save`), without the adapters.
         """
-        lora, bf16 = self.config.lora, self.config.train.export == "bf16"
+        lora, bf16 = self.config.lora, self.config.train.export_dtype == "bf16"
         if lora is not None:
             about = lora_card(card, lora, str(self.config.init))
             save_lora(weights, Path(folder).with_name("lora"), about, lora, torch.bfloat16 if bf16 else None)
-            if not lora.also:
+            if not lora.modules_to_save:
                 return
         pipeline: Any = self.pipeline(weights)
         if lora is not None:
@@ -110,7 +110,7 @@ class Assembly:
         save_checkpoint(pipeline, folder, card, self.config.train.shard_size)
 
     def _model(self) -> DualStreamTransformer:
-        """The configured model, new from the seed or with the weights of `init`, or with the streams of `towers`.
+        """The configured model, new from the seed or with the weights of `init`, or with the streams of `init_streams`.
 
         Codecs and text say what goes in.
         """
@@ -123,8 +123,8 @@ class Assembly:
             model = DualStreamTransformer(**settings)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"model: {error}; see configs/model/") from None
-        if self.config.towers:
-            return initialised(model, Path(self.config.towers) / "transformer", TOWERS)
+        if self.config.init_streams:
+            return initialised(model, Path(self.config.init_streams) / "transformer", TOWERS)
         return initialised(model, Path(self.config.init) / "transformer") if self.config.init else model
 
     def _control(self, sounding: Sounding | None) -> MSTControlNet:
@@ -146,8 +146,8 @@ class Assembly:
         return control_from(control, self.config, sounding)
 
     def _freeze(self) -> None:
-        """Only what `trainable` names learns; with `lora`, what `lora.also` does."""
-        parts = self.config.trainable if self.config.lora is None else self.config.lora.also
+        """Only what `trainable` names learns; with `lora`, what `lora.modules_to_save` does."""
+        parts = self.config.trainable if self.config.lora is None else self.config.lora.modules_to_save
         self.transformer.requires_grad_("transformer" in parts)
         if "attention" in parts:
             for parameter in trainable_backbone_parameters(self.transformer.video_stream).values():
@@ -161,7 +161,7 @@ class Assembly:
 
 def control_from(control: MSTControlNet, config: TrainConfig, sounding: Sounding | None) -> MSTControlNet:
     """`control` with the weights of `init` but for what is `fresh`; new track encoders standardise their features."""
-    folder, fresh = Path(config.init or "") / "control", config.fresh
+    folder, fresh = Path(config.init or "") / "control", config.reinit
     old = bool(config.init) and folder.is_dir() and "control" not in fresh
     if old:
         control = initialised(control, folder, fresh=_music_may_change if "holistic" in fresh else None)

@@ -136,10 +136,10 @@ class Stores:
         if world.is_main and store.problems:
             tell_left_out(store, [str(problem) for problem in store.problems])
         texts: TextEncoder = ShardedText(store)
-        if mtv and config.tracks.untold:
+        if mtv and config.tracks.drop_from_caption:
             if not parts.text.embedded:
                 raise UserError(
-                    f"tracks.untold leaves texts that {_named(data)} cannot hold: scripts/encode.py embeds the caption "
+                    f"tracks.drop_from_caption leaves texts that {_named(data)} cannot hold: scripts/encode.py embeds the caption "
                     "and, with --tracks, the one that does not say who speaks; train from data.manifest, or without it"
                 )
             texts = parts.text.load()
@@ -204,7 +204,7 @@ def training_texts(config: TrainConfig, clips: list[Clip]) -> set[str]:
     texts = {"", *(clip.caption for clip in clips), *(clip.audio_caption for clip in clips)}
     if config.trains("mtv"):
         told = {clip.caption for clip in clips} | {untold(clip.caption) for clip in clips}
-        for pattern in config.tracks.untold:
+        for pattern in config.tracks.drop_from_caption:
             told |= {re.sub(pattern, "", text) for text in told}
         texts |= told
     return texts

@@ -71,9 +71,9 @@ class CogVideoXAssembly:
         )
 
     def save(self, weights: Weights, folder: str | Path, card: str) -> None:
-        """Write the checkpoint folder with its model card, the weights as `train.export` says."""
+        """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says."""
         pipeline: Any = self.pipeline(weights)
-        if self.config.train.export == "bf16":
+        if self.config.train.export_dtype == "bf16":
             round_weights(pipeline.transformer, pipeline.control)
         save_checkpoint(pipeline, folder, card, self.config.train.shard_size)
 

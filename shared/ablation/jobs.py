@@ -1,6 +1,6 @@
 """What a plan must run: commands of the other scripts, their folders, and the settings a folder belongs to.
 
-    OUTPUT/clips/NAME/stage/                 make_puppets.py's folder
+    OUTPUT/clips/NAME/puppets/               make_puppets.py's folder
     OUTPUT/latents/                          the clips, encoded once for all runs
     OUTPUT/start/train/                      the run that all variants start from, if no checkpoint is given
     OUTPUT/runs/VARIANT-SEED/train/          a normal training, with metrics.json, index.html and probe.json beside it
@@ -109,7 +109,7 @@ class Jobs:
         clips = self.plan.clips[name]
         settings = clips.model_dump()
         folder = self.output / "clips" / name
-        words = flags(settings | {"out": str(folder / "stage")})
+        words = flags(settings | {"out": str(folder / "puppets")})
         step = Step("make", self.scripts.run("make_puppets.py", *words), self.manifest(name))
         return Job(f"clips {name}", folder, settings, [step])
 
@@ -186,7 +186,7 @@ class Jobs:
         return weights_of(self.given)
 
     def manifest(self, name: str) -> Path:
-        return self.output / "clips" / name / "stage/manifest.jsonl"
+        return self.output / "clips" / name / "puppets/manifest.jsonl"
 
     def _owned(self, folder: Path, seed: int) -> dict[str, Any]:
         manifests = [str(self.manifest(name)) for name in self.plan.train_clips]

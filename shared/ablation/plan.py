@@ -29,7 +29,7 @@ from shared.utils.errors import UserError
 
 T = TypeVar("T", bound=Section)
 
-OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "towers")
+OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "init_streams")
 """Keys of a training configuration that a variant may not set: the plan does."""
 
 
@@ -75,8 +75,8 @@ class Plan(Section):
         if len(set(seeds)) < len(seeds):
             yield f"clips: their seeds are {seeds}; they must differ, or held-out clips are trained on"
         for key, probe in self.probe.items():
-            if probe.forgetting and (self.start is None or self.start.into != "towers"):
-                yield f"probe.{key}.forgetting: compares with the towers; give start with into: towers"
+            if probe.forgetting and (self.start is None or self.start.into != "init_streams"):
+                yield f"probe.{key}.forgetting: compares with the towers; give start with into: init_streams"
         for name in self.train_clips:
             if name in self.clips and self.clips[name].conflict:
                 yield f"train_clips: {name} holds clips whose text contradicts the sound; they only measure"

@@ -29,10 +29,10 @@ class ClipSet(Section):
 class Start(Section):
     """A training run made once, from whose checkpoint all variants start.
 
-    `into` is the key of the train config that takes it: towers (the two streams alone) or init (all weights).
+    `into` is the key of the train config that takes it: init_streams (the two streams alone) or init (all weights).
     """
 
-    into: Literal["towers", "init"]
+    into: Literal["init_streams", "init"]
     base: str
     overrides: dict[str, Any] = Field(default={})
     seed: int = 0

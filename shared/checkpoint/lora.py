@@ -41,7 +41,7 @@ PRESETS = {
 
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: Lora, seed: int) -> None:
-    """New adapters on the layers that `settings.targets` names. Only they learn, and the parts of `settings.also`,
+    """New adapters on the layers that `settings.targets` names. Only they learn, and the parts of `settings.modules_to_save`,
     which are those that learn now.
 
     Raises:

@@ -24,7 +24,7 @@ from shared.data.latent_shards import ShardedLatents, Verify
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import write_file, write_shard
-from shared.utils.cli import Parser
+from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.rng import generator
 

@@ -38,7 +38,7 @@ class Progress:
             first,
             "" if self.clips is None else f"| clips | {self.clips} |",
             f"| steps | {self.step} of {train.steps}{stage} |",
-            f"| clips a step | {train.micro_batch * train.accumulation * self.processes}, "
+            f"| clips a step | {train.micro_batch * train.gradient_accumulation_steps * self.processes}, "
             f"processes: {self.processes} |",
             f"| weights | {average} |",
             "" if self.seconds is None else f"| wall time of the last process | {self.seconds / 60:.0f} min |",

@@ -26,12 +26,12 @@ CODECS = ("video_codec", "audio_codec")
 def component_source(config: TrainConfig, name: str) -> Source | None:
     """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
 
-    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `towers`. A name on the hub
+    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on the hub
     is looked up there. UserError if nothing of the kind is in that place.
     """
     key, place = f"components.{name}", getattr(config.components, name, None)
     if place is None:
-        keys = ("codecs", "init", "towers") if name in CODECS else ("init", "towers")
+        keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")
         key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
     if place is None:
         return None

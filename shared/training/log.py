@@ -69,7 +69,7 @@ class RunLog:
         self.told = False
         self.work: Work
         self.samples: int
-        names = train.log_to if train else ["tensorboard"]
+        names = train.report_to if train else ["tensorboard"]
         check_boards(names)
         if world.is_main:
             _truncate(self.losses, COLUMNS, first_step)

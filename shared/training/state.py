@@ -26,11 +26,11 @@ FREE_KEYS = (
     "data.latents",
     "validation.",
     "train.checkpoint_every",
-    "train.keep",
+    "train.keep_checkpoints",
     "train.log_every",
-    "train.export",
+    "train.export_dtype",
     "train.shard_size",
-    "train.log_to",
+    "train.report_to",
     "train.peak_tflops",
 )
 
@@ -70,27 +70,29 @@ def claim_output(config: TrainConfig, world: World) -> Path:
 
 def _batch_keys(before: dict[str, Any]) -> tuple[str, ...]:
     """What may follow the number of processes. A token budget is of one micro-batch: then its size has to stay."""
-    return ("train.accumulation",) + (("train.micro_batch",) if before.get("train.token_budget") is None else ())
+    return ("train.gradient_accumulation_steps",) + (
+        ("train.micro_batch",) if before.get("train.token_budget") is None else ()
+    )
 
 
 def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfig, world: World) -> None:
     """Refuse a step of more or fewer clips than those that led to `latest`, with the values that would be right."""
     train, micro = config.train, before["train.micro_batch"]
-    there = latest.clips or micro * before["train.accumulation"] * latest.processes
-    here = train.micro_batch * train.accumulation * world.size
+    there = latest.clips or micro * before["train.gradient_accumulation_steps"] * latest.processes
+    here = train.micro_batch * train.gradient_accumulation_steps * world.size
     if here == there:
         return
     each, left = divmod(there, world.size)
     sizes = range(1, micro + 1) if "train.micro_batch" in _batch_keys(before) else [micro]
     fitting = [size for size in sizes if not left and each % size == 0]
     advice = (
-        f"set train.micro_batch={fitting[-1]} and train.accumulation={each // fitting[-1]}"
+        f"set train.micro_batch={fitting[-1]} and train.gradient_accumulation_steps={each // fitting[-1]}"
         if fitting
         else f"start {latest.processes} processes, as before"
     )
     raise UserError(
         f"{latest.folder} comes from steps of {there} clips, and this run's have {here} (micro_batch "
-        f"{train.micro_batch} x accumulation {train.accumulation} x {world.size} processes): {advice}"
+        f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} processes): {advice}"
     )
 
 

@@ -22,13 +22,13 @@ class Board(Protocol):
 
 
 def check_boards(names: Sequence[str]) -> None:
-    """Raise UserError if one of `train.log_to` cannot be had here; every process asks, before anything is done."""
+    """Raise UserError if one of `train.report_to` cannot be had here; every process asks, before anything is done."""
     if "wandb" in names:
         try:
             importlib.import_module("wandb")
         except ImportError:
             raise UserError(
-                "train.log_to: wandb needs the package wandb, which is not installed; install it, or leave it out"
+                "train.report_to: wandb needs the package wandb, which is not installed; install it, or leave it out"
             ) from None
 
 

@@ -69,7 +69,7 @@ class Trainer:
         Raises `UserError` if OUTPUT holds another run, or at the first loss or gradient that is not finite.
         """
         output = claim_output(self.config, self.world)
-        state = RunState(output / "state", self.world, self.config.train.keep)
+        state = RunState(output / "state", self.world, self.config.train.keep_checkpoints)
         engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
@@ -96,8 +96,8 @@ class Trainer:
         settings = {
             **self.config.deepspeed,
             "train_micro_batch_size_per_gpu": train.micro_batch,
-            "gradient_accumulation_steps": train.accumulation,
-            "gradient_clipping": train.clip,
+            "gradient_accumulation_steps": train.gradient_accumulation_steps,
+            "gradient_clipping": train.max_grad_norm,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "checkpoint": {"load_universal": convert},
@@ -120,7 +120,7 @@ class Trainer:
         for group in engine.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         clips: list[str] = []
-        for micro in range(self.config.train.accumulation):
+        for micro in range(self.config.train.gradient_accumulation_steps):
             batch = self.batch_at(step, micro, self.world.rank).to(self.world.device)
             loss = engine(batch)
             clips += [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True)]
@@ -129,7 +129,7 @@ class Trainer:
             self._refuse_non_finite(value, "loss", step, guilty)
             engine.backward(loss)
             log.add(engine.module.records, len(batch.ids))
-            last = micro + 1 == self.config.train.accumulation
+            last = micro + 1 == self.config.train.gradient_accumulation_steps
             plain = _plain_norm(engine) if last else None
             if last or engine.managed_gradient_accumulation():
                 engine.step()

@@ -1,43 +1,115 @@
-"""What the scripts share: an argument parser whose errors are one line, and values for two streams."""
+"""Options of a script: a pydantic model, as the training configuration is one. A field is an option.
+
+    class Options(cli.Options):
+        manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
+        steps: int = option(24, "solver steps", ge=1)
+
+    options = parse(Options, __doc__, argv)
+
+Nothing here imports torch, so a script can refuse its options at once.
+"""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+import types
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from shared.utils.errors import UserError
 
-if TYPE_CHECKING:  # a script says what is wrong with its arguments before torch is loaded
+if TYPE_CHECKING:
     import torch
 
-    from shared.encoders.timed_prompts import TimedPrompts
+
+class Options(BaseModel):
+    """Base of a script's options. Values are checked by the fields' types and limits; `ValueError`s of validators are
+    told as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that shows the script's own text as it is, and raises `UserError`."""
-
-    def __init__(self, description: str | None = None, **options: object) -> None:
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
+Model = TypeVar("Model", bound=Options)
 
 
-def per_stream(option: str, text: str) -> tuple[float, float]:
-    """ "2" -> (2, 2); "3,2" -> (3, 2): video, audio. Raises UserError naming `option`."""
+def option(
+    default: Any = ...,
+    help: str = "",
+    *,
+    name: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
+    repeat: bool = False,
+    positional: bool = False,
+    hidden: bool = False,
+    one_word: bool = False,
+    **limits: Any,
+) -> Any:
+    """A field of `Options`: `--its-name`, or `--name`.
+
+    A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
+    any number after one option or, with `repeat`, one for each time that the option is given; with `one_word` either
+    is one word, which a validator takes apart. `limits`: pydantic's (gt, ge, le, min_length ...).
+    """
+    said: dict[str, Any] = {
+        "name": name,
+        "metavar": metavar,
+        "repeat": repeat,
+        "positional": positional,
+        "hidden": hidden,
+    }
+    said["one_word"] = one_word
+    return Field(default, description=help, json_schema_extra={"option": said}, **limits)
+
+
+def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None = None) -> Model:
+    """The options in `argv` (default: the process's). UserError, one line, for any that is wrong; exit after --help."""
+    parser = _Parser(description)
+    _add(parser, kind)
+    given, unknown = parser.parse_known_args(argv)
+    _refuse_unknown(unknown, kind)
+    return _validated(kind, vars(given))
+
+
+def parse_command(
+    kinds: Mapping[str, type[Options]], description: str | None, argv: Sequence[str] | None = None
+) -> tuple[str, Any]:
+    """The command, a key of `kinds`, and its options; a command's help is the first line of its model's docstring."""
+    parser = _Parser(description)
+    commands = parser.add_subparsers(dest="_command", required=True, metavar="|".join(kinds))
+    for name, kind in kinds.items():
+        about = (kind.__doc__ or "").strip()
+        _add(commands.add_parser(name, help=about.split("\n")[0], description=about), kind)
+    given, unknown = parser.parse_known_args(argv)
+    values = vars(given)
+    command = values.pop("_command")
+    _refuse_unknown(unknown, kinds[command])
+    return command, _validated(kinds[command], values)
+
+
+def per_stream(text: Any) -> Any:
+    """Values for two streams: "2" -> (2, 2); "3,2" -> (3, 2), video and audio. ValueError for any other text."""
+    if not isinstance(text, str):
+        return text
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
     if len(values) not in (1, 2) or not all(map(math.isfinite, values)):
-        raise UserError(f"{option} {text}: one number, or two as VIDEO,AUDIO, are needed")
+        raise ValueError(f"{text}: one number, or two as VIDEO,AUDIO, are needed")
     return values[0], values[-1]
 
 
+#: An option with a value for each stream; give it `one_word=True`.
+PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
+
+
 def device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one. Raises UserError for a device that is not here."""
+    """The device `name`; `auto` is a GPU if there is one. Raises UserError for a device that is not here."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -51,11 +123,102 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def timed_prompts(path: Path, duration: float) -> TimedPrompts:
-    """Raises UserError as `TimedPrompts.read`, and for a text that would only begin after the end."""
-    from shared.encoders.timed_prompts import TimedPrompts
+class _Parser(argparse.ArgumentParser):
+    """Shows the script's own text as it is, and raises UserError."""
 
-    timed = TimedPrompts.read(path)
-    if timed.times[-1] >= duration:
-        raise UserError(f"{path}: a text begins at {timed.times[-1]:g} s, the video ends at {duration:g} s")
-    return timed
+    def __init__(self, description: str | None = None, **options: Any) -> None:
+        options["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
+    for name, field in kind.model_fields.items():
+        said, settings = _said(field), _settings(field)
+        settings["default"] = argparse.SUPPRESS  # pydantic has the defaults, and tells what is missing
+        if said["positional"]:
+            parser.add_argument(name, **({"nargs": "?"} | settings))
+        else:
+            parser.add_argument(_flag(name, field), dest=name, **settings)
+
+
+def _settings(field: FieldInfo) -> dict[str, Any]:
+    """What argparse is told of a field; pydantic turns the words into values."""
+    kind, said = _bare(field.annotation), _said(field)
+    settings: dict[str, Any] = {"help": argparse.SUPPRESS if said["hidden"] else _help(field)}
+    if kind is bool:
+        plain = field.default is False
+        return settings | {"action": "store_true" if plain else argparse.BooleanOptionalAction}
+    if said["metavar"] or get_origin(kind) is not Literal:
+        settings["metavar"] = said["metavar"] or {int: "N", float: "X"}.get(kind)
+    if get_origin(kind) is Literal:
+        settings["choices"] = get_args(kind)
+    if said["repeat"]:
+        settings["action"] = "append"
+        kind = get_args(kind)[0]
+    if said["one_word"]:
+        return settings
+    if get_origin(kind) is tuple:
+        settings["nargs"] = len(get_args(kind))
+    elif get_origin(kind) is list:
+        settings["nargs"] = "+"
+    return settings
+
+
+def _help(field: FieldInfo) -> str:
+    text = (field.description or "").replace("%", "%%")
+    if field.is_required() or field.default in (None, False, (), []) or "default" in text:
+        return text
+    default = field.get_default(call_default_factory=True)
+    shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
+    return f"{text} (default: {shown})".strip()
+
+
+def _bare(kind: Any) -> Any:
+    """The type without `| None`."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return next(part for part in get_args(kind) if part is not type(None))
+    return kind
+
+
+def _said(field: FieldInfo) -> dict[str, Any]:
+    extra: Any = field.json_schema_extra
+    return dict(extra["option"])
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    if _said(field)["positional"]:
+        return name.upper()
+    return "--" + (_said(field)["name"] or name).replace("_", "-")
+
+
+def _refuse_unknown(words: Sequence[str], kind: type[Options]) -> None:
+    if not words:
+        return
+    word = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
+    flags = [
+        _flag(name, field)
+        for name, field in kind.model_fields.items()
+        if not (_said(field)["hidden"] or _said(field)["positional"])
+    ]
+    near = difflib.get_close_matches(word, [*flags, "--help"], n=1, cutoff=0)
+    what = (
+        f"unknown option {word}; the nearest is {near[0]}" if word.startswith("-") else f"{word}: belongs to no option"
+    )
+    raise UserError(f"{what} (see --help)")
+
+
+def _validated(kind: type[Model], values: dict[str, Any]) -> Model:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            raise UserError(str(first["ctx"]["error"])) from None
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise UserError(f"{_flag(name, kind.model_fields[name])} is needed (see --help)") from None
+        said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"
+        raise UserError(f"{_flag(name, kind.model_fields[name])} {said} (see --help)") from None

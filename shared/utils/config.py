@@ -24,10 +24,10 @@ Count = Annotated[int, Field(ge=1)]
 # What a DeepSpeed JSON may hold, and where the train config keeps what it may not.
 DEEPSPEED_KEYS = {"zero_optimization", "aio", "comms_logger", "flops_profiler", "wall_clock_breakdown"}
 OWNED_BY_TRAIN = {
-    "train_batch_size": "train.micro_batch and train.accumulation",
+    "train_batch_size": "train.micro_batch and train.gradient_accumulation_steps",
     "train_micro_batch_size_per_gpu": "train.micro_batch",
-    "gradient_accumulation_steps": "train.accumulation",
-    "gradient_clipping": "train.clip",
+    "gradient_accumulation_steps": "train.gradient_accumulation_steps",
+    "gradient_clipping": "train.max_grad_norm",
     "bf16": "train.precision",
     "fp16": "train.precision",
     "torch_autocast": "train.precision",
@@ -79,7 +79,7 @@ class Data(Section):
 class ComponentSources(Section):
     """Codecs and text encoder by folder or hub id, under the names of scripts/encode.py's options.
 
-    What is not named comes from `codecs`, `init` or `towers`. `text_dtype`: in which UMT5 runs; `low_memory`: codecs
+    What is not named comes from `codecs`, `init` or `init_streams`. `text_dtype`: in which UMT5 runs; `low_memory`: codecs
     work in tiles.
     """
 
@@ -98,19 +98,19 @@ class Train(Section):
 
     steps: Count
     micro_batch: Count = 8
-    accumulation: Count = 1
+    gradient_accumulation_steps: Count = 1
     token_budget: Count | None = None
     mixed_tasks: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = False  # blocks are computed again in the backward pass: same loss, less memory
-    clip: Annotated[float, Field(ge=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     checkpoint_every: Count = 500
-    keep: Count = 2
-    export: Literal["bf16", "fp32"] = "bf16"  # of the checkpoint; what must stay in fp32 does
+    keep_checkpoints: Count = 2
+    export_dtype: Literal["bf16", "fp32"] = "bf16"  # of the checkpoint; what must stay in fp32 does
     shard_size: str = "5GB"  # its largest file
     log_every: Count = 10
-    log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]  # beside losses.csv and throughput.csv
+    report_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]  # beside losses.csv and throughput.csv
     peak_tflops: Positive | None = None  # of one device, for MFU; null: as shared/training/flops.py knows it
 
 
@@ -129,13 +129,13 @@ class Optimizer(Section):
 
 class Lora(Section):
     """Adapters of `rank`, scaled by `alpha` / `rank` (null: 1), learn in the place of `trainable`, and so do the parts
-    in `also`. `targets`: presets or regular expressions on the names of linear layers (docs/lora.md)."""
+    in `modules_to_save`. `targets`: presets or regular expressions on the names of linear layers (docs/lora.md)."""
 
     rank: Count = 16
     alpha: Positive | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Annotated[list[str], Field(min_length=1)] = ["attention"]
-    also: list[Part] = []
+    modules_to_save: list[Part] = []
 
 
 class Phase(Section):
@@ -171,26 +171,26 @@ class Flow(Section):
 class Tracks(Section):
     """Task mtv: an encoder per track (`shared.encoders.audio_features`), and how often tracks are unknown in training.
 
-    `dropout` is each track's own, `dropout_all` all three at once: guidance asks for both. `untold_speaker`: how often
-    the caption does not say who speaks, so that it is learned from the tracks; `untold`: how often what a regular
+    `dropout` is each track's own, `dropout_all` all three at once: guidance asks for both. `drop_speaker_prob`: how often
+    the caption does not say who speaks, so that it is learned from the tracks; `drop_from_caption`: how often what a regular
     expression finds in the caption is left out, for the same reason.
     """
 
     encoders: dict[str, str] = {"speech": "log-mel", "effects": "log-mel", "music": "log-mel"}
     dropout: Rate = 0.1
     dropout_all: Rate = 0.05
-    untold_speaker: Rate = 0.25
-    untold: dict[str, Rate] = {}
+    drop_speaker_prob: Rate = 0.25
+    drop_from_caption: dict[str, Rate] = {}
 
     @model_validator(mode="after")
     def _every_track(self) -> Tracks:
         if set(self.encoders) != {"speech", "effects", "music"}:
             raise ValueError(f"tracks.encoders: speech, effects and music are needed, not {', '.join(self.encoders)}")
-        for pattern in self.untold:
+        for pattern in self.drop_from_caption:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"tracks.untold: {pattern!r} is no regular expression: {error}") from None
+                raise ValueError(f"tracks.drop_from_caption: {pattern!r} is no regular expression: {error}") from None
         return self
 
 
@@ -211,7 +211,7 @@ class TrainConfig(Section):
     seed: int = 0
     model: dict[str, Any]
     init: str | None = None  # checkpoint folder the weights start from; `model` must fit them
-    towers: str | None = None  # instead: checkpoint folder that only the two streams start from, all else new
+    init_streams: str | None = None  # instead: checkpoint folder that only the two streams start from, all else new
     data: Data
     codecs: str | None = None  # folder with video_codec/ and audio_codec/; null: fit on the training data
     components: ComponentSources | None = None  # codecs and text encoder one by one
@@ -229,7 +229,7 @@ class TrainConfig(Section):
     # attention: that of the video stream alone (MTV); holistic: music's way through the control network alone
     trainable: list[Part] = ["transformer", "control"]
     lora: Lora | None = None  # adapters learn, and not `trainable`
-    fresh: list[Literal["control", "holistic"]] = []  # parts that begin anew where `init` has them
+    reinit: list[Literal["control", "holistic"]] = []  # parts that begin anew where `init` has them
     detach_clean_stream: bool = False  # in a2v and v2a the given stream's tower learns nothing from the other's loss
     loss: Loss = Loss()
     flow: Flow = Flow()
@@ -243,12 +243,14 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        if self.fresh and not self.init:
-            raise ValueError(f"fresh: {', '.join(self.fresh)} begin anew in any case: there is no init")
+        if self.reinit and not self.init:
+            raise ValueError(f"reinit: {', '.join(self.reinit)} begin anew in any case: there is no init")
         if self.lora and not self.init:
             raise ValueError("lora: adapters change the weights of a checkpoint; set init to its folder")
-        if self.init and self.towers:
-            raise ValueError(f"init ({self.init}) gives the towers too, so towers ({self.towers}) has no use; give one")
+        if self.init and self.init_streams:
+            raise ValueError(
+                f"init ({self.init}) gives the streams too, so init_streams ({self.init_streams}) has no use; give one"
+            )
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
             if sum(weights.values()) <= 0:
                 raise ValueError(f"{name}: at least one task weight must be above 0")

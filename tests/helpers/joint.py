@@ -51,7 +51,7 @@ def write_config(folder: Path, stage: int, **changes: Any) -> Path:
     train = {
         "steps": 20,
         "micro_batch": 2,
-        "accumulation": 2,
+        "gradient_accumulation_steps": 2,
         "log_every": 1,
         "checkpoint_every": 100,
         "ema": 0.9,
@@ -103,7 +103,7 @@ def batch_at(step: int, clips: range) -> Batch:
 
 def train(config: TrainConfig, world: distributed.World, stop_at: int = -1, die_at: int = -1) -> dict[str, Tensor]:
     """Train, and return the exported weights (on rank 0). Ends before step `stop_at` in `Stop`, `die_at` in a kill."""
-    micro, accumulation = config.train.micro_batch, config.train.accumulation
+    micro, accumulation = config.train.micro_batch, config.train.gradient_accumulation_steps
     assert micro * accumulation * world.size == CLIPS
 
     def part(step: int, turn: int, rank: int) -> Batch:

@@ -87,7 +87,9 @@ def write_config(folder, output, **changes) -> str:
 def train(config: TrainConfig, world: distributed.World, on_validate=None, nan_at: int = -1, die_at: int = -1):
     """Train, and return the exported weights (rank 0) with the trained module."""
     module = Toy(config.seed, nan_at)
-    plan = BatchPlan(PLAN_SHAPES, config.seed, config.train.micro_batch, world.size, config.train.accumulation)
+    plan = BatchPlan(
+        PLAN_SHAPES, config.seed, config.train.micro_batch, world.size, config.train.gradient_accumulation_steps
+    )
 
     def batch_at(step: int, micro: int, rank: int) -> ToyBatch:
         if step == die_at:

@@ -47,7 +47,7 @@ def test_each_stage_is_a_run_from_the_checkpoint_of_the_last(tmp_path):
     assert [stage.data.subsets for stage in stages] == [["basic_face"], ["a", "b"], []]
     assert [stage.trainable for stage in stages] == [["control", "attention"], ["control"], ["transformer", "control"]]
     assert [stage.tasks for stage in stages] == [{"mtv": 1}, {"mtv": 1}, {"mtv": 1, "t2av": 1}]
-    assert [stage.train.export for stage in stages] == ["fp32", "fp32", "bf16"]
+    assert [stage.train.export_dtype for stage in stages] == ["fp32", "fp32", "bf16"]
     assert {stage.codecs for stage in stages} == {"start"} and {stage.data.latents for stage in stages} == {
         "out/latents"
     }

@@ -64,7 +64,7 @@ if "--pictures" in given:
 }
 PLAN: dict[str, Any] = {
     "name": "toy", "title": "A toy", "clips": {"train": {"seed": 1, "clips": 4}, "held": {"seed": 2, "clips": 6}},
-    "train_clips": ["train"], "start": {"into": "towers", "base": "base.yaml"}, "base": "base.yaml",
+    "train_clips": ["train"], "start": {"into": "init_streams", "base": "base.yaml"}, "base": "base.yaml",
     "seeds": [0, 1, 2], "parallel": 2, "reference": "ccl", "evaluate": {"clips": 8, "tasks": ["t2av"]},
     "probe": {"held": {"clips": "held", "forgetting": True, "pictures": True}},
     "endpoints": [
@@ -147,7 +147,7 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     for word in (
         "model.x=0.2",
         "seed=1",
-        f"towers={checkpoint}",
+        f"init_streams={checkpoint}",
         f"codecs={checkpoint}",
         f"data.manifest=[{manifest}]",
     ):
@@ -234,7 +234,7 @@ def test_a_checkpoint_may_be_given_to_start_from(bench: Bench) -> None:
     calls = bench.calls()
     assert names(calls) == ["evaluate", "make_puppets", "make_puppets", "probe", "train_ccl"]
     words = {name: words for name, words in calls}
-    assert f"towers={given}" in words["train_ccl"] and f"codecs={given}" in words["train_ccl"]
+    assert f"init_streams={given}" in words["train_ccl"] and f"codecs={given}" in words["train_ccl"]
     assert any(word.startswith(f"data.latents={bench.output / 'latents'}") for word in words["train_ccl"])
     assert words["probe"][words["probe"].index("--against") + 1] == str(given)
     (given / "transformer/weights.safetensors").write_text("others")

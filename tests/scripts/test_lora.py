@@ -69,7 +69,14 @@ def runs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         "init": str(checkpoint),
         "model": {"video": stream, "audio": stream, "cca_heads": 1, "cca_head_dim": 12, "context_tokens": 2},
         "data": {"manifest": str(folder / "clips"), "fps": 8, "size": [32, 32]},
-        "train": {"steps": 2, "micro_batch": 2, "checkpoint_every": 1, "log_every": 1, "ema": 0.5, "export": "fp32"},
+        "train": {
+            "steps": 2,
+            "micro_batch": 2,
+            "checkpoint_every": 1,
+            "log_every": 1,
+            "ema": 0.5,
+            "export_dtype": "fp32",
+        },
         "optimizer": {"warmup": 0, "lr": 0.05},
         "tasks": {"t2av": 1},  # a loss per stream is a mean over the samples that have it, in each process
         "lora": {"rank": 2, "alpha": 4, "targets": ["attention", "cross-modal"]},

@@ -35,14 +35,14 @@ def test_the_audio_tower_is_pretrained_as_the_joint_model_has_it():
     assert small.audio_stream.config == whole.audio_stream.config
     assert sum(p.numel() for p in small.video_stream.parameters()) < 1e6
     assert (config.train.steps, config.optimizer.lr, config.tasks) == (160_000, 1e-4, {"t2a": 1.0})
-    assert config.train.micro_batch * config.train.accumulation * 64 == 3200
+    assert config.train.micro_batch * config.train.gradient_accumulation_steps * 64 == 3200
 
 
 def test_the_joint_recipe_is_the_papers():
     config = recipe("ccl_wan14b_joint")
     assert sum(p.numel() for p in model(config).parameters()) == pytest.approx(22.6e9, rel=0.01)
     assert (config.train.steps, config.data.size, config.data.sample_rate) == (12_000, (352, 640), 24_000)
-    assert config.train.micro_batch * config.train.accumulation * 64 == 320
+    assert config.train.micro_batch * config.train.gradient_accumulation_steps * 64 == 320
     assert config.optimizer.lr == 1e-5
     assert config.optimizer.lr * config.optimizer.cross_modal_lr_scale == pytest.approx(1e-4)
 

@@ -98,11 +98,11 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
         "diverging": arguments(folder, "optimizer.lr=1e30", f"output={folder / 'diverging_run'}"),
         "joined": arguments(
             folder,
-            f"towers={folder / 'run/checkpoint'}",
+            f"init_streams={folder / 'run/checkpoint'}",
             "model.joiner=full",
             "optimizer.lr=1e-12",
             "train.steps=1",
-            "train.export=fp32",
+            "train.export_dtype=fp32",
             "validation.every=1",
             f"output={folder / 'joined_run'}",
         ),
@@ -216,7 +216,7 @@ def test_a_clip_without_sound_is_refused_by_name(
         ("data.manifest=nowhere", "nowhere: no such manifest"),
         ("codecs=nowhere", "codecs: video codec nowhere: no config.json or video_codec/config.json"),
         ("init=nowhere", "checkpoint nowhere: no such folder"),
-        ("towers=nowhere", "checkpoint nowhere: no such folder"),
+        ("init_streams=nowhere", "checkpoint nowhere: no such folder"),
         ("model.joiner=gate", "model: joiner is 'gate'; choose one of cca, gate_hard"),
         ("model.routing=joint", "so t2v, t2a cannot be trained; give weights to t2av, a2v and v2a only"),
     ],
@@ -231,7 +231,7 @@ def test_bad_settings_are_refused_and_write_nothing(
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
-        ("init=there", "towers=here", "init (there) gives the towers too"),
+        ("init=there", "init_streams=here", "init (there) gives the streams too"),
         (
             "model.routing=joint",
             "detach_clean_stream=true",

@@ -122,7 +122,7 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         ("joined", "mtv", arguments("mtv", f"output={folder / 'none3'}", "model.routing=joint"), None),
         ("both", "ccl", arguments("ccl"), None),
         ("music", "ccl", arguments("ccl", f"output={folder / 'music'}", f"init={folder / 'whole/checkpoint'}",
-                                   "tasks={mtv: 1}", "fresh=[holistic]", "trainable=[holistic]"), None),
+                                   "tasks={mtv: 1}", "reinit=[holistic]", "trainable=[holistic]"), None),
     ]  # fmt: skip
     command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -213,7 +213,7 @@ def test_what_music_adds_to_every_clip_stays_where_its_way_begins_anew(
         torch.nn.init.normal_(injection.to_style.bias)
     control.save_pretrained(start / "control")
     config = load_config(folder / "music/config.yaml", [f"init={start}"])
-    assert config.fresh == ["holistic"]
+    assert config.reinit == ["holistic"]
     before, begun = control.state_dict(), assembly.Assembly(config).control.state_dict()
     kept = {name for name, value in before.items() if begun[name].equal(value)}
     assert {name for name in before if name.endswith("to_style.bias")} <= kept

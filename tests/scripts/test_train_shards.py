@@ -98,9 +98,9 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "optimizer": {"warmup": 0, "lr": 1e-2},
         "keyframes": 0.5,
     }
-    train = {"micro_batch": 4, "checkpoint_every": 2, "log_every": 1, "ema": 0.5, "export": "fp32"}
+    train = {"micro_batch": 4, "checkpoint_every": 2, "log_every": 1, "ema": 0.5, "export_dtype": "fp32"}
     tasks = {"mtv": 1.0, "t2av": 1.0}
-    tracks = {"untold_speaker": 0.5}
+    tracks = {"drop_speaker_prob": 0.5}
     joint = {**config, "output": str(folder / "run"), "train": {"steps": 3, **train}, "tasks": tasks, "tracks": tracks}
     stages = [{"name": name, "subset": name, "steps": 1} for name in ("face", "crowd")]
     (folder / "ccl.yaml").write_text(yaml.safe_dump(joint))

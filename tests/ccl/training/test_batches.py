@@ -140,7 +140,7 @@ def test_tracks_are_asked_for_where_mtv_is_among_the_tasks():
 
 
 def test_on_mtv_the_caption_does_not_always_say_who_speaks():
-    made = batches(tracks={"untold_speaker": 0.5}, text_dropout=0.0)
+    made = batches(tracks={"drop_speaker_prob": 0.5}, text_dropout=0.0)
     made.untold, made.tracks = (lambda caption: "untold"), (lambda step, ids: None)
     ids = [f"clip{i}" for i in range(8)]
     for task, some in (("mtv", True), ("t2v", False)):
@@ -150,7 +150,7 @@ def test_on_mtv_the_caption_does_not_always_say_who_speaks():
 
 
 def test_on_mtv_what_a_pattern_finds_is_left_out_at_its_rate():
-    made = batches(tracks={"untold_speaker": 0.0, "untold": {r" clip\d": 0.5}}, text_dropout=0.0)
+    made = batches(tracks={"drop_speaker_prob": 0.0, "drop_from_caption": {r" clip\d": 0.5}}, text_dropout=0.0)
     made.tracks = lambda step, ids: None
     ids = [f"clip{i}" for i in range(8)]
     for task, some in (("mtv", True), ("t2v", False)):

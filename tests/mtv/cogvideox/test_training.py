@@ -137,7 +137,7 @@ def configuration(folder: Path) -> dict:
         "optimizer": {"warmup": 0, "lr": 1e-2},
         "keyframes": 0.5,
         "validation": {"every": 100, "clips": 1, "steps": 1},
-        "train": {"micro_batch": 1, "checkpoint_every": 2, "log_every": 1, "ema": 0.5, "export": "fp32"},
+        "train": {"micro_batch": 1, "checkpoint_every": 2, "log_every": 1, "ema": 0.5, "export_dtype": "fp32"},
         "stages": [
             {"name": "face", "subset": "face", "steps": 1, "trainable": ["control"]},
             {"name": "crowd", "steps": 3},
@@ -161,7 +161,7 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         ("cut", arguments(*cut), ["2_crowd", 2]),
         ("resumed", arguments(*cut), None),
         ("on", arguments(f"output={folder / 'on'}", f"backbone={folder / 'whole/checkpoint'}",
-                         "stages=[{name: more, steps: 1, trainable: [control]}]", "train.export=bf16"), None),
+                         "stages=[{name: more, steps: 1, trainable: [control]}]", "train.export_dtype=bf16"), None),
         ("nowhere", arguments(f"output={folder / 'none'}", f"backbone={folder / 'nothing'}"), None),
         ("odd", arguments(f"output={folder / 'none'}", "data.size=[16, 20]"), None),
         ("sizes", arguments(f"output={folder / 'sizes'}", "control.tokens=0"), None),

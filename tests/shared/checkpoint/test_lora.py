@@ -79,7 +79,7 @@ def test_only_adapters_learn_and_an_untrained_one_changes_nothing() -> None:
 def test_what_also_learns_goes_on_learning() -> None:
     model = transformer().requires_grad_(False)
     model.video_cca.requires_grad_(True)
-    add_lora(model, None, Lora(rank=2, targets=["audio"], also=["transformer"]), seed=0)
+    add_lora(model, None, Lora(rank=2, targets=["audio"], modules_to_save=["transformer"]), seed=0)
     learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert {name for name in learning if "video_cca" in name} == {
         f"video_cca.{n}" for n, _ in model.video_cca.named_parameters()

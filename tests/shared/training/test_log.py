@@ -87,7 +87,7 @@ class FakeWandB(types.ModuleType):
 def test_wandb_gets_the_curves_and_a_resumed_run_is_the_same_run(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandB())
     (tmp_path / "config.yaml").write_text("seed: 5\n")
-    train = Train(steps=3, log_to=["wandb"], peak_tflops=1.0)
+    train = Train(steps=3, report_to=["wandb"], peak_tflops=1.0)
     run(tmp_path, world, 0, 2, train)
     run(tmp_path, world, 2, 3, train)
     assert [given["id"] for given in fake.started] == [None, "abc123"] and fake.finished == 2
@@ -99,12 +99,12 @@ def test_wandb_gets_the_curves_and_a_resumed_run_is_the_same_run(world, tmp_path
 
 def test_other_ranks_have_no_board_and_no_files(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandB())
-    run(tmp_path, replace(world, rank=1), 0, 1, Train(steps=1, log_to=["wandb", "tensorboard"]))
+    run(tmp_path, replace(world, rank=1), 0, 1, Train(steps=1, report_to=["wandb", "tensorboard"]))
     assert not fake.started and not list(tmp_path.iterdir())
 
 
 def test_wandb_that_is_not_installed_is_refused_at_the_start(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="needs the package wandb"):
-        RunLog(tmp_path, world, 0, 1, Train(steps=1, log_to=["wandb"]))
+        RunLog(tmp_path, world, 0, 1, Train(steps=1, report_to=["wandb"]))
     assert not list(tmp_path.iterdir())

@@ -29,7 +29,7 @@ def test_every_zero_stage_arrives_at_the_same_average(tmp_path, world):
     for stage in range(4):
         (folder := tmp_path / str(stage)).mkdir()
         override = f"deepspeed.zero_optimization.stage={stage}"
-        weights, _ = toy.train(config_for(folder, override, accumulation=2), world)
+        weights, _ = toy.train(config_for(folder, override, gradient_accumulation_steps=2), world)
         assert set(weights) == set(toy.Toy(0).state_dict())
         results.append(weights)
     for weights in results[1:]:
@@ -87,7 +87,7 @@ def test_another_configuration_in_the_output_is_refused_by_key(tmp_path, world):
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path, world):
-    toy.train(config_for(tmp_path, checkpoint_every=2, keep=2), world)
+    toy.train(config_for(tmp_path, checkpoint_every=2, keep_checkpoints=2), world)
     assert sorted(path.name for path in (tmp_path / "out/state").glob("*step*")) == [
         "step00000006",
         "step00000008",
@@ -111,7 +111,7 @@ def test_a_run_that_stopped_resumes_to_the_bit_at_every_stage(tmp_path, world, s
     """Two micro-steps a step; the run stops two steps after a checkpoint."""
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    config = partial(config_for, accumulation=2, deepspeed={"zero_optimization": {"stage": stage}})
+    config = partial(config_for, gradient_accumulation_steps=2, deepspeed={"zero_optimization": {"stage": stage}})
     whole, _ = toy.train(config(tmp_path / "whole"), world)
     with pytest.raises(UserError, match="not finite at step 7"):
         toy.train(config(tmp_path / "stopped"), world, nan_at=6)

@@ -93,7 +93,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, ...
         output.loss.backward()
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.nn.utils.clip_grad_norm_(parameters, config.train.clip)
+        torch.nn.utils.clip_grad_norm_(parameters, config.train.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         found: dict[tuple[str, ...], list[float]] = {}

@@ -48,12 +48,12 @@ def test_a_dumped_config_reads_back_equal(tmp_path):
         ("tasks={t2x: 1}", ["tasks.t2x"]),
         ("tasks={t2v: 0}", ["at least one task weight"]),
         ("model=nowhere.yaml", ["nowhere.yaml", "no such file"]),
-        ("deepspeed={gradient_clipping: 1}", ["deepspeed.gradient_clipping", "train.clip"]),
+        ("deepspeed={gradient_clipping: 1}", ["deepspeed.gradient_clipping", "train.max_grad_norm"]),
         ("deepspeed={zero: 1}", ["deepspeed.zero is none of"]),
         ("phases=[{name: a, until: 0.5, tasks: {t2v: 1}}]", ["end at steps [50]", "100"]),
-        ("train.clip=[", ["not YAML"]),
-        ("fresh=[holistic]", ["fresh: holistic", "there is no init"]),
-        ("tracks={untold: {'(': 0.5}}", ["tracks.untold", "'('", "no regular expression"]),
+        ("train.max_grad_norm=[", ["not YAML"]),
+        ("reinit=[holistic]", ["reinit: holistic", "there is no init"]),
+        ("tracks={untold: {'(': 0.5}}", ["tracks.drop_from_caption", "'('", "no regular expression"]),
     ],
 )
 def test_bad_overrides_are_one_clear_error(tmp_path, override, words):
