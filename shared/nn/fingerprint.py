@@ -1,0 +1,27 @@
+"""What a component is, as one hash: the same class, settings and weights give the same latents or features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def fingerprint(component: Any) -> str:
+    """Hash of the class, of what its `config` or `settings` say and of all weights with their types.
+
+    What diffusers adds to a config (names with an underscore) does not count: it holds paths, and sets without order.
+    """
+    kind = type(component)
+    own = {k: v for k, v in dict(getattr(component, "config", None) or {}).items() if not k.startswith("_")}
+    said = [kind.__module__, kind.__qualname__, json.dumps(own, sort_keys=True, default=str)]
+    said += [str(getattr(component, name, "")) for name in ("dim", "max_length", "settings")]
+    digest = hashlib.sha256("\n".join(said).encode())
+    if isinstance(component, nn.Module):
+        for name, tensor in sorted(component.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
