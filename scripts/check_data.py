@@ -10,7 +10,6 @@ captions, tracks, with --checkpoint the latents; and a verdict: ok, warn or refu
 from __future__ import annotations
 
 import argparse
-import html
 import json
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import find_component, load_component
-from shared.evaluation.html import page
+from shared.evaluation.doctor_page import doctor_page
 from shared.utils.cli_old import Parser
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import write_atomically
@@ -35,11 +34,6 @@ if TYPE_CHECKING:  # arguments are looked at before torch is loaded
     from shared.data.manifest import Clip
 
 VERDICTS = ("ok", "warn", "refuse")
-STYLE = (
-    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:3px 6px;"
-    "text-align:left;vertical-align:top}.refuse{background:#fbb}.warn{background:#fec}.ok{background:#dfd}"
-)
-
 _sanity: Callable[[Any, Any], None] | None = None  # of this process: codecs are loaded once, not with every clip
 
 
@@ -53,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     progress = tqdm(_spread(clips, latents, args.workers), total=len(clips), unit="clip", desc=str(args.manifest))
     findings = list(progress)
     if args.report:
-        text = _html(findings, speech_measure()) if args.report.suffix == ".html" else _lines(findings)
-        _write(args.report, text)
+        found = [vars(finding) | {"verdict": finding.verdict} for finding in findings]
+        is_page = args.report.suffix == ".html"
+        _write(args.report, doctor_page(_summary(findings, speech_measure()), found) if is_page else _lines(findings))
     for finding in findings:
         if finding.verdict != "ok":
             print(f"{finding.verdict}: clip {finding.id!r}: {'; '.join([*finding.refused, *finding.warnings])}")
@@ -145,20 +140,6 @@ def _summary(findings: list[Finding], measure: str) -> str:
 
 def _lines(findings: list[Finding]) -> str:
     return "".join(json.dumps(finding.as_dict(), ensure_ascii=False) + "\n" for finding in findings)
-
-
-def _html(findings: list[Finding], measure: str) -> str:
-    """One page that needs nothing else; the worst clips first."""
-    columns = list(dict.fromkeys(name for finding in findings for name in finding.facts))
-    cells = ["clip", "verdict", "why", *columns]
-    rows = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in cells) + "</tr>"]
-    for finding in sorted(findings, key=lambda finding: -VERDICTS.index(finding.verdict)):
-        why = "; ".join([*finding.refused, *finding.warnings])
-        facts = [finding.facts.get(name, "") for name in columns]
-        texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in (finding.id, finding.verdict, why, *facts))
-        rows.append(f'<tr class="{finding.verdict}">{texts}</tr>')
-    summary = html.escape(_summary(findings, measure)).replace("\n", "<br>")
-    return page("Clips", STYLE, f"<h1>Clips</h1><p>{summary}</p><table>{''.join(rows)}</table>")
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from shared.ablation import figures
 from shared.ablation.results import Results
-from shared.ablation.tables import endpoint, facts, markdown, tables
-from shared.evaluation.html import page
+from shared.ablation.tables import facts, markdown, tables
+from shared.evaluation.html import Markup, data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 
@@ -21,9 +20,9 @@ PAGE, TABLE = "report.html", "table.md"
 def write_report(folder: Path, every: Sequence[Results]) -> None:
     """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more."""
     folder.mkdir(parents=True, exist_ok=True)
-    body = "\n".join(part for results in every for part in _sections(results))
-    title = ", ".join(results.plan.title or results.plan.name for results in every)
-    write_atomically(folder / PAGE, page(title, _STYLE, body))
+    plans = [_contents(results) for results in every]
+    title = ", ".join(plan["title"] for plan in plans)
+    write_atomically(folder / PAGE, render("ablation.html.j2", title=title, plans=plans))
     text = "\n".join(f"## {results.plan.title or results.plan.name}\n\n{markdown(results)}" for results in every)
     write_atomically(folder / TABLE, text)
 
@@ -88,44 +87,16 @@ def _drawings(results: Results) -> Iterator[tuple[str, str]]:
         yield "Adherence to the text against sync, by form of guidance", figures.guidance(results)
 
 
-def _sections(results: Results) -> Iterator[str]:
-    plan = results.plan
-    yield f"<h1>{html.escape(plan.title or plan.name)}</h1><p>{html.escape(facts(results))}</p>"
-    yield "<h2>Endpoints, written down before the runs</h2>"
-    yield from (endpoint(results, metric).html() for metric in plan.endpoints)
-    yield from (_figure(caption, drawing) for caption, drawing in _drawings(results))
-    yield "<h2>What else was measured</h2>"
-    yield from (table.html() for table in tables(results)[len(plan.endpoints) :])
-    yield from _pictures(results)
-
-
-def _pictures(results: Results) -> Iterator[str]:
-    """Maps of attention, in the plan's order."""
-    shown = [name for name in results.plan.variants if name in results.pictures]
-    if shown:
-        yield "<h2>Where attention looks</h2>"
-    for name in shown:
-        data = base64.b64encode(results.pictures[name].read_bytes()).decode()
-        label = html.escape(results.plan.label(name))
-        yield f"<figure><figcaption>{label}</figcaption><img alt='{label}' src='data:image/png;base64,{data}'></figure>"
-
-
-def _figure(caption: str, drawing: str) -> str:
-    return f"<figure><figcaption>{html.escape(caption)}</figcaption>{drawing}</figure>"
-
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1d2126;background:#fbfbfa;max-width:1180px;margin:0 auto;
-padding:2rem 1.2rem}
-h1{font-size:1.5rem;margin-top:2.5rem}
-h2{font-size:1.2rem;margin:2.2rem 0 .4rem}
-h3{font-size:1rem;margin:1.6rem 0 0}
-.note,figcaption{color:#6b7280}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dfe1e4;vertical-align:top}
-.better{color:#1a7f37}
-.worse{color:#c2410c}
-figure{background:#fff;border:1px solid #dfe1e4;border-radius:10px;padding:.8rem 1rem;margin:1.2rem 0}
-figure svg,figure img{width:100%;height:auto}
-"""
+def _contents(results: Results) -> dict[str, Any]:
+    """What the page shows of one plan."""
+    plan, every = results.plan, tables(results)
+    count = len(plan.endpoints)
+    pictures = {plan.label(name): results.pictures[name] for name in plan.variants if name in results.pictures}
+    return {
+        "title": plan.title or plan.name,
+        "facts": facts(results),
+        "endpoints": every[:count],
+        "figures": [(caption, Markup(drawing)) for caption, drawing in _drawings(results)],
+        "others": every[count:],
+        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in pictures.items()],
+    }

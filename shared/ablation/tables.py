@@ -1,14 +1,14 @@
-"""The tables of an ablation, as Markdown and as HTML: endpoints, the other metrics, guidance, and what was run."""
+"""The tables of an ablation, endpoints, the other metrics, guidance, and what was run."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.ablation.results import Results, from_json
 from shared.ablation.sections import Metric, Setting
 from shared.ablation.statistics import LEAST_SEEDS, Difference, Measured, difference, spread, verdict
+from shared.utils.markdown import markdown_table
 
 NONE = "\N{EN DASH}"
 """Stands where there is no number."""
@@ -24,18 +24,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in (self.head, ["---"] * len(self.head))]
-        lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in self.rows]
-        return f"**{self.title}.** {self.note}\n\n" + "\n".join(lines) + "\n"
-
-    def html(self) -> str:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
-        cells = [[f"<td{_class(cell)}>{html.escape(cell)}</td>" for cell in row] for row in self.rows]
-        rows = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
-        return (
-            f"<h3>{html.escape(self.title)}</h3><p class=note>{html.escape(self.note)}</p>"
-            f"<div class=wide><table><tr>{head}</tr>{rows}</table></div>"
-        )
+        return f"**{self.title}.** {self.note}\n\n{markdown_table(self.head, self.rows)}"
 
 
 def markdown(results: Results) -> str:
@@ -281,12 +270,3 @@ def _size(value: object) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:g}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _class(cell: str) -> str:
-    words = cell.split()
-    return f" class={words[-1]}" if words and words[-1] in ("better", "worse") else ""

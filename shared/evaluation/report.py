@@ -6,8 +6,6 @@ Everything is inline (PNG, SVG, mp4), so the file can be mailed and opened witho
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.data.media_write import write_video
-from shared.evaluation.html import page
+from shared.evaluation.html import Markup, data_uri, render
 from shared.evaluation.scores import MEANING
 from shared.puppets.readers import Heard, Seen
 from shared.utils.files import write_atomically
@@ -78,15 +76,19 @@ class Entry:
 def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry]) -> None:
     """Write the page; `metrics` is what `metrics.json` holds. The file appears when it is complete."""
     config = metrics["config"]
-    title = f"{config['checkpoint']} on {config['suite']} {config['level']}"
-    body = [f"<h1>Evaluation: {html.escape(title)}</h1>", _intro(config), _legend()]
-    body += [_task_table(task, result) for task, result in metrics["tasks"].items()]
-    body += ["<h2>Clips</h2>", _marks()]
-    body += [_entry(entry) for entry in entries]
-    write_atomically(path, page(title, _STYLE, "\n".join(body)))
+    page = render(
+        "evaluation.html.j2",
+        title=f"{config['checkpoint']} on {config['suite']} {config['level']}",
+        facts=_facts(config),
+        no_context=config["no_context"],
+        tasks=[_task(task, result) for task, result in metrics["tasks"].items()],
+        clips=[vars(entry) | {"panels": [_panel(panel) for panel in entry.panels]} for entry in entries],
+    )
+    write_atomically(path, page)
 
 
-def _intro(config: Mapping[str, Any]) -> str:
+def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the clips were sampled, by name."""
     facts = {
         "clips": config["clips"], "held-out seed": config["held_out_seed"], "sampling seed": config["seed"],
         "steps": config["steps"],
@@ -97,85 +99,49 @@ def _intro(config: Mapping[str, Any]) -> str:
     if scales := config.get("track_guidance"):
         names = ("text", "speech", "effects", "music")
         facts["guidance of mtv"] = ", ".join(f"{name} {scales[name]:g}" for name in names)
-    text = " · ".join(f"{name} <b>{html.escape(str(value))}</b>" for name, value in facts.items())
-    warning = "<p class=note>Sampled with the route 0m: no stream reads the other.</p>"
-    return f"<p>{text}</p>{warning if config['no_context'] else ''}"
+    return facts
 
 
-def _legend() -> str:
-    return (
-        "<p class=note><b>Score</b> is measured on the samples, <b>ceiling</b> on the true clips through the "
-        "codecs, <b>floor</b> on the same with another clip's sound or caption; of what a swapped track moves, on "
-        "the true picture of before the swap. <b>Headline</b> is "
-        "(score &minus; floor) / (ceiling &minus; floor): 1 is as good as the codecs allow, 0 is chance; in "
-        "brackets its 95 % bootstrap interval over clips. <b>Fixed times</b> is the best guess of event "
-        "times without looking or listening.</p>"
-    )
-
-
-def _task_table(task: str, result: Mapping[str, Any]) -> str:
+def _task(task: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's table of scores, and what changed from its base: the same clips with the same noise."""
     name, what = TASKS[task]
-    rows = "".join(_row(key, score, result) for key, score in result["scores"].items() if score["clips"])
     lag = result["lag_ms"]
     parts = ", ".join(f"{part} {_number(lag[part], 0)}" for part in lag if part != "all")
     lags = f"Events are seen {_number(lag['all'], 0)} ms after they are heard, on average ({parts})."
-    names = ("what", "score", "ceiling", "floor", "headline", "", "clips")
-    head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
-    table = f"<table>{head}{rows}</table>{_paired(result['paired']) if 'paired' in result else ''}"
-    return f"<h2>{task}: {name}</h2><p>{what} {lags}</p>{table}"
-
-
-def _paired(paired: Mapping[str, Any]) -> str:
-    """What changed from the base, the same clips with the same noise."""
+    scores = [_score(key, score, result) for key, score in result["scores"].items() if score["clips"]]
+    paired = result.get("paired", {"base": None, "scores": {}})
     changes = [
-        f"{name.replace('_', ' ')} {value['difference']:+.3f} <small>[{value['interval'][0]:+.3f}, "
-        f"{value['interval'][1]:+.3f}]</small>"
-        for name, value in paired["scores"].items()
+        {"name": key.replace("_", " "), "difference": f"{value['difference']:+.3f}"}
+        | {"interval": "[{:+.3f}, {:+.3f}]".format(*value["interval"])}
+        for key, value in paired["scores"].items()
     ]
-    return f"<p class=note>Minus {paired['base']}, clip by clip: {' · '.join(changes)}</p>"
+    told = {"task": task, "name": name, "what": what, "lags": lags, "scores": scores}
+    return told | {"base": paired["base"], "changes": changes}
 
 
-def _row(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    interval = score["headline_interval"]
-    spread = f" <small>[{interval[0]:.2f}, {interval[1]:.2f}]</small>" if interval else ""
-    bar = f"<div class=bar><i style='width:{100 * min(1, max(0, score['headline'] or 0)):.0f}%'></i></div>"
-    meaning = html.escape(MEANING[key])
+def _score(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table of scores."""
+    meaning, interval = MEANING[key], score["headline_interval"]
     if key == "event_f1" and result["fixed_times_f1"] is not None:
         meaning += f" (fixed times: {result['fixed_times_f1']:.2f})"
-    cells = [_number(score[name]) for name in ("value", "ceiling", "floor", "headline")]
-    cells = [f"<b>{key.replace('_', ' ')}</b><br><small>{meaning}</small>", *cells]
-    cells[-1] += spread
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in [*cells, bar, score['clips']])}</tr>"
+    return {
+        "name": key.replace("_", " "),
+        "meaning": meaning,
+        "numbers": [_number(score[name]) for name in ("value", "ceiling", "floor")],
+        "headline": _number(score["headline"]),
+        "interval": "[{:.2f}, {:.2f}]".format(*interval) if interval else "",
+        "percent": f"{100 * min(1, max(0, score['headline'] or 0)):.0f}",
+        "clips": score["clips"],
+    }
 
 
-def _marks() -> str:
-    return (
-        "<p class=note>Top to bottom: frames at their times, waveform, spectrogram (0 to half the sample "
-        "rate), curves. <b class=seen>▲ seen</b> and <b class=heard>▼ heard</b> are onsets read from pixels "
-        "and from sound alone. Curves: <b class=seen>mouth opening</b> in pixels, <b class=heard>loudness of "
-        "speech</b>.</p>"
-    )
-
-
-def _entry(entry: Entry) -> str:
-    panels = "".join(_panel(panel) for panel in entry.panels)
-    return (
-        f"<section><h3>{html.escape(entry.id)}</h3><p>{html.escape(entry.caption)}<br>"
-        f"<i>{html.escape(entry.audio_caption)}</i></p>{panels}</section>"
-    )
-
-
-def _panel(panel: Panel) -> str:
-    label = f"<h4>{panel.task}</h4>"
-    return f"<div class=panel><div class=play>{label}{_player(panel)}</div>{_chart(panel)}</div>"
-
-
-def _player(panel: Panel) -> str:
+def _panel(panel: Panel) -> dict[str, str]:
+    """A clip to play, and its chart."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"
         write_video(file, panel.frames, panel.fps, panel.sound[None], panel.rate)
-        data = base64.b64encode(file.read_bytes()).decode()
-    return f"<video controls loop preload=metadata src='data:video/mp4;base64,{data}'></video>"
+        video = data_uri("video/mp4", file.read_bytes())
+    return {"task": panel.task, "video": video, "chart": Markup(_chart(panel))}
 
 
 def _chart(panel: Panel) -> str:
@@ -230,10 +196,9 @@ def _spectrogram(sound: NDArray[np.float32], rate: int) -> Image.Image:
 def _picture(image: Image.Image, top: float, height: float, style: str = "") -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    data = base64.b64encode(file.getvalue()).decode()
     return (
         f"<image x=0 y={top:.1f} width={WIDTH} height={height:.1f} preserveAspectRatio=none style='{style}' "
-        f"href='data:image/png;base64,{data}'/>"
+        f"href='{data_uri('image/png', file.getvalue())}'/>"
     )
 
 
@@ -271,45 +236,8 @@ def _axis(duration: float, top: float) -> str:
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    return "&ndash;" if value is None else f"{value:.{digits}f}"
+    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
 
 
 def _pair(values: Sequence[float]) -> str:
     return f"{values[0]:g}" if values[0] == values[1] else f"{values[0]:g} (video), {values[1]:g} (sound)"
-
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1d2126;--paper:#fbfbfa;--soft:#6b7280;--line:#dfe1e4;--card:#fff;
---seen:#1f77d0;--heard:#d9660b}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e7e9;--paper:#15171a;--soft:#9aa1ab;--line:#2c3036;
---card:#1c1f23;--seen:#5aa9f8;--heard:#ff9a4a}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1180px;
-margin:0 auto;padding:2rem 1.2rem}
-h1{font-size:1.5rem;overflow-wrap:anywhere}
-h2{font-size:1.15rem;margin:2rem 0 .4rem}
-h3{font-size:1rem;margin:0}
-h4{margin:0 0 .3rem}
-.note,small,.tick{color:var(--soft)}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-td,th{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-.bar{width:120px;height:.6rem;background:var(--line);border-radius:4px;margin-top:.4rem;overflow:hidden}
-.bar i{display:block;height:100%;background:var(--seen)}
-section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem 1.2rem;
-margin:1.2rem 0}
-.panel{display:flex;gap:1rem;align-items:flex-start;margin-top:.8rem}
-.play{flex:0 0 150px}
-video{width:150px;border-radius:6px;image-rendering:pixelated}
-svg{flex:1;min-width:0}
-@media(max-width:700px){.panel{flex-direction:column}}
-.wave{fill:var(--soft)}
-.tick{font-size:12px;fill:var(--soft)}
-.curve{fill:none;stroke-width:2.2}
-.mark{stroke-width:1.4;stroke-dasharray:5 3}
-.mark.heard{stroke-dasharray:2 3}
-.curve.seen,.mark.seen{stroke:var(--seen)}
-.curve.heard,.mark.heard{stroke:var(--heard)}
-.tip.seen{fill:var(--seen)}
-.tip.heard{fill:var(--heard)}
-b.seen{color:var(--seen)}
-b.heard{color:var(--heard)}
-"""
