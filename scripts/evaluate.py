@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from ccl.guidance import Guidance
     from mtv.guidance import TrackGuidance
     from mtv.tracks import Tracks
-    from shared.evaluation.held_out import HeldOut, Take
+    from shared.evaluation.held_out import HeldOut, MeasuredClip
     from shared.evaluation.report import Entry
     from shared.evaluation.sampling import Sampler
     from shared.evaluation.tasks import Plan, Trial
-    from shared.evaluation.track_probes import Probe
+    from shared.evaluation.track_variants import Probe
 
 JOINT = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT, "mtv")
-VARIANTS = ("speech-swapped", "effects-swapped", "music-swapped", "silent-speech", "speaker-untold", "dsp")
+VARIANTS = ("speech-swapped", "effects-swapped", "music-swapped", "silent-speech", "speaker-unmentioned", "dsp")
 TRACK_SCALES = ("speech_scale", "effects_scale", "music_scale")
 SHOWN, VARIANTS_SHOWN = 24, 6
 """Clips on the page, and those of them that show the variants of mtv too."""
@@ -90,7 +90,7 @@ def evaluate(
     begun = time.monotonic()
     held_out = HeldOut.make(next(iter(pipelines.values())), options.level, options.clips)
     metrics: dict[str, Any] = {"config": config(options, pipelines.get("joint")), "tasks": {}}
-    made: dict[str, dict[int, Take]] = {}
+    made: dict[str, dict[int, MeasuredClip]] = {}
     with make_sampler(pipelines, options) as sampler:
         for trial in trials(pipelines, held_out, options):
             takes, result = measure(trial, held_out, sampler, options.seed, options.level)
@@ -129,7 +129,7 @@ def track_trials(pipeline: Any, held_out: HeldOut, options: argparse.Namespace) 
     """mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
     from mtv.captions import without_speaker
     from shared.evaluation.tasks import track_trial
-    from shared.evaluation.track_probes import true_tracks, variants
+    from shared.evaluation.track_variants import true_tracks, variants
 
     own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
     names = [name.replace("-", " ") for name in options.variants]
@@ -168,7 +168,7 @@ def demix(mix: NDArray[np.float32], rate: int) -> dict[str, NDArray[np.float32]]
 def compare_with_base(tasks: dict[str, Any], seed: int) -> None:
     """Give every variant of mtv the paired differences from its base, the same clips before the swap."""
     from shared.evaluation.comparison import compare_tasks
-    from shared.evaluation.track_probes import BASE
+    from shared.evaluation.track_variants import BASE
 
     for task, result in tasks.items():
         if task.startswith("mtv:"):
@@ -185,7 +185,7 @@ def compare(metrics: Mapping[str, Any], other: Mapping[str, Any], options: argpa
     return {"file": str(options.against), "tasks": compared}
 
 
-def entries(held_out: HeldOut, made: Mapping[str, Mapping[int, Take]]) -> Iterator[Entry]:
+def entries(held_out: HeldOut, made: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
     """The clips of the page."""
     from shared.evaluation.report import Entry, Panel
 

@@ -21,17 +21,17 @@ from shared.utils.files import read_json, replaced
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = ROOT / "assets/puppets"
 FULL = (
-    "event_f1", "mouth_correlation", "speaker", "colour", "mood_seen", "mood_heard",
+    "event_f1", "mouth_correlation", "speaker", "colour", "mood_video", "mood_audio",
 )  # fmt: skip
 SYNC = ("event_f1", "mouth_correlation")
-TRACKS = ("event_f1", "mouth_correlation", "colour", "mood_seen", "count_seen")
+TRACKS = ("event_f1", "mouth_correlation", "colour", "mood_video", "count_video")
 VARIANTS = {
-    "mtv:speech swapped": SYNC, "mtv:effects swapped": SYNC, "mtv:mood untold": ("mood_followed", *SYNC),
+    "mtv:speech swapped": SYNC, "mtv:effects swapped": SYNC, "mtv:mood unmentioned": ("mood_followed", *SYNC),
     "mtv:music swapped": ("mood_followed", *SYNC), "mtv:silent speech": ("mouth_opening", "face_visible", "event_f1"),
-    "mtv:speaker untold": ("speaker", *SYNC), "mtv:dsp": (*SYNC, "mood_seen"),
+    "mtv:speaker unmentioned": ("speaker", *SYNC), "mtv:dsp": (*SYNC, "mood_video"),
 }  # fmt: skip
 """The scores shown of each variant of mtv."""
-ALL = ("speech-swapped", "effects-swapped", "music-swapped", "silent-speech", "speaker-untold", "dsp")
+ALL = ("speech-swapped", "effects-swapped", "music-swapped", "silent-speech", "speaker-unmentioned", "dsp")
 """What evaluate.py tries unless it is told otherwise."""
 CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour"), ("a2v", "event_f1"),
          ("a2v", "mouth_correlation"), ("v2a", "event_f1"), ("v2a", "mouth_correlation"))  # fmt: skip
@@ -102,7 +102,7 @@ def control() -> str:
 
 
 def variants(tasks: Mapping[str, Any]) -> str:
-    """A row per variant and score; the difference is from mtv, for "music swapped" from "mood untold"."""
+    """A row per variant and score; the difference is from mtv, for "music swapped" from "mood unmentioned"."""
     head = ["variant", "clips", "score", "value", "floor", "ceiling", "headline", "difference", "95 % interval"]
     body = []
     for task in (task for task in VARIANTS if task in tasks):

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
-from shared.evaluation.scores import Reading
-from shared.evaluation.track_probes import Probe
+from shared.evaluation.scores import ClipReading
+from shared.evaluation.track_variants import Probe
 from shared.puppets.clip import render_clip
 from shared.puppets.picture import render
-from shared.puppets.readers import Heard, Seen, read_picture, read_sound
+from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
 from shared.puppets.script import Spec, sample_spec
 from shared.puppets.sound import mouth_opening
 
@@ -25,14 +25,14 @@ HELD_OUT_SEED = 900001
 
 
 @dataclass
-class Take:
+class MeasuredClip:
     """Picture uint8 [T, H, W, 3] and sound float32 [N] at `rate` Hz of one clip, with their readings."""
 
     frames: NDArray[np.uint8]
     sound: NDArray[np.float32]
     rate: int
-    seen: Seen
-    heard: Heard
+    seen: VideoReading
+    heard: AudioReading
 
 
 @dataclass
@@ -42,8 +42,8 @@ class HeldOut:
 
     specs: list[Spec]
     captions: list[tuple[str, str]]
-    rendered: list[Take]
-    coded: list[Take]
+    rendered: list[MeasuredClip]
+    coded: list[MeasuredClip]
 
     @classmethod
     def make(cls, pipeline: Any, level: str, clips: int) -> HeldOut:
@@ -57,16 +57,16 @@ class HeldOut:
             held_out.coded.append(take(frames, sound, spec))
         return held_out
 
-    def true(self, task: str) -> list[Reading]:
+    def true(self, task: str) -> list[ClipReading]:
         """Readings of the true clips, what the task makes having passed through the codec."""
         picture = self.rendered if task == "v2a" else self.coded
         sound = self.rendered if task == "a2v" else self.coded
         return readings(self.specs, [p.seen for p in picture], [s.heard for s in sound])
 
-    def true_seen(self, pipeline: Any, probe: Probe) -> Seen:
-        """Reading of what a probe should show, through the codec."""
+    def true_seen(self, pipeline: Any, probe: Probe) -> VideoReading:
+        """ClipReading of what a probe should show, through the codec."""
         own = self.specs[probe.index]
-        if replace(probe.spec, rate=own.rate, mood_told=own.mood_told) == own:
+        if replace(probe.spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
             return self.coded[probe.index].seen
         mouths = [mouth_opening(probe.spec, character) for character in probe.spec.characters]
         frames = code_picture(pipeline, render(probe.spec, mouths))
@@ -101,12 +101,12 @@ def code_sound(pipeline: Any, sound: NDArray[np.float32]) -> NDArray[np.float32]
     return heard
 
 
-def take(frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> Take:
-    return Take(frames, sound, spec.rate, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
+def take(frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> MeasuredClip:
+    return MeasuredClip(frames, sound, spec.rate, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
 
 
-def readings(specs: Sequence[Spec], seen: Sequence[Seen], heard: Sequence[Heard]) -> list[Reading]:
-    return [Reading(*parts) for parts in zip(specs, seen, heard, strict=True)]
+def readings(specs: Sequence[Spec], seen: Sequence[VideoReading], heard: Sequence[AudioReading]) -> list[ClipReading]:
+    return [ClipReading(*parts) for parts in zip(specs, seen, heard, strict=True)]
 
 
 def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:

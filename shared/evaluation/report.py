@@ -20,7 +20,7 @@ from PIL import Image
 from shared.data.media_write import write_video
 from shared.evaluation.html import Markup, data_uri, render
 from shared.evaluation.scores import MEANING
-from shared.puppets.readers import Heard, Seen
+from shared.puppets.readers import AudioReading, VideoReading
 from shared.utils.files import write_atomically
 
 Array = NDArray[np.float64]
@@ -37,10 +37,10 @@ TASKS = {
     "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
     "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),
     "mtv:effects swapped": ("other effects", "Events must follow the new effects; the rest stays."),
-    "mtv:mood untold": ("no words about light", "The music alone tells the mood."),
+    "mtv:mood unmentioned": ("no words about light", "The music alone tells the mood."),
     "mtv:music swapped": ("other music, no words about light", "The light must follow the new music; the rest stays."),
     "mtv:silent speech": ("silent speech", "The speech is zeros and no word says who speaks: mouths must stay shut."),
-    "mtv:speaker untold": ("no words about who speaks", "Of two people, the tracks alone tell who speaks."),
+    "mtv:speaker unmentioned": ("no words about who speaks", "Of two people, the tracks alone tell who speaks."),
     "mtv:dsp": ("demixed tracks", "The tracks are what the demixer dsp finds in the mix."),
 }
 
@@ -55,8 +55,8 @@ class Panel:
     fps: float
     sound: NDArray[np.float32]
     rate: int
-    seen: Seen
-    heard: Heard
+    seen: VideoReading
+    heard: AudioReading
 
     @property
     def duration(self) -> float:

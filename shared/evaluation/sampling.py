@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from shared.puppets.readers import Heard, Seen, read_picture, read_sound
+from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
 from shared.puppets.script import Spec
 
 #: Makes the pipelines by name; called once in every process, so it must be picklable.
@@ -36,9 +36,9 @@ class Made:
     task is given."""
 
     frames: NDArray[np.uint8] | None
-    seen: Seen | None
+    seen: VideoReading | None
     sound: NDArray[np.float32] | None
-    heard: Heard | None
+    heard: AudioReading | None
 
 
 class Sampler:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.bootstrap import interval, resample
-from shared.evaluation.still_mouth import still_scores
-from shared.puppets.readers import Heard, Seen
+from shared.evaluation.face_scores import face_scores
+from shared.puppets.readers import AudioReading, VideoReading
 from shared.puppets.script import Spec, sample_spec
 from shared.utils.rng import numpy_generator
 
@@ -30,15 +30,15 @@ GRID = 0.05
 """Seconds between the times a fixed guess may consist of."""
 
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
-SEEN = ("colour", "shirt_colour", "object_colour", "object_size", "mood_seen", "count_seen")
-HEARD = ("mood_heard", "count_heard")
-BY_MUSIC = (*SYNC, *(name for name in SEEN if name != "mood_seen"), "mood_followed")
+SEEN = ("colour", "shirt_colour", "object_colour", "object_size", "mood_video", "count_video")
+HEARD = ("mood_audio", "count_audio")
+BY_MUSIC = (*SYNC, *(name for name in SEEN if name != "mood_video"), "mood_followed")
 SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *SEEN)
 MADE = {
     "t2av": SYNC + SEEN + HEARD, "a2v": SYNC + SEEN, "v2a": SYNC + HEARD,
     "mtv": SYNC + SEEN, "mtv:speech swapped": SYNC + SEEN, "mtv:effects swapped": SYNC + SEEN,
-    "mtv:mood untold": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
-    "mtv:speaker untold": SYNC + SEEN, "mtv:dsp": SYNC + SEEN,
+    "mtv:mood unmentioned": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
+    "mtv:speaker unmentioned": SYNC + SEEN, "mtv:dsp": SYNC + SEEN,
 }  # fmt: skip
 """The scores of a task: what is given is not scored."""
 FOLLOWS = {
@@ -56,23 +56,23 @@ MEANING = {
     "shirt_colour": "colour of shirts as the caption has them",
     "object_colour": "colour of objects as the caption has it",
     "object_size": "size of objects as the caption has it",
-    "mood_seen": "light of the picture as the caption has it",
+    "mood_video": "light of the picture as the caption has it",
     "mood_followed": "light of the picture as the music has it (major is warm, fast is bright), which alone tells it",
     "face_visible": "faces that are there, of those that the caption names",
     "mouth_opening": "mean opening of the mouths of the faces that are there, 0 shut and 1 wide open",
-    "mood_heard": "pace of the music (bright is fast, dark is slow) as the caption has it",
-    "count_seen": "number of onsets seen, where the caption tells it",
-    "count_heard": "number of onsets heard, where the caption tells it",
+    "mood_audio": "pace of the music (bright is fast, dark is slow) as the caption has it",
+    "count_video": "number of onsets seen, where the caption tells it",
+    "count_audio": "number of onsets heard, where the caption tells it",
 }
 
 
 @dataclass(frozen=True)
-class Reading:
+class ClipReading:
     """One clip to be scored: its script and what was read from its picture and its sound."""
 
     spec: Spec
-    seen: Seen
-    heard: Heard
+    seen: VideoReading
+    heard: AudioReading
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,11 @@ class Score:
 
 
 def score_task(
-    task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0, before: Sequence[Reading] = ()
+    task: str,
+    made: Sequence[ClipReading],
+    true: Sequence[ClipReading],
+    seed: int = 0,
+    before: Sequence[ClipReading] = (),
 ) -> dict[str, Score]:
     """All scores of a task, one of `MADE`.
 
@@ -113,13 +117,13 @@ def score_task(
     }
 
 
-def clip_scores(reading: Reading) -> dict[str, Pair]:
+def clip_scores(reading: ClipReading) -> dict[str, Pair]:
     """Every score of one clip as (numerator, denominator)."""
-    still = {} if _has_speech(reading.spec) else still_scores(reading.seen)
+    still = {} if _has_speech(reading.spec) else face_scores(reading.seen)
     return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
 
 
-def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
+def floor_scores(readings: Sequence[ClipReading]) -> list[dict[str, Pair]]:
     """Scores by chance, per clip: sums over up to SHUFFLES partners that count for the same scores.
 
     A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings
@@ -134,7 +138,7 @@ def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
         sums = {name: np.zeros(2) for name in SYNC}  # among few clips there may be no partner
         for want, names in ((_has_events, SYNC[:2]), (_has_speech, SYNC[2:])):
             for other in [o for o in others if want(o.spec) and want(own.spec)][:SHUFFLES]:
-                scores = sync_scores(Reading(own.spec, own.seen, _cut(other.heard, own.spec.duration)))
+                scores = sync_scores(ClipReading(own.spec, own.seen, _cut(other.heard, own.spec.duration)))
                 for name in names:
                     sums[name] = sums.get(name, np.zeros(2)) + scores[name]
         for other in others[:SHUFFLES]:
@@ -144,7 +148,7 @@ def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
     return floors
 
 
-def sync_scores(reading: Reading) -> dict[str, Pair]:
+def sync_scores(reading: ClipReading) -> dict[str, Pair]:
     """Picture against sound. Events count where every object is visible, mouths where every speaker is."""
     spec, seen, heard = reading.spec, reading.seen, reading.heard
     pairs = dict.fromkeys(SYNC, (0.0, 0.0))
@@ -164,25 +168,25 @@ def sync_scores(reading: Reading) -> dict[str, Pair]:
     return pairs
 
 
-def caption_scores(reading: Reading, spec: Spec) -> dict[str, Pair]:
+def caption_scores(reading: ClipReading, spec: Spec) -> dict[str, Pair]:
     """Readings of a clip against what the caption of `spec` (its own, or for the floor another's) tells."""
     seen, heard = reading.seen, reading.heard
     pairs: dict[str, Pair] = {}
     people = list(zip(seen.people, [c for c in spec.characters if c.visible], strict=False))
     objects = list(zip(seen.objects, [p for p in spec.props if p.visible], strict=False))
-    shirts = [t.found and t.colour == c.shirt for t, c in people if "shirt" in c.told]
-    colours = [t.found and t.colour == p.colour for t, p in objects if "colour" in p.told]
+    shirts = [t.found and t.colour == c.shirt for t, c in people if "shirt" in c.mentioned]
+    colours = [t.found and t.colour == p.colour for t, p in objects if "colour" in p.mentioned]
     pairs["shirt_colour"], pairs["object_colour"] = _accuracy(shirts), _accuracy(colours)
     pairs["colour"] = _accuracy(shirts + colours)
-    pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.told])
-    pairs["mood_seen"] = _accuracy([seen.mood == spec.mood] if spec.mood_told else [])
-    pairs["mood_followed"] = _accuracy([seen.mood == spec.mood] if spec.music and not spec.mood_told else [])
-    pairs["mood_heard"] = _accuracy([heard.pace == spec.mood.split()[1]] if spec.mood_told and spec.music else [])
-    counted = bool(spec.props) and all("count" in prop.told for prop in spec.props)
+    pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.mentioned])
+    pairs["mood_video"] = _accuracy([seen.mood == spec.mood] if spec.mood_mentioned else [])
+    pairs["mood_followed"] = _accuracy([seen.mood == spec.mood] if spec.music and not spec.mood_mentioned else [])
+    pairs["mood_audio"] = _accuracy([heard.pace == spec.mood.split()[1]] if spec.mood_mentioned and spec.music else [])
+    counted = bool(spec.props) and all("count" in prop.mentioned for prop in spec.props)
     count = sum(len(prop.onsets) for prop in spec.props)
-    pairs["count_heard"] = _accuracy([len(heard.onsets) == count] if counted else [])
+    pairs["count_audio"] = _accuracy([len(heard.onsets) == count] if counted else [])
     visible = counted and all(prop.visible for prop in spec.props)
-    pairs["count_seen"] = _accuracy([len(seen.onsets) == count] if visible else [])
+    pairs["count_video"] = _accuracy([len(seen.onsets) == count] if visible else [])
     return pairs
 
 
@@ -205,7 +209,7 @@ def correlation(first: Array, second: Array) -> float:
     return r if np.isfinite(r) else 0.0
 
 
-def lags(readings: Sequence[Reading]) -> dict[str, float | None]:
+def lags(readings: Sequence[ClipReading]) -> dict[str, float | None]:
     """Mean of (seen - heard) in ms over matched events: all, and by the third of the clip in which they are
     heard."""
     found: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
@@ -276,8 +280,8 @@ def _has_speech(spec: Spec) -> bool:
     return any(character.syllables for character in spec.characters)
 
 
-def _cut(heard: Heard, duration: float) -> Heard:
-    return Heard(heard.onsets[heard.onsets < duration], heard.loudness, heard.pace)
+def _cut(heard: AudioReading, duration: float) -> AudioReading:
+    return AudioReading(heard.onsets[heard.onsets < duration], heard.loudness, heard.pace)
 
 
 def _table(clips: Sequence[dict[str, Pair]]) -> dict[str, Array]:

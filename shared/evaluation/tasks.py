@@ -12,10 +12,10 @@ import torch
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.comparison import per_clip
-from shared.evaluation.held_out import HeldOut, Take, batches
+from shared.evaluation.held_out import HeldOut, MeasuredClip, batches
 from shared.evaluation.sampling import Job, Sampler
-from shared.evaluation.scores import FOLLOWS, MADE, Reading, clip_scores, fixed_times_f1, lags, score_task
-from shared.evaluation.track_probes import Probe
+from shared.evaluation.scores import FOLLOWS, MADE, ClipReading, clip_scores, fixed_times_f1, lags, score_task
+from shared.evaluation.track_variants import Probe
 from shared.puppets.readers import read_sound
 from shared.utils.rng import derive
 
@@ -42,9 +42,9 @@ class Trial:
 
     task: str
     jobs: list[Job]
-    given: Mapping[int, Take]
-    true: Mapping[int, Reading]
-    before: Mapping[int, Reading]
+    given: Mapping[int, MeasuredClip]
+    true: Mapping[int, ClipReading]
+    before: Mapping[int, ClipReading]
 
 
 def joint_trial(task: str, held_out: HeldOut, plan: Plan) -> Trial:
@@ -85,27 +85,27 @@ def track_trial(
     for probe in probes:
         i, coded = probe.index, held_out.coded[probe.index]
         heard = read_sound(probe.mix, probe.spec.rate)
-        takes[i] = Take(coded.frames, probe.mix, probe.spec.rate, coded.seen, heard)
-        true[i] = Reading(probe.spec, held_out.true_seen(pipeline, probe), heard)
+        takes[i] = MeasuredClip(coded.frames, probe.mix, probe.spec.rate, coded.seen, heard)
+        true[i] = ClipReading(probe.spec, held_out.true_seen(pipeline, probe), heard)
         if task in FOLLOWS:
-            before[i] = Reading(probe.spec, coded.seen, heard)
+            before[i] = ClipReading(probe.spec, coded.seen, heard)
     return Trial(task, jobs, takes, true, before)
 
 
 def measure(
     trial: Trial, held_out: HeldOut, sampler: Sampler, seed: int, level: str
-) -> tuple[dict[int, Take], dict[str, Any]]:
-    """Sample a task and score it: a `Take` per clip, and what metrics.json holds of the task. What the task is given
+) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
+    """Sample a task and score it: a `MeasuredClip` per clip, and what metrics.json holds of the task. What the task is given
     is carried over unchanged."""
     started, takes = time.monotonic(), {}
     for i, made in sampler.sample(trial.jobs, trial.task).items():
         old = trial.given[i]
         frames = old.frames if made.frames is None else made.frames
         sound = old.sound if made.sound is None else made.sound
-        takes[i] = Take(frames, sound, old.rate, made.seen or old.seen, made.heard or old.heard)
+        takes[i] = MeasuredClip(frames, sound, old.rate, made.seen or old.seen, made.heard or old.heard)
     order = sorted(takes)
     true = [trial.true[i] for i in order]
-    own = [Reading(reading.spec, takes[i].seen, takes[i].heard) for i, reading in zip(order, true, strict=True)]
+    own = [ClipReading(reading.spec, takes[i].seen, takes[i].heard) for i, reading in zip(order, true, strict=True)]
     before = [trial.before[i] for i in order if i in trial.before]
     scores = score_task(trial.task, own, true, seed, before)
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))

@@ -22,7 +22,7 @@ from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor, tensor_to_frames
 from shared.encoders import LogMel
 from shared.evaluation import held_out
-from shared.evaluation.track_probes import VARIANTS, true_tracks, variants
+from shared.evaluation.track_variants import VARIANTS, true_tracks, variants
 from shared.puppets.clip import render_clip, sample_spec
 from shared.puppets.script import Spec
 from shared.utils.errors import UserError
@@ -143,7 +143,7 @@ def test_a_perfect_model_reaches_the_ceiling(pipeline: Perfect, tmp_path: Path) 
         for name in ("event_f1", "mouth_correlation"):
             assert task["scores"][name]["headline"] == pytest.approx(1, abs=0.02)
             assert task["scores"][name]["ceiling"] > 0.9
-    assert "mood_seen" not in metrics["tasks"]["v2a"]["scores"]
+    assert "mood_video" not in metrics["tasks"]["v2a"]["scores"]
     assert [len(call["prompt"]) for call in pipeline.calls[:2]] == [4, 1]
     given = {call["task"]: ("audio" in call, "video" in call) for call in pipeline.calls}
     assert given == {"t2av": (False, False), "a2v": (True, False), "v2a": (False, True)}
@@ -178,7 +178,7 @@ def test_perfect_driving_reaches_the_ceiling_of_every_variant(
     chosen = options(tmp_path, "--clips", str(DRIVEN), "--tasks", "mtv", "--speech-scale", "3", control=True)
     metrics = evaluate.evaluate({"mtv": driven}, chosen)
     assert list(metrics["tasks"]) == [
-        "mtv", "mtv:speech swapped", "mtv:effects swapped", "mtv:mood untold", "mtv:music swapped",
+        "mtv", "mtv:speech swapped", "mtv:effects swapped", "mtv:mood unmentioned", "mtv:music swapped",
         "mtv:silent speech", "mtv:dsp",
     ]  # fmt: skip
     for task, result in metrics["tasks"].items():
@@ -194,7 +194,7 @@ def test_perfect_driving_reaches_the_ceiling_of_every_variant(
     assert scores["mtv:silent speech"]["face_visible"]["value"] == 1
     swapped = metrics["tasks"]["mtv:speech swapped"]
     assert abs(swapped["paired"]["scores"]["event_f1"]["difference"]) < 0.02
-    assert metrics["tasks"]["mtv:music swapped"]["paired"]["base"] == "mtv:mood untold"
+    assert metrics["tasks"]["mtv:music swapped"]["paired"]["base"] == "mtv:mood unmentioned"
     assert metrics["config"]["track_guidance"]["speech"] == 3 == driven.calls[0]["guidance"].speech
     assert "guidance" not in metrics["config"] and "num_inference_steps" not in driven.calls[0]
     assert "Minus mtv, clip by clip" in (tmp_path / "index.html").read_text()
@@ -230,11 +230,11 @@ def test_one_checkpoint_does_all_tasks_and_is_compared_with_another_run(
     both: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["--checkpoint", str(both), "--clips", "2", "--steps", "1", "--device", "cpu", "--workers", "1"]
-    evaluate.main([*more, "--variants", "silent-speech,speaker-untold", "--output", str(tmp_path / "all")])
+    evaluate.main([*more, "--variants", "silent-speech,speaker-unmentioned", "--output", str(tmp_path / "all")])
     file = tmp_path / "all" / "metrics.json"
     metrics = json.loads(file.read_text())
     assert list(metrics["tasks"]) == ["t2av", "a2v", "v2a", "mtv", "mtv:silent speech"]
-    assert "mtv:speaker untold: left out" in capsys.readouterr().out
+    assert "mtv:speaker unmentioned: left out" in capsys.readouterr().out
     evaluate.main([*more, "--task", "mtv", "--variants", "none", "--against", str(file), "--output", str(tmp_path)])
     out = capsys.readouterr().out
     against = json.loads((tmp_path / "metrics.json").read_text())["against"]

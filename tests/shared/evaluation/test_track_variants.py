@@ -8,7 +8,7 @@ import pytest
 
 from mtv.captions import parse, without_speaker
 from shared.evaluation.scores import MADE
-from shared.evaluation.track_probes import (
+from shared.evaluation.track_variants import (
     BASE,
     VARIANTS,
     Probe,
@@ -16,7 +16,7 @@ from shared.evaluation.track_probes import (
     effects_swapped,
     music_swapped,
     silent_speech,
-    speaker_untold,
+    speaker_unmentioned,
     speech_swapped,
     true_tracks,
     variants,
@@ -83,8 +83,8 @@ def test_a_count_that_is_told_stays_true(full: list[Probe]) -> None:
     probes = effects_swapped(full)
     for probe in probes:
         for prop, mine in zip(probe.spec.props, full[probe.index].spec.props, strict=True):
-            assert "count" not in prop.told or len(prop.onsets) == len(mine.onsets)
-    assert any("count" in prop.told for probe in probes for prop in probe.spec.props)
+            assert "count" not in prop.mentioned or len(prop.onsets) == len(mine.onsets)
+    assert any("count" in prop.mentioned for probe in probes for prop in probe.spec.props)
     assert any(len(probe.spec.props) == 2 for probe in probes)
 
 
@@ -116,7 +116,7 @@ def test_partners_speak_alike_and_last_as_long(full: list[Probe]) -> None:
 
 
 def test_the_untold_speaker_is_one_of_two_visible_people(full: list[Probe]) -> None:
-    probes = speaker_untold(full, without_speaker)
+    probes = speaker_unmentioned(full, without_speaker)
     assert len(probes) > 5
     for probe in probes:
         assert [c.visible for c in probe.spec.characters] == [True, True]
@@ -126,7 +126,7 @@ def test_the_untold_speaker_is_one_of_two_visible_people(full: list[Probe]) -> N
 
 def test_variants_are_named_in_order_and_empty_ones_are_left_out(own: list[Probe]) -> None:
     made = variants(own, VARIANTS, without_speaker, halves)
-    assert list(made) == [name for name in MADE if name.startswith("mtv:") and name != "mtv:speaker untold"]
+    assert list(made) == [name for name in MADE if name.startswith("mtv:") and name != "mtv:speaker unmentioned"]
     assert set(BASE) | set(BASE.values()) <= set(made)
     assert np.array_equal(made["mtv:dsp"][3].stems["speech"], own[3].mix / 2)
     assert list(variants(own, ["silent speech"], without_speaker, halves)) == ["mtv:silent speech"]

@@ -21,9 +21,9 @@ from shared.puppets.sound import synthesise
 Sound = NDArray[np.float32]
 Rank = tuple[int, ...] | None
 
-VARIANTS = ("speech swapped", "effects swapped", "music swapped", "silent speech", "speaker untold", "dsp")
+VARIANTS = ("speech swapped", "effects swapped", "music swapped", "silent speech", "speaker unmentioned", "dsp")
 """What `variants` can make; each is the task "mtv:NAME" of an evaluation."""
-BASE = {"mtv:music swapped": "mtv:mood untold"}
+BASE = {"mtv:music swapped": "mtv:mood unmentioned"}
 """What a variant is compared with, clip by clip, where it is not "mtv"."""
 
 
@@ -77,9 +77,11 @@ def variants(
     make: dict[str, Callable[[], dict[str, list[Probe]]]] = {
         "speech swapped": lambda: {"mtv:speech swapped": speech_swapped(own)},
         "effects swapped": lambda: {"mtv:effects swapped": effects_swapped(own)},
-        "music swapped": lambda: dict(zip(("mtv:mood untold", "mtv:music swapped"), music_swapped(own), strict=True)),
+        "music swapped": lambda: dict(
+            zip(("mtv:mood unmentioned", "mtv:music swapped"), music_swapped(own), strict=True)
+        ),
         "silent speech": lambda: {"mtv:silent speech": silent_speech(own, without_speaker)},
-        "speaker untold": lambda: {"mtv:speaker untold": speaker_untold(own, without_speaker)},
+        "speaker unmentioned": lambda: {"mtv:speaker unmentioned": speaker_unmentioned(own, without_speaker)},
         "dsp": lambda: {"mtv:dsp": demixed(own, separate)},
     }
     return {task: probes for name in VARIANTS if name in names for task, probes in make[name]().items() if probes}
@@ -128,7 +130,7 @@ def music_swapped(own: Sequence[Probe]) -> tuple[list[Probe], list[Probe]]:
     for probe in (p for p in own if p.spec.music):
         if (other := _partner(own, probe, rank)) is None:
             continue
-        spec = replace(probe.spec, mood_told=False)
+        spec = replace(probe.spec, mood_mentioned=False)
         base = replace(probe, spec=spec, caption=caption(spec))
         names = ("mood", "tempo", "beat_phase", "root", "music_level")
         spec = replace(spec, **{name: getattr(other.spec, name) for name in names})
@@ -150,7 +152,7 @@ def silent_speech(own: Sequence[Probe], without_speaker: Callable[[str], str]) -
     return probes
 
 
-def speaker_untold(own: Sequence[Probe], without_speaker: Callable[[str], str]) -> list[Probe]:
+def speaker_unmentioned(own: Sequence[Probe], without_speaker: Callable[[str], str]) -> list[Probe]:
     """The clip's own tracks, and a caption that does not name the speaker; clips with two visible people of whom
     one speaks (none on `simple`)."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
@@ -192,7 +194,7 @@ def _rank_of(mine: Sequence[Prop], other: Sequence[Prop]) -> tuple[int, ...]:
     its kind, size and colour."""
     pairs = list(zip(mine, other, strict=True))
     return (
-        sum("count" in p.told and len(p.onsets) != len(q.onsets) for p, q in pairs),
+        sum("count" in p.mentioned and len(p.onsets) != len(q.onsets) for p, q in pairs),
         sum(p.kind != q.kind for p, q in pairs),
         sum((p.size, p.colour) != (q.size, q.colour) for p, q in pairs),
     )

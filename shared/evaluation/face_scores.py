@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from shared.puppets.picture import render
-from shared.puppets.readers import Seen
+from shared.puppets.readers import VideoReading
 from shared.puppets.scene_fit import SIDE, canonical
 from shared.puppets.script import Character, Spec, sample_spec
 from shared.puppets.video_readers import read_mouth
@@ -16,7 +16,7 @@ from shared.puppets.video_readers import read_mouth
 Pair = tuple[float, float]
 
 
-def still_scores(seen: Seen) -> dict[str, Pair]:
+def face_scores(seen: VideoReading) -> dict[str, Pair]:
     """`face_visible`: of the faces that should be there, those that are. `mouth_opening`: mean opening of the mouths
     of those that are, 0 shut and 1 as wide as the stage opens a mouth; a frame counts at least 0.
 
