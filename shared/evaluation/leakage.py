@@ -2,7 +2,7 @@
 
 In a2v another sound may move mouths and objects, and nothing else of the picture; in v2a another picture may change
 the sound where something is said or hit, and not the rest of it. Both are read from two samples with the same noise.
-Places and times come from the stage's truth (`shared.puppets.clip.truth`), as its JSON has it.
+Places and times come from the puppets' truth (`shared.puppets.clip.truth`), as its JSON has it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from shared.puppets.picture import (
 Mask = NDArray[np.bool_]
 Truth = Mapping[str, Any]
 Span = tuple[float, float]
-#: x0, y0, x1, y1 in stage units.
+#: x0, y0, x1, y1 in scene units.
 Box = tuple[float, float, float, float]
 
 EDGE = 1.0
@@ -58,12 +58,12 @@ class Change(NamedTuple):
 
 
 def sounding_boxes(truth: Truth) -> list[Box]:
-    """Where a clip's sound may be seen: the mouths of the visible people and all that its visible objects reach."""
+    """Where a clip's sound may show: the mouths of the visible people and all that its visible objects reach."""
     boxes = [
         _around(c["mouth_centre"], MOUTH_HALF_WIDTH, MOUTH_HALF_HEIGHT) for c in truth["characters"] if c["visible"]
     ]
     boxes += [box for prop in truth["objects"] if prop["visible"] for box in _object_boxes(prop)]
-    left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the stage by -x
+    left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the scene by -x
     return [(x0 - right, y0, x1 - left, y1) for x0, y0, x1, y1 in boxes]
 
 
@@ -97,7 +97,7 @@ def sounding_region(truths: Sequence[Truth], size: tuple[int, int]) -> Mask:
 
 
 def sounding_spans(truth: Truth, start: float = 0.0) -> list[Span]:
-    """Seconds in which something is said or rings, seen or not, in a clip cut at `start` of its file."""
+    """Seconds in which something is said or rings, visible or not, in a clip cut at `start` of its file."""
     spans = [tuple(c["speech_span"]) for c in truth["characters"] if c["speech_span"]]
     spans += [(event["time"], event["time"] + RING) for event in truth["events"]]
     return [(first - start, last - start) for first, last in spans]

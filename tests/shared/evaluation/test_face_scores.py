@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.evaluation.face_scores import mouth_range, face_scores
+from shared.evaluation.face_scores import face_scores, mouth_range
 from shared.puppets.picture import render
 from shared.puppets.readers import read_picture
 from shared.puppets.script import MOODS, Spec, sample_spec

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shared.evaluation.scores import (
-    MADE,
     MEANING,
+    SCORES,
     ClipReading,
     clip_scores,
     correlation,
@@ -31,8 +31,8 @@ def readings() -> list[ClipReading]:
     ]
 
 
-def deaf(heard: AudioReading) -> AudioReading:
-    return AudioReading(np.zeros(0), np.zeros_like(heard.loudness), "")
+def deaf(audio: AudioReading) -> AudioReading:
+    return AudioReading(np.zeros(0), np.zeros_like(audio.loudness), "")
 
 
 def test_match_is_one_to_one() -> None:
@@ -42,7 +42,7 @@ def test_match_is_one_to_one() -> None:
 
 
 def test_every_score_has_a_meaning() -> None:
-    assert {name for names in MADE.values() for name in names} == set(MEANING)
+    assert {name for names in SCORES.values() for name in names} == set(MEANING)
 
 
 def test_a_constant_curve_is_uncorrelated() -> None:
@@ -60,25 +60,25 @@ def test_truth_scores_near_one_and_its_headline_is_one(readings: list[ClipReadin
 
 
 def test_silence_scores_zero(readings: list[ClipReading]) -> None:
-    scores = score_task("v2a", [replace(r, heard=deaf(r.heard)) for r in readings], readings)
+    scores = score_task("v2a", [replace(r, audio=deaf(r.audio)) for r in readings], readings)
     assert scores["event_f1"].value == 0 and scores["mouth_correlation"].value == 0
     assert scores["event_f1"].headline is not None and scores["event_f1"].headline < 0
 
 
 def test_clips_without_events_do_not_count(readings: list[ClipReading]) -> None:
     quiet = replace(readings[0].spec, props=())
-    nothing = replace(readings[0].seen, onsets=np.zeros(0))
-    reading = ClipReading(quiet, nothing, deaf(readings[0].heard))
+    nothing = replace(readings[0].video, onsets=np.zeros(0))
+    reading = ClipReading(quiet, nothing, deaf(readings[0].audio))
     assert clip_scores(reading)["event_f1"] == (0, 0)
 
 
 def test_a_wrong_colour_is_wrong(readings: list[ClipReading]) -> None:
     reading = next(r for r in readings if r.spec.props)
-    thing = reading.seen.objects[0]
+    thing = reading.video.objects[0]
     other = replace(thing, colour="red" if thing.colour != "red" else "blue")
-    wrong = replace(reading, seen=replace(reading.seen, objects=(other,)))
+    wrong = replace(reading, video=replace(reading.video, objects=(other,)))
     assert clip_scores(wrong)["object_colour"] == (0, 1)
-    absent = replace(reading, seen=replace(reading.seen, objects=(replace(thing, gain=0.0),)))
+    absent = replace(reading, video=replace(reading.video, objects=(replace(thing, gain=0.0),)))
     assert clip_scores(absent)["object_colour"] == (0, 1)
 
 
@@ -94,15 +94,15 @@ def test_the_speaker_is_the_mouth_that_moves_with_speech() -> None:
     speaking = [float(bool(c.syllables)) for c in spec.characters]
     wave = np.sin(np.arange(spec.frames) / 2) + 1
     loudness = np.interp(np.arange(0, spec.duration, 0.005), spec.frame_times(), wave)
-    heard = AudioReading(np.zeros(0), loudness, "")
+    audio = AudioReading(np.zeros(0), loudness, "")
     for order, right in ((1, 1.0), (-1, 0.0)):
         mouths = tuple(wave * share for share in speaking[::order])
-        reading = ClipReading(spec, VideoReading(np.zeros(0), spec.fps, mouths, (), (), spec.mood), heard)
+        reading = ClipReading(spec, VideoReading(np.zeros(0), spec.fps, mouths, (), (), spec.mood), audio)
         assert clip_scores(reading)["speaker"] == (right, 1)
 
 
-def test_lag_is_seen_minus_heard(readings: list[ClipReading]) -> None:
-    late = [replace(r, seen=replace(r.seen, onsets=r.heard.onsets + 0.05)) for r in readings]
+def test_lag_is_video_minus_audio(readings: list[ClipReading]) -> None:
+    late = [replace(r, video=replace(r.video, onsets=r.audio.onsets + 0.05)) for r in readings]
     assert lags(late)["all"] == pytest.approx(50)
 
 
@@ -112,7 +112,7 @@ def test_fixed_times_are_better_than_nothing_and_worse_than_truth() -> None:
 
 
 def test_intervals_hold_the_value_and_follow_the_seed(readings: list[ClipReading]) -> None:
-    half = [replace(r, heard=deaf(r.heard)) if i % 2 else r for i, r in enumerate(readings)]
+    half = [replace(r, audio=deaf(r.audio)) if i % 2 else r for i, r in enumerate(readings)]
     first, again = (score_task("v2a", half, readings, seed=3)["event_f1"] for _ in range(2))
     assert first == again
     assert first.value is not None and first.value_interval is not None

@@ -35,14 +35,14 @@ def found(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return hits / sum(len(read) + len(true) for read, true in pairs)
 
 
-def test_onsets_are_heard(clips: Clips) -> None:
+def test_onsets_are_read_from_the_audio(clips: Clips) -> None:
     pairs = [(audio_readers.read_onsets(clip.mix, spec.rate), events(spec)) for spec, clip in clips]
     assert found(pairs) > 0.97
     gaps = [a - b for read, true in pairs for a, b in match(read, true, TOLERANCE)]
     assert np.abs(gaps).max() < 0.005
 
 
-def test_onsets_are_seen(clips: Clips, pictures: list[VideoReading]) -> None:
+def test_onsets_are_read_from_the_video(clips: Clips, pictures: list[VideoReading]) -> None:
     pairs = [(picture.onsets, events(spec)) for picture, (spec, _) in zip(pictures, clips, strict=True)]
     assert found(pairs) > 0.97
     gaps = [a - b for read, true in pairs for a, b in match(read, true, TOLERANCE)]
