@@ -54,9 +54,8 @@ class _Gated(ContextAttention):
         super().__init__(*sizes, **options)
         self.alpha = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        update: Tensor = super().forward(x, **given)
-        return torch.tanh(self.alpha) * update
+    def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+        return torch.tanh(self.alpha) * super().forward(x, key_value, alignment, rotary)
 
 
 class GatedVideoAttention(_Gated, VideoContextAttention):

@@ -55,7 +55,7 @@ class ContextAttention(nn.Module):
         return k, self.to_v(tokens).unflatten(-1, (self.heads, -1))
 
     def key_value(self, y: Tensor) -> KeyValue:
-        """Keys and values of the other stream's hidden states y [B, M, context_dim]; cached per text when y is clean."""
+        """Keys and values of the other stream's hidden states y [B, M, context_dim]; cached where y is clean."""
         return self._key_value(self.norm_y(y))
 
     def queries(self, x: Tensor) -> Tensor:

@@ -20,11 +20,11 @@ RotaryArguments = Mapping[str, Any]
 
 
 class Fusion(nn.Module):
-    """Both directions of one block: `video` makes the video's update from the audio, `audio` the audio's from the video.
+    """Both directions of one block: `video` is how the video reads the audio, `audio` how the audio reads the video.
 
     A direction is a module with
 
-    - `key_value(y)`: keys and values of the other stream's hidden states y [B, M, D]; those of a clean stream are cached.
+    - `key_value(y)`: keys and values of the other stream's hidden states y [B, M, D]; a clean stream's are cached.
     - `direction(x, key_value=..., **rotary_arguments)`: what is added to the hidden states x [B, N, D].
     - `unconditional(x)`: the same where the route does not read the other stream (0m).
 
@@ -35,6 +35,8 @@ class Fusion(nn.Module):
     """
 
     inside_text_attention: ClassVar[bool] = False
+    video: Any
+    audio: Any
     directions: ClassVar[dict[str, Any]] = {"video": VideoContextAttention, "audio": AudioContextAttention}
 
     def __init__(self, video: nn.Module, audio: nn.Module) -> None:

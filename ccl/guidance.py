@@ -90,7 +90,7 @@ class Guidance:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
     def settled(self, has_unconditional: bool) -> Guidance:
-        """With its form chosen where none is given; `has_unconditional`: whether the model has a 0m state to compare with.
+        """With its form chosen where none is given; `has_unconditional`: of the model, whether it knows 0m.
 
         Raises:
             UserError: a form that compares with 0m, of a model that has none.

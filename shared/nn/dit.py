@@ -277,7 +277,10 @@ class DiTStream(nn.Module):
         control: Control | None = None,
     ) -> Tensor:
         """The stream alone: latents [B, C, F, H, W] in, prediction of the same shape out."""
-        state = self.embed(latents, sigma, text, clock)
+        return self.run(self.embed(latents, sigma, text, clock), control)
+
+    def run(self, state: StreamState, control: Control | None = None) -> Tensor:
+        """Blocks and head of what `embed` gave."""
         for index, block in enumerate(self.blocks):
             state = block.attend(state)
             if control is not None:
