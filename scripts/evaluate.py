@@ -60,7 +60,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:
-        guidance["joint"] = joint_guidance(options).settled(pipelines["joint"].transformer.has_alone)
+        guidance["joint"] = joint_guidance(options).settled(pipelines["joint"].transformer.has_unconditional)
     if "mtv" in pipelines:
         guidance["mtv"] = track_guidance(options)
     where = str(next(iter(pipelines.values())).device)
