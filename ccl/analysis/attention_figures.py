@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ccl.analysis.attention_maps import Maps
+from ccl.analysis.attention_maps import AttentionMaps
 from ccl.training.objective import Batch
 from shared.codecs import VideoCodec, tensor_to_frames
 from shared.utils.files import replacing
@@ -19,7 +19,7 @@ COLUMNS = 8
 
 
 @torch.no_grad()
-def draw_maps(folder: Path, batch: Batch, row: int, maps: Maps, codec: VideoCodec, fps: float) -> Path:
+def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: VideoCodec, fps: float) -> Path:
     """Write FOLDER/ID.png for clip `row` of a batch: its frames, and below them each map as heat over them."""
     clock = batch.video_clock
     frames = round(clock.duration * fps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,27 +12,13 @@ from shared.evaluation.comparison import read_metrics
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils import cli
-from shared.utils.cli import PerStream, option
+from shared.utils.cli import PerStream, option, some_of
 from shared.utils.errors import UserError
 
 JOINT_TASKS = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
-
-
-def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Reads names between commas, in the order of `known` and each once; `none` is the word for no name at all."""
-
-    def read(text: Any) -> Any:
-        if not isinstance(text, str) or text == none:
-            return () if text == none else text
-        names = [name.strip() for name in text.split(",")]
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"{unknown[0]}: give some of {','.join(known)}{f', or {none}' if none else ''}")
-        return tuple(name for name in known if name in names)
-
-    return read
 
 
 class EvaluationOptions(cli.Options):
