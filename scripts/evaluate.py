@@ -71,7 +71,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
 def joint_guidance(options: EvaluationOptions) -> Guidance:
     from ccl.guidance import Form, Guidance
 
-    scales = {"text_scale": options.text_scale, "context_scale": options.context_scale}
+    scales: dict[str, Any] = {"text_scale": options.text_scale, "context_scale": options.context_scale}
     given = {name: value for name, value in scales.items() if value is not None}
     if options.no_context:
         return Guidance(Form.DUAL, **{**given, "context_scale": (0.0, 0.0)})

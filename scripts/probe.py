@@ -84,10 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = ProbeSettings(**chosen, levels=options.levels, pictures=options.pictures)
     result = JointProbe(pipelines[0], clips, truths, settings, *pipelines[1:]).measure()
     files = {name: getattr(options, name) for name in ("checkpoint", "manifest", "against")}
-    result["settings"] = {name: None if file is None else str(file) for name, file in files.items()} | result[
-        "settings"
-    ]
-    result["settings"] |= {**chosen, "probes": list(options.probes), "seconds": round(time.monotonic() - begun, 1)}
+    named = {name: None if file is None else str(file) for name, file in files.items()}
+    result["settings"] = {**named, **result["settings"], **chosen, "probes": list(options.probes)}
+    result["settings"]["seconds"] = round(time.monotonic() - begun, 1)
     write_json(options.output, result)
     print("\n".join(headlines(result)))
     print(options.output)

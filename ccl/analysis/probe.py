@@ -193,12 +193,9 @@ def headlines(result: Mapping[str, Any]) -> Iterator[str]:
                     yield f"{probe:10s} {task:5s}{stream:6s} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
     for stream, kinds in result.get("attention", {}).items():
         for kind in ("background", "foreground"):
-            shares = [
-                f"{name.replace('_', ' ')} {value:.3f}"
-                for name, value in kinds[kind].items()
-                if isinstance(value, float)
-            ]
-            yield f"attention  {stream:5s} {kind}: {', '.join(shares)}"
+            shares = {name: value for name, value in kinds[kind].items() if isinstance(value, float)}
+            words = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shares.items())
+            yield f"attention  {stream:5s} {kind}: {words}"
     for name, value in result.get("model", {}).items():
         yield f"model      {name.replace('_', ' ')} {value:,}"
 

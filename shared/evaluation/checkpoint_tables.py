@@ -25,8 +25,8 @@ CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour")
          ("a2v", "mouth_correlation"), ("v2a", "event_f1"), ("v2a", "mouth_correlation"))  # fmt: skip
 COLUMNS = ("value", "floor", "ceiling", "headline")
 STORIES = {
-    "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, clips "
-    "of 2 to 8 s, of which training saw those of 2 s:",
+    "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, "
+    "clips of 2 to 8 s, of which training saw those of 2 s:",
     "metrics_no_context.json": "no stream reads the other,\nand sync is at the floor or below it:",
 }
 

@@ -42,7 +42,7 @@ class ClipFigure:
     sound: NDArray[np.float32] | None = None
     rate: int = 0
     curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]] = ()
-    onsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    onsets: Mapping[str, Sequence[float] | NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
     def of_file(cls, path: Path, frames: int) -> ClipFigure:
@@ -133,8 +133,10 @@ def _draw_sound(waveform: Axes, spectrogram: Axes, samples: NDArray[np.float32],
     power = transform.spectrogram(np.pad(samples, (0, count - len(samples))))
     level = 10 * np.log10(np.maximum(power, 1e-12))
     loudest = max(float(level.max()), RANGE_DB - 120)
-    scale = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
-    spectrogram.imshow(level, origin="lower", aspect="auto", extent=transform.extent(count), **scale)
+    spectrogram.imshow(
+        level, origin="lower", aspect="auto", extent=transform.extent(count),
+        vmin=loudest - RANGE_DB, vmax=loudest, cmap="magma",
+    )  # fmt: skip
     spectrogram.set_ylim(0, min(HIGHEST, rate / 2))
     spectrogram.set_xlim(waveform.get_xlim())
     spectrogram.yaxis.set_major_formatter(lambda hertz, _: f"{hertz / 1000:g}")

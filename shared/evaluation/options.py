@@ -93,7 +93,7 @@ class EvaluationOptions(cli.Options):
         here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED, "tasks": self.tasks}
         return read_metrics(self.against, here)
 
-    def scales(self) -> dict[str, float]:
+    def scales(self) -> dict[str, Any]:
         """The scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
         text = None if self.text_scale is None else self.text_scale[0]
         scales = {track: getattr(self, f"{track}_scale") for track in TRACKS} | {"text": text}

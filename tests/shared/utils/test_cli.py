@@ -100,5 +100,5 @@ def test_names_between_commas_come_in_their_own_order() -> None:
     assert read("three, one,one") == ("one", "three") and read("none") == () and read(("two",)) == ("two",)
     with pytest.raises(ValueError, match="four: give some of one,two,three, or none"):
         read("one,four")
-    with pytest.raises(ValueError, match="none: give some of one$"):
+    with pytest.raises(ValueError, match=r"none: give some of one$"):
         some_of(("one",))("none")
