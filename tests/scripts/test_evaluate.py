@@ -28,7 +28,6 @@ from shared.puppets.clip import render_clip, sample_spec
 from shared.puppets.script import Spec
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
-from shared.utils.files import writable_folder
 from shared.utils.rng import derive
 
 CLIPS, DRIVEN = 5, 7
@@ -173,11 +172,6 @@ def test_a_silent_model_is_below_the_floor(pipeline: Perfect, tmp_path: Path) ->
     assert "0m" in (tmp_path / "index.html").read_text()
 
 
-def test_batches_hold_one_length() -> None:
-    specs = [SimpleNamespace(frames=frames) for frames in (32, 64, 32, 32)]
-    assert list(held_out.batches(specs, 2)) == [[0, 2], [3], [1]]
-
-
 def test_perfect_driving_reaches_the_ceiling_of_every_variant(
     driven: PerfectDriven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,42 +249,7 @@ def test_a_joint_checkpoint_cannot_be_driven(checkpoint: Path, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
-    assert options(tmp_path).tasks == ("t2av", "a2v", "v2a")
-    chosen = options(tmp_path, control=True)
-    assert chosen.tasks == ("t2av", "a2v", "v2a", "mtv")
-    assert [name.replace("-", " ") for name in chosen.variants] == list(VARIANTS)
-    assert options(tmp_path, "--no-context", control=True).tasks == ("t2av", "a2v", "v2a")
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--clips", "1"], "--clips 1"),
-        (["--tasks", "t2v"], "--tasks t2v"),
-        (["--text-scale", "a"], "--text-scale a"),
-        (["--no-context", "--context-scale", "2"], "--no-context"),
-        (["--level", "hard"], "invalid choice"),
-        (["--tasks", "mtv", "--variants", "loud"], "--variants loud"),
-        (["--tasks", "mtv", "--speech-scale", "nan"], "--speech-scale nan"),
-        (["--tasks", "t2av", "--music-scale", "2"], "--music-scale is for --tasks mtv"),
-        (["--tasks", "t2av", "--variants", "none"], "--variants is for --tasks mtv"),
-        (["--tasks", "mtv", "--context-scale", "2"], "--context-scale is for --tasks t2av,a2v,v2a"),
-        (["--tasks", "t2av,mtv", "--no-context"], "--no-context: mtv has no such route"),
-    ],
-)
-def test_bad_arguments_are_named(more: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=re.escape(message)):
-        options(tmp_path, *more, control=True)
-
-
 def test_a_missing_checkpoint_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         evaluate.main(["--checkpoint", str(tmp_path / "none"), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
-
-
-def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match="--output"):
-        writable_folder("--output", tmp_path / "out")
