@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shared.evaluation.scores import RESAMPLES, Pair
+from shared.evaluation.bootstrap import interval, resample, weighted_mean
+from shared.evaluation.scores import Pair
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
-Array = NDArray[np.float64]
 #: Per score of one clip (numerator, denominator).
 Pairs = Mapping[str, Pair]
 SAME = ("suite", "level", "held_out_seed")
@@ -48,11 +47,13 @@ def paired(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dic
     if not both:
         return {"new": None, "old": None, "difference": None, "interval": None, "clips": 0}
     rows = np.array(both, dtype=np.float64)
-    picks = numpy_generator(seed, "bootstrap").integers(len(rows), size=(RESAMPLES, len(rows)))
-    first, second = (float(_means(rows[None, :, k : k + 2])[0]) for k in (0, 2))
-    spread = _means(rows[picks][..., :2]) - _means(rows[picks][..., 2:])
-    interval = [float(np.quantile(spread, share)) for share in (0.025, 0.975)]
-    return {"new": first, "old": second, "difference": first - second, "interval": interval, "clips": len(rows)}
+    draws = rows[resample(numpy_generator(seed, "bootstrap"), len(rows))]
+    first, second = float(weighted_mean(rows[:, :2])), float(weighted_mean(rows[:, 2:]))
+    spread = interval(weighted_mean(draws[..., :2]) - weighted_mean(draws[..., 2:]))
+    return {
+        "new": first, "old": second, "difference": first - second,
+        "interval": spread and list(spread), "clips": len(rows),
+    }  # fmt: skip
 
 
 def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -86,9 +87,3 @@ def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             "evaluate that checkpoint again with these tasks"
         )
     return {**metrics, "tasks": {task: tasks[task] for task in kept}}
-
-
-def _means(rows: Array) -> Array:
-    """Weighted means of (value, weight) over the clips, [..., clips, 2] -> [...]."""
-    values, weights = rows[..., 0], rows[..., 1]
-    return np.asarray((values * weights).sum(-1) / weights.sum(-1))

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.evaluation.bootstrap import interval, resample
 from shared.evaluation.still_mouth import still_scores
 from shared.puppets.readers import Heard, Seen
 from shared.puppets.script import Spec, sample_spec
@@ -25,7 +26,6 @@ Pair = tuple[float, float]
 TOLERANCE = 0.1
 """Seconds within which an onset seen and an onset heard are one event."""
 SHUFFLES = 8
-RESAMPLES = 1000
 GRID = 0.05
 """Seconds between the times a fixed guess may consist of."""
 
@@ -106,7 +106,7 @@ def score_task(
         unmoved = _table([clip_scores(r) for r in before])
         chance |= {name: unmoved[name] for name in FOLLOWS.get(task, ())}
     nothing = np.zeros((len(made), 2))
-    picks = numpy_generator(seed, "bootstrap").integers(len(made), size=(RESAMPLES, len(made)))
+    picks = resample(numpy_generator(seed, "bootstrap"), len(made))
     return {
         name: _score(own.get(name, nothing), best.get(name, nothing), chance.get(name, nothing), picks)
         for name in MADE[task]
@@ -292,7 +292,7 @@ def _score(made: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> S
     spread = [_ratio(table, picks) for table in (made, true, floor)]
     return Score(
         _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
-        _interval(spread[0]), _interval(_headline(*spread)), int((made[:, 1] > 0).sum()),
+        interval(spread[0]), interval(_headline(*spread)), int((made[:, 1] > 0).sum()),
     )  # fmt: skip
 
 
@@ -308,8 +308,3 @@ def _headline(value: Array, ceiling: Array, floor: Array) -> Array:
 
 def _number(value: Array | float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _interval(values: Array) -> tuple[float, float] | None:
-    finite = values[np.isfinite(values)]
-    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None
