@@ -24,7 +24,7 @@ from shared.ablation.sections import (
     Start,
     Variant,
 )
-from shared.utils.config import Count, Section
+from shared.utils.config_sections import Count, Section
 from shared.utils.errors import UserError
 
 T = TypeVar("T", bound=Section)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shared.ablation.arguments import flags
-from shared.utils.config import Count, Positive, Rate, Section
+from shared.utils.config_sections import Count, Positive, Rate, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Task = Literal["t2av", "a2v", "v2a", "mtv"]
