@@ -8,13 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from shared.ablation import figures
-from shared.ablation.results import Results
-from shared.ablation.tables import facts, markdown, tables
+from shared.ablation.results import Results, read_results
+from shared.ablation.tables import endpoint, facts, markdown, tables
 from shared.evaluation.html import Markup, data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 
 PAGE, TABLE = "report.html", "table.md"
+
+
+def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
+    """Make the report and the document's tables from results alone; with `check` nothing is written."""
+    every = read_results(folders)
+    if document is not None:
+        update_document(document, every, check)
+    if output is not None and not check:
+        write_report(output, every)
+        print(f"{output / PAGE}\n{output / TABLE}")
+
+
+def summarise(output: Path) -> None:
+    """Write the report over what is there of a plan, and print its endpoints."""
+    every = read_results([output / "results"])
+    write_report(output, every)
+    for results in every:
+        print(facts(results))
+        print("\n".join(endpoint(results, metric).markdown() for metric in results.plan.endpoints))
+    print(f"{output / PAGE}\n{output / TABLE}")
 
 
 def write_report(folder: Path, every: Sequence[Results]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.ablation.results import Results, from_json
-from shared.ablation.sections import Metric, Setting
+from shared.ablation.sections import GuidanceSetting, Metric
 from shared.ablation.statistics import LEAST_SEEDS, Difference, Measured, difference, spread, verdict
 from shared.utils.markdown import markdown_table
 
@@ -161,15 +161,15 @@ def guided_endpoints(results: Results) -> Iterator[Table]:
         rows = []
         for name, (setting, own) in found.items():
             minus = None if name == reference else difference(own, base, metric.name)
-            rows.append([setting.said, *_compared_cells(own, minus, metric, name == reference)])
+            rows.append([setting.label, *_compared_cells(own, minus, metric, name == reference)])
         note = (
             f"{metric.better.capitalize()} is better. " if metric.better else ""
         ) + "Differences are paired by seed and clip."
-        head = ["guidance", *_compared_head(found[reference][0].said)]
+        head = ["guidance", *_compared_head(found[reference][0].label)]
         yield Table(f"{metric.name}, by guidance", note, head, rows)
 
 
-def points(results: Results) -> Iterator[tuple[Setting, dict[str, dict[int, Measured]]]]:
+def points(results: Results) -> Iterator[tuple[GuidanceSetting, dict[str, dict[int, Measured]]]]:
     """Each setting of the plan's guidance, with its metrics by seed."""
     plan = results.plan
     for place, setting in enumerate(plan.guidance.settings if plan.guidance else []):

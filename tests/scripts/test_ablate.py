@@ -12,7 +12,8 @@ import ablate
 import pytest
 import yaml
 
-from shared.ablation.jobs import Jobs, Scripts
+from shared.ablation import jobs, runner
+from shared.ablation.jobs import Jobs
 from shared.ablation.plan import load_plan
 from shared.utils.errors import UserError
 
@@ -127,8 +128,8 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(ablate, "SCRIPTS", Scripts(tmp_path / "scripts"))
-    monkeypatch.setattr(ablate.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(jobs, "SCRIPTS", tmp_path / "scripts")
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
     return Bench(tmp_path)
 
 
@@ -341,7 +342,7 @@ def test_the_documents_tables_are_those_of_the_committed_results() -> None:
         (["--report-only", "--results", "r", "--seeds", "1"], "--seeds has no place beside"),
         (["--plan", "p", "--output", "o", "--check"], "--check belongs to"),
         (["--plan", "p", "--output", "o", "--parallel", "0"], "--parallel 0"),
-        (["--plan", "none.yaml", "--output", "o"], "none.yaml: cannot read this plan"),
+        (["--plan", "none.yaml", "--output", "o"], "none.yaml: cannot read this configuration file"),
         (["--report-only", "--results", "nowhere", "--output", "o"], "nowhere: has no plan.yaml"),
     ],
 )

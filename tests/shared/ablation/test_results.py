@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from shared.ablation.collect import at, count_parameters, measure
 from shared.ablation.curves import loss_curves, smoothed
-from shared.ablation.results import at, count_parameters, measure, read_results
+from shared.ablation.results import read_results
 from shared.ablation.sections import Curves, Metric
 from shared.utils.errors import UserError
 
