@@ -43,10 +43,11 @@ $(READY): pyproject.toml constraints.txt scripts/setup_env.py
 test: setup  ## run the tests
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-check: setup  ## lint, format and types
+check: setup  ## lint, format, types and the rule of arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup  ## sort imports and format the code
 	$(BIN)/ruff check --fix --select I .
