@@ -64,7 +64,7 @@ class Folders:
 
 
 def collect(plan: AblationPlan, folders: Folders, variant: str, seed: int) -> dict[str, Any]:
-    """The result of a finished run.
+    """Return the result of a finished run.
 
     Raises UserError where an endpoint is not in what evaluate.py and probe.py wrote, or a file cannot be read.
     """
@@ -85,7 +85,7 @@ def collect(plan: AblationPlan, folders: Folders, variant: str, seed: int) -> di
 
 
 def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) -> dict[str, Any]:
-    """The result of the evaluations under other guidance in `folder`. Raises UserError as `collect`."""
+    """Return the result of the evaluations under other guidance in `folder`. Raises UserError as `collect`."""
     assert plan.guidance is not None, "only asked for where the plan has one"
     about, points, metrics = read_json(folder / "about.json"), [], plan.guided_metrics
     for setting in plan.guidance.settings:
@@ -120,14 +120,14 @@ def values(
 
 
 def _interval(tree: Mapping[str, Any], metric: Metric) -> Any:
-    """The interval that the file itself gives of a number: beside it, or within it."""
+    """Interval that the file itself gives of a number: beside it, or within it."""
     beside = at(tree, f"{metric.path}_interval")
     return at(tree, f"{metric.path}.interval") if beside is None else beside
 
 
 def _bounds(tree: Mapping[str, Any], metric: Metric) -> dict[str, float]:
-    """What evaluate.py measured of the truth through the codecs and of pairs that do not belong together, over the
-    same clips."""
+    """Return what evaluate.py measured of the truth through the codecs and of pairs that do not belong together, over
+    the same clips."""
     task, _, name = metric.path.rpartition(".per_clip.")
     score = at(tree, f"{task}.scores.{name}") if task and metric.seconds is None else None
     keys = ("floor", "ceiling")
@@ -135,7 +135,7 @@ def _bounds(tree: Mapping[str, Any], metric: Metric) -> dict[str, float]:
 
 
 def at(tree: Any, path: str) -> Any:
-    """What stands at a dotted path; keys may hold dots themselves ("0.2-0.4"). None where there is nothing."""
+    """Return what stands at a dotted path; keys may hold dots themselves ("0.2-0.4"). None where there is nothing."""
     if not path:
         return tree
     if not isinstance(tree, Mapping):
@@ -149,14 +149,14 @@ def at(tree: Any, path: str) -> Any:
 
 
 def _near(tree: Any, path: str) -> list[str]:
-    """The keys where the path breaks off."""
+    """Return the keys where the path breaks off."""
     while path and not isinstance(at(tree, path), Mapping):
         path = path.rpartition(".")[0]
     return [str(key) for key in (at(tree, path) if path else tree)][:20]
 
 
 def measure(metric: Metric, node: Any, lengths_of: Callable[[Metric], Lengths]) -> Measured | None:
-    """What stands at a metric's path, in any of the forms that `Metric` names.
+    """Return what stands at a metric's path, in any of the forms that `Metric` names.
 
     None where no clip counts, or nothing of these forms stands there.
     """

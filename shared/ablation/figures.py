@@ -52,8 +52,8 @@ def _difference(axes: Any, row: int, results: Results, name: str, metric: Metric
 
 
 def curves(results: Results) -> Iterator[tuple[str, str]]:
-    """A figure per loss and group of variants: left the mean over seeds, right the difference from the reference, which
-    saw the same samples in the same seed: its mean as a line, least to greatest as a band."""
+    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference, which saw
+    the same samples in the same seed: its mean as a line, least to greatest as a band."""
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
@@ -92,13 +92,13 @@ def _curve(axes: Any, results: Results, name: str, series: str, place: int) -> N
 
 
 def _by_seed(results: Results, name: str, series: str) -> dict[int, tuple[list[float], list[float]]]:
-    """Steps and losses of the seeds that have this curve."""
+    """Return steps and losses of the seeds that have this curve."""
     found = {seed: run["curve"].get(series, {}) for seed, run in results.of(name).items()}
     return {seed: (curve["step"], curve["loss"]) for seed, curve in found.items() if curve.get("step")}
 
 
 def _common(curves: list[tuple[list[float], list[float]]]) -> tuple[float, float]:
-    """The first and the last step that all of them reach; each has logged the task at steps of its own."""
+    """Return the first and the last step that all of them reach; each has logged the task at steps of its own."""
     return max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
 
 
@@ -126,7 +126,7 @@ def guidance(results: Results) -> str:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an element of a page: no prolog, no metadata, text as text, the same each time."""
+    """Return the figure as an element of a page: no prolog, no metadata, text as text, the same each time."""
     text = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation"}):
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

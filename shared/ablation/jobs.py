@@ -67,7 +67,7 @@ class Scripts:
     python: str = sys.executable
 
     def run(self, name: str, *words: str, processes: int = 1, port: int = FIRST_PORT) -> list[str]:
-        """The words of a command; with several processes through DeepSpeed's launcher."""
+        """Words of a command; with several processes through DeepSpeed's launcher."""
         script = os.path.relpath(self.folder / name)
         if processes == 1:
             return [self.python, script, *words]
@@ -91,7 +91,7 @@ class Jobs:
     given: Path | None = None
 
     def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[AblationJob]]:
-        """What the results of these variants and seeds need. Raises UserError for a configuration that is wrong."""
+        """Return what the results of these variants and seeds need. UserError for a configuration that is wrong."""
         plan = self.plan
         names = [v for v in plan.variants if v in variants and not plan.is_alias(v)]
         pairs = [(v, s) for s in seeds for v in names]  # seed by seed: what is there can soon be compared
@@ -116,7 +116,7 @@ class Jobs:
         return AblationJob(f"clips {name}", folder, settings, [step])
 
     def start(self) -> AblationJob:
-        """The run made once."""
+        """Make the job of the run that is done once."""
         start = self.plan.start
         assert start is not None, "only asked for where the plan has one"
         folder = self.output / "start"
@@ -126,7 +126,7 @@ class Jobs:
         return AblationJob("start", folder, settings, [step], self._clips_needed(), start.processes)
 
     def run(self, variant: str, seed: int, index: int) -> AblationJob:
-        """A variant's training with one seed, then its evaluation and its probes."""
+        """Return a variant's training with one seed, then its evaluation and its probes."""
         plan, folder, port = self.plan, self.folder(variant, seed), FIRST_PORT + 1 + index
         overrides = {**plan.train_overrides, **plan.variants[variant].overrides, **self._owned(folder, seed)}
         needs = self._clips_needed()
@@ -141,14 +141,14 @@ class Jobs:
         return AblationJob(f"{variant}-{seed}", folder, settings, [train, *measure], needs, plan.processes)
 
     def evaluation_of(self, variant: str, seed: int) -> AblationJob:
-        """A variant that takes another's training: its own evaluation and probes of that checkpoint."""
+        """Variant that takes another's training: its own evaluation and probes of that checkpoint."""
         source = self.plan.source(variant)
         folder = self.folder(variant, seed)
         steps, settings = self._measure(variant, seed, self.checkpoint(source, seed), folder)
         return AblationJob(f"{variant}-{seed}", folder, {"same_as": source, **settings}, steps, (f"{source}-{seed}",))
 
     def guidance(self, variant: str, seed: int) -> AblationJob:
-        """The evaluations of a trained variant under each setting of the plan's guidance."""
+        """Return the evaluations of a trained variant under each setting of the plan's guidance."""
         plan = self.plan
         assert plan.guidance is not None, "only asked for where the plan has one"
         folder = self.output / "guidance" / f"{variant}-{seed}"
@@ -165,7 +165,7 @@ class Jobs:
         return self.output / "runs" / f"{variant}-{seed}"
 
     def probes(self, variant: str, seed: int) -> Path:
-        """The folder of a variant's probes: another's, if the training and the probes are the other's."""
+        """Folder of a variant's probes: another's, if the training and the probes are the other's."""
         own = self.plan.variants[variant]
         return self.folder(variant if own.probe or not own.same_as else own.same_as, seed)
 
@@ -194,7 +194,7 @@ class Jobs:
         return tuple(f"clips {name}" for name in self.plan.clips)
 
     def _settings(self, config: Mapping[str, Any], processes: int) -> dict[str, Any]:
-        """What a training run depends on; where its folders are is no part of it."""
+        """Return what a training run depends on; where its folders are is no part of it."""
         kept = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
         return {"train": kept, "train_clips": self.plan.train_clips, "processes": processes}
 
@@ -209,7 +209,7 @@ class Jobs:
     def _train(
         self, base: str, overrides: Mapping[str, Any], who: str, folder: Path, processes: int, port: int
     ) -> tuple[Step, dict[str, Any]]:
-        """A training and its whole configuration, flat."""
+        """Return the step of a training and its whole configuration, flat."""
         file = self.plan.find(base)
         words, config = overridden(file, overrides, who)
         words.append(f"data.latents={self._latents(config)}")
@@ -218,7 +218,7 @@ class Jobs:
         return Step("train", command, folder / "train/checkpoint/model_index.json"), config
 
     def _measure(self, variant: str, seed: int, checkpoint: Path, folder: Path) -> tuple[list[Step], dict[str, Any]]:
-        """Evaluation and probes of a checkpoint, and the settings that they depend on."""
+        """Return the evaluation and the probes of a checkpoint, and the settings that they depend on."""
         evaluation = self.plan.evaluation(self.plan.variants[variant].evaluate)
         steps = [self._evaluate(evaluation, checkpoint, folder, "evaluate")]
         settings: dict[str, Any] = {"evaluate": evaluation.model_dump(mode="json", exclude_none=True)}
@@ -244,7 +244,7 @@ class Jobs:
 
 
 def overridden(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[str], dict[str, Any]]:
-    """The words of `--set` for a training run, and all keys of its configuration, flat. Raises UserError naming
+    """Words of `--set` for a training run, and all keys of its configuration, flat. Raises UserError naming
     `who`."""
     sections_first = sorted(overrides, key=lambda key: key.count("."))  # or `model` would undo `model.fusion`
     words = [f"{key}={_yaml(overrides[key])}" for key in sections_first]
@@ -265,7 +265,7 @@ def flags(options: Mapping[str, Any]) -> list[str]:
 
 
 def weights_of(checkpoint: Path) -> str:
-    """A digest of a checkpoint's transformer. Raises UserError where there is none."""
+    """Digest of a checkpoint's transformer. Raises UserError where there is none."""
     files = sorted((checkpoint / "transformer").glob("*.safetensors"))
     if not files:
         raise UserError(f"--start {checkpoint}: has no transformer/*.safetensors; give the folder of a checkpoint")
@@ -278,6 +278,6 @@ def _sha256(file: Path) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A value on one line, as `--set` reads it back."""
+    """Return a value on one line, as `--set` reads it back."""
     text = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
     return text.removesuffix("...\n").strip()

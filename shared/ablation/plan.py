@@ -140,7 +140,7 @@ class AblationPlan(Section):
         return self.variants[variant].label or variant.replace("_", " ")
 
     def source(self, variant: str) -> str:
-        """The variant whose training `variant` takes: itself, or the one it is the same as."""
+        """Variant whose training `variant` takes: itself, or the one it is the same as."""
         return self.variants[variant].same_as or variant
 
     def is_alias(self, variant: str) -> bool:
@@ -148,11 +148,11 @@ class AblationPlan(Section):
         return bool(self.variants[variant].same_as) and not self.variants[variant].evaluate
 
     def evaluation(self, changes: Mapping[str, Any]) -> Evaluation:
-        """The plan's evaluation with some options changed. Raises UserError naming a wrong one."""
+        """Return the plan's evaluation with some options changed. Raises UserError naming a wrong one."""
         return self._changed(Evaluation, self.evaluate, changes, "evaluate")
 
     def probes(self, variant: str) -> dict[str, ProbeSettings]:
-        """The plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
+        """Return the plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
         changes = self.variants[variant].probe
         if unknown := set(changes) - set(self.probe):
             raise UserError(f"{self._file}: variants.{variant}.probe: {sorted(unknown)[0]} is no probe of the plan")
@@ -170,7 +170,7 @@ class AblationPlan(Section):
             raise UserError(f"{self._file}: {key} = {first['input']!r}: {first['msg']}") from None
 
     def chosen_variants(self, only: str | None) -> list[str]:
-        """The variants that `only` names, between commas, by themselves or by their group; None: all of them.
+        """Variants that `only` names, between commas, by themselves or by their group; None: all of them.
 
         The reference of a comparison is not added. Raises UserError for a name that the plan does not have.
         """
@@ -184,14 +184,14 @@ class AblationPlan(Section):
         return [name for name, variant in self.variants.items() if {name, variant.group} & names]
 
     def chosen_seeds(self, seeds: Sequence[int] | None) -> list[int]:
-        """Some of the plan's seeds; None: all of them. Raises UserError for one that the plan does not have."""
+        """Return some of the plan's seeds; None: all of them. Raises UserError for one that the plan does not have."""
         for seed in seeds or ():
             if seed not in self.seeds:
                 raise UserError(f"--seeds {seed}: the plan has {', '.join(map(str, self.seeds))}")
         return self.seeds if seeds is None else list(seeds)
 
     def find(self, name: str) -> str:
-        """A file the plan names: from the working directory, then from the plan's folder and those above it."""
+        """Return a file the plan names: from the working directory, then from the plan's folder and those above it."""
         candidates = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
         file = next((path for path in candidates if path.is_file()), None)
         if file is None:
@@ -224,7 +224,7 @@ def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
 
 
 def merged(base: Any, changes: Any) -> Any:
-    """`base` with the changes in it: mappings key by key, everything else as it is in `changes`."""
+    """Return `base` with the changes in it: mappings key by key, everything else as it is in `changes`."""
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
     return base | {key: merged(base[key], value) if key in base else value for key, value in changes.items()}

@@ -93,7 +93,7 @@ def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
 
 
 def _slug(caption: str) -> str:
-    """A file's name."""
+    """Return a file's name."""
     return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
 
 
@@ -108,7 +108,7 @@ def _drawings(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _contents(results: Results) -> dict[str, Any]:
-    """What the page shows of one plan."""
+    """Return what the page shows of one plan."""
     plan, every = results.plan, tables(results)
     count = len(plan.endpoints)
     pictures = {plan.label(name): results.pictures[name] for name in plan.variants if name in results.pictures}

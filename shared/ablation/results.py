@@ -32,12 +32,12 @@ class Results:
     pictures: dict[str, Path] = field(default_factory=dict)
 
     def of(self, variant: str) -> dict[int, dict[str, Any]]:
-        """The runs of a variant by seed; of an alias those of the variant it stands for."""
+        """Return the runs of a variant by seed; of an alias those of the variant it stands for."""
         source = self.plan.source(variant) if self.plan.is_alias(variant) else variant
         return {seed: self.runs[source, seed] for seed in self.plan.seeds if (source, seed) in self.runs}
 
     def measured(self, variant: str, metric: str) -> dict[int, Measured]:
-        """A metric of a variant by seed, where it was found."""
+        """Metric of a variant by seed, where it was found."""
         found = {seed: run["values"].get(metric) for seed, run in self.of(variant).items()}
         return {seed: from_json(value) for seed, value in found.items() if value is not None}
 
@@ -51,7 +51,7 @@ class Results:
         return float(floor), float(ceiling)
 
     def listed(self) -> dict[str, list[str]]:
-        """The variants to show, by group: all of the reference's group, of others those that were run."""
+        """Variants to show, by group: all of the reference's group, of others those that were run."""
         variants = self.plan.variants
         own = variants[self.plan.reference].group
         groups = dict.fromkeys([own, *(variants[name].group for name, _ in self.runs)])
@@ -61,13 +61,13 @@ class Results:
         }
 
     def missing(self) -> list[str]:
-        """The runs that the plan has and the results lack."""
+        """Return the runs that the plan has and the results lack."""
         own = [name for name in self.plan.variants if not self.plan.is_alias(name)]
         return [f"{name}-{seed}" for name in own for seed in self.plan.seeds if (name, seed) not in self.runs]
 
 
 def read_results(folders: Iterable[Path]) -> list[Results]:
-    """The results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined.
+    """Results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined.
 
     Raises:
         UserError: a folder without plan.yaml, two plans of one name that differ, a run that two folders hold, a file
@@ -103,7 +103,7 @@ def _add(results: Results, file: Path) -> None:
 
 
 def from_json(value: Mapping[str, Any]) -> Measured:
-    """A metric as a result's `values` hold it."""
+    """Return a metric as a result's `values` hold it."""
     if value["clips"] is None:
         return Measured(value["value"], None)
     pairs = zip(value["clips"]["value"], value["clips"]["weight"], strict=True)

@@ -57,7 +57,7 @@ def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> l
 
 
 def check_claims(jobs: Sequence[AblationJob]) -> None:
-    """Raises UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
+    """Raise UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
     from shared.training.state import FREE_KEYS
 
     for job in (job for job in jobs if (job.folder / SETTINGS).exists()):
@@ -181,14 +181,14 @@ class Runner:
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> str:
-    """The end of a log; of a progress bar only how it stood last."""
+    """End of a log; of a progress bar only how it stood last."""
     text = log.read_bytes().decode("utf-8", errors="replace")  # as it is: a bar's steps end in \r
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
     return "\n".join(f"    {line}" for line in lines[-count:]) or "    (nothing)"
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -207,12 +207,12 @@ def machine() -> dict[str, Any]:
 
 
 def evaluation_workers(parallel: int) -> int | None:
-    """Processes that sample in an evaluation: a run's share of the cores, or evaluate.py's own choice on a GPU."""
+    """Say how many processes sample in an evaluation: a run's share of the cores; on a GPU evaluate.py's choice."""
     return None if machine()["gpus"] else max(1, cores() // parallel)
 
 
 def _about() -> dict[str, Any]:
-    """The code and the machine that a job begins on."""
+    """Return the code and the machine that a job begins on."""
     from shared.training.card import commit
 
     return {"commit": commit(), "machine": machine(), "seconds": {}, "steps": []}

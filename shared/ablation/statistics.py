@@ -33,7 +33,7 @@ class Measured:
 
     @classmethod
     def of_clips(cls, clips: Array) -> Measured:
-        """The weighted mean of clips [n, 2]."""
+        """Return the weighted mean of clips [n, 2]."""
         return cls(float(weighted_mean(clips[None])[0]), clips)
 
 
@@ -70,7 +70,7 @@ def spread(measured: Mapping[int, Measured]) -> Spread | None:
 
 
 def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str, seed: int = 0) -> Difference | None:
-    """`new` minus `old` on the seeds that both have; None where they share none. `name` names the bootstrap's draws.
+    """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws.
 
     Where both have values per clip, each seed's difference is that of the two weighted means over all clips: an F1
     over clips is such a mean, and its weights differ from run to run.
@@ -88,7 +88,7 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
 
 
 def verdict(found: Difference | None, better: str | None) -> str:
-    """ "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
+    """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
 
     It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
     """

@@ -47,7 +47,7 @@ def tables(results: Results) -> list[Table]:
 
 
 def facts(results: Results) -> str:
-    """What was run, in a sentence or two; says plainly what is missing."""
+    """Say what was run, in a sentence or two, and plainly what is missing."""
     runs = list(results.runs.values())
     if not runs:
         return "No run of this plan is done yet."
@@ -149,7 +149,7 @@ def guidance(results: Results) -> Table:
 
 
 def guided_endpoints(results: Results) -> Iterator[Table]:
-    """The endpoints that are measured under each setting of guidance too, compared with the setting of reference."""
+    """Yield the endpoints that are measured under each setting of guidance too, compared with the setting of reference."""
     plan = results.plan
     assert plan.guidance is not None, "results of guidance are of a plan that has it"
     reference, paths = plan.guidance.reference, {metric.path for metric in plan.endpoints}
@@ -184,7 +184,7 @@ def points(results: Results) -> Iterator[tuple[GuidanceSetting, dict[str, dict[i
 
 
 def variants(results: Results) -> Table:
-    """What each variant is, and what it costs."""
+    """Return what each variant is, and what it costs."""
     plan, rows = results.plan, []
     for name, variant in plan.variants.items():
         runs = list(results.of(name).values())
@@ -198,7 +198,7 @@ def variants(results: Results) -> Table:
 
 
 def compared(results: Results, variant: str, metric: Metric) -> Difference | None:
-    """A variant minus the reference; None for the reference itself, or where runs lack."""
+    """Return a variant minus the reference; None for the reference itself, or where runs lack."""
     plan = results.plan
     if _shown(results, variant) == plan.reference:
         return None
@@ -207,7 +207,7 @@ def compared(results: Results, variant: str, metric: Metric) -> Difference | Non
 
 
 def _shown(results: Results, variant: str) -> str:
-    """The variant whose numbers stand under this name."""
+    """Variant whose numbers stand under this name."""
     return results.plan.source(variant) if results.plan.is_alias(variant) else variant
 
 
