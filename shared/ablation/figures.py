@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from shared.ablation.results import Results
 from shared.ablation.sections import Metric
 from shared.ablation.statistics import spread, verdict
-from shared.ablation.tables import compared, points
+from shared.ablation.tables import by_setting, compared
 
 COLOURS = {"better": "#1a7f37", "worse": "#c2410c"}
 GREY = "#6b7280"
@@ -52,8 +52,10 @@ def _difference(axes: Any, row: int, results: Results, name: str, metric: Metric
 
 
 def curves(results: Results) -> Iterator[tuple[str, str]]:
-    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference, which saw
-    the same samples in the same seed: its mean as a line, least to greatest as a band."""
+    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference.
+
+    That saw the same samples in the same seed; the mean is a line, least to greatest a band.
+    """
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
@@ -110,7 +112,7 @@ def guidance(results: Results) -> str:
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     forms: dict[str, list[tuple[float, float, str]]] = {}
-    for setting, measured in points(results):
+    for setting, measured in by_setting(results):
         found = [spread(measured[metric.name]) for metric in (across, up)]
         if all(found):
             x, y = (one.mean for one in found if one is not None)
