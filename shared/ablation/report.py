@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from shared.ablation import figures
 from shared.ablation.results import Results, read_results
 from shared.ablation.tables import endpoint, facts, markdown, tables
@@ -62,7 +64,7 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
     new = old
     for results in every:
-        drawn = list(_drawings(results))
+        drawn = list(_figures(results))
         folder = file.with_suffix("") / results.plan.name / "figures"
         shown = [(caption, folder / f"{_slug(caption)}.svg") for caption, _ in drawn] + _maps(results, file)
         new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
@@ -70,8 +72,8 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
         if not check and drawn:
             folder.mkdir(parents=True, exist_ok=True)
-            for caption, drawing in drawn:
-                write_atomically(folder / f"{_slug(caption)}.svg", drawing)
+            for caption, figure in drawn:
+                write_atomically(folder / f"{_slug(caption)}.svg", figures.svg(figure))
     if new != old:
         write_atomically(file, new)
 
@@ -97,8 +99,8 @@ def _slug(caption: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
 
 
-def _drawings(results: Results) -> Iterator[tuple[str, str]]:
-    """Captions and figures as SVG: endpoints, loss curves, guidance."""
+def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Captions and figures: endpoints, loss curves, guidance."""
     if results.runs:
         for metric in results.plan.endpoints:
             yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
@@ -116,7 +118,7 @@ def _contents(results: Results) -> dict[str, Any]:
         "title": plan.title or plan.name,
         "facts": facts(results),
         "endpoints": every[:count],
-        "figures": [(caption, Markup(drawing)) for caption, drawing in _drawings(results)],
+        "figures": [(caption, Markup(figures.svg(figure))) for caption, figure in _figures(results)],
         "others": every[count:],
         "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in pictures.items()],
     }
