@@ -15,7 +15,7 @@ WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo ablation-smoke clean
+.PHONY: help setup test test-long check format demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,8 +40,13 @@ $(READY): pyproject.toml constraints.txt scripts/setup_env.py
 	$(BIN)/python scripts/setup_env.py
 	@touch $@
 
-test: setup  ## run the tests
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+test: setup  ## run the tests, but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-long: setup  ## run the slow tests
+	$(PYTEST) -m slow
 
 check: setup  ## lint, format, types and the rule of arrows
 	$(BIN)/ruff check .
