@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
+#: The score of one clip, (numerator, denominator): over clips both are summed, then divided.
+Ratio = tuple[float, float]
 
 RESAMPLES = 1000
 

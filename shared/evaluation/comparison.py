@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from shared.evaluation.bootstrap import interval, resample, weighted_mean
-from shared.evaluation.scores import Pair
+from shared.evaluation.bootstrap import Ratio, interval, resample, weighted_mean
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
-#: Per score of one clip (numerator, denominator).
-Pairs = Mapping[str, Pair]
 SAME = ("suite", "level", "held_out_seed")
 """What two evaluations must have in common: clip i is then the same clip in both."""
 
 
-def per_clip(names: Sequence[str], scores: Mapping[int, Pairs], clips: int) -> dict[str, dict[str, list[float | None]]]:
+def per_clip(
+    names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int
+) -> dict[str, dict[str, list[float | None]]]:
     """What metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
 
     The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
@@ -33,7 +32,7 @@ def per_clip(names: Sequence[str], scores: Mapping[int, Pairs], clips: int) -> d
     return kept
 
 
-def paired(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+def compare_score(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     """One score of two evaluations, as `per_clip` keeps it, on the clips where it counts in both.
 
     Returns "new", "old", "difference" (new - old), its 95 % bootstrap "interval" over clips, and "clips"; None
@@ -57,9 +56,9 @@ def paired(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dic
 
 
 def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, Any]]:
-    """`paired` of every score that both results of a task have and that counts somewhere in both."""
+    """`compare_score` of every score that both results of a task have and that counts somewhere in both."""
     names = [name for name in new["per_clip"] if name in old["per_clip"]]
-    compared = {name: paired(new["per_clip"][name], old["per_clip"][name], seed) for name in names}
+    compared = {name: compare_score(new["per_clip"][name], old["per_clip"][name], seed) for name in names}
     return {name: values for name, values in compared.items() if values["clips"]}
 
 
