@@ -51,10 +51,10 @@ def test_strict_and_html(stage: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--workers", "0"], "give 1 or more"),
+        (["--workers", "0"], "--workers 0: Input should be greater than or equal to 1"),
         (["--report", "a.txt"], "give FILE.html or FILE.jsonl"),
         (["--report", "nowhere/a.html"], "the folder does not exist"),
-        (["--sigma", "1"], "give more than 1"),
+        (["--sigma", "1"], "--sigma 1: Input should be greater than 1"),
         (["--checkpoint", "nowhere"], "no such folder"),
     ],
 )
