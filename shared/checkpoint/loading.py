@@ -86,7 +86,9 @@ def load_model(kind: type[Any], options: ModelOptions) -> Any:
     import torch
 
     device = cli.device(options.device)
-    pipeline = load_checkpoint(kind, options.checkpoint, getattr(torch, options.dtype))
+    pipeline = load_checkpoint(
+        kind, options.checkpoint, getattr(torch, options.dtype), trusted_packages=options.trust_package
+    )
     adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}
     for name, lora in adapters.items():
         pipeline.load_lora_weights(lora.file, adapter_name=name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared.checkpoint.registry import Source, find_component, load_component
+from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.encoders import HashedWords, TextEncoder, audio_features
 from shared.encoders.audio import FrameFeatures
 from shared.encoders.cache import CachedText
@@ -23,7 +23,7 @@ from shared.utils.errors import UserError
 CODECS = ("video_codec", "audio_codec")
 
 
-def component_source(config: TrainConfig, name: str) -> Source | None:
+def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
     """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
 
     That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on the hub
@@ -62,7 +62,7 @@ class Left:
 class Text:
     """The configured text encoder, which is loaded when it is asked for and stays with nobody."""
 
-    def __init__(self, source: Source | None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, source: ComponentSource | None, dtype: torch.dtype = torch.float32) -> None:
         """Without a `source` it is `HashedWords`."""
         self.source, self.dtype = source, dtype
 
