@@ -16,6 +16,7 @@ from shared.checkpoint.registry import ComponentSource, find_component, load_com
 from shared.encoders import HashedWords, TextEncoder, audio_features
 from shared.encoders.audio import FrameFeatures
 from shared.encoders.cache import CachedText
+from shared.utils.classes import NamedClass
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
@@ -36,10 +37,17 @@ def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
     if place is None:
         return None
     try:
-        return find_component(name, place)
+        return find_component(name, place, trusted_packages(config))
     except UserError as error:
         advice = "; fit a pair with scripts/fit_codecs.py" if key == "codecs" else ""
         raise UserError(f"{key}: {error}{advice}") from None
+
+
+def trusted_packages(config: TrainConfig) -> set[str]:
+    """Packages outside this repository whose classes the configuration names; its checkpoint folders may name them too."""
+    components = config.components.model_dump() if config.components is not None else {}
+    named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
+    return {one.package for one in named if one is not None}
 
 
 def fitted_codecs(config: TrainConfig) -> Path:
