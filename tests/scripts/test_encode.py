@@ -176,7 +176,7 @@ def test_each_clip_takes_the_nearest_size(stage: Path, checkpoint: Path, tmp_pat
         (["--workers", "0"], "--workers 0: give more than 0"),
         (["--fps", "-1"], "--fps -1.0: give more than 0"),
         (["--track-encoders", "log-mel,log-mel"], "one, or three"),
-        (["--video-codec", "nowhere"], "video codec nowhere: no config.json or video_codec/config.json"),
+        (["--video-codec", "nowhere"], r"nowhere: no video codec \(no config\.json or video_codec/config.json"),
         (["--audio-codec", "text_encoder"], "holds HashedWords; one of LinearAudioCodec"),
     ],
 )
