@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
-TRACKS := $(DEMO)/stage/stems/stage-simple-1-000011
+TRACKS := $(DEMO)/puppets/stems/stage-simple-1-000011
 SMOKE := outputs/ablation_smoke
 PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
   Scene description: a big yellow bell rings twice under a warm bright light.
@@ -62,9 +62,9 @@ format: setup  ## sort imports and format the code
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: setup  ## make clips, train a little, sample from the shipped and from the new checkpoint
 	rm -rf $(DEMO)
-	$(BIN)/python scripts/make_puppets.py --clips 64 --output $(DEMO)/stage --seed 1 --level simple
+	$(BIN)/python scripts/make_puppets.py --clips 64 --output $(DEMO)/puppets --seed 1 --level simple
 	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/puppets_tiny.yaml \
-	  --set data.manifest=$(DEMO)/stage/manifest.jsonl --set output=$(DEMO)/train
+	  --set data.manifest=$(DEMO)/puppets/manifest.jsonl --set output=$(DEMO)/train
 	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4
 	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint \
 	  --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/trained.mp4
