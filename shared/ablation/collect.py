@@ -90,8 +90,8 @@ def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) 
     about, points, metrics = read_json(folder / "about.json"), [], plan.guided_metrics
     for setting in plan.guidance.settings:
         tree = {"metrics": read_json(folder / setting.name / "metrics.json"), "probe": {}}
-        found = values(metrics, tree, partial(lengths, plan, tree), metrics, folder)
-        points.append(setting.model_dump(mode="json") | {"values": found})
+        measured = values(metrics, tree, partial(lengths, plan, tree), metrics, folder)
+        points.append(setting.model_dump(mode="json") | {"values": measured})
     head = {"kind": "guidance", "plan": plan.name, "variant": variant, "seed": seed}
     return head | {key: about[key] for key in ("commit", "machine", "seconds")} | {"points": points}
 
@@ -105,7 +105,7 @@ def values(
 ) -> dict[str, Any]:
     """Each metric's {"value", "interval", "clips"} and, where there are such, "floor" and "ceiling"; None where it is
     not there."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for metric in metrics:
         node = at(tree, metric.path)
         measured = None if node is None else measure(metric, node, lengths_of)
@@ -113,10 +113,10 @@ def values(
             there = ", ".join(_near(tree, metric.path)) or "nothing"
             raise UserError(f"{run}: no numbers at {metric.path}, which {metric.name!r} needs; there is {there}")
         if measured is None:
-            found[metric.name] = None
+            by_name[metric.name] = None
         else:
-            found[metric.name] = _to_json(metric, measured, _interval(tree, metric)) | _bounds(tree, metric)
-    return found
+            by_name[metric.name] = _to_json(metric, measured, _interval(tree, metric)) | _bounds(tree, metric)
+    return by_name
 
 
 def _interval(tree: Mapping[str, Any], metric: Metric) -> Any:
@@ -142,9 +142,9 @@ def at(tree: Any, path: str) -> Any:
         return None
     for key in sorted(tree, key=len, reverse=True):
         if path == key or path.startswith(f"{key}."):
-            found = at(tree[key], path[len(key) + 1 :])
-            if found is not None:
-                return found
+            node = at(tree[key], path[len(key) + 1 :])
+            if node is not None:
+                return node
     return None
 
 
