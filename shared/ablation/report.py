@@ -7,14 +7,36 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from shared.ablation import figures
-from shared.ablation.results import Results
-from shared.ablation.tables import facts, markdown, tables
+from shared.ablation.results import Results, read_results
+from shared.ablation.tables import endpoint, facts, markdown, tables
 from shared.evaluation.html import Markup, data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 
 PAGE, TABLE = "report.html", "table.md"
+
+
+def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
+    """Make the report and the document's tables from results alone; with `check` nothing is written."""
+    every = read_results(folders)
+    if document is not None:
+        update_document(document, every, check)
+    if output is not None and not check:
+        write_report(output, every)
+        print(f"{output / PAGE}\n{output / TABLE}")
+
+
+def summarise(output: Path) -> None:
+    """Write the report over what is there of a plan, and print its endpoints."""
+    every = read_results([output / "results"])
+    write_report(output, every)
+    for results in every:
+        print(facts(results))
+        print("\n".join(endpoint(results, metric).markdown() for metric in results.plan.endpoints))
+    print(f"{output / PAGE}\n{output / TABLE}")
 
 
 def write_report(folder: Path, every: Sequence[Results]) -> None:
@@ -42,7 +64,7 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
     new = old
     for results in every:
-        drawn = list(_drawings(results))
+        drawn = list(_figures(results))
         folder = file.with_suffix("") / results.plan.name / "figures"
         shown = [(caption, folder / f"{_slug(caption)}.svg") for caption, _ in drawn] + _maps(results, file)
         new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
@@ -50,8 +72,8 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
         if not check and drawn:
             folder.mkdir(parents=True, exist_ok=True)
-            for caption, drawing in drawn:
-                write_atomically(folder / f"{_slug(caption)}.svg", drawing)
+            for caption, figure in drawn:
+                write_atomically(folder / f"{_slug(caption)}.svg", figures.svg(figure))
     if new != old:
         write_atomically(file, new)
 
@@ -73,12 +95,12 @@ def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
 
 
 def _slug(caption: str) -> str:
-    """A file's name."""
+    """Return a file's name."""
     return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
 
 
-def _drawings(results: Results) -> Iterator[tuple[str, str]]:
-    """Captions and figures as SVG: endpoints, loss curves, guidance."""
+def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Captions and figures: endpoints, loss curves, guidance."""
     if results.runs:
         for metric in results.plan.endpoints:
             yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
@@ -88,7 +110,7 @@ def _drawings(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _contents(results: Results) -> dict[str, Any]:
-    """What the page shows of one plan."""
+    """Return what the page shows of one plan."""
     plan, every = results.plan, tables(results)
     count = len(plan.endpoints)
     pictures = {plan.label(name): results.pictures[name] for name in plan.variants if name in results.pictures}
@@ -96,7 +118,7 @@ def _contents(results: Results) -> dict[str, Any]:
         "title": plan.title or plan.name,
         "facts": facts(results),
         "endpoints": every[:count],
-        "figures": [(caption, Markup(drawing)) for caption, drawing in _drawings(results)],
+        "figures": [(caption, Markup(figures.svg(figure))) for caption, figure in _figures(results)],
         "others": every[count:],
         "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in pictures.items()],
     }

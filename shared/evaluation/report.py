@@ -77,7 +77,7 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task(task: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's table of scores, and what changed from its base: the same clips with the same noise."""
+    """Return a task's table of scores, and what changed from its base: the same clips with the same noise."""
     name, what = TASKS[task]
     lag = result["lag_ms"]
     parts = ", ".join(f"{part} {_number(lag[part], 0)}" for part in lag if part != "all")
@@ -94,7 +94,7 @@ def _task(task: str, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table of scores."""
+    """Row of the table of scores."""
     meaning, interval = MEANING[key], score["headline_interval"]
     if key == "event_f1" and result["fixed_times_f1"] is not None:
         meaning += f" (fixed times: {result['fixed_times_f1']:.2f})"

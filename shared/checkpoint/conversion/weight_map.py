@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from shared.checkpoint.conversion.safetensors_reader import Weights, named
 from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
+from shared.utils.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def as_text(lines: list[Row]) -> str:
 
 def as_markdown(lines: list[Row]) -> str:
     """A table for a model card."""
-    body = [f"| {row.part} | {row.tensors:,} | {row.values:,} | {row.origin} |" for row in lines]
-    return "\n".join(["| part | tensors | values | origin |", "|---|---|---|---|", *body])
+    rows = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in lines]
+    return markdown_table(["part", "tensors", "values", "origin"], rows).rstrip()
 
 
 def _family(name: str) -> str:
