@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def load(checkpoint: Path, tasks: Sequence[str], where: str) -> dict[str, Any]:
-    """The pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
+    """Pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
     from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported
     from mtv.pipeline import MTVPipeline
 
@@ -55,7 +55,7 @@ def load(checkpoint: Path, tasks: Sequence[str], where: str) -> dict[str, Any]:
 
 
 def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> EvaluatedModel:
-    """The pipelines with their guidance, and how other processes load them."""
+    """Pipelines with their guidance, and how other processes load them."""
     from shared.evaluation.run import EvaluatedModel
 
     guidance: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def track_guidance(options: EvaluationOptions) -> TrackGuidance:
 
 
 def track_tools() -> TrackTools:
-    """What mtv's cases are made with."""
+    """Collect what mtv's cases are made with."""
     import torch
 
     from mtv.captions import without_speaker

@@ -101,7 +101,7 @@ def check_joint(option: str, folder: Path) -> None:
 
 
 def truth_of(clip: Clip, options: Options) -> dict[str, Any]:
-    """The truth of a clip; UserError, with what can be done, for a clip that has none."""
+    """Truth of a clip; UserError, with what can be done, for a clip that has none."""
     if clip.truth is None:
         rest = ",".join(name for name in options.probes if name not in BY_TRUTH) or "loss,gain,model"
         raise UserError(

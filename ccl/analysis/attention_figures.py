@@ -35,7 +35,7 @@ def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: 
 
 
 def draw(pictures: Tensor, layers: dict[str, Tensor], times: list[str]) -> Figure:
-    """The pictures uint8 [T, H, W, 3] in a row, and a row per layer [T, h, w], scaled from 0 to its own maximum."""
+    """Pictures uint8 [T, H, W, 3] in a row, and a row per layer [T, h, w], scaled from 0 to its own maximum."""
     figure = Figure(figsize=(1.3 * len(times) + 1.2, 1.4 * (len(layers) + 1)))
     figure.subplots_adjust(left=0.09, right=0.99, top=0.95, bottom=0.01, wspace=0.04, hspace=0.04)
     axes = figure.subplots(len(layers) + 1, len(times), squeeze=False)

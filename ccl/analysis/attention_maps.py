@@ -84,7 +84,7 @@ def _write(
 
 
 def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeights:
-    """The weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
+    """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
 
     Raises:
         TypeError: one whose attention is not known here.
@@ -105,7 +105,7 @@ def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeig
 def video_weights(
     cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
 ) -> AttentionWeights:
-    """The weights of the video; each frame's window laid out over all A audio tokens."""
+    """Weights of the video; each frame's window laid out over all A audio tokens."""
     frames, tokens = len(alignment.window), key_value[0].shape[1]
     q = cca.queries(x).unflatten(1, (frames, -1))
     k = rotate(key_value[0][:, alignment.window], rotary)
@@ -121,7 +121,7 @@ def video_weights(
 def audio_weights(
     cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
 ) -> AttentionWeights:
-    """The weights of the audio; each token's frame laid out over all F·S video tokens."""
+    """Weights of the audio; each token's frame laid out over all F·S video tokens."""
     frames = len(alignment.groups)
     q, k = cca.queries(x), key_value[0].unflatten(1, (frames, -1))
     logits = torch.einsum("bahd,bashd->bhas", rotate(q, rotary), k[:, alignment.frame])
@@ -136,7 +136,7 @@ def audio_weights(
 def dense_weights(
     cca: DenseContextAttention, x: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
 ) -> AttentionWeights:
-    """The weights of CCA without a partition."""
+    """Weights of CCA without a partition."""
     q = cca.queries(x)
     logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
     context, other = _softmax(_context_logits(cca, q), logits, q.shape[-1])
@@ -239,7 +239,7 @@ def shares(weights: AttentionWeights, right: Tensor, sounding: Tensor) -> Tensor
 
 
 def even(weights: AttentionWeights) -> AttentionWeights:
-    """The weights of a query that prefers nothing: the same for all that it may see."""
+    """Weights of a query that prefers nothing: the same for all that it may see."""
     context, text = torch.ones_like(weights.context), torch.ones_like(weights.text)
     other = weights.visible.expand_as(weights.other).type_as(context)
     total = (context.shape[-1] + text.shape[-1] + other.sum(-1))[..., None]
@@ -314,7 +314,7 @@ class AttentionProbe:
 
 
 def _by_kind(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:
-    """sums [2, 2, 6], counts [2] -> {"background": {share: value}, "foreground": ...}."""
+    """Divide sums [2, 2, 6] by counts [2]: {"background": {share: value}, "foreground": ...}."""
     summary = {}
     for kind, name in enumerate(("background", "foreground")):
         values = (sums[kind, which] / counts[kind]).tolist() if counts[kind] else [None] * len(SHARES)
@@ -323,7 +323,7 @@ def _by_kind(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:
 
 
 def _maps(recorded: AttentionRecording, right: Tensor, frames: int, grid: tuple[int, int]) -> list[AttentionMaps]:
-    """The maps of every clip of a batch from one forward pass."""
+    """Draw up the maps of every clip of a batch from one forward pass."""
     nothing = torch.zeros(1, right.shape[1], device=right.device)
     video_shares = torch.stack([shares(weights, right, nothing) for weights in recorded.video]).mean(0)
     other = torch.stack([weights.other for weights in recorded.audio]).mean(0)

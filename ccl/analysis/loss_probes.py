@@ -32,7 +32,7 @@ JOINED = tuple(task for task in JOINT_TASKS if task.route.has_context)
 
 
 def tasks_of(model: DualStreamTransformer) -> tuple[Task, ...]:
-    """The tasks whose loss a model has: without DCR no stream is ever alone, so there is neither t2v nor t2a nor 0m."""
+    """Tasks whose loss a model has: without DCR no stream is ever alone, so there is neither t2v nor t2a nor 0m."""
     return JOINT_TASKS if model.variant.routing == "dynamic" else JOINED
 
 
@@ -55,16 +55,16 @@ class Losses:
     clips: Mapping[str, tuple[float, ...]]
 
     def __sub__(self, other: Losses) -> Losses:
-        """The difference, clip by clip and level by level."""
+        """Difference, clip by clip and level by level."""
         pairs = {name: zip(values, other.clips[name], strict=True) for name, values in self.clips.items()}
         return Losses(self.sigma, {name: tuple(a - b for a, b in pair) for name, pair in pairs.items()})
 
     def per_clip(self) -> dict[str, float]:
-        """The mean over the levels."""
+        """Mean over the levels."""
         return {name: sum(values) / len(values) for name, values in self.clips.items()}
 
     def bucket(self, name: str) -> dict[str, float]:
-        """The mean over the levels in one bucket of sigma (`shared.training.log.sigma_bucket`)."""
+        """Mean over the levels in one bucket of sigma (`shared.training.log.sigma_bucket`)."""
         inside = [k for k, sigma in enumerate(self.sigma) if sigma_bucket(sigma) == name]
         return {clip: sum(values[k] for k in inside) / len(inside) for clip, values in self.clips.items()}
 
@@ -82,7 +82,7 @@ ByStream = dict[str, Losses]
 
 
 def noise_levels(count: int, flow: Flow) -> list[float]:
-    """u at the middles of `count` equally probable parts of logit-normal(flow.mean, flow.std), ascending."""
+    """Values of u at the middles of `count` equally probable parts of logit-normal(flow.mean, flow.std), ascending."""
     shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     levels: list[float] = torch.sigmoid(flow.mean + flow.std * torch.special.ndtri(shares)).tolist()
     return levels
@@ -163,7 +163,7 @@ def held_out_losses(
     states: Sequence[ConditionedTask],
     name: str = "held-out loss",
 ) -> dict[ConditionedTask, ByStream]:
-    """The losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
+    """Losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
 
     Args:
         model: a `DualStreamTransformer` in evaluation mode, on the batches' device.
@@ -195,7 +195,7 @@ def held_out_losses(
 
 
 def summaries(streams: ByStream) -> dict[str, Any]:
-    """The summary of each stream and, where there are two, of their sum per clip as "joint"."""
+    """Summary of each stream and, where there are two, of their sum per clip as "joint"."""
     summary = {name: losses.summary() for name, losses in streams.items()}
     if len(streams) == 2:
         video, audio = (streams[name].per_clip() for name in ("video", "audio"))

@@ -92,7 +92,7 @@ class JointProbe:
         self.size = (pipeline.config.height, pipeline.config.width)
 
     def measure(self) -> dict[str, Any]:
-        """The results by probe, and "settings", how they were measured."""
+        """Results by probe, and "settings", how they were measured."""
         probes = set(self.settings.probes)
         result: dict[str, Any] = {}
         batches = self._encode() if probes - {"leakage"} else []
@@ -126,7 +126,7 @@ class JointProbe:
         return encode(samples(), codecs, pipe.text_encoder, pipe.config.fps, self.settings.batch, pipe.device)
 
     def _losses(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """ "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
+        """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
         probes, model = self.settings.probes, self.pipeline.transformer
         tasks = tasks_of(model)
         single = [ConditionedTask(task) for task in tasks if task not in JOINED]
@@ -184,7 +184,7 @@ class JointProbe:
 
 
 def headlines(result: Mapping[str, Any]) -> Iterator[str]:
-    """The means, one line each."""
+    """Means, one line each."""
     for probe in ("loss", "gain", "forgetting", "leakage"):
         for task, values in result.get(probe, {}).items():
             for stream, one in ({"": values} if "mean" in values else values).items():
@@ -201,6 +201,6 @@ def headlines(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _shift(scheduler: Any) -> float:
-    """The shift of a solver; UniPC has its own name for it."""
+    """Shift of a solver; UniPC has its own name for it."""
     config = scheduler.config
     return float(config["flow_shift"] if "flow_shift" in config else config["shift"])

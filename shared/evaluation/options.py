@@ -64,7 +64,7 @@ class EvaluationOptions(cli.Options):
         return self
 
     def settled(self, index: Mapping[str, Any]) -> Self:
-        """These options with tasks and variants filled in where they were not given, from the checkpoint's index.
+        """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
 
         Raises:
             UserError: mtv without a control network, or an option of tasks that are not to be done.
@@ -87,14 +87,14 @@ class EvaluationOptions(cli.Options):
         return self.model_copy(update={"tasks": tasks, "variants": variants})
 
     def read_against(self) -> dict[str, Any] | None:
-        """What the file --against holds; UserError where it cannot be compared with these settled options."""
+        """Read the file --against; UserError where it cannot be compared with these settled options."""
         if self.against is None:
             return None
         here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED, "tasks": self.tasks}
         return read_metrics(self.against, here)
 
     def scales(self) -> dict[str, Any]:
-        """The scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
+        """Scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
         text = None if self.text_scale is None else self.text_scale[0]
         scales = {track: getattr(self, f"{track}_scale") for track in TRACKS} | {"text": text}
         return {name: value for name, value in scales.items() if value is not None}

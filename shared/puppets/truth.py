@@ -13,7 +13,7 @@ NEEDED = ("characters", "objects", "events", "pan", "mood", "music")
 
 
 def read_truth(file: Path) -> dict[str, Any]:
-    """What happens in a clip. UserError for a file that cannot be read or that lacks any of `NEEDED`."""
+    """Read what happens in a clip. UserError for a file that cannot be read or that lacks any of `NEEDED`."""
     truth = read_json(file)
     if missing := [name for name in NEEDED if name not in truth]:
         raise UserError(f"{file}: has no {missing[0]}; the truth of a puppet clip is needed")

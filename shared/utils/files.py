@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
+    """Empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
 
     If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with
     the next success.
