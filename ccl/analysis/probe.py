@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -23,6 +21,7 @@ from ccl.analysis.loss_probes import (
     summaries,
     tasks_of,
 )
+from ccl.analysis.options import ProbeOptions
 from ccl.pipeline import CCLPipeline
 from ccl.training.objective import Batch
 from shared.data.dataset import ClipDataset, Sample, check_clip
@@ -35,28 +34,6 @@ ATTENDED, PICTURED = 16, 4
 """Clips whose attention is measured, and of which pictures are made."""
 ATTENTION_LEVELS = (0.2, 0.5, 0.8)
 """u at which attention is measured."""
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """What is probed, and how.
-
-    Attributes:
-        probes: some of "loss", "gain", "leakage", "attention", "model".
-        levels: noise levels of the loss.
-        sampled, steps: clips that leakage samples, and its solver steps.
-        batch: clips at a time.
-        seed: of the noise.
-        pictures: folder of attention maps as png files, or None.
-    """
-
-    probes: Sequence[str]
-    levels: int
-    sampled: int
-    steps: int
-    batch: int
-    seed: int
-    pictures: Path | None
 
 
 class JointProbe:
@@ -75,7 +52,7 @@ class JointProbe:
         pipeline: CCLPipeline,
         clips: Sequence[Clip],
         truths: Mapping[str, Mapping[str, Any]],
-        settings: ProbeSettings,
+        options: ProbeOptions,
         towers: CCLPipeline | None = None,
     ) -> None:
         for name in ("video_codec", "audio_codec", "text_encoder"):
@@ -85,15 +62,15 @@ class JointProbe:
             if model is not None:
                 model.transformer.eval()
         self.pipeline, self.clips, self.truths = pipeline, clips, truths
-        self.settings, self.towers = settings, towers
+        self.options, self.towers = options, towers
         shifts = [_shift(scheduler) for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
         self.flow = Flow(video_shift=shifts[0], audio_shift=shifts[1])
-        self.levels = noise_levels(settings.levels, self.flow)
+        self.levels = noise_levels(options.levels, self.flow)
         self.size = (pipeline.config.height, pipeline.config.width)
 
     def measure(self) -> dict[str, Any]:
         """Results by probe, and "settings", how they were measured."""
-        probes = set(self.settings.probes)
+        probes = set(self.options.probes)
         result: dict[str, Any] = {}
         batches = self._encode() if probes - {"leakage"} else []
         if {"loss", "gain"} & probes:
@@ -108,7 +85,7 @@ class JointProbe:
             "clips": len(self.clips), "u": self.levels, "attention_u": list(ATTENTION_LEVELS),
             "video_shift": self.flow.video_shift, "audio_shift": self.flow.audio_shift, "guidance": "none",
         }  # fmt: skip
-        return {**result, "settings": settings}
+        return {**result, "settings": self.options.settings() | settings}
 
     def _dataset(self, clips: Sequence[Clip]) -> ClipDataset:
         return ClipDataset(clips, self.pipeline.config.fps, self.size, self.pipeline.audio_codec.sample_rate)
@@ -123,11 +100,11 @@ class JointProbe:
 
         pipe = self.pipeline
         codecs = (pipe.video_codec, pipe.audio_codec)
-        return encode(samples(), codecs, pipe.text_encoder, pipe.config.fps, self.settings.batch, pipe.device)
+        return encode(samples(), codecs, pipe.text_encoder, pipe.config.fps, self.options.batch, pipe.device)
 
     def _losses(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
-        probes, model = self.settings.probes, self.pipeline.transformer
+        probes, model = self.options.probes, self.pipeline.transformer
         tasks = tasks_of(model)
         single = [ConditionedTask(task) for task in tasks if task not in JOINED]
         if not single:
@@ -137,7 +114,7 @@ class JointProbe:
             states += [ConditionedTask(task, unconditional) for task in JOINED for unconditional in (False, True)]
         if not states:
             return {"gain": {}}
-        common = (batches, self.levels, self.flow, self.settings.seed)
+        common = (batches, self.levels, self.flow, self.options.seed)
         table = held_out_losses(model, *common, list(dict.fromkeys(states)))
         result: dict[str, Any] = {}
         if "loss" in probes:
@@ -153,20 +130,20 @@ class JointProbe:
         return result
 
     def _leakage(self) -> dict[str, Any]:
-        settings, clips = self.settings, self.clips[: self.settings.sampled]
+        options, clips = self.options, self.clips[: self.options.sampled]
         dataset = self._dataset(clips)
         samples, truths = [dataset[i] for i in range(len(dataset))], [self.truths[clip.id] for clip in clips]
         partners = choose_partners([sample.video.shape[1] for sample in samples], truths)
         if not partners:
             raise UserError("--manifest: leakage needs two clips of one length; there are none")
         starts = [clip.start for clip in clips]
-        common = (partners, settings.steps, settings.batch, settings.seed)
+        common = (partners, options.steps, options.batch, options.seed)
         probe = LeakageProbe(self.pipeline, samples, truths, starts, *common)
         return {task: probe.leakage(task) for task in GIVEN}
 
     def _attention(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        pictures = self.settings.pictures
-        probe = AttentionProbe(self.pipeline.transformer, self.flow, ATTENTION_LEVELS, self.settings.seed)
+        pictures = self.options.pictures
+        probe = AttentionProbe(self.pipeline.transformer, self.flow, ATTENTION_LEVELS, self.options.seed)
         chosen = {clip.id: (self.truths[clip.id], clip.start) for clip in self.clips[:ATTENDED]}
         pictured = list(chosen)[:PICTURED]
         with tqdm(total=len(chosen), desc="attention", unit="clip") as bar:

@@ -15,21 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared.nn.mel import decibels, hann, mel_filters, sine_power
-from shared.puppets.picture import (
-    BALL_HOVER,
-    BALL_RADIUS,
-    BELL_HALF_WIDTH,
-    BELL_MOUTH_Y,
-    DRUM_HALF_WIDTH,
-    DRUM_SKIN_Y,
-    FLASH_CENTRE_Y,
-    FLASH_RADII,
-    FLOOR,
-    MOUTH_HALF_HEIGHT,
-    MOUTH_HALF_WIDTH,
-    SLOTS,
-    scene_to_pixels,
-)
+from shared.puppets import picture
 
 Mask = NDArray[np.bool_]
 Truth = Mapping[str, Any]
@@ -60,7 +46,9 @@ class Change(NamedTuple):
 def sounding_boxes(truth: Truth) -> list[Box]:
     """Where a clip's sound may show: the mouths of the visible people and all that its visible objects reach."""
     boxes = [
-        _around(c["mouth_centre"], MOUTH_HALF_WIDTH, MOUTH_HALF_HEIGHT) for c in truth["characters"] if c["visible"]
+        _around(c["mouth_centre"], picture.MOUTH_HALF_WIDTH, picture.MOUTH_HALF_HEIGHT)
+        for c in truth["characters"]
+        if c["visible"]
     ]
     boxes += [box for prop in truth["objects"] if prop["visible"] for box in _object_boxes(prop)]
     left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the scene by -x
@@ -74,16 +62,27 @@ def _around(centre: Sequence[float], half_width: float, half_height: float) -> B
 
 def _object_boxes(prop: Mapping[str, Any]) -> list[Box]:
     """Cover what an object takes up at any time, its spark and the bell's glow included (two standard deviations)."""
-    kind, size, x = prop["kind"], prop["size"], SLOTS[prop["slot"]]
-    spark = _around((x, FLASH_CENTRE_Y[kind]), *FLASH_RADII[kind])
+    kind, size, x = prop["kind"], prop["size"], picture.SLOTS[prop["slot"]]
+    spark = _around((x, picture.FLASH_CENTRE_Y[kind]), *picture.FLASH_RADII[kind])
     if kind == "ball":
-        reach = 1.2 * BALL_RADIUS[size]
-        return [spark, (x - reach, FLOOR - BALL_HOVER - 2 * BALL_RADIUS[size], x + reach, FLOOR + 0.03)]
+        reach = 1.2 * picture.BALL_RADIUS[size]
+        return [
+            spark,
+            (
+                x - reach,
+                picture.FLOOR - picture.BALL_HOVER - 2 * picture.BALL_RADIUS[size],
+                x + reach,
+                picture.FLOOR + 0.03,
+            ),
+        ]
     if kind == "bell":
-        reach, rope = 2.3 * BELL_HALF_WIDTH[size], (x - 0.1, -1.0, x + 0.1, BELL_MOUTH_Y)
-        return [spark, rope, _around((x, 0.48), reach, max(reach, BELL_MOUTH_Y + 0.04 - 0.48))]
-    half = DRUM_HALF_WIDTH[size]
-    return [spark, (x - half, DRUM_SKIN_Y - 0.32, x + max(half, 0.19), FLOOR + 0.06)]  # the stick is on the right
+        reach, rope = 2.3 * picture.BELL_HALF_WIDTH[size], (x - 0.1, -1.0, x + 0.1, picture.BELL_MOUTH_Y)
+        return [spark, rope, _around((x, 0.48), reach, max(reach, picture.BELL_MOUTH_Y + 0.04 - 0.48))]
+    half = picture.DRUM_HALF_WIDTH[size]
+    return [
+        spark,
+        (x - half, picture.DRUM_SKIN_Y - 0.32, x + max(half, 0.19), picture.FLOOR + 0.06),
+    ]  # the stick is on the right
 
 
 def sounding_region(truths: Sequence[Truth], size: tuple[int, int]) -> Mask:
@@ -91,7 +90,7 @@ def sounding_region(truths: Sequence[Truth], size: tuple[int, int]) -> Mask:
     rows, columns = (np.arange(count)[:, None] + 0.5 for count in size)
     region = np.zeros(size, bool)
     for x0, y0, x1, y1 in (box for truth in truths for box in sounding_boxes(truth)):
-        (left, top), (right, bottom) = scene_to_pixels(x0, y0, size), scene_to_pixels(x1, y1, size)
+        (left, top), (right, bottom) = picture.scene_to_pixels(x0, y0, size), picture.scene_to_pixels(x1, y1, size)
         region |= (rows > top - EDGE) & (rows < bottom + EDGE) & ((columns > left - EDGE) & (columns < right + EDGE)).T
     return region
 

@@ -62,29 +62,16 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     speakers = [i for i, character in enumerate(spec.characters) if character.syllables]
     events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
     return {
-        "id": spec.id,
-        "seed": spec.seed,
-        "index": spec.index,
-        "level": spec.level,
+        **_fields(spec, "id", "seed", "index", "level", "fps", "frames", "duration"),
         "size": list(spec.size),
-        "fps": spec.fps,
-        "frames": spec.frames,
-        "duration": spec.duration,
         "sample_rate": spec.rate,
         "characters": [_character_truth(c, mouth) for c, mouth in zip(spec.characters, mouths, strict=True)],
         "active_speaker": speakers[0] if len(speakers) == 1 else None,
         "speakers": speakers,
         "objects": [_prop_truth(prop) for prop in spec.props],
-        "events": [
-            {"time": t, "kind": spec.props[i].kind, "object": i, "visible": spec.props[i].visible} for t, i in events
-        ],
+        "events": [{"time": t, "object": i, **_fields(spec.props[i], "kind", "visible")} for t, i in events],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
-        "mood": spec.mood,
-        "mood_mentioned": spec.mood_mentioned,
-        "mode": spec.mode,
-        "tempo": spec.tempo,
-        "beat_phase": spec.beat_phase,
-        "music": spec.music,
+        **_fields(spec, "mood", "mood_mentioned", "mode", "tempo", "beat_phase", "music"),
         "pan": np.round(spec.pan_offsets(), 5).tolist(),
         "silence": sound.exact_silence(spec),
         "subsets": subsets(spec),
@@ -92,15 +79,15 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     }
 
 
+def _fields(thing: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}
+
+
 def _character_truth(character: Character, mouth: sound.Array) -> dict[str, Any]:
     syllables = character.syllables
     return {
-        "kind": character.kind,
-        "side": character.side,
-        "shirt": character.shirt,
-        "visible": character.visible,
+        **_fields(character, "kind", "side", "shirt", "visible", "pitch"),
         "speaking": bool(syllables),
-        "pitch": character.pitch,
         "mentioned": list(character.mentioned),
         "mouth": np.round(mouth, 5).tolist(),
         "mouth_centre": [picture.SLOTS[character.side], picture.MOUTH_CENTRE_Y],
@@ -110,11 +97,7 @@ def _character_truth(character: Character, mouth: sound.Array) -> dict[str, Any]
 
 def _prop_truth(prop: Prop) -> dict[str, Any]:
     return {
-        "kind": prop.kind,
-        "size": prop.size,
-        "colour": prop.colour,
-        "slot": prop.slot,
-        "visible": prop.visible,
+        **_fields(prop, "kind", "size", "colour", "slot", "visible"),
         "audible": True,
         "mentioned": list(prop.mentioned),
         "count": len(prop.onsets),

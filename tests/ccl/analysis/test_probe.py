@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from ccl.analysis.probe import JointProbe, ProbeSettings, headlines
+from ccl.analysis.options import ProbeOptions
+from ccl.analysis.probe import JointProbe, headlines
 from shared.codecs import LinearAudioCodec
 from shared.encoders import HashedWords
 from shared.utils.errors import UserError
 
-SETTINGS = ProbeSettings(("loss",), levels=2, sampled=2, steps=1, batch=2, seed=0, pictures=None)
+OPTIONS = ProbeOptions(checkpoint="c", manifest="m", output="p.json")
 
 
 def test_every_number_has_its_line() -> None:
@@ -37,4 +38,4 @@ def test_towers_of_other_latents_are_refused() -> None:
         return SimpleNamespace(**parts, text_encoder=HashedWords())
 
     with pytest.raises(UserError, match="--against: its video_codec is another one"):
-        JointProbe(pipeline(8), [], {}, SETTINGS, pipeline(4))  # type: ignore[arg-type]
+        JointProbe(pipeline(8), [], {}, OPTIONS, pipeline(4))  # type: ignore[arg-type]

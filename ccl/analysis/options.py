@@ -1,0 +1,50 @@
+"""Options of the probes: which clips and numbers of a joint checkpoint are measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, model_validator
+
+from shared.utils import cli
+from shared.utils.cli import option, some_of
+
+PROBES = ("loss", "gain", "leakage", "attention", "model")
+BY_TRUTH = {"leakage", "attention"}
+
+
+class ProbeOptions(cli.Options):
+    """What probe.py is asked to measure."""
+
+    checkpoint: Path = option(metavar="DIR")
+    manifest: Path = option(help="held-out clips", metavar="FILE")
+    output: Path = option(help="the numbers, a .json", metavar="FILE")
+    clips: int = option(64, "the first so many clips", ge=1)
+    probes: Annotated[tuple[str, ...], BeforeValidator(some_of(PROBES))] = option(
+        PROBES, f"some of {','.join(PROBES)}; default: all", one_word=True
+    )
+    against: Path | None = option(None, "the checkpoint of the towers before joint training: forgetting", metavar="DIR")
+    pictures: Path | None = option(None, "attention maps of the first clips as png files", metavar="DIR")
+    levels: int = option(8, "noise levels of the loss", ge=1)
+    sampled: int = option(16, "clips that leakage samples", ge=2)
+    steps: int = option(16, "solver steps of leakage", ge=1)
+    batch: int = option(16, "clips at a time", ge=1)
+    seed: int = option(0, "of the noise")
+    device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.pictures is not None and "attention" not in self.probes:
+            raise ValueError("--pictures shows attention; give --probes attention with it, or leave it out")
+        if self.against is not None and "loss" not in self.probes:
+            raise ValueError("--against compares losses; give --probes loss with it, or leave it out")
+        if self.output.suffix != ".json" or self.output.is_dir():
+            raise ValueError(f"--output {self.output}: the name of a file is needed, and must end in .json")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Collect what the file of numbers says of these options."""
+        files = {name: getattr(self, name) for name in ("checkpoint", "manifest", "against")}
+        named = {name: None if file is None else str(file) for name, file in files.items()}
+        return named | {name: getattr(self, name) for name in ("probes", "seed", "batch", "steps", "sampled")}
