@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, singledispatch
 from typing import Any
 
 import torch
@@ -83,25 +83,19 @@ def _write(
     recorded.append(weights_of(direction, *args, **kwargs))
 
 
+@singledispatch
 def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeights:
     """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
+
+    Of a gate too: what it multiplies is no part of the weights.
 
     Raises:
         TypeError: one whose attention is not known here.
     """
-    if isinstance(direction, DenseContextAttention):
-        return dense_weights(direction, *args, **kwargs)
-    if isinstance(direction, VideoContextAttention):  # a gate too: what it multiplies is no part of the weights
-        return video_weights(direction, *args, **kwargs)
-    if isinstance(direction, AudioContextAttention):
-        return audio_weights(direction, *args, **kwargs)
-    if isinstance(direction, FullTextAttention):
-        return full_weights(*args, **kwargs)
-    if isinstance(direction, AppendedTextAttention):
-        return appended_weights(*args, **kwargs)
     raise TypeError(f"attention of a {type(direction).__name__} cannot be recorded: `weights_of` does not know it")
 
 
+@weights_of.register(VideoContextAttention)
 def video_weights(
     cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
 ) -> AttentionWeights:
@@ -118,6 +112,7 @@ def video_weights(
     return AttentionWeights(context, context[..., :0], other, visible.to(x.device))
 
 
+@weights_of.register(AudioContextAttention)
 def audio_weights(
     cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
 ) -> AttentionWeights:
@@ -133,6 +128,7 @@ def audio_weights(
     return AttentionWeights(context, context[..., :0], other, visible.to(x.device))
 
 
+@weights_of.register(DenseContextAttention)
 def dense_weights(
     cca: DenseContextAttention, x: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
 ) -> AttentionWeights:
@@ -143,18 +139,28 @@ def dense_weights(
     return AttentionWeights(context, context[..., :0], other, _all(other))
 
 
+@weights_of.register(FullTextAttention)
 def full_weights(
-    q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
+    _: FullTextAttention,
+    q: Tensor,
+    text_k: Tensor,
+    text_v: Tensor,
+    key_value: KeyValue,
+    query_rotary: Rotary,
+    key_rotary: Rotary,
 ) -> AttentionWeights:
-    """Those of Ovi's second attention, which is to the other stream alone: its text is read apart."""
+    """Weights of Ovi's second attention, which is to the other stream alone: its text is read apart."""
     none, other = _softmax(
         _logits(q, text_k[:, :0]), _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary)), q.shape[-1]
     )
     return AttentionWeights(none, none, other, _all(other))
 
 
-def appended_weights(q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue) -> AttentionWeights:
-    """Those of UniVerse-1's one softmax over the text and the other stream."""
+@weights_of.register(AppendedTextAttention)
+def appended_weights(
+    _: AppendedTextAttention, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue
+) -> AttentionWeights:
+    """Weights of UniVerse-1's one softmax over the text and the other stream."""
     text, other = _softmax(_logits(q, text_k), _logits(q, key_value[0]), q.shape[-1])
     return AttentionWeights(text[..., :0], text, other, _all(other))
 
@@ -278,17 +284,17 @@ class AttentionProbe:
                 ("video", recorded.video, right, sounding.audio), ("audio", recorded.audio, right.T, sounding.video),
             ):  # fmt: skip
                 for block, weights in enumerate(blocks):
-                    found = [shares(w, own, other) for w in (weights, even(weights))]
-                    self._sum((STREAMS.index(stream), level, block), found, list(sounding.tokens(stream).values()))
+                    measured = [shares(w, own, other) for w in (weights, even(weights))]
+                    self._sum((STREAMS.index(stream), level, block), measured, list(sounding.tokens(stream).values()))
             if level == len(self.levels) // 2:
                 maps = _maps(recorded, right, len(batch.video_clock), self._grid(batch))
         return maps
 
-    def _sum(self, place: tuple[int, int, int], found: list[Tensor], kinds: list[Tensor]) -> None:
+    def _sum(self, index: tuple[int, int, int], measured: list[Tensor], kinds: list[Tensor]) -> None:
         for kind, chosen in enumerate(kinds):
-            self.counts[(*place, kind)] += int(chosen.sum())
-            for which, values in enumerate(found):
-                self.sums[(*place, kind, which)] += values[chosen].double().sum(0).cpu()
+            self.counts[(*index, kind)] += int(chosen.sum())
+            for which, values in enumerate(measured):
+                self.sums[(*index, kind, which)] += values[chosen].double().sum(0).cpu()
 
     def space(self, batch: Batch) -> int:
         """S, the video tokens of one latent frame."""

@@ -24,12 +24,12 @@ def per_clip(
 
     The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
     """
-    kept: dict[str, dict[str, list[float | None]]] = {}
+    by_score: dict[str, dict[str, list[float | None]]] = {}
     for name in names:
         pairs = [scores[i].get(name, (0.0, 0.0)) if i in scores else (0.0, 0.0) for i in range(clips)]
         values = [round(top / bottom, 4) if bottom else None for top, bottom in pairs]
-        kept[name] = {"value": values, "weight": [round(bottom, 4) for _, bottom in pairs]}
-    return kept
+        by_score[name] = {"value": values, "weight": [round(bottom, 4) for _, bottom in pairs]}
+    return by_score
 
 
 def compare_score(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
@@ -73,16 +73,16 @@ def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         theirs, tasks = metrics["config"], metrics["tasks"]
-        found = {name: theirs[name] for name in SAME}
-        kept = [task for task in tasks if "per_clip" in tasks[task]]
+        common = {name: theirs[name] for name in SAME}
+        comparable = [task for task in tasks if "per_clip" in tasks[task]]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
-    for name, value in found.items():
+    for name, value in common.items():
         if value != config[name]:
             raise UserError(f"--against {path}: its {name} is {value}, here {config[name]}; the clips must be the same")
-    if not set(kept) & set(config["tasks"]):
+    if not set(comparable) & set(config["tasks"]):
         raise UserError(
             f"--against {path}: it holds no values per clip of {', '.join(config['tasks'])}; "
             "evaluate that checkpoint again with these tasks"
         )
-    return {**metrics, "tasks": {task: tasks[task] for task in kept}}
+    return {**metrics, "tasks": {task: tasks[task] for task in comparable}}

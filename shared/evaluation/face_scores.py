@@ -22,10 +22,10 @@ def face_scores(video: VideoReading) -> dict[str, Ratio]:
     Each is a pair (sum, count), to be summed over clips.
     """
     shut, wide = mouth_range(video.mood)
-    found = [mouth for mouth, face in zip(video.mouths, video.people, strict=True) if face.found]
-    openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in found]
+    mouths = [mouth for mouth, face in zip(video.mouths, video.people, strict=True) if face.found]
+    openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in mouths]
     return {
-        "face_visible": (float(len(found)), float(len(video.people))),
+        "face_visible": (float(len(mouths)), float(len(video.people))),
         "mouth_opening": (sum(openings), float(len(openings))),
     }
 

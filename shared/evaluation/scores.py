@@ -91,25 +91,25 @@ class Score:
 
 def score_task(
     task: str,
-    made: Sequence[ClipReading],
+    sampled: Sequence[ClipReading],
     true: Sequence[ClipReading],
     seed: int = 0,
     before: Sequence[ClipReading] = (),
 ) -> dict[str, Score]:
     """All scores of a task, one of `SCORES`.
 
-    Args: made: readings of the generated clips. true: of the same scripts, rendered and passed through the
+    Args: sampled: readings of the generated clips. true: of the same scripts, rendered and passed through the
         codecs where the task generates. The ceiling is measured on `true`, the floor on `true` with another
         clip's sound (event and mouth) or another clip's caption (accuracies). before: where a track was swapped,
         the true picture of before with the sound of after: the floor of what `FOLLOWED` the track.
     """
-    own, best = _table([clip_scores(r) for r in made]), _table([clip_scores(r) for r in true])
+    own, best = _table([clip_scores(r) for r in sampled]), _table([clip_scores(r) for r in true])
     chance = _table(floor_scores(true))
     if before:
         unmoved = _table([clip_scores(r) for r in before])
         chance |= {name: unmoved[name] for name in FOLLOWED.get(task, ())}
-    nothing = np.zeros((len(made), 2))
-    picks = resample(numpy_generator(seed, "bootstrap"), len(made))
+    nothing = np.zeros((len(sampled), 2))
+    picks = resample(numpy_generator(seed, "bootstrap"), len(sampled))
     return {
         name: _score(own.get(name, nothing), best.get(name, nothing), chance.get(name, nothing), picks)
         for name in SCORES[task]
@@ -291,13 +291,13 @@ def _table(clips: Sequence[dict[str, Ratio]]) -> dict[str, Array]:
     return {name: np.array([clip.get(name, (0.0, 0.0)) for clip in clips]) for name in names}
 
 
-def _score(made: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
-    everyone = np.arange(len(made))[None]
-    value, ceiling, chance = (_ratio(table, everyone)[0] for table in (made, true, floor))
-    spread = [_ratio(table, picks) for table in (made, true, floor)]
+def _score(sampled: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
+    everyone = np.arange(len(sampled))[None]
+    value, ceiling, chance = (_ratio(table, everyone)[0] for table in (sampled, true, floor))
+    spread = [_ratio(table, picks) for table in (sampled, true, floor)]
     return Score(
         _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
-        interval(spread[0]), interval(_headline(*spread)), int((made[:, 1] > 0).sum()),
+        interval(spread[0]), interval(_headline(*spread)), int((sampled[:, 1] > 0).sum()),
     )  # fmt: skip
 
 

@@ -16,25 +16,25 @@ def si_sdr(estimate: ArrayLike, truth: ArrayLike) -> float:
     arXiv 1811.02508, equation 3; no mean is subtracted). An estimate of zeros scores LEAST_DB.
     Raises ValueError if the shapes differ, or if `truth` is zeros: see `residual_dbfs` for that case.
     """
-    found, wanted = _pair(estimate, truth)
+    signal, wanted = _pair(estimate, truth)
     energy = float((wanted**2).sum())
     if energy == 0:
         raise ValueError("the true signal is all zeros, SI-SDR is not defined; residual_dbfs measures what is left")
-    target = float((found * wanted).sum()) / energy * wanted
-    return _ratio_db(float((target**2).sum()), float(((found - target) ** 2).sum()))
+    target = float((signal * wanted).sum()) / energy * wanted
+    return _ratio_db(float((target**2).sum()), float(((signal - target) ** 2).sum()))
 
 
 def residual_dbfs(estimate: ArrayLike) -> float:
     """RMS level in dB of full scale of what was found on a track whose truth is silence; at least LEAST_DB."""
-    found = np.asarray(estimate, np.float64)
-    return _ratio_db(float((found**2).mean()), 1.0)
+    signal = np.asarray(estimate, np.float64)
+    return _ratio_db(float((signal**2).mean()), 1.0)
 
 
 def _pair(estimate: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    found, wanted = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
-    if found.shape != wanted.shape or not found.size:
-        raise ValueError(f"estimate {found.shape} and truth {wanted.shape} need one shape and at least one sample")
-    return found, wanted
+    signal, wanted = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
+    if signal.shape != wanted.shape or not signal.size:
+        raise ValueError(f"estimate {signal.shape} and truth {wanted.shape} need one shape and at least one sample")
+    return signal, wanted
 
 
 def _ratio_db(signal: float, rest: float) -> float:

@@ -176,8 +176,8 @@ def _partner(own: Sequence[TrackCase], case: TrackCase, rank: Callable[[Spec, Sp
     """Fittest other clip of equal length, in the order of the clips after this one; `rank` is least for the
     fittest and None for what does not fit."""
     others = (*own[case.index + 1 :], *own[: case.index])
-    found = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
-    fit = [(order, other) for order, other in found if order is not None]
+    ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
+    fit = [(order, other) for order, other in ranked if order is not None]
     return min(fit, key=lambda pair: pair[0])[1] if fit else None
 
 
