@@ -152,8 +152,8 @@ def test_half_precision_stays_and_can_be_asked_for(wan: Path, model: Path, tmp_p
     assert all(torch.equal(v, halves[n]) for n, v in original(weights(tmp_path / "back")).items())
     run("wan", source=wan, model=model, output=tmp_path / "half", dtype="bfloat16")
     half = weights(tmp_path / "half" / "transformer")
-    assert half["video_stream.blocks.0.scale_shift_table"].dtype == torch.float32
-    assert half["audio_stream.blocks.0.attn1.to_q.weight"].dtype == torch.bfloat16
+    assert half["blocks.0.video.scale_shift_table"].dtype == torch.float32
+    assert half["blocks.0.audio.attn1.to_q.weight"].dtype == torch.bfloat16
 
 
 def test_the_audio_tower_of_a_checkpoint_is_taken(
@@ -164,7 +164,7 @@ def test_the_audio_tower_of_a_checkpoint_is_taken(
     assert "from the audio tower of converted" in printed and "only its audio tower is wanted" in printed
     first, second = (weights(folder / "transformer") for folder in (checkpoint, tmp_path / "second"))
     assert all(torch.equal(first[name], second[name]) for name in first if "_stream" in name)
-    assert not torch.equal(first["video_cca.1.to_q.weight"], second["video_cca.1.to_q.weight"])  # another seed
+    assert not torch.equal(first["blocks.1.fusion.video.to_q.weight"], second["blocks.1.fusion.video.to_q.weight"])  # another seed
     assert load_checkpoint(CCLPipeline, tmp_path / "second").audio_codec.latent_channels == 5
     other = MODEL | {"audio": MODEL["audio"] | {"time_unit": 0.5}}
     with pytest.raises(UserError, match=r"time_unit is 0\.04, and audio\.time_unit 0\.5"):
@@ -187,11 +187,11 @@ def test_ovi_becomes_cca_and_the_full_baseline(wan: Path, tmp_path: Path, capsys
         output = tmp_path / into
         run("ovi", source=tmp_path / "model.safetensors", model=settings, output=output, into=into, video_codec=wan)
         ours = transformer(output)
-        assert ours.config.joiner == into
+        assert ours.config.fusion == into
         found = ours.video_stream(latents, torch.tensor([0.7]), text)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         key = theirs["audio_model.blocks.1.cross_attn.k_fusion.weight"]
-        assert torch.equal(ours.audio_cca[1].to_k.weight, key)
+        assert torch.equal(ours.blocks[1].fusion.audio.to_k.weight, key)
         assert not ours.audio_stream.proj_out.weight.any() and ours.audio_stream.patch_embedding.weight.any()
         card = (output / "README.md").read_text()
         assert "audio codec (MMAudio, 16 kHz" in card and "audio_model.patch_embedding" in card
@@ -230,19 +230,19 @@ def test_a_pickle_is_turned_first(tmp_path: Path, model: Path, capsys: pytest.Ca
 def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path: Path, oobleck: Path) -> None:
     given = {"source": wan, "model": model, "output": tmp_path / "out"}
     ovi = configured(tmp_path / "ovi.yaml", MODEL)
-    joined = configured(tmp_path / "gate.yaml", OVI_MODEL | {"joiner": "gate_hard"})
+    joined = configured(tmp_path / "gate.yaml", OVI_MODEL | {"fusion": "gate_hard"})
     other = configured(tmp_path / "other.yaml", MODEL | {"video": SMALL | {"ffn_dim": 72}})
     wide = configured(tmp_path / "wide.yaml", MODEL | {"video": SMALL | {"in_channels": 6}})
     words = configured(tmp_path / "text.yaml", MODEL | {"audio": MODEL["audio"] | {"text_dim": 12}})
     bare = configured(tmp_path / "bare.yaml", {"video": {}, "audio": {}})
-    strange = configured(tmp_path / "strange.yaml", MODEL | {"joiner": "glue"})
+    strange = configured(tmp_path / "strange.yaml", MODEL | {"fusion": "glue"})
     save_file(small_ovi(), tmp_path / "ovi.safetensors")
     fused = given | {"source": tmp_path / "ovi.safetensors"}
     for command, options, said in (
         ("wan", given | {"source": tmp_path / "none"}, "none: no such file or folder"),
         ("wan", given | {"model": tmp_path / "none.yaml"}, r"--model .*none\.yaml: cannot be read"),
         ("wan", given | {"model": bare}, r"video\.in_channels is missing"),
-        ("wan", given | {"model": strange}, r"strange\.yaml: joiner is 'glue'"),
+        ("wan", given | {"model": strange}, r"strange\.yaml: fusion is 'glue'"),
         ("wan", given | {"model": other}, r"ffn_dim is 64, and video\.ffn_dim 72 in the model"),
         ("wan", given | {"model": wide}, r"WanVideoCodec has 4 values, and video\.in_channels is 6"),
         ("wan", given | {"model": words}, r"UMT5Text has 16 values, and audio\.text_dim is 12"),
@@ -255,7 +255,7 @@ def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path
         ("wan", given | {"shard_size": "many"}, "--shard-size: many: a whole number"),
         ("wan", given | {"source": tmp_path / "ovi.safetensors"}, "without a place in the model"),
         ("ovi", fused | {"model": ovi, "into": "cca"}, "--into cca: .* has cca_heads 1 of 12"),
-        ("ovi", fused | {"model": joined, "into": "full"}, "has joiner: gate_hard"),
+        ("ovi", fused | {"model": joined, "into": "full"}, "has fusion: gate_hard"),
         ("ovi", given | {"source": wan / "transformer", "into": "full"}, "a fused checkpoint of Ovi is needed"),
         ("export-wan", {"checkpoint": wan, "output": tmp_path / "out"}, r"model_index\.json is missing"),
     ):

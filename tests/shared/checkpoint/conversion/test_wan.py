@@ -79,7 +79,7 @@ def test_a_recipe_says_where_each_tensor_is_from() -> None:
         taken = {ours: origin.name for ours, origin in made.origins.items() if isinstance(origin, Taken)}
         assert len(taken) == len(set(taken.values())) == len(state) and not made.left
         assert all(ours.startswith("video_stream.") for ours in taken)
-        assert isinstance(made.origins["video_cca.0.to_out.weight"], New)
+        assert isinstance(made.origins["blocks.0.fusion.video.to_out.weight"], New)
     assert stream_names(original(state), "")[0] == "original"
 
 
