@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seco
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+#: Files that may run anything when they are read; none is.
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th", ".pkl")
 #: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
 OURS = ("ccl", "mtv", "shared")
 TRUSTED = (*OURS, "diffusers", "transformers")

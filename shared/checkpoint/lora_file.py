@@ -9,13 +9,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from shared.checkpoint.folder import PICKLES
 from shared.utils.errors import UserError
 
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA = "lora_adapter_metadata"  # and its place for PEFT's settings, in the file's header
 COMPONENTS = ("transformer", "control")
 SUFFIXES = (".lora_A.weight", ".lora_B.weight")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:

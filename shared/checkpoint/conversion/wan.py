@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.checkpoint.conversion.safetensors_reader import Weights, named
-from shared.checkpoint.conversion.weight_map import Recipe
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
+from shared.checkpoint.conversion.weight_map import WeightMap
+from shared.checkpoint.folder import check_checkpoint
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 
@@ -61,24 +62,26 @@ NEW_JOINER = "Wan has nothing that joins two towers"
 OTHER_PARTS = "only its audio tower is wanted"
 
 
-def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, audio: Weights | None = None) -> Recipe:
+def weight_map(
+    shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
+) -> WeightMap:
     """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
 
     Raises:
         UserError: no Wan, tensors that it should or should not have, sizes that differ.
     """
-    made = Recipe(shapes)
+    mapping = WeightMap(shapes)
     _, names = stream_names(weights.shapes, weights.label)
-    made.take(weights, {f"video_stream.{ours}": theirs for ours, theirs in names.items()})
+    mapping.take(weights, {f"video_stream.{ours}": theirs for ours, theirs in names.items()})
     if audio is not None:
         tower = [name for name in audio.shapes if name.startswith("audio_stream.")]
-        made.take(audio, {name: name for name in tower})
-        made.leave(audio, [name for name in audio.shapes if not name.startswith("audio_stream.")], OTHER_PARTS)
+        mapping.take(audio, {name: name for name in tower})
+        mapping.leave(audio, [name for name in audio.shapes if not name.startswith("audio_stream.")], OTHER_PARTS)
     else:
-        made.new([name for name in shapes if name.startswith("audio_stream.")], NEW_AUDIO)
-    made.new([name for name in shapes if "_stream." not in name], NEW_JOINER)
-    made.check()
-    return made
+        mapping.new([name for name in shapes if name.startswith("audio_stream.")], NEW_AUDIO)
+    mapping.new([name for name in shapes if "_stream." not in name], NEW_JOINER)
+    mapping.check()
+    return mapping
 
 
 def to_diffusers(name: str) -> str | None:
@@ -159,10 +162,21 @@ def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamCo
     return True
 
 
-def open_wan(source: Path) -> tuple[Weights, Path]:
-    """The transformer's weights at `source`, and where they lie. UserError as `transformer_place`, `Weights.open`."""
+def open_wan(source: Path) -> tuple[SourceWeights, Path]:
+    """The transformer's weights at `source`, and where they lie. UserError as `transformer_place`,
+    `SourceWeights.open`."""
     place = transformer_place(source)
-    return Weights.open(place, source.name), place
+    return SourceWeights.open(place, source.name), place
+
+
+def read_video_stream(checkpoint: Path) -> dict[str, Any]:
+    """The settings of the video stream of a checkpoint folder of ours. Raises UserError if it has none."""
+    check_checkpoint(checkpoint)
+    file = checkpoint / "transformer" / "config.json"
+    video = read_json(file).get("video")
+    if not isinstance(video, dict):
+        raise UserError(f"{file}: describes no joint transformer with a video stream; a checkpoint of ours is needed")
+    return video
 
 
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
