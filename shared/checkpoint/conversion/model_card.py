@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.checkpoint.conversion.weight_map import ReportRow, as_markdown
 
 OVI = {
-    "full": """Ovi's own way of joining the towers (`joiner: full`). The towers and the fusion are Ovi's; its input and
+    "full": """Ovi's own way of joining the towers (`fusion: full`). The towers and the fusion are Ovi's; its input and
 output layers for sound are not, so the checkpoint makes no sound before it is trained.""",
     "cca": """Ovi's fusion as CCA of full width: q, o and norms are those of its text attention, k and v those of its
 fusion. It is a start for training, not Ovi: CCA comes after the text attention, sees a partition of the other stream

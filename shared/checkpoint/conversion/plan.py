@@ -109,7 +109,7 @@ class ConversionPlan:
             settings["audio"] = settings["audio"] | {"in_channels": codec.width}
         check_widths(settings, components, options.model)
         if isinstance(options, OviOptions):
-            settings["joiner"] = fusion(settings, options)
+            settings["fusion"] = ovi_fusion(settings, options)
         fps, height, width = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
         shifts = options.shift or (trained_shift(options.source),) * 2
         return cls(settings, components, shifts, options.fps or fps, options.size or (height, width))
@@ -167,11 +167,11 @@ def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource
                 )
 
 
-def fusion(settings: dict[str, Any], options: OviOptions) -> str:
+def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
     """What --into asks for, if the model's sizes can hold Ovi's fusion. Raises UserError."""
-    here = settings.get("joiner", options.into)
+    here = settings.get("fusion", options.into)
     if here != options.into:
-        raise UserError(f"--into {options.into}: {options.model} has joiner: {here}; leave it out there")
+        raise UserError(f"--into {options.into}: {options.model} has fusion: {here}; leave it out there")
     heads = {settings[stream].get("num_attention_heads") for stream in ("video", "audio")}
     sizes = {settings[stream].get("attention_head_dim") for stream in ("video", "audio")}
     if options.into == "cca" and (heads != {settings.get("cca_heads")} or sizes != {settings.get("cca_head_dim")}):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
 from shared.checkpoint.conversion.weight_map import WeightMap
 from shared.checkpoint.folder import check_checkpoint
+from shared.nn.parameter_names import joint_name, part_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 
@@ -58,7 +59,7 @@ FIXED = {
 
 
 NEW_AUDIO = "no audio tower given"
-NEW_JOINER = "Wan has nothing that joins two towers"
+NEW_FUSION = "Wan has nothing that joins two towers"
 OTHER_PARTS = "only its audio tower is wanted"
 
 
@@ -72,14 +73,14 @@ def weight_map(
     """
     mapping = WeightMap(shapes)
     _, names = stream_names(weights.shapes, weights.label)
-    mapping.take(weights, {f"video_stream.{ours}": theirs for ours, theirs in names.items()})
+    mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
     if audio is not None:
-        tower = [name for name in audio.shapes if name.startswith("audio_stream.")]
+        tower = [name for name in audio.shapes if part_of(name) == "audio_stream"]
         mapping.take(audio, {name: name for name in tower})
-        mapping.leave(audio, [name for name in audio.shapes if not name.startswith("audio_stream.")], OTHER_PARTS)
+        mapping.leave(audio, [name for name in audio.shapes if name not in tower], OTHER_PARTS)
     else:
-        mapping.new([name for name in shapes if name.startswith("audio_stream.")], NEW_AUDIO)
-    mapping.new([name for name in shapes if "_stream." not in name], NEW_JOINER)
+        mapping.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
+    mapping.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
     mapping.check()
     return mapping
 

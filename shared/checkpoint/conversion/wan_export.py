@@ -13,6 +13,7 @@ from shared.checkpoint.conversion.sharded_writer import check_output, check_spac
 from shared.checkpoint.conversion.wan import wan_config
 from shared.checkpoint.conversion.weight_map import WeightMap, as_text, report_rows, shapes_of, totals
 from shared.nn.dit import StreamConfig
+from shared.nn.parameter_names import stream_name
 from shared.utils.files import replacing_folder
 
 
@@ -28,9 +29,9 @@ class WanExport:
             self.model = WanTransformer3DModel(**config)
         weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
         self.mapping = WeightMap(shapes_of(self.model))
-        ours = [name for name in weights.shapes if name.startswith("video_stream.")]
-        self.mapping.take(weights, {name.removeprefix("video_stream."): name for name in ours})
-        others = [name for name in weights.shapes if name not in ours]
+        ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
+        self.mapping.take(weights, ours)
+        others = [name for name in weights.shapes if name not in ours.values()]
         self.mapping.leave(weights, others, "Wan has a video stream only")
         self.mapping.check()
 

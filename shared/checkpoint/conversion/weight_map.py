@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
+from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
 
 if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
@@ -98,12 +99,12 @@ class ReportRow:
 
 
 def report_rows(mapping: WeightMap) -> list[ReportRow]:
-    """Parts of the model (its outermost modules) by origin, then what of the sources is left."""
+    """Parts of the model (`part_of`) by origin, then what of the sources is left."""
     sizes: dict[tuple[str, str], list[int]] = {}
     for name, shape in mapping.shapes.items():
         origin = mapping.origins[name]
         text = f"from {origin.weights.label}" if isinstance(origin, SourceTensor) else f"new: {origin.why}"
-        sizes.setdefault((name.partition(".")[0], text), []).append(math.prod(shape))
+        sizes.setdefault((part_of(name), text), []).append(math.prod(shape))
     for weights, name, why in mapping.left:
         sizes.setdefault(("left", f"{weights.label}, {_family(name)}: {why}"), []).append(
             math.prod(weights.shapes[name])
@@ -120,7 +121,7 @@ def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[ReportRow]:
     """The parts of a model, and all of it."""
     sizes: dict[str, list[int]] = {}
     for name, shape in shapes.items():
-        sizes.setdefault(name.partition(".")[0], []).append(math.prod(shape))
+        sizes.setdefault(part_of(name), []).append(math.prod(shape))
     parts = [ReportRow(part, "", len(values), sum(values)) for part, values in sizes.items()]
     return [*parts, ReportRow("model", "", len(shapes), sum(row.values for row in parts))]
 
@@ -141,4 +142,4 @@ def as_markdown(rows: list[ReportRow]) -> str:
 def _family(name: str) -> str:
     """The part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
     first, _, rest = name.partition(".")
-    return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else first
+    return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else part_of(name)
