@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from shared.checkpoint.folder import load_checkpoint
 from shared.checkpoint.lora_file import lora_file, read_header
+from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.cli import option
 from shared.utils.errors import UserError
@@ -60,7 +61,7 @@ class ModelOptions(cli.Options):
         metavar="DIR[=SCALE]", repeat=True,
     )  # fmt: skip
     fuse_lora: bool = option(False, "add them to the weights first: each step then is faster")
-    memory: Literal["fast", "balanced", "low"] = option(
+    memory: Level = option(
         "fast",
         "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in fp8 "
         "(docs/memory.md)",

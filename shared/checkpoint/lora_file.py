@@ -28,16 +28,13 @@ def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
     path = path / weight_name if weight_name else path
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
-        known = [file for file in files if file.name == FILE]
-        if len(found := known or files) > 1:
-            raise UserError(f"lora {path}: {', '.join(file.name for file in found)}: name one of these files")
-        pickles = [file.name for file in sorted(path.iterdir()) if file.suffix in PICKLES]
-        if not found and pickles:
-            path = path / pickles[0]
-        elif not found:
+        files = [file for file in files if file.name == FILE] or files
+        if len(files) > 1:
+            raise UserError(f"lora {path}: {', '.join(file.name for file in files)}: name one of these files")
+        files = files or [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+        if not files:
             raise UserError(f"lora {path}: no {FILE} in it; give the folder that training wrote, or a file")
-        else:
-            path = found[0]
+        path = files[0]
     if path.suffix in PICKLES:
         raise UserError(f"lora {path}: a pickle is not opened; a .safetensors file is needed")
     if not path.is_file():
