@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +19,16 @@ from shared.utils import cli
 from shared.utils.cli import option
 from shared.utils.errors import UserError
 
-#: The checkpoint that comes with the repository.
-SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "puppets"
+
+def shipped_checkpoint() -> Path:
+    """The checkpoint that comes with the repository: of the checkout, or of an installed wheel (pyproject.toml)."""
+    checkout = Path(__file__).resolve().parents[2] / "assets" / "puppets"
+    if not checkout.is_dir():
+        with suppress(PackageNotFoundError):
+            for file in files("ccl") or ():
+                if file.match("share/ccl/puppets/model_index.json"):
+                    return Path(file.locate()).resolve().parent
+    return checkout
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class LoraOption:
 class ModelOptions(cli.Options):
     """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
 
-    checkpoint: Path = option(SHIPPED, "default: the shipped assets/puppets", metavar="DIR")
+    checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
     trust_package: list[str] = option(
         [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
         metavar="NAME", repeat=True,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
@@ -20,9 +19,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
-from torchaudio.functional import melscale_fbanks
 
 from shared.data.media import is_silent
+from shared.nn.mel import hann, mel_filters, sine_power
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
@@ -112,8 +111,7 @@ class LogMel(FrameFeatures):
         if not floor_db < 0:
             raise UserError(f"floor_db is {floor_db}; it must be below 0")
         self.sample_rate, self.layers, self.dim = sample_rate, 1, parts_per_frame * n_mels
-        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
-        self.register_buffer("filters", filters.float())
+        self.register_buffer("filters", mel_filters(n_fft, n_mels, sample_rate))
         self.filters: Tensor
 
     def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
@@ -137,8 +135,8 @@ class LogMel(FrameFeatures):
         first, last = int(centres[0]) - n_fft // 2, int(centres[-1]) + n_fft // 2
         audio = functional.pad(audio[:, max(0, first) : max(0, last)], (max(0, -first), max(0, last - audio.shape[1])))
         pieces = audio.unfold(1, n_fft, 1)[:, centres - centres[0]]
-        shape = _hann(n_fft, audio.device)
-        return torch.fft.rfft(pieces * shape).abs().div(shape.sum() / 2).square() @ self.filters.float()
+        window = hann(n_fft, audio.device)
+        return sine_power(torch.fft.rfft(pieces * window), window) @ self.filters.float()
 
 
 class FrozenFeatures(FrameFeatures):
@@ -248,8 +246,3 @@ def windows(rows: Tensor, window: int) -> Tensor:
     """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
     reach = window // 2
     return functional.pad(rows, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)
-
-
-@cache
-def _hann(n_fft: int, device: torch.device) -> Tensor:
-    return torch.hann_window(n_fft, dtype=torch.float32, device=device)

@@ -82,6 +82,16 @@ def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict
     return content
 
 
+def writable_folder(option: str, folder: Path) -> None:
+    """Make the folder that `option` names. UserError where that cannot be, or where nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written to") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {folder}: cannot be written to; give another folder")
+
+
 def replaced(text: str, name: str, block: str, file: Path) -> str:
     """`text` with `block` between its marks <!-- NAME:begin --> and <!-- NAME:end -->; `file` is whose text it is."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"

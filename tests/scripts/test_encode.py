@@ -30,7 +30,7 @@ ALL = ("--tracks", "--stills", "--shard-clips", "2")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_puppets(["--clips", "5", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "5", "--output", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.write_bytes(b"not a video")
