@@ -30,7 +30,7 @@ from shared.utils.files import read_json, replacing_folder
 
 
 def build_transformer(settings: dict[str, Any], path: Path, blocks: int | None = None) -> DualStreamTransformer:
-    """The model of a file of configs/model/: without values, or with them where it has so many `blocks`.
+    """Build the model of a file of configs/model/: without values, or with them where it has so many `blocks`.
 
     Raises UserError, naming the file.
     """
@@ -47,7 +47,7 @@ class Conversion:
     """A planned conversion with the origin of every tensor: `report` it, then `write` it."""
 
     def __init__(self, options: WanOptions | OviOptions, plan: ConversionPlan) -> None:
-        """Opens the sources; reads no tensor. UserError if anything does not fit, or the output exists."""
+        """Open the sources; read no tensor. UserError if anything does not fit, or the output exists."""
         check_output(options.output)
         self.options, self.plan = options, plan
         self.notes: list[str] = []
@@ -61,7 +61,7 @@ class Conversion:
         return "\n".join([*self.notes, table, *parts, *(f"no {text}" for text in self.plan.missing)])
 
     def write(self) -> None:
-        """The checkpoint folder: components, schedulers, index, card, and the transformer's weights last."""
+        """Write the checkpoint folder: components, schedulers, index, card, and the transformer's weights last."""
         options, plan = self.options, self.plan
         dtype = None if options.dtype == "keep" else getattr(torch, options.dtype)
         tensors = planned(self.mapping, dtype, self.model._keep_in_fp32_modules if dtype == torch.bfloat16 else ())

@@ -47,7 +47,7 @@ class LoraSettings(Protocol):
 
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
-    """New adapters on the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
+    """Add adapters to the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
 
     Raises:
         UserError: a target that names no linear layer, or a rank larger than a layer.
@@ -85,7 +85,7 @@ def seed_dropout(objective: nn.Module, seed: int) -> None:
 
 
 def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) -> dict[str, dict[str, nn.Linear]]:
-    """The linear layers that `targets` names, by component and name. UserError as `add_lora`."""
+    """Find the linear layers that `targets` names, by component and name. UserError as `add_lora`."""
     chosen: dict[str, dict[str, nn.Linear]] = {}
     for target in targets:
         try:
@@ -111,7 +111,7 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
 
 
 def linear_layers(model: nn.Module | None) -> dict[str, nn.Linear]:
-    """The model's own linear layers by name, whether they carry adapters or not."""
+    """List the model's own linear layers by name, whether they carry adapters or not."""
     layers: dict[str, nn.Linear] = {}
     for name, module in () if model is None else model.named_modules():
         if ".base_layer" in name or ".lora_" in name:
@@ -123,17 +123,17 @@ def linear_layers(model: nn.Module | None) -> dict[str, nn.Linear]:
 
 
 def base_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with adapters as it was without them."""
+    """Give a state dict with adapters as it was without them."""
     return {name.replace(".base_layer.", "."): value for name, value in weights.items() if ".lora_" not in name}
 
 
 def lora_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `base_weights` leaves out, by the names that files have: "transformer....to_q.lora_A.weight"."""
+    """Keep what `base_weights` leaves out, by the names that files have: "transformer....to_q.lora_A.weight"."""
     return {name.replace(f".{ADAPTER}.", "."): value for name, value in weights.items() if ".lora_" in name}
 
 
 def adapter_settings(settings: LoraSettings) -> dict[str, Any]:
-    """What a file says of adapters trained so, by component."""
+    """Say what a file says of adapters trained so, by component."""
     values = {"r": settings.rank, "lora_alpha": _alpha(settings)}
     return {f"{component}.{key}": value for component in COMPONENTS for key, value in values.items()}
 
@@ -233,7 +233,7 @@ class LoraMixin(LoraBaseMixin):
         self.set_adapters(chosen)
 
     def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-        """The weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
+        """Sort the weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
         parts: dict[str, dict[str, Tensor]] = {}
         for component in COMPONENTS:
             prefix = f"{component}."
@@ -276,7 +276,7 @@ class LoraMixin(LoraBaseMixin):
         self._merged_adapters: set[str] = set()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Raises UserError while adapters are loaded: a checkpoint is whole weights."""
+        """Raise UserError while adapters are loaded: a checkpoint is whole weights."""
         if any(self.get_list_adapters().values()):
             raise UserError(
                 "save_pretrained: adapters are loaded; unload_lora_weights first, after fuse_lora to keep them"
@@ -289,7 +289,7 @@ class LoraMixin(LoraBaseMixin):
 
 
 def check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], component: str, where: str) -> None:
-    """Raises UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
+    """Raise UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
     for name in sorted({weight.rpartition(".lora_")[0] for weight in part}):
         a, b = (part.get(f"{name}.lora_{side}.weight") for side in "AB")
         if a is None or b is None:

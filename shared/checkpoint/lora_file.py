@@ -19,7 +19,7 @@ SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
-    """The safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
+    """Find the safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
 
     Raises:
         UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote.
@@ -59,7 +59,7 @@ def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raises UserError unless `names` are LoRA weights of our components, and nothing else."""
+    """Raise UserError unless `names` are LoRA weights of our components, and nothing else."""
     names = sorted(names)
     if not any(".lora_" in name for name in names):
         raise UserError(f"lora {where}: holds no LoRA weights; a file that training with lora wrote is needed")

@@ -92,7 +92,7 @@ class MemoryMixin:
 
 
 def offload_components(pipeline: Any, device: torch.device) -> None:
-    """diffusers' component offload, for entries other than `forward` too.
+    """Offload by component as diffusers does, for entries other than `forward` too.
 
     Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
     are the embedded ones, whose buffers are small.

@@ -71,7 +71,7 @@ class AudioCodec(Protocol):
         ...
 
     def latent_tokens(self, samples: int) -> int:
-        """A for N samples."""
+        """Count A for N samples."""
         ...
 
     def clock(self, samples: int) -> LatentClock:
@@ -104,5 +104,5 @@ def frames_to_tensor(frames: Tensor) -> Tensor:
 
 
 def tensor_to_frames(video: Tensor) -> Tensor:
-    """float [..., 3, T, H, W] in [-1, 1] -> uint8 [..., T, H, W, 3]: the inverse of `frames_to_tensor`."""
+    """Pixels, float [..., 3, T, H, W] in [-1, 1] -> uint8 [..., T, H, W, 3]: the inverse of `frames_to_tensor`."""
     return video.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8).movedim(-4, -1)

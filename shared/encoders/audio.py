@@ -163,7 +163,7 @@ class FrozenFeatures(FrameFeatures):
 
     @classmethod
     def from_transformers(cls, source: str) -> Self:
-        """The encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
+        """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
 
         Raises UserError if there is none, it is of another kind, or weights or the preprocessor's settings are
         missing.
@@ -194,18 +194,18 @@ class FrozenFeatures(FrameFeatures):
         return super().train(False)
 
     def _prepared(self, audio: Tensor) -> Tensor:
-        """What the model's own preprocessor makes of [b, 1, n], on the model's device and in its dtype."""
+        """Apply the model's own preprocessor to [b, 1, n]; on the model's device and in its dtype."""
         clips = list(audio[:, 0].cpu().numpy())
         values = self.preprocessor(clips, sampling_rate=self.sample_rate, return_tensors="pt")["input_values"]
         return values.to(self.device, self.dtype)
 
     def _hidden_states(self, values: Tensor) -> Tensor:
-        """The outputs of all layers [b, layers, tokens, dim], without the input of the first."""
+        """Return the outputs of all layers [b, layers, tokens, dim], without the input of the first."""
         return torch.stack(self.model(values, output_hidden_states=True).hidden_states[-self.layers :], 1)
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """The encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own package,
+    """Load the encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own,
     "package.module:Class@PATH_OR_ID".
 
     Raises UserError if it names another, or if the path or hub id has no such model.
@@ -223,7 +223,7 @@ def audio_features(spec: str) -> FrameFeatures:
 
 
 def load_track_encoders(specs: Mapping[str, str], device: torch.device | str = "cpu") -> dict[str, FrameFeatures]:
-    """The encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
+    """Load the encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
     named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
     return {track: named[spec] for track, spec in specs.items()}
 

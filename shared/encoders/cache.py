@@ -81,7 +81,7 @@ def unpack_texts(packed: Sequence[Tensor], max_length: int, dim: int) -> Tensor:
 
 
 def _read(path: Path) -> Tensor | None:
-    """The embedding in a file; None if there is none, or a damaged one."""
+    """Read the embedding in a file; None if there is none, or a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
             return file.get_tensor("embedding")

@@ -61,7 +61,7 @@ def _read(source: Path) -> Any:
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, none of which shares memory with another."""
+    """Copy tensors where two share memory, which a file cannot."""
     seen: set[int] = set()
     out = {}
     for name, tensor in tensors.items():

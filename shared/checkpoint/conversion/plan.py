@@ -126,7 +126,7 @@ class ConversionPlan:
 
 
 def read_model(path: Path) -> dict[str, Any]:
-    """A file of configs/model/. Raises UserError."""
+    """Read a file of configs/model/. Raises UserError."""
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
@@ -141,7 +141,7 @@ def read_model(path: Path) -> dict[str, Any]:
 
 
 def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | None:
-    """A component: where its option says, with the audio tower's checkpoint for the audio codec, or at the source."""
+    """Find a component where its option says, an audio codec beside the audio tower, or at the source."""
     if (named := getattr(options, name)) is not None:
         return find_component(name, named)
     place: Path | None = options.source
@@ -156,7 +156,7 @@ def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | Non
 
 
 def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource | None], model: Path) -> None:
-    """Raises UserError where a component has another width than the model reads."""
+    """Raise UserError where a component has another width than the model reads."""
     for name, keys in WIDTHS.items():
         for stream, key in keys:
             part, here = components[name], settings[stream][key]
@@ -168,7 +168,7 @@ def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource
 
 
 def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
-    """What --into asks for, if the model's sizes can hold Ovi's fusion. Raises UserError."""
+    """Check what --into asks for, if the model's sizes can hold Ovi's fusion. Raises UserError."""
     here = settings.get("fusion", options.into)
     if here != options.into:
         raise UserError(f"--into {options.into}: {options.model} has fusion: {here}; leave it out there")
@@ -184,7 +184,7 @@ def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
 
 
 def trained_shift(source: Path) -> float:
-    """The flow shift of the scheduler at `source`, 5 where there is none. Raises UserError."""
+    """Read the flow shift of the scheduler at `source`, 5 where there is none. Raises UserError."""
     file = source / "scheduler" / "scheduler_config.json"
     if not file.is_file():
         return SHIFT

@@ -40,7 +40,7 @@ class SourceWeights:
 
     @classmethod
     def open(cls, source: Path, label: str | None = None) -> SourceWeights:
-        """A .safetensors file, or a folder of one model's (see `weight_files`).
+        """Open a .safetensors file, or a folder of one model's (see `weight_files`).
 
         Raises:
             UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them.
@@ -68,7 +68,7 @@ class SourceWeights:
 
 
 def weight_files(source: Path) -> list[Path]:
-    """The safetensors files of one model: a file, or in a folder those of its index, the usual one, or the only one.
+    """Find the files of one model: a file, or in a folder those of its index, the usual one, or the only one.
 
     Raises:
         UserError: there are none, or several and nothing says which; a pickle, with what to do about it.
@@ -97,7 +97,7 @@ def weight_files(source: Path) -> list[Path]:
 
 
 def named(keys: list[str]) -> str:
-    """ "4 tensors (a, b, c ...)" for an error of one line."""
+    """Name the first of `keys` for an error of one line: 4 tensors (a, b, c ...)."""
     dots = " ..." if len(keys) > 3 else ""
     return f"{len(keys)} tensor{'s' * (len(keys) != 1)} ({', '.join(keys[:3])}{dots})"
 

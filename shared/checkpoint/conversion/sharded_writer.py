@@ -36,7 +36,7 @@ class FreshTensors:
         self._kept: tuple[int, dict[str, Tensor]] = (-2, {})
 
     def __call__(self, name: str) -> Tensor:
-        """The fresh tensor of this name."""
+        """Make the fresh tensor of this name."""
         if self._kept[0] != (block := block_of(name)):
             self._kept = (-2, {})  # two at once would take twice the memory
             with torch.random.fork_rng(devices=[]):
@@ -46,7 +46,7 @@ class FreshTensors:
 
 
 def block_of(name: str) -> int:
-    """Number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
+    """Find the number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
     match = _BLOCK.search(name)
     return int(match[1]) if match else -1
 
@@ -113,7 +113,7 @@ def check_output(path: Path) -> None:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raises UserError unless the disk that will hold `path` has `needed` bytes free."""
+    """Raise UserError unless the disk that will hold `path` has `needed` bytes free."""
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(there).free
     if free < needed:

@@ -86,17 +86,17 @@ def weight_map(
 
 
 def to_diffusers(name: str) -> str | None:
-    """diffusers' name of a tensor of the original layout; None if Wan has no such tensor."""
+    """Give diffusers' name of a tensor of the original layout; None if Wan has no such tensor."""
     return _renamed(name, TOP, BLOCK)
 
 
 def to_original(name: str) -> str | None:
-    """The original name of one of diffusers'; None if Wan has no such tensor."""
+    """Give the original name of one of diffusers'; None if Wan has no such tensor."""
     return _renamed(name, _TOP_BACK, _BLOCK_BACK)
 
 
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
-    """The layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
+    """Tell the layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
 
     Names that Wan does not have are left out. Raises UserError if neither layout is there.
     """
@@ -154,7 +154,7 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
 
 
 def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> bool:
-    """True if the values of `found` are those of `stream`; UserError naming the first that is not."""
+    """Tell whether the values of `found` are those of `stream`; UserError naming the first that is not."""
     for name, value in found.items():
         here = getattr(stream, name)
         value = tuple(value) if isinstance(value, list) else value
@@ -164,14 +164,14 @@ def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamCo
 
 
 def open_wan(source: Path) -> tuple[SourceWeights, Path]:
-    """The transformer's weights at `source`, and where they lie. UserError as `transformer_place`,
+    """Open the transformer's weights at `source`; and where they lie. UserError as `transformer_place`,
     `SourceWeights.open`."""
     place = transformer_place(source)
     return SourceWeights.open(place, source.name), place
 
 
 def read_video_stream(checkpoint: Path) -> dict[str, Any]:
-    """The settings of the video stream of a checkpoint folder of ours. Raises UserError if it has none."""
+    """Read the settings of the video stream of a checkpoint folder of ours. Raises UserError if it has none."""
     check_checkpoint(checkpoint)
     file = checkpoint / "transformer" / "config.json"
     video = read_json(file).get("video")

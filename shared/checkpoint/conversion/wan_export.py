@@ -21,7 +21,7 @@ class WanExport:
     """The export of `checkpoint`, a folder of ours whose video stream has the settings `video`."""
 
     def __init__(self, checkpoint: Path, video: dict[str, Any], output: Path) -> None:
-        """Raises UserError for a stream that Wan cannot hold, or an output that exists."""
+        """Open the weights. UserError for a stream that Wan cannot hold, or an output that exists."""
         check_output(output)
         self.output = output
         config = wan_config(StreamConfig(**video), str(checkpoint))
@@ -40,7 +40,7 @@ class WanExport:
         return as_text([*report_rows(self.mapping), *totals(self.mapping.shapes)[-1:]])
 
     def write(self, shard_size: str) -> None:
-        """The folder, in files of at most `shard_size`."""
+        """Write the folder, in files of at most `shard_size`."""
         tensors = planned(self.mapping, None)
         check_space(self.output, size_of(tensors.values()))
         with replacing_folder(self.output) as folder:

@@ -113,12 +113,12 @@ def report_rows(mapping: WeightMap) -> list[ReportRow]:
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that is saved, by its name."""
+    """List the shape of every tensor that is saved, by its name."""
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[ReportRow]:
-    """The parts of a model, and all of it."""
+    """Count the parts of a model, and all of it."""
     sizes: dict[str, list[int]] = {}
     for name, shape in shapes.items():
         sizes.setdefault(part_of(name), []).append(math.prod(shape))
@@ -127,19 +127,19 @@ def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[ReportRow]:
 
 
 def as_text(rows: list[ReportRow]) -> str:
-    """A table for a terminal."""
+    """Write a table for a terminal."""
     head = f"{'part':14s}{'tensors':>9s}{'values':>17s}"
     body = [f"{row.part:14s}{row.tensors:9,d}{row.values:17,d}  {row.origin}".rstrip() for row in rows]
     return "\n".join([head, *body])
 
 
 def as_markdown(rows: list[ReportRow]) -> str:
-    """A table for a model card."""
+    """Write a table for a model card."""
     body = [f"| {row.part} | {row.tensors:,} | {row.values:,} | {row.origin} |" for row in rows]
     return "\n".join(["| part | tensors | values | origin |", "|---|---|---|---|", *body])
 
 
 def _family(name: str) -> str:
-    """The part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
+    """Name the part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
     first, _, rest = name.partition(".")
     return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else part_of(name)
