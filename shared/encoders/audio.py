@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import melscale_fbanks
 
-from shared.data.media import is_silent
 from shared.utils.errors import UserError
+from shared.utils.levels import is_silent
 
 #: What `audio_features` takes.
 KNOWN_FEATURES = ("log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID")
@@ -33,7 +33,7 @@ KNOWN_FEATURES = ("log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID")
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
 
-    A clip that is silent (`shared.data.media.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
+    A clip that is silent (`shared.utils.levels.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
     clip of a batch is encoded as if it were alone.
     """
 
