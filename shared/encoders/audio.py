@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from shared.data.media import is_silent
 from shared.nn.mel import hann, mel_filters, sine_power
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.levels import is_silent
 
 #: Public encoders by the name that `audio_features` takes.
 FROZEN = {
@@ -38,7 +38,7 @@ KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "packag
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
 
-    A clip that is silent (`shared.data.media.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
+    A clip that is silent (`shared.utils.levels.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
     clip of a batch is encoded as if it were alone.
     """
 
