@@ -88,7 +88,7 @@ class LatentSanity:
 def examine_all(
     entries: Sequence[Clip | Problem], workers: int, checkpoint: Path | None = None, sigma: float = 3.0
 ) -> Iterator[Finding]:
-    """Yield a finding for each entry of a manifest, in its order; with `checkpoint` about the latents of its codecs too.
+    """Yield a finding for each entry of a manifest, in order; with `checkpoint` about the latents of its codecs too.
 
     Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
     """
