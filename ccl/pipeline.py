@@ -26,7 +26,7 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
-from shared.utils.rng import generator
+from shared.utils.rng import generator, seed_of_each
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
@@ -157,7 +157,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         chosen = infer_task(audio is not None, video is not None) if task == "auto" else parse_task(task)
         check_given(chosen, audio is not None, video is not None, image is not None)
         size = self._size(duration, height, width)
-        seeds = _seeds(seed, len(prompts))
+        seeds = seed_of_each(seed, len(prompts))
         given = self._encode_given(chosen, size, len(prompts), image, audio, video)
         latents = self._noise(chosen.route, size, seeds)
         audio_prompts = _audio_prompts(audio_prompt, prompts)
@@ -265,13 +265,6 @@ def _audio_prompts(
     if len(audio_prompts) != len(prompts):
         raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
     return audio_prompts
-
-
-def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise UserError(f"{len(seeds)} seeds for {count} prompts; give one seed, or one per prompt")
-    return seeds
 
 
 def _check_picture(picture: Tensor, size: Size, name: str) -> None:

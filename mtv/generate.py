@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import model_validator
 
-from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.folder import check_checkpoint, check_driven
 from shared.checkpoint.loading import load_model
 from shared.checkpoint.sampling_options import SHORT, SamplingOptions, check_output, existing_folder
 from shared.data.media import probe, read_audio, read_image, write_video
@@ -161,11 +161,7 @@ def _frame_rate(options: MTVOptions) -> float:
             "scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
         )
     index = check_checkpoint(folder, options.trust_package)
-    for name in ("control", "audio_encoder"):
-        if index.get(name, [None, None]) == [None, None]:
-            raise UserError(
-                f"checkpoint {folder}: no {name}, this is a joint model only; give one that scripts/train_mtv.py wrote"
-            )
+    check_driven(index, f"checkpoint {folder}: ")
     return float(index.get("fps", 16.0))
 
 

@@ -8,7 +8,7 @@ the windows and the guided velocities of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ from shared.utils.errors import UserError
 
 SECONDS = 2.0  # of a window where nothing else is asked for
 _SAME_TIME = 1e-6  # of a frame; a time this little before a frame is that frame's
+
+#: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
+#: through the windows.
+StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,36 @@ class Window:
     def latent(self, frame: int, temporal_stride: int) -> int:
         """Latent of the window that holds `frame` of the video."""
         return -(-(frame - self.start) // temporal_stride)
+
+
+@dataclass(frozen=True)
+class LongVideo:
+    """What the windows of one video share.
+
+    Attributes:
+        prompts: one per sample. texts: [L, D] of each text in them, on the device. negative: [B, L, D].
+        tracks: features of the whole sound, on the CPU.
+        pictures: by time, [B, 3, H, W]. keyframes: by window, which latent is made from the picture of which time.
+        latent_size: (h, w).
+    """
+
+    prompts: list[TimedPrompts]
+    texts: dict[str, Tensor]
+    negative: Tensor
+    tracks: TrackFeatures
+    windows: list[Window]
+    pictures: dict[float, Tensor]
+    keyframes: list[dict[int, float]]
+    seeds: list[int]
+    latent_size: tuple[int, int]
+    steps: int
+    guidance: TrackGuidance
+    callback: StepCallback | None
+
+    def tracks_of(self, window: Window) -> TrackFeatures:
+        """Features of the frames of `window`."""
+        here, tracks = slice(window.start, window.end), self.tracks
+        return TrackFeatures(tracks.speech[:, :, here], tracks.effects[:, here], tracks.music[:, here], tracks.speakers)
 
 
 def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:
@@ -102,6 +136,17 @@ def place_keyframes(
             )
         placed[index][latent] = time
     return placed
+
+
+def fitted_picture(picture: Tensor, time: float, size: tuple[int, int], batch: int) -> Tensor:
+    """Batch [B, 3, H, W], float32, of a given picture. UserError if it is of another size or number."""
+    picture = picture[None] if picture.ndim == 3 else picture
+    if picture.ndim != 4 or picture.shape[1] != 3 or tuple(picture.shape[-2:]) != size:
+        found, wanted = list(picture.shape), f"[3, {size[0]}, {size[1]}]"
+        raise UserError(f"the picture at {time:g} s is {found}; the sample needs {wanted}: resize one of them")
+    if picture.shape[0] not in (1, batch):
+        raise UserError(f"{picture.shape[0]} pictures at {time:g} s for {batch} prompts; give one, or one per prompt")
+    return picture.float().expand(batch, -1, -1, -1)
 
 
 def segments(

@@ -31,6 +31,8 @@ ABSENT = (None, [None, None])
 INNER = {"LTX2AudioCodec": "vocoder"}
 #: What joint sampling needs.
 JOINT = ("transformer", "video_codec", "audio_codec", "text_encoder", "scheduler", "audio_scheduler")
+#: What audio-driven video needs besides the video's parts.
+DRIVEN = ("control", "audio_encoder")
 
 
 class CheckpointMixin:
@@ -143,6 +145,15 @@ def check_joint(found: Mapping[str, Any], where: str = "") -> None:
     if all(name.startswith("audio_") for name in missing):
         advice = "a model of the video alone: scripts/sample_mtv.py drives one that has control, by speech and sounds"
     raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
+
+
+def check_driven(found: Mapping[str, Any], where: str = "") -> None:
+    """Raise UserError unless `found`, an index or components by name, has what audio-driven video needs."""
+    if missing := [name for name in DRIVEN if found.get(name) in ABSENT]:
+        raise UserError(
+            f"{where}no {' and no '.join(missing)}, this is a joint model only; audio-driven video needs a checkpoint "
+            "that scripts/train_mtv.py wrote"
+        )
 
 
 def _check_component(folder: Path, name: str, weights: bool) -> None:

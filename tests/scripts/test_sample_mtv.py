@@ -282,7 +282,7 @@ BAD = [
     ([*MUSIC, "--timed-prompts", "BAD/nothing.txt"], "nothing.txt: no such file"),
     ([*MUSIC, "--output", "OUT/x.avi"], "x.avi: an .mp4 is written"),
     ([*MUSIC, "--output", "BAD/gap.txt/x.mp4"], "gap.txt is no folder"),
-    ([*MUSIC, "--checkpoint", "JOINT"], "no control, this is a joint model only"),
+    ([*MUSIC, "--checkpoint", "JOINT"], "no control and no audio_encoder, this is a joint model only"),
     ([*MUSIC, "--checkpoint", "BAD/part"], "part: control/config.json is missing"),
     ([*MUSIC, "--checkpoint", "BAD"], "model_index.json is missing"),
 ]
