@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mtv.separation import TRACKS, Audio, Demixer, demixer
+from mtv.separation_scores import residual_dbfs, si_sdr
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media import is_silent, probe, read_audio, write_audio
-from shared.evaluation.separation import residual_dbfs, si_sdr
 from shared.utils.errors import UserError
 from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
