@@ -169,20 +169,26 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             self.transformer, chosen.route, conditions, size.clocks, guidance or Guidance(), given.streams, given.first
         )
         sampler.restore_clean(latents)
-        self._set_timesteps(num_inference_steps)
-        grid = u_grid(num_inference_steps)
-        for step in self.progress_bar(range(num_inference_steps)):
-            solvers = {"video": self.scheduler, "audio": self.audio_scheduler}
+        self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
+        made = self._decode(chosen.route, size, latents)
+        self.maybe_free_model_hooks()
+        return made
+
+    def _solve(
+        self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None
+    ) -> None:
+        """Bring the latents of the noisy streams, in their place, from noise to a sample."""
+        solvers = {"video": self.scheduler, "audio": self.audio_scheduler}
+        self._set_timesteps(steps)
+        grid = u_grid(steps)
+        for step in self.progress_bar(range(steps)):
             velocity = sampler.velocity(latents, {name: float(s.sigmas[step]) for name, s in solvers.items()})
             for name, value in velocity.items():
                 time = solvers[name].timesteps[step]
                 latents[name] = solvers[name].step(value, time, latents[name], return_dict=False)[0]
             sampler.restore_clean(latents)
-            if callback_on_step_end is not None:
-                latents.update(callback_on_step_end(self, step, float(grid[step]), dict(latents)) or {})
-        made = self._decode(chosen.route, size, latents)
-        self.maybe_free_model_hooks()
-        return made
+            if callback is not None:
+                latents.update(callback(self, step, float(grid[step]), dict(latents)) or {})
 
     def _size(self, duration: float, height: int | None, width: int | None) -> Size:
         height = self.config.height if height is None else height

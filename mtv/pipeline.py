@@ -159,45 +159,38 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         memory the features of the whole sound: beyond these, memory does not grow with the length.
 
         Args:
-            prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video, within a
-                window and between windows.
-            tracks: the sound of each sample, or one for all. Samples are equally long; the number of speakers may
-                differ.
-            negative_prompt: the text 0c of guidance.
+            prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
+            tracks: the sound of each sample, or one for all: equally long, with any number of speakers.
+            negative_prompt, guidance: the text 0c of guidance; scales of the text and of each track.
             num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
-            guidance: scales of the text and of each track.
-            seed: one, or one per sample. Sample i draws from seed + i when one is given. The first window has the
-                noise of `CCLPipeline`'s video. Changing a track or a text changes no noise.
-            duration: seconds; default: as long as the tracks.
+            seed: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
+            duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
-            keyframes: by second, pictures as `image`. The latent that holds the frame on show then stays clean; it is
-                the picture for each of the latent's frames.
-            window, overlap: frames of a window, and how many it shares with the one before. Default: about 2 s
-                (`mtv.windows.window_frames`); give what the model was trained on.
+            keyframes: by second, pictures as `image`. The latent of the frame on show is then this picture and clean.
+            window, overlap: frames of a window (default: about 2 s; give what the model was trained on), and how many
+                it shares with the one before.
 
         Raises:
             UserError: at once, for a size, duration, seed, track, picture or window that does not fit, with what would.
         """
-        prompts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
+        texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
+        prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
         steps = checked_steps(self.scheduler, num_inference_steps)
         self._check_tracks(given, len(prompts))
         frames, size = self._frames(given, duration), self._size(height, width)
         windows = self._plan(frames, window, overlap)
         pictures, placed = self._pictures(image, keyframes or {}, windows, size, len(prompts))
-        seeds = seed_of_each(seed, len(prompts))
-        timed = [p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in prompts]
-        stride = self.video_codec.spatial_stride
         video = LongVideo(
-            prompts=timed,
-            texts=self._texts(timed),
+            seeds=seed_of_each(seed, len(prompts)),
+            prompts=prompts,
+            texts=self._texts(prompts),
             negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
             tracks=self._features(given, frames, len(prompts)),
             windows=windows,
             pictures=pictures,
             keyframes=placed,
-            seeds=seeds,
-            latent_size=(size[0] // stride, size[1] // stride),
+            size=size,
             steps=steps,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
@@ -272,7 +265,11 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """[B, C, F, h, w]; the first window's is `CCLPipeline`'s, and each window has its own."""
         names = ("sample", "video", index) if index else ("sample", "video")
         latents = self.video_codec.latent_frames(video.windows[index].frames)
-        shape = (self.video_codec.latent_channels, latents, *video.latent_size)
+        shape = (
+            self.video_codec.latent_channels,
+            latents,
+            *(side // self.video_codec.spatial_stride for side in video.size),
+        )
         drawn = [torch.randn(shape, generator=generator(seed, *names)) for seed in video.seeds]
         return torch.stack(drawn).to(self._execution_device)
 

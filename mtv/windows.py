@@ -55,7 +55,7 @@ class LongVideo:
         prompts: one per sample. texts: [L, D] of each text in them, on the device. negative: [B, L, D].
         tracks: features of the whole sound, on the CPU.
         pictures: by time, [B, 3, H, W]. keyframes: by window, which latent is made from the picture of which time.
-        latent_size: (h, w).
+        size: (height, width) in pixels.
     """
 
     prompts: list[TimedPrompts]
@@ -66,7 +66,7 @@ class LongVideo:
     pictures: dict[float, Tensor]
     keyframes: list[dict[int, float]]
     seeds: list[int]
-    latent_size: tuple[int, int]
+    size: tuple[int, int]
     steps: int
     guidance: TrackGuidance
     callback: StepCallback | None
