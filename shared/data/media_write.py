@@ -6,7 +6,6 @@ Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
 from __future__ import annotations
 
 import math
-import os
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from shared.utils.errors import UserError
+from shared.utils.files import replacing
 
 Video = npt.NDArray[np.uint8]
 Audio = npt.NDArray[np.float32]
@@ -86,15 +86,12 @@ def _replacing(path: Path, suffix: str) -> Iterator[Path]:
     """Give a temporary name in the same folder that becomes `path` only if the body succeeds."""
     if path.suffix.lower() != suffix:
         raise UserError(f"{path}: cannot write {path.suffix or 'without an ending'!r}; the name must end in {suffix}")
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
+        with replacing(path) as part:
+            yield part
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _mp4(path: Path, rate: int | None) -> Any:
