@@ -26,7 +26,7 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
-from shared.utils.rng import generator
+from shared.utils.rng import generator, seed_of_each
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
@@ -157,7 +157,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         chosen = infer_task(audio is not None, video is not None) if task == "auto" else parse_task(task)
         check_given(chosen, audio is not None, video is not None, image is not None)
         size = self._size(duration, height, width)
-        seeds = _seeds(seed, len(prompts))
+        seeds = seed_of_each(seed, len(prompts))
         given = self._encode_given(chosen, size, len(prompts), image, audio, video)
         latents = self._noise(chosen.route, size, seeds)
         audio_prompts = _audio_prompts(audio_prompt, prompts)
@@ -169,20 +169,26 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             self.transformer, chosen.route, conditions, size.clocks, guidance or Guidance(), given.streams, given.first
         )
         sampler.restore_clean(latents)
-        self._set_timesteps(num_inference_steps)
-        grid = u_grid(num_inference_steps)
-        for step in self.progress_bar(range(num_inference_steps)):
-            solvers = {"video": self.scheduler, "audio": self.audio_scheduler}
+        self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
+        made = self._decode(chosen.route, size, latents)
+        self.maybe_free_model_hooks()
+        return made
+
+    def _solve(
+        self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None
+    ) -> None:
+        """Bring the latents of the noisy streams, in their place, from noise to a sample."""
+        solvers = {"video": self.scheduler, "audio": self.audio_scheduler}
+        self._set_timesteps(steps)
+        grid = u_grid(steps)
+        for step in self.progress_bar(range(steps)):
             velocity = sampler.velocity(latents, {name: float(s.sigmas[step]) for name, s in solvers.items()})
             for name, value in velocity.items():
                 time = solvers[name].timesteps[step]
                 latents[name] = solvers[name].step(value, time, latents[name], return_dict=False)[0]
             sampler.restore_clean(latents)
-            if callback_on_step_end is not None:
-                latents.update(callback_on_step_end(self, step, float(grid[step]), dict(latents)) or {})
-        made = self._decode(chosen.route, size, latents)
-        self.maybe_free_model_hooks()
-        return made
+            if callback is not None:
+                latents.update(callback(self, step, float(grid[step]), dict(latents)) or {})
 
     def _size(self, duration: float, height: int | None, width: int | None) -> Size:
         height = self.config.height if height is None else height
@@ -265,13 +271,6 @@ def _audio_prompts(
     if len(audio_prompts) != len(prompts):
         raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
     return audio_prompts
-
-
-def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise UserError(f"{len(seeds)} seeds for {count} prompts; give one seed, or one per prompt")
-    return seeds
 
 
 def _check_picture(picture: Tensor, size: Size, name: str) -> None:

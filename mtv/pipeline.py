@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,19 +18,26 @@ from mtv.cogvideox.solvers import DIFFUSION, checked_steps, solver
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.tracks import TRACKS, Tracks, features, frames_of
-from mtv.windows import SECONDS, Window, WindowSampler, place_keyframes, plan, segments, window_frames
-from shared.checkpoint.folder import CheckpointMixin
+from mtv.windows import (
+    SECONDS,
+    LongVideo,
+    StepCallback,
+    Window,
+    WindowSampler,
+    fitted_picture,
+    place_keyframes,
+    plan,
+    segments,
+    window_frames,
+)
+from shared.checkpoint.folder import CheckpointMixin, check_driven
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.errors import UserError
-from shared.utils.rng import generator
-
-#: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
-#: through the windows.
-StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+from shared.utils.rng import generator, seed_of_each
 
 
 @dataclass
@@ -39,31 +46,6 @@ class MTVOutput(BaseOutput):
 
     video: np.ndarray
     fps: float
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What the windows of one video share.
-
-    Attributes:
-        prompts: one per sample. texts: [L, D] of each text in them, on the device. negative: [B, L, D].
-        tracks: features of the whole sound, on the CPU.
-        pictures: by time, [B, 3, H, W]. keyframes: by window, which latent is made from the picture of which time.
-        latent_size: (h, w).
-    """
-
-    prompts: list[TimedPrompts]
-    texts: dict[str, Tensor]
-    negative: Tensor
-    tracks: TrackFeatures
-    windows: list[Window]
-    pictures: dict[float, Tensor]
-    keyframes: list[dict[int, float]]
-    seeds: list[int]
-    latent_size: tuple[int, int]
-    steps: int
-    guidance: TrackGuidance
-    callback: StepCallback | None
 
 
 class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
@@ -114,8 +96,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         width: int = 64,
     ) -> None:
         super().__init__()
-        given = {"control": control, "audio_encoder": audio_encoder}
-        check_parts({name: part for name, part in given.items() if part is not None})
+        check_driven({"control": control, "audio_encoder": audio_encoder})
         if isinstance(transformer, CogVideoXTransformer3DModel) != isinstance(scheduler, DIFFUSION):
             raise UserError(
                 f"{type(transformer).__name__} with {type(scheduler).__name__}: a CogVideoX transformer needs one of "
@@ -137,11 +118,11 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
-        check_parts(parts, where)
+        check_driven(parts, where)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **parts: Any) -> Self:
-        """The same models, not copies, in an `MTVPipeline`; `parts` replace or complete those of `pipeline`.
+        """Share the models, not copies, with an `MTVPipeline`; `parts` replace or complete those of `pipeline`.
 
         `pipeline` is a `CCLPipeline` of a folder that has control and audio_encoder, or one that is given them here.
         """
@@ -150,29 +131,9 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         config = {name: pipeline.config[name] for name in settings if name in pipeline.config}
         return cls(**(found | config | parts))
 
-    def __call__(
-        self,
-        prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
-        tracks: Tracks | Sequence[Tracks],
-        negative_prompt: str = "",
-        num_inference_steps: int | None = None,
-        guidance: TrackGuidance | None = None,
-        seed: int | Sequence[int] = 0,
-        duration: float | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        image: Tensor | None = None,
-        keyframes: Mapping[float, Tensor] | None = None,
-        window: int | None = None,
-        overlap: int = 5,
-        callback_on_step_end: StepCallback | None = None,
-    ) -> MTVOutput:
-        """The whole video of `stream`, which says what the arguments are."""
-        parts = self.stream(
-            prompt, tracks, negative_prompt, num_inference_steps, guidance, seed, duration, height, width, image,
-            keyframes, window, overlap, callback_on_step_end,
-        )  # fmt: skip
-        return MTVOutput(np.concatenate(list(parts), axis=1), self.config.fps)
+    def __call__(self, *arguments: Any, **options: Any) -> MTVOutput:
+        """Sample the whole video of `stream`, which says what the arguments are."""
+        return MTVOutput(np.concatenate(list(self.stream(*arguments, **options)), axis=1), self.config.fps)
 
     @torch.no_grad()
     def stream(
@@ -192,56 +153,49 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         overlap: int = 5,
         callback_on_step_end: StepCallback | None = None,
     ) -> Iterator[np.ndarray]:
-        """The new frames of one window after another, uint8 [B, t, H, W, 3]; a window is sampled when it is asked for.
+        """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
         Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
         memory the features of the whole sound: beyond these, memory does not grow with the length.
 
         Args:
-            prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video, within a
-                window and between windows.
-            tracks: the sound of each sample, or one for all. Samples are equally long; the number of speakers may
-                differ.
-            negative_prompt: the text 0c of guidance.
+            prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
+            tracks: the sound of each sample, or one for all: equally long, with any number of speakers.
+            negative_prompt, guidance: the text 0c of guidance; scales of the text and of each track.
             num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
-            guidance: scales of the text and of each track.
-            seed: one, or one per sample. Sample i draws from seed + i when one is given. The first window has the
-                noise of `CCLPipeline`'s video. Changing a track or a text changes no noise.
-            duration: seconds; default: as long as the tracks.
+            seed: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
+            duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
-            keyframes: by second, pictures as `image`. The latent that holds the frame on show then stays clean; it is
-                the picture for each of the latent's frames.
-            window, overlap: frames of a window, and how many it shares with the one before. Default: about 2 s
-                (`mtv.windows.window_frames`); give what the model was trained on.
+            keyframes: by second, pictures as `image`. The latent of the frame on show is then this picture and clean.
+            window, overlap: frames of a window (default: about 2 s; give what the model was trained on), and how many
+                it shares with the one before.
 
         Raises:
             UserError: at once, for a size, duration, seed, track, picture or window that does not fit, with what would.
         """
-        prompts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
+        texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
+        prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
         steps = checked_steps(self.scheduler, num_inference_steps)
         self._check_tracks(given, len(prompts))
         frames, size = self._frames(given, duration), self._size(height, width)
         windows = self._plan(frames, window, overlap)
         pictures, placed = self._pictures(image, keyframes or {}, windows, size, len(prompts))
-        seeds = _seeds(seed, len(prompts))
-        timed = [p if isinstance(p, TimedPrompts) else TimedPrompts.constant(p) for p in prompts]
-        stride = self.video_codec.spatial_stride
-        clip = Clip(
-            prompts=timed,
-            texts=self._texts(timed),
+        video = LongVideo(
+            seeds=seed_of_each(seed, len(prompts)),
+            prompts=prompts,
+            texts=self._texts(prompts),
             negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
             tracks=self._features(given, frames, len(prompts)),
             windows=windows,
             pictures=pictures,
             keyframes=placed,
-            seeds=seeds,
-            latent_size=(size[0] // stride, size[1] // stride),
+            size=size,
             steps=steps,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
         )
-        return self._windows(clip)
+        return self._windows(video)
 
     def _plan(self, frames: int, window: int | None, overlap: int) -> list[Window]:
         stride = self.video_codec.temporal_stride
@@ -256,70 +210,74 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         size: tuple[int, int],
         batch: int,
     ) -> tuple[dict[float, Tensor], list[dict[int, float]]]:
-        """`Clip.pictures` and `Clip.keyframes` of what is given."""
+        """`LongVideo.pictures` and `LongVideo.keyframes` of what is given."""
         given = [*([] if image is None else [(0.0, image)]), *keyframes.items()]
-        pictures = [(time, _picture(picture, time, size, batch)) for time, picture in given]
+        pictures = [(time, fitted_picture(picture, time, size, batch)) for time, picture in given]
         stride = self.video_codec.temporal_stride
         placed = place_keyframes([time for time, _ in pictures], windows, self.config.fps, stride)
         return {time: picture.to(self._execution_device) for time, picture in pictures}, placed
 
     def _texts(self, prompts: list[TimedPrompts]) -> dict[str, Tensor]:
-        """`Clip.texts`: each text encoded once."""
+        """`LongVideo.texts`: each text encoded once."""
         texts = list(dict.fromkeys(text for prompt in prompts for text in prompt.texts))
         return dict(zip(texts, self._encoded(texts), strict=True))
 
     @torch.no_grad()
-    def _windows(self, clip: Clip) -> Iterator[np.ndarray]:
+    def _windows(self, video: LongVideo) -> Iterator[np.ndarray]:
         last = None
-        with self.progress_bar(total=len(clip.windows) * clip.steps) as progress:
-            for index, window in enumerate(clip.windows):
-                pixels = self._sample(clip, index, last, progress.update)
-                if index + 1 < len(clip.windows):  # a copy, so that it does not hold the whole window
-                    last = pixels[:, :, -clip.windows[index + 1].given :].clone()
+        with self.progress_bar(total=len(video.windows) * video.steps) as progress:
+            for index, window in enumerate(video.windows):
+                pixels = self._sample(video, index, last, progress.update)
+                if index + 1 < len(video.windows):  # a copy, so that it does not hold the whole window
+                    last = pixels[:, :, -video.windows[index + 1].given :].clone()
                 new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
                 del pixels
                 yield new
         self.maybe_free_model_hooks()
 
-    def _sample(self, clip: Clip, index: int, last: Tensor | None, done: Callable[[], Any]) -> Tensor:
+    def _sample(self, video: LongVideo, index: int, last: Tensor | None, done: Callable[[], Any]) -> Tensor:
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
-        window = clip.windows[index]
+        window = video.windows[index]
         clock = self.video_codec.clock(window.frames, self.config.fps)
         cogvideox = isinstance(self.transformer, CogVideoXTransformer3DModel)
         sampler = WindowSampler(
             CogVideoXDenoiser(self.transformer) if cogvideox else self.transformer,
             self.control,
-            _cut(clip.tracks, window).to(self._execution_device),
-            segments(clip.prompts, clip.texts, clock.shifted(window.start / self.config.fps)),
-            clip.negative,
+            video.tracks_of(window).to(self._execution_device),
+            segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps)),
+            video.negative,
             clock,
-            self._clean(clip, index, last),
-            clip.guidance,
+            self._clean(video, index, last),
+            video.guidance,
         )
-        latents = sampler.restore_clean(self._noise(clip, index))
-        added = [generator(seed, "sample", "video", "steps", index) for seed in clip.seeds]
-        path = solver(self.scheduler, clip.steps, self._execution_device, added)
+        latents = sampler.restore_clean(self._noise(video, index))
+        added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
+        path = solver(self.scheduler, video.steps, self._execution_device, added)
         for step, (u, sigma) in enumerate(path.levels):
             latents = sampler.restore_clean(path.step(step, sampler.velocity(latents, sigma), latents))
-            if clip.callback is not None:
-                changed = clip.callback(self, index * clip.steps + step, u, {"video": latents}) or {}
+            if video.callback is not None:
+                changed = video.callback(self, index * video.steps + step, u, {"video": latents}) or {}
                 latents = changed.get("video", latents)
             done()
         return self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
 
-    def _noise(self, clip: Clip, index: int) -> Tensor:
+    def _noise(self, video: LongVideo, index: int) -> Tensor:
         """[B, C, F, h, w]; the first window's is `CCLPipeline`'s, and each window has its own."""
         names = ("sample", "video", index) if index else ("sample", "video")
-        latents = self.video_codec.latent_frames(clip.windows[index].frames)
-        shape = (self.video_codec.latent_channels, latents, *clip.latent_size)
-        drawn = [torch.randn(shape, generator=generator(seed, *names)) for seed in clip.seeds]
+        latents = self.video_codec.latent_frames(video.windows[index].frames)
+        shape = (
+            self.video_codec.latent_channels,
+            latents,
+            *(side // self.video_codec.spatial_stride for side in video.size),
+        )
+        drawn = [torch.randn(shape, generator=generator(seed, *names)) for seed in video.seeds]
         return torch.stack(drawn).to(self._execution_device)
 
-    def _clean(self, clip: Clip, index: int, last: Tensor | None) -> dict[int, Tensor]:
-        """The clean latents [B, C, h, w] of a window by index: those of the shared frames, and keyframes."""
+    def _clean(self, video: LongVideo, index: int, last: Tensor | None) -> dict[int, Tensor]:
+        """Clean latents [B, C, h, w] of a window by index: those of the shared frames, and keyframes."""
         clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
-        for latent, time in clip.keyframes[index].items():
-            clean[latent] = keyframe_latents(self.video_codec, clip.pictures[time], latent == 0)[:, :, 0]
+        for latent, time in video.keyframes[index].items():
+            clean[latent] = keyframe_latents(self.video_codec, video.pictures[time], latent == 0)[:, :, 0]
         return clean
 
     def _encoded(self, texts: list[str]) -> Tensor:
@@ -380,35 +338,3 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         return height, width
-
-
-def check_parts(parts: Iterable[str], where: str = "") -> None:
-    """Raises UserError if control or audio_encoder are not among `parts`."""
-    if missing := [name for name in ("control", "audio_encoder") if name not in parts]:
-        raise UserError(
-            f"{where}no {' and no '.join(missing)}, this is a joint model only; audio-driven video needs a checkpoint "
-            "that scripts/train_mtv.py wrote"
-        )
-
-
-def _cut(tracks: TrackFeatures, window: Window) -> TrackFeatures:
-    here = slice(window.start, window.end)
-    return TrackFeatures(tracks.speech[:, :, here], tracks.effects[:, here], tracks.music[:, here], tracks.speakers)
-
-
-def _seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise UserError(f"{len(seeds)} seeds for {count} prompts; give one seed, or one per prompt")
-    return seeds
-
-
-def _picture(picture: Tensor, time: float, size: tuple[int, int], batch: int) -> Tensor:
-    """[B, 3, H, W] float32 of a given picture."""
-    picture = picture[None] if picture.ndim == 3 else picture
-    if picture.ndim != 4 or picture.shape[1] != 3 or tuple(picture.shape[-2:]) != size:
-        found, wanted = list(picture.shape), f"[3, {size[0]}, {size[1]}]"
-        raise UserError(f"the picture at {time:g} s is {found}; the sample needs {wanted}: resize one of them")
-    if picture.shape[0] not in (1, batch):
-        raise UserError(f"{picture.shape[0]} pictures at {time:g} s for {batch} prompts; give one, or one per prompt")
-    return picture.float().expand(batch, -1, -1, -1)

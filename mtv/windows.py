@@ -8,7 +8,7 @@ the windows and the guided velocities of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,10 @@ from shared.utils.errors import UserError
 SECONDS = 2.0  # of a window where nothing else is asked for
 _SAME_TIME = 1e-6  # of a frame; a time this little before a frame is that frame's
 
+#: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
+#: through the windows.
+StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+
 
 @dataclass(frozen=True)
 class Window:
@@ -39,12 +43,42 @@ class Window:
         return self.start + self.frames
 
     def latent(self, frame: int, temporal_stride: int) -> int:
-        """The window's latent that holds `frame` of the video."""
+        """Latent of the window that holds `frame` of the video."""
         return -(-(frame - self.start) // temporal_stride)
 
 
+@dataclass(frozen=True)
+class LongVideo:
+    """What the windows of one video share.
+
+    Attributes:
+        prompts: one per sample. texts: [L, D] of each text in them, on the device. negative: [B, L, D].
+        tracks: features of the whole sound, on the CPU.
+        pictures: by time, [B, 3, H, W]. keyframes: by window, which latent is made from the picture of which time.
+        size: (height, width) in pixels.
+    """
+
+    prompts: list[TimedPrompts]
+    texts: dict[str, Tensor]
+    negative: Tensor
+    tracks: TrackFeatures
+    windows: list[Window]
+    pictures: dict[float, Tensor]
+    keyframes: list[dict[int, float]]
+    seeds: list[int]
+    size: tuple[int, int]
+    steps: int
+    guidance: TrackGuidance
+    callback: StepCallback | None
+
+    def tracks_of(self, window: Window) -> TrackFeatures:
+        """Features of the frames of `window`."""
+        here, tracks = slice(window.start, window.end), self.tracks
+        return TrackFeatures(tracks.speech[:, :, here], tracks.effects[:, here], tracks.music[:, here], tracks.speakers)
+
+
 def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:
-    """The window of about `seconds` that fills whole latents: the first frame, and r for each further latent.
+    """Frames of the window of about `seconds` that fills whole latents: the first frame, and r for each further latent.
 
     2 s are 33 frames at 16 fps and the paper's 49 at 24 (r = 4). UserError for a duration that is not positive.
     """
@@ -104,10 +138,21 @@ def place_keyframes(
     return placed
 
 
+def fitted_picture(picture: Tensor, time: float, size: tuple[int, int], batch: int) -> Tensor:
+    """Batch [B, 3, H, W], float32, of a given picture. UserError if it is of another size or number."""
+    picture = picture[None] if picture.ndim == 3 else picture
+    if picture.ndim != 4 or picture.shape[1] != 3 or tuple(picture.shape[-2:]) != size:
+        found, wanted = list(picture.shape), f"[3, {size[0]}, {size[1]}]"
+        raise UserError(f"the picture at {time:g} s is {found}; the sample needs {wanted}: resize one of them")
+    if picture.shape[0] not in (1, batch):
+        raise UserError(f"{picture.shape[0]} pictures at {time:g} s for {batch} prompts; give one, or one per prompt")
+    return picture.float().expand(batch, -1, -1, -1)
+
+
 def segments(
     prompts: Sequence[TimedPrompts], texts: Mapping[str, Tensor], clock: LatentClock
 ) -> list[tuple[Tensor, Tensor]]:
-    """The texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
+    """Texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
 
     `clock` is the window's on the video's time, `texts` [L, D] each. A sample in which fewer texts count than in
     another has weight 0 in the rest.
@@ -156,7 +201,7 @@ class WindowSampler:
         self._kept: dict[str, EncodedTracks] = {}
 
     def restore_clean(self, latents: Tensor) -> Tensor:
-        """The latents with the clean ones put where noise was drawn or a solver step has moved them."""
+        """Latents with the clean ones put where noise was drawn or a solver step has moved them."""
         latents = latents.clone() if self.clean else latents
         for index, given in self.clean.items():
             latents[:, :, index] = given.to(latents)
@@ -188,7 +233,7 @@ class WindowSampler:
         return torch.stack(parts).sum(0)
 
     def _encoded(self, dropped: str) -> EncodedTracks:
-        """The tracks as tokens without the one `dropped`, made once per window."""
+        """Tracks as tokens without the one `dropped`, made once per window."""
         if dropped not in self._kept:
             self._kept[dropped] = self.network.encode(self.tracks.without(dropped) if dropped else self.tracks)
         return self._kept[dropped]

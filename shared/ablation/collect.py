@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,7 @@ def keep_result(jobs: Jobs, job: AblationJob) -> None:
     if kind == "guidance":
         write_json(folder / f"guidance-{name}.json", collect_guidance(plan, job.folder, variant, int(seed)))
     elif not kind and variant:
-        trained = jobs.folder(plan.source(variant), int(seed)) / "train"
-        folders = Folders(job.folder, jobs.probes(variant, int(seed)), trained)
-        write_json(folder / f"{name}.json", collect(plan, folders, variant, int(seed)))
+        write_json(folder / f"{name}.json", collect(jobs, variant, int(seed)))
         for picture in sorted((job.folder / "pictures").glob("*.png"))[:1]:
             (folder / "pictures").mkdir(exist_ok=True)
             shutil.copyfile(picture, folder / "pictures" / f"{variant}.png")
@@ -54,33 +51,25 @@ def keep_plan(plan: AblationPlan, output: Path) -> None:
             file.unlink()
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where a run's parts are: its own folder, that of its probes and that of its training."""
-
-    run: Path
-    probes: Path
-    train: Path
-
-
-def collect(plan: AblationPlan, folders: Folders, variant: str, seed: int) -> dict[str, Any]:
+def collect(jobs: Jobs, variant: str, seed: int) -> dict[str, Any]:
     """Return the result of a finished run.
 
     Raises UserError where an endpoint is not in what evaluate.py and probe.py wrote, or a file cannot be read.
     """
-    probes = {name: read_json(folders.probes / f"probe_{name}.json") for name in plan.probe}
-    tree = {"metrics": read_json(folders.run / "metrics.json"), "probe": probes}
-    about = read_json(folders.run / "about.json")
+    plan, folder, train = jobs.plan, jobs.folder(variant, seed), jobs.folder(jobs.plan.source(variant), seed) / "train"
+    probes = {name: read_json(jobs.probes(variant, seed) / f"probe_{name}.json") for name in plan.probe}
+    tree = {"metrics": read_json(folder / "metrics.json"), "probe": probes}
+    about = read_json(folder / "about.json")
     model: dict[str, Any] = next((p["model"] for p in probes.values() if isinstance(p.get("model"), dict)), {})
     sizes = {key: model.get(key) for key in ("parameters", "cross_modal_parameters", "flops")}
-    sizes["parameters"] = sizes["parameters"] or count_parameters(folders.train / "checkpoint")
+    sizes["parameters"] = sizes["parameters"] or count_parameters(train / "checkpoint")
     return {
         "kind": "run", "plan": plan.name, "variant": variant, "seed": seed,
         "overrides": {**plan.train_overrides, **plan.variants[plan.source(variant)].overrides},
         "evaluate": plan.evaluation(plan.variants[variant].evaluate).model_dump(mode="json", exclude_none=True),
         "commit": about["commit"], "machine": about["machine"], "seconds": about["seconds"], **sizes,
-        "values": values(plan.metrics, tree, partial(lengths, plan, tree), plan.endpoints, folders.run),
-        "curve": loss_curves(folders.train / "losses.csv", plan.curves),
+        "values": values(plan.metrics, tree, partial(lengths, plan, tree), plan.endpoints, folder),
+        "curve": loss_curves(train / "losses.csv", plan.curves),
     }  # fmt: skip
 
 

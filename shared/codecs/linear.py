@@ -66,7 +66,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
     @classmethod
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
-        """A codec fitted to `clips`, batches as `encode` takes them; `config` as for the constructor.
+        """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
 
         Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`.
         """

@@ -16,7 +16,6 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
@@ -24,6 +23,7 @@ from PIL import Image, ImageOps
 
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
+from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
 
 __all__ = [
     "SILENCE_DBFS",
@@ -37,8 +37,6 @@ __all__ = [
     "write_audio",
     "write_video",
 ]
-
-SILENCE_DBFS = -45.0
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
@@ -134,7 +132,7 @@ def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
-    """A picture, upright, as uint8 [H, W, 3]; `size` (H, W) covers and cuts as in `read_video`.
+    """Read a picture, upright, as uint8 [H, W, 3]; `size` (H, W) covers and cuts as in `read_video`.
 
     Raises UserError if the file is missing or broken.
     """
@@ -151,7 +149,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """What the header says, nothing decoded. Raises UserError if the file is missing, broken or empty."""
+    """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
     path = Path(path)
     with _reading(path) as container:
         zero = _zero(container)
@@ -173,18 +171,6 @@ def probe(path: str | Path) -> MediaInfo:
         return MediaInfo(path, max(ends), **found)
 
 
-def rms_dbfs(samples: npt.ArrayLike) -> float:
-    """Root mean square of all samples and channels in dB relative to 1.0; -inf for exact zeros or none."""
-    values = np.asarray(samples, dtype=np.float64)
-    power = float(np.mean(np.square(values))) if values.size else 0.0
-    return 10 * math.log10(power) if power > 0 else -math.inf
-
-
-def is_silent(samples: npt.ArrayLike) -> bool:
-    """The one definition of silence: below -45 dBFS RMS over all samples (docs/design.md, section 4)."""
-    return rms_dbfs(samples) < SILENCE_DBFS
-
-
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path}: no such file; the path of an existing file is needed")
@@ -194,7 +180,7 @@ def _check_file(path: Path) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """The open container; whatever FFmpeg says against the file while it is read becomes a UserError."""
+    """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
     _check_file(path)
     try:
         with av.open(str(path)) as container:
@@ -215,7 +201,7 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
 
 
 def _first_video(container: Any) -> Any:
-    """The first stream of moving pictures, or None: the cover art of a song is not one."""
+    """First stream of moving pictures, or None: the cover art of a song is not one."""
     moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(moving, None)
 
@@ -236,7 +222,7 @@ def _stream_fps(stream: Any) -> float:
 
 
 def _zero(container: Any) -> float:
-    """The timeline's zero on the file's own clock: its first picture, or else its first sample."""
+    """Zero of the timeline on the file's own clock: its first picture, or else its first sample."""
     stream = _first_video(container) or next(iter(container.streams.audio), None)
     return 0.0 if stream is None else _stream_start(stream)
 

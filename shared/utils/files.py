@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
+    """Make an empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
 
     If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with
     the next success.
@@ -66,7 +66,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict[str, Any]:
-    """The object that a JSON file holds. UserError if the file is missing or holds none.
+    """Read the object that a JSON file holds. UserError if the file is missing or holds none.
 
     `name`: what the error calls the file, its path by default; `advice`: what it says to do.
     """

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from shared.utils.errors import UserError
 
 if TYPE_CHECKING:  # scripts draw clips' scripts and check them before torch is loaded
     import torch
@@ -27,3 +30,11 @@ def generator(seed: int, *names: object) -> torch.Generator:
 def numpy_generator(seed: int, *names: object) -> np.random.Generator:
     """Return a numpy generator (PCG64) of its own."""
     return np.random.Generator(np.random.PCG64(derive(seed, *names)))
+
+
+def seed_of_each(seed: int | Sequence[int], count: int) -> list[int]:
+    """Seeds of `count` samples: sample i has seed + i where one is given. UserError for another number of seeds."""
+    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise UserError(f"{len(seeds)} seeds for {count} prompts; give one seed, or one per prompt")
+    return seeds

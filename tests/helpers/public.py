@@ -13,8 +13,9 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint.conversion.safetensors_reader import Weights
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.wan import to_original
+from shared.nn.parameter_names import stream_name
 from shared.utils.rng import generator
 
 CONFIGS = Path(__file__).parents[2] / "configs/model"
@@ -99,15 +100,15 @@ def small_ovi() -> dict[str, Tensor]:
     return {name: 0.3 * torch.randn(shape, generator=generator(0, "test", name)) for name, shape in shapes.items()}
 
 
-def in_memory(tensors: dict[str, Tensor], label: str = "source") -> Weights:
+def in_memory(tensors: dict[str, Tensor], label: str = "source") -> SourceWeights:
     """Weights that are not on the disk."""
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    return Weights(label, shapes, dict.fromkeys(tensors, "F32"), tensors.__getitem__)
+    return SourceWeights(label, shapes, dict.fromkeys(tensors, "F32"), tensors.__getitem__)
 
 
-def without_values(shapes: dict[str, tuple[int, ...]]) -> Weights:
+def without_values(shapes: dict[str, tuple[int, ...]]) -> SourceWeights:
     """Weights that are names and shapes only."""
-    return Weights("source", shapes, dict.fromkeys(shapes, "BF16"), _nothing)
+    return SourceWeights("source", shapes, dict.fromkeys(shapes, "BF16"), _nothing)
 
 
 def _nothing(name: str) -> Tensor:
@@ -128,3 +129,9 @@ def on_meta(build: Callable[[], Any]) -> Any:
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def stream_shapes(model: DualStreamTransformer, stream: str) -> dict[str, tuple[int, ...]]:
+    """Those of one stream, by its own names."""
+    shapes = shapes_of(model).items()
+    return {found[1]: shape for name, shape in shapes if (found := stream_name(name)) and found[0] == stream}

@@ -10,8 +10,8 @@ from torchaudio.models import HDemucs
 
 from mtv.separation import DEMIXERS, DemucsDemixer, Stems, StemsDemixer, demixer
 from mtv.separation_dsp import find_clicks
+from mtv.separation_scores import residual_dbfs, si_sdr
 from shared.data.media import write_audio
-from shared.evaluation.separation import residual_dbfs, si_sdr
 from shared.puppets.script import sample_spec
 from shared.puppets.sound import synthesise
 from shared.utils.errors import UserError

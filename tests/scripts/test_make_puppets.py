@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from make_puppets import main
 
 from shared.data.manifest import read_manifest
-from shared.data.media import probe, read_audio
 from shared.utils.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[2]
@@ -17,19 +14,6 @@ ROOT = Path(__file__).parents[2]
 
 def make(out: Path, *more: str) -> None:
     main(["--clips", "2", "--output", str(out), "--seed", "1", "--workers", "1", *more])
-
-
-def test_files_agree_with_the_truth(tmp_path: Path) -> None:
-    make(tmp_path / "clips", "--level", "full")
-    for clip in read_manifest(tmp_path / "clips" / "manifest.jsonl"):
-        truth = json.loads(clip.truth.read_text())
-        info = probe(clip.video)
-        assert info.fps == truth["fps"] and (info.height, info.width) == tuple(truth["size"])
-        assert info.duration == pytest.approx(truth["duration"], abs=0.5 / truth["fps"])
-        stems = [read_audio(path, 16000)[0] for path in clip.tracks.values()]
-        assert {len(stem) for stem in stems} == {round(truth["duration"] * 16000)}
-        heard = read_audio(clip.video, 16000)[0][: len(stems[0])]
-        assert np.corrcoef(sum(stems)[: len(heard)], heard)[0, 1] > 0.95
 
 
 def test_running_again_makes_the_same_files(tmp_path: Path) -> None:

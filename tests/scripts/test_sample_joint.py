@@ -15,10 +15,7 @@ import sample_joint
 import soundfile
 from PIL import Image
 
-from ccl.generate import SCALES, JointOptions, guidance
-from ccl.guidance import Form, Guidance
 from shared.data.media import is_silent, probe, read_audio, read_video, write_audio, write_video
-from shared.utils.cli import parse
 from shared.utils.errors import run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -138,16 +135,6 @@ def test_seed_and_texts_change_the_clip(make, tmp_path: Path) -> None:
 
 def test_bfloat16_runs(make) -> None:
     assert probe(make("--dtype", "bfloat16", "--duration", 1)).has_audio
-
-
-def test_guidance_options() -> None:
-    def chosen(*argv: str) -> Guidance:
-        return guidance(parse(JointOptions, None, ["--prompt", "x", "--output", "x.mp4", *argv]))
-
-    assert chosen() == Guidance()
-    assert chosen("--guidance", "text", "--text-scale", "3,2") == Guidance(Form.TEXT, text_scale=(3, 2))
-    assert chosen("--context-scale", "0") == Guidance(context_scale=(0, 0))
-    assert list(SCALES) == [form.value for form in Form]
 
 
 def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:

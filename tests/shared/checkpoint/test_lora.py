@@ -247,7 +247,7 @@ def test_the_control_network_has_adapters_of_its_own(pipe: CCLPipeline, tmp_path
         (["attn1"], 2, "'attn1' names no linear layer"),  # whole names
         (["("], 2, "no preset and no regular expression"),
         (["control"], 2, "'control' names no linear layer"),
-        (["attention"], 25, r"25 exceeds a side of transformer\.video_stream.* \(24x24\)"),
+        (["attention"], 25, r"25 exceeds a side of transformer\.blocks\.0\.video.* \(24x24\)"),
     ],
 )
 def test_targets_that_fit_no_layer_are_refused(targets: list[str], rank: int, said: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.evaluation.separation import LEAST_DB, MOST_DB, residual_dbfs, si_sdr
+from mtv.separation_scores import LEAST_DB, MOST_DB, residual_dbfs, si_sdr
 
 DRAW = np.random.default_rng(0)
 TRUTH, NOISE = DRAW.standard_normal((2, 2, 4000))

@@ -1,0 +1,47 @@
+"""Options of joint sampling: what is made, where it goes, how it is guided; the tests of sample_joint.py run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ccl.generate import SCALES, JointOptions, guidance, output_files, read_prompts
+from ccl.guidance import Form, Guidance
+from shared.utils.cli import parse
+from shared.utils.errors import UserError
+
+
+def test_guidance_options() -> None:
+    def chosen(*argv: str) -> Guidance:
+        return guidance(parse(JointOptions, None, ["--prompt", "x", "--output", "x.mp4", *argv]))
+
+    assert chosen() == Guidance()
+    assert chosen("--guidance", "text", "--text-scale", "3,2") == Guidance(Form.TEXT, text_scale=(3, 2))
+    assert chosen("--context-scale", "0") == Guidance(context_scale=(0, 0))
+    assert list(SCALES) == [form.value for form in Form]
+
+
+def test_the_task_follows_what_is_given() -> None:
+    def task(*argv: str) -> str:
+        return parse(JointOptions, None, ["--prompt", "x", "--output", "x.mp4", *argv]).chosen_task
+
+    assert [task(), task("--audio", "a.wav"), task("--video", "a.mp4"), task("--task", "t2v")] == [
+        "t2av", "a2v", "v2a", "t2v",
+    ]  # fmt: skip
+
+
+def test_one_text_or_a_file_of_texts_is_needed() -> None:
+    for words, said in (([], "one of the options --prompt --prompts --timed-prompts is needed"),
+                        (["--prompt", "x", "--prompts", "y"], "--prompts: not allowed with --prompt")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            parse(JointOptions, None, ["--output", "x.mp4", *words])
+
+
+def test_files_of_many_prompts_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\ufeffA ball. \nA bell.\n", encoding="utf-8")
+    assert read_prompts(tmp_path / "prompts.txt") == ["A ball.", "A bell."]
+    out = tmp_path / "deep/x.mp4"
+    options = parse(JointOptions, None, ["--prompts", "prompts.txt", "--output", str(out)])
+    assert output_files(options, 2) == [tmp_path / "deep/x_000.mp4", tmp_path / "deep/x_001.mp4"]
+    assert output_files(options, None) == [out]

@@ -1,0 +1,63 @@
+"""Options of audio-driven video: its sound, its tracks, its pictures; scripts/sample_mtv.py's tests run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mtv.generate import SCALES, MTVOptions, Sound, given_tracks, guidance
+from mtv.guidance import TrackGuidance
+from shared.utils.cli import parse
+from shared.utils.errors import UserError
+
+FPS = 8.0
+
+
+def wave(pitch: float, rate: int) -> np.ndarray:
+    time = np.arange(round(1.5 * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * pitch * time) * np.exp(-time)).astype(np.float32)
+
+
+def test_a_loud_sum_is_turned_down_as_a_whole(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, 3 * wave(300, 16000), 16000)
+    argv = ["--prompt", "x", "--output", "x.mp4", "--speech", f"{tmp_path}/a.wav", "--music", f"{tmp_path}/b.wav"]
+    sound = Sound.read(parse(MTVOptions, None, argv), FPS)
+    assert np.abs(sound.samples).max() == pytest.approx(1)
+    assert np.corrcoef(sound.samples[0], wave(300, 16000))[0, 1] > 0.999
+
+
+def test_a_person_without_a_file_before_one_who_has_one_is_silent(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "other.wav", wave(200, 16000), 16000)
+    options = parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", "--speech2", str(tmp_path / "other.wav")])
+    tracks = given_tracks(options, FPS, 16000)
+    assert len(tracks.speech) == 2 and not tracks.speech[0].any() and tracks.speech[1].any()
+
+
+def test_guidance_options() -> None:
+    def chosen(*argv: str) -> TrackGuidance:
+        line = ["--prompt", "x", "--output", "x.mp4", "--music", "x.wav", *argv]
+        return guidance(parse(MTVOptions, None, line))
+
+    assert chosen() == TrackGuidance() == TrackGuidance(**SCALES)
+    assert chosen("--text-scale", "3", "--music-scale", "0") == TrackGuidance(text=3, music=0)
+    assert chosen("--speech-scale", "1", "--effects-scale", "-1") == TrackGuidance(speech=1, effects=-1)
+
+
+def test_pictures_have_their_times() -> None:
+    base = ["--prompt", "x", "--output", "x.mp4", "--music", "x.wav"]
+    options = parse(MTVOptions, None, [*base, "--image", "a.png", "--keyframe", "2.5=b.png", "--keyframe", "6=c=d.png"])
+    assert options.pictures == {0.0: Path("a.png"), 2.5: Path("b.png"), 6.0: Path("c=d.png")}
+    for text in ("b.png", "nan=b.png", "-1=b.png", "1="):
+        with pytest.raises(UserError, match=rf"^--keyframe {text}: SECONDS=IMAGE is needed"):
+            parse(MTVOptions, None, [*base, f"--keyframe={text}"])
+
+
+def test_voices_are_counted_to_the_last_who_has_a_file() -> None:
+    words = ["--prompt", "x", "--output", "x.mp4", "--speech2", "b.wav", "--speech4", "d.wav", "--effects", "e.wav"]
+    options = parse(MTVOptions, None, words)
+    assert options.voices == [None, Path("b.wav"), None, Path("d.wav")]
+    assert options.track_files == [Path("b.wav"), Path("d.wav"), Path("e.wav")]
