@@ -3,14 +3,11 @@ audio."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from shared.puppets.script import Character, Prop, Spec
+from shared.puppets.script import Character, Prop, Spec
 
 VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
 TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")
-"""A count above six is never mentioned."""
+"""Up to `script.MOST_COUNTED`."""
 COUNT_WORDS = {1: "One", 2: "Two"}
 
 

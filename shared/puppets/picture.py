@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.puppets.script import Character, Distractor, Prop, Spec
 from shared.puppets.sound import beat
-
-if TYPE_CHECKING:
-    from shared.puppets.script import Character, Distractor, Prop, Spec
 
 Array = NDArray[np.float64]
 Colour = tuple[float, float, float]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.puppets.captions import TIMES
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
@@ -21,10 +20,11 @@ PERSONS = ("man", "woman")
 KINDS = ("ball", "bell", "drum")
 SIZES = ("big", "small")
 MOODS = ("warm bright", "cold dark", "warm dark", "cold bright")
-"""The first two on `simple`, all on `full`; neighbours are opposites. Warm = major, cold = minor; bright =
-fast, dark = slow."""
+"""The first two on `simple`, all on `full`; neighbours are opposites. Warm is major, cold minor; bright is fast."""
 FRAME_RATES = (12, 15, 16, 24, 25, 30)
 LONG_DURATIONS = (3, 4, 5, 6, 8)
+MOST_COUNTED = 6
+"""A count above it is never mentioned."""
 FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35
 """Seconds: earliest onset, least distance from the end, least distance between two onsets."""
 PITCHES = {"man": (108.0, 130.0), "woman": (200.0, 230.0)}
@@ -79,8 +79,7 @@ class Distractor:
 
 @dataclass(frozen=True)
 class Spec:
-    """The script of one clip. `caption_overrides` replaces true attributes in the captions (the conflict set), else
-    empty."""
+    """The script of one clip. `caption_overrides` replaces true attributes in the captions of the conflict set."""
 
     seed: int
     index: int
@@ -286,7 +285,7 @@ def _props(
         visible = i < len(free) and not (full and rng.random() < 0.15)
         mentioned = ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
         mine = tuple(onsets[owners == i].tolist())
-        mentioned += ["count"] if rng.random() < 0.5 and len(mine) < len(TIMES) else []
+        mentioned += ["count"] if rng.random() < 0.5 and len(mine) <= MOST_COUNTED else []
         props.append(
             Prop(
                 kind=str(kind),

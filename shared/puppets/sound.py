@@ -7,15 +7,12 @@ kHz; music 130-1500 Hz. So all three overlap below 2 kHz, 2.3-3.8 kHz is speech 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.puppets.script import Character, Prop, Spec, Syllable
 from shared.utils.rng import numpy_generator
-
-if TYPE_CHECKING:
-    from shared.puppets.script import Character, Prop, Spec, Syllable
 
 Array = NDArray[np.float64]
 
