@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import PositiveInt, field_validator
 
 from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.loading import TrustOptions
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
 from shared.data.manifest import read_manifest
 from shared.utils import cli
@@ -27,7 +28,7 @@ from shared.utils.config import Tracks
 from shared.utils.errors import UserError, run_main
 
 
-class Options(cli.Options):
+class Options(TrustOptions):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script")
     checkpoint: Path | None = option(None, "checkpoint folder whose codecs and text encoder are used")
@@ -84,12 +85,12 @@ def component_sources(options: Options) -> dict[str, ComponentSource]:
     if missing := [name for name, folder in folders.items() if folder == ""]:
         flag = "--" + missing[0].replace("_", "-")
         raise UserError(f"{flag} is needed, or --checkpoint with a folder that holds all components")
-    return {name: find_component(name, folder) for name, folder in folders.items()}
+    return {name: find_component(name, folder, options.trust_package) for name, folder in folders.items()}
 
 
 def record_settings(options: Options) -> dict[str, Any]:
     """What decides the records (`EncodeJob.settings`); frame rate and size are the checkpoint's if not given."""
-    index = check_checkpoint(options.checkpoint) if options.checkpoint else {}
+    index = check_checkpoint(options.checkpoint, options.trust_package) if options.checkpoint else {}
     fps = options.fps or index.get("fps")
     sizes = options.size or ([(index["height"], index["width"])] if "height" in index else [])
     for name, value in (("fps", fps), ("size", sizes)):
