@@ -88,7 +88,7 @@ def component_sources(options: Options) -> dict[str, ComponentSource]:
 
 
 def record_settings(options: Options) -> dict[str, Any]:
-    """Collect what decides the records (`EncodeJob.settings`); frame rate and size are the checkpoint's if not given."""
+    """Collect what decides the records (`EncodeJob.settings`); frame rate and size default to the checkpoint's."""
     index = check_checkpoint(options.checkpoint, options.trust_package) if options.checkpoint else {}
     fps = options.fps or index.get("fps")
     sizes = options.size or ([(index["height"], index["width"])] if "height" in index else [])
