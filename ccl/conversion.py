@@ -22,7 +22,7 @@ from shared.checkpoint.conversion.sharded_writer import (
     size_of,
     write_tensors,
 )
-from shared.checkpoint.conversion.weight_map import WeightMap, as_markdown, report_rows, shapes_of, totals
+from shared.checkpoint.conversion.weight_map import WeightMap, as_text, report_rows, shapes_of, totals
 from shared.checkpoint.registry import load_component
 from shared.training.card import commit
 from shared.utils.errors import UserError
@@ -56,7 +56,7 @@ class Conversion:
 
     def report(self) -> str:
         """Where every group of tensors and every component comes from, and what is missing."""
-        table = as_markdown([*report_rows(self.mapping), *totals(self.mapping.shapes)[-1:]])
+        table = as_text([*report_rows(self.mapping), *totals(self.mapping.shapes)[-1:]])
         parts = [f"{name.replace('_', ' ')}: {source.label}" for name, source in self.plan.found.items()]
         return "\n".join([*self.notes, table, *parts, *(f"no {text}" for text in self.plan.missing)])
 

@@ -92,9 +92,9 @@ def sizes(options: SizeOptions) -> None:
     settings = read_model(options.model)
 
     from ccl.conversion import build_transformer
-    from shared.checkpoint.conversion.weight_map import as_markdown, shapes_of, totals
+    from shared.checkpoint.conversion.weight_map import as_text, shapes_of, totals
 
-    print(as_markdown(totals(shapes_of(build_transformer(settings, options.model)))))
+    print(as_text(totals(shapes_of(build_transformer(settings, options.model)))))
 
 
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {

@@ -11,7 +11,7 @@ from diffusers import WanTransformer3DModel
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.sharded_writer import check_output, check_space, planned, size_of, write_tensors
 from shared.checkpoint.conversion.wan import wan_config
-from shared.checkpoint.conversion.weight_map import WeightMap, as_markdown, report_rows, shapes_of, totals
+from shared.checkpoint.conversion.weight_map import WeightMap, as_text, report_rows, shapes_of, totals
 from shared.nn.dit import StreamConfig
 from shared.nn.parameter_names import stream_name
 from shared.utils.files import replacing_folder
@@ -37,7 +37,7 @@ class WanExport:
 
     def report(self) -> str:
         """Where every group of tensors comes from, and what is left."""
-        return as_markdown([*report_rows(self.mapping), *totals(self.mapping.shapes)[-1:]])
+        return as_text([*report_rows(self.mapping), *totals(self.mapping.shapes)[-1:]])
 
     def write(self, shard_size: str) -> None:
         """Write the folder, in files of at most `shard_size`."""

@@ -127,8 +127,15 @@ def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[ReportRow]:
     return [*parts, ReportRow("model", "", len(shapes), sum(row.values for row in parts))]
 
 
+def as_text(rows: list[ReportRow]) -> str:
+    """Write a table for a terminal, its numbers under one another."""
+    head = f"{'part':14s}{'tensors':>9s}{'values':>17s}"
+    body = [f"{row.part:14s}{row.tensors:9,d}{row.values:17,d}  {row.origin}".rstrip() for row in rows]
+    return "\n".join([head, *body])
+
+
 def as_markdown(rows: list[ReportRow]) -> str:
-    """Write a table for a terminal and a model card."""
+    """Write a table for a model card."""
     cells = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in rows]
     return markdown_table(["part", "tensors", "values", "origin"], cells).rstrip()
 
