@@ -58,14 +58,19 @@ class LoraOption:
         return cls(file, scale)
 
 
-class ModelOptions(cli.Options):
-    """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
+class TrustOptions(cli.Options):
+    """Options of a script that reads a checkpoint's codecs and encoders."""
 
-    checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
     trust_package: list[str] = option(
         [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
         metavar="NAME", repeat=True,
     )  # fmt: skip
+
+
+class ModelOptions(TrustOptions):
+    """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
+
+    checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
     lora: list[str] = option(
         [], "adapters that training with lora wrote (docs/lora.md), at a scale, default 1; any number",
         metavar="DIR[=SCALE]", repeat=True,

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from shared.checkpoint.loading import TrustOptions
 from shared.evaluation.comparison import read_metrics
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
-from shared.utils import cli
 from shared.utils.cli import PerStream, option, some_of
 from shared.utils.errors import UserError
 
@@ -21,7 +21,7 @@ VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
 
 
-class EvaluationOptions(cli.Options):
+class EvaluationOptions(TrustOptions):
     """What evaluate.py is asked to measure."""
 
     checkpoint: Path = option(metavar="DIR")

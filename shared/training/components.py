@@ -34,7 +34,7 @@ def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
     key, place = f"components.{name}", getattr(config.components, name, None)
     if place is None:
         keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")
-        key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
+        key, place = next(((key, named) for key in keys if (named := getattr(config, key))), (key, None))
     if place is None:
         return None
     try:
@@ -45,7 +45,7 @@ def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
 
 
 def trusted_packages(config: TrainConfig) -> set[str]:
-    """Packages outside this repository whose classes the configuration names; its `init` may name them too."""
+    """Find the packages outside this repository whose classes the configuration names; its `init` may name them too."""
     components = config.components.model_dump() if config.components is not None else {}
     named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
     return {one.package for one in named if one is not None}
@@ -99,7 +99,7 @@ class LazyTextEncoder:
         return encoder
 
     def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
-        """These texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
+        """Keep these texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
 
         `HashedWords` needs no cache.
         """
@@ -112,7 +112,7 @@ class LazyTextEncoder:
             for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
                 cache.encode([text])
             cache.encoder = UnloadedTextEncoder(cache.dim, cache.max_length)
-        return next(found for found in gather(cache) if found is not None)
+        return next(cached for cached in gather(cache) if cached is not None)
 
     @cached_property
     def _words(self) -> HashedWords:

@@ -14,13 +14,13 @@ import torch
 from one_process import one_process
 
 from ccl.training.data import TrainingData, encode_latents, training_texts
-from ccl.training.source import Source, read_clips
+from ccl.training.source import Source
 from shared.codecs import Codecs
-from shared.data.manifest import Clip, write_manifest
+from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
-from shared.utils.config import Data, TrainConfig
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 TRACKS = ("speech", "effects", "music")
@@ -127,14 +127,6 @@ def test_errors_name_the_clip_and_leave_no_shard(tmp_path, clips, world):
         with pytest.raises(UserError, match=words):
             encoded(tmp_path / "latents", [*clips, clip], Video(), world)
     assert [file.name for file in (tmp_path / "latents").iterdir()] == [".lock"]
-
-
-def test_an_id_that_occurs_in_two_manifests_is_refused(tmp_path, clips):
-    for name in ("a", "b"):
-        write_manifest(tmp_path / name / "manifest.jsonl", clips[:1])
-    data = Data(manifest=[str(tmp_path / "a"), str(tmp_path / "b")])
-    with pytest.raises(UserError, match="clip id 'clip0' occurs twice among the manifests"):
-        read_clips(data)
 
 
 def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
