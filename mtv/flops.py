@@ -1,16 +1,11 @@
-"""What the control network and CogVideoX compute, counted from shapes."""
+"""What the control network computes, counted from shapes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from diffusers import CogVideoXTransformer3DModel
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from mtv.cogvideox.backbone import rotary_embedding
 from mtv.control import TRACKS, MSTControlNet
 
 
@@ -41,23 +36,6 @@ def forward_flops(control: MSTControlNet, frames: int, space: int, speakers: int
     if control.holistic_stream is not None and control.holistic_injection is not None:
         holistic = frames * _weights(control.holistic_stream) + sum(map(_weights, control.holistic_injection))
     return 2 * (encoders + _interaction(control, frames, tokens) + injected + holistic)
-
-
-def cogvideox_flops(transformer: CogVideoXTransformer3DModel, latents: tuple[int, ...], text: int) -> int:
-    """Operations of one forward pass for latents of shape (F, C, h, w) and `text` tokens: torch's own count of the
-    model run on the meta device, where nothing is computed."""
-    kernel = sdpa_kernel(SDPBackend.MATH)  # as products of matrices, whatever kernel training has
-    with torch.device("meta"), kernel, torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin = CogVideoXTransformer3DModel.from_config(transformer.config)
-        x = torch.empty(1, *latents)
-        twin(
-            hidden_states=x,
-            encoder_hidden_states=torch.empty(1, text, transformer.config.text_embed_dim),
-            timestep=torch.zeros(1, dtype=torch.long),
-            image_rotary_emb=rotary_embedding(twin, x),
-            return_dict=False,
-        )
-    return int(counter.get_total_flops())
 
 
 def _interaction(control: MSTControlNet, frames: int, tokens: dict[str, int]) -> int:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ccl.routing import Task
-from ccl.training.objective import Batch, Tracks, draw_clean_frames, draw_keyframes
+from ccl.training.objective import Batch, draw_clean_frames, draw_keyframes
+from mtv.control import TrackFeatures
 from shared.codecs import AudioCodec, VideoCodec
 from shared.data.bucketing import BatchPlan, draw_tasks
 from shared.encoders import TextEncoder
@@ -46,7 +47,7 @@ class JointBatches:
         text_encoder: TextEncoder,
         tokens_per_frame: int,
         world_size: int,
-        tracks: Callable[[int, list[str]], Tracks] | None = None,
+        tracks: Callable[[int, list[str]], TrackFeatures] | None = None,
         untold: Callable[[str], str] = lambda caption: caption,
         buckets: Mapping[str, Any] | None = None,
     ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +12,13 @@ from torch import Tensor, nn
 from ccl.analysis.flops import Tokens, task_flops
 from ccl.routing import Reads, Task
 from ccl.transformer import DualStreamTransformer, StreamInput
+from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
 from shared.nn.flow import draw_noise, draw_u, noisy, shift, velocity
-from shared.training.flops import Work, trained_share, training_work
+from shared.training.flops import StepCost, step_cost, trained_share
 from shared.training.trainer import LossRecord, StepOutput
 from shared.utils.config import Flow, Loss
 from shared.utils.rng import generator
-
-
-class Tracks(Protocol):
-    """What drives the samples of task mtv; `mtv.control.TrackFeatures` here, of no concern to this package."""
-
-    def take(self, rows: Tensor) -> Self: ...
-
-    def to(self, device: torch.device | str) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Batch:
     clean_frames: Tensor
     video_clock: LatentClock
     audio_clock: LatentClock
-    tracks: Tracks | None = None
+    tracks: TrackFeatures | None = None
 
     def take(self, rows: Sequence[int]) -> Batch:
         index = torch.tensor(rows)
@@ -102,7 +94,7 @@ class JointObjective(nn.Module):
     the task's weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that
     drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
     `control_flops(frames, space)`: operations of its forward pass for a clip of so many video latent frames, of so many
-    tokens each; they are part of the work that the records tell.
+    tokens each; they are part of the cost that the records tell.
     """
 
     def __init__(
@@ -139,13 +131,13 @@ class JointObjective(nn.Module):
         per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
         mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
         mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
-        seen = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
-        heard = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
+        video_input = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
+        audio_input = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
         detached = {
-            Task.A2V: lambda: (seen, self.transformer.context("audio", heard, detach=True)),
-            Task.V2A: lambda: (self.transformer.context("video", seen, detach=True), heard),
+            Task.A2V: lambda: (video_input, self.transformer.context("audio", audio_input, detach=True)),
+            Task.V2A: lambda: (self.transformer.context("video", video_input, detach=True), audio_input),
         }
-        inputs = detached[task]() if self.detach and task in detached else (seen, heard)
+        inputs = detached[task]() if self.detach and task in detached else (video_input, audio_input)
         hook = None
         if task is Task.MTV:
             assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
@@ -161,19 +153,19 @@ class JointObjective(nn.Module):
             loss = (audio.float() - target_a).square().mean(dim=(1, 2))
             losses.append((LossRecord("audio", task.value, sigma_a, loss), of_task * self.weights.audio))
         (first, weight), *others = losses
-        return [(replace(first, work=self._work(batch, task)), weight), *others]
+        return [(replace(first, cost=self._cost(batch, task)), weight), *others]
 
-    def _work(self, batch: Batch, task: Task) -> Work:
+    def _cost(self, batch: Batch, task: Task) -> StepCost:
         """What a training step of these samples takes: tokens of the streams that run, and operations."""
         if not isinstance(self.transformer, DualStreamTransformer):  # a model of another kind has no known costs
-            return Work()
+            return StepCost()
         _, _, frames, height, width = batch.video.shape
         _, *patch = self.transformer.video_stream.config.patch_size
         tokens = Tokens(frames, height // patch[0] * (width // patch[1]), batch.audio.shape[1], batch.text.shape[1])
         route, clips = task.route, len(batch.ids)
         each = tokens.video * (route.video is not Reads.SKIPPED) + tokens.audio * (route.audio is not Reads.SKIPPED)
         again = self.transformer.gradient_checkpointing
-        return training_work(clips * each, clips * self._flops(tokens, task), self._trained, again)
+        return step_cost(clips * each, clips * self._flops(tokens, task), self._trained, again)
 
     def _forward_flops(self, tokens: Tokens, task: Task) -> int:
         flops = task_flops(self.transformer, tokens, task)

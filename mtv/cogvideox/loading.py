@@ -6,7 +6,6 @@ Checking reads configurations alone and imports neither torch nor diffusers.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,30 +59,27 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
         raise UserError(f"data.size: {size[0]}x{size[1]} does not fit {folder}; both must be multiples of {unit}")
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """What is not trained of a CogVideoX folder; `text_encoder` in the precision it is stored in, on the CPU."""
+def load_codec(folder: str | Path) -> CogVideoXVideoCodec:
+    """The video codec of a folder. UserError if it is missing or damaged."""
+    from shared.codecs.cogvideox import CogVideoXVideoCodec
 
-    video_codec: CogVideoXVideoCodec
-    text_encoder: T5Text
-    scheduler: Any
+    return CogVideoXVideoCodec.from_pretrained(Path(folder) / _codec(Path(folder)))
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Frozen:
-        """UserError for a part that is missing or damaged."""
-        import diffusers
 
-        from shared.codecs.cogvideox import CogVideoXVideoCodec
-        from shared.encoders.t5 import T5Text
+def load_scheduler(folder: str | Path) -> Any:
+    """The scheduler of a folder, of the class that it names."""
+    import diffusers
 
-        folder = Path(folder)
-        length = _read(folder, "transformer/config.json").get("max_text_seq_length", 226)
-        kind = getattr(diffusers, _read(folder, "scheduler/scheduler_config.json")["_class_name"])
-        return cls(
-            CogVideoXVideoCodec.from_pretrained(folder / _codec(folder)),
-            T5Text.from_pretrained(folder, max_length=length, torch_dtype="auto"),
-            kind.from_pretrained(str(folder / "scheduler")),
-        )
+    kind = getattr(diffusers, _read(Path(folder), "scheduler/scheduler_config.json")["_class_name"])
+    return kind.from_pretrained(str(Path(folder) / "scheduler"))
+
+
+def load_text_encoder(folder: str | Path) -> T5Text:
+    """T5 in the precision it is stored in, on the CPU. UserError if it is missing or damaged."""
+    from shared.encoders.t5 import T5Text
+
+    length = _read(Path(folder), "transformer/config.json").get("max_text_seq_length", 226)
+    return T5Text.from_pretrained(folder, max_length=length, torch_dtype="auto")
 
 
 def load_transformer(folder: str | Path) -> CogVideoXTransformer3DModel:

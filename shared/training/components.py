@@ -126,6 +126,12 @@ class Components:
             codecs.append(codec)
         bf16 = config.components is not None and config.components.text_dtype == "bf16"
         text = Text(component_source(config, "text_encoder"), torch.bfloat16 if bf16 else torch.float32)
-        specs = config.tracks.encoders if config.control is not None else {}
-        named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
-        return cls((codecs[0], codecs[1]), text, {track: named[spec] for track, spec in specs.items()})
+        encoders = track_encoders(config, device) if config.control is not None else {}
+        return cls((codecs[0], codecs[1]), text, encoders)
+
+
+def track_encoders(config: TrainConfig, device: torch.device | str) -> dict[str, FrameFeatures]:
+    """The encoder of each track's features; tracks of one specification share one."""
+    specs = config.tracks.encoders
+    named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
+    return {track: named[spec] for track, spec in specs.items()}

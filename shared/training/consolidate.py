@@ -52,6 +52,21 @@ def latest_checkpoint(state: Path) -> StateFolder | None:
         ) from None
 
 
+def find_state(run: Path, step: int | None) -> StateFolder:
+    """The state of `run` after `step` steps, or the latest. UserError if there is none."""
+    state = run / "state"
+    steps = sorted(int(file.parent.name.removeprefix("step")) for file in state.glob(f"step*/{ABOUT}"))
+    if not steps:
+        raise UserError(
+            f"--run {run}: no complete state in {state}; the first comes after train.checkpoint_every steps"
+        )
+    if step is None:
+        return latest_checkpoint(state) or read_about(state / f"step{steps[-1]:08d}")
+    if step not in steps:
+        raise UserError(f"--step {step}: {state} has {', '.join(map(str, steps))}")
+    return read_about(state / f"step{step:08d}")
+
+
 def read_about(folder: Path) -> StateFolder:
     """What a checkpoint folder says of itself. Raises FileNotFoundError, or `UserError` if it is damaged."""
     file = folder / ABOUT

@@ -19,10 +19,11 @@ import train_ccl
 import yaml
 
 from ccl.pipeline import CCLPipeline
-from ccl.training import build as assembly
+from ccl.training.build import STREAMS
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import probe, write_video
+from shared.training.weights import initialise
 from shared.utils.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[2]
@@ -32,10 +33,10 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
 results = []
-with train_ccl.session() as world:
-    train_ccl.session = lambda: contextlib.nullcontext(world)
+with session():
     for name, argv in json.loads(sys.argv[1]).items():
         code, err = 0, io.StringIO()
         with contextlib.redirect_stderr(err):
@@ -181,10 +182,10 @@ def test_towers_of_another_size_are_refused_by_name(checkpoint: Path) -> None:
     video = {**config["video"], "ffn_dim": 8}
     other = DualStreamTransformer.from_config({**config, "video": video, "context_tokens": 5})
     with pytest.raises(UserError, match=r"video_stream\.blocks\.0\.ffn.* is \[16.*, and \[8.* in the configuration"):
-        assembly.initialised(other, checkpoint / "transformer", assembly.TOWERS)
+        initialise(other, checkpoint / "transformer", STREAMS)
     same = DualStreamTransformer.from_config({**config, "context_tokens": 5})
     new = same.video_cca[0].to_q.weight.clone()
-    started = assembly.initialised(same, checkpoint / "transformer", assembly.TOWERS)
+    started = initialise(same, checkpoint / "transformer", STREAMS)
     given = DualStreamTransformer.from_pretrained(checkpoint / "transformer")
     assert torch.equal(started.video_stream.proj_out.weight, given.video_stream.proj_out.weight)
     assert torch.equal(started.video_cca[0].to_q.weight, new)

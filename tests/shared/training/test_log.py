@@ -1,4 +1,4 @@
-"""What RunLog writes beside the losses: throughput.csv, MFU, and the boards."""
+"""What RunLog writes beside the losses: throughput.csv, MFU, and the trackers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shared.training.flops import Work
+from shared.training.flops import StepCost
 from shared.training.log import LossRecord, RunLog
 from shared.utils.config import Train
 from shared.utils.errors import UserError
@@ -19,7 +19,7 @@ from shared.utils.errors import UserError
 def records(tokens: int = 500):
     value = torch.full((2,), 0.5)
     return [
-        LossRecord("video", "t2av", value, value, Work(tokens, 3e9, 4e9)),
+        LossRecord("video", "t2av", value, value, StepCost(tokens, 3e9, 4e9)),
         LossRecord("audio", "t2av", value, value),
     ]
 

@@ -27,10 +27,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from mtv.cogvideox.backbone import CogVideoXDenoiser
-from mtv.cogvideox.loading import Frozen, check_cogvideox, load_transformer
-from mtv.cogvideox.training import EpsilonObjective, control_for, draw_timesteps
+from mtv.cogvideox.hooks import CogVideoXDenoiser
+from mtv.cogvideox.loading import check_cogvideox, load_codec, load_text_encoder, load_transformer
+from mtv.cogvideox.objective import EpsilonObjective, draw_timesteps
 from mtv.control import TrackFeatures
+from mtv.control_training import build_control
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
@@ -55,11 +56,11 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_mtv
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
 from shared.training.state import RunState
 results, saved = [], RunState.save
-with train_mtv.session() as world:
-    train_mtv.session = lambda: contextlib.nullcontext(world)
+with session():
     for name, argv, kill in json.loads(sys.argv[1]):
         def save(state, engine, step):
             saved(state, engine, step)
@@ -274,16 +275,16 @@ def test_a_folder_that_was_not_trained_is_not_sampled(folder: Path, tmp_path: Pa
 
 def parts(folder: Path, scheduler: str = "dpm v", trained: bool = True, side: int = SIDE) -> MTVPipeline:
     """A pipeline of the folder and a new control network, with random values in its zeros if `trained`."""
-    frozen, transformer = Frozen.load(folder / "cogvideox"), load_transformer(folder / "cogvideox").eval()
+    transformer = load_transformer(folder / "cogvideox").eval()
     encoder = LogMel(parts_per_frame=2, n_mels=16)
     encoders = dict.fromkeys(("speech", "effects", "music"), encoder)
-    control = control_for(transformer, encoders, SMALL, 4, 0).eval()
+    control = build_control(transformer.config, encoders, 4, SMALL, 0).eval()
     for name, parameter in control.named_parameters() if trained else ():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3, generator=generator(0, "weights", name))
     made = MTVPipeline(
-        transformer, frozen.video_codec, frozen.text_encoder, SCHEDULERS[scheduler], control, encoder,
-        fps=FPS, height=side, width=side,
+        transformer, load_codec(folder / "cogvideox"), load_text_encoder(folder / "cogvideox"),
+        SCHEDULERS[scheduler], control, encoder, fps=FPS, height=side, width=side,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     return made
@@ -398,12 +399,6 @@ class Batch:
     tracks = TrackFeatures(noise("s", 2, 1, 9, *size), noise("e", 2, 9, *size), noise("m", 2, 9, *size))
 
 
-def test_timesteps_are_keyed_by_sample_and_cover_all() -> None:
-    many = draw_timesteps(0, 1, [str(i) for i in range(400)], 10)
-    assert set(many.tolist()) == set(range(10))
-    assert draw_timesteps(0, 1, ["7", "3"], 10).tolist() == [many[7], many[3]]
-
-
 def test_the_denoiser_is_the_folders_own_prediction(folder: Path) -> None:
     model = load_transformer(folder / "cogvideox").eval()
     latents, sigma = noise("latents", 2, 4, 3, 4, 4), torch.tensor([[0.5, 0, 0.5], [0.25, 0.25, 0.25]])
@@ -446,4 +441,4 @@ def test_a_scheduler_of_another_kind_and_too_many_steps_are_refused(folder: Path
         MTVPipeline.from_pipe(pipe, scheduler=FlowMatchEulerDiscreteScheduler())
     encoders = dict.fromkeys(("speech", "effects", "music"), pipe.audio_encoder)
     with pytest.raises(UserError, match="control: heads must divide their width: 2 of 32, 3 of 8"):
-        control_for(pipe.transformer, encoders, SMALL | {"heads": 3}, 4, 0)
+        build_control(pipe.transformer.config, encoders, 4, SMALL | {"heads": 3}, 0)

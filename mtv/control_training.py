@@ -1,0 +1,106 @@
+"""Training of the control network, on the joint model and on CogVideoX alike: start, freezing, samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtv.control import TRACKS, MSTControlNet, trainable_backbone_parameters
+from mtv.pipeline import MTVPipeline
+from mtv.track_features import clip_tracks
+from mtv.tracks import read_tracks
+from shared.data.manifest import Clip
+from shared.data.media import read_audio, write_video
+from shared.encoders.audio import FrameFeatures
+from shared.training.weights import initialise
+from shared.utils.config import TrainConfig
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
+
+#: features(track): [T, window, layers, dim] of a track in clips where it is not silent (`mtv.track_features`).
+NonsilentFeatures = Callable[[str], list[Tensor]]
+
+
+def build_control(
+    backbone: Any, encoders: Mapping[str, FrameFeatures], temporal_stride: int, settings: Mapping[str, Any], seed: int
+) -> MSTControlNet:
+    """A new control network for a video stream and these encoders of tracks.
+
+    `backbone`: the stream's configuration, or CogVideoX's. `temporal_stride`: video frames per latent. UserError for
+    `settings` that are none of its own, or do not fit.
+    """
+    torch.manual_seed(derive(seed, "control"))
+    try:
+        return MSTControlNet(  # by name: diffusers' config takes positional values for defaults
+            backbone_dim=backbone.num_attention_heads * backbone.attention_head_dim,
+            backbone_heads=backbone.num_attention_heads,
+            num_blocks=backbone.num_layers,
+            tracks={name: (encoder.window, encoder.layers, encoder.dim) for name, encoder in encoders.items()},
+            temporal_stride=temporal_stride,
+            **settings,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"control: {error}; see configs/model/puppets_control.yaml") from None
+
+
+def start_control(
+    control: MSTControlNet, start: str | None, reinit: Collection[str], features: NonsilentFeatures | None
+) -> None:
+    """Give `control` the weights of the checkpoint `start` but for what is in `reinit`, where it has any.
+
+    New track encoders standardise what they read by `features`, where these are given.
+    """
+    folder = Path(start or "") / "control"
+    new: Collection[str] = TRACKS
+    if start and folder.is_dir() and "control" not in reinit:
+        holistic = "holistic" in reinit
+        initialise(control, folder, skip=_begins_anew if holistic else lambda name: False)
+        new = ["music"] if holistic else []
+    if features is not None:
+        control.standardise({track: features(track) for track in new})
+
+
+def _begins_anew(name: str) -> bool:
+    """What music's way adds to every clip alike, the biases of the injection, stays: all else was trained with it."""
+    return name.startswith(MSTControlNet.HOLISTIC) and not name.endswith("to_style.bias")
+
+
+def freeze(
+    transformer: nn.Module, video_stream: nn.Module, control: MSTControlNet | None, parts: Collection[str]
+) -> None:
+    """Only what `parts` names learns: the transformer, or the attention layers of its video stream; the control
+    network, or music's way through it."""
+    transformer.requires_grad_("transformer" in parts)
+    if "attention" in parts:
+        for parameter in trainable_backbone_parameters(video_stream).values():
+            parameter.requires_grad_(True)
+    if control is not None:
+        control.requires_grad_("control" in parts)
+        if "holistic" in parts:
+            for parameter in control.holistic_parameters():
+                parameter.requires_grad_(True)
+
+
+def pipeline_encoders(encoders: Mapping[str, Any]) -> dict[str, Any]:
+    """A pipeline's components for the tracks' features: what effects and music share with speech is there once."""
+    first, *others = (encoders.get(track) for track in TRACKS)
+    effects, music = (None if encoder is first else encoder for encoder in others)
+    return {"audio_encoder": first, "effects_encoder": effects, "music_encoder": music}
+
+
+def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, stem: Path) -> None:
+    """Write STEM_I.mp4: each clip's own tracks drive its caption, for up to two seconds; the file carries its sound."""
+    pipeline.set_progress_bar_config(desc="validation", leave=False)
+    for index, clip in enumerate(clip for clip in clips if clip.tracks):
+        rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
+        paths, others = clip_tracks(clip)
+        tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
+        output = pipeline(clip.caption, tracks, seed=config.seed + index, num_inference_steps=config.validation.steps)
+        assert clip.audio is not None, "a clip has a sound, its video's own if no other"
+        sound = read_audio(clip.audio, rate, True, clip.start, end)
+        write_video(stem.with_name(f"{stem.name}_{index}.mp4"), output.video[0], output.fps, sound, rate)
