@@ -12,15 +12,13 @@ from typing import Any, Protocol
 import torch
 from diffusers import CogVideoXTransformer3DModel
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtv.cogvideox.hooks import controlled, rotary_embedding
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.flops import forward_flops
 from shared.nn.dit import Control
 from shared.nn.flow import draw_noise
-from shared.training.flops import StepCost, step_cost, trained_share
+from shared.training.flops import StepCost, count_flops, step_cost, trained_share
 from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.utils.errors import UserError
@@ -153,17 +151,17 @@ def epsilon_loss(
 
 
 def cogvideox_flops(transformer: CogVideoXTransformer3DModel, latents: tuple[int, ...], text: int) -> int:
-    """Operations of one forward pass for latents of shape (F, C, h, w) and `text` tokens: torch's own count of the
-    model run on the meta device, where nothing is computed."""
-    kernel = sdpa_kernel(SDPBackend.MATH)  # as products of matrices, whatever kernel training has
-    with torch.device("meta"), kernel, torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin = CogVideoXTransformer3DModel.from_config(transformer.config)
-        x = torch.empty(1, *latents)
-        twin(
+    """Operations of one forward pass for latents of shape (F, C, h, w) and `text` tokens."""
+    config = transformer.config
+
+    def run() -> None:
+        model, x = CogVideoXTransformer3DModel.from_config(config), torch.empty(1, *latents)
+        model(
             hidden_states=x,
-            encoder_hidden_states=torch.empty(1, text, transformer.config.text_embed_dim),
+            encoder_hidden_states=torch.empty(1, text, config.text_embed_dim),
             timestep=torch.zeros(1, dtype=torch.long),
-            image_rotary_emb=rotary_embedding(twin, x),
+            image_rotary_emb=rotary_embedding(model, x),
             return_dict=False,
         )
-    return int(counter.get_total_flops())
+
+    return count_flops(run)

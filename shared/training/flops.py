@@ -6,10 +6,13 @@ what the device does, so also what activation checkpointing computes again; with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 TERA = 1e12
 
@@ -64,6 +67,17 @@ def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: boo
     """
     flops = forward * (2 + trained)
     return StepCost(tokens, flops, flops + (forward if recomputed else 0.0))
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Operations of `run()`, by torch's own count: two for each multiplication of a matrix product, no others.
+
+    On the meta device, where nothing is computed: `run` makes its models and inputs itself.
+    """
+    # as products of matrices, whatever kernel training has
+    with torch.device("meta"), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def trained_share(model: nn.Module) -> float:

@@ -28,7 +28,7 @@ class TrainOptions(cli.Options):
 
 def check_inputs(config: TrainConfig) -> None:
     """UserError for a manifest, shards, an `init` or `init_streams` or a tracker that is not there or not whole."""
-    for manifest in [*config.data.manifests, *filter(None, [config.validation.manifest])]:
+    for manifest in filter(None, [*config.data.manifests, config.validation.manifest]):
         find_manifest(manifest)
     for folder in config.data.shard_folders:
         read_index(folder)
