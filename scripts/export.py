@@ -63,7 +63,7 @@ def read_config(run: Path) -> TrainConfig:
 def export(config: TrainConfig, state: StateFolder, average: bool, output: Path) -> None:
     """Write the checkpoint folder. UserError if the state is damaged, or is not of this configuration's model."""
     from ccl.training.build import JointAdapter
-    from mtv.cogvideox.adapter import CogVideoXAdapter
+    from mtv.cogvideox_adapter import CogVideoXAdapter
     from shared.training.weights import check_names
 
     weights = whole_weights(state, "ema" if average else None)

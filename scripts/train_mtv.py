@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from ccl.training.build import JointAdapter
     from ccl.training.run import train_stages
-    from mtv.cogvideox.adapter import CogVideoXAdapter
+    from mtv.cogvideox_adapter import CogVideoXAdapter
 
     train_stages(config, stages, JointAdapter if config.backbone is None else CogVideoXAdapter)
 

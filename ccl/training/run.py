@@ -35,7 +35,7 @@ CROSS_MODAL = ("_cca.", "control.")
 
 class Adapter(Protocol):
     """What a run has to know of the model that it trains: `ccl.training.build.JointAdapter`,
-    `mtv.cogvideox.adapter.CogVideoXAdapter`.
+    `mtv.cogvideox_adapter.CogVideoXAdapter`.
 
     Attributes:
         components: what is not trained. patch: video latents along the side of a token.

@@ -41,7 +41,7 @@ from shared.encoders.audio import LogMel
 from shared.utils.errors import UserError
 from shared.utils.rng import derive, generator
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 FPS, SIDE, RATE = 8, 16, 16000
 NONE = TrackGuidance(1, 1, 1, 1)
