@@ -71,13 +71,13 @@ def _begins_anew(name: str) -> bool:
 
 
 def freeze(
-    transformer: nn.Module, video_stream: nn.Module, control: MSTControlNet | None, parts: Collection[str]
+    transformer: nn.Module, video_blocks: nn.Module, control: MSTControlNet | None, parts: Collection[str]
 ) -> None:
-    """Only what `parts` names learns: the transformer, or the attention layers of its video stream; the control
+    """Only what `parts` names learns: the transformer, or the attention layers of its video blocks; the control
     network, or music's way through it."""
     transformer.requires_grad_("transformer" in parts)
     if "attention" in parts:
-        for parameter in trainable_backbone_parameters(video_stream).values():
+        for parameter in trainable_backbone_parameters(video_blocks).values():
             parameter.requires_grad_(True)
     if control is not None:
         control.requires_grad_("control" in parts)

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import nn
 
-from ccl.baselines import CHOICES, Variant
+from ccl.baselines import Variant
 from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS
 from ccl.training.data import Material
@@ -34,6 +35,7 @@ from shared.codecs.fitting import fit_linear_codecs, save_codecs
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
 from shared.data.media import write_video
+from shared.nn.parameter_names import part_of
 from shared.training.card import Progress, model_card
 from shared.training.components import Components, component_source, fitted_codecs
 from shared.training.weights import StateDict, export_pipeline, initialise, with_weights
@@ -41,9 +43,6 @@ from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier
 from shared.utils.errors import UserError
 from shared.utils.rng import derive
-
-STREAMS = ("video_stream.", "audio_stream.")
-"""What `init_streams` gives: the parameters whose names begin so."""
 
 
 class JointAdapter:
@@ -70,7 +69,8 @@ class JointAdapter:
             self.control = build_control(stream, self.components.encoders, stride, config.control, config.seed)
             start_control(self.control, config.init, config.reinit, features)
         parts = config.trainable if config.lora is None else config.lora.modules_to_save
-        freeze(self.transformer, self.transformer.video_stream, self.control, parts)
+        video_blocks = nn.ModuleList(block.video for block in self.transformer.blocks)
+        freeze(self.transformer, video_blocks, self.control, parts)
         if config.lora is not None:
             add_lora(self.transformer, self.control, config.lora, config.seed)
 
@@ -189,7 +189,7 @@ class JointAdapter:
 def check_variant(config: TrainConfig) -> None:
     """Refuse a variant of the model that there is not, and tasks that it cannot learn, before anything is encoded."""
     try:
-        variant = Variant(**{name: config.model[name] for name in CHOICES if name in config.model})
+        variant = Variant.of(config.model)
     except (TypeError, ValueError) as error:
         raise UserError(f"model: {error}") from None
     if variant.routing == "dynamic":
@@ -219,5 +219,6 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"model: {error}; see configs/model/") from None
     if config.init_streams:
-        return initialise(model, Path(config.init_streams) / "transformer", STREAMS)
+        streams = Path(config.init_streams) / "transformer"
+        return initialise(model, streams, skip=lambda name: part_of(name) == "fusion")
     return initialise(model, Path(config.init) / "transformer") if config.init else model

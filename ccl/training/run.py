@@ -29,7 +29,7 @@ from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
 from shared.utils.files import write_atomically
 
-CROSS_MODAL = ("_cca.", "control.")
+CROSS_MODAL = (".fusion.", "control.")
 """Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate."""
 
 

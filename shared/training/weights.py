@@ -19,17 +19,14 @@ StateDict = dict[str, Tensor]
 Model = TypeVar("Model", bound=Any)
 
 
-def initialise(
-    model: Model, folder: Path, prefixes: tuple[str, ...] = ("",), skip: Callable[[str], bool] = lambda name: False
-) -> Model:
-    """Give `model` the weights of a checkpoint's component in `folder`, and return it.
+def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda name: False) -> Model:
+    """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names; return it.
 
-    Only those whose names begin with one of `prefixes`, and which `skip` does not name, are taken; by default all.
     UserError where names or shapes differ.
     """
 
     def chosen(one: Model) -> StateDict:
-        return {name: v for name, v in one.state_dict().items() if name.startswith(prefixes) and not skip(name)}
+        return {name: value for name, value in one.state_dict().items() if not skip(name)}
 
     ours, theirs = chosen(model), chosen(type(model).from_pretrained(folder))
     for name in sorted(ours.keys() | theirs.keys()):
