@@ -16,14 +16,17 @@ def forward_flops(control: MSTControlNet, frames: int, space: int, speakers: int
         speakers: rows of the speech track.
     """
     config = control.config
+    shown = 1 + (frames - 1) * config.temporal_stride
+    with torch.device("meta"):
+        network = MSTControlNet.from_config(config)
+        speech = torch.empty(1, speakers, shown, *config.tracks["speech"])
+        effects, music = (torch.empty(1, shown, *config.tracks[name]) for name in TRACKS[1:])
+        features = TrackFeatures(speech, effects, music)
+        sigma, x = torch.empty(1, frames), torch.empty(1, frames * space, config.backbone_dim)
 
     def run() -> None:
-        network = MSTControlNet.from_config(config)
-        shown = 1 + (frames - 1) * config.temporal_stride
-        speech, *others = (torch.empty(1, shown, *config.tracks[name]) for name in TRACKS)
-        features = TrackFeatures(speech[:, None].expand(-1, speakers, -1, -1, -1, -1), *others)
-        inject = network(features, torch.empty(1, frames))
+        inject = network(features, sigma)
         for block in range(config.num_blocks):
-            inject(block, torch.empty(1, frames * space, config.backbone_dim))
+            inject(block, x)
 
     return count_flops(run)

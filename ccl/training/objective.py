@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from ccl.analysis.flops import Tokens, task_flops
+from ccl.flops import Tokens, task_flops
 from ccl.routing import Reads, Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from mtv.control import TrackFeatures

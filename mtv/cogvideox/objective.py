@@ -152,16 +152,8 @@ def epsilon_loss(
 
 def cogvideox_flops(transformer: CogVideoXTransformer3DModel, latents: tuple[int, ...], text: int) -> int:
     """Operations of one forward pass for latents of shape (F, C, h, w) and `text` tokens."""
-    config = transformer.config
-
-    def run() -> None:
-        model, x = CogVideoXTransformer3DModel.from_config(config), torch.empty(1, *latents)
-        model(
-            hidden_states=x,
-            encoder_hidden_states=torch.empty(1, text, config.text_embed_dim),
-            timestep=torch.zeros(1, dtype=torch.long),
-            image_rotary_emb=rotary_embedding(model, x),
-            return_dict=False,
-        )
-
-    return count_flops(run)
+    with torch.device("meta"):
+        twin = CogVideoXTransformer3DModel.from_config(transformer.config)
+        x, words = torch.empty(1, *latents), torch.empty(1, text, transformer.config.text_embed_dim)
+        timestep, rotation = torch.zeros(1, dtype=torch.long), rotary_embedding(twin, x)
+    return count_flops(lambda: twin(x, words, timestep, image_rotary_emb=rotation, return_dict=False))

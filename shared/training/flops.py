@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from shared.nn.attention import use_backend
+
 TERA = 1e12
 
 #: Part of `torch.cuda.get_device_name` -> dense bf16 TFLOP/s with fp32 accumulation, from NVIDIA's data sheets and, for
@@ -70,12 +72,13 @@ def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: boo
 
 
 def count_flops(run: Callable[[], object]) -> int:
-    """Operations of `run()`, by torch's own count: two for each multiplication of a matrix product, no others.
+    """Operations of `run()` without gradients, by torch's own count: two for each multiplication of a matrix product.
 
-    On the meta device, where nothing is computed: `run` makes its models and inputs itself.
+    Attention counts as its matrix products, whatever kernel training has. `run` may be a pass of a model's twin on the
+    meta device, where nothing is computed.
     """
-    # as products of matrices, whatever kernel training has
-    with torch.device("meta"), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    math = sdpa_kernel(SDPBackend.MATH)
+    with torch.no_grad(), use_backend("native"), math, FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 

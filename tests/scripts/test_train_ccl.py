@@ -19,10 +19,10 @@ import train_ccl
 import yaml
 
 from ccl.pipeline import CCLPipeline
-from ccl.training.build import STREAMS
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import probe, write_video
+from shared.nn.parameter_names import part_of
 from shared.training.weights import initialise
 from shared.utils.errors import UserError, run_main
 

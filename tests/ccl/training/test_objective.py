@@ -9,7 +9,7 @@ import torch
 from tiny import AUDIO, AUDIO_CLOCK, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, noise, transformer
 from torch import nn
 
-from ccl.analysis.flops import Tokens, task_flops
+from ccl.flops import Tokens, task_flops
 from ccl.routing import Task
 from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
 from shared.nn.flow import draw_noise, draw_u, shift

@@ -11,7 +11,7 @@ from tiny import FRAMES, SIDE, TEXT, TOKENS, inputs, transformer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccl.analysis.flops import Tokens, costs, task_flops
+from ccl.flops import Tokens, costs, task_flops
 from ccl.routing import Task
 from shared.nn.clock import LatentClock
 

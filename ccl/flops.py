@@ -6,20 +6,18 @@ any variant (`ccl.baselines`) is compared so. Attention counts as its matrix pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
-from shared.nn.attention import use_backend
 from shared.nn.clock import LatentClock
 from shared.nn.parameter_names import part_of
+from shared.training.flops import count_flops
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     model = on_meta(config)
     video, audio = _one_clip(model, tokens)
     whole = task_flops(model, tokens, Task.T2AV)
-    alone = count(lambda: [
+    alone = count_flops(lambda: [
         stream.run(embed(stream, given)) for stream, given in ((model.video_stream, video), (model.audio_stream, audio))
     ])  # fmt: skip
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -76,15 +74,7 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     """
     twin = on_meta(model.config)
     video, audio = _one_clip(twin, tokens)
-    return count(lambda: twin(task.route, video, audio))
-
-
-def count(run: Callable[[], Any]) -> int:
-    """Operations of `run`, without gradients."""
-    math = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), use_backend("native"), math, FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops())
+    return count_flops(lambda: twin(task.route, video, audio))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:
