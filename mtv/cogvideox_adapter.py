@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,21 @@ from mtv.control_training import (
     NonsilentFeatures,
     build_control,
     freeze,
-    pipeline_encoders,
+    pipeline_parts,
     sample_clips,
     start_control,
 )
 from mtv.curriculum import BackboneConfig, CurriculumConfig
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.registry import Source
+from shared.codecs import Codecs
 from shared.data.manifest import Clip
+from shared.encoders.audio import load_track_encoders
 from shared.encoders.t5 import T5Text
 from shared.nn.clock import LatentClock
 from shared.training.card import Progress, model_card
-from shared.training.components import Components, Text, track_encoders
-from shared.training.weights import StateDict, export_pipeline, with_weights
+from shared.training.components import Components, LazyTextEncoder
+from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
 
 
@@ -52,7 +53,7 @@ class NoSound:
         return LatentClock.uniform(1, 1.0)
 
 
-class T5Source(Text):
+class LazyT5(LazyTextEncoder):
     """The text encoder of a CogVideoX folder, which is loaded when it is asked for and stays with nobody."""
 
     def __init__(self, folder: str) -> None:
@@ -77,7 +78,7 @@ class CogVideoXAdapter:
         self.config, self.components = config, components or load_components(config)
         start = config.init or config.backbone
         self.transformer = load_transformer(start)
-        stride = self.components.codecs[0].temporal_stride
+        stride = self.components.codecs.video.temporal_stride
         self.control = build_control(
             self.transformer.config, self.components.encoders, stride, config.control or {}, config.seed
         )
@@ -91,7 +92,7 @@ class CogVideoXAdapter:
         check_cogvideox(config.backbone, config.data.size)
 
     @staticmethod
-    def prepare(config: CurriculumConfig, clips: list[Clip], world: World) -> Components:
+    def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:
         """The components on the run's device."""
         return load_components(config, world.device)
 
@@ -106,18 +107,8 @@ class CogVideoXAdapter:
 
     def pipeline(self, weights: StateDict) -> MTVPipeline:
         """A pipeline of the given weights (the average, where there is one), apart from those in training."""
-        data = self.config.data
-        return MTVPipeline(
-            with_weights(self.transformer, weights, "transformer."),
-            copy.deepcopy(self.components.codecs[0]).cpu(),
-            self.components.text.load(),
-            load_scheduler(self.config.backbone),
-            with_weights(self.control, weights, "control."),
-            **pipeline_encoders(self.components.encoders),
-            fps=data.fps,
-            height=data.size[0],
-            width=data.size[1],
-        )
+        parts = pipeline_parts(self.config, self.components, self.transformer, self.control, weights)
+        return MTVPipeline(scheduler=load_scheduler(self.config.backbone), **parts)
 
     def sample(
         self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
@@ -146,5 +137,6 @@ class CogVideoXAdapter:
 def load_components(config: BackboneConfig | CurriculumConfig, device: torch.device | str = "cpu") -> Components:
     """What is not trained of the folder `backbone`, and the encoders of tracks."""
     assert config.backbone is not None, "this adapter is that of a backbone"
-    codecs: Any = (load_codec(config.backbone).to(device), NoSound(config.data.sample_rate))
-    return Components(codecs, T5Source(config.backbone), track_encoders(config, device))
+    audio: Any = NoSound(config.data.sample_rate)
+    encoders = load_track_encoders(config.tracks.encoders, device)
+    return Components(Codecs(load_codec(config.backbone).to(device), audio), LazyT5(config.backbone), encoders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 
 from mtv.control import TRACKS, MSTControlNet, trainable_backbone_parameters
 from mtv.pipeline import MTVPipeline
-from mtv.track_features import clip_tracks
-from mtv.tracks import read_tracks
+from mtv.tracks import clip_tracks, read_tracks
 from shared.data.manifest import Clip
 from shared.data.media import read_audio, write_video
 from shared.encoders.audio import FrameFeatures
-from shared.training.weights import initialise
+from shared.training.components import Components
+from shared.training.weights import StateDict, initialise, with_weights
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 from shared.utils.rng import derive
@@ -86,11 +87,26 @@ def freeze(
                 parameter.requires_grad_(True)
 
 
-def pipeline_encoders(encoders: Mapping[str, Any]) -> dict[str, Any]:
-    """A pipeline's components for the tracks' features: what effects and music share with speech is there once."""
-    first, *others = (encoders.get(track) for track in TRACKS)
+def pipeline_parts(
+    config: TrainConfig, components: Components, transformer: Any, control: MSTControlNet | None, weights: StateDict
+) -> dict[str, Any]:
+    """What any pipeline of ours takes: copies of the models with these weights, apart from those in training, and what
+    is not trained. An encoder that effects or music share with speech is there once."""
+    first, *others = (components.encoders.get(track) for track in TRACKS)
     effects, music = (None if encoder is first else encoder for encoder in others)
-    return {"audio_encoder": first, "effects_encoder": effects, "music_encoder": music}
+    video_codec: Any = copy.deepcopy(components.codecs.video)
+    return {
+        "transformer": with_weights(transformer, weights, "transformer."),
+        "control": None if control is None else with_weights(control, weights, "control."),
+        "video_codec": video_codec.cpu(),
+        "text_encoder": components.text.load(),
+        "audio_encoder": first,
+        "effects_encoder": effects,
+        "music_encoder": music,
+        "fps": config.data.fps,
+        "height": config.data.size[0],
+        "width": config.data.size[1],
+    }
 
 
 def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, stem: Path) -> None:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -15,15 +15,15 @@ from torch import nn
 from ccl.baselines import Variant
 from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS
-from ccl.training.data import Material
 from ccl.training.objective import JointObjective
+from ccl.training.source import Source
 from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
 from mtv.control_training import (
     NonsilentFeatures,
     build_control,
     freeze,
-    pipeline_encoders,
+    pipeline_parts,
     sample_clips,
     start_control,
 )
@@ -38,7 +38,7 @@ from shared.data.media import write_video
 from shared.nn.parameter_names import part_of
 from shared.training.card import Progress, model_card
 from shared.training.components import Components, component_source, fitted_codecs
-from shared.training.weights import StateDict, export_pipeline, initialise, with_weights
+from shared.training.weights import StateDict, export_pipeline, initialise
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier
 from shared.utils.errors import UserError
@@ -64,7 +64,7 @@ class JointAdapter:
         self.transformer = build_model(config, self.components)
         self.control: MSTControlNet | None = None
         if config.control is not None:
-            stride = self.components.codecs[0].temporal_stride
+            stride = self.components.codecs.video.temporal_stride
             stream = self.transformer.video_stream.config
             self.control = build_control(stream, self.components.encoders, stride, config.control, config.seed)
             start_control(self.control, config.init, config.reinit, features)
@@ -85,16 +85,16 @@ class JointAdapter:
             raise UserError(f"components.{bare[0]}: name the folder of the codec, or set codecs or init; {why}")
 
     @staticmethod
-    def prepare(config: TrainConfig, material: Material, world: World) -> Components:
+    def prepare(config: TrainConfig, source: Source, world: World) -> Components:
         """The configured components; where no codecs are named, a linear pair is fitted to the training clips first."""
         folder = fitted_codecs(config)
-        if component_source(config, "video_codec") is None and isinstance(material, list):
+        if component_source(config, "video_codec") is None and source.shards is None:
             if world.is_main and not (folder / "audio_codec").is_dir():
                 data = config.data
-                samples = ClipDataset(material, data.fps, data.size, data.sample_rate, data.duration)
+                samples = ClipDataset(source.clips, data.fps, data.size, data.sample_rate, data.duration)
                 save_codecs(folder, *fit_linear_codecs(samples, sample_rate=data.sample_rate, seed=config.seed))
             barrier()
-        return Components.load(config, world.device if isinstance(material, list) else "cpu")  # else all is encoded
+        return Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
 
     @property
     def patch(self) -> int:
@@ -119,23 +119,12 @@ class JointAdapter:
         With `lora` its adapters are loaded, and act. The text encoder is loaded for it: UMT5-XXL is larger than many a
         model that reads its embeddings.
         """
-        base = base_weights(weights)
-        model = with_weights(self.transformer, base, "transformer.")
-        control = None if self.control is None else with_weights(self.control, base, "control.")
-        flow, data = self.config.flow, self.config.data
-        video_codec, audio_codec = copy.deepcopy(self.components.codecs)
+        flow, audio_codec = self.config.flow, cast(Any, copy.deepcopy(self.components.codecs.audio))
         pipeline = CCLPipeline(
-            model,
-            video_codec.cpu(),
-            audio_codec.cpu(),
-            self.components.text.load(),
-            FlowMatchEulerDiscreteScheduler(shift=flow.video_shift),
-            FlowMatchEulerDiscreteScheduler(shift=flow.audio_shift),
-            fps=data.fps,
-            height=data.size[0],
-            width=data.size[1],
-            control=control,
-            **pipeline_encoders(self.components.encoders),
+            audio_codec=audio_codec.cpu(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=flow.video_shift),
+            audio_scheduler=FlowMatchEulerDiscreteScheduler(shift=flow.audio_shift),
+            **pipeline_parts(self.config, self.components, self.transformer, self.control, base_weights(weights)),
         )
         if self.config.lora is not None:
             pipeline.load_lora_weights(lora_weights(weights), settings=adapter_settings(self.config.lora))
@@ -212,7 +201,7 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
     settings = dict(config.model)
     torch.manual_seed(derive(config.seed, "weights"))
     try:
-        for name, codec in zip(("video", "audio"), components.codecs, strict=True):
+        for name, codec in (("video", components.codecs.video), ("audio", components.codecs.audio)):
             sizes = {"in_channels": codec.latent_channels, "text_dim": components.text.dim}
             settings[name] = {**settings[name], **sizes}
         model = DualStreamTransformer(**settings)

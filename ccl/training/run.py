@@ -13,12 +13,13 @@ from torch import nn
 
 from ccl.routing import Task
 from ccl.training.batches import JointBatches
-from ccl.training.data import Material, Stores, read_material, untold
+from ccl.training.data import TrainingData
+from ccl.training.source import Source, read_source
 from mtv.control import TrackFeatures
 from mtv.control_training import NonsilentFeatures
 from mtv.track_features import draw_dropped
 from shared.checkpoint.lora import seed_dropout
-from shared.data.manifest import Clip, read_manifest, subset
+from shared.data.manifest import Clip, read_manifest
 from shared.training.card import Progress
 from shared.training.components import Components
 from shared.training.optimizer import parameter_groups
@@ -51,7 +52,7 @@ class Adapter(Protocol):
         ...
 
     @staticmethod
-    def prepare(config: Any, material: Any, world: World) -> Components:
+    def prepare(config: Any, source: Source, world: World) -> Components:
         """The components of all stages of `config`; every rank calls it."""
         ...
 
@@ -77,20 +78,18 @@ class Run:
     """One training run: the model, its batches, what happens at validation and at the end."""
 
     def __init__(
-        self, config: TrainConfig, world: World, data: Stores, components: Components, adapter: type[Adapter]
+        self, config: TrainConfig, world: World, data: TrainingData, components: Components, adapter: type[Adapter]
     ) -> None:
         self.config, self.world, self.data = config, world, data
         self.started = time.monotonic()
-        self.model = adapter(config, components, None if data.tracks is None else data.tracks.sounding)
+        self.model = adapter(config, components, None if data.tracks is None else data.tracks.nonsilent_features)
         self.objective = self.model.objective()
         if config.lora is not None:
             seed_dropout(self.objective, config.seed)
         codecs = components.codecs
-        buckets, tokens = data.buckets(config.data.size, codecs[0].spatial_stride, self.model.patch)
+        buckets, tokens = data.buckets(codecs.video.spatial_stride, self.model.patch)
         tracks = None if data.tracks is None else self._tracks
-        self.batches = JointBatches(
-            config, data.latents, codecs, data.texts, tokens, world.size, tracks, untold, buckets
-        )
+        self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, world.size, tracks, buckets)
 
     def train(self) -> None:
         """Train to the last step, and say which records were found broken on the way."""
@@ -136,11 +135,11 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     UserError for whatever of configuration, clips or components cannot be trained.
     """
     adapter.check(config, [config])
-    material = read_material(config, [task for task in Task if config.trains(task)])
+    source = read_source(config, [task for task in Task if config.trains(task)])
     with session() as world:
         claim_output(config, world)
-        components = adapter.prepare(config, material, world)
-        Run(config, world, Stores.of(config, material, components, world), components, adapter).train()
+        components = adapter.prepare(config, source, world)
+        Run(config, world, TrainingData.of(config, source, components, world), components, adapter).train()
 
 
 def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[Adapter]) -> None:
@@ -149,12 +148,12 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     The last one's checkpoint is copied to OUTPUT/checkpoint. UserError as `train`.
     """
     adapter.check(config, stages)
-    material = read_material(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
-    parts = [_part(material, stage.data.subsets) for stage in stages]  # an empty one is refused before any work
+    source = read_source(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
+    parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
     with session() as world:
-        components = adapter.prepare(config, material, world)
+        components = adapter.prepare(config, source, world)
         with_tracks = stages[0].model_copy(update={"tasks": {"mtv": 1.0}})
-        data = Stores.of(with_tracks, material, components, world)
+        data = TrainingData.of(with_tracks, source, components, world)
         for stage, part in zip(stages, parts, strict=True):
             claim_output(stage, world)
             done = Path(stage.output) / "done"
@@ -166,11 +165,6 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
         if world.is_main:
             _publish(Path(stages[-1].output) / "checkpoint", Path(config.output) / "checkpoint")
         barrier()
-
-
-def _part(material: Material, subsets: list[str]) -> Material:
-    """The clips or records in one of `subsets`; all, if none is named. UserError if there are none."""
-    return subset(material, subsets, ()) if isinstance(material, list) else material.subset(subsets, ())
 
 
 def _publish(last: Path, target: Path) -> None:

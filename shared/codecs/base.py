@@ -7,6 +7,7 @@ together, variance 1. Nothing outside a codec knows its mean, scale or rate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -76,6 +77,14 @@ class AudioCodec(Protocol):
     def clock(self, samples: int) -> LatentClock:
         """When each of the A tokens starts and ends, in seconds from the start of the clip."""
         ...
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """The codec of each stream."""
+
+    video: VideoCodec
+    audio: AudioCodec
 
 
 def keyframe_latents(codec: VideoCodec, images: Tensor, first: bool) -> Tensor:

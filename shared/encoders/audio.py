@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -217,6 +218,12 @@ def audio_features(spec: str) -> FrameFeatures:
 
         return SpectrogramFeatures.from_transformers(source)
     raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
+
+
+def load_track_encoders(specs: Mapping[str, str], device: torch.device | str = "cpu") -> dict[str, FrameFeatures]:
+    """The encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
+    named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
+    return {track: named[spec] for track, spec in specs.items()}
 
 
 def rows_at(rows: Tensor, positions: Tensor) -> Tensor:

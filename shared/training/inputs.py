@@ -28,7 +28,8 @@ class TrainOptions(cli.Options):
 
 def check_inputs(config: TrainConfig) -> None:
     """UserError for a manifest, shards, an `init` or `init_streams` or a tracker that is not there or not whole."""
-    for manifest in filter(None, [*config.data.manifests, config.validation.manifest]):
+    held_out = config.validation.manifest
+    for manifest in [*config.data.manifests, *([held_out] if held_out else [])]:
         find_manifest(manifest)
     for folder in config.data.shard_folders:
         read_index(folder)

@@ -54,6 +54,7 @@ class Data(Section):
     exclude_subsets: list[str] = ["conflict"]
     subsets: list[str] = []  # only clips of one of these; none: all clips
     latents: str | None = None  # folder of the encoded clips; null: OUTPUT/latents
+    latents_dtype: Literal["float16", "float32"] = "float32"  # in which they are kept; shards have their own
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
