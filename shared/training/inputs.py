@@ -28,9 +28,10 @@ class TrainOptions(cli.Options):
 
 def check_inputs(config: TrainConfig) -> None:
     """UserError for a manifest, shards, an `init` or `init_streams` or a tracker that is not there or not whole."""
-    held_out = config.validation.manifest
-    for manifest in [*config.data.manifests, *([held_out] if held_out else [])]:
+    for manifest in config.data.manifests:
         find_manifest(manifest)
+    if config.validation.manifest:
+        find_manifest(config.validation.manifest)
     for folder in config.data.shard_folders:
         read_index(folder)
     check_trackers(config.train.report_to)
