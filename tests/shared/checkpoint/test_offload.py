@@ -53,9 +53,9 @@ def test_low_keeps_linear_layers_in_fp8_and_stays_close() -> None:
     model = low.transformer
     stored = {name for name, weight in model.named_parameters() if weight.dtype == torch.float8_e4m3fn}
     for part in (
-        "video_stream.blocks.0.attn1.to_q.weight",
-        "audio_stream.blocks.1.ffn.net.2.bias",
-        "video_cca.1.to_v.weight",
+        "blocks.0.video.attn1.to_q.weight",
+        "blocks.1.audio.ffn.net.2.bias",
+        "blocks.1.fusion.video.to_v.weight",
     ):
         assert part in stored
     kept = ("norm", "condition_embedder", "patch_embedding", "proj_out", "skip", "scale_shift_table", "context_tokens")
@@ -150,7 +150,7 @@ def test_adapters_stay_as_they_are_in_low(tmp_path: Path) -> None:
     for pipe in (fast, low):
         pipe.load_lora_weights(tmp_path / "lora")
     low.set_memory("low", CPU)
-    layer = low.transformer.video_stream.blocks[0].attn1.to_q
+    layer = low.transformer.blocks[0].video.attn1.to_q
     assert layer.get_base_layer().weight.dtype == torch.float8_e4m3fn
     assert layer.lora_A["default_0"].weight.dtype == torch.float32
     with_lora = sample(fast)

@@ -37,14 +37,15 @@ def test_new_tensors_are_the_models_own_kind() -> None:
     fresh = FreshTensors(one_block, seed=3)
     state = {name: fresh(name).clone() for name in sorted(shapes)}  # in an order that is not by block
     assert {name: tuple(value.shape) for name, value in state.items()} == shapes
-    assert not state["video_cca.1.to_out.weight"].any() and not state["audio_stream.proj_out.weight"].any()
-    assert state["audio_cca.0.norm_q.weight"].eq(1).all()
-    assert 0.01 < state["audio_cca.1.context_tokens"].std() < 0.03
-    assert not torch.equal(state["video_cca.0.to_q.weight"], state["video_cca.1.to_q.weight"])
-    assert torch.equal(FreshTensors(one_block, seed=3)("video_cca.1.to_q.weight"), state["video_cca.1.to_q.weight"])
-    assert not torch.equal(FreshTensors(one_block, seed=4)("video_cca.1.to_q.weight"), state["video_cca.1.to_q.weight"])
+    assert not state["blocks.1.fusion.video.to_out.weight"].any() and not state["audio_stream.proj_out.weight"].any()
+    assert state["blocks.0.fusion.audio.norm_q.weight"].eq(1).all()
+    assert 0.01 < state["blocks.1.fusion.audio.context_tokens"].std() < 0.03
+    name = "blocks.1.fusion.video.to_q.weight"
+    assert not torch.equal(state["blocks.0.fusion.video.to_q.weight"], state[name])
+    assert torch.equal(FreshTensors(one_block, seed=3)(name), state[name])
+    assert not torch.equal(FreshTensors(one_block, seed=4)(name), state[name])
     before = torch.get_rng_state()
-    FreshTensors(one_block, seed=3)("video_cca.1.to_q.weight")
+    FreshTensors(one_block, seed=3)(name)
     assert torch.equal(torch.get_rng_state(), before)
 
 
