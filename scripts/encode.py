@@ -64,7 +64,7 @@ class Options(cli.Options):
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, check, encode, report; exit code 1 if a clip failed."""
     options = cli.parse(Options, __doc__, argv)
-    clips, sources, settings = read_manifest(options.manifest), component_sources(options), record_settings(options)
+    settings, sources, clips = record_settings(options), component_sources(options), read_manifest(options.manifest)
     # arguments and manifest are looked at before torch is loaded
     from mtv.captions import drop_speaker
     from mtv.tracks import check_tracks, clip_features
