@@ -1,14 +1,18 @@
-"""A small random CogVideoX transformer with a control network, and what goes into both."""
+"""A small random CogVideoX, a control network for it, what goes into both; and a folder as diffusers saves one."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
-from diffusers import CogVideoXTransformer3DModel
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
 from torch import nn
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from mtv.cogvideox.hooks import rotary_embedding
 from mtv.control import MSTControlNet, TrackFeatures
-from shared.utils.rng import generator
+from shared.utils.rng import derive, generator
 
 LATENTS, WIDTH = 3, 32
 SIZE = (2, 1, 6)
@@ -64,3 +68,24 @@ def inputs(model, batch=2):
 
 
 SIGMA = torch.tensor([0.1, 0.9])
+
+
+def save_folder(folder: Path, scheduler: Any) -> None:
+    """Write another small CogVideoX with codec and T5, as `CogVideoXPipeline.save_pretrained` does."""
+    words = ["▁", "▁Clip", *"abcdefghijklmnopqrstuvwxyz0123."]
+    vocabulary = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")] + [(word, -2.0) for word in words]
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(0, "test", "cogvideox"))
+        transformer = CogVideoXTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
+            text_embed_dim=12, num_layers=2, sample_width=4, sample_height=4, sample_frames=9, max_text_seq_length=8,
+            use_rotary_positional_embeddings=True,
+        )  # fmt: skip
+        vae = AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * 3, up_block_types=("CogVideoXUpBlock3D",) * 3,
+            block_out_channels=(4, 4, 4), latent_channels=4, layers_per_block=1, norm_num_groups=2,
+        )  # fmt: skip
+        text = T5EncoderModel(T5Config(vocab_size=40, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
+    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0)
+    pipeline = CogVideoXPipeline(tokenizer, text, vae, transformer, scheduler)
+    pipeline.save_pretrained(folder, safe_serialization=True)

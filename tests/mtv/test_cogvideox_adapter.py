@@ -16,19 +16,16 @@ import soundfile
 import torch
 import yaml
 from diffusers import (
-    AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXPipeline,
-    CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
 )
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from small_cogvideox import save_folder
 
-from mtv.cogvideox.hooks import CogVideoXDenoiser
-from mtv.cogvideox.loading import check_cogvideox, load_codec, load_text_encoder, load_transformer
+from mtv.cogvideox.loading import load_codec, load_text_encoder, load_transformer
 from mtv.cogvideox.objective import EpsilonObjective, draw_timesteps
 from mtv.control import TrackFeatures
 from mtv.control_training import build_control
@@ -39,7 +36,7 @@ from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import probe, read_video, write_video
 from shared.encoders.audio import LogMel
 from shared.utils.errors import UserError
-from shared.utils.rng import derive, generator
+from shared.utils.rng import generator
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,23 +83,7 @@ def noise(name: str, *shape: int) -> torch.Tensor:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cogvideox/, as `CogVideoXPipeline.save_pretrained` writes it; clips and configurations beside it."""
     folder = tmp_path_factory.mktemp("backbone")
-    words = ["▁", "▁Clip", *"abcdefghijklmnopqrstuvwxyz0123."]
-    vocabulary = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")] + [(word, -2.0) for word in words]
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(0, "test", "cogvideox"))
-        transformer = CogVideoXTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
-            text_embed_dim=12, num_layers=2, sample_width=4, sample_height=4, sample_frames=9, max_text_seq_length=8,
-            use_rotary_positional_embeddings=True,
-        )  # fmt: skip
-        vae = AutoencoderKLCogVideoX(
-            down_block_types=("CogVideoXDownBlock3D",) * 3, up_block_types=("CogVideoXUpBlock3D",) * 3,
-            block_out_channels=(4, 4, 4), latent_channels=4, layers_per_block=1, norm_num_groups=2,
-        )  # fmt: skip
-        text = T5EncoderModel(T5Config(vocab_size=40, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
-    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0)
-    made = CogVideoXPipeline(tokenizer, text, vae, transformer, SCHEDULERS["dpm v"])
-    made.save_pretrained(folder / "cogvideox", safe_serialization=True)
+    save_folder(folder / "cogvideox", SCHEDULERS["dpm v"])
     lines = [json.dumps(write_clip(folder, index)) for index in range(2)]
     (folder / "manifest.jsonl").write_text("\n".join(lines))
     (folder / "mtv.yaml").write_text(yaml.safe_dump(configuration(folder)))
@@ -397,40 +378,6 @@ class Batch:
     clean_frames = torch.tensor([[True, False, False], [False, False, False]])
     size = (5, 1, 32)
     tracks = TrackFeatures(noise("s", 2, 1, 9, *size), noise("e", 2, 9, *size), noise("m", 2, 9, *size))
-
-
-def test_the_denoiser_is_the_folders_own_prediction(folder: Path) -> None:
-    model = load_transformer(folder / "cogvideox").eval()
-    latents, sigma = noise("latents", 2, 4, 3, 4, 4), torch.tensor([[0.5, 0, 0.5], [0.25, 0.25, 0.25]])
-    with torch.no_grad():
-        found = CogVideoXDenoiser(model).denoise_video(latents, sigma, Batch.text, None, lambda i, x: x)
-    assert found.shape == latents.shape and found.std() > 0.01
-
-
-@pytest.mark.parametrize(
-    ("file", "changes", "message"),
-    [
-        ("transformer", {"_class_name": "WanTransformer3DModel"}, "transformer is 'WanTransformer3DModel'"),
-        ("transformer", {"patch_size_t": 2}, "joins 2 latents in a token"),
-        ("transformer", {"in_channels": 8}, "takes 8 channels and makes 4, the autoencoder has 4"),
-        ("transformer", {"text_embed_dim": 20}, "reads text of 20 values, the text encoder makes 12"),
-        ("scheduler", {"_class_name": "DDIMScheduler"}, "scheduler is 'DDIMScheduler', not CogVideoXDDIM"),
-        ("scheduler", {"prediction_type": "sample"}, "prediction_type of the scheduler is 'sample'"),
-        ("vae", {"_class_name": "AutoencoderKLWan"}, "vae is 'AutoencoderKLWan'"),
-        ("text_encoder", {"model_type": "umt5"}, "text_encoder is 'umt5', not t5"),
-        ("text_encoder", None, "text_encoder/config.json cannot be read"),
-    ],
-)
-def test_what_is_no_such_folder_is_refused(folder: Path, tmp_path: Path, file, changes, message) -> None:
-    for part in ("transformer", "scheduler", "vae", "text_encoder"):
-        name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        told = json.loads((folder / "cogvideox" / part / name).read_text())
-        (tmp_path / part).mkdir()
-        if part != file or changes is not None:
-            (tmp_path / part / name).write_text(json.dumps(told | (changes if part == file else {})))
-    check_cogvideox(folder / "cogvideox", (SIDE, SIDE))
-    with pytest.raises(UserError, match=message):
-        check_cogvideox(tmp_path)
 
 
 def test_a_scheduler_of_another_kind_and_too_many_steps_are_refused(folder: Path) -> None:
