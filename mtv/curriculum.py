@@ -100,6 +100,8 @@ class CurriculumConfig(TrainConfig):
             return self
         if self.control is None:
             raise ValueError("audio control needs a control network; give control: {} for the paper's sizes")
+        if self.data.shards is not None:
+            raise ValueError("data.shards hold no embeddings for a CogVideoX backbone; train it from data.manifest")
         for stage in self.stages:
             if others := [task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"]:
                 raise ValueError(

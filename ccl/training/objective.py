@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,17 +49,19 @@ class Batch:
     tracks: TrackFeatures | None = None
 
     def take(self, rows: Sequence[int]) -> Batch:
-        index = torch.tensor(rows)
-        parts = {name: getattr(self, name)[index] for name in ("video", "audio", "text", "audio_text", "clean_frames")}
+        """The samples `rows`."""
+        index, ids, tasks = torch.tensor(rows), [self.ids[i] for i in rows], [self.tasks[i] for i in rows]
         tracks = self.tracks and self.tracks.take(index)
-        return replace(
-            self, ids=[self.ids[i] for i in rows], tasks=[self.tasks[i] for i in rows], tracks=tracks, **parts
-        )
+        return replace(self, ids=ids, tasks=tasks, tracks=tracks, **self._tensors(lambda value: value[index]))
 
     def to(self, device: torch.device | str) -> Batch:
-        names = ("video", "audio", "text", "audio_text", "clean_frames")
+        """All tensors on `device`."""
         tracks = self.tracks and self.tracks.to(device)
-        return replace(self, tracks=tracks, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, tracks=tracks, **self._tensors(lambda value: value.to(device)))
+
+    def _tensors(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        names = ("video", "audio", "text", "audio_text", "clean_frames")
+        return {name: change(getattr(self, name)) for name in names}
 
 
 def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:

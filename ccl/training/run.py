@@ -49,29 +49,24 @@ class Adapter(Protocol):
     @staticmethod
     def check(config: Any, stages: Sequence[Any]) -> None:
         """UserError for what cannot be trained, before anything is encoded."""
-        ...
 
     @staticmethod
     def prepare(config: Any, source: Source, world: World) -> Components:
         """The components of all stages of `config`; every rank calls it."""
-        ...
 
     @property
     def patch(self) -> int: ...
 
     def objective(self) -> nn.Module:
         """What the trainer trains: `objective(batch) -> StepOutput`."""
-        ...
 
     def sample(
         self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
     ) -> None:
         """Write what these weights make: STEM_I.mp4 of prompts, STEM_mtv_I.mp4 of the clips that have tracks."""
-        ...
 
     def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
         """Write the checkpoint folder with its model card."""
-        ...
 
 
 class Run:

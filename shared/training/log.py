@@ -7,10 +7,10 @@ import io
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
@@ -28,6 +28,7 @@ NO_COST = StepCost()
 
 #: (stream, task, sigma bucket) -> sum of the losses, and how many there are.
 Sums = dict[tuple[str, str, str], tuple[float, int]]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,18 @@ class RunLog:
     (`shared.training.flops`), empty where the device's peak is unknown.
     """
 
-    def __init__(self, output: Path, world: World, first_step: int, steps: int, train: Train | None = None) -> None:
-        """Drops what a killed run wrote after `first_step` steps. `train` says where to log, and a device's peak.
-
-        Raises UserError for a tracker that cannot be had.
-        """
+    def __init__(self, output: Path, world: World, first_step: int, train: Train) -> None:
+        """Drop what a killed run wrote after `first_step` steps. UserError for a tracker that cannot be had."""
         self.world = world
         self.losses, self.speeds = output / "losses.csv", output / "throughput.csv"
-        self.peak = peak_flops(world.device, train.peak_tflops if train else None)
+        self.peak = peak_flops(world.device, train.peak_tflops)
         self.peak_missed = False
-        self.cost: StepCost
-        self.samples: int
-        names = train.report_to if train else ["tensorboard"]
-        check_trackers(names)
+        check_trackers(train.report_to)
         if world.is_main:
             _truncate(self.losses, COLUMNS, first_step)
             _truncate(self.speeds, SPEED_COLUMNS, first_step)
-            self.trackers = open_trackers(names, output, first_step)
-            self.bar = tqdm(total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
+            self.trackers = open_trackers(train.report_to, output, first_step)
+            self.bar = tqdm(total=train.steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
         self._begin()
 
     def add(self, records: Iterable[LossRecord], samples: int) -> None:
@@ -93,11 +88,8 @@ class RunLog:
 
     def flush(self, step: int, rate: float) -> None:
         """Append the means since the last flush as rows of `step`; every rank calls it."""
-        totals: Sums = defaultdict(lambda: (0.0, 0))
         parts = gather((self._sums(), self.samples, self.cost))
-        for sums, _, _ in parts:
-            for key, (loss, count) in sums.items():
-                totals[key] = (totals[key][0] + loss, totals[key][1] + count)
+        totals: Sums = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
         if self.world.is_main and totals:
             rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
             _append(self.losses, [[step, *row] for row in rows])
@@ -117,12 +109,11 @@ class RunLog:
         self.cost, self.samples, self.since = NO_COST, 0, time.monotonic()
 
     def _sums(self) -> Sums:
-        sums: Sums = defaultdict(lambda: (0.0, 0))
-        for record in self.pending:
-            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True):
-                key = (record.stream, record.task, sigma_bucket(sigma))
-                sums[key] = (sums[key][0] + loss, sums[key][1] + 1)
-        return dict(sums)
+        return _summed(
+            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
+            for record in self.pending
+            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
+        )
 
     def _speed(self, step: int, samples: int, cost: StepCost) -> dict[str, float]:
         """A row of throughput.csv; what is known of it by name."""
@@ -144,10 +135,11 @@ class RunLog:
 
     def _show(self, step: int, totals: Sums, rate: float, speed: dict[str, float]) -> None:
         """In the trackers and in the progress line."""
-        sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
-        for (stream, task, _), (loss, count) in totals.items():
-            for name in (f"loss/{stream}/{task}", f"loss/{stream}"):
-                sums[name] = (sums[name][0] + loss, sums[name][1] + count)
+        sums = _summed(
+            (name, *of_key)
+            for (stream, task, _), of_key in totals.items()
+            for name in (f"loss/{stream}/{task}", f"loss/{stream}")
+        )
         means = {name: loss / count for name, (loss, count) in sums.items()}
         norm = sum(self.norms) / len(self.norms) if self.norms else math.nan
         for tracker in self.trackers:
@@ -159,6 +151,15 @@ class RunLog:
         if "mfu" in speed:
             line["MFU"] = f"{100 * speed['mfu']:.1f} %"
         self.bar.set_postfix(line, refresh=False)
+
+
+def _summed(parts: Iterable[tuple[Key, float, int]]) -> dict[Key, tuple[float, int]]:
+    """The sum of the losses of each key, and how many there are."""
+    sums: dict[Key, tuple[float, int]] = {}
+    for key, loss, count in parts:
+        total, number = sums.get(key, (0.0, 0))
+        sums[key] = (total + loss, number + count)
+    return sums
 
 
 def _flat(value: Tensor) -> Tensor:

@@ -85,7 +85,8 @@ def forget_gradients(engine: Any) -> None:
     """Zero the gradients that DeepSpeed keeps from step to step; for after `engine.step`.
 
     With ZeRO-3 or offload each parameter's gradient has its place in a buffer, written when the parameter gets one. The
-    stream that a step's tasks skip gets none, and would be moved by that of an earlier step once more.
+    stream that a step's tasks skip gets none, and would be moved by that of an earlier step once more. The buffers are
+    DeepSpeed 0.19's own.
     """
     optimizer = engine.optimizer
     masters = [
@@ -110,7 +111,7 @@ def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[
     """
     from deepspeed import comm
 
-    # DeepSpeed links states to parameters once, after the first group's first step, when the other groups
+    # DeepSpeed 0.19 links states to parameters once, after the first group's first step, when the other groups
     # have no state yet, and not at all after a resume: link again.
     if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
         engine.optimizer._hp_optimizer_states_linked = False

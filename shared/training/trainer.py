@@ -72,7 +72,7 @@ class Trainer:
         engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
-            log = RunLog(output, self.world, first, self.config.train.steps, self.config.train)
+            log = RunLog(output, self.world, first, self.config.train)
             try:
                 for step in range(first, self.config.train.steps):
                     self._step(engine, log, step)
@@ -176,7 +176,8 @@ class _LossOnly(nn.Module):
 
     ZeRO-3 gathers a module's parameters around its forward. One that is read elsewhere (a modulation table, a context
     token, a patch embedding) it finds by itself, and drops with the module that ran then, which may be before the
-    backward pass. Here all of them, which are small, become this module's: gathered from its forward to its backward.
+    backward pass. Here all of them, which are small, become this module's: gathered from its forward to its backward
+    (DeepSpeed 0.19).
     """
 
     def __init__(self, module: nn.Module) -> None:
