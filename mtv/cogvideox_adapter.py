@@ -15,6 +15,7 @@ from mtv.cogvideox.loading import (
     load_scheduler,
     load_text_encoder,
     load_transformer,
+    read_part,
 )
 from mtv.cogvideox.objective import EpsilonObjective
 from mtv.control_training import (
@@ -27,7 +28,7 @@ from mtv.control_training import (
 )
 from mtv.curriculum import BackboneConfig, CurriculumConfig
 from mtv.pipeline import MTVPipeline
-from shared.checkpoint.registry import Source
+from shared.checkpoint.registry import ComponentSource
 from shared.codecs import Codecs
 from shared.data.manifest import Clip
 from shared.encoders.audio import load_track_encoders
@@ -57,7 +58,8 @@ class LazyT5(LazyTextEncoder):
     """The text encoder of a CogVideoX folder, which is loaded when it is asked for and stays with nobody."""
 
     def __init__(self, folder: str) -> None:
-        super().__init__(Source("shared.encoders.t5:T5Text", folder, "text_encoder"))
+        width = int(read_part(folder, "text_encoder/config.json")["d_model"])
+        super().__init__(ComponentSource("shared.encoders.t5:T5Text", folder, "text_encoder", width))
         self.folder = folder
 
     def load(self) -> T5Text:

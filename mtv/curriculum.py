@@ -13,21 +13,24 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from shared.utils.config import Count, Part, Positive, Section, TrainConfig, Weights
+from shared.utils.config import TrainConfig
+from shared.utils.config_sections import Count, Part, Positive, Section, Weights
 
 
 class Stage(Section):
-    """One stage.
+    """One stage of the curriculum: a training run of its own."""
 
-    `subset`: its clips are those in this subset, or in one of these; none named: all. `lr`: null takes the optimizer's.
-    """
-
-    name: str = Field(min_length=1)
-    subset: str | list[str] = Field(default=[])
-    steps: Count
-    lr: Positive | None = None
-    trainable: list[Part] = Field(default=["control", "attention"])  # the paper's; TB off: control alone
-    tasks: Weights = Field(default={"mtv": 1.0})
+    name: str = Field(min_length=1, description="Name of the stage, and with its number of its folder under `output`.")
+    subset: str | list[str] = Field(
+        default=[], description="Only clips in this subset, or in one of these, train; an empty list takes all."
+    )
+    steps: Count = Field(description="Optimizer steps of the stage.")
+    lr: Positive | None = Field(default=None, description="Learning rate of the stage; null is `optimizer.lr`.")
+    trainable: list[Part] = Field(
+        default=["control", "attention"],
+        description="What learns, as in a run without stages; the default is the paper's, [control] its TB off.",
+    )
+    tasks: Weights = Field(default={"mtv": 1.0}, description="Weights of the tasks; they need not sum to 1.")
 
     @property
     def folder(self) -> str:
@@ -45,7 +48,7 @@ NOT_BESIDE_BACKBONE = (
 class BackboneConfig(TrainConfig):
     """A run on a model of another library, in the folder `backbone`; `init` is the stage before, where there is one."""
 
-    backbone: str
+    backbone: str = Field(description="CogVideoX folder of diffusers, or a checkpoint that training made of one.")
 
 
 class CurriculumConfig(TrainConfig):
@@ -55,8 +58,11 @@ class CurriculumConfig(TrainConfig):
     one. Then there is no joint model, and the stages have task mtv alone.
     """
 
-    backbone: str | None = None
-    stages: list[Stage] = Field(min_length=1)
+    backbone: str | None = Field(
+        default=None,
+        description="In place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of one.",
+    )
+    stages: list[Stage] = Field(min_length=1, description="One after the other, each from the checkpoint before.")
 
     @model_validator(mode="before")
     @classmethod

@@ -37,7 +37,8 @@ from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.nn.parameter_names import part_of
 from shared.training.card import Progress, model_card
-from shared.training.components import Components, component_source, fitted_codecs
+from shared.training.components import Components
+from shared.training.inputs import component_source, fitted_codecs
 from shared.training.weights import StateDict, export_pipeline, initialise
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier

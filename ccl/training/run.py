@@ -28,7 +28,7 @@ from shared.training.trainer import Trainer
 from shared.training.weights import StateDict
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
-from shared.utils.files import write_atomically
+from shared.utils.files import replacing_folder, write_atomically
 
 CROSS_MODAL = (".fusion.", "control.")
 """Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate."""
@@ -158,14 +158,6 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
                     write_atomically(done, "")
                 barrier()
         if world.is_main:
-            _publish(Path(stages[-1].output) / "checkpoint", Path(config.output) / "checkpoint")
+            with replacing_folder(Path(config.output) / "checkpoint") as folder:
+                shutil.copytree(Path(stages[-1].output) / "checkpoint", folder)
         barrier()
-
-
-def _publish(last: Path, target: Path) -> None:
-    """Copy the last stage's checkpoint to OUTPUT/checkpoint."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(last, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)

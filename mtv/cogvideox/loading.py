@@ -5,11 +5,11 @@ Checking reads configurations alone and imports neither torch nor diffusers.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
@@ -27,8 +27,8 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"backbone {folder}: no such folder; {WANTED}")
-    model, codec = _read(folder, "transformer/config.json"), _read(folder, f"{_codec(folder)}/config.json")
-    schedule, text = _read(folder, "scheduler/scheduler_config.json"), _read(folder, "text_encoder/config.json")
+    model, codec = read_part(folder, "transformer/config.json"), read_part(folder, f"{_codec(folder)}/config.json")
+    schedule, text = read_part(folder, "scheduler/scheduler_config.json"), read_part(folder, "text_encoder/config.json")
     for part, found, known in (
         ("transformer", model.get("_class_name"), ("CogVideoXTransformer3DModel",)),
         ("scheduler", schedule.get("_class_name"), SCHEDULERS),
@@ -70,7 +70,7 @@ def load_scheduler(folder: str | Path) -> Any:
     """The scheduler of a folder, of the class that it names."""
     import diffusers
 
-    kind = getattr(diffusers, _read(Path(folder), "scheduler/scheduler_config.json")["_class_name"])
+    kind = getattr(diffusers, read_part(folder, "scheduler/scheduler_config.json")["_class_name"])
     return kind.from_pretrained(str(Path(folder) / "scheduler"))
 
 
@@ -78,7 +78,7 @@ def load_text_encoder(folder: str | Path) -> T5Text:
     """T5 in the precision it is stored in, on the CPU. UserError if it is missing or damaged."""
     from shared.encoders.t5 import T5Text
 
-    length = _read(Path(folder), "transformer/config.json").get("max_text_seq_length", 226)
+    length = read_part(folder, "transformer/config.json").get("max_text_seq_length", 226)
     return T5Text.from_pretrained(folder, max_length=length, torch_dtype="auto")
 
 
@@ -95,11 +95,6 @@ def _codec(folder: Path) -> str:
     return next((name for name in CODECS if (folder / name).is_dir()), CODECS[-1])
 
 
-def _read(folder: Path, file: str) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"backbone {folder}: {file} cannot be read ({error.strerror}); {WANTED}") from None
-    except ValueError as error:
-        raise UserError(f"backbone {folder}: {file} is damaged ({error}); copy the whole folder again") from None
-    return content if isinstance(content, dict) else {}
+def read_part(folder: str | Path, file: str) -> dict[str, Any]:
+    """A JSON file of the folder. UserError if it is missing or damaged."""
+    return read_json(Path(folder) / file, f"backbone {folder}: {file}", WANTED)

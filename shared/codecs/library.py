@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,12 +9,8 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
-from shared.nn.clock import LatentClock
+from shared.utils import hub
 from shared.utils.errors import UserError
-
-#: What `from_pretrained` takes to find files on the hub.
-HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class LibraryCodec(ModelMixin):
@@ -38,7 +32,7 @@ class LibraryCodec(ModelMixin):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
-        """The codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
+        """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
 
         `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
 
@@ -50,14 +44,14 @@ class LibraryCodec(ModelMixin):
 
     @classmethod
     def _around(cls, source: str | Path, *models: Any) -> Self:
-        """The codec of loaded models; what it refuses is said with the source's name."""
+        """Make the codec of loaded models; what it refuses is said with the source's name."""
         try:
             return cls(*models)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
-        """The model's own folder: config.json and safetensors."""
+        """Write the model's own folder: config.json and safetensors."""
         self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
 
     def low_memory(self, on: bool = True) -> None:
@@ -73,34 +67,8 @@ class LibraryCodec(ModelMixin):
         return super().train(False)
 
 
-class CausalVideoCodec(LibraryCodec):
-    """A `LibraryCodec` of video on the causal clock (`shared.codecs.base.VideoCodec`): latent 0 is frame 0 alone."""
-
-    latent_channels: int
-    temporal_stride: int
-    spatial_stride: int
-
-    def latent_frames(self, frames: int) -> int:
-        return 1 + math.ceil((frames - 1) / self.temporal_stride)
-
-    def clock(self, frames: int, fps: float) -> LatentClock:
-        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
-
-    def check_sides(self, height: int, width: int) -> None:
-        """UserError if a side is no multiple of `spatial_stride`."""
-        if height % self.spatial_stride or width % self.spatial_stride:
-            raise UserError(
-                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
-            )
-
-    def check_frames(self, latents: int, frames: int) -> None:
-        """UserError if so many latents hold fewer frames."""
-        if not 0 < frames <= 1 + (latents - 1) * self.temporal_stride:
-            raise UserError(f"{latents} video latents cannot be decoded to {frames} frames")
-
-
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
-    """A model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
+    """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
 
     Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` go to
     `from_pretrained`. Raises UserError as `LibraryCodec.from_pretrained`; configuration and weights are checked in
@@ -108,48 +76,19 @@ def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple
     """
     names = " or ".join(kind.__name__ for kind in kinds)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
-    options.setdefault("torch_dtype", torch.float32)
-    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
-    if not Path(source).is_dir() and not _HUB_ID.fullmatch(str(source)):
-        raise UserError(f"{source}: no such folder; {wanted}")
-    try:
-        where, place = _place(kinds[0], str(source), places, hub)
-        found = kinds[0].load_config(where, subfolder=place, **hub).get("_class_name")
-    except OSError as error:
-        raise UserError(f"{source}: no {names} ({_reason(error)}); {wanted}") from error
+    where = hub.hub_options(options)
+    place, config = next(iter(hub.find_configs(source, names, places, wanted, **where).items()))
+    found = config.get("_class_name")
     kind = next((kind for kind in kinds if kind.__name__ == found), None)
     if kind is None:
         raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
+    options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True, "output_loading_info": True}
     try:
-        options |= {"use_safetensors": True, "output_loading_info": True}
-        model, report = kind.from_pretrained(where, subfolder=place, **options)
+        model, report = kind.from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
-        raise UserError(f"{source}: {found} cannot be loaded ({_reason(error)}); {wanted}") from error
+        reason = hub.first_line(error).partition(". ")[0]
+        raise UserError(f"{source}: {found} cannot be loaded ({reason}); {wanted}") from error
     for what, keys in (("are missing", report["missing_keys"]), ("do not belong", report["unexpected_keys"])):
         if keys:
             raise UserError(f"{source}: weights of {found} {what} ({', '.join(sorted(keys)[:3])} ...); {wanted}")
     return model
-
-
-def _reason(error: Exception) -> str:
-    """What a library says first; its advice, which follows, is for those who call it."""
-    return str(error).partition("\n")[0].partition(". ")[0]
-
-
-def _place(kind: Any, source: str, places: tuple[str, ...], hub: dict[str, Any]) -> tuple[str, str | None]:
-    """Folder or hub id, and the subfolder in it: the first of `places` with a configuration. OSError without one.
-
-    A local subfolder is part of the path: diffusers would take a file of the folder above before the subfolder's.
-    """
-    if Path(source).is_dir():
-        for place in places:
-            if (Path(source) / place / "config.json").is_file():
-                return str(Path(source) / place), None
-        raise FileNotFoundError(f"no {' or '.join(f'{place}/config.json'.lstrip('/') for place in places)} in it")
-    for place in places[:-1]:
-        try:
-            kind.load_config(source, subfolder=place or None, **hub)
-            return source, place or None
-        except OSError:
-            continue
-    return source, places[-1] or None

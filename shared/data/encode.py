@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared.checkpoint.registry import Source, load_component
+from shared.checkpoint.registry import ComponentSource, load_component
 from shared.codecs.base import Codecs
 from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
 from shared.data.encode_clip import clip_key, encode_clip
@@ -53,7 +53,7 @@ class EncodeJob:
 
     output: Path
     clips: list[Clip]
-    sources: dict[str, Source]
+    sources: dict[str, ComponentSource]
     settings: dict[str, Any]
     features: TrackFeatures
     without_speaker: Callable[[str], str]

@@ -1,7 +1,7 @@
 """Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
 
 Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it
-(MTV, arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of rows, those of
+(MTV, arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of
 the frames k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout:
 wav2vec2's own normalisation would lift noise at -60 dB to full scale.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
@@ -20,20 +19,26 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
-from torchaudio.functional import melscale_fbanks
 
-from shared.data.media import is_silent
+from shared.nn.mel import hann, mel_filters, sine_power
+from shared.utils import hub
+from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.levels import is_silent
 
-#: What `audio_features` takes.
-KNOWN_FEATURES = ("log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID")
+#: Public encoders by the name that `audio_features` takes.
+FROZEN = {
+    "wav2vec2": "shared.encoders.wav2vec2:Wav2Vec2Features",
+    "ast": "shared.encoders.spectrogram_transformer:SpectrogramFeatures",
+}
+KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "package.module:Class@PATH_OR_ID")
 
 
 @runtime_checkable
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
 
-    A clip that is silent (`shared.data.media.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
+    A clip that is silent (`shared.utils.levels.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
     clip of a batch is encoded as if it were alone.
     """
 
@@ -45,7 +50,7 @@ class AudioFeatures(Protocol):
     def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's
         device. The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer
-        sound, encode the whole and take the part's rows, or its ends lose their neighbours."""
+        sound, encode the whole and take the part's frames, or its ends lose their neighbours."""
         ...
 
 
@@ -58,7 +63,7 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
     dim: int
 
     @abstractmethod
-    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+    def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """Audible sound [b, 1, round(frames / fps * sample_rate)] -> one row per frame [b, frames, layers, dim]."""
 
     @torch.no_grad()
@@ -76,8 +81,8 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
         audible = [i for i, clip in enumerate(audio) if not is_silent(clip.cpu().numpy())]
         if audible:
             with torch.autocast(self.device.type, enabled=False):
-                rows = self._rows(audio[audible].to(self.device), frames, fps)
-            out[audible] = windows(rows.float(), self.window)
+                features = self._frame_features(audio[audible].to(self.device), frames, fps)
+            out[audible] = windows(features.float(), self.window)
         return out
 
 
@@ -106,11 +111,10 @@ class LogMel(FrameFeatures):
         if not floor_db < 0:
             raise UserError(f"floor_db is {floor_db}; it must be below 0")
         self.sample_rate, self.layers, self.dim = sample_rate, 1, parts_per_frame * n_mels
-        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
-        self.register_buffer("filters", filters.float())
+        self.register_buffer("filters", mel_filters(n_fft, n_mels, sample_rate))
         self.filters: Tensor
 
-    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+    def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         cfg = self.config
         part = 1 / (fps * cfg.parts_per_frame)
         spectra = max(1, math.ceil(part / self.HOP - 1e-9))  # per part
@@ -131,8 +135,8 @@ class LogMel(FrameFeatures):
         first, last = int(centres[0]) - n_fft // 2, int(centres[-1]) + n_fft // 2
         audio = functional.pad(audio[:, max(0, first) : max(0, last)], (max(0, -first), max(0, last - audio.shape[1])))
         pieces = audio.unfold(1, n_fft, 1)[:, centres - centres[0]]
-        shape = _hann(n_fft, audio.device)
-        return torch.fft.rfft(pieces * shape).abs().div(shape.sum() / 2).square() @ self.filters.float()
+        window = hann(n_fft, audio.device)
+        return sine_power(torch.fft.rfft(pieces * window), window) @ self.filters.float()
 
 
 class FrozenFeatures(FrameFeatures):
@@ -159,22 +163,22 @@ class FrozenFeatures(FrameFeatures):
 
     @classmethod
     def from_transformers(cls, source: str) -> Self:
-        """The encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
+        """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
 
         Raises UserError if there is none, it is of another kind, or weights or the preprocessor's settings are
         missing.
         """
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
+        found = hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")
+        if found != kind:
+            raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
+        folder = hub.local_folder(source, [""])
         try:
-            config, _ = cls.config_type.get_config_dict(source)
-            found = config.get("model_type")
-            if found != kind:
-                raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
-            preprocessor = cls.preprocessor_type.from_pretrained(source)
-            model, report = cls.model_type.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+            preprocessor = cls.preprocessor_type.from_pretrained(folder)
+            model, report = cls.model_type.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{source}: no {kind} model ({str(error).splitlines()[0]}); {wanted}") from error
+            raise UserError(f"{source}: no {kind} model ({hub.first_line(error)}); {wanted}") from error
         # SpecAugment's mask serves training alone, and the best-known checkpoint comes without it
         missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
         if missing:
@@ -190,49 +194,47 @@ class FrozenFeatures(FrameFeatures):
         return super().train(False)
 
     def _prepared(self, audio: Tensor) -> Tensor:
-        """What the model's own preprocessor makes of [b, 1, n], on the model's device and in its dtype."""
+        """Apply the model's own preprocessor to [b, 1, n]; on the model's device and in its dtype."""
         clips = list(audio[:, 0].cpu().numpy())
         values = self.preprocessor(clips, sampling_rate=self.sample_rate, return_tensors="pt")["input_values"]
         return values.to(self.device, self.dtype)
 
     def _hidden_states(self, values: Tensor) -> Tensor:
-        """The outputs of all layers [b, layers, tokens, dim], without the input of the first."""
+        """Return the outputs of all layers [b, layers, tokens, dim], without the input of the first."""
         return torch.stack(self.model(values, output_hidden_states=True).hidden_states[-self.layers :], 1)
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """The encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID" or "ast:PATH_OR_ID".
+    """Load the encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own,
+    "package.module:Class@PATH_OR_ID".
 
     Raises UserError if it names another, or if the path or hub id has no such model.
     """
     name, _, source = spec.partition(":")
     if spec == "log-mel":
         return LogMel()
-    # imported late: transformers' models take seconds, and the default needs none of them
-    if name == "wav2vec2" and source:
-        from shared.encoders.wav2vec2 import Wav2Vec2Features
-
-        return Wav2Vec2Features.from_transformers(source)
-    if name == "ast" and source:
-        from shared.encoders.spectrogram_transformer import SpectrogramFeatures
-
-        return SpectrogramFeatures.from_transformers(source)
+    # by name, and late: transformers' models take seconds, and the default needs none of them
+    if name in FROZEN and source:
+        return load_class(FROZEN[name]).from_transformers(source)
+    if named := NamedClass.parse(spec):
+        features: FrameFeatures = load_class(named.kind).from_pretrained(hub.local_folder(named.source))
+        return features.eval()
     raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
 
 
 def load_track_encoders(specs: Mapping[str, str], device: torch.device | str = "cpu") -> dict[str, FrameFeatures]:
-    """The encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
+    """Load the encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
     named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
     return {track: named[spec] for track, spec in specs.items()}
 
 
-def rows_at(rows: Tensor, positions: Tensor) -> Tensor:
-    """`rows` [b, n, ...] at fractional indices [m], linear between neighbours, the end rows beyond: [b, m, ...]."""
-    positions = positions.clamp(0, rows.shape[1] - 1)
+def interpolate_features(features: Tensor, positions: Tensor) -> Tensor:
+    """`features` [b, n, ...] at fractional indices [m], linear between neighbours, the ends beyond: [b, m, ...]."""
+    positions = positions.clamp(0, features.shape[1] - 1)
     low = positions.floor().long()
-    share = (positions - low).to(rows.device, rows.dtype).view(-1, *[1] * (rows.ndim - 2))
-    low = low.to(rows.device)
-    return torch.lerp(rows[:, low], rows[:, (low + 1).clamp_max(rows.shape[1] - 1)], share)
+    share = (positions - low).to(features.device, features.dtype).view(-1, *[1] * (features.ndim - 2))
+    low = low.to(features.device)
+    return torch.lerp(features[:, low], features[:, (low + 1).clamp_max(features.shape[1] - 1)], share)
 
 
 def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
@@ -240,12 +242,7 @@ def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
     return torch.arange(frames, dtype=torch.float64) * (sample_rate / fps)
 
 
-def windows(rows: Tensor, window: int) -> Tensor:
+def windows(features: Tensor, window: int) -> Tensor:
     """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
     reach = window // 2
-    return functional.pad(rows, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)
-
-
-@cache
-def _hann(n_fft: int, device: torch.device) -> Tensor:
-    return torch.hann_window(n_fft, dtype=torch.float32, device=device)
+    return functional.pad(features, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)

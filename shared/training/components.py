@@ -12,40 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared.checkpoint.registry import Source, find_component, load_component
+from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.codecs import Codecs
 from shared.encoders import HashedWords, TextEncoder
 from shared.encoders.audio import FrameFeatures, load_track_encoders
 from shared.encoders.cache import CachedText
+from shared.training.inputs import CODECS, component_source, fitted_codecs
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
-
-CODECS = ("video_codec", "audio_codec")
-
-
-def component_source(config: TrainConfig, name: str) -> Source | None:
-    """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
-
-    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on
-    the hub is looked up there. UserError if nothing of the kind is in that place.
-    """
-    key, place = f"components.{name}", getattr(config.components, name, None)
-    if place is None:
-        keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")
-        key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
-    if place is None:
-        return None
-    try:
-        return find_component(name, place)
-    except UserError as error:
-        advice = "; fit a pair with scripts/fit_codecs.py" if key == "codecs" else ""
-        raise UserError(f"{key}: {error}{advice}") from None
-
-
-def fitted_codecs(config: TrainConfig) -> Path:
-    """Where a run keeps the codecs that it fits to its clips, if the configuration names none."""
-    return Path(config.output) / "codecs"
 
 
 @dataclass
@@ -63,7 +38,7 @@ class UnloadedTextEncoder:
 class LazyTextEncoder:
     """The configured text encoder, which is loaded when it is asked for and stays with nobody."""
 
-    def __init__(self, source: Source | None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, source: ComponentSource | None, dtype: torch.dtype = torch.float32) -> None:
         """Without a `source` it is `HashedWords`."""
         self.source, self.dtype = source, dtype
 

@@ -10,12 +10,13 @@ import soundfile
 import torch
 from one_process import one_process
 
-from mtv.track_features import TrackBatches, draw_dropped
+from mtv.track_features import TrackBatches, check_tracks, draw_dropped
 from mtv.tracks import TRACKS, clip_features, features, read_tracks
 from shared.data.encode_clip import as_kept
 from shared.data.manifest import Clip
 from shared.data.shard_writer import NewRecord, fill_shards
 from shared.encoders.audio import LogMel
+from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
 FPS, FRAMES, RATE = 8.0, 8, 16000
@@ -100,3 +101,10 @@ def test_the_features_of_a_track_are_found_where_it_sounds(made):
     assert len(made.nonsilent_features("music")) == 2
     alone = TrackBatches(made.shards.only(["clip1"]), ENCODERS)
     assert alone.nonsilent_features("music") == []  # that clip has none
+
+
+def test_clips_without_tracks_are_refused_by_name(clips):
+    check_tracks(clips)
+    bare = clips[0].model_copy(update={"id": "bare", "tracks": {}})
+    with pytest.raises(UserError, match="1 of 4 clips, 'bare' first, have no tracks"):
+        check_tracks([*clips, bare])

@@ -14,7 +14,6 @@ import torch
 from mtv.tracks import (
     TRACKS,
     Tracks,
-    check_tracks,
     clip_features,
     clip_tracks,
     features,
@@ -153,12 +152,8 @@ def test_a_clips_features_are_those_of_its_cut_without_neighbours(tmp_path: Path
     assert not found["music"].any()
 
 
-def test_clips_without_tracks_and_broken_tracks_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_broken_track_is_refused_by_name(tmp_path: Path) -> None:
     clip = clip_with(tmp_path, ["music"])
-    bare = clip.model_copy(update={"id": "bare", "tracks": {}})
-    check_tracks([clip])
-    with pytest.raises(UserError, match="1 of 2 clips, 'bare' first, have no tracks"):
-        check_tracks([clip, bare])
     clip.tracks["music"].write_bytes(b"no sound")
     with pytest.raises(UserError, match=r"clip 'a': .*music\.wav"):
         clip_features(clip, 4, 8.0, dict.fromkeys(TRACKS, LogMel()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
 from shared.utils.rng import derive, generator
 
+ROOT = Path(__file__).parents[2]
 VAE = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
 VAE |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}
 OOBLECK = {"encoder_hidden_size": 4, "decoder_channels": 4, "decoder_input_channels": 5, "channel_multiples": [1, 2]}
@@ -248,13 +251,21 @@ def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path
         ("wan", given | {"model": other}, r"ffn_dim is 64, and video\.ffn_dim 72 in the model"),
         ("wan", given | {"model": wide}, r"WanVideoCodec has 4 values, and video\.in_channels is 6"),
         ("wan", given | {"model": words}, r"UMT5Text has 16 values, and audio\.text_dim is 12"),
-        ("wan", given | {"audio_codec": wan}, "no AutoencoderKLLTX2Audio or AutoencoderOobleck"),
-        ("wan", given | {"video_codec": oobleck}, "no AutoencoderKLWan or LinearVideoCodec"),
+        (
+            "wan",
+            given | {"audio_codec": wan},
+            "holds AutoencoderKLWan; one of LinearAudioCodec, AutoencoderKLLTX2Audio, AutoencoderOobleck is needed",
+        ),
+        (
+            "wan",
+            given | {"video_codec": oobleck},
+            "holds AutoencoderOobleck; one of LinearVideoCodec, AutoencoderKLWan, .* is needed",
+        ),
         ("wan", given | {"audio": wan}, r"model_index\.json is missing"),
         ("wan", given | {"output": wan}, "exists already"),
-        ("wan", given | {"shift": "0"}, "--shift 0: positive"),
-        ("wan", given | {"size": [0, 16]}, "positive numbers"),
-        ("wan", given | {"shard_size": "many"}, "--shard-size: many: a whole number"),
+        ("wan", given | {"shift": "0"}, "--shift 0,0: positive"),
+        ("wan", given | {"size": [0, 16]}, "--size 0: Input should be greater than or equal to 1"),
+        ("wan", given | {"shard_size": "many"}, "--shard-size many: a whole number"),
         ("wan", given | {"source": tmp_path / "ovi.safetensors"}, "without a place in the model"),
         ("ovi", fused | {"model": ovi, "into": "cca"}, "--into cca: .* has cca_heads 1 of 12"),
         ("ovi", fused | {"model": joined, "into": "full"}, "has fusion: gate_hard"),
@@ -275,3 +286,18 @@ def test_a_damaged_component_leaves_nothing(wan: Path, model: Path, tmp_path: Pa
     with pytest.raises(UserError, match="AutoencoderKLWan cannot be loaded"):
         run("wan", source=source, model=model, output=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["wan"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["wan", "--help"], ["wan", "--sorce", "x"], ["export-wan", "--checkpoint", "none", "--output", "x"],
+     ["wan", "--source", "none", "--model", "configs/model/wan2.1-1.3b.yaml", "--output", "x"]],
+)  # fmt: skip
+def test_options_and_files_are_checked_before_torch_is_loaded(words: list[str]) -> None:
+    code = (
+        "import sys; from scripts.convert import main\n"
+        f"try: main({words!r})\n"
+        "except (SystemExit, ValueError): print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.lora import add_lora, save_lora
-from shared.checkpoint.offload import MemoryMixin, keep_in_fp8, offload_components, offload_layers, visit
+from shared.checkpoint.offload import MemoryMixin, keep_in_fp8, offload_components, offload_layers, offload_while_idle
 from shared.utils.config import Lora
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
@@ -193,7 +193,7 @@ def test_codecs_are_sliced_and_tiled(level: str, slicing: bool, tiling: bool) ->
 def test_a_codec_is_on_the_device_while_it_works() -> None:
     said: list[str] = []
     codec = Codec(said.append)
-    visit(codec, torch.device("cuda", 1))
+    offload_while_idle(codec, torch.device("cuda", 1))
     assert codec.decode(1) == 2 and said == ["cuda:1", "decode", "cpu"]
     with pytest.raises(ValueError, match="no latents"):
         codec.decode(-1)

@@ -53,7 +53,7 @@ def test_a_dumped_config_reads_back_equal(tmp_path):
         ("phases=[{name: a, until: 0.5, tasks: {t2v: 1}}]", ["end at steps [50]", "100"]),
         ("train.max_grad_norm=[", ["not YAML"]),
         ("reinit=[holistic]", ["reinit: holistic", "there is no init"]),
-        ("tracks={untold: {'(': 0.5}}", ["tracks.drop_from_caption", "'('", "no regular expression"]),
+        ("tracks={drop_from_caption: {'(': 0.5}}", ["tracks.drop_from_caption", "'('", "no regular expression"]),
     ],
 )
 def test_bad_overrides_are_one_clear_error(tmp_path, override, words):

@@ -1,0 +1,105 @@
+"""The file of a typed configuration: read, changed by `--set key=value`, and its mistakes told in one line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from shared.utils.errors import UserError
+
+#: Keys that may name a file, whose content takes their place.
+INLINED = ("model", "deepspeed", "control")
+
+
+def read(file: Path, overrides: list[str]) -> dict[str, Any]:
+    """Keys and values of a YAML file, and of the files it names, after `overrides` ("train.steps=40") in order."""
+    raw = _read(file)
+    _inline(raw, file)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {override}: expected key=value, for example train.steps=40")
+        try:
+            _set(raw, key, yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {override}: the value is not YAML ({error})") from None
+        _inline(raw, file)
+    return raw
+
+
+def explain(error: ValidationError, file: Path, kind: type[BaseModel]) -> str:
+    """The first mistake in one line: the file, the key, and for an unknown one the nearest key of `kind`."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, [name for name, _ in keys(kind)], n=1, cutoff=0)
+        return f"{file}: unknown key {key}; the nearest known key is {near[0]}"
+    if first["type"] == "missing":
+        return f"{file}: {key} is missing"
+    if first["type"] == "value_error":
+        return f"{file}: {first['ctx']['error']}"
+    return f"{file}: {key} = {first['input']!r}: {first['msg']}"
+
+
+def keys(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of a configuration and its field; a section's own keys follow it."""
+    for name, field in kind.model_fields.items():
+        yield prefix + name, field
+        if section := section_of(field):
+            yield from keys(section, f"{prefix}{name}.")
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a key holds, or holds a list of; None for a plain value."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text()
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"{file}: cannot read this configuration file ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: not valid {file.suffix.lstrip('.') or 'YAML'} ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def _inline(raw: dict[str, Any], file: Path) -> None:
+    for key in INLINED:
+        if isinstance(name := raw.get(key), str):
+            candidates = [Path(name), *(folder / name for folder in file.resolve().parents)]
+            source = next((path for path in candidates if path.is_file()), None)
+            if source is None:
+                raise UserError(f"{key}: {name}: no such file, from the working directory or from {file}")
+            raw[key] = _read(source)
+
+
+def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node: Any = raw
+    for parent in parents:
+        child = node[_index(node, parent, key)] if isinstance(node, list) else node.setdefault(parent, {})
+        if not isinstance(child, dict | list):
+            raise UserError(f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole")
+        node = child
+    node[_index(node, last, key) if isinstance(node, list) else last] = value
+
+
+def _index(items: list[Any], number: str, key: str) -> int:
+    """The index that a part of a dotted key is in a list."""
+    if not number.isdigit() or int(number) >= len(items):
+        raise UserError(f"--set {key}: {number} is none of the list's entries 0 to {len(items) - 1}")
+    return int(number)

@@ -1,0 +1,51 @@
+"""The doctor's report: counts, spreads, and a page that shows the worst clips first and no markup of theirs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pages import Page
+
+from shared.data.doctor import Finding
+from shared.evaluation.doctor_report import page_content, summary, write_report
+from shared.utils.errors import UserError
+
+FINDINGS = [
+    Finding("a", {"seconds": 2.0, "level_dbfs": -20.0}),
+    Finding("<b>", {"seconds": 3.0, "level_dbfs": float("-inf"), "silent": True}, ["is silent"], ["is short"]),
+    Finding("c", {"seconds": 5.0}, warnings=["is long"]),
+]
+
+
+def test_the_summary_counts_verdicts_and_tells_spreads() -> None:
+    assert summary(FINDINGS) == [
+        "3 clips: 1 ok, 1 warn, 1 refuse",
+        "seconds: 2 to 5, median 3 (s)",
+        "level dbfs: -20 to -20, median -20 (dBFS)",
+    ]
+
+
+def test_the_page_has_the_worst_first_and_what_is_not_known_empty() -> None:
+    content = page_content(FINDINGS)
+    assert content["head"] == ["clip", "verdict", "why", "seconds", "level_dbfs", "silent"]
+    assert [row[:3] for row in content["rows"]] == [
+        ["<b>", "refuse", "is silent; is short"],
+        ["c", "warn", "is long"],
+        ["a", "ok", ""],
+    ]
+    assert content["rows"][1][3:] == [5.0, "", ""] and content["classes"] == ["refuse", "warn", "ok"]
+
+
+def test_reports_are_written_by_their_names(tmp_path: Path) -> None:
+    write_report(tmp_path / "clips.jsonl", FINDINGS)
+    lines = [json.loads(line) for line in (tmp_path / "clips.jsonl").read_text().splitlines()]
+    assert [line["verdict"] for line in lines] == ["ok", "refuse", "warn"] and lines[1]["facts"]["level_dbfs"] is None
+    write_report(tmp_path / "clips.html", FINDINGS)
+    page = Page((tmp_path / "clips.html").read_text())
+    assert page.texts["td"][:3] == ["<b>", "refuse", "is silent; is short"] and len(page.attributes["td"]) == 18
+    assert [row.get("class") for row in page.attributes["tr"]] == [None, "refuse", "warn", "ok"]
+    assert page.texts["p"] == summary(FINDINGS)
+    with pytest.raises(UserError, match=r"--report .*cannot be written"):
+        write_report(tmp_path / "nowhere" / "clips.html", FINDINGS)
