@@ -79,7 +79,7 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:
-    """A `DualStreamTransformer` with `config` on the meta device; `depth`: of so many blocks."""
+    """Build a `DualStreamTransformer` with `config` on the meta device; `depth`: of so many blocks."""
     arguments = {name: value for name, value in config.items() if not name.startswith("_")}
     if depth is not None:
         arguments |= {stream: {**arguments[stream], "num_layers": depth} for stream in ("video", "audio")}
@@ -95,7 +95,7 @@ def meta_inputs(
     clocks: tuple[LatentClock, LatentClock],
     batch: int = 1,
 ) -> tuple[StreamInput, StreamInput]:
-    """Inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
+    """Make inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
     video, audio = model.video_stream.config, model.audio_stream.config
 
     def empty(*shape: int) -> Tensor:

@@ -95,7 +95,7 @@ class CogVideoXAdapter:
 
     @staticmethod
     def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:
-        """The components on the run's device."""
+        """Load the components to the run's device."""
         return load_components(config, world.device)
 
     @property
@@ -104,11 +104,11 @@ class CogVideoXAdapter:
         return int(self.transformer.config.patch_size)
 
     def objective(self) -> nn.Module:
-        """The epsilon objective over `transformer` and `control`."""
+        """Make the epsilon objective over `transformer` and `control`."""
         return EpsilonObjective(self.transformer, self.control, load_scheduler(self.config.backbone), self.config.seed)
 
     def pipeline(self, weights: StateDict) -> MTVPipeline:
-        """A pipeline of the given weights (the average, where there is one), apart from those in training."""
+        """Make a pipeline of these weights (the average, where there is one), apart from those in training."""
         parts = pipeline_parts(self.config, self.components, self.transformer, self.control, weights)
         return MTVPipeline(scheduler=load_scheduler(self.config.backbone), **parts)
 
@@ -137,7 +137,7 @@ class CogVideoXAdapter:
 
 
 def load_components(config: BackboneConfig | CurriculumConfig, device: torch.device | str = "cpu") -> Components:
-    """What is not trained of the folder `backbone`, and the encoders of tracks."""
+    """Load what is not trained of the folder `backbone`, and the encoders of tracks."""
     assert config.backbone is not None, "this adapter is that of a backbone"
     audio: Any = NoSound(config.data.sample_rate)
     encoders = load_track_encoders(config.tracks.encoders, device)

@@ -30,7 +30,7 @@ NonsilentFeatures = Callable[[str], list[Tensor]]
 def build_control(
     backbone: Any, encoders: Mapping[str, FrameFeatures], temporal_stride: int, settings: Mapping[str, Any], seed: int
 ) -> MSTControlNet:
-    """A new control network for a video stream and these encoders of tracks.
+    """Build a control network for a video stream and these encoders of tracks.
 
     `backbone`: the stream's configuration, or CogVideoX's. `temporal_stride`: video frames per latent. UserError for
     `settings` that are none of its own, or do not fit.
@@ -67,7 +67,8 @@ def start_control(
 
 
 def _begins_anew(name: str) -> bool:
-    """What music's way adds to every clip alike, the biases of the injection, stays: all else was trained with it."""
+    """Tell whether music's way makes it anew. What it adds to every clip alike, the biases of the injection, stays:
+    all else was trained with it."""
     return name.startswith(MSTControlNet.HOLISTIC) and not name.endswith("to_style.bias")
 
 
@@ -90,8 +91,8 @@ def freeze(
 def pipeline_parts(
     config: TrainConfig, components: Components, transformer: Any, control: MSTControlNet | None, weights: StateDict
 ) -> dict[str, Any]:
-    """What any pipeline of ours takes: copies of the models with these weights, apart from those in training, and what
-    is not trained. An encoder that effects or music share with speech is there once."""
+    """Make what any pipeline of ours takes: copies of the models with these weights, apart from those in training, and
+    what is not trained. An encoder that effects or music share with speech is there once."""
     first, *others = (components.encoders.get(track) for track in TRACKS)
     effects, music = (None if encoder is first else encoder for encoder in others)
     video_codec: Any = copy.deepcopy(components.codecs.video)

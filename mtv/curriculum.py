@@ -121,7 +121,7 @@ class CurriculumConfig(TrainConfig):
         return Path(self.output) / f"{index + 1}_{self.stages[index].folder}"
 
     def stage(self, index: int) -> TrainConfig:
-        """The run of stage `index`, from the checkpoint of the stage before."""
+        """Configure the run of stage `index`, from the checkpoint of the stage before."""
         stage, last = self.stages[index], index == len(self.stages) - 1
         raw = self.model_dump(exclude={"stages", "backbone"})
         raw["output"] = str(self.folder(index))

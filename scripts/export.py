@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The run's configuration, with `output` where the run is now: a `BackboneConfig` if it trains CogVideoX.
+    """Read the run's configuration, with `output` where the run is now: a `BackboneConfig` if it trains CogVideoX.
 
     UserError if there is no run.
     """

@@ -87,7 +87,7 @@ class JointAdapter:
 
     @staticmethod
     def prepare(config: TrainConfig, source: Source, world: World) -> Components:
-        """The configured components; where no codecs are named, a linear pair is fitted to the training clips first."""
+        """Load the configured components; where no codecs are named, fit a linear pair to the training clips first."""
         folder = fitted_codecs(config)
         if component_source(config, "video_codec") is None and source.shards is None:
             if world.is_main and not (folder / "audio_codec").is_dir():
@@ -103,7 +103,7 @@ class JointAdapter:
         return int(self.transformer.video_stream.config.patch_size[1])
 
     def objective(self) -> JointObjective:
-        """The joint objective over `transformer` and `control`."""
+        """Make the joint objective over `transformer` and `control`."""
         return JointObjective(
             self.transformer,
             self.config.flow,
@@ -115,7 +115,7 @@ class JointAdapter:
         )
 
     def pipeline(self, weights: StateDict) -> CCLPipeline:
-        """A pipeline of the given weights (the average, where there is one), apart from those in training.
+        """Make a pipeline of these weights (the average, where there is one), apart from those in training.
 
         With `lora` its adapters are loaded, and act. The text encoder is loaded for it: UMT5-XXL is larger than many a
         model that reads its embeddings.
@@ -195,7 +195,7 @@ def check_variant(config: TrainConfig) -> None:
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:
-    """The configured model, new from the seed or with the weights of `init`, or with the streams of `init_streams`.
+    """Build the configured model, new from the seed, with the weights of `init`, or with the streams of `init_streams`.
 
     Codecs and text say what goes in. UserError for settings that are none of the model's, or do not fit.
     """

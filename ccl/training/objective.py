@@ -49,7 +49,7 @@ class Batch:
     tracks: TrackFeatures | None = None
 
     def take(self, rows: Sequence[int]) -> Batch:
-        """The samples `rows`."""
+        """Take the samples `rows`."""
         index, ids, tasks = torch.tensor(rows), [self.ids[i] for i in rows], [self.tasks[i] for i in rows]
         tracks = self.tracks and self.tracks.take(index)
         return replace(self, ids=ids, tasks=tasks, tracks=tracks, **self._tensors(lambda value: value[index]))
@@ -127,7 +127,7 @@ class JointObjective(nn.Module):
         return StepOutput(total, records)
 
     def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
-        """The losses of samples that share one route."""
+        """Compute the losses of samples that share one route."""
         u, route, dtype = self._u(batch), task.route, batch.video.dtype
         sigma_v = shift(u[0], self.flow.video_shift) if route.video_noisy else torch.zeros_like(u[0])
         sigma_a = shift(u[1], self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u[1])
@@ -159,7 +159,7 @@ class JointObjective(nn.Module):
         return [(replace(first, cost=self._cost(batch, task)), weight), *others]
 
     def _cost(self, batch: Batch, task: Task) -> StepCost:
-        """What a training step of these samples takes: tokens of the streams that run, and operations."""
+        """Count what a training step of these samples takes: tokens of the streams that run, and operations."""
         if not isinstance(self.transformer, DualStreamTransformer):  # a model of another kind has no known costs
             return StepCost()
         _, _, frames, height, width = batch.video.shape

@@ -52,13 +52,13 @@ class Adapter(Protocol):
 
     @staticmethod
     def prepare(config: Any, source: Source, world: World) -> Components:
-        """The components of all stages of `config`; every rank calls it."""
+        """Load the components of all stages of `config`; every rank calls it."""
 
     @property
     def patch(self) -> int: ...
 
     def objective(self) -> nn.Module:
-        """What the trainer trains: `objective(batch) -> StepOutput`."""
+        """Make what the trainer trains: `objective(batch) -> StepOutput`."""
 
     def sample(
         self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device

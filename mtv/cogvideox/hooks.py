@@ -88,7 +88,7 @@ class CogVideoXDenoiser:
 
 
 def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The rotation that goes with latents [B, F, C, H, W]: (cos, sin), or None for a model without (the 2b)."""
+    """Make the rotation for latents [B, F, C, H, W]: (cos, sin), or None for a model without (the 2b)."""
     config = transformer.config
     if not config.use_rotary_positional_embeddings:
         return None

@@ -23,7 +23,7 @@ WANTED = "a CogVideoX 1.0 text-to-video folder of diffusers (2b, 5b), or a check
 
 
 def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> None:
-    """Raises UserError unless `folder` holds what audio control can be trained on, at `size` (height, width) pixels."""
+    """Raise UserError unless `folder` holds what audio control can be trained on, at `size` (height, width) pixels."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"backbone {folder}: no such folder; {WANTED}")
@@ -60,14 +60,14 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
 
 
 def load_codec(folder: str | Path) -> CogVideoXVideoCodec:
-    """The video codec of a folder. UserError if it is missing or damaged."""
+    """Load the video codec of a folder. UserError if it is missing or damaged."""
     from shared.codecs.cogvideox import CogVideoXVideoCodec
 
     return CogVideoXVideoCodec.from_pretrained(Path(folder) / _codec(Path(folder)))
 
 
 def load_scheduler(folder: str | Path) -> Any:
-    """The scheduler of a folder, of the class that it names."""
+    """Load the scheduler of a folder, of the class that it names."""
     import diffusers
 
     kind = getattr(diffusers, read_part(folder, "scheduler/scheduler_config.json")["_class_name"])
@@ -83,7 +83,7 @@ def load_text_encoder(folder: str | Path) -> T5Text:
 
 
 def load_transformer(folder: str | Path) -> CogVideoXTransformer3DModel:
-    """The transformer of a folder, float32. UserError if it is missing or damaged."""
+    """Load the transformer of a folder, float32. UserError if it is missing or damaged."""
     from diffusers import CogVideoXTransformer3DModel
 
     from shared.codecs.library import load_library_model
@@ -96,5 +96,5 @@ def _codec(folder: Path) -> str:
 
 
 def read_part(folder: str | Path, file: str) -> dict[str, Any]:
-    """A JSON file of the folder. UserError if it is missing or damaged."""
+    """Read a JSON file of the folder. UserError if it is missing or damaged."""
     return read_json(Path(folder) / file, f"backbone {folder}: {file}", WANTED)

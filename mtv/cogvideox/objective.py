@@ -74,7 +74,7 @@ class EpsilonObjective(nn.Module):
         return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
 
     def _cost(self, shape: tuple[int, ...], text: int) -> StepCost:
-        """What a training step takes of latents of this shape [B, F, C, h, w]."""
+        """Count what a training step takes of latents of this shape [B, F, C, h, w]."""
         clips, frames, _, height, width = shape
         space = (height // self.transformer.config.patch_size) * (width // self.transformer.config.patch_size)
         forward = self._backbone_flops(shape[1:], text) + self._control_flops(frames, space)
@@ -92,7 +92,7 @@ def draw_timesteps(seed: int, step: int, ids: list[str], count: int) -> Tensor:
 
 
 def predicted_epsilon(scheduler: Any, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-    """The noise that a prediction means, float32 of its shape.
+    """Find the noise that a prediction means, float32 of its shape.
 
     With x_t = √ᾱ x_0 + √(1−ᾱ) ε and v = √ᾱ ε − √(1−ᾱ) x_0: ε = √(1−ᾱ) x_t + √ᾱ v. At the last timestep of a schedule
     rescaled to zero SNR (ᾱ = 0) that is x_t itself, so such a sample teaches a v-model nothing.

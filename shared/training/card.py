@@ -10,7 +10,7 @@ from shared.utils.config import TrainConfig, dump_config
 
 
 def commit() -> str:
-    """The commit of the code, with a mark where files differ from it; "unknown" outside a git checkout."""
+    """Find the commit of the code, with a mark where files differ from it; "unknown" outside a git checkout."""
     root = Path(__file__).resolve().parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

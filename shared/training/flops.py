@@ -62,7 +62,7 @@ class StepCost:
 
 
 def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: bool = False) -> StepCost:
-    """The cost of a training step from its forward operations.
+    """Count a training step from its forward operations.
 
     The backward pass takes as many for the activations' gradients, and as many again for those of the weights that
     learn: `trained` is their share. `recomputed`: with activation checkpointing the forward pass runs twice.

@@ -67,7 +67,7 @@ def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
 
 
 def trusted_packages(config: TrainConfig) -> set[str]:
-    """Packages outside this repository whose classes the configuration names; its `init` may name them too."""
+    """List packages outside this repository whose classes the configuration names; its `init` may name them too."""
     components = config.components.model_dump() if config.components is not None else {}
     named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
     return {one.package for one in named if one is not None}

@@ -46,7 +46,7 @@ class LossRecord:
 
 
 def sigma_bucket(sigma: float) -> str:
-    """ "0.4-0.6" for sigma 0.5; the last bucket holds 1.0."""
+    """Name the bucket of a noise level: "0.4-0.6" for 0.5; the last one holds 1.0."""
     index = min(BUCKETS - 1, int(sigma * BUCKETS))
     return f"{index / BUCKETS:.1f}-{(index + 1) / BUCKETS:.1f}"
 
@@ -74,7 +74,7 @@ class RunLog:
         self._begin()
 
     def add(self, records: Iterable[LossRecord], samples: int) -> None:
-        """Records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
+        """Add the records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
         for record in records:
             self.pending.append(replace(record, sigma=_flat(record.sigma), loss=_flat(record.loss)))
             self.cost += record.cost
@@ -116,7 +116,7 @@ class RunLog:
         )
 
     def _speed(self, step: int, samples: int, cost: StepCost) -> dict[str, float]:
-        """A row of throughput.csv; what is known of it by name."""
+        """Write a row of throughput.csv; return what is known of it by name."""
         seconds = max(1e-9, time.monotonic() - self.since)
         found = {"samples_per_second": samples / seconds, "tokens_per_second": cost.tokens / seconds}
         if self.peak is not None and cost.flops:
@@ -154,7 +154,7 @@ class RunLog:
 
 
 def _summed(parts: Iterable[tuple[Key, float, int]]) -> dict[Key, tuple[float, int]]:
-    """The sum of the losses of each key, and how many there are."""
+    """Sum the losses of each key, and how many there are."""
     sums: dict[Key, tuple[float, int]] = {}
     for key, loss, count in parts:
         total, number = sums.get(key, (0.0, 0))

@@ -71,8 +71,10 @@ def parameter_groups(
 
 
 def learning_rate(step: int, steps: int, config: Optimizer) -> float:
-    """The rate of `step` (from 0): linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down
-    to `min_lr_ratio` times `lr`."""
+    """Compute the rate of `step` (from 0).
+
+    Linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down to `min_lr_ratio` times `lr`.
+    """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     left = (steps - 1 - config.warmup) * config.decay_share
@@ -104,7 +106,7 @@ def _listed(optimizer: Any, name: str) -> list[Tensor]:
 
 
 def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[str, Tensor]:
-    """The state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
+    """Gather the state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
 
     Trainable parameters are the master weights (`state_key` None) or that entry of the optimizer's state
     ("ema"), at any ZeRO stage; frozen parameters and buffers are as they are.

@@ -33,7 +33,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def open_trackers(names: Sequence[str], output: Path, first_step: int) -> list[Tracker]:
-    """The trackers of a run in `output` that goes on after `first_step` steps."""
+    """Open the trackers of a run in `output` that goes on after `first_step` steps."""
     makers: dict[str, Callable[[Path, int], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB}
     return [makers[name](output, first_step) for name in dict.fromkeys(names)]
 

@@ -214,14 +214,14 @@ def checkpoint_activations(module: nn.Module) -> None:
 
 
 def _guilty(batch: MicroBatch, records: list[LossRecord], clips: list[str]) -> list[str]:
-    """The clips of the tasks whose loss is not finite; all of this step's where none can be told."""
+    """List the clips of the tasks whose loss is not finite; all of this step's where none can be told."""
     tasks = {record.task for record in records if not bool(record.loss.isfinite().all())}
     named = [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True) if task in tasks]
     return named or clips
 
 
 def _plain_norm(engine: Any) -> Tensor | None:
-    """The gradients' norm where DeepSpeed computes none: ZeRO stage 0, whose ranks hold whole gradients."""
+    """Compute the gradients' norm where DeepSpeed computes none: ZeRO stage 0, whose ranks hold whole gradients."""
     if engine.zero_optimization():
         return None
     grads = [param.grad for param in engine.module.parameters() if param.grad is not None]

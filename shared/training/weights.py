@@ -38,7 +38,7 @@ def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda 
 
 
 def with_weights(model: Model, weights: StateDict, prefix: str) -> Model:
-    """A model like `model`, for sampling, with those of `weights` whose names begin with `prefix`."""
+    """Build a model like `model`, for sampling, with those of `weights` whose names begin with `prefix`."""
     other: Model = type(model).from_config(model.config)
     other.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return other.eval()

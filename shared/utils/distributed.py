@@ -23,7 +23,7 @@ TIMEOUT = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: `rank` of `size`, computing on `device`."""
+    """One process among all: `rank` of `size`, computing on `device`."""
 
     rank: int
     size: int
@@ -79,7 +79,7 @@ def barrier() -> None:
 
 
 def gather(value: Any) -> list[Any]:
-    """The picklable `value` of every rank, in rank order, on every rank."""
+    """Gather the picklable `value` of every rank, in rank order, on every rank."""
     size = torch.distributed.get_world_size()
     values: list[Any] = [value]
     if size > 1:
@@ -98,7 +98,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def _prepare_environment() -> None:
-    """What DeepSpeed reads at import and at start; a launcher's own values are kept."""
+    """Set what DeepSpeed reads at import and at start; a launcher's own values are kept."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     defaults = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
