@@ -73,9 +73,13 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     Raises:
         UserError: a task that the model's routing does not know (`Route.joint`).
     """
-    twin = on_meta(model.config)
-    video, audio = _one_clip(twin, tokens)
-    return count_flops(lambda: twin(task.route, video, audio))
+    one, two = (_pass_flops(on_meta(model.config, depth), tokens, task) for depth in (1, 2))
+    return one + (len(model.blocks) - 1) * (two - one)  # blocks are alike: a deep model is counted as fast as a flat one
+
+
+def _pass_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
+    video, audio = _one_clip(model, tokens)
+    return count_flops(lambda: model(task.route, video, audio))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:

@@ -160,7 +160,7 @@ class JointAdapter:
             title="Joint audio-video checkpoint",
             tags="audio-video, joint-generation, cross-modal-context-learning",
             use="Read it with `CCLPipeline.from_pretrained(folder)`.",
-            then="Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite stage --level simple "
+            then="Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite puppets --level simple "
             "--output DIR`.",
         )
         lora = self.config.lora

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -115,7 +115,7 @@ class JointObjective(nn.Module):
         self.transformer, self.control = transformer, control
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
         self._trained = trained_share(transformer)
-        self._flops = lru_cache(64)(self._forward_flops)  # of each shape and task
+        self._flops = cache(self._forward_flops)  # of each shape and task
 
     def forward(self, batch: Batch) -> StepOutput:
         total, records = torch.zeros((), device=batch.video.device), []

@@ -6,7 +6,7 @@ The joint model's training of the same control network is one task of `ccl.train
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import torch
@@ -56,8 +56,8 @@ class EpsilonObjective(nn.Module):
         self.scheduler, self.seed = scheduler, seed
         self._act: Control | None = None
         self._trained = trained_share(transformer)
-        self._backbone_flops = lru_cache(8)(partial(cogvideox_flops, transformer))
-        self._control_flops = lru_cache(8)(partial(forward_flops, control))
+        self._backbone_flops = cache(partial(cogvideox_flops, transformer))
+        self._control_flops = cache(partial(forward_flops, control))
         transformer.enable_gradient_checkpointing()
         self._hooks = ExitStack()
         self._hooks.enter_context(controlled(transformer, self._inject))

@@ -66,7 +66,7 @@ class LazyTextEncoder:
         return encoder
 
     def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
-        """These texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
+        """Keep these texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
 
         `HashedWords` needs no cache.
         """
@@ -79,7 +79,7 @@ class LazyTextEncoder:
             for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
                 cache.encode([text])
             cache.encoder = UnloadedTextEncoder(cache.dim, cache.max_length)
-        return next(found for found in gather(cache) if found is not None)
+        return next(cached for cached in gather(cache) if cached is not None)
 
     @cached_property
     def _words(self) -> HashedWords:

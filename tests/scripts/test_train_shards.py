@@ -234,7 +234,7 @@ def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:
         (["data.subsets=[animals]"], "animals"),
         (["data.max_duration=0.1"], "no record of up to data.max_duration 0.1 s"),
         (["codecs=null"], "components.video_codec: name the folder of the codec, or set codecs or init; none is"),
-        (["components.audio_codec=no/where"], "components.audio_codec: audio codec no/where: no config.json or"),
+        (["components.audio_codec=no/where"], "components.audio_codec: no/where: no audio codec (no config.json or"),
         (["components.codec=x"], "unknown key components.codec; the nearest known key is components"),
     ],
 )
