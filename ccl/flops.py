@@ -74,7 +74,7 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
         UserError: a task that the model's routing does not know (`Route.joint`).
     """
     one, two = (_pass_flops(on_meta(model.config, depth), tokens, task) for depth in (1, 2))
-    return one + (len(model.blocks) - 1) * (two - one)  # blocks are alike: a deep model is counted as fast as a flat one
+    return one + (len(model.blocks) - 1) * (two - one)  # all blocks are alike
 
 
 def _pass_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:

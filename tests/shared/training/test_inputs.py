@@ -46,7 +46,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train_ccl --config good.yaml --set init_streams=clips", "model_index.json is missing"),
         ("train_ccl --config good.yaml --set data.manifest=null --set data.shards=none", "none"),
         ("train_ccl --config good.yaml --set codecs=./none", "codecs: ./none: no such folder"),
-        ("train_ccl --config good.yaml --set components.text_encoder=clips", "components.text_encoder: clips: no text encoder"),
+        (
+            "train_ccl --config good.yaml --set components.text_encoder=clips",
+            "components.text_encoder: clips: no text encoder",
+        ),
         ("train_mtv --config good.yaml", "stages is missing"),
         ("train_mtv --config mtv.yaml --local-rank 0 --set init=none", "checkpoint none: no such folder"),
         ("export --run none --output out", "--run none: no config.yaml there; give OUTPUT of train_ccl.py"),
