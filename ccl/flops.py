@@ -16,8 +16,8 @@ from torch import Tensor
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
 from shared.nn.clock import LatentClock
+from shared.nn.flops import count_flops
 from shared.nn.parameter_names import part_of
-from shared.training.flops import count_flops
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mtv.control import TRACKS, MSTControlNet, TrackFeatures
-from shared.training.flops import count_flops
+from shared.nn.flops import count_flops
 
 
 def forward_flops(control: MSTControlNet, frames: int, space: int, speakers: int = 1) -> int:

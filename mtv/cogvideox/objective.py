@@ -17,8 +17,9 @@ from mtv.cogvideox.hooks import controlled, rotary_embedding
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.flops import forward_flops
 from shared.nn.dit import Control
+from shared.nn.flops import count_flops
 from shared.nn.flow import draw_noise
-from shared.training.flops import StepCost, count_flops, step_cost, trained_share
+from shared.training.flops import StepCost, step_cost, trained_share
 from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.utils.errors import UserError

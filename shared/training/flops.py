@@ -6,15 +6,10 @@ what the device does, so also what activation checkpointing computes again; with
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from shared.nn.attention import use_backend
 
 TERA = 1e12
 
@@ -69,18 +64,6 @@ def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: boo
     """
     flops = forward * (2 + trained)
     return StepCost(tokens, flops, flops + (forward if recomputed else 0.0))
-
-
-def count_flops(run: Callable[[], object]) -> int:
-    """Operations of `run()` without gradients, by torch's own count: two for each multiplication of a matrix product.
-
-    Attention counts as its matrix products, whatever kernel training has. `run` may be a pass of a model's twin on the
-    meta device, where nothing is computed.
-    """
-    math = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), use_backend("native"), math, FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops())
 
 
 def trained_share(model: nn.Module) -> float:
