@@ -1,4 +1,4 @@
-"""Write the tables of the shipped checkpoint's scores, in README.md and docs/{mtv,training}.md, from its metrics files.
+"""Write the tables of the shipped checkpoint's scores, in docs/{checkpoint,mtv}.md, from its metrics files.
 
     python scripts/results_table.py            # rewrite the tables
     python scripts/results_table.py --check    # only compare; exit code 2 if a table is not what the files say
@@ -40,9 +40,9 @@ CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour")
 def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     blocks = (
-        ("README.md", "results", results),
+        ("docs/checkpoint.md", "results", results),
         ("docs/mtv.md", "control", control),
-        ("docs/training.md", "curve", curve),
+        ("docs/checkpoint.md", "curve", curve),
     )
     for path, name, make in blocks:
         file = ROOT / path
@@ -61,11 +61,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def results() -> str:
-    """README's block: what each file says, under the command that made it."""
+    """The results of docs/checkpoint.md: what each file says, under the command that made it."""
     simple = read_json(STAGE / "metrics.json")
     guess = simple["tasks"]["t2av"]["fixed_times_f1"]
     story = (
-        "in [metrics.json](assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
+        "in [metrics.json](../assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
         "the true clip through the codecs, 0 another clip's sound. The best fixed times would give an event F1 of "
     )
     parts = [
@@ -74,8 +74,8 @@ def results() -> str:
     ]
     tracks = read_json(STAGE / "metrics_mtv.json")
     parts += [
-        f"`{command(tracks)}`\n([metrics_mtv.json](assets/puppets/metrics_mtv.json)), speech, effects and music drive "
-        "the video.\nWith tracks swapped, silent or taken from a mix: [docs/mtv.md](docs/mtv.md#results).\n"
+        f"`{command(tracks)}`\n([metrics_mtv.json](../assets/puppets/metrics_mtv.json)), speech, effects and music drive "
+        "the video.\nWith tracks swapped, silent or taken from a mix: [mtv.md](mtv.md#results).\n"
     ]
     parts += [table(row for row in rows(tracks, TRACKS) if row[0] == "mtv")]
     full = (
@@ -85,7 +85,7 @@ def results() -> str:
     without = "no stream reads the other,\nand sync is at the floor or below it:"
     for name, story in {"metrics_full.json": full, "metrics_no_context.json": without}.items():
         metrics = read_json(STAGE / name)
-        parts += [f"`{command(metrics)}`\n([{name}](assets/puppets/{name})), {story}\n"]
+        parts += [f"`{command(metrics)}`\n([{name}](../assets/puppets/{name})), {story}\n"]
         parts += [table(rows(metrics, SYNC if "no_context" in name else FULL))]
     return "\n".join(parts)
 
@@ -122,7 +122,7 @@ def signed(value: float) -> str:
 
 
 def curve() -> str:
-    """docs/training.md's block: headlines along the training."""
+    """The curve of docs/checkpoint.md: headlines along the training."""
     files = sorted((STAGE / "curve").glob("*.json"))
     if not files:
         raise UserError(f"{STAGE / 'curve'}: no metrics of intermediate steps")
