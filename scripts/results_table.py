@@ -74,8 +74,8 @@ def results() -> str:
     ]
     tracks = read_json(STAGE / "metrics_mtv.json")
     parts += [
-        f"`{command(tracks)}`\n([metrics_mtv.json](../assets/puppets/metrics_mtv.json)), speech, effects and music drive "
-        "the video.\nWith tracks swapped, silent or taken from a mix: [mtv.md](mtv.md#results).\n"
+        f"`{command(tracks)}`\n([metrics_mtv.json](../assets/puppets/metrics_mtv.json)), speech, effects and music "
+        "drive the video.\nWith tracks swapped, silent or taken from a mix: [mtv.md](mtv.md#results).\n"
     ]
     parts += [table(row for row in rows(tracks, TRACKS) if row[0] == "mtv")]
     full = (
