@@ -21,7 +21,7 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 class ContextAttention(nn.Module):
-    """One direction of CCA in one block: a stream of width `query_dim` reads one of width `context_dim`.
+    """What both directions of CCA share: a stream of width `query_dim` reads one of width `context_dim`.
 
     `heads · head_dim` is the inner width (`cca_dim`). With no context tokens the partition is all there is to read.
     """
@@ -33,7 +33,7 @@ class ContextAttention(nn.Module):
     ) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.heads = heads
+        self.heads, self.head_dim = heads, head_dim
         self.norm_x = FP32LayerNorm(query_dim, eps, elementwise_affine=True)
         self.norm_y = FP32LayerNorm(context_dim, eps, elementwise_affine=True)
         self.to_q = nn.Linear(query_dim, inner)
@@ -54,23 +54,15 @@ class ContextAttention(nn.Module):
         k = self.norm_k(self.to_k(tokens)).unflatten(-1, (self.heads, -1))
         return k, self.to_v(tokens).unflatten(-1, (self.heads, -1))
 
-    def read(self, y: Tensor) -> KeyValue:
-        """Keys and values of the other stream's hidden states y [B, M, context_dim]; kept per text when y is clean."""
+    def key_value(self, y: Tensor) -> KeyValue:
+        """Keys and values of the other stream's hidden states y [B, M, context_dim]; cached where y is clean."""
         return self._key_value(self.norm_y(y))
 
     def queries(self, x: Tensor) -> Tensor:
         """[B, N, h, d] from x [B, N, query_dim]."""
         return self.norm_q(self.to_q(self.norm_x(x))).unflatten(-1, (self.heads, -1))
 
-    def with_context(self, kv: KeyValue) -> KeyValue:
-        """[B, M, h, d] -> [B, L+M, h, d]: the context tokens stand before the partition in one softmax."""
-        k, v = (
-            torch.cat([p.expand(len(part), -1, -1, -1), part], dim=1)
-            for p, part in zip(self._key_value(self.context_tokens), kv, strict=True)
-        )
-        return k, v
-
-    def alone(self, x: Tensor) -> Tensor:
+    def unconditional(self, x: Tensor) -> Tensor:
         """The update of x [B, N, query_dim] by the context tokens only: "nothing from the other modality" (0m).
 
         Without context tokens it is zero, of no dimension.
@@ -80,21 +72,33 @@ class ContextAttention(nn.Module):
         k, v = (part.expand(len(x), -1, -1, -1) for part in self._key_value(self.context_tokens))
         return self.to_out(attend(self.queries(x), k, v).flatten(-2))
 
-    def from_audio(self, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+
+class VideoContextAttention(ContextAttention):
+    """The video reads the audio: a frame's tokens read context tokens and the frame's window of audio tokens."""
+
+    def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
         """The update of video x [B, F·S, D] by context tokens and each frame's audio window [B, A, h, d].
 
-        `rotary` turns the gathered keys by p_j − i, [F, s]; the queries of a frame stand at 0.
+        `rotary` turns the gathered keys by p_j − i, [F, s]; the queries of a frame stand at 0. The context tokens stand
+        before the window in one softmax.
         """
         frames = len(alignment.window)
         q = self.queries(x).unflatten(1, (frames, -1)).flatten(0, 1)
-        k, v = (part[:, alignment.window] for part in kv)
+        k, v = (part[:, alignment.window] for part in key_value)
         k = rotate(k, rotary)
-        k, v = self.with_context((k.flatten(0, 1), v.flatten(0, 1)))
+        k, v = (
+            torch.cat([context.expand(len(q), -1, -1, -1), window.flatten(0, 1)], dim=1)
+            for context, window in zip(self._key_value(self.context_tokens), (k, v), strict=True)
+        )
         out = attend(q, k, v).flatten(-2)
         return self.to_out(out.view(x.shape[0], x.shape[1], -1))
 
-    def from_video(self, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
-        """The update of audio x [B, A, D] by context tokens and one frame's S video tokens, kv [B, F·S, h, d].
+
+class AudioContextAttention(ContextAttention):
+    """The audio reads the video: an audio token reads context tokens and the video tokens of one frame."""
+
+    def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+        """The update of audio x [B, A, D] by context tokens and one frame's S video tokens, [B, F·S, h, d].
 
         `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0. The context tokens meet the
         unturned queries, so that their logits depend on content alone; a fused kernel knows one query only, and A·(L+S)
@@ -103,7 +107,7 @@ class ContextAttention(nn.Module):
         groups, rows = alignment.groups, len(x)
         q = self.queries(x)
         turned, plain = (part[:, groups] for part in (rotate(q, rotary), q))
-        k, v = (part.unflatten(1, (len(groups), -1)) for part in kv)
+        k, v = (part.unflatten(1, (len(groups), -1)) for part in key_value)
         context_k, context_v = self._key_value(self.context_tokens)
         logits = torch.cat(
             [torch.einsum("bfghd,lhd->bfhgl", plain, context_k), torch.einsum("bfghd,bfshd->bfhgs", turned, k)], dim=-1

@@ -89,17 +89,17 @@ class Guidance:
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
-    def settled(self, has_alone: bool) -> Guidance:
-        """With its form chosen where none is given; `has_alone`: whether the model has a 0m state to compare with.
+    def settled(self, has_unconditional: bool) -> Guidance:
+        """With its form chosen where none is given; `has_unconditional`: of the model, whether it knows 0m.
 
         Raises:
             UserError: a form that compares with 0m, of a model that has none.
         """
         if self.form is None:
-            if not has_alone:
+            if not has_unconditional:
                 _say_text_only()
-            return replace(self, form=Form.DUAL if has_alone else Form.TEXT)
-        if not has_alone and self.form not in (Form.TEXT, Form.NONE):
+            return replace(self, form=Form.DUAL if has_unconditional else Form.TEXT)
+        if not has_unconditional and self.form not in (Form.TEXT, Form.NONE):
             raise UserError(f"guidance {self.form} compares with 0m, for which this model is not trained; take text")
         return self
 

@@ -169,9 +169,11 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         seeds = _seeds(seed, len(prompts))
         given = self._encode_given(chosen, size, len(prompts), image, audio, video)
         latents = self._noise(chosen.route, size, seeds)
-        heard = _audio_prompts(audio_prompt, prompts)
+        audio_prompts = _audio_prompts(audio_prompt, prompts)
         device, dtype = self._execution_device, self.transformer.dtype
-        conditions = Conditions.build(self.text_encoder, prompts, heard, negative_prompt, size.clocks, device, dtype)
+        conditions = Conditions.build(
+            self.text_encoder, prompts, audio_prompts, negative_prompt, size.clocks, device, dtype
+        )
         sampler = JointSampler(
             self.transformer, chosen.route, conditions, size.clocks, guidance or Guidance(), given.streams, given.first
         )
@@ -268,10 +270,10 @@ def _per_sample(prompt: str | TimedPrompts | Sequence[str | TimedPrompts]) -> li
 def _audio_prompts(
     given: str | TimedPrompts | Sequence[str | TimedPrompts] | None, prompts: list[str | TimedPrompts]
 ) -> list[str | TimedPrompts]:
-    heard = prompts if given is None else _per_sample(given)
-    if len(heard) != len(prompts):
-        raise UserError(f"{len(heard)} audio prompts for {len(prompts)} prompts; give one for each")
-    return heard
+    audio_prompts = prompts if given is None else _per_sample(given)
+    if len(audio_prompts) != len(prompts):
+        raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
+    return audio_prompts
 
 
 def _seeds(seed: int | Sequence[int], count: int) -> list[int]:

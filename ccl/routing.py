@@ -26,7 +26,7 @@ class Reads(StrEnum):
 
     SKIPPED = "skipped"
     CONTEXT = "context tokens"
-    OTHER = "context tokens and the other stream"
+    CROSS_MODAL = "context tokens and the other stream"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Route:
     audio_noisy: bool
 
     @property
-    def alone(self) -> Route:
+    def unconditional(self) -> Route:
         """The 0m route: every noisy stream reads its context tokens only; a clean stream is not needed."""
         return replace(
             self,
@@ -52,7 +52,7 @@ class Route:
         return self.video if stream == "video" else self.audio
 
     @property
-    def joined(self) -> Route:
+    def joint(self) -> Route:
         """The route without DCR: both streams always read each other, a clean one the noisy one too.
 
         Raises:
@@ -60,12 +60,12 @@ class Route:
         """
         if not self.has_context:
             raise UserError("a model with routing: joint knows no stream alone (t2v, t2a, mtv); take t2av, a2v or v2a")
-        return replace(self, video=Reads.OTHER, audio=Reads.OTHER)
+        return replace(self, video=Reads.CROSS_MODAL, audio=Reads.CROSS_MODAL)
 
     @property
     def has_context(self) -> bool:
         """Whether any stream reads the other, so that m and 0m differ."""
-        return Reads.OTHER in (self.video, self.audio)
+        return Reads.CROSS_MODAL in (self.video, self.audio)
 
 
 class Task(StrEnum):
@@ -90,11 +90,11 @@ class Task(StrEnum):
 
 
 ROUTES = {
-    Task.T2AV: Route(Reads.OTHER, Reads.OTHER, video_noisy=True, audio_noisy=True),
+    Task.T2AV: Route(Reads.CROSS_MODAL, Reads.CROSS_MODAL, video_noisy=True, audio_noisy=True),
     Task.T2V: Route(Reads.CONTEXT, Reads.SKIPPED, video_noisy=True, audio_noisy=False),
     Task.T2A: Route(Reads.SKIPPED, Reads.CONTEXT, video_noisy=False, audio_noisy=True),
-    Task.A2V: Route(Reads.OTHER, Reads.CONTEXT, video_noisy=True, audio_noisy=False),
-    Task.V2A: Route(Reads.CONTEXT, Reads.OTHER, video_noisy=False, audio_noisy=True),
+    Task.A2V: Route(Reads.CROSS_MODAL, Reads.CONTEXT, video_noisy=True, audio_noisy=False),
+    Task.V2A: Route(Reads.CONTEXT, Reads.CROSS_MODAL, video_noisy=False, audio_noisy=True),
     Task.MTV: Route(Reads.CONTEXT, Reads.SKIPPED, video_noisy=True, audio_noisy=False),
 }
 

@@ -50,23 +50,23 @@ class Conditions:
 
         A segment ends where either of a sample's two prompts changes, so both streams are always in the same one.
         """
-        pairs = [aligned(seen, heard) for seen, heard in zip(prompts, audio_prompts, strict=True)]
-        seen, heard = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        count = max(len(p.texts) for p in (*seen, *heard))
+        pairs = [aligned(video, audio) for video, audio in zip(prompts, audio_prompts, strict=True)]
+        video, audio = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        count = max(len(p.texts) for p in (*video, *audio))
 
         def text(prompt: list[TimedPrompts], k: int) -> Tensor:
             return encoder.encode([p.texts[min(k, len(p.texts) - 1)] for p in prompt]).to(device, dtype)
 
         def weight(prompt: list[TimedPrompts], k: int, clock: LatentClock) -> Tensor:
             rows = [p.weights(clock.centres) for p in prompt]
-            kept = [row[k] if k < len(row) else torch.zeros(len(clock), dtype=row.dtype) for row in rows]
-            return torch.stack(kept).to(device, torch.float32)
+            padded = [row[k] if k < len(row) else torch.zeros(len(clock), dtype=row.dtype) for row in rows]
+            return torch.stack(padded).to(device, torch.float32)
 
         segments = [
-            Segment(text(seen, k), text(heard, k), weight(seen, k, clocks[0]), weight(heard, k, clocks[1]))
+            Segment(text(video, k), text(audio, k), weight(video, k, clocks[0]), weight(audio, k, clocks[1]))
             for k in range(count)
         ]
-        return cls(segments, encoder.encode([negative] * len(seen)).to(device, dtype))
+        return cls(segments, encoder.encode([negative] * len(video)).to(device, dtype))
 
 
 class JointSampler:
@@ -75,7 +75,7 @@ class JointSampler:
     Args:
         guidance: its form is settled by what the model has (`Guidance.settled`).
         given: latents of the clean stream, {"audio": [B, A, C]} or {"video": [B, C, F, H, W]}; it is run once per
-            text, and its keys and values are kept (in each step if the model lets it read the noisy stream).
+            text, and its keys and values are cached (in each step if the model lets it read the noisy stream).
         first_frame: [B, C, 1, H, W], a clean first video latent.
 
     Raises:
@@ -93,7 +93,7 @@ class JointSampler:
         first_frame: Tensor | None = None,
     ) -> None:
         self.model, self.route, self.conditions = model, route, conditions
-        self.guidance = guidance.settled(model.has_alone or not route.has_context)
+        self.guidance = guidance.settled(model.has_unconditional or not route.has_context)
         self.clocks = dict(zip(STREAMS, clocks, strict=True))
         self.given, self.first_frame = given, first_frame
         self.made = [name for name in STREAMS if getattr(route, f"{name}_noisy")]
@@ -146,14 +146,14 @@ class JointSampler:
         video_text: Tensor,
         audio_text: Tensor,
     ) -> dict[str, Tensor]:
-        """One forward pass. `key` names the text: the given stream's keys and values are kept under it."""
+        """One forward pass. `key` names the text: the given stream's keys and values are cached under it."""
         texts = {"video": video_text, "audio": audio_text}
-        reads = {name: self.route.reads(name) if other else self.route.alone.reads(name) for name in STREAMS}
+        reads = {name: self.route.reads(name) if other else self.route.unconditional.reads(name) for name in STREAMS}
         inputs: dict[str, StreamInput | StreamContext | None] = {}
         for name in STREAMS:
             if name in self.given and not other:
                 inputs[name] = None
-            elif name in self.given and self.model.keeps_clean:
+            elif name in self.given and self.model.can_cache_clean_stream:
                 inputs[name] = self._context(name, key, texts[name])
             elif name in self.given:
                 inputs[name] = self._input(name, self.given[name], 0.0, texts[name])

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from torch import Tensor
+from torch import Tensor, nn
 
-from ccl.baselines import Joiner, Places, Variant, by_index
+from ccl.baselines import Variant, by_index
 from ccl.context_attention import KeyValue
+from ccl.fusion import Fusion, RotaryArguments
 from ccl.routing import Reads, Route, Task
 from ccl.tarp import align
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
-from shared.nn.rope import time_rotary
-
-#: What a block's joiner makes of its stream: of x, or in the text attention's place of (q, k, v).
-Update = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,87 @@ class StreamContext:
     grid: tuple[int, int, int]
 
 
+class JointBlock(nn.Module):
+    """One block of both streams: self-attention -> text -> fusion -> control -> FFN."""
+
+    def __init__(self, video: DiTBlock, audio: DiTBlock, fusion: Fusion) -> None:
+        super().__init__()
+        self.video, self.audio, self.fusion = video, audio, fusion
+
+    def forward(
+        self,
+        video: StreamState | None,
+        audio: StreamState | None,
+        route: Route,
+        rotary: tuple[RotaryArguments, RotaryArguments],
+        cached_video: KeyValue | None = None,
+        cached_audio: KeyValue | None = None,
+        control: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[StreamState | None, StreamState | None]:
+        """Both directions of the fusion read the states from before it (symmetric).
+
+        Args:
+            video, audio: None for a stream that is not computed.
+            rotary: `Fusion.rotary_arguments` of this pass, where a stream reads the other.
+            cached_video, cached_audio: keys and values of a clean stream that has run before (`run_clean`).
+            control: adds to the video's hidden states [B, N, D].
+        """
+        video = video and self._attend(self.video, video)
+        audio = audio and self._attend(self.audio, audio)
+        video, audio = (
+            video and self._join("video", video, audio, route.video, cached_audio, rotary[0]),
+            audio and self._join("audio", audio, video, route.audio, cached_video, rotary[1]),
+        )
+        if video is not None and control is not None:
+            video = video.with_x(control(video.x))
+        return video and self.video.feed_forward(video), audio and self.audio.feed_forward(audio)
+
+    def run_clean(self, stream: str, state: StreamState, learns: bool) -> tuple[StreamState, KeyValue]:
+        """One stream on its context tokens, without the other, and its keys and values for the other to read.
+
+        Unless it `learns`, no gradient reaches the stream; what makes the keys and values learns in any case.
+        """
+        block: DiTBlock = getattr(self, stream)
+        reader = self.fusion.audio if stream == "video" else self.fusion.video
+        with torch.set_grad_enabled(learns):
+            state = self._attend(block, state)
+        key_value = reader.key_value(state.x)
+        with torch.set_grad_enabled(learns):
+            state = block.feed_forward(self._join(stream, state, None, Reads.CONTEXT, None, {}))
+        return state, key_value
+
+    def _attend(self, block: DiTBlock, state: StreamState) -> StreamState:
+        """What comes before the fusion: self-attention and, unless the fusion acts inside it, text attention."""
+        return block.attend_self(state) if self.fusion.inside_text_attention else block.attend(state)
+
+    def _join(
+        self,
+        stream: str,
+        state: StreamState,
+        other: StreamState | None,
+        reads: Reads,
+        cached: KeyValue | None,
+        rotary: RotaryArguments,
+    ) -> StreamState:
+        """The stream's state with what it reads: of `other`, or where that is clean of its `cached` keys and values."""
+        block, direction = getattr(self, stream), getattr(self.fusion, stream)
+        update = direction.unconditional
+        if reads is Reads.CROSS_MODAL:
+            if cached is None:
+                assert other is not None, "the route joins the streams"
+                cached = direction.key_value(other.x)
+            update = partial(direction, key_value=cached, **rotary)
+        if self.fusion.inside_text_attention:
+            joined: StreamState = block.attend_text(state, update)
+            return joined
+        return state.with_x(state.x + update(state.x))
+
+
 class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
-    """Two `shared.nn.dit` streams of equal depth; every block is self-attention -> text -> CCA -> hook -> FFN.
+    """Two `shared.nn.dit` streams of equal depth, whose blocks are joined (`JointBlock`).
+
+    A parameter's name tells its part: `video_stream.` and `audio_stream.` are what stands before and after the blocks;
+    `blocks.N.video.`, `blocks.N.audio.` and `blocks.N.fusion.` a block of each stream and what joins them.
 
     Args:
         video, audio: arguments of `StreamConfig`; audio latents are tokens, its patch is 1 and its grid `time`.
@@ -62,7 +139,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         centre, clock_mode: the partition's form (`ccl.tarp.align`).
         cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
-        joiner, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
+        fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
 
     Raises:
         ValueError: towers of different depth, patches that join latents in time, or a variant that there is not.
@@ -70,8 +147,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
 
     _supports_gradient_checkpointing = True
     _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
-    _no_split_modules = ["DiTBlock", "ContextAttention"]  # noqa: RUF012
-    _repeated_blocks = ["DiTBlock", "ContextAttention"]  # noqa: RUF012
+    _no_split_modules = ["JointBlock"]  # noqa: RUF012
+    _repeated_blocks = ["JointBlock"]  # noqa: RUF012
     # what stays as it is where weights are kept in fp8: the ends of a stream, and what tells it the noise level
     _skip_layerwise_casting_patterns = ["condition_embedder", "proj_out", "skip"]  # noqa: RUF012
 
@@ -86,34 +163,34 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         centre: str = "exact",
         clock_mode: str = "causal",
         cca_time_scale: float = 1.0,
-        joiner: str = "cca",
+        fusion: str = "cca",
         positions: str = "aligned",
         partition: bool = True,
         routing: str = "dynamic",
     ) -> None:
         super().__init__()
-        self.variant = Variant(joiner, positions, partition, routing)
+        self.variant = Variant(fusion, positions, partition, routing)
         v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
         if (v.patch_size[0], *a.patch_size) != (1, 1, 1, 1):
             raise ValueError(f"CCA needs a token per latent in time: patches {v.patch_size} and {a.patch_size}")
         if v.num_layers != a.num_layers:
             raise ValueError(f"both towers need the same depth: video {v.num_layers} blocks, audio {a.num_layers}")
         self.video_stream, self.audio_stream = DiTStream(v), DiTStream(a)
-        sizes = (cca_heads, cca_head_dim, context_tokens)
-        self.video_cca, self.audio_cca = (
-            cast("Sequence[Joiner]", modules(self.variant.build(*towers, *sizes) for _ in range(v.num_layers)))
-            for towers in ((v, a), (a, v))
-        )
+        kind, sizes = self.variant.kind, (cca_heads, cca_head_dim, context_tokens)
+        video_reads = [kind.build("video", v, a, *sizes) for _ in range(v.num_layers)]
+        audio_reads = [kind.build("audio", a, v, *sizes) for _ in range(v.num_layers)]
+        blocks = self.video_stream.lend_blocks(), self.audio_stream.lend_blocks()
+        self.blocks = modules(map(JointBlock, *blocks, map(kind, video_reads, audio_reads)))
         self.gradient_checkpointing = False
 
     @property
-    def has_alone(self) -> bool:
+    def has_unconditional(self) -> bool:
         """Whether 0m, a stream without the other, is a state that guidance may compare with."""
-        return self.variant.has_alone
+        return self.variant.has_unconditional
 
     @property
-    def keeps_clean(self) -> bool:
-        """Whether a clean stream does not depend on the step, so that its `context` can be kept."""
+    def can_cache_clean_stream(self) -> bool:
+        """Whether a clean stream does not depend on the step, so that its `context` can be cached."""
         return self.variant.routing == "dynamic"
 
     def forward(
@@ -131,14 +208,21 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         Raises:
             UserError: without DCR (`routing: joint`), a route on which a stream is alone.
         """
-        route = route.joined if self.variant.routing == "joint" else route
-        pair = _Pair(self, route, video, audio)
-        for index in range(len(self.video_cca)):
+        route = route.joint if self.variant.routing == "joint" else route
+        states = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
+        rotary = self._rotary(route, video, audio, states[0])
+        cached_video, cached_audio = (
+            given.key_values if isinstance(given, StreamContext) else [None] * len(self.blocks)
+            for given in (video, audio)
+        )
+        for index, block in enumerate(self.blocks):
+            control = video_control and partial(video_control, index)
+            arguments = (*states, route, rotary, cached_video[index], cached_audio[index], control)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                pair.set(*self._gradient_checkpointing_func(pair.block, index, video_control, *pair.states))
+                states = self._gradient_checkpointing_func(block, *arguments)
             else:
-                pair.set(*pair.block(index, video_control, *pair.states))
-        v, a = pair.states
+                states = block(*arguments)
+        v, a = states
         return (
             self.video_stream.head(v) if v is not None and route.video_noisy else None,
             self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
@@ -165,130 +249,58 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         Raises:
             ValueError: without DCR (`routing: joint`) it does depend on the step.
         """
-        if not self.keeps_clean:
+        if not self.can_cache_clean_stream:
             raise ValueError("with routing: joint a clean stream reads the noisy one; run it in every step")
-        tower, own, readers = (
-            (self.video_stream, self.video_cca, self.audio_cca)
-            if stream == "video"
-            else (self.audio_stream, self.audio_cca, self.video_cca)
-        )
         learns = torch.is_grad_enabled() and not detach
         with torch.set_grad_enabled(learns):
-            state = embed(tower, given)
-        kept = []
-        for block, cca, reader in zip(tower.blocks, own, readers, strict=True):
-            with torch.set_grad_enabled(learns):
-                state = self.attend(block, state)
-            kept.append(reader.read(state.x))
-            with torch.set_grad_enabled(learns):
-                state = block.feed_forward(self.join(block, state, cca.alone))
-        return StreamContext(kept, given.clock, state.grid)
+            state = embed(self.video_stream if stream == "video" else self.audio_stream, given)
+        key_values = []
+        for block in self.blocks:
+            state, key_value = block.run_clean(stream, state, learns)
+            key_values.append(key_value)
+        return StreamContext(key_values, given.clock, state.grid)
 
-    def attend(self, block: DiTBlock, state: StreamState) -> StreamState:
-        """What comes before the streams are joined: self-attention and, unless they join in it, text attention."""
-        return block.attend_self(state) if self.variant.in_text_place else block.attend(state)
+    def _rotary(
+        self,
+        route: Route,
+        video: StreamInput | StreamContext | None,
+        audio: StreamInput | StreamContext | None,
+        state: StreamState | None,
+    ) -> tuple[RotaryArguments, RotaryArguments]:
+        """What the video's and the audio's fusion need of the clocks; `state` is the video's, unless it was cached."""
+        if not route.has_context:
+            return {}, {}
+        if video is None or audio is None:
+            raise ValueError(f"the route {route} joins the streams, so both are needed")
+        source = video if isinstance(video, StreamContext) else state
+        assert source is not None, "the route reads the video"
+        config = self.config
+        alignment, scale = align(video.clock, audio.clock, config.centre, config.clock_mode), config.cca_time_scale
+        if self.variant.positions == "index":
+            alignment, scale = by_index(alignment), 1.0
+        own, others = (
+            {name: part.to(self.device) for name, part in arguments.items()}
+            for arguments in self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)
+        )
+        return own, others
 
-    def join(self, block: DiTBlock, state: StreamState, update: Update) -> StreamState:
-        """The stream with its update; baselines in the text attention's place make theirs within it."""
-        if self.variant.in_text_place:
-            return block.attend_text(state, update)
-        return state.with_x(state.x + update(state.x))
+
+def start(stream: DiTStream, given: StreamInput | StreamContext | None, reads: Reads) -> StreamState | None:
+    """The stream's state before its first block; None if it is not computed, or has been.
+
+    Raises:
+        ValueError: nothing given, for a stream that is computed.
+    """
+    if given is None and reads is not Reads.SKIPPED:
+        raise ValueError(f"the route reads {reads} in a stream that is not given")
+    return embed(stream, given) if isinstance(given, StreamInput) and reads is not Reads.SKIPPED else None
 
 
-def embed(tower: DiTStream, given: StreamInput) -> StreamState:
+def embed(stream: DiTStream, given: StreamInput) -> StreamState:
     """A stream's input as its tower wants it: audio tokens [B, A, C] become A frames of 1x1."""
     latents = given.latents
     if latents.ndim == 3:
         latents = latents.transpose(1, 2)[..., None, None]
     if len(given.clock) != latents.shape[2]:
         raise ValueError(f"a clock of {len(given.clock)} latents does not fit {latents.shape[2]} latents")
-    return tower.embed(latents, given.sigma, given.text, given.clock)
-
-
-class _Pair:
-    """Both streams on their way through the blocks, in one forward pass."""
-
-    def __init__(
-        self,
-        model: DualStreamTransformer,
-        route: Route,
-        video: StreamInput | StreamContext | None,
-        audio: StreamInput | StreamContext | None,
-    ) -> None:
-        self.model, self.route = model, route
-        self.kept_video = video if isinstance(video, StreamContext) else None
-        self.kept_audio = audio if isinstance(audio, StreamContext) else None
-        v = self._start(model.video_stream, video, route.video)
-        a = self._start(model.audio_stream, audio, route.audio)
-        self.states = (v, a)
-        if route.has_context:
-            if video is None or audio is None:
-                raise ValueError(f"the route {route} joins the streams, so both are needed")
-            seen = self.kept_video or v
-            assert seen is not None, "the route reads the video"
-            self._align(video.clock, audio.clock, seen.grid)
-
-    @staticmethod
-    def _start(tower: DiTStream, given: StreamInput | StreamContext | None, reads: Reads) -> StreamState | None:
-        if given is None and reads is not Reads.SKIPPED:
-            raise ValueError(f"the route reads {reads} in a stream that is not given")
-        if reads is Reads.SKIPPED or not isinstance(given, StreamInput):
-            return None
-        return embed(tower, given)
-
-    def _align(self, video: LatentClock, audio: LatentClock, grid: tuple[int, int, int]) -> None:
-        """Where the video finds what it hears, and the audio what it sees: the partition and its rotation for each."""
-        model, config = self.model, self.model.config
-        alignment, scale = align(video, audio, config.centre, config.clock_mode), config.cca_time_scale
-        if model.variant.positions == "index":
-            alignment, scale = by_index(alignment), 1.0
-        heard: Places
-        seen: Places
-        if model.variant.sees_all:
-            towers = (tower.config.attention_head_dim for tower in (model.video_stream, model.audio_stream))
-            heard, seen = model.variant.places(alignment, grid, (*towers, config.cca_head_dim), scale)
-        else:
-            heard = alignment, time_rotary(scale * alignment.window_offset, config.cca_head_dim)
-            seen = alignment, time_rotary(scale * alignment.offset, config.cca_head_dim)
-        self.heard, self.seen = (tuple(part.to(model.device) for part in places) for places in (heard, seen))
-
-    def set(self, video: StreamState | None, audio: StreamState | None) -> None:
-        self.states = (video, audio)
-
-    def block(
-        self, index: int, control: Control | None, video: StreamState | None, audio: StreamState | None
-    ) -> tuple[StreamState | None, StreamState | None]:
-        """One block of both streams. CCA in both directions reads the states from before it (symmetric)."""
-        model = self.model
-        video_block, audio_block = model.video_stream.blocks[index], model.audio_stream.blocks[index]
-        video = video and model.attend(video_block, video)
-        audio = audio and model.attend(audio_block, audio)
-        video, audio = (
-            video and model.join(video_block, video, self._video_update(index, audio)),
-            audio and model.join(audio_block, audio, self._audio_update(index, video)),
-        )
-        if video is not None and control is not None:
-            video = video.with_x(control(index, video.x))
-        return video and video_block.feed_forward(video), audio and audio_block.feed_forward(audio)
-
-    def _video_update(self, index: int, audio: StreamState | None) -> Update:
-        cca = self.model.video_cca[index]
-        if self.route.video is not Reads.OTHER:
-            return cca.alone
-        if self.kept_audio is not None:
-            kv = self.kept_audio.key_values[index]
-        else:
-            assert audio is not None, "the route joins the streams"
-            kv = cca.read(audio.x)
-        return lambda *own: cca.from_audio(*own, kv, *self.heard)
-
-    def _audio_update(self, index: int, video: StreamState | None) -> Update:
-        cca = self.model.audio_cca[index]
-        if self.route.audio is not Reads.OTHER:
-            return cca.alone
-        if self.kept_video is not None:
-            kv = self.kept_video.key_values[index]
-        else:
-            assert video is not None, "the route joins the streams"
-            kv = cca.read(video.x)
-        return lambda *own: cca.from_video(*own, kv, *self.seen)
+    return stream.embed(latents, given.sigma, given.text, given.clock)

@@ -328,8 +328,8 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 def trainable_backbone_parameters(stream: nn.Module, TB: bool = True) -> dict[str, nn.Parameter]:
     """What MTV trains of its backbone, by name: the attention layers of the video stream; nothing with `TB` off.
 
-    `stream` is a `shared.nn.dit.DiTStream` or diffusers' `CogVideoXTransformer3DModel`: both name their
-    attentions attn1 and attn2.
+    `stream` is a `shared.nn.dit.DiTStream`, the blocks of one, or diffusers' `CogVideoXTransformer3DModel`: all name
+    their attentions attn1 and attn2.
 
     Raises:
         ValueError: a stream without such layers.

@@ -144,7 +144,7 @@ def prepare(args: argparse.Namespace) -> Job:
     components = {name: locate(args, name, audio) for name in KINDS}
     fit(settings, components, args.model)
     if args.command == "ovi":
-        settings["joiner"] = joiner(settings, args)
+        settings["fusion"] = fusion(settings, args)
     fps, height, width = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
     size = tuple(args.size or (height, width))
     if min(size) < 1 or (args.fps is not None and not 0 < args.fps < 1000):
@@ -197,11 +197,11 @@ def fit(settings: dict[str, Any], components: dict[str, Component | None], model
             )
 
 
-def joiner(settings: dict[str, Any], args: argparse.Namespace) -> str:
+def fusion(settings: dict[str, Any], args: argparse.Namespace) -> str:
     """What --into asks for, if the model's sizes can hold Ovi's fusion."""
-    here = settings.get("joiner", args.into)
+    here = settings.get("fusion", args.into)
     if here != args.into:
-        raise UserError(f"--into {args.into}: {args.model} has joiner: {here}; leave it out there")
+        raise UserError(f"--into {args.into}: {args.model} has fusion: {here}; leave it out there")
     heads = {settings[stream].get("num_attention_heads") for stream in ("video", "audio")}
     sizes = {settings[stream].get("attention_head_dim") for stream in ("video", "audio")}
     if args.into == "cca" and (heads != {settings.get("cca_heads")} or sizes != {settings.get("cca_head_dim")}):
@@ -336,6 +336,7 @@ def export_wan(args: argparse.Namespace) -> None:
         write_tensors,
     )
     from shared.nn.dit import StreamConfig
+    from shared.nn.parameter_names import stream_name
 
     check_output(args.output)
     config = wan_config(StreamConfig(**video), str(args.checkpoint))
@@ -343,9 +344,9 @@ def export_wan(args: argparse.Namespace) -> None:
         theirs = WanTransformer3DModel(**config)
     weights = Weights.open(args.checkpoint / "transformer", args.checkpoint.name)
     recipe = Recipe(shapes(theirs))
-    own = [name for name in weights.shapes if name.startswith("video_stream.")]
-    recipe.take(weights, {name.removeprefix("video_stream."): name for name in own})
-    recipe.leave(weights, [name for name in weights.shapes if name not in own], "Wan has a video stream only")
+    own = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
+    recipe.take(weights, own)
+    recipe.leave(weights, [name for name in weights.shapes if name not in own.values()], "Wan has a video stream only")
     recipe.check()
     print(as_text([*rows(recipe), *totals(recipe.shapes)[-1:]]))
     if args.dry_run:

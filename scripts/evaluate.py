@@ -206,7 +206,7 @@ def config(options: argparse.Namespace, joint: Any = None) -> dict[str, Any]:
         "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
     }  # fmt: skip
     if set(options.tasks) & set(JOINT):
-        told["guidance"] = asdict(make_guidance(options).settled(joint is None or joint.transformer.has_alone))
+        told["guidance"] = asdict(make_guidance(options).settled(joint is None or joint.transformer.has_unconditional))
     if "mtv" in options.tasks:
         told |= {"track_guidance": asdict(make_track_guidance(options)), "variants": list(options.variants)}
     return told | {"no_context": options.no_context, "tasks": list(options.tasks)}

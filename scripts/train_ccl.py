@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ccl.baselines import CHOICES, Variant
+from ccl.baselines import Variant
 from ccl.routing import JOINT_TASKS, Task
 from ccl.training.batches import JointBatches
 from ccl.training.build import Assembly
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def check_variant(config: TrainConfig) -> None:
     """Refuse a variant of the model that there is not, and tasks that it cannot learn, before anything is encoded."""
     try:
-        variant = Variant(**{name: config.model[name] for name in CHOICES if name in config.model})
+        variant = Variant.of(config.model)
     except (TypeError, ValueError) as error:
         raise UserError(f"model: {error}") from None
     if variant.routing == "dynamic":
@@ -140,7 +140,7 @@ class Run:
         )
 
     def train(self) -> None:
-        cross = ("_cca.", "control.")
+        cross = (".fusion.", "control.")
         groups = parameter_groups(self.objective, self.config.optimizer, lambda name: any(c in name for c in cross))
         objective = self.objective.to(self.world.device)
         Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()

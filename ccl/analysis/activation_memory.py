@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ccl.analysis.flops import Tokens
+from ccl.analysis.flops import Tokens, meta_inputs, on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
@@ -39,7 +39,7 @@ class LatentSizes:
 
 def parameters(config: Mapping[str, Any]) -> Parameters:
     """Of a `DualStreamTransformer` with `config`, all of them trained."""
-    few, more = (Parameters.of(_model(config, depth)) for depth in DEPTHS)
+    few, more = (Parameters.of(on_meta(config, depth)) for depth in DEPTHS)
     return Parameters(*(_at_depth(config, getattr(few, n), getattr(more, n)) for n in ("trained", "frozen", "linear")))
 
 
@@ -52,49 +52,23 @@ def activations(
     checkpointing: bool = False,
 ) -> Activations:
     """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only."""
-    found = []
+    latents, measured = (sizes.frames, sizes.height, sizes.width), []
+    clocks = (
+        LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride),
+        LatentClock.at_rate(sizes.audio, sizes.audio_rate),
+    )
     for depth in DEPTHS:
-        model = _model(config, depth).train()
-        video, audio = _inputs(model, sizes, batch)
+        model = on_meta(config, depth).train()
+        video, audio = meta_inputs(model, latents, sizes.audio, sizes.text, clocks, batch)
 
         def run(model: DualStreamTransformer = model, video: StreamInput = video, audio: StreamInput = audio) -> Tensor:
             made = model(task.route, video, audio)
             return torch.stack([part.float().square().mean() for part in made if part is not None]).sum()
 
-        found.append(step_bytes(model, run, precision, checkpointing))
-    few, more = found
+        measured.append(step_bytes(model, run, precision, checkpointing))
+    few, more = measured
     return Activations(_at_depth(config, few.kept, more.kept), _at_depth(config, few.peak, more.peak))
 
 
 def _at_depth(config: Mapping[str, Any], few: int, more: int) -> int:
     return few + (config["video"]["num_layers"] - DEPTHS[0]) * (more - few)
-
-
-def _model(config: Mapping[str, Any], depth: int) -> DualStreamTransformer:
-    arguments = {name: value for name, value in config.items() if not name.startswith("_")}
-    for stream in ("video", "audio"):
-        arguments[stream] = {**arguments[stream], "num_layers": depth}
-    with torch.device("meta"):
-        return DualStreamTransformer(**arguments)
-
-
-def _inputs(model: DualStreamTransformer, sizes: LatentSizes, batch: int) -> tuple[StreamInput, StreamInput]:
-    video, audio = model.video_stream.config, model.audio_stream.config
-
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(batch, *shape, device="meta")
-
-    return (
-        StreamInput(
-            empty(video.in_channels, sizes.frames, sizes.height, sizes.width),
-            empty(sizes.frames),
-            empty(sizes.text, video.text_dim),
-            LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride),
-        ),
-        StreamInput(
-            empty(sizes.audio, audio.in_channels),
-            empty(),
-            empty(sizes.text, audio.text_dim),
-            LatentClock.at_rate(sizes.audio, sizes.audio_rate),
-        ),
-    )

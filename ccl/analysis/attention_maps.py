@@ -1,15 +1,16 @@
 """Where cross-modal attention looks (CCL paper, Figure 3): shares of its mass, and maps of it over the frames.
 
-While `recording(model)` lasts, every joiner of a stream to the other also writes down its attention weights, computed
-again from the queries and keys that it is given; what it returns is what it always returns.
+While `recording(model)` lasts, every direction of a fusion also writes down its attention weights, computed again from
+the queries and keys that it is given; what it returns is what it always returns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ccl.analysis.loss_probes import FixedLevel
 from ccl.baselines import AppendedTextAttention, DenseContextAttention, FullTextAttention
-from ccl.context_attention import ContextAttention, KeyValue
+from ccl.context_attention import AudioContextAttention, ContextAttention, KeyValue, VideoContextAttention
 from ccl.tarp import Alignment
 from ccl.training.objective import Batch
 from shared.evaluation.leakage import Truth, overlaps, sounding_region, sounding_spans
@@ -27,7 +28,7 @@ from shared.utils.config import Flow
 
 STREAMS = ("video", "audio")
 SHARES = ("lct", "text", "other", "last", "right_time", "sounding")
-"""Attention mass on: context tokens; text tokens (of a joiner that has them in its softmax); the other stream, and of
+"""Attention mass on: context tokens; text tokens (of a fusion that has them in its softmax); the other stream, and of
 this part: the last token that the query may see; tokens whose latent shares time with the query's; tokens where
 something sounds. The first three sum to 1."""
 
@@ -58,58 +59,54 @@ class Recording:
 
 
 @contextmanager
-def recording(model: nn.Module) -> Iterator[Recording]:
+def recording(model: Any) -> Iterator[Recording]:
     """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts."""
     kept = Recording()
-    wrapped: list[tuple[nn.Module, str]] = []
-    for stream, method, joiners in (
-        ("video", "from_audio", model.video_cca),
-        ("audio", "from_video", model.audio_cca),
-    ):
-        for joiner in joiners:  # type: ignore[union-attr]
-            setattr(joiner, method, _writing(joiner, method, getattr(kept, stream)))
-            wrapped.append((joiner, method))
+    hooks = [
+        getattr(block.fusion, stream).register_forward_pre_hook(
+            partial(_write, getattr(kept, stream)), with_kwargs=True
+        )
+        for block in model.blocks
+        for stream in STREAMS
+    ]
     try:
         yield kept
     finally:
-        for joiner, method in wrapped:
-            delattr(joiner, method)  # the class's own is there again
+        for hook in hooks:
+            hook.remove()
 
 
-def _writing(joiner: nn.Module, method: str, kept: list[Weights]) -> Callable[..., Tensor]:
-    update = getattr(joiner, method)
-
-    def write(*arguments: Any) -> Tensor:
-        with torch.no_grad():
-            kept.append(weights_of(joiner, method, *arguments))
-        result: Tensor = update(*arguments)
-        return result
-
-    return write
+@torch.no_grad()
+def _write(kept: list[Weights], direction: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    kept.append(weights_of(direction, *args, **kwargs))
 
 
-def weights_of(joiner: nn.Module, method: str, *arguments: Any) -> Weights:
-    """The weights in a joiner's `from_audio` or `from_video`, called with these arguments.
+def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> Weights:
+    """The weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
 
     Raises:
-        TypeError: a joiner whose attention is not known here.
+        TypeError: one whose attention is not known here.
     """
-    if isinstance(joiner, DenseContextAttention):
-        return dense_weights(joiner, *arguments)
-    if isinstance(joiner, ContextAttention):  # a gate too: what it multiplies is no part of the weights
-        return (video_weights if method == "from_audio" else audio_weights)(joiner, *arguments)
-    if isinstance(joiner, FullTextAttention):
-        return full_weights(*arguments)
-    if isinstance(joiner, AppendedTextAttention):
-        return appended_weights(*arguments)
-    raise TypeError(f"attention of a {type(joiner).__name__} cannot be recorded: `weights_of` does not know it")
+    if isinstance(direction, DenseContextAttention):
+        return dense_weights(direction, *args, **kwargs)
+    if isinstance(direction, VideoContextAttention):  # a gate too: what it multiplies is no part of the weights
+        return video_weights(direction, *args, **kwargs)
+    if isinstance(direction, AudioContextAttention):
+        return audio_weights(direction, *args, **kwargs)
+    if isinstance(direction, FullTextAttention):
+        return full_weights(*args, **kwargs)
+    if isinstance(direction, AppendedTextAttention):
+        return appended_weights(*args, **kwargs)
+    raise TypeError(f"attention of a {type(direction).__name__} cannot be recorded: `weights_of` does not know it")
 
 
-def video_weights(cca: ContextAttention, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Weights:
-    """The weights in `ContextAttention.from_audio`; each frame's window laid out over all A audio tokens."""
-    frames, tokens = len(alignment.window), kv[0].shape[1]
+def video_weights(
+    cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
+) -> Weights:
+    """The weights of the video; each frame's window laid out over all A audio tokens."""
+    frames, tokens = len(alignment.window), key_value[0].shape[1]
     q = cca.queries(x).unflatten(1, (frames, -1))
-    k = rotate(kv[0][:, alignment.window], rotary)
+    k = rotate(key_value[0][:, alignment.window], rotary)
     logits = torch.einsum("bfshd,bfwhd->bhfsw", q, k).flatten(2, 3)
     context, window = _softmax(_context_logits(cca, q.flatten(1, 2)), logits, q.shape[-1])
     space = q.shape[2]
@@ -119,10 +116,12 @@ def video_weights(cca: ContextAttention, x: Tensor, kv: KeyValue, alignment: Ali
     return Weights(context, context[..., :0], other, visible.to(x.device))
 
 
-def audio_weights(cca: ContextAttention, x: Tensor, kv: KeyValue, alignment: Alignment, rotary: Rotary) -> Weights:
-    """The weights in `ContextAttention.from_video`; each token's frame laid out over all F·S video tokens."""
+def audio_weights(
+    cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
+) -> Weights:
+    """The weights of the audio; each token's frame laid out over all F·S video tokens."""
     frames = len(alignment.groups)
-    q, k = cca.queries(x), kv[0].unflatten(1, (frames, -1))
+    q, k = cca.queries(x), key_value[0].unflatten(1, (frames, -1))
     logits = torch.einsum("bahd,bashd->bhas", rotate(q, rotary), k[:, alignment.frame])
     context, frame = _softmax(_context_logits(cca, q), logits, q.shape[-1])
     space = k.shape[2]
@@ -133,28 +132,28 @@ def audio_weights(cca: ContextAttention, x: Tensor, kv: KeyValue, alignment: Ali
 
 
 def dense_weights(
-    cca: DenseContextAttention, x: Tensor, kv: KeyValue, query_rotary: Rotary, key_rotary: Rotary
+    cca: DenseContextAttention, x: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
 ) -> Weights:
     """The weights of CCA without a partition."""
     q = cca.queries(x)
-    logits = _logits(rotate(q, query_rotary), rotate(kv[0], key_rotary))
+    logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
     context, other = _softmax(_context_logits(cca, q), logits, q.shape[-1])
     return Weights(context, context[..., :0], other, _all(other))
 
 
 def full_weights(
-    q: Tensor, text_k: Tensor, text_v: Tensor, kv: KeyValue, query_rotary: Rotary, key_rotary: Rotary
+    q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
 ) -> Weights:
     """Those of Ovi's second attention, which is to the other stream alone: its text is read apart."""
     none, other = _softmax(
-        _logits(q, text_k[:, :0]), _logits(rotate(q, query_rotary), rotate(kv[0], key_rotary)), q.shape[-1]
+        _logits(q, text_k[:, :0]), _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary)), q.shape[-1]
     )
     return Weights(none, none, other, _all(other))
 
 
-def appended_weights(q: Tensor, text_k: Tensor, text_v: Tensor, kv: KeyValue) -> Weights:
+def appended_weights(q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue) -> Weights:
     """Those of UniVerse-1's one softmax over the text and the other stream."""
-    text, other = _softmax(_logits(q, text_k), _logits(q, kv[0]), q.shape[-1])
+    text, other = _softmax(_logits(q, text_k), _logits(q, key_value[0]), q.shape[-1])
     return Weights(text[..., :0], text, other, _all(other))
 
 
@@ -257,7 +256,7 @@ class AttentionProbe:
 
     def __init__(self, model: Any, flow: Flow, levels: Sequence[float], seed: int) -> None:
         self.model, self.flow, self.levels, self.seed = model, flow, levels, seed
-        blocks = len(model.video_cca)
+        blocks = len(model.blocks)
         size = (len(STREAMS), len(levels), blocks, 2, 2, len(SHARES))  # .., background or foreground, measured or even
         self.sums = torch.zeros(size, dtype=torch.float64)
         self.counts = torch.zeros(size[:4], dtype=torch.float64)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from ccl.context_attention import ContextAttention
+from ccl.context_attention import AudioContextAttention, ContextAttention, VideoContextAttention
 from ccl.tarp import Alignment, align
 from shared.nn.attention import attend
 from shared.nn.clock import LatentClock
@@ -79,7 +79,8 @@ class Case:
         torch.manual_seed(0)
         video = torch.randn(1, frames * space, width, device=options.device, requires_grad=options.backward)
         audio = torch.randn(1, tokens, width, device=options.device, requires_grad=options.backward)
-        cca = ContextAttention(width, width, options.heads, options.head_dim, options.context_tokens)
+        kind = VideoContextAttention if direction == DIRECTIONS[0] else AudioContextAttention
+        cca = kind(width, width, options.heads, options.head_dim, options.context_tokens)
         torch.nn.init.normal_(cca.to_out.weight, std=width**-0.5)
         audio_clock = LatentClock.at_rate(tokens, 31.25)
         video_clock = LatentClock.causal_video(frames, (4 * frames - 3) / audio_clock.duration, 4)
@@ -90,11 +91,10 @@ class Case:
 
     def gathered(self) -> Tensor:
         """As the model runs it."""
-        kv, dim = self.cca.read(self.other), self.cca.norm_q.weight.numel() // self.cca.heads
-        if self.direction == DIRECTIONS[0]:
-            rotary = time_rotary(self.alignment.window_offset, dim)
-            return self.cca.from_audio(self.query, kv, self.alignment, rotary)
-        return self.cca.from_video(self.query, kv, self.alignment, time_rotary(self.alignment.offset, dim))
+        offset = self.alignment.window_offset if self.direction == DIRECTIONS[0] else self.alignment.offset
+        rotary = time_rotary(offset, self.cca.head_dim)
+        made: Tensor = self.cca(self.query, self.cca.key_value(self.other), self.alignment, rotary)
+        return made
 
     def dense(self) -> Tensor:
         """The same function, all pairs under a mask [N, L + M], through the same attention kernels.
@@ -103,7 +103,7 @@ class Case:
         unturned queries: the rotated dimensions stand twice, turned for the other stream and as they are for the
         context tokens, and each key is zero in the half that is not its own.
         """
-        q, (k, v) = self.cca.queries(self.query), self.cca.read(self.other)
+        q, (k, v) = self.cca.queries(self.query), self.cca.key_value(self.other)
         context_k, context_v = (part[None] for part in self.cca._key_value(self.cca.context_tokens))
         time_dim, dim = bands(q.shape[-1])[0], q.shape[-1]
         q_rotary, k_rotary = self._own_times(dim)

@@ -1,19 +1,25 @@
 """What a joint model costs: parameters and operations of the part that joins the streams, and of the whole.
 
-Counted from shapes, so that models of any size and any variant (`ccl.baselines`) are compared without running them.
+Torch counts them while a twin of the model runs on the meta device, where nothing is computed: a model of any size and
+any variant (`ccl.baselines`) is compared so. Attention counts as its matrix products, whatever kernel training has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from ccl.routing import Reads, Task
-from ccl.transformer import DualStreamTransformer
-from shared.nn.dit import StreamConfig
+from ccl.routing import Task
+from ccl.transformer import DualStreamTransformer, StreamInput, embed
+from shared.nn.attention import use_backend
+from shared.nn.clock import LatentClock
+from shared.nn.parameter_names import part_of
 
 
 @dataclass(frozen=True)
@@ -46,90 +52,75 @@ class Costs:
 def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     """Of a `DualStreamTransformer` with `config` (its arguments, or the config.json of a checkpoint's transformer/).
 
-    The pass is that of task t2av for one clip, with a noise level per video frame and an even clock: the audio tokens
-    that read one frame are never more than ⌈A/F⌉.
+    The pass is that of task t2av for one clip. What joins the streams costs what the pass costs more than they alone.
     """
-    arguments = {name: value for name, value in config.items() if not name.startswith("_")}
-    with torch.device("meta"):
-        model = DualStreamTransformer(**arguments)
+    model = on_meta(config)
+    video, audio = _one_clip(model, tokens)
+    whole = task_flops(model, tokens, Task.T2AV)
+    alone = count(lambda: [
+        stream.run(embed(stream, given)) for stream, given in ((model.video_stream, video), (model.audio_stream, audio))
+    ])  # fmt: skip
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    cross = sum(size for name, size in sizes.items() if name.startswith(("video_cca.", "audio_cca.")))
-    joined = _video_reads(model, tokens, Reads.OTHER) + _audio_reads(model, tokens, Reads.OTHER)
-    return Costs(cross, sum(sizes.values()), joined, task_flops(model, tokens, Task.T2AV))
+    cross = sum(size for name, size in sizes.items() if part_of(name) == "fusion")
+    return Costs(cross, sum(sizes.values()), whole - alone, whole)
 
 
 def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     """Operations of one forward pass of `task` for one clip; as in `Costs`, with what the route leaves out left out.
 
+    With a noise level per video frame and an even clock: the audio tokens that read one frame are never more than
+    ⌈A/F⌉.
+
     Raises:
-        UserError: a task that the model's routing does not know (`Route.joined`).
+        UserError: a task that the model's routing does not know (`Route.joint`).
     """
-    route = task.route.joined if model.variant.routing == "joint" else task.route
-    total = 0
-    if route.video is not Reads.SKIPPED:
-        video = model.video_stream.config
-        total += _stream(video, tokens.video, tokens.frames, tokens.text, route.video_noisy)
-        total += _video_reads(model, tokens, route.video)
-    if route.audio is not Reads.SKIPPED:
-        total += _stream(model.audio_stream.config, tokens.audio, 1, tokens.text, route.audio_noisy)
-        total += _audio_reads(model, tokens, route.audio)
-    return total
+    twin = on_meta(model.config)
+    video, audio = _one_clip(twin, tokens)
+    return count(lambda: twin(task.route, video, audio))
 
 
-def _linear(tokens: int, inputs: int, outputs: int) -> int:
-    return 2 * tokens * inputs * outputs
+def count(run: Callable[[], Any]) -> int:
+    """Operations of `run`, without gradients."""
+    math = sdpa_kernel(SDPBackend.MATH)
+    with torch.no_grad(), use_backend("native"), math, FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
-def _attention(pairs: int, width: int) -> int:
-    """Logits and weighted sum over `pairs` of queries and keys; all heads together are `width` wide."""
-    return 4 * pairs * width
+def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:
+    """A `DualStreamTransformer` with `config` on the meta device; `depth`: of so many blocks."""
+    arguments = {name: value for name, value in config.items() if not name.startswith("_")}
+    if depth is not None:
+        arguments |= {stream: {**arguments[stream], "num_layers": depth} for stream in ("video", "audio")}
+    with torch.device("meta"):
+        return DualStreamTransformer(**arguments)
 
 
-def _stream(config: StreamConfig, tokens: int, levels: int, text: int, noisy: bool) -> int:
-    """A stream alone: embeddings, blocks and, where it is noisy, output. `levels`: noise levels of a clip."""
-    width, values = config.width, config.patch_values
-    embed = _linear(tokens, values, width) + _linear(text, config.text_dim, width) + _linear(text, width, width)
-    time = _linear(levels, config.freq_dim, width) + _linear(levels, width, width) + _linear(levels, width, 6 * width)
-    own = 4 * _linear(tokens, width, width) + _attention(tokens * tokens, width)
-    read = 2 * (_linear(tokens, width, width) + _linear(text, width, width)) + _attention(tokens * text, width)
-    block = own + read + 2 * _linear(tokens, width, config.ffn_dim)
-    head = _linear(tokens, width, values) + (_linear(levels, width, config.in_channels) if config.skip else 0)
-    return embed + time + config.num_layers * block + (head if noisy else 0)
+def meta_inputs(
+    model: DualStreamTransformer,
+    latents: tuple[int, int, int],
+    audio_tokens: int,
+    text: int,
+    clocks: tuple[LatentClock, LatentClock],
+    batch: int = 1,
+) -> tuple[StreamInput, StreamInput]:
+    """Inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
+    video, audio = model.video_stream.config, model.audio_stream.config
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(batch, *shape, device="meta")
+
+    return (
+        StreamInput(
+            empty(video.in_channels, *latents), empty(latents[0]), empty(text, video.text_dim), clocks[0]
+        ),
+        StreamInput(empty(audio_tokens, audio.in_channels), empty(), empty(text, audio.text_dim), clocks[1]),
+    )  # fmt: skip
 
 
-def _video_reads(model: DualStreamTransformer, tokens: Tokens, reads: Reads) -> int:
-    """What the video reads beside its text, in all blocks."""
-    window = min(tokens.audio, 3 * max(1, tokens.audio // tokens.frames))
-    width, other = model.video_stream.config.width, model.audio_stream.config.width
-    return _reads(model, reads, tokens.video, tokens.audio, (width, other), (tokens.video, window))
-
-
-def _audio_reads(model: DualStreamTransformer, tokens: Tokens, reads: Reads) -> int:
-    """What the audio reads beside its text, in all blocks."""
-    padded = tokens.frames * -(-tokens.audio // tokens.frames)  # the largest group's size holds for all frames
-    width, other = model.audio_stream.config.width, model.video_stream.config.width
-    return _reads(model, reads, tokens.audio, tokens.video, (width, other), (padded, tokens.space))
-
-
-def _reads(
-    model: DualStreamTransformer, reads: Reads, n: int, m: int, widths: tuple[int, int], gathered: tuple[int, int]
-) -> int:
-    """`n` tokens of a stream read `m` of the other, of `widths`; or each of the `gathered` queries so many of them."""
-    config, variant, (width, other) = model.config, model.variant, widths
-    layers, joins = model.video_stream.config.num_layers, reads is Reads.OTHER
-    if variant.in_text_place:  # queries and output are the text attention's
-        # alone, `appended` reads one zero token
-        seen = m if joins else 1 if variant.joiner == "appended" else 0
-        return layers * (2 * _linear(seen, other, width) + _attention(n * seen, width))
-    learned = config.context_tokens if variant.joiner == "cca" else 0
-    if not joins and not learned:
-        return 0
-    inner = config.cca_heads * config.cca_head_dim
-    if not joins:
-        m, pairs = 0, n * learned
-    elif variant.sees_all:
-        pairs = n * (learned + m)
-    else:
-        pairs = gathered[0] * (learned + gathered[1])
-    own, read = 2 * _linear(n, width, inner), 2 * _linear(m + learned, other, inner)
-    return layers * (own + read + _attention(pairs, inner))
+def _one_clip(model: DualStreamTransformer, tokens: Tokens) -> tuple[StreamInput, StreamInput]:
+    """Its picture is one row of tokens: where they stand changes no cost."""
+    _, height, width = model.video_stream.config.patch_size
+    audio = LatentClock.at_rate(tokens.audio, 25.0)
+    clocks = LatentClock.uniform(tokens.frames, audio.duration), audio
+    return meta_inputs(model, (tokens.frames, height, width * tokens.space), tokens.audio, tokens.text, clocks)

@@ -44,7 +44,7 @@ class State(NamedTuple):
 
     @property
     def route(self) -> Route:
-        return self.task.route.alone if self.alone else self.task.route
+        return self.task.route.unconditional if self.alone else self.task.route
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Alone(nn.Module):
         self.model = model
 
     def forward(self, route: Route, *streams: Any, **options: Any) -> tuple[Tensor | None, Tensor | None]:
-        outputs: tuple[Tensor | None, Tensor | None] = self.model(route.alone, *streams, **options)
+        outputs: tuple[Tensor | None, Tensor | None] = self.model(route.unconditional, *streams, **options)
         return outputs
 
 

@@ -17,14 +17,13 @@ from mtv.control import TRACKS, MSTControlNet, trainable_backbone_parameters
 from shared.checkpoint.folder import save_checkpoint
 from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lora_card, lora_weights, save_lora
 from shared.encoders import TextEncoder
+from shared.nn.parameter_names import part_of
 from shared.training.components import Components
 from shared.training.trainer import Weights
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 from shared.utils.rng import derive
 
-TOWERS = ("video_stream.", "audio_stream.")
-"""What `init_streams` gives: the parameters whose names begin so."""
 Model = TypeVar("Model", DualStreamTransformer, MSTControlNet)
 #: sounding(track): features [T, window, layers, dim] of a track, in clips where it sounds (`mtv.track_features`).
 Sounding = Callable[[str], list[Tensor]]
@@ -124,7 +123,8 @@ class Assembly:
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"model: {error}; see configs/model/") from None
         if self.config.init_streams:
-            return initialised(model, Path(self.config.init_streams) / "transformer", TOWERS)
+            streams = Path(self.config.init_streams) / "transformer"
+            return initialised(model, streams, fresh=lambda name: part_of(name) == "fusion")
         return initialised(model, Path(self.config.init) / "transformer") if self.config.init else model
 
     def _control(self, sounding: Sounding | None) -> MSTControlNet:
@@ -150,7 +150,8 @@ class Assembly:
         parts = self.config.trainable if self.config.lora is None else self.config.lora.modules_to_save
         self.transformer.requires_grad_("transformer" in parts)
         if "attention" in parts:
-            for parameter in trainable_backbone_parameters(self.transformer.video_stream).values():
+            video_blocks = torch.nn.ModuleList(block.video for block in self.transformer.blocks)
+            for parameter in trainable_backbone_parameters(video_blocks).values():
                 parameter.requires_grad_(True)
         if self.control is not None:
             self.control.requires_grad_("control" in parts)
@@ -164,7 +165,7 @@ def control_from(control: MSTControlNet, config: TrainConfig, sounding: Sounding
     folder, fresh = Path(config.init or "") / "control", config.reinit
     old = bool(config.init) and folder.is_dir() and "control" not in fresh
     if old:
-        control = initialised(control, folder, fresh=_music_may_change if "holistic" in fresh else None)
+        control = initialised(control, folder, *([_music_may_change] if "holistic" in fresh else []))
     new = (["music"] if "holistic" in fresh else []) if old else list(TRACKS)
     control.standardise({track: sounding(track) for track in new} if sounding is not None else {})
     return control
@@ -175,17 +176,14 @@ def _music_may_change(name: str) -> bool:
     return name.startswith(MSTControlNet.HOLISTIC) and not name.endswith("to_style.bias")
 
 
-def initialised(
-    model: Model, folder: Path, parts: tuple[str, ...] = ("",), fresh: Callable[[str], bool] | None = None
-) -> Model:
+def initialised(model: Model, folder: Path, fresh: Callable[[str], bool] = lambda name: False) -> Model:
     """`model` with the weights of a checkpoint's component in `folder`; refused where names or shapes differ.
 
-    Only those whose names begin with one of `parts`, and are not `fresh`, are taken; by default all.
+    Those whose names are `fresh` stay as they are.
     """
 
     def chosen(one: Model) -> dict[str, Tensor]:
-        taken = {n: v for n, v in one.state_dict().items() if n.startswith(parts)}
-        return {n: v for n, v in taken.items() if fresh is None or not fresh(n)}
+        return {name: value for name, value in one.state_dict().items() if not fresh(name)}
 
     own, weights = chosen(model), chosen(type(model).from_pretrained(folder))
     for name in sorted(own.keys() | weights.keys()):

@@ -139,13 +139,13 @@ class JointObjective(nn.Module):
         per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
         mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
         mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
-        seen = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
-        heard = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
+        video_input = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
+        audio_input = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
         detached = {
-            Task.A2V: lambda: (seen, self.transformer.context("audio", heard, detach=True)),
-            Task.V2A: lambda: (self.transformer.context("video", seen, detach=True), heard),
+            Task.A2V: lambda: (video_input, self.transformer.context("audio", audio_input, detach=True)),
+            Task.V2A: lambda: (self.transformer.context("video", video_input, detach=True), audio_input),
         }
-        inputs = detached[task]() if self.detach and task in detached else (seen, heard)
+        inputs = detached[task]() if self.detach and task in detached else (video_input, audio_input)
         hook = None
         if task is Task.MTV:
             assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"

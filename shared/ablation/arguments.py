@@ -13,7 +13,7 @@ from shared.utils.errors import UserError
 
 def training(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[str], dict[str, Any]]:
     """The `--set` words of a training run and all keys of its configuration, flat. Raises UserError naming `who`."""
-    whole_first = sorted(overrides, key=lambda key: key.count("."))  # or `model` would undo `model.joiner`
+    whole_first = sorted(overrides, key=lambda key: key.count("."))  # or `model` would undo `model.fusion`
     words = [f"{key}={_yaml(overrides[key])}" for key in whole_first]
     try:
         config = load_config(base, words)

@@ -29,13 +29,12 @@ from shared.utils.errors import UserError
 from shared.utils.rng import derive
 
 ADAPTER = "default"  # the name of what is trained
-_BLOCKS = r"(video_stream\.blocks|audio_stream\.blocks|transformer_blocks)\.\d+"
-#: Regular expressions on whole names, "transformer.video_stream.blocks.0.attn1.to_q"; CogVideoX's blocks are a video's.
+#: Regular expressions on whole names, "transformer.blocks.0.video.attn1.to_q"; CogVideoX's blocks are a video's.
 PRESETS = {
-    "attention": rf"transformer\.{_BLOCKS}\.attn[12]\.to_(q|k|v|out\.0)",
-    "cross-modal": r"transformer\.(video|audio)_cca\.\d+\..+",
-    "video": r"transformer\.(video_stream\.blocks|transformer_blocks)\.\d+\..+",
-    "audio": r"transformer\.audio_stream\.blocks\.\d+\..+",
+    "attention": r"transformer\.(blocks\.\d+\.(video|audio)|transformer_blocks\.\d+)\.attn[12]\.to_(q|k|v|out\.0)",
+    "cross-modal": r"transformer\.blocks\.\d+\.fusion\..+",
+    "video": r"transformer\.(blocks\.\d+\.video|transformer_blocks\.\d+)\..+",
+    "audio": r"transformer\.blocks\.\d+\.audio\..+",
     "control": r"control\..+",
 }
 
@@ -96,7 +95,7 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
         if not hits:
             raise UserError(
                 f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, or a "
-                r"regular expression on whole names, as transformer\.video_stream\.blocks\.\d+\.ffn\..+"
+                r"regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
             )
         for (component, name), layer in hits.items():
             if not isinstance(models[component], PeftAdapterMixin):

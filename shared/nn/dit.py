@@ -225,6 +225,16 @@ class DiTStream(nn.Module):
             nn.init.zeros_(self.skip.weight)
             nn.init.zeros_(self.skip.bias)
 
+    def lend_blocks(self) -> Sequence[DiTBlock]:
+        """Hand the blocks to a joint model, whose parameters they become; `forward` still runs them.
+
+        The stream keeps what stands before and after them.
+        """
+        blocks = tuple(self.blocks)
+        del self.blocks
+        self.blocks = blocks  # no module list: nothing is registered twice
+        return blocks
+
     def embed(self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None) -> StreamState:
         """Tokens, modulation and positions.
 
@@ -275,7 +285,10 @@ class DiTStream(nn.Module):
         control: Control | None = None,
     ) -> Tensor:
         """The stream alone: latents [B, C, F, H, W] in, prediction of the same shape out."""
-        state = self.embed(latents, sigma, text, clock)
+        return self.run(self.embed(latents, sigma, text, clock), control)
+
+    def run(self, state: StreamState, control: Control | None = None) -> Tensor:
+        """Blocks and head of what `embed` gave."""
         for index, block in enumerate(self.blocks):
             state = block.attend(state)
             if control is not None:

@@ -79,7 +79,7 @@ def objective(config: TrainConfig) -> JointObjective:
 
 
 def groups(config: TrainConfig, module: JointObjective) -> list[dict[str, Any]]:
-    return parameter_groups(module, config.optimizer, lambda name: "_cca." in name)
+    return parameter_groups(module, config.optimizer, lambda name: ".fusion." in name)
 
 
 def batch_at(step: int, clips: range) -> Batch:

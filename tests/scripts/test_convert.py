@@ -187,7 +187,7 @@ def test_ovi_becomes_cca_and_the_full_baseline(wan: Path, tmp_path: Path, capsys
         output = tmp_path / into
         run("ovi", source=tmp_path / "model.safetensors", model=settings, output=output, into=into, video_codec=wan)
         ours = transformer(output)
-        assert ours.config.joiner == into
+        assert ours.config.fusion == into
         found = ours.video_stream(latents, torch.tensor([0.7]), text)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         key = theirs["audio_model.blocks.1.cross_attn.k_fusion.weight"]
@@ -230,19 +230,19 @@ def test_a_pickle_is_turned_first(tmp_path: Path, model: Path, capsys: pytest.Ca
 def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path: Path, oobleck: Path) -> None:
     given = {"source": wan, "model": model, "output": tmp_path / "out"}
     ovi = configured(tmp_path / "ovi.yaml", MODEL)
-    joined = configured(tmp_path / "gate.yaml", OVI_MODEL | {"joiner": "gate_hard"})
+    joined = configured(tmp_path / "gate.yaml", OVI_MODEL | {"fusion": "gate_hard"})
     other = configured(tmp_path / "other.yaml", MODEL | {"video": SMALL | {"ffn_dim": 72}})
     wide = configured(tmp_path / "wide.yaml", MODEL | {"video": SMALL | {"in_channels": 6}})
     words = configured(tmp_path / "text.yaml", MODEL | {"audio": MODEL["audio"] | {"text_dim": 12}})
     bare = configured(tmp_path / "bare.yaml", {"video": {}, "audio": {}})
-    strange = configured(tmp_path / "strange.yaml", MODEL | {"joiner": "glue"})
+    strange = configured(tmp_path / "strange.yaml", MODEL | {"fusion": "glue"})
     save_file(small_ovi(), tmp_path / "ovi.safetensors")
     fused = given | {"source": tmp_path / "ovi.safetensors"}
     for command, options, said in (
         ("wan", given | {"source": tmp_path / "none"}, "none: no such file or folder"),
         ("wan", given | {"model": tmp_path / "none.yaml"}, r"--model .*none\.yaml: cannot be read"),
         ("wan", given | {"model": bare}, r"video\.in_channels is missing"),
-        ("wan", given | {"model": strange}, r"strange\.yaml: joiner is 'glue'"),
+        ("wan", given | {"model": strange}, r"strange\.yaml: fusion is 'glue'"),
         ("wan", given | {"model": other}, r"ffn_dim is 64, and video\.ffn_dim 72 in the model"),
         ("wan", given | {"model": wide}, r"WanVideoCodec has 4 values, and video\.in_channels is 6"),
         ("wan", given | {"model": words}, r"UMT5Text has 16 values, and audio\.text_dim is 12"),
@@ -255,7 +255,7 @@ def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path
         ("wan", given | {"shard_size": "many"}, "--shard-size: many: a whole number"),
         ("wan", given | {"source": tmp_path / "ovi.safetensors"}, "without a place in the model"),
         ("ovi", fused | {"model": ovi, "into": "cca"}, "--into cca: .* has cca_heads 1 of 12"),
-        ("ovi", fused | {"model": joined, "into": "full"}, "has joiner: gate_hard"),
+        ("ovi", fused | {"model": joined, "into": "full"}, "has fusion: gate_hard"),
         ("ovi", given | {"source": wan / "transformer", "into": "full"}, "a fused checkpoint of Ovi is needed"),
         ("export-wan", {"checkpoint": wan, "output": tmp_path / "out"}, r"model_index\.json is missing"),
     ):

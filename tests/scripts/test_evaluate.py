@@ -36,7 +36,7 @@ class Perfect:
 
     device = torch.device("cpu")
     config = SimpleNamespace(height=64, width=64, fps=16.0)
-    transformer = SimpleNamespace(has_alone=True)
+    transformer = SimpleNamespace(has_unconditional=True)
 
     def __init__(self, codecs: tuple[LinearVideoCodec, LinearAudioCodec]) -> None:
         self.video_codec, self.audio_codec = codecs

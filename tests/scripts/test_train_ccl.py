@@ -99,7 +99,7 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
         "joined": arguments(
             folder,
             f"init_streams={folder / 'run/checkpoint'}",
-            "model.joiner=full",
+            "model.fusion=full",
             "optimizer.lr=1e-12",
             "train.steps=1",
             "train.export_dtype=fp32",
@@ -160,12 +160,12 @@ def test_a_loss_that_is_not_finite_stops_with_step_task_and_clips(folder: Path, 
     assert not (folder / "diverging_run/checkpoint").exists()
 
 
-def test_another_joiner_starts_from_the_same_towers_and_codecs(folder: Path, runs: dict) -> None:
+def test_another_fusion_starts_from_the_same_towers_and_codecs(folder: Path, runs: dict) -> None:
     code, err = runs["joined"]
     assert code == 0, err
     assert err.count("guidance is text") == 1  # of its validation samples: it has no state to be guided by but that
     first, second = (load_checkpoint(CCLPipeline, folder / name / "checkpoint") for name in ("run", "joined_run"))
-    assert second.transformer.config.joiner == "full"
+    assert second.transformer.config.fusion == "full"
     theirs = first.transformer.state_dict()
     towers = {n: p for n, p in second.transformer.state_dict().items() if "_stream." in n}
     assert set(towers) == {name for name in theirs if "_stream." in name}
@@ -179,15 +179,19 @@ def test_another_joiner_starts_from_the_same_towers_and_codecs(folder: Path, run
 def test_towers_of_another_size_are_refused_by_name(checkpoint: Path) -> None:
     config = DualStreamTransformer.load_config(checkpoint / "transformer")
     video = {**config["video"], "ffn_dim": 8}
+
+    def fusion(name: str) -> bool:
+        return part_of(name) == "fusion"
+
     other = DualStreamTransformer.from_config({**config, "video": video, "context_tokens": 5})
-    with pytest.raises(UserError, match=r"video_stream\.blocks\.0\.ffn.* is \[16.*, and \[8.* in the configuration"):
-        assembly.initialised(other, checkpoint / "transformer", assembly.TOWERS)
+    with pytest.raises(UserError, match=r"blocks\.0\.video\.ffn.* is \[16.*, and \[8.* in the configuration"):
+        assembly.initialised(other, checkpoint / "transformer", fusion)
     same = DualStreamTransformer.from_config({**config, "context_tokens": 5})
-    new = same.video_cca[0].to_q.weight.clone()
-    started = assembly.initialised(same, checkpoint / "transformer", assembly.TOWERS)
+    new = same.blocks[0].fusion.video.to_q.weight.clone()
+    started = assembly.initialised(same, checkpoint / "transformer", fusion)
     given = DualStreamTransformer.from_pretrained(checkpoint / "transformer")
     assert torch.equal(started.video_stream.proj_out.weight, given.video_stream.proj_out.weight)
-    assert torch.equal(started.video_cca[0].to_q.weight, new)
+    assert torch.equal(started.blocks[0].fusion.video.to_q.weight, new)
 
 
 def refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -217,7 +221,7 @@ def test_a_clip_without_sound_is_refused_by_name(
         ("codecs=nowhere", "codecs: video codec nowhere: no config.json or video_codec/config.json"),
         ("init=nowhere", "checkpoint nowhere: no such folder"),
         ("init_streams=nowhere", "checkpoint nowhere: no such folder"),
-        ("model.joiner=gate", "model: joiner is 'gate'; choose one of cca, gate_hard"),
+        ("model.fusion=gate", "model: fusion is 'gate'; choose one of cca, gate_hard"),
         ("model.routing=joint", "so t2v, t2a cannot be trained; give weights to t2av, a2v and v2a only"),
     ],
 )

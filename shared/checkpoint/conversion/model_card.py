@@ -6,7 +6,7 @@ from shared.checkpoint.conversion.weight_map import Row, as_markdown
 from shared.training.card import commit
 
 OVI = {
-    "full": """Ovi's own way of joining the towers (`joiner: full`). The towers and the fusion are Ovi's; its input and
+    "full": """Ovi's own way of joining the towers (`fusion: full`). The towers and the fusion are Ovi's; its input and
 output layers for sound are not, so the checkpoint makes no sound before it is trained.""",
     "cca": """Ovi's fusion as CCA of full width: q, o and norms are those of its text attention, k and v those of its
 fusion. It is a start for training, not Ovi: CCA comes after the text attention, sees a partition of the other stream
@@ -18,7 +18,7 @@ keeps the rotation per second that the tower was trained with."""
 
 
 def conversion_card(source: str, lines: list[Row], parts: list[str], missing: list[str], seed: int, into: str) -> str:
-    """Markdown: what came from where, what is new and what is not there. `into`: for Ovi, the joiner; else empty."""
+    """Markdown: what came from where, what is new and what is not there. `into`: for Ovi, the fusion; else empty."""
     absent = "".join(f"- not here: {text}\n" for text in missing)
     ovi = f"\n{OVI[into]}\n\n{OVI_AUDIO}\n" if into else ""
     return f"""---

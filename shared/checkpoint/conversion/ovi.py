@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from shared.checkpoint.conversion.safetensors_reader import Weights, named
 from shared.checkpoint.conversion.wan import to_diffusers
 from shared.checkpoint.conversion.weight_map import Recipe
+from shared.nn.parameter_names import joint_name
 from shared.utils.errors import UserError
 
-#: Ovi's names within a block's cross_attn -> those of our joiner, whatever it is.
+#: Ovi's names within a block's cross_attn -> those of our fusion, whatever it is.
 FUSION = {
     "k_fusion.": "to_k.",
     "v_fusion.": "to_v.",
@@ -38,8 +39,8 @@ NEW_BIAS = "zero: Ovi adds the text attention's output bias once, and our text a
 NEW_TOKENS = "Ovi has no context tokens"
 
 
-def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, joiner: str) -> Recipe:
-    """Where each tensor of a model of these shapes comes from. `joiner`: full, or cca as wide as the towers.
+def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, fusion: str) -> Recipe:
+    """Where each tensor of a model of these shapes comes from. `fusion`: full, or cca as wide as the towers.
 
     Raises:
         UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ.
@@ -56,10 +57,10 @@ def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, joiner: str)
         else:
             made.take(weights, {ours: name})
     made.leave(weights, [name for name in weights.shapes if _AUDIO_IN.fullmatch(name)], OWN_INPUT)
-    if joiner == "cca":
+    if fusion == "cca":
         made.take(weights, shared_names(weights.shapes))
-        made.new([name for name in shapes if re.search(r"_cca\.\d+\.to_out\.bias", name)], NEW_BIAS)
-        made.new([name for name in shapes if re.search(r"_cca\.\d+\.context_tokens", name)], NEW_TOKENS)
+        made.new([name for name in shapes if re.search(r"\.fusion\.\w+\.to_out\.bias", name)], NEW_BIAS)
+        made.new([name for name in shapes if re.search(r"\.fusion\.\w+\.context_tokens", name)], NEW_TOKENS)
     made.new([name for name in shapes if name.startswith("audio_stream.patch_embedding.")], NEW_INPUT)
     made.new([n for n in shapes if n.startswith("audio_stream.proj_out.") and n not in made.origins], NEW_OUTPUT)
     made.check()
@@ -77,7 +78,7 @@ def shared_names(theirs: Iterable[str]) -> dict[str, str]:
     for name in theirs:
         match = _NAME.fullmatch(name)
         if match and match[2] and match[3] in SHARED:
-            found[f"{match[1]}_cca.{match[2]}.{SHARED[match[3]]}"] = name
+            found[f"blocks.{match[2]}.fusion.{match[1]}.{SHARED[match[3]]}"] = name
     return found
 
 
@@ -88,8 +89,8 @@ def _ours(name: str) -> str | None:
     tower, block, rest = match.groups()
     for old, new in FUSION.items():
         if block and rest in (f"cross_attn.{old}weight", f"cross_attn.{old}bias"):
-            return f"{tower}_cca.{block}.{new}{rest.rpartition('.')[2]}"
+            return f"blocks.{block}.fusion.{tower}.{new}{rest.rpartition('.')[2]}"
     if block:
         rest = "modulation" if rest == "modulation.modulation" else rest
     found = to_diffusers(f"blocks.{block}.{rest}" if block else rest)
-    return found and f"{tower}_stream.{found}"
+    return found and joint_name(tower, found)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.conversion.safetensors_reader import Weights, named
 from shared.checkpoint.conversion.weight_map import Recipe
+from shared.nn.parameter_names import joint_name, part_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 
@@ -57,7 +58,7 @@ FIXED = {
 
 
 NEW_AUDIO = "no audio tower given"
-NEW_JOINER = "Wan has nothing that joins two towers"
+NEW_FUSION = "Wan has nothing that joins two towers"
 OTHER_PARTS = "only its audio tower is wanted"
 
 
@@ -69,14 +70,14 @@ def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, audio: Weigh
     """
     made = Recipe(shapes)
     _, names = stream_names(weights.shapes, weights.label)
-    made.take(weights, {f"video_stream.{ours}": theirs for ours, theirs in names.items()})
+    made.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
     if audio is not None:
-        tower = [name for name in audio.shapes if name.startswith("audio_stream.")]
+        tower = [name for name in audio.shapes if part_of(name) == "audio_stream"]
         made.take(audio, {name: name for name in tower})
-        made.leave(audio, [name for name in audio.shapes if not name.startswith("audio_stream.")], OTHER_PARTS)
+        made.leave(audio, [name for name in audio.shapes if name not in tower], OTHER_PARTS)
     else:
-        made.new([name for name in shapes if name.startswith("audio_stream.")], NEW_AUDIO)
-    made.new([name for name in shapes if "_stream." not in name], NEW_JOINER)
+        made.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
+    made.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
     made.check()
     return made
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shared.checkpoint.conversion.safetensors_reader import Weights, named
+from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
 
 
@@ -94,12 +95,12 @@ class Row:
 
 
 def rows(recipe: Recipe) -> list[Row]:
-    """Parts of the model (its outermost modules) by origin, then what of the sources is left."""
+    """Parts of the model (`part_of`) by origin, then what of the sources is left."""
     sizes: dict[tuple[str, str], list[int]] = {}
     for name, shape in recipe.shapes.items():
         origin = recipe.origins[name]
         text = f"from {origin.weights.label}" if isinstance(origin, Taken) else f"new: {origin.why}"
-        sizes.setdefault((name.partition(".")[0], text), []).append(math.prod(shape))
+        sizes.setdefault((part_of(name), text), []).append(math.prod(shape))
     for weights, name, why in recipe.left:
         sizes.setdefault(("left", f"{weights.label}, {_family(name)}: {why}"), []).append(
             math.prod(weights.shapes[name])
@@ -111,7 +112,7 @@ def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[Row]:
     """The parts of a model, and all of it."""
     sizes: dict[str, list[int]] = {}
     for name, shape in shapes.items():
-        sizes.setdefault(name.partition(".")[0], []).append(math.prod(shape))
+        sizes.setdefault(part_of(name), []).append(math.prod(shape))
     parts = [Row(part, "", len(values), sum(values)) for part, values in sizes.items()]
     return [*parts, Row("model", "", len(shapes), sum(row.values for row in parts))]
 
@@ -132,4 +133,4 @@ def as_markdown(lines: list[Row]) -> str:
 def _family(name: str) -> str:
     """The part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
     first, _, rest = name.partition(".")
-    return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else first
+    return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else part_of(name)

@@ -96,9 +96,9 @@ def test_overrides_reach_the_training_as_they_are(tmp_path: Path) -> None:
     assert all("\n" not in word for word in words)
     found = [config[key] for key in ("optimizer.lr", "tasks.t2av", "model.partition", "codecs", "output")]
     assert found == [1e-05, 1.0, False, None, "1"]
-    (tmp_path / "model.yaml").write_text("{joiner: cca, context_tokens: 4}")
-    _, config = training(str(base), {"model.joiner": "full", "model": str(tmp_path / "model.yaml")}, "variant x")
-    assert (config["model.joiner"], config["model.context_tokens"]) == ("full", 4)  # a section stands before its keys
+    (tmp_path / "model.yaml").write_text("{fusion: cca, context_tokens: 4}")
+    _, config = training(str(base), {"model.fusion": "full", "model": str(tmp_path / "model.yaml")}, "variant x")
+    assert (config["model.fusion"], config["model.context_tokens"]) == ("full", 4)  # a section stands before its keys
     with pytest.raises(UserError, match=r"variant x: .*train\.stepz"):
         training(str(base), {"train.stepz": 3}, "variant x")
 

@@ -27,10 +27,10 @@ def test_the_layout_has_the_published_totals() -> None:
     assert [round(n / 1e9, 2) for n in (video, sum(sizes.values()) - video - fusion, fusion)] == [5.0, 5.53, 1.13]
 
 
-@pytest.mark.parametrize("joiner", ["full", "cca"])
-def test_a_full_size_ovi_has_its_place(joiner: str) -> None:
-    model, theirs = full_size("wan2.2-5b-ovi", joiner=joiner), ovi_shapes(**FULL)
-    made = recipe(shapes_of(model), without_values(theirs), joiner)
+@pytest.mark.parametrize("fusion", ["full", "cca"])
+def test_a_full_size_ovi_has_its_place(fusion: str) -> None:
+    model, theirs = full_size("wan2.2-5b-ovi", fusion=fusion), ovi_shapes(**FULL)
+    made = recipe(shapes_of(model), without_values(theirs), fusion)
     new = {name for name, origin in made.origins.items() if isinstance(origin, New)}
     outside = {
         f"audio_stream.{layer}.{kind}" for layer in ("patch_embedding", "proj_out") for kind in ("weight", "bias")
@@ -38,17 +38,17 @@ def test_a_full_size_ovi_has_its_place(joiner: str) -> None:
     extra = {
         f"{s}_cca.{i}.{n}" for s in ("video", "audio") for i in range(30) for n in ("to_out.bias", "context_tokens")
     }
-    assert new == outside | (extra if joiner == "cca" else set())
+    assert new == outside | (extra if fusion == "cca" else set())
     left = {name for _, name, _ in made.left}
     assert left == {*AUDIO_OUT, *(name for name in theirs if name.startswith("audio_model.patch_embedding."))}
     taken = {origin.name for origin in made.origins.values() if isinstance(origin, Taken)}
     assert taken == theirs.keys() - left
 
 
-def converted(joiner: str, **changes: Any) -> tuple[DualStreamTransformer, dict[str, torch.Tensor]]:
+def converted(fusion: str, **changes: Any) -> tuple[DualStreamTransformer, dict[str, torch.Tensor]]:
     theirs = small_ovi()
-    model = DualStreamTransformer(**(OVI_MODEL | {"joiner": joiner} | changes)).eval()
-    made = recipe(shapes_of(model), in_memory(theirs), joiner)
+    model = DualStreamTransformer(**(OVI_MODEL | {"fusion": fusion} | changes)).eval()
+    made = recipe(shapes_of(model), in_memory(theirs), fusion)
     state = {name: theirs[o.name] for name, o in made.origins.items() if isinstance(o, Taken)}
     model.load_state_dict(state, strict=False)
     return model, theirs

@@ -1,0 +1,64 @@
+"""How the two streams of a block read one another: CCA in both directions.
+
+What CCL is compared with has the same interface (`ccl.baselines`, where `FUSIONS` names them all).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ccl.context_attention import AudioContextAttention, VideoContextAttention
+from ccl.tarp import Alignment
+from shared.nn.dit import StreamConfig
+from shared.nn.rope import time_rotary
+
+#: Partition and rotation by which a stream reads the other: named arguments of `Fusion.video` or `Fusion.audio`.
+RotaryArguments = Mapping[str, Any]
+
+
+class Fusion(nn.Module):
+    """Both directions of one block: `video` is how the video reads the audio, `audio` how the audio reads the video.
+
+    A direction is a module with
+
+    - `key_value(y)`: keys and values of the other stream's hidden states y [B, M, D]; a clean stream's are cached.
+    - `direction(x, key_value=..., **rotary_arguments)`: what is added to the hidden states x [B, N, D].
+    - `unconditional(x)`: the same where the route does not read the other stream (0m).
+
+    A fusion of another kind derives from this class, says which `directions` it has or how to `build` them, and which
+    `rotary_arguments` they need. With `inside_text_attention` a direction acts inside the block's text attention, not
+    after it: x is then the attention's queries and the text's keys and values, three tensors [B, N, h, d], and what is
+    returned, [B, N, h, d], goes into its output projection.
+    """
+
+    inside_text_attention: ClassVar[bool] = False
+    video: Any
+    audio: Any
+    directions: ClassVar[dict[str, Any]] = {"video": VideoContextAttention, "audio": AudioContextAttention}
+
+    def __init__(self, video: nn.Module, audio: nn.Module) -> None:
+        super().__init__()
+        self.video, self.audio = video, audio
+
+    @classmethod
+    def build(
+        cls, stream: str, reader: StreamConfig, other: StreamConfig, heads: int, head_dim: int, context_tokens: int
+    ) -> Any:
+        """The direction in which `stream` ("video" or "audio"), a `reader`, reads the `other`; the sizes are CCA's."""
+        return cls.directions[stream](reader.width, other.width, heads, head_dim, context_tokens)
+
+    def rotary_arguments(
+        self, alignment: Alignment, grid: tuple[int, int, int], scale: float
+    ) -> tuple[RotaryArguments, RotaryArguments]:
+        """Those of the video and of the audio, the same in all blocks, on the CPU.
+
+        `grid` is the video's (F, height, width) in tokens, `scale` the model's `cca_time_scale`.
+        """
+        offsets = alignment.window_offset, alignment.offset
+        video, audio = (
+            {"alignment": alignment, "rotary": time_rotary(scale * offset, self.video.head_dim)} for offset in offsets
+        )
+        return video, audio
