@@ -59,7 +59,7 @@ docs: setup  ## make docs/configuration.md from the code
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: setup  ## make clips, train a little, sample from the shipped and from the new checkpoint
 	rm -rf $(DEMO)
-	$(BIN)/python scripts/make_puppets.py --clips 64 --out $(DEMO)/stage --seed 1 --level simple
+	$(BIN)/python scripts/make_puppets.py --clips 64 --output $(DEMO)/stage --seed 1 --level simple
 	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/puppets_tiny.yaml \
 	  --set data.manifest=$(DEMO)/stage/manifest.jsonl --set output=$(DEMO)/train
 	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4

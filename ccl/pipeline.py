@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from ccl.guidance import Guidance
 from ccl.routing import Route, Task, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint.folder import CheckpointMixin, check_checkpoint, check_joint
+from shared.checkpoint.folder import CheckpointMixin, check_joint
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
@@ -115,16 +114,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         self.register_to_config(fps=fps, height=height, width=width)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
-        """A pipeline from a checkpoint folder, which `MTVPipeline` reads as well if it has control.
-
-        Raises:
-            UserError: of `shared.checkpoint.folder.check_checkpoint`, or for a folder without one of the
-                joint model's parts.
-        """
-        if Path(folder).is_dir():
-            check_joint({**check_checkpoint(folder), **options}, f"checkpoint {folder}: ")
-        return super().from_pretrained(folder, **options)
+    def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
+        check_joint(parts, where)
 
     @torch.no_grad()
     def __call__(

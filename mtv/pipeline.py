@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.tracks import TRACKS, Tracks, features, frames_of
 from mtv.windows import SECONDS, Window, WindowSampler, place_keyframes, plan, segments, window_frames
-from shared.checkpoint.folder import CheckpointMixin, check_checkpoint
+from shared.checkpoint.folder import CheckpointMixin
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
@@ -137,17 +136,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         self.register_to_config(fps=fps, height=height, width=width)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
-        """A pipeline from a checkpoint folder, which `CCLPipeline` reads as well.
-
-        Raises:
-            UserError: of `shared.checkpoint.folder.check_checkpoint`, or for a folder with a joint model only.
-        """
-        if Path(folder).is_dir():
-            index = check_checkpoint(folder)
-            parts = {name: kind for name, kind in index.items() if isinstance(kind, list) and kind[0]}
-            check_parts(parts, f"checkpoint {folder}: ")
-        return super().from_pretrained(folder, **options)
+    def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
+        check_parts(parts, where)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **parts: Any) -> Self:

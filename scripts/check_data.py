@@ -9,163 +9,58 @@ captions, tracks, with --checkpoint the latents; and a verdict: ok, warn or refu
 
 from __future__ import annotations
 
-import argparse
-import html
-import json
-import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
 
+from pydantic import field_validator
 from tqdm import tqdm
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.registry import find_component, load_component
-from shared.evaluation.html import page
-from shared.utils.cli_old import Parser
-from shared.utils.errors import UserError, run_main
-from shared.utils.files import write_atomically
+from shared.data.manifest import manifest_entries
+from shared.utils import cli
+from shared.utils.cli import option, parse
+from shared.utils.errors import run_main
 
-if TYPE_CHECKING:  # arguments are looked at before torch is loaded
-    from shared.data.doctor import Finding
-    from shared.data.manifest import Clip
 
-VERDICTS = ("ok", "warn", "refuse")
-STYLE = (
-    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:3px 6px;"
-    "text-align:left;vertical-align:top}.refuse{background:#fbb}.warn{background:#fec}.ok{background:#dfd}"
-)
+class Options(cli.Options):
+    manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
+    report: Path | None = option(None, "FILE.html to look at, or FILE.jsonl with a line per clip")
+    checkpoint: Path | None = option(None, "encode every clip with its codecs, and look at the latents")
+    sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1)
+    workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
+    strict: bool = option(False, "exit code 1 if a clip is refused")
 
-_sanity: Callable[[Any, Any], None] | None = None  # of this process: codecs are loaded once, not with every clip
+    @field_validator("report")
+    @classmethod
+    def _writable(cls, report: Path | None) -> Path | None:
+        if report and report.suffix not in (".html", ".jsonl"):
+            raise ValueError(f"{report}: give FILE.html or FILE.jsonl")
+        if report and not report.absolute().parent.is_dir():
+            raise ValueError(f"{report}: the folder does not exist; make it first")
+        return report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, examine, report; exit code 1 with --strict if a clip is refused."""
-    args = _parse(argv)
-    latents = _latent_options(args)
-    from shared.data.doctor import read_clips, speech_measure
+    """Examine all clips and report; exit code 1 with --strict if one is refused."""
+    options = parse(Options, __doc__, argv)
+    if options.checkpoint is not None:
+        check_checkpoint(options.checkpoint)
+    entries = manifest_entries(options.manifest)
+    from shared.data.doctor import examine_all
+    from shared.evaluation.doctor_report import summary, write_report
 
-    clips = read_clips(args.manifest)
-    progress = tqdm(_spread(clips, latents, args.workers), total=len(clips), unit="clip", desc=str(args.manifest))
-    findings = list(progress)
-    if args.report:
-        text = _html(findings, speech_measure()) if args.report.suffix == ".html" else _lines(findings)
-        _write(args.report, text)
+    found = examine_all(entries, options.workers, options.checkpoint, options.sigma)
+    findings = list(tqdm(found, total=len(entries), unit="clip", desc=str(options.manifest)))
+    if options.report is not None:
+        write_report(options.report, findings)
     for finding in findings:
-        if finding.verdict != "ok":
-            print(f"{finding.verdict}: clip {finding.id!r}: {'; '.join([*finding.refused, *finding.warnings])}")
-    print(_summary(findings, speech_measure()))
-    if args.strict and any(finding.refused for finding in findings):
+        if finding.reasons:
+            print(f"{finding.verdict}: clip {finding.id!r}: {'; '.join(finding.reasons)}")
+    print("\n".join(summary(findings)))
+    if options.strict and any(finding.refused for finding in findings):
         sys.exit(1)
-
-
-def examine_one(clip: Clip | Finding) -> Finding:
-    """The finding about one clip; one that is there already stays."""
-    from shared.data.doctor import Finding, examine
-
-    return clip if isinstance(clip, Finding) else examine(clip, _sanity)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.jsonl, or a folder of X.mp4 with X.txt")
-    parser.add_argument("--report", type=Path, help="FILE.html to look at, or FILE.jsonl with a line per clip")
-    parser.add_argument("--checkpoint", type=Path, help="encode every clip with its codecs, and look at the latents")
-    parser.add_argument("--sigma", type=float, default=3.0, help="their deviation may be 1/SIGMA to SIGMA (default 3)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: all cores")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 if a clip is refused")
-    args = parser.parse_args(argv)
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: give 1 or more")
-    if not args.sigma > 1:
-        raise UserError(f"--sigma {args.sigma}: give more than 1")
-    if args.report and args.report.suffix not in (".html", ".jsonl"):
-        raise UserError(f"--report {args.report}: give FILE.html or FILE.jsonl")
-    if args.report and not args.report.absolute().parent.is_dir():
-        raise UserError(f"--report {args.report}: the folder does not exist; make it first")
-    return args
-
-
-def _latent_options(args: argparse.Namespace) -> dict[str, Any] | None:
-    """What a process needs to look at latents."""
-    if args.checkpoint is None:
-        return None
-    index = check_checkpoint(args.checkpoint)
-    if not {"fps", "height", "width"} <= index.keys():
-        raise UserError(f"--checkpoint {args.checkpoint}: says no fps, height and width; one of ours is needed")
-    return {
-        "sources": [find_component(name, args.checkpoint) for name in ("video_codec", "audio_codec")],
-        "fps": index["fps"],
-        "size": (index["height"], index["width"]),
-        "sigma": args.sigma,
-    }
-
-
-def _spread(clips: list[Any], latents: dict[str, Any] | None, workers: int) -> Iterator[Finding]:
-    """Findings in the clips' order, from this process or from several."""
-    if min(workers, len(clips)) == 1:
-        _adopt(latents)
-        yield from map(examine_one, clips)
-        return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(min(workers, len(clips)), context, initializer=_adopt, initargs=(latents,)) as pool:
-        yield from pool.map(examine_one, clips)
-
-
-def _adopt(latents: dict[str, Any] | None) -> None:
-    """Load the codecs, on the CPU, one thread each: the processes are many."""
-    global _sanity
-    _sanity = None
-    if latents is not None:
-        import torch
-
-        from shared.data.doctor import LatentSanity
-
-        torch.set_num_threads(1)
-        video, audio = (load_component(source) for source in latents["sources"])
-        _sanity = LatentSanity((video, audio), latents["fps"], latents["size"], latents["sigma"])
-
-
-def _summary(findings: list[Finding], measure: str) -> str:
-    """A few lines for the end."""
-    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in VERDICTS}
-    lines = [f"{len(findings)} clips: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())]
-    for name, unit in (("seconds", "s"), ("fps_true", "fps"), ("level_dbfs", "dBFS"), ("speech_share", measure)):
-        values = [f.facts[name] for f in findings if f.facts.get(name) is not None and f.facts[name] > -1e9]
-        if values:
-            spread = f"{min(values):g} to {max(values):g}, median {median(values):g}"
-            lines.append(f"{name.replace('_', ' ')}: {spread} ({unit})")
-    return "\n".join(lines)
-
-
-def _lines(findings: list[Finding]) -> str:
-    return "".join(json.dumps(finding.as_dict(), ensure_ascii=False) + "\n" for finding in findings)
-
-
-def _html(findings: list[Finding], measure: str) -> str:
-    """One page that needs nothing else; the worst clips first."""
-    columns = list(dict.fromkeys(name for finding in findings for name in finding.facts))
-    cells = ["clip", "verdict", "why", *columns]
-    rows = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in cells) + "</tr>"]
-    for finding in sorted(findings, key=lambda finding: -VERDICTS.index(finding.verdict)):
-        why = "; ".join([*finding.refused, *finding.warnings])
-        facts = [finding.facts.get(name, "") for name in columns]
-        texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in (finding.id, finding.verdict, why, *facts))
-        rows.append(f'<tr class="{finding.verdict}">{texts}</tr>')
-    summary = html.escape(_summary(findings, measure)).replace("\n", "<br>")
-    return page("Clips", STYLE, f"<h1>Clips</h1><p>{summary}</p><table>{''.join(rows)}</table>")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise UserError(f"--report {path}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

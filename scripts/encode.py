@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.registry import COMPONENTS, Source, find_component, load_component
+from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component, load_component
 from shared.data.manifest import Clip, read_manifest
 from shared.utils.cli_old import Parser
 from shared.utils.cli_old import device as parse_device
@@ -51,7 +51,7 @@ class Job:
 
     args: argparse.Namespace
     clips: list[Clip]
-    sources: dict[str, Source]
+    sources: dict[str, ComponentSource]
     settings: dict[str, Any]
     ranks: int
     local: int  # processes on this machine, which share its cores and devices
@@ -267,7 +267,7 @@ def _fill_from_checkpoint(args: argparse.Namespace) -> None:
         raise UserError(f"--size {' '.join(map(str, args.size[0]))}: give pixels above 0")
 
 
-def _sources(args: argparse.Namespace) -> dict[str, Source]:
+def _sources(args: argparse.Namespace) -> dict[str, ComponentSource]:
     """By component its class and folder. UserError if one is not given or not there."""
     found = {}
     for name in COMPONENTS:

@@ -37,7 +37,7 @@ from shared.data.dataset import ClipDataset
 from shared.data.manifest import read_manifest
 from shared.data.media import write_video
 from shared.training.card import Progress, model_card
-from shared.training.components import Components, component_source, fitted_codecs
+from shared.training.components import Components, component_source, fitted_codecs, trusted_packages
 from shared.training.optimizer import parameter_groups
 from shared.training.state import claim_output
 from shared.training.trackers import check_boards
@@ -96,7 +96,7 @@ def check_sources(config: TrainConfig) -> None:
     OUTPUT is claimed."""
     check_boards(config.train.report_to)
     if start := config.init or config.init_streams:
-        check_checkpoint(start)
+        check_checkpoint(start, trusted_packages(config))
     bare = [name for name in COMPONENTS if component_source(config, name) is None and name != "text_encoder"]
     if bare and (config.data.shards is not None or len(bare) == 1):
         why = "a codec alone is not fitted" if len(bare) == 1 else "none is fitted to data.shards"

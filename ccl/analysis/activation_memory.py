@@ -13,7 +13,7 @@ from ccl.analysis.flops import Tokens, meta_inputs, on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
-from shared.training.memory_plan import Activations, Parameters, step_bytes
+from shared.training.memory_estimate import Activations, Parameters, step_bytes
 
 DEPTHS = (2, 3)
 """Blocks of the models that are looked at: all blocks are alike, so what the third adds every further one adds."""

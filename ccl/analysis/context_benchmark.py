@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -22,15 +21,15 @@ from ccl.tarp import Alignment, align
 from shared.nn.attention import attend
 from shared.nn.clock import LatentClock
 from shared.nn.rope import Rotary, bands, rotate, time_rotary
-from shared.utils.errors import UserError
 
-SIZES = ("31,484,157", "61,900,314")  # 5 s and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
 DIRECTIONS = ("audio to video", "video to audio")
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class CcaOptions:
+    """What is measured. `sizes`: frames, tokens of each, audio tokens; the fastest of `repeats` runs counts."""
+
     sizes: list[tuple[int, int, int]]
     heads: int
     head_dim: int
@@ -38,26 +37,6 @@ class CcaOptions:
     backward: bool
     repeats: int
     device: str
-
-
-def cca_options(given: argparse.Namespace) -> CcaOptions:
-    """Checked options. Raises UserError."""
-    sizes = []
-    for text in given.sizes:
-        parts = text.split(",")
-        if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-            raise UserError(f"--sizes {text!r} is not F,S,A: three whole numbers above 0, such as {SIZES[0]}")
-        sizes.append((int(parts[0]), int(parts[1]), int(parts[2])))
-    for name in ("heads", "head_dim", "context_tokens", "repeats"):
-        if getattr(given, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(given, name)}; it must be at least 1")
-    if given.head_dim % 2:
-        raise UserError(f"--head-dim is {given.head_dim}; rotary positions need an even one")
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {given.device}: there is no CUDA device here; use cpu")
-    return CcaOptions(
-        sizes, given.heads, given.head_dim, given.context_tokens, given.backward, given.repeats, given.device
-    )
 
 
 @dataclass(frozen=True)

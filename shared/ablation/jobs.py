@@ -109,7 +109,7 @@ class Jobs:
         clips = self.plan.clips[name]
         settings = clips.model_dump()
         folder = self.output / "clips" / name
-        words = flags(settings | {"out": str(folder / "puppets")})
+        words = flags(settings | {"output": str(folder / "puppets")})
         step = Step("make", self.scripts.run("make_puppets.py", *words), self.manifest(name))
         return Job(f"clips {name}", folder, settings, [step])
 

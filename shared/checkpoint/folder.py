@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
+from shared.utils import hub
+from shared.utils.classes import load_class
 from shared.utils.errors import UserError
+from shared.utils.files import read_json, replacing_folder
 
 if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seconds to import
     import torch
@@ -24,6 +23,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 #: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
 OURS = ("ccl", "mtv", "shared")
 TRUSTED = (*OURS, "diffusers", "transformers")
+#: How an index, or a pipeline's components, has one that is left out.
+ABSENT = (None, [None, None])
 #: Classes with a model in a folder inside their own.
 INNER = {"LTX2AudioCodec": "vocoder"}
 #: What joint sampling needs.
@@ -34,19 +35,33 @@ class CheckpointMixin:
     """`from_pretrained` for pipelines of our folders; stands before `DiffusionPipeline` among a class's bases.
 
     diffusers loads a component only if its module is imported already, and a folder may name modules that its pipeline
-    does not know: the other pipeline's, or another codec's. They are imported here, ours alone, after a look at the
-    whole folder.
+    does not know: the other pipeline's, or another codec's. They are imported here, ours and those of packages that
+    the caller allows, after a look at the whole folder.
     """
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
-        """A pipeline from a folder (or a hub id). Raises UserError as `check_checkpoint`."""
-        if Path(folder).is_dir():
-            for kind in check_checkpoint(folder).values():
-                if isinstance(kind, list) and kind[0] and kind[0].partition(".")[0] in OURS:
-                    import_module(kind[0])
-        pipeline: Self = super().from_pretrained(folder, **options)  # type: ignore[misc]
+    def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
+        """A pipeline from a checkpoint folder, or a hub id; components among the `options` take the place of its own.
+
+        `trusted_packages`: packages outside this repository whose classes the folder may name ("my_codecs"). They are
+        imported, so that their code runs; nothing else is.
+
+        Raises:
+            UserError: as `check_checkpoint`, or for a folder without a part that this pipeline needs.
+        """
+        source = hub.local_folder(folder, **hub.hub_options(options))
+        index = check_checkpoint(source, trusted_packages)
+        parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}
+        cls._check_parts(parts, f"checkpoint {folder}: ")
+        for kind in parts.values():
+            if isinstance(kind, list) and package_of(kind[0]) in (*OURS, *trusted_packages):
+                load_class(":".join(kind))
+        pipeline: Self = super().from_pretrained(str(source), **options)  # type: ignore[misc]
         return pipeline
+
+    @classmethod
+    def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
+        """Raises UserError unless the names of `parts` are all that the pipeline needs."""
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
@@ -54,17 +69,9 @@ def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, 
 
     Weights that would exceed `shard_size` ("14MB") are cut into several files.
     """
-    folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
-    (partial / "README.md").write_text(card, encoding="utf-8")
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():  # otherwise a kill between the two renames left `old` as the only one
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(Path(folder)) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
+        (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def load_checkpoint(
@@ -72,6 +79,7 @@ def load_checkpoint(
     folder: str | Path,
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
+    trusted_packages: Collection[str] = (),
 ) -> Pipeline:
     """A pipeline from a checkpoint folder, on `device`, in `dtype` (None: float32); files are checked first.
 
@@ -80,19 +88,19 @@ def load_checkpoint(
     """
     import torch
 
-    check_checkpoint(folder)
+    check_checkpoint(folder, trusted_packages)  # a folder: what has no slash would be looked for on the hub
     pipeline = kind.from_pretrained(
-        str(folder), dtype=dtype or torch.float32, local_files_only=True, use_safetensors=True
+        str(folder), dtype=dtype or torch.float32, use_safetensors=True, trusted_packages=trusted_packages
     )
     return pipeline.to(device)
 
 
-def check_checkpoint(folder: str | Path) -> dict[str, Any]:
+def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
     """The folder's index, after a look at every file that it promises. Nothing is imported.
 
     Raises:
-        UserError: no folder, no index, a class from a package not in `TRUSTED`, a component without config
-            or weights, or a file that cannot be read.
+        UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
+            without config or weights, or a file that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -100,16 +108,18 @@ def check_checkpoint(folder: str | Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise UserError(f"checkpoint {folder}: {INDEX} is missing, so this is no checkpoint folder")
     index = _read_json(folder, INDEX)
+    if not isinstance(index.get("_class_name", ""), str):
+        raise UserError(f"checkpoint {folder}: {INDEX} brings a pipeline of its own, which is not run; remove it there")
     components = {name: kind for name, kind in index.items() if name[0] != "_" and isinstance(kind, list)}
     for name, kind in components.items():
-        if kind == [None, None]:
+        if kind in ABSENT:
             continue
         if len(kind) != 2 or not all(isinstance(part, str) for part in kind):
             raise UserError(f"checkpoint {folder}: {INDEX} has {name} = {kind}; [module, class] is expected")
-        if kind[0].partition(".")[0] not in TRUSTED:
+        if (package := package_of(kind[0])) not in (*TRUSTED, *trusted_packages):
             raise UserError(
-                f"checkpoint {folder}: {INDEX} takes {name} from module {kind[0]!r}, which is not trusted; "
-                f"classes of {', '.join(TRUSTED)} are loaded"
+                f"checkpoint {folder}: {INDEX} takes {name} from module {kind[0]!r}, which is not trusted; if it is "
+                f"yours, allow it: --trust-package {package}, or trusted_packages=[{package!r}]"
             )
         _check_component(folder, name, weights="scheduler" not in name)
         if inner := INNER.get(kind[1]):
@@ -117,9 +127,14 @@ def check_checkpoint(folder: str | Path) -> dict[str, Any]:
     return index
 
 
+def package_of(module: str) -> str:
+    """The package, by which modules are trusted, of "package.module"."""
+    return module.partition(".")[0]
+
+
 def check_joint(found: Mapping[str, Any], where: str = "") -> None:
     """Raises UserError unless `found`, an index or components by name, has all that joint sampling needs."""
-    missing = [name for name in JOINT if found.get(name) in (None, [None, None])]
+    missing = [name for name in JOINT if found.get(name) in ABSENT]
     if not missing:
         return
     advice = "copy the whole folder again"
@@ -154,10 +169,4 @@ def _require(folder: Path, file: str) -> None:
 
 
 def _read_json(folder: Path, file: str) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {folder}: {file} is damaged ({error}); copy the whole folder again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"checkpoint {folder}: {file} holds no JSON object; copy the whole folder again")
-    return content
+    return read_json(folder / file, f"checkpoint {folder}: {file}", "copy the whole folder again")

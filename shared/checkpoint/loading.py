@@ -1,38 +1,28 @@
-"""What both sampling scripts ask about the model, and how they load it: adapters and memory."""
+"""What both sampling scripts ask about the model, and how they load it: device, precision, adapters and memory."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from shared.checkpoint.folder import load_checkpoint
 from shared.checkpoint.lora_file import lora_file, read_header
-from shared.checkpoint.offload import LEVELS
+from shared.utils import cli
+from shared.utils.cli import option
 from shared.utils.errors import UserError
 
-if TYPE_CHECKING:  # a script says what is wrong with its arguments before torch is loaded
-    import torch
-
-#: What `add_argument` is told of --lora, --fuse-lora and --memory.
-LORA: dict[str, Any] = {
-    "action": "append", "default": [], "metavar": "DIR[=SCALE]",
-    "help": "adapters that training with lora wrote (docs/lora.md), at a scale, default 1; any number",
-}  # fmt: skip
-FUSE_LORA: dict[str, Any] = {"action": "store_true", "help": "add them to the weights first: each step then is faster"}
-MEMORY: dict[str, Any] = {
-    "choices": LEVELS, "default": "fast",
-    "help": "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in "
-    "fp8 (docs/memory.md)",
-}  # fmt: skip
+#: The checkpoint that comes with the repository.
+SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "puppets"
 
 
 @dataclass(frozen=True)
 class LoraOption:
-    """An argument of --lora: a file of adapters, and how much they count."""
+    """A value of --lora: a file of adapters, and how much they count."""
 
     file: Path
     scale: float = 1.0
@@ -57,21 +47,53 @@ class LoraOption:
         return cls(file, scale)
 
 
-def check_model_arguments(options: argparse.Namespace) -> None:
-    """Read the files of --lora. Raises UserError as `LoraOption.parse`."""
-    options.lora = [LoraOption.parse(text) for text in options.lora]
-    if options.fuse_lora and not options.lora:
-        raise UserError("--fuse-lora: there is nothing to fuse without --lora; leave it out")
+class ModelOptions(cli.Options):
+    """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
+
+    checkpoint: Path = option(SHIPPED, "default: the shipped assets/puppets", metavar="DIR")
+    trust_package: list[str] = option(
+        [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
+        metavar="NAME", repeat=True,
+    )  # fmt: skip
+    lora: list[str] = option(
+        [], "adapters that training with lora wrote (docs/lora.md), at a scale, default 1; any number",
+        metavar="DIR[=SCALE]", repeat=True,
+    )  # fmt: skip
+    fuse_lora: bool = option(False, "add them to the weights first: each step then is faster")
+    memory: Literal["fast", "balanced", "low"] = option(
+        "fast",
+        "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in fp8 "
+        "(docs/memory.md)",
+    )
+    device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
+    attention: str = option("native", "backend: native (default), flash, xformers ...")
+
+    @model_validator(mode="after")
+    def _adapters(self) -> ModelOptions:
+        if self.fuse_lora and not self.lora:
+            raise ValueError("--fuse-lora: there is nothing to fuse without --lora; leave it out")
+        self.adapters()
+        return self
+
+    def adapters(self) -> list[LoraOption]:
+        """The values of --lora. UserError as `LoraOption.parse`."""
+        return [LoraOption.parse(text) for text in self.lora]
 
 
-def load_model(kind: type[Any], options: argparse.Namespace, dtype: torch.dtype, device: torch.device) -> Any:
-    """The pipeline `kind` of --checkpoint with its adapters, on `device` as --memory says. UserError as these say."""
-    pipeline = load_checkpoint(kind, options.checkpoint, dtype)
-    names = [f"lora_{index}" for index in range(len(options.lora))]
-    for name, lora in zip(names, options.lora, strict=True):
+def load_model(kind: type[Any], options: ModelOptions) -> Any:
+    """The pipeline `kind` of --checkpoint with its adapters, where and how the options say. UserError as these say."""
+    import torch
+
+    device = cli.device(options.device)
+    pipeline = load_checkpoint(
+        kind, options.checkpoint, getattr(torch, options.dtype), trusted_packages=options.trust_package
+    )
+    adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}
+    for name, lora in adapters.items():
         pipeline.load_lora_weights(lora.file, adapter_name=name)
-    if names:
-        pipeline.set_adapters(names, [lora.scale for lora in options.lora])
+    if adapters:
+        pipeline.set_adapters(list(adapters), [lora.scale for lora in adapters.values()])
     if options.fuse_lora:
         pipeline.fuse_lora()
     for line in pipeline.set_memory(options.memory, device):

@@ -1,128 +1,157 @@
-"""Codecs and text encoders by the folders or hub ids that hold them: our checkpoints', and those of the libraries."""
+"""Codecs and text encoders by the folders or hub ids that hold them: ours, the libraries', and those of a user's own
+package."""
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from shared.checkpoint.folder import INDEX, package_of
+from shared.utils import hub
+from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
-#: By component: where a folder may hold it, and by the class or model type in its config.json, our class.
-COMPONENTS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "video_codec": (
-        ("", "video_codec", "vae"),
-        {
-            "LinearVideoCodec": "shared.codecs.linear:LinearVideoCodec",
-            "AutoencoderKLWan": "shared.codecs.wan:WanVideoCodec",
-            "AutoencoderKLCogVideoX": "shared.codecs.cogvideox:CogVideoXVideoCodec",
-        },
-    ),
-    "audio_codec": (
-        ("", "audio_codec", "audio_vae", "vae"),
-        {
-            "LinearAudioCodec": "shared.codecs.linear:LinearAudioCodec",
-            "AutoencoderKLLTX2Audio": "shared.codecs.ltx2_audio:LTX2AudioCodec",
-            "AutoencoderOobleck": "shared.codecs.oobleck:OobleckAudioCodec",
-        },
-    ),
-    "text_encoder": (
-        ("", "text_encoder"),
-        {"HashedWords": "shared.encoders.text:HashedWords", "umt5": "shared.encoders.umt5:UMT5Text"},
-    ),
-}
-
-#: Where a model's folder does not hold all of it: what lies beside it.
-_BESIDE = {"audio_vae": "vocoder", "text_encoder": "tokenizer"}
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+WANTED = "a folder with the model, or its hub id, is needed"
 
 
 @dataclass(frozen=True)
-class Source:
+class Kind:
+    """How a component is read. `path`: its class here, as module:class; `width`: where config.json has its width.
+
+    `beside`: a folder of its library and the one that lies beside it there and belongs to it.
+    """
+
+    path: str
+    width: str
+    beside: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True)
+class Component:
+    """Where a folder may hold a component, and by the class or model type in its config.json how it is read.
+
+    `width`: where the config.json of a user's own class has its width.
+    """
+
+    places: tuple[str, ...]
+    kinds: dict[str, Kind]
+    width: str = "latent_channels"
+
+
+COMPONENTS = {
+    "video_codec": Component(
+        ("", "video_codec", "vae"),
+        {
+            "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
+            "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
+            "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
+        },
+    ),
+    "audio_codec": Component(
+        ("", "audio_codec", "audio_vae", "vae"),
+        {
+            "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
+            "AutoencoderKLLTX2Audio": Kind(
+                "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
+            ),
+            "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
+        },
+    ),
+    "text_encoder": Component(
+        ("", "text_encoder"),
+        {
+            "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
+            "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
+        },
+        width="dim",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ComponentSource:
     """A component that was found and is not loaded: its class as module:class, the folder or hub id, the place in it.
 
-    `width`: of a text encoder's embeddings.
+    `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it.
     """
 
     kind: str
     root: str
     place: str
-    width: int = 0
+    width: int
+    beside: str = ""
+
+    @property
+    def class_name(self) -> str:
+        return self.kind.partition(":")[2]
+
+    @property
+    def label(self) -> str:
+        """What reports call it: "WanVideoCodec from Wan2.1/vae"."""
+        return f"{self.class_name} from {'/'.join(filter(None, (Path(self.root).name, self.place)))}"
 
     @property
     def folder(self) -> str:
         """What the `from_pretrained` of its class takes. A hub id is downloaded, or found in the cache."""
-        root = Path(self.root) if Path(self.root).is_dir() else _downloaded(self.root, self.place)
-        # what belongs to a model lies beside it, in folders that its own loader finds
-        whole = self.place in _BESIDE and not self.kind.endswith(":HashedWords")
-        return str(root if whole else root / self.place)
+        # what belongs to a model lies beside it, in a folder that its own loader finds
+        return str(self._root if self.beside else self._root / self.place)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files, about what it will take."""
+        folders = {self._root / self.place, self._root / (self.beside or self.place)}
+        return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+
+    @property
+    def _root(self) -> Path:
+        return hub.local_folder(self.root, dict.fromkeys((self.place, self.beside or self.place)))
 
 
-def find_component(name: str, source: str | Path) -> Source:
+def find_component(name: str, source: str | Path, trusted_packages: Collection[str] = ()) -> ComponentSource:
     """Which class component `name` in a folder or under a hub id has, from its config.json alone; nothing is imported.
 
-    Raises UserError if there is none, or one of a kind that is not known.
+    A class of a user's own package is known where the user names it, as "package.module:Class@FOLDER", or where
+    model_index.json does and its package is one of `trusted_packages`.
+
+    Raises:
+        shared.utils.hub.NotFound: there is none, or one of a kind that is not known.
+        UserError: its config.json is damaged, or says no width.
     """
-    places, kinds = COMPONENTS[name]
-    what, hub = name.replace("_", " "), not Path(source).is_dir() and bool(_HUB_ID.fullmatch(str(source)))
-    wanted = " or ".join(f"{place}/config.json".lstrip("/") for place in places)
-    found, reason = _hub_config(str(source), places) if hub else (_local_config(Path(source), places), "")
-    if found is None:
-        advice = "a folder with the model, or its hub id, is needed"
-        raise UserError(f"{what} {source}: no {wanted} there{reason and f' ({reason})'}; {advice}")
-    place, file = found
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        kind = config.get("_class_name") or config.get("model_type")
-        width = int(config.get("d_model") or config.get("dim") or 0) if name == "text_encoder" else 0
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); copy it again") from None
-    if kind not in kinds:
-        raise UserError(f"{what} {source}: holds {kind}; one of {', '.join(kinds)} is needed")
-    return Source(kinds[kind], str(source), place, width)
+    component, what = COMPONENTS[name], name.replace("_", " ")
+    named = NamedClass.parse(str(source))
+    root = named.source if named else str(source)
+    configs = hub.find_configs(root, what, component.places, WANTED)
+    for place, config in configs.items():
+        called = config.get("_class_name") or config.get("model_type")
+        if named:
+            kind: Kind | None = Kind(named.kind, component.width)
+        else:
+            kind = component.kinds.get(str(called)) or _trusted_kind(name, root, called, trusted_packages)
+        if kind is not None:
+            width = config.get(kind.width)
+            if not isinstance(width, int):
+                file = "/".join(filter(None, (root, place, "config.json")))
+                raise UserError(f"{file}: has no {kind.width}; copy the whole folder again")
+            beside = kind.beside[1] if place == kind.beside[0] else ""
+            return ComponentSource(kind.path, root, place, width, beside)
+    found = ", ".join(str(config.get("_class_name") or config.get("model_type")) for config in configs.values())
+    raise hub.NotFound(f"{what} {source}: holds {found}; one of {', '.join(component.kinds)} is needed")
 
 
-def load_component(source: Source, **options: Any) -> Any:
+def load_component(source: ComponentSource, **options: Any) -> Any:
     """The codec or encoder, in evaluation mode; `options` and errors are those of its `from_pretrained`."""
-    module, _, kind = source.kind.partition(":")
-    return getattr(import_module(module), kind).from_pretrained(source.folder, **options).eval()
+    return load_class(source.kind).from_pretrained(source.folder, **options).eval()
 
 
-def _local_config(folder: Path, places: tuple[str, ...]) -> tuple[str, Path] | None:
-    """The first of `places` with a configuration, and that file."""
-    files = ((place, folder / place / "config.json") for place in places)
-    return next(((place, file) for place, file in files if file.is_file()), None)
-
-
-def _hub_config(name: str, places: tuple[str, ...]) -> tuple[tuple[str, Path] | None, str]:
-    """As `_local_config` of a hub id, and why there is none; without the net, or with HF_HUB_OFFLINE, of its cache."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    reason = ""
-    for place in places:
-        try:
-            return (place, Path(hf_hub_download(name, f"{place}/config.json".lstrip("/")))), ""
-        except LocalEntryNotFoundError:
-            reason = "no such folder, and the hub cannot be reached: the net is down, or HF_HUB_OFFLINE is set"
-        except EntryNotFoundError:
-            continue
-        except (OSError, ValueError) as error:  # the hub's own errors among them: no such name, no access
-            return None, f"no such folder; the hub says {str(error).strip().splitlines()[0]}"
-    return None, reason
-
-
-def _downloaded(name: str, place: str) -> Path:
-    """The local copy of a hub id, as far as the model in `place` needs it."""
-    from huggingface_hub import snapshot_download
-
-    whole = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    needed = [f"{part}/*" for part in (place, _BESIDE.get(place)) if part] or whole
-    try:
-        return Path(snapshot_download(name, allow_patterns=needed))
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"{name}: cannot be downloaded ({first}); copy its folder and name that") from None
+def _trusted_kind(name: str, root: str, called: Any, trusted_packages: Collection[str]) -> Kind | None:
+    """The class that a checkpoint folder's index names for a component, if the user trusts its package."""
+    index = Path(root) / INDEX
+    if not trusted_packages or not index.is_file():
+        return None
+    entry = read_json(index).get(name)
+    if not isinstance(entry, list) or entry[1:] != [called] or package_of(str(entry[0])) not in trusted_packages:
+        return None
+    return Kind(":".join(entry), COMPONENTS[name].width)

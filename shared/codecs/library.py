@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,11 +11,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
 from shared.nn.clock import LatentClock
+from shared.utils import hub
 from shared.utils.errors import UserError
-
-#: What `from_pretrained` takes to find files on the hub.
-HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class LibraryCodec(ModelMixin):
@@ -108,48 +104,19 @@ def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple
     """
     names = " or ".join(kind.__name__ for kind in kinds)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
-    options.setdefault("torch_dtype", torch.float32)
-    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
-    if not Path(source).is_dir() and not _HUB_ID.fullmatch(str(source)):
-        raise UserError(f"{source}: no such folder; {wanted}")
-    try:
-        where, place = _place(kinds[0], str(source), places, hub)
-        found = kinds[0].load_config(where, subfolder=place, **hub).get("_class_name")
-    except OSError as error:
-        raise UserError(f"{source}: no {names} ({_reason(error)}); {wanted}") from error
+    where = hub.hub_options(options)
+    place, config = next(iter(hub.find_configs(source, names, places, wanted, **where).items()))
+    found = config.get("_class_name")
     kind = next((kind for kind in kinds if kind.__name__ == found), None)
     if kind is None:
         raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
+    options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True, "output_loading_info": True}
     try:
-        options |= {"use_safetensors": True, "output_loading_info": True}
-        model, report = kind.from_pretrained(where, subfolder=place, **options)
+        model, report = kind.from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
-        raise UserError(f"{source}: {found} cannot be loaded ({_reason(error)}); {wanted}") from error
+        reason = hub.first_line(error).partition(". ")[0]
+        raise UserError(f"{source}: {found} cannot be loaded ({reason}); {wanted}") from error
     for what, keys in (("are missing", report["missing_keys"]), ("do not belong", report["unexpected_keys"])):
         if keys:
             raise UserError(f"{source}: weights of {found} {what} ({', '.join(sorted(keys)[:3])} ...); {wanted}")
     return model
-
-
-def _reason(error: Exception) -> str:
-    """What a library says first; its advice, which follows, is for those who call it."""
-    return str(error).partition("\n")[0].partition(". ")[0]
-
-
-def _place(kind: Any, source: str, places: tuple[str, ...], hub: dict[str, Any]) -> tuple[str, str | None]:
-    """Folder or hub id, and the subfolder in it: the first of `places` with a configuration. OSError without one.
-
-    A local subfolder is part of the path: diffusers would take a file of the folder above before the subfolder's.
-    """
-    if Path(source).is_dir():
-        for place in places:
-            if (Path(source) / place / "config.json").is_file():
-                return str(Path(source) / place), None
-        raise FileNotFoundError(f"no {' or '.join(f'{place}/config.json'.lstrip('/') for place in places)} in it")
-    for place in places[:-1]:
-        try:
-            kind.load_config(source, subfolder=place or None, **hub)
-            return source, place or None
-        except OSError:
-            continue
-    return source, places[-1] or None

@@ -7,23 +7,24 @@ what a person should look at. Thresholds are the constants below.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.registry import Source, find_component, load_component
 from shared.data.dataset import SHORT_SOUND, ClipDataset
-from shared.data.manifest import MANIFEST_NAME, VIDEO_SUFFIXES, Clip
+from shared.data.manifest import Clip, Problem
 from shared.data.media import SILENCE_DBFS, is_silent, probe, read_audio, read_video, rms_dbfs
 from shared.utils.errors import UserError
+from shared.utils.parallel import spread
 
 OFFSET = 0.1  # s between the starts of picture and sound; it is honoured, but often a sign of a bad cut
 VARIABLE = 0.25  # share by which a picture's time on show may differ from the usual
@@ -48,6 +49,11 @@ class Finding:
     def verdict(self) -> str:
         return "refuse" if self.refused else "warn" if self.warnings else "ok"
 
+    @property
+    def reasons(self) -> list[str]:
+        """All that is wrong, the worst first."""
+        return [*self.refused, *self.warnings]
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; no number in it is infinite."""
         facts = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in self.facts.items()}
@@ -58,14 +64,16 @@ class Finding:
 class LatentSanity:
     """Are a clip's latents finite, and their standard deviation within a factor `sigma` of 1?"""
 
-    codecs: tuple[Any, Any]
+    video_codec: Any
+    audio_codec: Any
     fps: float
     size: tuple[int, int]
     sigma: float = 3.0
 
     def __call__(self, clip: Clip, finding: Finding) -> None:
-        sample = ClipDataset([clip], self.fps, self.size, self.codecs[1].sample_rate)[0]
-        for name, codec, values in zip(("video", "audio"), self.codecs, (sample.video, sample.audio), strict=True):
+        sample = ClipDataset([clip], self.fps, self.size, self.audio_codec.sample_rate)[0]
+        encoded = {"video": (self.video_codec, sample.video), "audio": (self.audio_codec, sample.audio)}
+        for name, (codec, values) in encoded.items():
             latents = codec.encode(values[None].to(getattr(codec, "device", "cpu"))).float()
             if not latents.isfinite().all():
                 finding.refused.append(f"its {name} latents are not finite")
@@ -75,6 +83,40 @@ class LatentSanity:
             if not (1 / self.sigma <= std <= self.sigma and abs(mean) <= self.sigma):
                 usual = f"a standard deviation from {1 / self.sigma:.2g} to {self.sigma:g} is usual"
                 finding.warnings.append(f"its {name} latents have mean {mean:.2g} and deviation {std:.2g}; {usual}")
+
+
+def examine_all(
+    entries: Sequence[Clip | Problem], workers: int, checkpoint: Path | None = None, sigma: float = 3.0
+) -> Iterator[Finding]:
+    """A finding for each entry of a manifest, in its order; with `checkpoint` about the latents of its codecs too.
+
+    Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
+    """
+    if checkpoint is not None:
+        _codecs(checkpoint)
+    return spread(partial(_examine_entry, checkpoint=checkpoint, sigma=sigma), entries, workers)
+
+
+def _examine_entry(entry: Clip | Problem, checkpoint: Path | None, sigma: float) -> Finding:
+    if isinstance(entry, Problem):
+        return Finding(entry.id, refused=[entry.message])
+    return examine(entry, None if checkpoint is None else _latent_sanity(checkpoint, sigma))
+
+
+@cache
+def _latent_sanity(checkpoint: Path, sigma: float) -> LatentSanity:
+    """Loaded once in each process, on the CPU."""
+    index, sources = _codecs(checkpoint)
+    video_codec, audio_codec = map(load_component, sources)
+    return LatentSanity(video_codec, audio_codec, index["fps"], (index["height"], index["width"]), sigma)
+
+
+def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[Source]]:
+    """The checkpoint's index, and where its codecs are."""
+    index = check_checkpoint(checkpoint)
+    if not {"fps", "height", "width"} <= index.keys():
+        raise UserError(f"--checkpoint {checkpoint}: says no fps, height and width; one of ours is needed")
+    return index, [find_component(name, checkpoint) for name in ("video_codec", "audio_codec")]
 
 
 def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -> Finding:
@@ -91,25 +133,6 @@ def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -
         except Exception as error:  # the other clips are looked at whatever happens with this one
             finding.refused.append(f"{type(error).__name__}: {error}")
     return finding
-
-
-def read_clips(path: Path) -> list[Clip | Finding]:
-    """The clips of a manifest or a folder as `read_manifest` has them, and a finding for each that it would refuse.
-
-    Raises UserError only if there is nothing to read.
-    """
-    path = path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path
-    if not path.exists():
-        raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
-    found = _from_folder(path) if path.is_dir() else _from_lines(path)
-    if not found:
-        raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
-    seen: set[str] = set()
-    for i, clip in enumerate(found):
-        if clip.id in seen:
-            found[i] = Finding(clip.id, refused=["its id occurs twice; ids must be unique"])
-        seen.add(clip.id)
-    return found
 
 
 def speech_share(sound: npt.NDArray[np.float32], rate: int) -> float:
@@ -273,36 +296,3 @@ def _silero() -> Any:
     except ImportError:
         return None
     return load_silero_vad()
-
-
-def _from_lines(path: Path) -> list[Clip | Finding]:
-    found: list[Clip | Finding] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        name = f"line {number}"
-        try:
-            fields = json.loads(line)
-            name = str(fields.get("id", name))
-            clip = Clip.model_validate(fields).resolved(path.absolute().parent)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            found.append(Finding(name, refused=[f"line {number}: {where}: {first['msg']}".replace(": :", ":")]))
-        except (ValueError, AttributeError) as error:
-            found.append(Finding(name, refused=[f"line {number} is no JSON object ({error})"]))
-        else:
-            found.append(clip)
-    return found
-
-
-def _from_folder(folder: Path) -> list[Clip | Finding]:
-    found: list[Clip | Finding] = []
-    for video in sorted(p for p in folder.absolute().iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
-        text = video.with_suffix(".txt")
-        if not text.is_file():
-            found.append(Finding(video.stem, refused=[f"has no caption; a file {text.name} is needed beside it"]))
-            continue
-        lines = text.read_text(encoding="utf-8-sig", errors="replace").strip().splitlines() or [""]
-        found.append(Clip(id=video.stem, video=video, caption=lines[0].strip(), audio_caption=lines[-1].strip()))
-    return found

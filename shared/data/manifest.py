@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -80,23 +81,41 @@ class Clip(BaseModel):
         return self.model_copy(update={**paths, "tracks": tracks})
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one entry of a manifest. `id`: the clip's, or what stands in its place, a line's number."""
+
+    id: str
+    message: str
+
+
 def read_manifest(path: str | Path) -> list[Clip]:
-    """The clips of a manifest file, of the `manifest.jsonl` in a folder, or of a folder of X.mp4 with X.txt.
+    """The clips of a manifest, as `manifest_entries` reads it. Raises UserError for its first problem too."""
+    clips = []
+    for entry in manifest_entries(path):
+        if isinstance(entry, Problem):
+            raise UserError(entry.message)
+        clips.append(entry)
+    return clips
+
+
+def manifest_entries(path: str | Path) -> list[Clip | Problem]:
+    """Entries of a manifest file, of the `manifest.jsonl` in a folder, or of a folder of X.mp4 with X.txt.
 
     Paths come back resolved. X.txt holds the caption on its first line and, if there is a second, the audio
-    caption there.
-    Raises UserError naming the file, line, clip and reason: bad JSON, unknown or wrong fields, an id that
-    occurs twice, a file that does not exist, no clip at all.
+    caption there. A problem names the file, line, clip and reason: bad JSON, unknown or wrong fields, an id that
+    occurs twice, a file that does not exist.
+    Raises UserError if the manifest cannot be read or has no entry.
     """
     path = Path(path)
     if path.is_dir() and (path / MANIFEST_NAME).is_file():
         path = path / MANIFEST_NAME
     if not path.exists():
         raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
-    clips = list(_read_folder(path)) if path.is_dir() else list(_read_lines(path))
-    if not clips:
+    entries = list(_read_folder(path) if path.is_dir() else _read_lines(path))
+    if not entries:
         raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
-    return clips
+    return entries
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
@@ -105,6 +124,28 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
     lines = [json.dumps(_record(clip, path.parent), ensure_ascii=False) + "\n" for clip in clips]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(lines))
+
+
+def claim_folder(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+    """Make `folder` one that a program fills with clips; its `settings` are kept there in the file `name`.
+
+    A manifest that is there already is taken away: there is one only when all clips are done.
+    Raises UserError if the folder holds anything else, or was made with other settings.
+    """
+    marker, text = folder / name, json.dumps(settings)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not marker.is_file():
+            raise UserError(f"{folder}: holds other files; give a new or empty folder")
+        if (found := marker.read_text(encoding="utf-8")) != text:
+            raise UserError(f"{folder}: holds clips of other settings, {found[:300]}; give a new folder")
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(marker, text)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); give a folder that can be written") from error
 
 
 def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
@@ -123,28 +164,34 @@ def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence
     return chosen
 
 
-def _read_lines(path: Path) -> Iterable[Clip]:
+def _read_lines(path: Path) -> Iterator[Clip | Problem]:
     seen: dict[str, int] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         place = f"{path}:{number}"
-        clip = _parse(line, place).resolved(path.absolute().parent)
+        entry = _parse(line, number, place)
+        if isinstance(entry, Problem):
+            yield entry
+            continue
+        clip = entry.resolved(path.absolute().parent)
+        missing = next(((field, file) for field, file in clip.files().items() if not file.is_file()), None)
         if clip.id in seen:
-            raise UserError(f"{place}: clip {clip.id!r} is already on line {seen[clip.id]}; ids must be unique")
-        seen[clip.id] = number
-        for field, file in clip.files().items():
-            if not file.is_file():
-                reason = f"{field} file {file} does not exist; paths are relative to the manifest"
-                raise UserError(f"{place}: clip {clip.id!r}: {reason}")
-        yield clip
+            first = seen[clip.id]
+            yield Problem(clip.id, f"{place}: clip {clip.id!r} is already on line {first}; ids must be unique")
+        elif missing:
+            reason = f"{missing[0]} file {missing[1]} does not exist; paths are relative to the manifest"
+            yield Problem(clip.id, f"{place}: clip {clip.id!r}: {reason}")
+        else:
+            yield clip
+        seen.setdefault(clip.id, number)
 
 
-def _parse(line: str, place: str) -> Clip:
+def _parse(line: str, number: int, place: str) -> Clip | Problem:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error}); one object per line is needed") from error
+        return Problem(f"line {number}", f"{place}: not JSON ({error}); one object per line is needed")
     try:
         return Clip.model_validate(record)
     except ValidationError as error:
@@ -152,28 +199,35 @@ def _parse(line: str, place: str) -> Clip:
         name = record.get("id", "?") if isinstance(record, dict) else "?"
         field = ".".join(map(str, first["loc"]))
         reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
-        raise UserError(f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}") from error
+        return Problem(str(name), f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}")
 
 
-def _read_folder(folder: Path) -> Iterable[Clip]:
+def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
     folder = folder.absolute()
     videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
     captions = {p.stem for p in folder.iterdir() if p.suffix == ".txt"}
     stems = [video.stem for video in videos]
     for video in videos:
-        if stems.count(video.stem) > 1:
-            raise UserError(f"{video}: clip {video.stem!r} is there with two endings; one video per name is needed")
-        if video.stem not in captions:
-            raise UserError(f"{video}: clip {video.stem!r} has no caption; a file {video.stem}.txt is needed beside it")
-        text = video.with_suffix(".txt")
-        lines = [line.strip() for line in _text(text).strip().splitlines()] or [""]
-        if len(lines) > 2:
-            raise UserError(f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
-        yield Clip(id=video.stem, video=video, caption=lines[0], audio_caption=lines[-1])
+        try:
+            yield _captioned(video, stems, captions)
+        except UserError as error:
+            yield Problem(video.stem, str(error))
     for stem in sorted(captions - set(stems)):
-        raise UserError(
-            f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
+        yield Problem(
+            stem, f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
         )
+
+
+def _captioned(video: Path, stems: list[str], captions: set[str]) -> Clip:
+    if stems.count(video.stem) > 1:
+        raise UserError(f"{video}: clip {video.stem!r} is there with two endings; one video per name is needed")
+    if video.stem not in captions:
+        raise UserError(f"{video}: clip {video.stem!r} has no caption; a file {video.stem}.txt is needed beside it")
+    text = video.with_suffix(".txt")
+    lines = [line.strip() for line in _text(text).strip().splitlines()] or [""]
+    if len(lines) > 2:
+        raise UserError(f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
+    return Clip(id=video.stem, video=video, caption=lines[0], audio_caption=lines[-1])
 
 
 def _text(path: Path) -> str:

@@ -22,10 +22,16 @@ from torch.nn import functional
 from torchaudio.functional import melscale_fbanks
 
 from shared.data.media import is_silent
+from shared.utils import hub
+from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 
-#: What `audio_features` takes.
-KNOWN_FEATURES = ("log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID")
+#: Public encoders by the name that `audio_features` takes.
+FROZEN = {
+    "wav2vec2": "shared.encoders.wav2vec2:Wav2Vec2Features",
+    "ast": "shared.encoders.spectrogram_transformer:SpectrogramFeatures",
+}
+KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "package.module:Class@PATH_OR_ID")
 
 
 @runtime_checkable
@@ -165,15 +171,15 @@ class FrozenFeatures(FrameFeatures):
         """
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
+        found = hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")
+        if found != kind:
+            raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
+        folder = hub.local_folder(source, [""])
         try:
-            config, _ = cls.config_type.get_config_dict(source)
-            found = config.get("model_type")
-            if found != kind:
-                raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
-            preprocessor = cls.preprocessor_type.from_pretrained(source)
-            model, report = cls.model_type.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+            preprocessor = cls.preprocessor_type.from_pretrained(folder)
+            model, report = cls.model_type.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{source}: no {kind} model ({str(error).splitlines()[0]}); {wanted}") from error
+            raise UserError(f"{source}: no {kind} model ({hub.first_line(error)}); {wanted}") from error
         # SpecAugment's mask serves training alone, and the best-known checkpoint comes without it
         missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
         if missing:
@@ -200,22 +206,20 @@ class FrozenFeatures(FrameFeatures):
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """The encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID" or "ast:PATH_OR_ID".
+    """The encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own package,
+    "package.module:Class@PATH_OR_ID".
 
     Raises UserError if it names another, or if the path or hub id has no such model.
     """
     name, _, source = spec.partition(":")
     if spec == "log-mel":
         return LogMel()
-    # imported late: transformers' models take seconds, and the default needs none of them
-    if name == "wav2vec2" and source:
-        from shared.encoders.wav2vec2 import Wav2Vec2Features
-
-        return Wav2Vec2Features.from_transformers(source)
-    if name == "ast" and source:
-        from shared.encoders.spectrogram_transformer import SpectrogramFeatures
-
-        return SpectrogramFeatures.from_transformers(source)
+    # by name, and late: transformers' models take seconds, and the default needs none of them
+    if name in FROZEN and source:
+        return load_class(FROZEN[name]).from_transformers(source)
+    if named := NamedClass.parse(spec):
+        features: FrameFeatures = load_class(named.kind).from_pretrained(hub.local_folder(named.source))
+        return features.eval()
     raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
 
 

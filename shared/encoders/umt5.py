@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import warnings
 from pathlib import Path
@@ -16,14 +15,14 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
-from transformers.utils import cached_file
 
 from shared.nn.memory_alignment import AlignedModelMixin
+from shared.utils import hub
 from shared.utils.errors import UserError
 
 WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
-#: Options of `from_pretrained` that say where on the hub files are; the tokenizer takes them too.
-HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
+
+TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
 class UMT5Text(AlignedModelMixin, ModelMixin):
@@ -65,23 +64,26 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
             UserError: nothing there, a model of another kind, weights missing or damaged, no tokenizer, or one that
                 does not fit.
         """
-        source = str(source)
-        hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+        where, what = hub.hub_options(options), f"{cls.name} encoder"
         dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
         placed = {name: options[name] for name in ("device_map", "max_memory", "offload_folder") if options.get(name)}
+        place, config = next(iter(hub.find_configs(source, what, ("", "text_encoder"), WANTED, **where).items()))
+        found, wanted = config.get("model_type"), cls.kind.config_class.model_type
+        if found != wanted:
+            raise UserError(f"{source}: holds a model of type {found!r}, not {wanted!r}; {WANTED}")
+        names = [f"{part}/{file}".lstrip("/") for part in (place, "tokenizer") for file in TOKENIZERS]
+        beside = next(iter(hub.find_files(source, "tokenizer", names, WANTED, **where))).rpartition("/")[0]
+        folder = hub.local_folder(source, dict.fromkeys((place, beside)), **where)
         try:
-            place = _place(source, ("", "text_encoder"), ("config.json",), hub)
-            beside = _place(source, (place, "tokenizer"), ("tokenizer.json", "spiece.model"), hub)
-            model = _model(cls.kind, source, dtype=dtype, subfolder=place, **placed, **hub)
-            tokenizer = AutoTokenizer.from_pretrained(source, subfolder=beside, **hub)
+            model = _model(cls.kind, folder / place, dtype=dtype, **placed)
+            tokenizer = AutoTokenizer.from_pretrained(folder / beside)
             limit = tokenizer.model_max_length
             # transformers writes 10^30 where nobody set one
             return cls(model, tokenizer, options.get("max_length") or (limit if limit < 10**6 else 512))
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            first, _, _ = str(error).partition("\n")
-            raise UserError(f"{source}: no {cls.name} encoder ({first}); {WANTED}") from error
+            raise UserError(f"{source}: no {what} ({hub.first_line(error)}); {WANTED}") from error
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
         """Model and tokenizer in one folder; the model's own class and `AutoTokenizer` read it."""
@@ -122,28 +124,9 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _place(source: str, places: tuple[str, ...], files: tuple[str, ...], hub: dict[str, Any]) -> str:
-    """The first of `places` that holds one of `files`. UserError if none does."""
-    if not Path(source).is_dir() and (source.count("/") > 1 or source.startswith((".", "/", "~"))):
-        raise UserError(f"no such folder; {WANTED}")
-    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
-    for place in places:
-        for file in files:
-            if cached_file(source, file, subfolder=place, **quiet, **hub) is not None:
-                return place
-    where = " or ".join(f"{place}/" if place else "the folder" for place in dict.fromkeys(places))
-    raise UserError(f"no {' or '.join(files)} in {where}; {WANTED}")
-
-
-def _model(kind: Any, source: str, **options: Any) -> Any:
-    """The encoder, of the right kind and with all its weights; a decoder beside it is left out."""
-    where = {name: value for name, value in options.items() if name in (*HUB_OPTIONS, "subfolder")}
-    config = cached_file(source, "config.json", **where)
-    found = json.loads(Path(str(config)).read_text(encoding="utf-8")).get("model_type")
-    wanted = kind.config_class.model_type
-    if found != wanted:
-        raise UserError(f"holds a model of type {found!r}, not {wanted!r}; {WANTED}")
-    model, report = kind.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
+def _model(kind: Any, folder: Path, **options: Any) -> Any:
+    """The encoder with all its weights; a decoder beside it is left out."""
+    model, report = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise UserError(f"weights are missing ({', '.join(sorted(report['missing_keys'])[:3])} ...); {WANTED}")
     return model

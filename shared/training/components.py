@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared.checkpoint.registry import Source, find_component, load_component
+from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.encoders import HashedWords, TextEncoder, audio_features
 from shared.encoders.audio import FrameFeatures
 from shared.encoders.cache import CachedText
+from shared.utils.classes import NamedClass
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
@@ -23,7 +24,7 @@ from shared.utils.errors import UserError
 CODECS = ("video_codec", "audio_codec")
 
 
-def component_source(config: TrainConfig, name: str) -> Source | None:
+def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
     """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
 
     That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on the hub
@@ -36,10 +37,17 @@ def component_source(config: TrainConfig, name: str) -> Source | None:
     if place is None:
         return None
     try:
-        return find_component(name, place)
+        return find_component(name, place, trusted_packages(config))
     except UserError as error:
         advice = "; fit a pair with scripts/fit_codecs.py" if key == "codecs" else ""
         raise UserError(f"{key}: {error}{advice}") from None
+
+
+def trusted_packages(config: TrainConfig) -> set[str]:
+    """Packages outside this repository whose classes the configuration names; its checkpoint folders may name them too."""
+    components = config.components.model_dump() if config.components is not None else {}
+    named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
+    return {one.package for one in named if one is not None}
 
 
 def fitted_codecs(config: TrainConfig) -> Path:
@@ -62,7 +70,7 @@ class Left:
 class Text:
     """The configured text encoder, which is loaded when it is asked for and stays with nobody."""
 
-    def __init__(self, source: Source | None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, source: ComponentSource | None, dtype: torch.dtype = torch.float32) -> None:
         """Without a `source` it is `HashedWords`."""
         self.source, self.dtype = source, dtype
 

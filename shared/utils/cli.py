@@ -91,6 +91,16 @@ def parse_command(
     return command, _validated(kinds[command], values)
 
 
+def exclusive(options: Options, *names: str, required: bool = False) -> None:
+    """Raise UserError if more than one of the options `names` is given, or, where one is `required`, none."""
+    flags = [_flag(name, type(options).model_fields[name]) for name in names]
+    given = [flag for flag, name in zip(flags, names, strict=True) if getattr(options, name) is not None]
+    if required and not given:
+        raise UserError(f"one of the options {' '.join(flags)} is needed (see --help)")
+    if len(given) > 1:
+        raise UserError(f"{given[1]}: not allowed with {given[0]} (see --help)")
+
+
 def per_stream(text: Any) -> Any:
     """Values for two streams: "2" -> (2, 2); "3,2" -> (3, 2), video and audio. ValueError for any other text."""
     if not isinstance(text, str):

@@ -1,10 +1,12 @@
-"""Files: written in one go, read with one clear error, and blocks of a document renewed."""
+"""Files and folders: written in one go, read with one clear error, and blocks of a document renewed."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +17,37 @@ from shared.utils.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what shall stand at `path`: it goes there when the block ends, and nowhere if the block fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Where to write what shall stand at `path`: it goes there when the block ends, and nowhere if the block fails.
+
+    Any number of processes and threads may do so at a time: the last one wins.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
+
+    If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with
+    the next success.
+    """
+    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():  # otherwise a kill between the two renames left `old` as the only one
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)
+        os.replace(partial, path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -39,14 +65,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, text + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds. UserError if the file is missing or holds none."""
+def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict[str, Any]:
+    """The object that a JSON file holds. UserError if the file is missing or holds none.
+
+    `name`: what the error calls the file, its path by default; `advice`: what it says to do.
+    """
+    name = name or str(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); copy it again") from None
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror}); {advice}") from None
+    except ValueError as error:
+        raise UserError(f"{name} is damaged ({error}); {advice}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; copy it again")
+        raise UserError(f"{name} holds no JSON object; {advice}")
     return content
 
 

@@ -30,7 +30,7 @@ def write(path, content):
     path.write_text(content)
 """
 FAKES = {
-    "make_puppets.py": 'write(pathlib.Path(given["--out"]) / "manifest.jsonl", "{}")',
+    "make_puppets.py": 'write(pathlib.Path(given["--output"]) / "manifest.jsonl", "{}")',
     "train_ccl.py": """
 out = pathlib.Path(sets["output"])
 print("step 1\\rstep 2")

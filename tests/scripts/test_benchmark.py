@@ -47,8 +47,8 @@ def test_the_command_prints_both_tables(capsys):
     [
         (["--sizes", "5,4"], "'5,4' is not F,S,A"),
         (["--sizes", "5,4,0"], "'5,4,0'"),
-        (["--heads", "0"], "--heads is 0"),
-        (["--head-dim", "7"], "--head-dim is 7"),
+        (["--heads", "0"], "--heads 0: Input should be greater than or equal to 1"),
+        (["--head-dim", "7"], "--head-dim 7: Input should be a multiple of 2"),
     ],
 )
 def test_bad_options_are_refused(arguments, message):
@@ -110,10 +110,10 @@ def test_the_plan_follows_its_options(capsys, tmp_path):
     ("arguments", "message"),
     [
         (["--model", "wan3"], "no such file"),
-        (["--model", "stage"], "has no video.in_channels"),
+        (["--model", "puppets"], "has no video.in_channels"),
         (["--height", "100"], "--height 100 is no multiple of 16"),
         (["--frames", "0"], "0 frames"),
-        (["--batch", "0"], "--batch is 0"),
+        (["--batch", "0"], "--batch 0: Input should be greater than or equal to 1"),
         (["--gpus", "0"], "0 GPUs"),
         (["--offload", "all", "--zero", "2"], "needs ZeRO-3"),
     ],

@@ -17,7 +17,7 @@ from shared.utils.errors import UserError
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_puppets(["--clips", "3", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "3", "--output", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.write_bytes(b"not a <video>")
@@ -51,10 +51,10 @@ def test_strict_and_html(stage: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--workers", "0"], "give 1 or more"),
+        (["--workers", "0"], "--workers 0: Input should be greater than or equal to 1"),
         (["--report", "a.txt"], "give FILE.html or FILE.jsonl"),
         (["--report", "nowhere/a.html"], "the folder does not exist"),
-        (["--sigma", "1"], "give more than 1"),
+        (["--sigma", "1"], "--sigma 1: Input should be greater than 1"),
         (["--checkpoint", "nowhere"], "no such folder"),
     ],
 )

@@ -21,7 +21,7 @@ NAMES = ("effects", "music", "speech")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_puppets(["--clips", "3", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "3", "--output", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.rename(broken.with_suffix(".whole"))
@@ -121,7 +121,7 @@ def test_nothing_is_written_over(stage: Path, tmp_path: Path) -> None:
         demix(stage, stage)
     with pytest.raises(SystemExit):
         demix(stage, tmp_path / "out")
-    with pytest.raises(UserError, match="tracks of other settings"):
+    with pytest.raises(UserError, match="clips of other settings"):
         demix(stage / "manifest.jsonl", tmp_path / "out")
 
 
@@ -131,7 +131,7 @@ def test_nothing_is_written_over(stage: Path, tmp_path: Path) -> None:
         (["--demixer", "stems"], f"give one of {', '.join(DEMIXERS)}"),
         (["--demixer", "demucs-cdx23"], "no checkpoint"),
         (["--checkpoint", "a.th"], "has no checkpoint"),
-        (["--workers", "0"], "give 1 or more"),
+        (["--workers", "0"], "--workers 0: Input should be greater than or equal to 1"),
         (["--demixer", "demucs-cdx23", "--device", "cuda", "--workers", "2"], "one process is needed"),
     ],
 )

@@ -30,7 +30,7 @@ ALL = ("--tracks", "--stills", "--shard-clips", "2")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips, the second without a readable video."""
     folder = tmp_path_factory.mktemp("clips")
-    make_puppets(["--clips", "5", "--out", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "5", "--output", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
     broken = read_manifest(folder)[1].video
     assert broken is not None
     broken.write_bytes(b"not a video")
@@ -176,7 +176,7 @@ def test_each_clip_takes_the_nearest_size(stage: Path, checkpoint: Path, tmp_pat
         (["--workers", "0"], "--workers 0: give more than 0"),
         (["--fps", "-1"], "--fps -1.0: give more than 0"),
         (["--track-encoders", "log-mel,log-mel"], "one, or three"),
-        (["--video-codec", "nowhere"], "video codec nowhere: no config.json or video_codec/config.json"),
+        (["--video-codec", "nowhere"], r"nowhere: no video codec \(no config\.json or video_codec/config.json"),
         (["--audio-codec", "text_encoder"], "holds HashedWords; one of LinearAudioCodec"),
     ],
 )

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make(out: Path, *more: str) -> None:
-    main(["--clips", "2", "--out", str(out), "--seed", "1", "--workers", "1", *more])
+    main(["--clips", "2", "--output", str(out), "--seed", "1", "--workers", "1", *more])
 
 
 def test_files_agree_with_the_truth(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_running_again_makes_the_same_files(tmp_path: Path) -> None:
 
     make(tmp_path)
     first = digest()
-    main(["--clips", "2", "--out", str(tmp_path), "--seed", "1", "--workers", "2"])
+    main(["--clips", "2", "--output", str(tmp_path), "--seed", "1", "--workers", "2"])
     assert digest() == first and len(first) == 2 * 4 + 2
 
 
@@ -70,11 +70,13 @@ def test_other_content_is_left_alone(tmp_path: Path) -> None:
 def test_another_seed_needs_another_folder(tmp_path: Path) -> None:
     make(tmp_path)
     with pytest.raises(UserError, match="other settings"):
-        main(["--clips", "1", "--out", str(tmp_path), "--seed", "2"])
+        main(["--clips", "1", "--output", str(tmp_path), "--seed", "2"])
     assert len(read_manifest(tmp_path)) == 2
 
 
 def test_an_error_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         run_main(lambda: make(tmp_path, "--clips", "-1"))
-    assert exit.value.code == 2 and capsys.readouterr().err == "error: --clips -1: give 1 or more\n"
+    assert exit.value.code == 2 and capsys.readouterr().err == (
+        "error: --clips -1: Input should be greater than or equal to 1 (see --help)\n"
+    )

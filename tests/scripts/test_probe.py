@@ -20,7 +20,7 @@ CLIPS = 4
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("held_out")
-    make_puppets.main(["--clips", str(CLIPS), "--out", str(folder), "--seed", "77", "--size", "32", "--workers", "1"])
+    make_puppets.main(["--clips", str(CLIPS), "--output", str(folder), "--seed", "77", "--size", "32", "--workers", "1"])
     return folder / "manifest.jsonl"
 
 

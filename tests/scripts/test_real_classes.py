@@ -75,7 +75,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """clips/ of the stage, shards/ of them, run/ from the shards, clips_run/ from the clips, on from its checkpoint."""
     folder = tmp_path_factory.mktemp("real")
-    make_puppets(["--clips", "3", "--out", str(folder / "clips"), "--seed", "5", "--size", "32", "--workers", "1"])
+    make_puppets(["--clips", "3", "--output", str(folder / "clips"), "--seed", "5", "--size", "32", "--workers", "1"])
     sources = {"video_codec": models / "wan", "audio_codec": models / "ltx", "text_encoder": models / "wan"}
     speech = f"wav2vec2:{models / 'wav2vec2'}"
     options = [part for name, place in sources.items() for part in (f"--{name.replace('_', '-')}", str(place))]

@@ -218,7 +218,7 @@ def test_a_clip_without_sound_is_refused_by_name(
         ("train.stepz=3", "unknown key train.stepz; the nearest known key is train.steps"),
         ("train.steps", "expected key=value"),
         ("data.manifest=nowhere", "nowhere: no such manifest"),
-        ("codecs=nowhere", "codecs: video codec nowhere: no config.json or video_codec/config.json"),
+        ("codecs=nowhere", "codecs: nowhere: no video codec (no config.json or video_codec/config.json"),
         ("init=nowhere", "checkpoint nowhere: no such folder"),
         ("init_streams=nowhere", "checkpoint nowhere: no such folder"),
         ("model.fusion=gate", "model: fusion is 'gate'; choose one of cca, gate_hard"),

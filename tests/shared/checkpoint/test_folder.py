@@ -15,6 +15,7 @@ from shared.checkpoint.folder import (
     INDEX,
     JOINT,
     WEIGHTS,
+    CheckpointMixin,
     check_checkpoint,
     check_joint,
     load_checkpoint,
@@ -24,7 +25,7 @@ from shared.encoders import HashedWords
 from shared.utils.errors import UserError
 
 
-class Small(DiffusionPipeline):
+class Small(CheckpointMixin, DiffusionPipeline):
     def __init__(self, text_encoder: HashedWords, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
         super().__init__()
         self.register_modules(text_encoder=text_encoder, scheduler=scheduler)
@@ -58,7 +59,6 @@ def test_a_folder_is_replaced_as_a_whole(folder: Path) -> None:
 
 def test_an_interrupted_save_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: DiffusionPipeline, path: Path, **_: object) -> None:
-        path.mkdir()
         (path / INDEX).write_text("{")
         raise KeyboardInterrupt
 

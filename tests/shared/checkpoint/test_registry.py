@@ -51,9 +51,9 @@ def test_a_text_encoder_says_its_width_and_keeps_its_tokenizer_beside_it(hub: Pa
 
 
 def test_what_is_not_there_is_said_in_one_line(hub: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"audio codec someone/parts: no config\.json or .* HF_HUB_OFFLINE is set"):
+    with pytest.raises(UserError, match=r"someone/parts: no audio codec \(no config\.json or .* HF_HUB_OFFLINE is set"):
         find_component("audio_codec", "someone/parts")
-    with pytest.raises(UserError, match=r"video codec nowhere: no config\.json or video_codec/config\.json"):
+    with pytest.raises(UserError, match=r"nowhere: no video codec \(no config\.json or video_codec/config\.json"):
         find_component("video_codec", "nowhere")
     with pytest.raises(UserError, match="holds umt5; one of LinearVideoCodec"):
         find_component("video_codec", hub / "text_encoder")

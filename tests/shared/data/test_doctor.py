@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.data.doctor import LatentSanity, clipping_share, examine, read_clips, voiced_share
-from shared.data.manifest import Clip
+from shared.data.doctor import LatentSanity, clipping_share, examine, examine_all, voiced_share
+from shared.data.manifest import Clip, manifest_entries, read_manifest
 from shared.data.media import write_audio, write_video
 from shared.puppets.clip import render_clip, sample_spec
 from shared.utils.errors import UserError
@@ -137,26 +137,35 @@ class Codec:
 
 def test_latents_must_be_finite_and_near_unit_variance(tmp_path: Path) -> None:
     for scale, verdict in ((1.0, "ok"), (0.2, "warn"), (5.0, "warn"), (float("nan"), "refuse")):
-        sanity = LatentSanity((Codec(1.0), Codec(scale)), 10.0, (32, 32))
+        sanity = LatentSanity(Codec(1.0), Codec(scale), 10.0, (32, 32))
         found = examine(clip(tmp_path), sanity)
         assert found.verdict == verdict and found.facts["video_latent_std"] == pytest.approx(1, abs=0.1)
     assert found.refused == ["its audio latents are not finite"]
 
 
-def test_lines_and_folders_that_a_manifest_would_refuse(tmp_path: Path) -> None:
+def test_entries_that_training_would_refuse_are_refused_in_its_words(tmp_path: Path) -> None:
     clip(tmp_path)
-    lines = ['{"id": "a", "video": "a.mp4", "caption": "x"}', "{", '{"id": "b", "video": "a.mp4"}', "[]",
-             '{"id": "a", "video": "a.mp4", "caption": "x"}']  # fmt: skip
-    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
-    first, *rest = read_clips(tmp_path / "manifest.jsonl")
-    assert isinstance(first, Clip) and first.video == tmp_path / "a.mp4"
-    reasons = [found.refused[0] for found in rest if not isinstance(found, Clip)]
-    assert len(reasons) == 4 and "line 3: caption" in reasons[1] and "occurs twice" in reasons[3]
-    (tmp_path / "manifest.jsonl").unlink()
-    (bare,) = read_clips(tmp_path)
-    assert not isinstance(bare, Clip) and "a file a.txt is needed" in bare.refused[0]
-    (tmp_path / "a.txt").write_text("A noise.\nHiss.")
-    (whole,) = read_clips(tmp_path)
-    assert isinstance(whole, Clip) and (whole.caption, whole.audio_caption) == ("A noise.", "Hiss.")
-    with pytest.raises(UserError, match="no such manifest"):
-        read_clips(tmp_path / "nowhere")
+    right = '{"id": "a", "video": "a.mp4", "caption": "x"}'
+    wrong = {
+        "{": "not JSON",
+        '{"id": "b", "video": "a.mp4"}': "caption: ",
+        "[]": "dictionary",
+        right: "already on line 1",
+        '{"id": "c", "video": "gone.mp4", "caption": "x"}': "gone.mp4",
+    }
+    (tmp_path / "manifest.jsonl").write_text("\n".join([right, *wrong]))
+    first, *rest = examine_all(manifest_entries(tmp_path), workers=1)
+    assert first.verdict == "ok" and [found.id for found in rest] == ["line 2", "b", "?", "a", "c"]
+    for found, reason in zip(rest, wrong.values(), strict=True):
+        assert found.verdict == "refuse" and not found.facts and reason in found.refused[0]
+    for line in wrong:
+        (tmp_path / "manifest.jsonl").write_text(f"{right}\n{line}")
+        _, found = examine_all(manifest_entries(tmp_path), workers=1)
+        with pytest.raises(UserError) as error:
+            read_manifest(tmp_path)
+        assert found.refused == [str(error.value)]
+
+
+def test_latents_need_a_checkpoint_with_codecs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        list(examine_all([clip(tmp_path)], 1, tmp_path / "nowhere"))

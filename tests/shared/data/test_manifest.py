@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.data.manifest import Clip, read_manifest, subset, write_manifest
+from shared.data.manifest import Clip, Problem, claim_folder, manifest_entries, read_manifest, subset, write_manifest
 from shared.utils.errors import UserError
 
 
@@ -138,3 +138,38 @@ def test_conflict_clips_are_held_out(folder: Path) -> None:
     assert [clip.id for clip in subset(clips, ["conflict"], exclude=())] == ["1"]
     with pytest.raises(UserError, match=r"music.*conflict, face, sound"):
         subset(clips, ["music"])
+
+
+def test_every_entry_that_is_wrong_is_listed(folder: Path) -> None:
+    missing = {"id": "c", "video": "a.mp4", "tracks": {"music": "gone.wav"}, "caption": ""}
+    entries = manifest_entries(manifest(folder, "{", A, A, missing, missing))
+    assert isinstance(entries[1], Clip) and [entry.id for entry in entries] == ["line 1", "a", "a", "c", "c"]
+    problems = [entry for entry in entries if isinstance(entry, Problem)]
+    words = (
+        "jsonl:1: not JSON",
+        "jsonl:3: clip 'a' is already on line 2",
+        "jsonl:4: clip 'c': music file",
+        "on line 4",
+    )
+    for problem, said in zip(problems, words, strict=True):
+        assert said in problem.message
+    (folder / "manifest.jsonl").unlink()
+    for name, text in (("a", "One."), ("b", "1\n2\n3"), ("c", "")):
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    first, second, third = manifest_entries(folder)
+    assert isinstance(first, Clip) and isinstance(second, Problem) and isinstance(third, Problem)
+    assert "b.txt: 3 lines" in second.message and "no video" in third.message
+
+
+def test_a_folder_is_claimed_for_one_use(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "clips"
+    claim_folder(folder, "made.json", {"seed": 1})
+    (folder / "manifest.jsonl").write_text("{}")
+    claim_folder(folder, "made.json", {"seed": 1})
+    assert [path.name for path in folder.iterdir()] == ["made.json"]  # its clips are not complete any more
+    with pytest.raises(UserError, match=r'clips: holds clips of other settings, {"seed": 1}; give a new folder'):
+        claim_folder(folder, "made.json", {"seed": 2})
+    with pytest.raises(UserError, match=r"clips: holds other files"):
+        claim_folder(folder, "else.json", {"seed": 1})
+    with pytest.raises(UserError, match=r"made.json: is a file"):
+        claim_folder(folder / "made.json", "made.json", {})

@@ -127,8 +127,10 @@ def test_frozen_and_saved_like_every_component(encoder: Wav2Vec2Features, tmp_pa
 
 def test_what_is_no_wav2vec2_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     assert isinstance(audio_features(f"wav2vec2:{folder}"), Wav2Vec2Features)
-    with pytest.raises(UserError, match=r"missing.*no wav2vec2 model"):
+    with pytest.raises(UserError, match=r"missing: no such folder; a folder with config\.json"):
         audio_features(f"wav2vec2:{tmp_path / 'missing'}")
+    with pytest.raises(UserError, match=r"nobody/nothing: no wav2vec2 model \(no config\.json there; no such folder, and"):
+        audio_features("wav2vec2:nobody/nothing")
     with pytest.raises(UserError, match="'wav2vec2', not 'audio-spectrogram-transformer'"):
         audio_features(f"ast:{folder}")
     config = Wav2Vec2Config.from_pretrained(folder)

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from pydantic import model_validator
 
-from shared.utils.cli import Options, PerStream, option, parse, parse_command
+from shared.utils.cli import Options, PerStream, exclusive, option, parse, parse_command
 from shared.utils.errors import UserError
 
 
@@ -71,6 +71,34 @@ def test_what_is_wrong_is_one_line(words: list[str], said: str) -> None:
     with pytest.raises(UserError) as error:
         parse(Example, None, words)
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
+
+
+class Text(Options):
+    prompt: str | None = option(None)
+    timed_prompts: Path | None = option(None)
+    frames: int | None = option(None)
+    seconds: float | None = option(None)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Text:
+        exclusive(self, "prompt", "timed_prompts", required=True)
+        exclusive(self, "frames", "seconds")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "one of the options --prompt --timed-prompts is needed (see --help)"),
+        (["--timed-prompts", "x", "--prompt", "y"], "--timed-prompts: not allowed with --prompt (see --help)"),
+        (["--prompt", "", "--seconds", "1", "--frames", "0"], "--seconds: not allowed with --frames (see --help)"),
+    ],
+)
+def test_options_that_exclude_each_other(words: list[str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(Text, None, words)
+    assert str(error.value) == said
+    assert parse(Text, None, ["--prompt", ""]).seconds is None
 
 
 def test_help_tells_every_option_and_default(capsys: pytest.CaptureFixture[str]) -> None:

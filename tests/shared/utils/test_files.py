@@ -31,7 +31,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "cannot be read"), ("[1]", "holds no JSON object"), (None, "No such")]
+    ("text", "said"), [("{", "is damaged"), ("[1]", "holds no JSON object"), (None, "cannot be read \\(No such")]
 )
 def test_what_is_no_object_of_json_is_refused_by_name(tmp_path: Path, text: str | None, said: str) -> None:
     file = tmp_path / "a.json"

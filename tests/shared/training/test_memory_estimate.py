@@ -1,7 +1,9 @@
-"""The memory plan against what is live: weights, gradients, optimizer and activations of a small model."""
+"""The memory estimate against what is live: weights, gradients, optimizer and activations of a small model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import pytest
@@ -13,7 +15,7 @@ from ccl.analysis.activation_memory import LatentSizes, activations, parameters
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
-from shared.training.memory_plan import Activations, LiveBytes, Parameters, Setting, saved_bytes, states
+from shared.training.memory_estimate import Activations, LiveBytes, Parameters, Setting, states
 from shared.training.optimizer import build_optimizer
 from shared.utils.config import Optimizer
 
@@ -55,6 +57,26 @@ def real(device: str = "cpu", config: dict | None = None, sizes: LatentSizes = S
 def torchs_own_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """DeepSpeed's ZeRO-3 puts a function of its own in its place, which saves other tensors, for the whole process."""
     monkeypatch.setattr(torch.nn.functional, "linear", torch._C._nn.linear)
+
+
+@contextmanager
+def saved_bytes(module: torch.nn.Module) -> Iterator[Callable[[], int]]:
+    """Counts, while it lasts, the bytes that autograd keeps for the backward pass, weights and buffers left out.
+
+    `with saved_bytes(module) as count: loss = module(...)`, then `count()`. A storage that several operations keep
+    counts once; what a checkpointed block would keep is not seen.
+    """
+    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield lambda: sum(storage.nbytes() for storage in kept.values())
 
 
 def allocated(run) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Parameters:
 
     @classmethod
     def of(cls, model: nn.Module) -> Parameters:
+        """The counts of `model`."""
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
         layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
         return cls(sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns), sum(layers))
@@ -79,7 +80,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Held:
+class MemoryUse:
     """Bytes of one kind on each GPU, and on the host for each GPU."""
 
     what: str
@@ -87,7 +88,7 @@ class Held:
     host: int = 0
 
 
-def states(parameters: Parameters, setting: Setting) -> list[Held]:
+def states(parameters: Parameters, setting: Setting) -> list[MemoryUse]:
     """What a run keeps from step to step, and the buffers of its communication.
 
     DeepSpeed 0.19, with fp32 weights in every stage (bf16 is `torch_autocast`): stages 1 and 2 clone their part of the
@@ -102,15 +103,15 @@ def states(parameters: Parameters, setting: Setting) -> list[Held]:
     weights = FP32 * (_part(parameters.all, parts) if zero == 3 else parameters.all)
     gradients = own if zero >= 2 else FP32 * parameters.trained
     rows = [
-        _held("weights", weights, setting.offload == "all"),
+        _use("weights", weights, setting.offload == "all"),
         # stage 1 makes whole gradients on the GPU wherever the optimizer is
-        _held("gradients", gradients, host and zero >= 2),
-        _held("optimizer: own copy of the weights", master, host),
-        _held("optimizer: moments" + (" and average" if setting.ema else ""), moments, host),
-        Held("buffers of communication", _buffers(parameters, setting)),
+        _use("gradients", gradients, host and zero >= 2),
+        _use("optimizer: own copy of the weights", master, host),
+        _use("optimizer: moments" + (" and average" if setting.ema else ""), moments, host),
+        MemoryUse("buffers of communication", _buffers(parameters, setting)),
     ]
     if setting.precision == "bf16" and zero < 3:  # stage 3 gathers them in bf16
-        rows.append(Held("weights in bf16, for the products of a pass", BF16 * parameters.linear))
+        rows.append(MemoryUse("weights in bf16, for the products of a pass", BF16 * parameters.linear))
     return [row for row in rows if row.gpu or row.host]
 
 
@@ -118,8 +119,8 @@ def _part(values: int, parts: int) -> int:
     return -(-values // parts)
 
 
-def _held(what: str, size: int, host: bool) -> Held:
-    return Held(what, 0, size) if host else Held(what, size)
+def _use(what: str, size: int, host: bool) -> MemoryUse:
+    return MemoryUse(what, 0, size) if host else MemoryUse(what, size)
 
 
 def _buffers(parameters: Parameters, setting: Setting) -> int:
@@ -243,23 +244,3 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         return tuple(torch.empty_like(given) for given in ctx.saved_tensors[:3])
-
-
-@contextmanager
-def saved_bytes(module: nn.Module) -> Iterator[Callable[[], int]]:
-    """Counts, while it lasts, the bytes that autograd keeps for the backward pass, weights and buffers left out.
-
-    `with saved_bytes(module) as count: loss = module(...)`, then `count()`. A storage that several operations keep
-    counts once; what a checkpointed block would keep is not seen.
-    """
-    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
-    kept: dict[int, Any] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: sum(storage.nbytes() for storage in kept.values())

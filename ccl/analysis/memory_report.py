@@ -1,0 +1,145 @@
+"""The table of `scripts/benchmark.py memory`: what a training step of a model keeps on each GPU, from shapes alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import model_validator
+
+from shared.utils import cli
+from shared.utils.cli import exclusive, option
+from shared.utils.errors import UserError
+
+if TYPE_CHECKING:  # options are checked before torch is imported
+    from ccl.analysis.activation_memory import LatentSizes
+
+MODELS = Path(__file__).resolve().parents[2] / "configs/model"
+TEMPORAL_STRIDE = 4  # of all video codecs here
+FRAMES = 81
+COLUMNS = f"{'bytes per GPU':48s}{'GPU':>18s}{'GiB':>9s}{'host':>18s}{'GiB':>9s}"
+
+
+class MemoryOptions(cli.Options):
+    """Bytes per GPU of a training step, from shapes alone."""
+
+    model: str = option(help="a name in configs/model/, or a file")
+    zero: Literal["0", "1", "2", "3"] = option(help="of ZeRO, 0 to 3", metavar="STAGE")
+    gpus: int = option(help="of all nodes together")
+    batch: int = option(1, "clips per GPU and micro-step", ge=1)
+    task: Literal["t2av", "t2v", "t2a", "a2v", "v2a"] = option("t2av", "what is trained")
+    frames: int | None = option(None, f"of the clip ({FRAMES})")
+    seconds: float | None = option(None, "of the clip, instead of --frames")
+    fps: float = option(16.0, "of the video", gt=0)
+    height: int = option(352, "pixels", ge=1)
+    width: int = option(640, "pixels", ge=1)
+    spatial_stride: int | None = option(None, "pixels per video latent (16 for 48 channels, else 8)", ge=1)
+    audio_rate: float = option(25.0, "audio tokens per second", gt=0)
+    text_tokens: int = option(512, "of a prompt", ge=1)
+    precision: Literal["bf16", "fp32"] = option("bf16", "of the products")
+    no_ema: bool = option(False, "no average of the weights is kept")
+    offload: Literal["none", "optimizer", "all"] = option("none", "to the host")
+    bucket: int | None = option(None, "values per bucket of DeepSpeed's reduction (500000000)", ge=1)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> MemoryOptions:
+        exclusive(self, "frames", "seconds")
+        if self.clip_frames < 1:
+            raise ValueError(f"{self.clip_frames} frames; a clip has at least one")
+        return self
+
+    @property
+    def clip_frames(self) -> int:
+        if self.seconds is not None:
+            return round(self.seconds * self.fps)
+        return FRAMES if self.frames is None else self.frames
+
+
+def memory_report(options: MemoryOptions) -> str:
+    """The table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
+    config = model_config(options.model)
+    from ccl.analysis.activation_memory import activations, parameters
+    from ccl.routing import Task
+    from shared.training.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
+
+    try:
+        setting = Setting(
+            int(options.zero), options.gpus, options.precision, not options.no_ema, options.offload,
+            options.bucket or BUCKET,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    patch, sizes = latent_sizes(options, config)
+    try:
+        counted = parameters(config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--model {options.model}: {error}; see configs/model/") from None
+    whole, blocks = (
+        activations(config, sizes, options.batch, Task(options.task), options.precision, checkpointing)
+        for checkpointing in (False, True)
+    )
+    text_dims = config["video"]["text_dim"] + config["audio"]["text_dim"]
+    text = 4 * options.batch * options.text_tokens * text_dims  # of both streams, fp32
+    rows = [*states(counted, setting), MemoryUse("text embeddings", text)]
+    gpu, host = sum(row.gpu for row in rows), sum(row.host for row in rows)
+    rows += [
+        MemoryUse("activations, no checkpointing", whole.peak),
+        MemoryUse("activations, checkpointing of every block", blocks.peak),
+        MemoryUse("all, no checkpointing", gpu + whole.peak, host),
+        MemoryUse("all, checkpointing of every block", gpu + blocks.peak, host),
+    ]
+    lines = [f"{r.what:48s}{r.gpu:18,d}{r.gpu / GIB:9.2f}{r.host:18,d}{r.host / GIB:9.2f}" for r in rows]
+    return "\n".join([
+        *_heading(options, counted.all, sizes, patch), "", COLUMNS, *lines, "",
+        f"Activations are those of the worst moment; when the forward pass ends, {whole.kept / GIB:.2f} GiB and "
+        f"{blocks.kept / GIB:.2f} GiB of them are kept.",
+        "Not counted: the CUDA context, fragmentation, codecs and encoders.",
+    ])  # fmt: skip
+
+
+def _heading(options: MemoryOptions, parameters: int, sizes: LatentSizes, patch: tuple[int, int]) -> list[str]:
+    """What is counted, in two lines."""
+    tokens = sizes.tokens(patch)
+    averaged = "without average" if options.no_ema else "with average"
+    return [
+        f"{options.model}: {parameters:,} parameters, ZeRO-{options.zero} on {options.gpus} GPUs, {options.precision}, "
+        f"offload: {options.offload}, {averaged}",
+        f"task {options.task}, {options.batch} clips per GPU of {options.height}x{options.width} at {options.fps:g} "
+        f"fps; tokens of a clip: video {sizes.frames} x {tokens.space} = {tokens.video:,}, audio {tokens.audio:,}, "
+        f"text {tokens.text} for each",
+    ]
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """The content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
+    named = MODELS / f"{name}.yaml"
+    path = named if named.is_file() else Path(name)
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
+        raise UserError(f"--model {name}: no such file, and none of the models {there}")
+    config = yaml.safe_load(path.read_text())
+    for stream in ("video", "audio"):
+        for key in ("in_channels", "text_dim"):
+            if key not in (config.get(stream) or {}):
+                raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
+    return config
+
+
+def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[int, int], LatentSizes]:
+    """The model's patch (height, width), and the clip's latents."""
+    from ccl.analysis.activation_memory import LatentSizes
+
+    stride = options.spatial_stride or (16 if config["video"]["in_channels"] == 48 else 8)
+    _, *patch = config["video"].get("patch_size", (1, 2, 2))
+    for name, side in zip(("height", "width"), patch, strict=True):
+        if (pixels := getattr(options, name)) % (stride * side):
+            raise UserError(f"--{name} {pixels} is no multiple of {stride * side}, codec stride times patch")
+    frames = options.clip_frames
+    sizes = LatentSizes(
+        1 + math.ceil((frames - 1) / TEMPORAL_STRIDE), options.height // stride, options.width // stride,
+        math.ceil(frames / options.fps * options.audio_rate), options.text_tokens, options.fps, TEMPORAL_STRIDE,
+        options.audio_rate,
+    )  # fmt: skip
+    return (patch[0], patch[1]), sizes

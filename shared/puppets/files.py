@@ -1,0 +1,57 @@
+"""Clips of the toy world on the disk: mp4 with sound, wav stems, ground truth and a manifest.
+
+FOLDER/video/ID.mp4, FOLDER/stems/ID.{speech1, speech2, effects, music}.wav, FOLDER/truth/ID.json,
+FOLDER/manifest.jsonl (last).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from shared.data.manifest import Clip, claim_folder
+from shared.data.media_write import write_audio, write_video
+from shared.puppets.clip import render_clip, sample_spec
+from shared.utils.files import replacing
+from shared.utils.parallel import spread
+
+SETTINGS_NAME = "puppets.json"
+
+
+def make_clips(
+    folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int
+) -> Iterator[Clip]:
+    """Records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
+
+    Raises UserError for settings that there are not, and for a folder that holds anything else.
+    """
+    sample_spec(seed, 0, level, size, conflict)
+    settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict}
+    claim_folder(folder, SETTINGS_NAME, settings)
+    return spread(partial(make_clip, folder, seed, level, size, conflict), range(count), workers)
+
+
+def make_clip(folder: Path, seed: int, level: str, size: tuple[int, int], conflict: float, index: int) -> Clip:
+    """Render clip `index`, write its files, and return its manifest record."""
+    spec = sample_spec(seed, index, level, size, conflict)
+    clip = render_clip(spec)
+    record = Clip(
+        id=spec.id,
+        video=folder / "video" / f"{spec.id}.mp4",
+        caption=clip.caption,
+        audio_caption=clip.audio_caption,
+        tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
+        speakers=[character.kind for character in spec.characters],
+        subsets=clip.truth["subsets"],
+        truth=folder / "truth" / f"{spec.id}.json",
+    )
+    files = record.files()
+    write_video(files["video"], clip.frames, spec.fps, clip.mix[None], spec.rate)
+    for name, stem in clip.stems.items():
+        write_audio(files[name], stem[None], spec.rate)
+    files["truth"].parent.mkdir(exist_ok=True)
+    with replacing(files["truth"]) as part:
+        part.write_text(json.dumps(clip.truth), encoding="utf-8")
+    return record

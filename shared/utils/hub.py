@@ -1,0 +1,100 @@
+"""What lies in a folder or under a hub id, and its copy on this machine; one clear error where there is nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
+
+#: What a `from_pretrained` takes about the hub.
+OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
+#: What is downloaded: nothing that would be unpickled or run.
+SUFFIXES = (".json", ".safetensors", ".model", ".txt")
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+class NotFound(UserError):
+    """A folder or hub id does not hold what is looked for."""
+
+
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take those of `OPTIONS` out of the `options` of a `from_pretrained`."""
+    return {name: options.pop(name) for name in OPTIONS if name in options}
+
+
+def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str, **options: Any) -> dict[str, Path]:
+    """Those of the files `names` that a folder or a hub id has: {name: file on this machine}, in their order.
+
+    Without the net, or with HF_HUB_OFFLINE, the hub is what the cache holds of it. `options`: see `OPTIONS`.
+
+    Raises:
+        NotFound: there is none, so the source holds no `what`; it ends with what is `wanted`.
+    """
+    names, folder = list(dict.fromkeys(names)), Path(source)
+    if folder.is_dir():
+        found, reason = {name: folder / name for name in names if (folder / name).is_file()}, ""
+    elif _HUB_ID.fullmatch(str(source)):
+        found, reason = _on_the_hub(str(source), names, options)
+    else:
+        raise NotFound(f"{source}: no such folder; {wanted}")
+    if not found:
+        raise NotFound(f"{source}: no {what} (no {' or '.join(names)} there{reason and '; '}{reason}); {wanted}")
+    return found
+
+
+def find_configs(
+    source: str | Path, what: str, places: Iterable[str], wanted: str, **options: Any
+) -> dict[str, dict[str, Any]]:
+    """What the config.json says in those of `places` (subfolders; "" is the source itself) that have one.
+
+    Raises `NotFound` as `find_files`, or UserError for a file that is damaged.
+    """
+    files = find_files(source, what, (f"{place}/config.json".lstrip("/") for place in places), wanted, **options)
+    return {name.rpartition("/")[0]: read_json(file) for name, file in files.items()}
+
+
+def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any) -> Path:
+    """The folder itself, or the copy of a hub id: of it the subfolders `places`, by default all; "" is its own files.
+
+    Raises UserError if it cannot be downloaded.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    places = list(places)
+    patterns = [f"{place}/*{suffix}".lstrip("/") for place in places or [""] for suffix in SUFFIXES]
+    ignored = [f"*/*{suffix}" for suffix in SUFFIXES] if places == [""] else None
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=patterns, ignore_patterns=ignored, **options))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{source}: cannot be downloaded ({first_line(error)}); copy its folder and name that"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """What a library says first; its advice, which follows, is for those who call it."""
+    return str(error).strip().partition("\n")[0]
+
+
+def _on_the_hub(source: str, names: list[str], options: dict[str, Any]) -> tuple[dict[str, Path], str]:
+    """As `find_files`, and why there is nothing."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    found, reason = {}, ""
+    for name in names:
+        try:
+            found[name] = Path(hf_hub_download(source, name, **options))
+        except LocalEntryNotFoundError:
+            reason = "no such folder, and the hub cannot be reached: the net is down, or HF_HUB_OFFLINE is set"
+        except EntryNotFoundError:
+            continue
+        except (OSError, ValueError) as error:  # the hub's own errors among them: no such name, no access
+            return found, f"no such folder, and the hub says: {first_line(error)}"
+    return found, reason

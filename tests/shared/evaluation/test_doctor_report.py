@@ -1,0 +1,48 @@
+"""The doctor's report: counts, spreads, and a page that shows the worst clips first and no markup of theirs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.data.doctor import Finding
+from shared.evaluation.doctor_report import page_content, summary, write_report
+from shared.utils.errors import UserError
+
+FINDINGS = [
+    Finding("a", {"seconds": 2.0, "level_dbfs": -20.0}),
+    Finding("<b>", {"seconds": 3.0, "level_dbfs": float("-inf"), "silent": True}, ["is silent"], ["is short"]),
+    Finding("c", {"seconds": 5.0}, warnings=["is long"]),
+]
+
+
+def test_the_summary_counts_verdicts_and_tells_spreads() -> None:
+    assert summary(FINDINGS) == [
+        "3 clips: 1 ok, 1 warn, 1 refuse",
+        "seconds: 2 to 5, median 3 (s)",
+        "level dbfs: -20 to -20, median -20 (dBFS)",
+    ]
+
+
+def test_the_page_has_the_worst_first_and_what_is_not_known_empty() -> None:
+    content = page_content(FINDINGS)
+    assert content["columns"] == ["seconds", "level_dbfs", "silent"]
+    assert [(row["clip"], row["why"]) for row in content["rows"]] == [
+        ("<b>", "is silent; is short"),
+        ("c", "is long"),
+        ("a", ""),
+    ]
+    assert content["rows"][1]["facts"] == [5.0, "", ""]
+
+
+def test_reports_are_written_by_their_names(tmp_path: Path) -> None:
+    write_report(tmp_path / "clips.jsonl", FINDINGS)
+    lines = [json.loads(line) for line in (tmp_path / "clips.jsonl").read_text().splitlines()]
+    assert [line["verdict"] for line in lines] == ["ok", "refuse", "warn"] and lines[1]["facts"]["level_dbfs"] is None
+    write_report(tmp_path / "clips.html", FINDINGS)
+    page = (tmp_path / "clips.html").read_text()
+    assert "&lt;b&gt;" in page and "<b>" not in page and "median 3 (s)" in page
+    with pytest.raises(UserError, match=r"--report .*cannot be written"):
+        write_report(tmp_path / "nowhere" / "clips.html", FINDINGS)
