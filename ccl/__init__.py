@@ -1,1 +1,20 @@
 """Joint audio-video generation by Cross-Modal Context Learning (arXiv 2603.18600)."""
+
+from typing import TYPE_CHECKING
+
+try:
+    from shared.utils.lazy import lazy
+except ImportError as error:
+    import shared
+
+    raise ImportError(
+        f"{shared}: another package named shared comes before this project's; uninstall or rename it, or put this "
+        "project's folder first on PYTHONPATH"
+    ) from error
+
+if TYPE_CHECKING:
+    from ccl.pipeline import CCLOutput, CCLPipeline
+
+__all__ = ["CCLOutput", "CCLPipeline"]
+__version__ = "0.1.0"
+__getattr__ = lazy(__name__, dict.fromkeys(__all__, "ccl.pipeline"))

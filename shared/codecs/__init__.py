@@ -1,9 +1,14 @@
-"""Codecs: pixels and sound <-> latents with a clock. `base` has the protocols, `linear` the embedded
-default."""
+"""Codecs: pixels and sound <-> latents with a clock. `base` has the protocols, `linear` the embedded default."""
 
-from shared.codecs.base import AudioCodec, VideoCodec, frames_to_tensor, keyframe_latents, tensor_to_frames
-from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
+from typing import TYPE_CHECKING
 
+from shared.utils.lazy import lazy
+
+if TYPE_CHECKING:
+    from shared.codecs.base import AudioCodec, VideoCodec, frames_to_tensor, keyframe_latents, tensor_to_frames
+    from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
+
+_BASE = ("AudioCodec", "VideoCodec", "frames_to_tensor", "keyframe_latents", "tensor_to_frames")
 __all__ = [
     "AudioCodec",
     "LinearAudioCodec",
@@ -13,3 +18,4 @@ __all__ = [
     "keyframe_latents",
     "tensor_to_frames",
 ]
+__getattr__ = lazy(__name__, {name: f"{__name__}.{'base' if name in _BASE else 'linear'}" for name in __all__})

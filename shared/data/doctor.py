@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.registry import Source, find_component, load_component
+from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.data.dataset import SHORT_SOUND, ClipDataset
 from shared.data.manifest import Clip, Problem
 from shared.data.media import SILENCE_DBFS, is_silent, probe, read_audio, read_video, rms_dbfs
@@ -111,7 +111,7 @@ def _latent_sanity(checkpoint: Path, sigma: float) -> LatentSanity:
     return LatentSanity(video_codec, audio_codec, index["fps"], (index["height"], index["width"]), sigma)
 
 
-def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[Source]]:
+def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[ComponentSource]]:
     """The checkpoint's index, and where its codecs are."""
     index = check_checkpoint(checkpoint)
     if not {"fps", "height", "width"} <= index.keys():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from shared.utils.errors import UserError
+
+if TYPE_CHECKING:  # a file of prompts is checked before torch is imported
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class TimedPrompts:
         return cls((0.0,), (text,))
 
     @classmethod
-    def read(cls, path: str | Path) -> TimedPrompts:
-        """One prompt per line: seconds, a comma, the text.
+    def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
+        """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
 
         Raises:
-            UserError: a missing, empty or unreadable file, or a line that is not `SECONDS, TEXT`, with its number.
+            UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a
+                text that would only begin after the end.
         """
         path = Path(path)
         if not path.is_file():
@@ -65,12 +67,17 @@ class TimedPrompts:
                 raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {line!r}")
             texts.append(text.strip())
         try:
-            return cls(tuple(times), tuple(texts))
+            timed = cls(tuple(times), tuple(texts))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        if timed.times[-1] >= end:
+            raise UserError(f"{path}: a text begins at {timed.times[-1]:g} s, the video ends at {end:g} s")
+        return timed
 
     def weights(self, seconds: Tensor) -> Tensor:
         """[K, N] weight of each text at each time [N]; each column sums to 1."""
+        import torch
+
         seconds = seconds.double()
         reached = [torch.ones_like(seconds)]
         for start in self.times[1:]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import inspect
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -145,7 +146,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
-    for name, field in kind.model_fields.items():
+    own = inspect.get_annotations(kind)
+    for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in own):  # inherited ones follow
         said, settings = _said(field), _settings(field)
         settings["default"] = argparse.SUPPRESS  # pydantic has the defaults, and tells what is missing
         if said["positional"]:
@@ -179,11 +181,11 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
 
 def _help(field: FieldInfo) -> str:
     text = (field.description or "").replace("%", "%%")
-    if field.is_required() or field.default in (None, False, (), []) or "default" in text:
+    if field.is_required() or field.default is None or field.default is False or "default" in text:
         return text
     default = field.get_default(call_default_factory=True)
     shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
-    return f"{text} (default: {shown})".strip()
+    return text if shown == "" else f"{text} (default: {shown})".strip()
 
 
 def _bare(kind: Any) -> Any:

@@ -10,10 +10,23 @@ class UserError(ValueError):
     """Something the user gave is wrong. The message says what, where, and what would be right."""
 
 
+def torchaudio_cure(error: Exception) -> str:
+    """What to do if `error` comes from torchaudio's compiled part, which needs CUDA; nothing if it does not."""
+    if "libtorchaudio" not in str(error):
+        return ""
+    return (
+        "torchaudio cannot be loaded, because its compiled part wants CUDA and torch is a CPU build; "
+        "run: python -m shared.utils.environment"
+    )
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run a script's `main`; a `UserError` becomes one line on stderr and exit code 2."""
     try:
         main()
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (UserError, OSError, RuntimeError) as error:
+        line = str(error) if isinstance(error, UserError) else torchaudio_cure(error)
+        if not line:
+            raise
+        print(f"error: {' '.join(line.split())}", file=sys.stderr)
         sys.exit(2)

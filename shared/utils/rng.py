@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # scripts check their options before torch is imported
+    import torch
 
 
 def derive(seed: int, *names: object) -> int:
@@ -16,6 +19,8 @@ def derive(seed: int, *names: object) -> int:
 
 def generator(seed: int, *names: object) -> torch.Generator:
     """A CPU `torch.Generator` of its own. Draws happen on the CPU so that every device sees the same numbers."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, *names))
 
 

@@ -15,8 +15,10 @@ import sample_joint
 import soundfile
 from PIL import Image
 
+from ccl.generate import SCALES, JointOptions, guidance
 from ccl.guidance import Form, Guidance
 from shared.data.media import is_silent, probe, read_audio, read_video, write_audio, write_video
+from shared.utils.cli import parse
 from shared.utils.errors import run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -140,12 +142,12 @@ def test_bfloat16_runs(make) -> None:
 
 def test_guidance_options() -> None:
     def chosen(*argv: str) -> Guidance:
-        return sample_joint.guidance(sample_joint.parse(["--prompt", "x", "--output", "x.mp4", *argv]))
+        return guidance(parse(JointOptions, None, ["--prompt", "x", "--output", "x.mp4", *argv]))
 
     assert chosen() == Guidance()
     assert chosen("--guidance", "text", "--text-scale", "3,2") == Guidance(Form.TEXT, text_scale=(3, 2))
     assert chosen("--context-scale", "0") == Guidance(context_scale=(0, 0))
-    assert list(sample_joint.SCALES) == [form.value for form in Form]
+    assert list(SCALES) == [form.value for form in Form]
 
 
 def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ BAD = [
     (["--duration", "nan"], "--duration nan"),
     (["--duration", "1e6"], "at most 120"),
     (["--duration", "0.01"], "duration 0.01"),
-    (["--seed", "one"], "--seed: invalid int value: 'one'"),
+    (["--seed", "one"], "--seed one: Input should be a valid integer"),
     (["--steps", "0"], "--steps 0"),
     (["--batch", "0"], "--batch 0"),
     (["--text-scale", "2,3,4"], "--text-scale 2,3,4"),

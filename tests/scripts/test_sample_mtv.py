@@ -262,7 +262,7 @@ BAD = [
     ([*MUSIC, "--window", "0.5"], "window of 5 frames shares 5"),
     ([*MUSIC, "--steps", "0"], "--steps 0"),
     ([*MUSIC, "--speech-scale", "nan"], "--speech-scale nan"),
-    ([*MUSIC, "--seed", "one"], "--seed: invalid int value: 'one'"),
+    ([*MUSIC, "--seed", "one"], "--seed one: Input should be a valid integer"),
     ([*MUSIC, "--attention", "some"], "attention backend 'some' is unknown"),
     ([*MUSIC, "--device", "toaster"], "--device toaster"),
     ([*MUSIC, "--image", "BAD/nothing.png"], "nothing.png: no such file"),

@@ -1,0 +1,236 @@
+"""Clips from files to files: what a user gives is checked and decoded, sampled in batches, written as mp4 or wav.
+
+What is wrong with the options is said before torch and diffusers are imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_validator
+
+from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
+from shared.checkpoint.folder import check_checkpoint, check_joint
+from shared.checkpoint.loading import load_model
+from shared.checkpoint.sampling_options import SHORT, SamplingOptions, check_output
+from shared.data.media import probe, read_audio, read_image, read_video, write_audio, write_video
+from shared.data.media_write import AAC_RATES, Audio, Video
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.utils.cli import PerStream, exclusive, option
+from shared.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ccl.guidance import Guidance
+    from ccl.pipeline import CCLOutput, CCLPipeline
+
+LONGEST = 120.0  # s; attention over more needs windows
+#: The scales that each form of guidance reads (ccl/guidance.py has the formulas).
+SCALES = {
+    "dual": ("text_scale", "context_scale"),
+    "joint": ("text_scale",),
+    "context": ("context_scale",),
+    "text": ("text_scale",),
+    "none": (),
+}
+
+
+class JointOptions(SamplingOptions):
+    """Options of scripts/sample_joint.py."""
+
+    output: Path = option(help="OUT.mp4, or OUT.wav with --task t2a")
+    prompt: str | None = option(None, "what to see and, without --audio-prompt, to hear", metavar="TEXT")
+    prompts: Path | None = option(None, "one prompt per line, one clip each", metavar="FILE")
+    timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT: one clip", metavar="FILE")
+    audio_prompt: str | None = option(None, "what to hear; default: the prompt", metavar="TEXT")
+    task: str = option("auto", f"auto (default), {', '.join(JOINT_TASKS)}")
+    audio: Path | None = option(None, "a wav, or any file with sound: make a video for it")
+    video: Path | None = option(None, "an mp4, mov, mkv or webm: make a sound for it")
+    duration: float | None = option(
+        None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"
+    )
+    guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
+        None, "form of guidance; default: dual"
+    )
+    text_scale: PerStream | None = option(
+        None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]", one_word=True
+    )
+    context_scale: PerStream | None = option(
+        None, "how much the other modality counts; 1: as trained", metavar="V[,A]", one_word=True
+    )
+    batch: int = option(8, "clips of --prompts sampled at a time", ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JointOptions:
+        exclusive(self, "prompt", "prompts", "timed_prompts", required=True)
+        if self.duration is not None and not 0 < self.duration <= LONGEST:
+            raise ValueError(f"--duration {self.duration:g}: more than 0 and at most {LONGEST:g} seconds are needed")
+        form = self.guidance or "dual"
+        for name in ("text_scale", "context_scale"):
+            if getattr(self, name) is not None and name not in SCALES[form]:
+                raise ValueError(f"--{name.replace('_', '-')} has no effect with --guidance {form}; leave it out")
+        check_given(self.chosen_task, self.audio is not None, self.video is not None, self.image is not None)
+        return self
+
+    @cached_property
+    def chosen_task(self) -> Task:
+        """What is sampled. UserError for a task that there is not, and for a sound and a video together."""
+        inferred = infer_task(self.audio is not None, self.video is not None)
+        return inferred if self.task == "auto" else parse_task(self.task)
+
+
+def generate(options: JointOptions) -> Iterator[Path]:
+    """Sample and write all clips; each file as soon as it is written.
+
+    Raises UserError for whatever the options name that cannot be used, where possible before the model is loaded.
+    """
+    prompts: list[str | TimedPrompts] = [options.prompt or ""]
+    if options.prompts is not None:
+        prompts = [*read_prompts(options.prompts)]
+    files = output_files(options, None if options.prompts is None else len(prompts))
+    check_joint(check_checkpoint(options.checkpoint, options.trust_package), f"checkpoint {options.checkpoint}: ")
+    given = GivenMedia.read(options)
+    if options.timed_prompts is not None:
+        prompts = [TimedPrompts.read(options.timed_prompts, given.duration)]
+    yield from _sample(options, given, prompts, files)
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt per line. Raises UserError naming the line that is empty."""
+    if not path.is_file():
+        raise UserError(f"prompts {path}: no such file")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"prompts {path}: not UTF-8 text") from None
+    if not lines:
+        raise UserError(f"prompts {path}: the file is empty; one prompt per line is needed")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise UserError(f"prompts {path}, line {number}: the line is empty; remove it or write a prompt")
+    return [line.strip() for line in lines]
+
+
+def output_files(options: JointOptions, count: int | None) -> list[Path]:
+    """OUT, or OUT_000 ... for `count` prompts. Raises UserError if they cannot be written."""
+    out, task = options.output, options.chosen_task
+    suffix = ".mp4" if task.makes_video or options.video else ".wav"
+    if out.suffix.lower() != suffix:
+        raise UserError(f"--output {out}: task {task} writes {suffix}; give a name that ends so")
+    files = [out] if count is None else [out.with_stem(f"{out.stem}_{i:03d}") for i in range(count)]
+    check_output(out, files, (options.image, options.audio, options.video))
+    return files
+
+
+@dataclass(frozen=True)
+class GivenMedia:
+    """What the user gave, decoded once as it is; `duration` of the clip in seconds.
+
+    Attributes:
+        audio: [channels, N] float32 at `rate` Hz, to be carried by the clip.
+        video: [T, H, W, 3] uint8 at `fps`, to be carried by the clip.
+    """
+
+    duration: float
+    audio: Audio | None = None
+    rate: int = 0
+    video: Video | None = None
+    fps: float = 0.0
+
+    @classmethod
+    def read(cls, options: JointOptions) -> GivenMedia:
+        """Decode what is given, so that a broken file is known before the model is loaded."""
+        if options.image is not None:
+            read_image(options.image)
+        if options.audio is not None:
+            info = probe(options.audio)
+            duration = _duration(options.audio, "sound", info.audio_end, options.duration)
+            rate = info.rate if info.rate in AAC_RATES else 48000
+            audio = read_audio(options.audio, rate, mono=(info.channels or 1) > 2, end=duration)
+            return cls(duration, audio=audio, rate=rate)
+        if options.video is not None:
+            info = probe(options.video)
+            duration = _duration(options.video, "pictures", info.video_end, options.duration)
+            video = read_video(options.video, info.fps or 0, end=duration)
+            even = video[:, : video.shape[1] // 2 * 2, : video.shape[2] // 2 * 2]  # H.264 asks for it
+            return cls(duration, video=even, fps=info.fps or 0)
+        return cls(2.0 if options.duration is None else options.duration)
+
+    def arguments(self, options: JointOptions, pipeline: CCLPipeline) -> dict[str, Any]:
+        """The same for the model: at its rate, its frame rate and its size."""
+        import torch
+
+        from shared.codecs import frames_to_tensor
+
+        size = (pipeline.config.height, pipeline.config.width)
+        arguments: dict[str, Any] = {"duration": self.duration}
+        if options.image is not None:
+            frame = torch.from_numpy(read_image(options.image, size))[None]
+            arguments["image"] = frames_to_tensor(frame)[None, :, 0]
+        if options.audio is not None:
+            sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration)
+            arguments["audio"] = torch.from_numpy(sound)[None]
+        if options.video is not None:
+            frames = read_video(options.video, pipeline.config.fps, size, end=self.duration)
+            arguments["video"] = frames_to_tensor(torch.from_numpy(frames))[None]
+        return arguments
+
+
+def _duration(path: Path, what: str, lasts: float | None, wanted: float | None) -> float:
+    """The clip's duration: as wanted, or as long as the given file."""
+    if lasts is None:
+        raise UserError(f"{path}: has no {what}; a file with {what} is needed")
+    if wanted is not None and wanted > lasts + SHORT:
+        raise UserError(f"{path}: its {what} last {lasts:.2f} s; --duration {wanted:g} is longer, lower it")
+    if wanted is None and lasts > LONGEST:
+        raise UserError(f"{path}: its {what} last {lasts:.0f} s; give a --duration of at most {LONGEST:g}")
+    return lasts if wanted is None else wanted
+
+
+def _sample(
+    options: JointOptions, given: GivenMedia, prompts: Sequence[str | TimedPrompts], files: list[Path]
+) -> Iterator[Path]:
+    """Load the checkpoint, sample the prompts in batches, and write each clip as soon as it is made."""
+    from ccl.pipeline import CCLPipeline
+    from shared.nn.attention import use_backend
+
+    with use_backend(options.attention):
+        pipeline = load_model(CCLPipeline, options)
+        arguments = given.arguments(options, pipeline) | options.given_arguments()
+        arguments |= {"task": options.chosen_task.value, "guidance": guidance(options)}
+        for start in range(0, len(prompts), options.batch):
+            batch = prompts[start : start + options.batch]
+            pipeline.set_progress_bar_config(desc=f"clips {start + len(batch)}/{len(prompts)}", unit="step")
+            audio_prompts = None if options.audio_prompt is None else [options.audio_prompt] * len(batch)
+            seeds = [options.seed + start + i for i in range(len(batch))]
+            output = pipeline(batch, audio_prompt=audio_prompts, seed=seeds, **arguments)
+            for index, file in enumerate(files[start : start + len(batch)]):
+                _write(file, output, index, given)
+                yield file
+
+
+def guidance(options: JointOptions) -> Guidance:
+    """The form and the scales that are asked for."""
+    from ccl.guidance import Form, Guidance
+
+    scales = {"text_scale": options.text_scale, "context_scale": options.context_scale}
+    given: dict[str, Any] = {name: value for name, value in scales.items() if value is not None}
+    return Guidance(**given) if options.guidance is None else Guidance(Form(options.guidance), **given)
+
+
+def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None:
+    """Clip `index` of a batch, with the given sound or picture itself in place of what was not made."""
+    audio, rate, video, fps = given.audio, given.rate, given.video, given.fps
+    if output.audio is not None:
+        audio, rate = output.audio[index][None], output.sample_rate
+        if video is not None:
+            video = video[: max(1, round(audio.shape[1] / rate * fps))]
+    if output.video is not None:
+        video, fps = output.video[index], output.fps
+    if video is not None:
+        write_video(file, video, fps, audio, rate)
+    elif audio is not None:
+        write_audio(file, audio, rate)

@@ -1,0 +1,78 @@
+"""Last step of the installation: make torchaudio importable beside a CPU build of torch, and check the pair.
+
+    python -m shared.utils.environment
+
+torchaudio's wheel carries libraries compiled against CUDA. With a CPU torch they cannot be loaded, `import torchaudio`
+raises OSError, and every audio class of transformers, and with it diffusers, fails too. Nothing in this project calls
+them, and torchaudio runs without them, so on a CPU torch they are removed. Beside a CUDA torch nothing is touched. Safe
+to run any number of times. Exchanging a CPU torch for a CUDA one later: `pip install --force-reinstall --no-deps
+torchaudio`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from shared.utils.errors import UserError, run_main
+
+#: Versions (major, minor) that were tried together, the first and the last.
+TESTED = {"torch": ((2, 11), (2, 13)), "torchaudio": ((2, 11), (2, 11))}
+
+
+def torch_build() -> str | None:
+    """The accelerator this torch was built for ("CUDA 13.0", "ROCm 7.0"), or None for a CPU build."""
+    import torch
+
+    if torch.version.cuda:
+        return f"CUDA {torch.version.cuda}"
+    return f"ROCm {torch.version.hip}" if torch.version.hip else None
+
+
+def compiled_libraries() -> list[Path]:
+    """torchaudio's compiled libraries. The package is located without being imported: importing is what fails."""
+    spec = importlib.util.find_spec("torchaudio")
+    if spec is None or spec.origin is None:
+        raise UserError("torchaudio is not installed in this environment; run `make setup` first")
+    folder = Path(spec.origin).parent / "lib"
+    return sorted(path for pattern in ("*.so", "*.pyd", "*.dylib") for path in folder.glob(pattern))
+
+
+def untested(versions: dict[str, str]) -> str:
+    """What to say of a pair that was not tried, {"torch": "2.13.0+cpu", "torchaudio": ...}; nothing if it was."""
+    numbers = {name: tuple(map(int, re.findall(r"\d+", version)[:2])) for name, version in versions.items()}
+    if all(first <= numbers[name] <= last for name, (first, last) in TESTED.items()):
+        return ""
+    found = " with ".join(f"{name} {version}" for name, version in versions.items())
+    ranges = ", ".join(f"{name} {a}.{b} to {c}.{d}" for name, ((a, b), (c, d)) in TESTED.items())
+    return f"{found}: a pair that was not tested; {ranges} was, and is what pip should be asked for"
+
+
+def main() -> None:
+    """Remove what cannot be loaded, then import the pair. UserError if it cannot be imported even so."""
+    import torch
+
+    build = torch_build()
+    libraries = compiled_libraries()
+    if build is not None:
+        print(f"torchaudio: left as it is (torch has {build})")
+    elif not libraries:
+        print("torchaudio: nothing to do (CPU torch, compiled libraries already removed)")
+    else:
+        for path in libraries:
+            path.unlink()
+        names = ", ".join(path.name for path in libraries)
+        print(f"torchaudio: this torch is a CPU build; removed the CUDA-only {names}")
+    try:
+        import torchaudio
+    except OSError as error:
+        first, last = (".".join(map(str, version)) for version in TESTED["torch"])
+        raise UserError(f"torchaudio does not load beside torch {torch.__version__} ({error}); "
+                        f"install torch {first} to {last}") from None  # fmt: skip
+    versions = {"torch": torch.__version__, "torchaudio": torchaudio.__version__}
+    print(untested(versions) or f"torchaudio {torchaudio.__version__} imports beside torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    run_main(main)
