@@ -1,4 +1,4 @@
-"""The texts say what the code says: errors, commands with their options and files, links, names, the map of the tree."""
+"""The texts say what the code says: errors, commands with options and files, links, names, the map of the tree."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_commands_have_their_options(path: Path) -> None:
 
 @by_page
 def test_commands_read_what_is_there(path: Path) -> None:
-    """Files are in the repository, or made by a command above; names with my_ are the reader's own."""
+    """Files are in the repository, or made by a command above; names with my_ or in capitals are the reader's."""
     made: list[str] = []
     for command in commands(path.read_text(encoding="utf-8")):
         for name in command.reads:
-            own = Path(name).parts[0].startswith("my_")
+            own = re.match(r"my_|[A-Z_]+(/|$)", name)
             there = not name.startswith(MADE) and (ROOT / name).exists()
             above = any(name.rstrip("/") == one or name.startswith(one.rstrip("/") + "/") for one in made)
             assert own or there or above, f"{path.name}: {name} is not there for: {' '.join(command.words)}"
@@ -115,8 +115,8 @@ def definitions(path: Path) -> set[str]:
             found.add(node.name)
             members = node.body if isinstance(node, ast.ClassDef) else []
             found |= {f"{node.name}.{member.name}" for member in members if isinstance(member, ast.FunctionDef)}
-        for target in node.targets if isinstance(node, ast.Assign) else []:
-            found.add(ast.unparse(target))
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            found |= {ast.unparse(target) for target in getattr(node, "targets", None) or [node.target]}
     return found
 
 
