@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from commands import ROOT, commands, help_text, lines, subcommands
 
+from shared.utils.config import TrainConfig
+from shared.utils.config_file import keys
+
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Headings of troubleshooting.md that quote other programs.
 FOREIGN = ("command not found", "No module named", "libtorchaudio", "EADDRINUSE")
 #: Where git keeps nothing: what stands there was made by a command.
 MADE = ("data/", "outputs/", "models/")
-by_page = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+by_page = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def templates(path: Path) -> set[str]:
@@ -131,6 +134,21 @@ def test_named_functions_exist(name: str) -> None:
         if function not in definitions(ROOT / file)
     ]
     assert missing == [] and (places or name == "docs/design.md")
+
+
+def renamed(title: str) -> list[str]:
+    """The new names of a table of the changelog."""
+    table = re.search(rf"^{title}.*?\n\n(.*?)\n\n", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert table
+    return [name for row in table[1].splitlines()[2:] for name in re.findall(r"`([\w./*]+)`", row.split("|")[2])]
+
+
+def test_new_names_in_the_changelog_exist() -> None:
+    known = {key for key, _ in keys(TrainConfig)} | {"model.fusion"}
+    assert [key for key in renamed("Keys of a training configuration") if key not in known] == []
+    modules = [name for name in renamed("Modules") if name.startswith(("ccl.", "mtv.", "shared.")) and name[-1] != "."]
+    places = [ROOT / name.replace(".", "/") for name in modules]
+    assert [place for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
 
 
 def test_results_in_the_readme_are_those_of_the_page() -> None:

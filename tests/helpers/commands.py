@@ -39,8 +39,8 @@ class Command:
 def lines(text: str) -> Iterator[str]:
     """The command lines in the fenced blocks of a page, variables filled in."""
     variables: dict[str, str] = {}
-    for block in re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, re.M | re.S):
-        for line in block.replace("\\\n", " ").splitlines():
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+        for line in () if language not in ("", "bash") else block.replace("\\\n", " ").splitlines():
             if given := re.fullmatch(r"(?:export )?([A-Z_]+)=(\S+|\"[^\"]*\")(?:\s+#.*)?", line):
                 variables[given[1]] = given[2].strip('"')
                 continue
@@ -71,6 +71,8 @@ def _files(command: Command) -> None:
             config = word
         elif option in WRITES:
             command.writes.append(word)
+        elif command.script is None:  # hf download REPOSITORY
+            continue
         elif PATH.fullmatch(path := word.partition("=")[2] or word):
             command.reads.append(path)
     if config and PATH.fullmatch(config):
