@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
-TRACKS := $(DEMO)/stage/stems/stage-simple-1-000011
+TRACKS := $(DEMO)/puppets/stems/stage-simple-1-000011
 SMOKE := outputs/ablation_smoke
 PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
   Scene description: a big yellow bell rings twice under a warm bright light.
@@ -15,7 +15,7 @@ WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format docs demo ablation-smoke clean
+.PHONY: help setup test test-long check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,13 +40,19 @@ $(READY): pyproject.toml constraints.txt scripts/setup_env.py
 	$(BIN)/python scripts/setup_env.py
 	@touch $@
 
-test: setup  ## run the tests
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-check: setup  ## lint, format and types
+test: setup  ## run the tests, but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-long: setup  ## run the slow tests
+	$(PYTEST) -m slow
+
+check: setup  ## lint, format, types and the rule of arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup  ## sort imports and format the code
 	$(BIN)/ruff check --fix --select I .
@@ -59,9 +65,9 @@ docs: setup  ## make docs/configuration.md from the code
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: setup  ## make clips, train a little, sample from the shipped and from the new checkpoint
 	rm -rf $(DEMO)
-	$(BIN)/python scripts/make_puppets.py --clips 64 --output $(DEMO)/stage --seed 1 --level simple
+	$(BIN)/python scripts/make_puppets.py --clips 64 --output $(DEMO)/puppets --seed 1 --level simple
 	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/puppets_tiny.yaml \
-	  --set data.manifest=$(DEMO)/stage/manifest.jsonl --set output=$(DEMO)/train
+	  --set data.manifest=$(DEMO)/puppets/manifest.jsonl --set output=$(DEMO)/train
 	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4
 	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint \
 	  --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/trained.mp4

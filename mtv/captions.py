@@ -86,6 +86,14 @@ def without_speaker(text: str) -> str:
     return build(Template(template.people, (), template.scene))
 
 
+def drop_speaker(caption: str) -> str:
+    """As `without_speaker`; a caption of another form than the template stays as it is."""
+    try:
+        return without_speaker(caption)
+    except UserError:
+        return caption
+
+
 def _conversation(text: str, rest: str) -> tuple[tuple[Person, ...], tuple[int, ...]]:
     """People and speakers of `rest`, which is what stands before the scene in `text`."""
     if not rest:

@@ -22,8 +22,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter, percentile_filter
-from scipy.signal import ShortTimeFFT, find_peaks
+from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
+
+from shared.utils.onsets import onset_peaks
 
 Array = NDArray[np.float64]
 
@@ -43,6 +45,8 @@ WINDOW, CLICK_WINDOW = 0.048, 0.016
 """Seconds of the short window, and of the one that finds clicks; hops are a quarter."""
 CLICK_FLOOR, CLICK_SHARE, CLICK_RISE, CLICK_GAP = 10 ** (-50 / 20), 0.15, 2.0, 0.15
 """A click's least level, its least share of the loudest, its rise over just before, seconds between two."""
+CLICK_BEFORE = (15, 5)
+"""Frames before a click, from and to, over which it rises: 60 to 20 ms earlier."""
 CLICK_LAST, LONGEST_DECAY = 0.1, 0.5
 """Seconds that a click may last, and in which a ringing falls to 1/e at the latest."""
 VOICE_SHARE = 2.0
@@ -75,18 +79,13 @@ def find_clicks(sound: Array, rate: int) -> Array:
     # a sine of amplitude 1 has level 1
     loudness = 2 * np.sqrt((level[_inside(transform.f, CLICK_BAND)] ** 2).sum(0)) / transform.win.sum()
     times = transform.t(padded.shape[1])
-    floor = max(CLICK_FLOOR, CLICK_SHARE * float(loudness.max()))
-    steps = round(CLICK_GAP / transform.delta_t)
-    peaks, _ = find_peaks(np.pad(loudness, 1), height=floor, distance=steps)
-    found = []
-    for peak in peaks - 1:
-        before = loudness[max(0, peak - 15) : max(0, peak - 5)]  # 60 to 20 ms earlier
-        if len(before) and loudness[peak] < CLICK_RISE * before.max():
-            continue
+    distance = round(CLICK_GAP / transform.delta_t)
+    onsets = []
+    for peak in onset_peaks(loudness, CLICK_FLOOR, CLICK_SHARE, distance, rise=CLICK_RISE, before=CLICK_BEFORE):
         while peak > 0 and loudness[peak - 1] > loudness[peak] / 2:
             peak -= 1
-        found.append(times[peak])
-    return np.array(found)
+        onsets.append(times[peak])
+    return np.array(onsets)
 
 
 def _masked(sound: Array, rate: int, window: float, mask: Callable[[Array, ShortTimeFFT], Array]) -> Array:

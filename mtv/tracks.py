@@ -6,6 +6,7 @@ is another thing (the control network's learned null) and no business of this fi
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from shared.data.manifest import Clip
 from shared.data.media import read_audio
-from shared.encoders.audio import AudioFeatures
-from shared.nn.clock import LatentClock
+from shared.encoders.audio import AudioFeatures, FrameFeatures
 from shared.utils.errors import UserError
 
 TRACKS = ("speech", "effects", "music")
+_SPEECH = re.compile(r"speech[1-9]?")
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,35 @@ def features(tracks: Tracks, encoders: Mapping[str, AudioFeatures], frames: int,
     }
 
 
-def pool_to_latents(x: Tensor, clock: LatentClock, fps: float) -> Tensor:
-    """Video frames [B, frames, ...] -> latent frames [B, F, ...], F = len(clock): the mean of each latent's frames.
+def clip_tracks(clip: Clip) -> tuple[list[Path], list[Path | None]]:
+    """The files of a clip's speakers, in order, and those of its effects and music, None where it has none."""
+    voices = [clip.tracks[track] for track in sorted(clip.tracks) if _SPEECH.fullmatch(track)]
+    return voices, [clip.tracks.get(track) for track in TRACKS[1:]]
 
-    Frame k belongs to the latent that holds its time, k / fps after the clock's start. On the causal clock
-    latent 0 is frame 0 and latent i >= 1 the mean of its r frames, of fewer where the clip ends (docs/design.md
-    section 7). Latents see no frame but their own. ValueError if a latent has no frame or a frame no latent.
+
+def clip_features(clip: Clip, frames: int, fps: float, encoders: Mapping[str, FrameFeatures]) -> dict[str, Tensor]:
+    """Features of a clip's tracks over its first video frames, each without its neighbours, as shards keep them.
+
+    {"speech": [K, frames, layers, dim], "effects" and "music": [frames, layers, dim]}; without a speech track there is
+    one silent speaker. Raises UserError naming the clip for a track that cannot be read.
     """
-    times = clock.start + torch.arange(x.shape[1], dtype=torch.float64) / fps
-    counts = torch.bincount(clock.index(times), minlength=len(clock)).tolist()
-    if 0 in counts or times[-1] > clock.ends[-1] - 0.5 / fps:
-        span = f"{len(clock)} latents over {clock.duration:g} s"
-        raise ValueError(f"{x.shape[1]} frames at {fps:g} fps do not fill {span}; each latent needs its own")
-    return torch.stack([part.mean(1) for part in x.split(counts, dim=1)], 1)
+    voices, others = clip_tracks(clip)
+    rate, end = encoders["speech"].sample_rate, clip.start + frames / fps
+    try:
+        read = read_tracks(voices, *others, fps=fps, rate=rate, start=clip.start, end=end)
+        windows = features(read, encoders, frames, fps)
+    except (UserError, ValueError) as error:
+        raise UserError(f"clip {clip.id!r}: {error}") from error
+    return {track: windows[track].select(-3, encoders[track].window // 2) for track in TRACKS}
+
+
+def check_tracks(clips: Sequence[Clip]) -> None:
+    """Raise UserError if a clip has no track at all, which task mtv needs."""
+    if bare := [clip.id for clip in clips if not clip.tracks]:
+        raise UserError(
+            f"{len(bare)} of {len(clips)} clips, {bare[0]!r} first, have no tracks, which task mtv needs; separate "
+            "their sound with scripts/demix.py, or leave mtv out of the tasks"
+        )
 
 
 def _aligned(paths: list[Path], sounds: list[Tensor], rate: int, fps: float) -> list[Tensor]:

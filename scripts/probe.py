@@ -152,7 +152,7 @@ class Session:
 
     def _towers(self) -> CCLPipeline:
         """The checkpoint --against, which must have learned the same latents and texts."""
-        from shared.training.shards import fingerprint
+        from shared.nn.fingerprint import fingerprint
 
         towers = self._load(self.options.against)
         for name in ("video_codec", "audio_codec", "text_encoder"):

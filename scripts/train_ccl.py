@@ -22,8 +22,9 @@ from ccl.baselines import Variant
 from ccl.routing import JOINT_TASKS, Task
 from ccl.training.batches import JointBatches
 from ccl.training.build import Assembly
-from ccl.training.data import Material, Stores, read_material, untold
+from ccl.training.data import TrainingData
 from ccl.training.objective import JointObjective
+from ccl.training.source import Source, read_source
 from mtv.cogvideox.training import sample_clips
 from mtv.control import TrackFeatures
 from mtv.flops import forward_flops
@@ -62,13 +63,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     config = load_config(options.config, options.overrides)
-    material = read_material(config, [task for task in Task if config.trains(task)])
+    source = read_source(config, [task for task in Task if config.trains(task)])
     check_variant(config)
     check_sources(config)
     with session() as world:
         claim_output(config, world)
-        components = prepare_components(config, material, world)
-        run = Run(config, world, Stores.of(config, material, components, world), components)
+        components = prepare_components(config, source, world)
+        run = Run(config, world, TrainingData.of(config, source, components, world), components)
         run.train()
         del run
 
@@ -103,25 +104,25 @@ def check_sources(config: TrainConfig) -> None:
         raise UserError(f"components.{bare[0]}: name the folder of the codec, or set codecs or init; {why}")
 
 
-def prepare_components(config: TrainConfig, material: Material, world: World) -> Components:
+def prepare_components(config: TrainConfig, source: Source, world: World) -> Components:
     """The configured components; where no codecs are named, a linear pair is fitted to the training clips first."""
     folder = fitted_codecs(config)
-    if component_source(config, "video_codec") is None and isinstance(material, list):
+    if component_source(config, "video_codec") is None and source.shards is None:
         if world.is_main and not (folder / "audio_codec").is_dir():
             data = config.data
-            samples = ClipDataset(material, data.fps, data.size, data.sample_rate, data.duration)
+            samples = ClipDataset(source.clips, data.fps, data.size, data.sample_rate, data.duration)
             save_codecs(folder, *fit_linear_codecs(samples, sample_rate=data.sample_rate, seed=config.seed))
         barrier()
-    return Components.load(config, world.device if isinstance(material, list) else "cpu")  # nothing is to be encoded
+    return Components.load(config, world.device if source.shards is None else "cpu")  # nothing is to be encoded
 
 
 class Run:
     """One training run: the model, its batches, what happens at validation and at the end."""
 
-    def __init__(self, config: TrainConfig, world: World, stores: Stores, components: Components) -> None:
-        self.config, self.world, self.stores = config, world, stores
+    def __init__(self, config: TrainConfig, world: World, data: TrainingData, components: Components) -> None:
+        self.config, self.world, self.data = config, world, data
         self.started = time.monotonic()
-        self.model = Assembly(config, components, stores.tracks.sounding if stores.tracks is not None else None)
+        self.model = Assembly(config, components, data.tracks.nonsilent_features if data.tracks is not None else None)
         self.objective = JointObjective(
             self.model.transformer,
             config.flow,
@@ -133,10 +134,10 @@ class Run:
         )
         if config.lora is not None:
             seed_dropout(self.objective, config.seed)
-        buckets, tokens = stores.buckets(config.data.size, components.codecs[0].spatial_stride, self.model.patch)
-        tracks = self._tracks if stores.tracks is not None else None
+        buckets, tokens = data.buckets(components.codecs.video.spatial_stride, self.model.patch)
+        tracks = self._tracks if data.tracks is not None else None
         self.batches = JointBatches(
-            config, stores.latents, components.codecs, stores.texts, tokens, world.size, tracks, untold, buckets
+            config, data.latents, components.codecs, data.texts, tokens, world.size, tracks, buckets
         )
 
     def train(self) -> None:
@@ -144,13 +145,13 @@ class Run:
         groups = parameter_groups(self.objective, self.config.optimizer, lambda name: any(c in name for c in cross))
         objective = self.objective.to(self.world.device)
         Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
-        self.stores.report(self.world)
+        self.data.report(self.world)
 
     def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
-        assert self.stores.tracks is not None, "task mtv has tracks"
+        assert self.data.tracks is not None, "task mtv has tracks"
         tracks = self.config.tracks
         drop = draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids)
-        return self.stores.tracks.batch(ids, drop)
+        return self.data.tracks.batch(ids, drop)
 
     def validate(self, step: int, weights: Weights) -> None:
         """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples: stepN_I.mp4, and stepN_mtv_I.mp4 for mtv.
@@ -161,10 +162,10 @@ class Run:
         validation = self.config.validation
         self.export(weights, step)
         given = read_manifest(validation.manifest) if validation.manifest else None
-        held_out = (self.stores.clips if given is None else given)[: validation.clips]
+        held_out = (self.data.clips if given is None else given)[: validation.clips]
         prompts = list(validation.prompts) or [clip.caption for clip in held_out]
         if not prompts and given is None:
-            prompts = self.stores.captions(validation.clips)
+            prompts = self.data.captions(validation.clips)
         pipeline = self.model.pipeline(weights)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
         folder = Path(self.config.output) / "samples"
@@ -182,7 +183,7 @@ class Run:
 
     def export(self, weights: Weights, step: int | None = None) -> None:
         """Write OUTPUT/checkpoint with its model card, the weights as `train.export_dtype` says. No `step`: the last one."""
-        seconds, clips = time.monotonic() - self.started, len(self.stores.latents)
+        seconds, clips = time.monotonic() - self.started, len(self.data.latents)
         progress = Progress(step or self.config.train.steps, clips, seconds, self.world.size)
         card = model_card(self.config, progress)
         self.model.save(weights, Path(self.config.output) / "checkpoint", card)

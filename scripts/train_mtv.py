@@ -20,20 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from ccl.training.batches import JointBatches
-from ccl.training.data import (
-    Material,
-    Stores,
-    read_material,
-    training_texts,
-    untold,
-)  # fmt: skip
+from ccl.training.data import TrainingData, training_texts
+from ccl.training.source import Source, read_source
 from mtv.cogvideox.build import CogVideoXAssembly, track_encoders
 from mtv.cogvideox.loading import Frozen, check_cogvideox
 from mtv.cogvideox.training import EpsilonObjective, NoSound, encode_texts, model_card, sample_clips
 from mtv.control import TrackFeatures
 from mtv.curriculum import BackboneConfig, CurriculumConfig
 from mtv.track_features import draw_dropped
-from shared.data.manifest import Clip, read_manifest, subset
+from shared.codecs import Codecs
+from shared.data.manifest import read_manifest
 from shared.encoders.audio import FrameFeatures
 from shared.training.card import Progress
 from shared.training.optimizer import parameter_groups
@@ -48,7 +44,7 @@ from shared.utils.files import write_atomically
 from train_ccl import Run, check_sources, check_variant, prepare_components  # type: ignore[import-not-found] # isort: skip
 
 #: run(stage, its clips): one stage, ready to be trained.
-MakeRun = Callable[[Any, Material], Any]
+MakeRun = Callable[[Any, Source], Any]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for stage in stages:
         check_variant(stage)
     tasks = {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))}
-    material = read_material(config, tasks)
-    parts = [part_of(material, stage.data.subsets) for stage in stages]  # an empty one is refused before any work
+    source = read_source(config, tasks)
+    parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
     check_sources(config)
     with session() as world:
-        make = (joint_runs if config.backbone is None else cogvideox_runs)(config, stages[0], material, world)
+        make = (joint_runs if config.backbone is None else cogvideox_runs)(config, stages[0], source, world)
         for stage, part in zip(stages, parts, strict=True):
             claim_output(stage, world)
             done = Path(stage.output) / "done"
@@ -82,27 +78,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         publish(Path(stages[-1].output) / "checkpoint", Path(config.output) / "checkpoint", world)
 
 
-def part_of(material: Material, subsets: list[str]) -> Material:
-    """The clips or records in one of `subsets`; all, if none is named. UserError if there are none."""
-    return subset(material, subsets, ()) if isinstance(material, list) else material.subset(subsets, ())
-
-
-def joint_runs(config: CurriculumConfig, first: TrainConfig, material: Material, world: World) -> MakeRun:
+def joint_runs(config: CurriculumConfig, first: TrainConfig, source: Source, world: World) -> MakeRun:
     """Stages of the joint model's video stream, after all clips are encoded."""
-    components = prepare_components(config, material, world)
-    stores = Stores.of(first.model_copy(update={"tasks": {"mtv": 1.0}}), material, components, world)
-    return lambda stage, part: Run(stage, world, stores.only(part), components)
+    components = prepare_components(config, source, world)
+    data = TrainingData.of(first.model_copy(update={"tasks": {"mtv": 1.0}}), source, components, world)
+    return lambda stage, part: Run(stage, world, data.only(part), components)
 
 
-def cogvideox_runs(config: CurriculumConfig, first: TrainConfig, clips: list[Clip], world: World) -> MakeRun:
+def cogvideox_runs(config: CurriculumConfig, first: TrainConfig, source: Source, world: World) -> MakeRun:
     """Stages on the CogVideoX folder `backbone`, after all clips and texts are encoded."""
     assert config.backbone is not None
     frozen = Frozen.load(config.backbone)
     frozen.video_codec.to(world.device)
     encoders = {track: encoder.to(world.device) for track, encoder in track_encoders(first).items()}
-    texts = encode_texts(frozen.text_encoder, training_texts(first, clips), Path(config.output) / "texts", world)
-    stores = Stores.encoded(first, clips, (frozen.video_codec, NoSound()), encoders, texts, world)
-    return lambda stage, part: CogVideoXRun(stage, world, stores.only(part), frozen, encoders)
+    texts = encode_texts(frozen.text_encoder, training_texts(first, source.clips), Path(config.output) / "texts", world)
+    no_sound: Any = NoSound()
+    data = TrainingData.encoded(first, source.clips, Codecs(frozen.video_codec, no_sound), encoders, texts, world)
+    return lambda stage, part: CogVideoXRun(stage, world, data.only(part), frozen, encoders)
 
 
 class CogVideoXRun:
@@ -112,22 +104,21 @@ class CogVideoXRun:
         self,
         config: BackboneConfig,
         world: World,
-        stores: Stores,
+        data: TrainingData,
         frozen: Frozen,
         encoders: dict[str, FrameFeatures],
     ) -> None:
-        self.config, self.world, self.stores, self.frozen = config, world, stores, frozen
+        self.config, self.world, self.data, self.frozen = config, world, data, frozen
         self.started = time.monotonic()
-        sounding = None if stores.tracks is None else stores.tracks.sounding
-        self.assembly = CogVideoXAssembly(config, frozen, encoders, sounding)
+        nonsilent = None if data.tracks is None else data.tracks.nonsilent_features
+        self.assembly = CogVideoXAssembly(config, frozen, encoders, nonsilent)
         transformer, control = self.assembly.transformer, self.assembly.control
         self.objective = EpsilonObjective(transformer, control, frozen.scheduler, config.seed)
         side = frozen.video_codec.spatial_stride * transformer.config.patch_size
         tokens = (config.data.size[0] // side) * (config.data.size[1] // side)
-        codecs: Any = (frozen.video_codec, NoSound())
-        self.batches = JointBatches(
-            config, stores.latents, codecs, stores.texts, tokens, world.size, self._tracks, untold
-        )
+        no_sound: Any = NoSound()
+        codecs = Codecs(frozen.video_codec, no_sound)
+        self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, world.size, self._tracks)
 
     def train(self) -> None:
         groups = parameter_groups(self.objective, self.config.optimizer, lambda name: "control." in name)
@@ -135,17 +126,16 @@ class CogVideoXRun:
         Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
 
     def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
+        assert self.data.tracks is not None, "clips without tracks were refused"
         tracks = self.config.tracks
         drop = draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids)
-        return self.stores.tracks.batch(ids, drop)
+        return self.data.tracks.batch(ids, drop)
 
     def validate(self, step: int, weights: Weights) -> None:
         """Refresh OUTPUT/checkpoint and sample clips that have tracks into OUTPUT/samples/stepN_mtv_I.mp4."""
         validation = self.config.validation
         self.export(weights, step)
-        held_out = (read_manifest(validation.manifest) if validation.manifest else self.stores.clips)[
-            : validation.clips
-        ]
+        held_out = (read_manifest(validation.manifest) if validation.manifest else self.data.clips)[: validation.clips]
         pipeline = self.assembly.pipeline(weights).to(self.world.device)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
         sample_clips(pipeline, held_out, self.config, Path(self.config.output) / "samples" / f"step{step:06d}_mtv")
@@ -155,7 +145,7 @@ class CogVideoXRun:
         """Write OUTPUT/checkpoint with its model card, the weights as `train.export_dtype` says. No `step`: the last one."""
         steps = self.config.train.steps if step is None else step
         seconds = time.monotonic() - self.started
-        card = model_card(self.config, Progress(steps, len(self.stores.clips), seconds, self.world.size))
+        card = model_card(self.config, Progress(steps, len(self.data.clips), seconds, self.world.size))
         self.assembly.save(weights, Path(self.config.output) / "checkpoint", card)
 
 

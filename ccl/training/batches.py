@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ccl.routing import Task
 from ccl.training.objective import Batch, Tracks, draw_clean_frames, draw_keyframes
-from shared.codecs import AudioCodec, VideoCodec
+from mtv.captions import drop_speaker
+from shared.codecs import Codecs
 from shared.data.bucketing import BatchPlan, draw_tasks
+from shared.data.shards import Latents, LatentShards
 from shared.encoders import TextEncoder
 from shared.nn.clock import LatentClock
-from shared.training.latents import Latents
 from shared.utils.config import TrainConfig
 from shared.utils.rng import generator
-
-
-class Store(Protocol):
-    """Clips by name: `shared.training.latents.LatentStore`, or `shared.data.latent_shards.ShardedLatents`."""
-
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """(F, A) of every clip: video latent frames and audio tokens."""
-        ...
-
-    def get(self, name: str) -> Latents:
-        """The latents of clip `name`, or of another of its shape where that is broken."""
-        ...
 
 
 class JointBatches:
@@ -41,24 +30,23 @@ class JointBatches:
     def __init__(
         self,
         config: TrainConfig,
-        store: Store,
-        codecs: tuple[VideoCodec, AudioCodec],
+        latents: LatentShards,
+        codecs: Codecs,
         text_encoder: TextEncoder,
         tokens_per_frame: int,
         world_size: int,
         tracks: Callable[[int, list[str]], Tracks] | None = None,
-        untold: Callable[[str], str] = lambda caption: caption,
         buckets: Mapping[str, Any] | None = None,
     ) -> None:
-        """For task mtv: `tracks(step, ids)` drives these clips; `untold(caption)` does not say who speaks.
+        """For task mtv: `tracks(step, ids)` drives these clips.
 
-        `buckets`: of every clip, in the place of the store's `shapes`, where pictures of several sizes are kept apart.
+        `buckets`: of every clip, in the place of its latents' shape, where pictures of several sizes are kept apart.
         """
         train = config.train
-        self.tracks, self.untold = tracks, untold
-        self.config, self.store, self.codecs, self.text_encoder = config, store, codecs, text_encoder
+        self.config, self.latents, self.codecs, self.text_encoder = config, latents, codecs, text_encoder
+        self.tracks = tracks
         self.plan = BatchPlan(
-            store.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
+            latents.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
             train.gradient_accumulation_steps, train.token_budget, tokens_per_frame,
         )  # fmt: skip
 
@@ -70,7 +58,7 @@ class JointBatches:
 
     def build(self, ids: list[str], tasks: list[str], step: int) -> Batch:
         """The batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
-        clips = [self.store.get(i) for i in ids]
+        clips = [self.latents.get(i) for i in ids]
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
         seed, rate = self.config.seed, self.config.clean_frames
         video_clock, audio_clock = self.clocks(clips[0])
@@ -83,8 +71,8 @@ class JointBatches:
             tasks=tasks,
             video=video,
             audio=torch.stack([clip.audio for clip in clips]),
-            text=self.text_encoder.encode([seen for seen, _ in texts]),
-            audio_text=self.text_encoder.encode([heard for _, heard in texts]),
+            text=self.text_encoder.encode([of_video for of_video, _ in texts]),
+            audio_text=self.text_encoder.encode([of_audio for _, of_audio in texts]),
             clean_frames=clean | kept,
             video_clock=video_clock,
             audio_clock=audio_clock,
@@ -92,7 +80,7 @@ class JointBatches:
         )
 
     def _keyframes(self, clips: list[Latents], step: int, free: Tensor) -> tuple[Tensor, Tensor]:
-        """Video latents [B, C, F, h, w] with stills in the place of keyframes, and where these are, [B, F].
+        """Video latents [B, C, F, h, w] with images that stand still as keyframes, and where these are, [B, F].
 
         Only the samples that are `free` have keyframes: they make video, and do not begin with clean frames already.
         """
@@ -101,12 +89,13 @@ class JointBatches:
         kept = draw_keyframes(config.keyframes, config.seed, step, [clip.id for clip in clips], video.shape[2])
         kept &= free[:, None]
         if kept.any():
-            stills = [clip.stills for clip in clips if clip.stills is not None]
-            video = torch.where(kept[:, None, :, None, None], torch.stack(stills), video)
+            images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]
+            video = torch.where(kept[:, None, :, None, None], torch.stack(images), video)
         return video, kept
 
     def clocks(self, clip: Latents) -> tuple[LatentClock, LatentClock]:
-        return self.codecs[0].clock(clip.frames, self.config.data.fps), self.codecs[1].clock(clip.samples)
+        """When the clip's video latents and audio tokens start and end."""
+        return self.codecs.video.clock(clip.frames, self.config.data.fps), self.codecs.audio.clock(clip.samples)
 
     def _texts(self, clip: Latents, task: Task, step: int) -> tuple[str, str]:
         """What the video and the audio stream read: both lose their text together."""
@@ -116,7 +105,7 @@ class JointBatches:
             return "", ""
         if task is Task.MTV:
             hidden = float(torch.rand((), generator=generator(config.seed, "untold", step, clip.id)))
-            text = self.untold(clip.caption) if hidden < config.tracks.drop_speaker_prob else clip.caption
+            text = drop_speaker(clip.caption) if hidden < config.tracks.drop_speaker_prob else clip.caption
             for pattern, rate in config.tracks.drop_from_caption.items():
                 if float(torch.rand((), generator=generator(config.seed, "untold", pattern, step, clip.id))) < rate:
                     text = re.sub(pattern, "", text)

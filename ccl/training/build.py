@@ -71,7 +71,8 @@ class Assembly:
         model = with_weights(self.transformer, base, "transformer.")
         control = None if self.control is None else with_weights(self.control, base, "control.")
         flow, data = self.config.flow, self.config.data
-        video_codec, audio_codec = copy.deepcopy(self.codecs)
+        video_codec: Any = copy.deepcopy(self.codecs.video)
+        audio_codec: Any = copy.deepcopy(self.codecs.audio)
         made = CCLPipeline(
             model,
             video_codec.cpu(),
@@ -116,8 +117,8 @@ class Assembly:
         settings = dict(self.config.model)
         torch.manual_seed(derive(self.config.seed, "weights"))
         try:
-            for name, channels in zip(("video", "audio"), (c.latent_channels for c in self.codecs), strict=True):
-                sizes = {"in_channels": channels, "text_dim": self.components.text.dim}
+            for name, codec in (("video", self.codecs.video), ("audio", self.codecs.audio)):
+                sizes = {"in_channels": codec.latent_channels, "text_dim": self.components.text.dim}
                 settings[name] = {**settings[name], **sizes}
             model = DualStreamTransformer(**settings)
         except (TypeError, KeyError, ValueError) as error:
@@ -138,7 +139,7 @@ class Assembly:
                 backbone_heads=stream.num_attention_heads,
                 num_blocks=stream.num_layers,
                 tracks=sizes,
-                temporal_stride=self.codecs[0].temporal_stride,
+                temporal_stride=self.codecs.video.temporal_stride,
                 **(self.config.control or {}),
             )
         except (TypeError, ValueError) as error:

@@ -22,8 +22,7 @@ from mtv.control import MSTControlNet, TrackFeatures, trainable_backbone_paramet
 from mtv.curriculum import BackboneConfig
 from mtv.flops import cogvideox_flops, forward_flops
 from mtv.pipeline import MTVPipeline
-from mtv.track_features import clip_tracks
-from mtv.tracks import read_tracks
+from mtv.tracks import clip_tracks, read_tracks
 from shared.data.manifest import Clip
 from shared.data.media import read_audio, write_video
 from shared.encoders import TextEncoder

@@ -1,4 +1,4 @@
-"""The figures of an ablation as SVG, to stand in a page: endpoints, loss curves (the paper's Figure 5), guidance."""
+"""The figures of an ablation: endpoints, loss curves (the paper's Figure 5), guidance; and any figure as SVG."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from shared.ablation.results import Results
 from shared.ablation.sections import Metric
 from shared.ablation.statistics import spread, verdict
-from shared.ablation.tables import compared, points
+from shared.ablation.tables import by_setting, compared
 
 COLOURS = {"better": "#1a7f37", "worse": "#c2410c"}
 GREY = "#6b7280"
 
 
-def endpoint(results: Results, metric: Metric) -> str:
-    """Left every seed's value, right the difference from the reference with its interval; a row per variant."""
+def endpoint(results: Results, metric: Metric) -> Figure:
+    """Draw left every seed's value, right the difference from the reference with its interval; a row per variant."""
     plan = results.plan
     names = [name for group in results.listed().values() for name in group if results.measured(name, metric.name)]
     figure = Figure(figsize=(9.5, 0.9 + 0.3 * len(names)), layout="constrained")
@@ -38,7 +38,7 @@ def endpoint(results: Results, metric: Metric) -> str:
     minus.axvline(0, color="black", lw=0.8)
     values.set_xlabel(f"{metric.name}: each seed, and the mean")
     minus.set_xlabel(f"minus {plan.label(plan.reference)}, 95 % interval")
-    return svg(figure)
+    return figure
 
 
 def _difference(axes: Any, row: int, results: Results, name: str, metric: Metric) -> None:
@@ -51,9 +51,11 @@ def _difference(axes: Any, row: int, results: Results, name: str, metric: Metric
     axes.plot([found.mean], [row], "o", color=colour, ms=5)
 
 
-def curves(results: Results) -> Iterator[tuple[str, str]]:
-    """A figure per loss and group of variants: left the mean over seeds, right the difference from the reference, which
-    saw the same samples in the same seed: its mean as a line, least to greatest as a band."""
+def curves(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference.
+
+    That saw the same samples in the same seed; the mean is a line, least to greatest a band.
+    """
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
@@ -72,7 +74,7 @@ def curves(results: Results) -> Iterator[tuple[str, str]]:
                 one.set_ylabel(f"{label}, exponential average")
             if axes[0].lines:
                 figure.legend(loc="outside lower center", fontsize=8, ncols=4)
-                yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), svg(figure)
+                yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
 
 
 def _curve(axes: Any, results: Results, name: str, series: str, place: int) -> None:
@@ -92,25 +94,25 @@ def _curve(axes: Any, results: Results, name: str, series: str, place: int) -> N
 
 
 def _by_seed(results: Results, name: str, series: str) -> dict[int, tuple[list[float], list[float]]]:
-    """Steps and losses of the seeds that have this curve."""
+    """Return steps and losses of the seeds that have this curve."""
     found = {seed: run["curve"].get(series, {}) for seed, run in results.of(name).items()}
     return {seed: (curve["step"], curve["loss"]) for seed, curve in found.items() if curve.get("step")}
 
 
 def _common(curves: list[tuple[list[float], list[float]]]) -> tuple[float, float]:
-    """The first and the last step that all of them reach; each has logged the task at steps of its own."""
+    """Return the first and the last step that all of them reach; each has logged the task at steps of its own."""
     return max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
 
 
-def guidance(results: Results) -> str:
-    """Adherence against sync, a line per form through its settings in the plan's order."""
+def guidance(results: Results) -> Figure:
+    """Draw adherence against sync, a line per form through its settings in the plan's order."""
     plan = results.plan
     assert plan.guidance is not None, "drawn where the plan has it"
     across, up = plan.guidance.sync[0], plan.guidance.adherence[0]
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     forms: dict[str, list[tuple[float, float, str]]] = {}
-    for setting, measured in points(results):
+    for setting, measured in by_setting(results):
         found = [spread(measured[metric.name]) for metric in (across, up)]
         if all(found):
             x, y = (one.mean for one in found if one is not None)
@@ -122,11 +124,11 @@ def guidance(results: Results) -> str:
     axes.set_xlabel(f"{across.name} (sync)")
     axes.set_ylabel(f"{up.name} (adherence)")
     axes.legend()
-    return svg(figure)
+    return figure
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an element of a page: no prolog, no metadata, text as text, the same each time."""
+    """Return the figure as an element of a page: no prolog, no metadata, text as text, the same each time."""
     text = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation"}):
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

@@ -21,10 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shared.ablation.arguments import flags, training
-from shared.ablation.plan import OWNED, Plan
-from shared.ablation.sections import Evaluation, Probe
-from shared.data.shard_index import sha256_of
+import yaml
+
+from shared.ablation.plan import OWNED, AblationPlan
+from shared.ablation.sections import Evaluation, ProbeSettings
+from shared.utils.config import dump_config, flatten, load_config
 from shared.utils.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -42,7 +43,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Job:
+class AblationJob:
     """Steps one after the other in one folder; `needs` are names of jobs that must be done before."""
 
     name: str
@@ -54,6 +55,7 @@ class Job:
 
     @property
     def done(self) -> bool:
+        """Whether all steps were done and the result kept."""
         return (self.folder / "done").is_file()
 
 
@@ -61,11 +63,11 @@ class Job:
 class Scripts:
     """Where the commands are; another folder serves tests."""
 
-    folder: Path = SCRIPTS
+    folder: Path = field(default_factory=lambda: SCRIPTS)
     python: str = sys.executable
 
     def run(self, name: str, *words: str, processes: int = 1, port: int = FIRST_PORT) -> list[str]:
-        """The words of a command; with several processes through DeepSpeed's launcher."""
+        """Words of a command; with several processes through DeepSpeed's launcher."""
         script = os.path.relpath(self.folder / name)
         if processes == 1:
             return [self.python, script, *words]
@@ -82,14 +84,14 @@ class Jobs:
         given: a checkpoint with codecs to start from in place of the plan's start.
     """
 
-    plan: Plan
+    plan: AblationPlan
     output: Path
     workers: int | None = None
     scripts: Scripts = field(default_factory=Scripts)
     given: Path | None = None
 
-    def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[Job]]:
-        """What the results of these variants and seeds need. Raises UserError for a configuration that is wrong."""
+    def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[AblationJob]]:
+        """Return what the results of these variants and seeds need. UserError for a configuration that is wrong."""
         plan = self.plan
         names = [v for v in plan.variants if v in variants and not plan.is_alias(v)]
         pairs = [(v, s) for s in seeds for v in names]  # seed by seed: what is there can soon be compared
@@ -105,69 +107,65 @@ class Jobs:
         start = [self.start()] if plan.start and not self.given else []
         return [group for group in ([self.clips(name) for name in plan.clips], start, runs, others) if group]
 
-    def clips(self, name: str) -> Job:
+    def clips(self, name: str) -> AblationJob:
         clips = self.plan.clips[name]
         settings = clips.model_dump()
         folder = self.output / "clips" / name
         words = flags(settings | {"output": str(folder / "puppets")})
         step = Step("make", self.scripts.run("make_puppets.py", *words), self.manifest(name))
-        return Job(f"clips {name}", folder, settings, [step])
+        return AblationJob(f"clips {name}", folder, settings, [step])
 
-    def start(self) -> Job:
-        """The run made once."""
+    def start(self) -> AblationJob:
+        """Make the job of the run that is done once."""
         start = self.plan.start
         assert start is not None, "only asked for where the plan has one"
         folder = self.output / "start"
         overrides = {**start.overrides, **self._owned(folder, start.seed)}
         step, config = self._train(start.base, overrides, "start", folder, start.processes, FIRST_PORT)
-        step.command.extend(["--set", f"data.latents={self._latents(config)}"])
         settings = self._settings(config, start.processes)
-        return Job("start", folder, settings, [step], self._clips_needed(), start.processes)
+        return AblationJob("start", folder, settings, [step], self._clips_needed(), start.processes)
 
-    def run(self, variant: str, seed: int, index: int) -> Job:
-        """A variant's training with one seed, then its evaluation and its probes."""
+    def run(self, variant: str, seed: int, index: int) -> AblationJob:
+        """Return a variant's training with one seed, then its evaluation and its probes."""
         plan, folder, port = self.plan, self.folder(variant, seed), FIRST_PORT + 1 + index
         overrides = {**plan.train_overrides, **plan.variants[variant].overrides, **self._owned(folder, seed)}
         needs = self._clips_needed()
         if plan.start:
             overrides |= {plan.start.into: str(self.begin), "codecs": str(self.begin)}
             needs = needs if self.given else (*needs, "start")
-        who = f"variant {variant}"
-        train, config = self._train(plan.base, overrides, who, folder, plan.processes, port)
-        train.command.extend(["--set", f"data.latents={self._latents(config)}"])
-        measured, measures = self._measure(variant, seed, folder / "train/checkpoint", folder)
-        settings = self._settings(config, plan.processes) | measures
+        train, config = self._train(plan.base, overrides, f"variant {variant}", folder, plan.processes, port)
+        measure, measure_settings = self._measure(variant, seed, folder / "train/checkpoint", folder)
+        settings = self._settings(config, plan.processes) | measure_settings
         if self.given:
             settings["start"] = self._weights
-        return Job(f"{variant}-{seed}", folder, settings, [train, *measured], needs, plan.processes)
+        return AblationJob(f"{variant}-{seed}", folder, settings, [train, *measure], needs, plan.processes)
 
-    def evaluation_of(self, variant: str, seed: int) -> Job:
-        """A variant that takes another's training: its own evaluation and probes of that checkpoint."""
+    def evaluation_of(self, variant: str, seed: int) -> AblationJob:
+        """Variant that takes another's training: its own evaluation and probes of that checkpoint."""
         source = self.plan.source(variant)
         folder = self.folder(variant, seed)
         steps, settings = self._measure(variant, seed, self.checkpoint(source, seed), folder)
-        return Job(f"{variant}-{seed}", folder, {"same_as": source, **settings}, steps, (f"{source}-{seed}",))
+        return AblationJob(f"{variant}-{seed}", folder, {"same_as": source, **settings}, steps, (f"{source}-{seed}",))
 
-    def guidance(self, variant: str, seed: int) -> Job:
-        """The evaluations of a trained variant under each setting of the plan's guidance."""
+    def guidance(self, variant: str, seed: int) -> AblationJob:
+        """Return the evaluations of a trained variant under each setting of the plan's guidance."""
         plan = self.plan
         assert plan.guidance is not None, "only asked for where the plan has one"
         folder = self.output / "guidance" / f"{variant}-{seed}"
         steps, settings = [], {}
         for setting in plan.guidance.settings:
             scales = {"text_scale": setting.text_scale, "context_scale": setting.context_scale}
-            own = {"guidance": setting.form, **scales}
-            evaluation = plan.evaluation(plan.guidance.evaluate | own)
-            place = folder / setting.name
-            steps.append(self._evaluate(evaluation, self.checkpoint(variant, seed), place, setting.name))
+            evaluation = plan.evaluation({**plan.guidance.evaluate, "guidance": setting.form, **scales})
+            checkpoint = self.checkpoint(variant, seed)
+            steps.append(self._evaluate(evaluation, checkpoint, folder / setting.name, setting.name))
             settings[setting.name] = evaluation.model_dump(mode="json", exclude_none=True)
-        return Job(f"guidance {variant}-{seed}", folder, settings, steps, (f"{variant}-{seed}",))
+        return AblationJob(f"guidance {variant}-{seed}", folder, settings, steps, (f"{variant}-{seed}",))
 
     def folder(self, variant: str, seed: int) -> Path:
         return self.output / "runs" / f"{variant}-{seed}"
 
     def probes(self, variant: str, seed: int) -> Path:
-        """The folder of a variant's probes: another's, if the training and the probes are the other's."""
+        """Folder of a variant's probes: another's, if the training and the probes are the other's."""
         own = self.plan.variants[variant]
         return self.folder(variant if own.probe or not own.same_as else own.same_as, seed)
 
@@ -196,7 +194,7 @@ class Jobs:
         return tuple(f"clips {name}" for name in self.plan.clips)
 
     def _settings(self, config: Mapping[str, Any], processes: int) -> dict[str, Any]:
-        """What a training run depends on; where its folders are is no part of it."""
+        """Return what a training run depends on; where its folders are is no part of it."""
         kept = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
         return {"train": kept, "train_clips": self.plan.train_clips, "processes": processes}
 
@@ -211,15 +209,16 @@ class Jobs:
     def _train(
         self, base: str, overrides: Mapping[str, Any], who: str, folder: Path, processes: int, port: int
     ) -> tuple[Step, dict[str, Any]]:
-        """A training and its whole configuration, flat."""
+        """Return the step of a training and its whole configuration, flat."""
         file = self.plan.find(base)
-        words, config = training(file, overrides, who)
-        given = [word for pair in words for word in ("--set", pair)]
-        command = self.scripts.run("train_ccl.py", "--config", file, *given, processes=processes, port=port)
+        words, config = overridden(file, overrides, who)
+        words.append(f"data.latents={self._latents(config)}")
+        settings = [word for pair in words for word in ("--set", pair)]
+        command = self.scripts.run("train_ccl.py", "--config", file, *settings, processes=processes, port=port)
         return Step("train", command, folder / "train/checkpoint/model_index.json"), config
 
     def _measure(self, variant: str, seed: int, checkpoint: Path, folder: Path) -> tuple[list[Step], dict[str, Any]]:
-        """Evaluation and probes of a checkpoint, and the settings that they depend on."""
+        """Return the evaluation and the probes of a checkpoint, and the settings that they depend on."""
         evaluation = self.plan.evaluation(self.plan.variants[variant].evaluate)
         steps = [self._evaluate(evaluation, checkpoint, folder, "evaluate")]
         settings: dict[str, Any] = {"evaluate": evaluation.model_dump(mode="json", exclude_none=True)}
@@ -231,22 +230,54 @@ class Jobs:
         return steps, settings
 
     def _evaluate(self, evaluation: Evaluation, checkpoint: Path, folder: Path, name: str) -> Step:
-        given: dict[str, Any] = {"checkpoint": str(checkpoint), "output": str(folder)}
-        given |= {} if self.workers is None else {"workers": self.workers}
-        command = self.scripts.run("evaluate.py", *flags(given), *evaluation.arguments())
+        options: dict[str, Any] = {"checkpoint": checkpoint, "output": folder}
+        options |= {} if self.workers is None else {"workers": self.workers}
+        command = self.scripts.run("evaluate.py", *flags(options | evaluation.model_dump(exclude_none=True)))
         return Step(name, command, folder / "metrics.json")
 
-    def _probe(self, probe: Probe, name: str, checkpoint: Path, folder: Path, pictures: bool) -> Step:
+    def _probe(self, probe: ProbeSettings, name: str, checkpoint: Path, folder: Path, pictures: bool) -> Step:
         file = folder / f"probe_{name}.json"
-        given = {"checkpoint": str(checkpoint), "manifest": str(self.manifest(probe.clips)), "output": str(file)}
-        given |= {"against": str(self.begin)} if probe.forgetting else {}
-        given |= {"pictures": str(folder / "pictures")} if pictures else {}
-        return Step(f"probe_{name}", self.scripts.run("probe.py", *flags(given | probe.options)), file)
+        options: dict[str, Any] = {"checkpoint": checkpoint, "manifest": self.manifest(probe.clips), "output": file}
+        options |= {"against": self.begin} if probe.forgetting else {}
+        options |= {"pictures": folder / "pictures"} if pictures else {}
+        return Step(f"probe_{name}", self.scripts.run("probe.py", *flags(options | probe.options)), file)
+
+
+def overridden(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[str], dict[str, Any]]:
+    """Words of `--set` for a training run, and all keys of its configuration, flat. Raises UserError naming
+    `who`."""
+    sections_first = sorted(overrides, key=lambda key: key.count("."))  # or `model` would undo `model.fusion`
+    words = [f"{key}={_yaml(overrides[key])}" for key in sections_first]
+    try:
+        config = load_config(base, words)
+    except UserError as error:
+        raise UserError(f"{who}: {error}") from None
+    return words, flatten(yaml.safe_load(dump_config(config)))
+
+
+def flags(options: Mapping[str, Any]) -> list[str]:
+    """Words of a command: {"text_scale": (2, 3)} -> ["--text-scale", "2,3"]."""
+    words = []
+    for name, value in options.items():
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", text]
+    return words
 
 
 def weights_of(checkpoint: Path) -> str:
-    """A digest of a checkpoint's transformer. Raises UserError where there is none."""
+    """Digest of a checkpoint's transformer. Raises UserError where there is none."""
     files = sorted((checkpoint / "transformer").glob("*.safetensors"))
     if not files:
         raise UserError(f"--start {checkpoint}: has no transformer/*.safetensors; give the folder of a checkpoint")
-    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()[:16]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _yaml(value: Any) -> str:
+    """Return a value on one line, as `--set` reads it back."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
+    return text.removesuffix("...\n").strip()

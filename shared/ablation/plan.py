@@ -6,7 +6,7 @@ One YAML file, typed; unknown keys are refused. The endpoints stand in it before
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,16 +14,17 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from shared.ablation.sections import (
+    AblationVariant,
     ClipSet,
     Curves,
     Evaluation,
-    Guidance,
+    GuidanceSweep,
     Metric,
     Name,
-    Probe,
+    ProbeSettings,
     Start,
-    Variant,
 )
+from shared.utils import config_file
 from shared.utils.config_sections import Count, Section
 from shared.utils.errors import UserError
 
@@ -33,7 +34,7 @@ OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "i
 """Keys of a training configuration that a variant may not set: the plan does."""
 
 
-class Plan(Section):
+class AblationPlan(Section):
     """A whole ablation; see `configs/ablation/`."""
 
     name: Name
@@ -44,20 +45,20 @@ class Plan(Section):
     base: str
     train_overrides: dict[str, Any] = Field(default={})
     processes: Count = 1  # of each run
-    variants: dict[Name, Variant] = Field(min_length=1)
+    variants: dict[Name, AblationVariant] = Field(min_length=1)
     reference: str
     seeds: list[int] = Field(min_length=1)
     evaluate: Evaluation = Evaluation()
-    probe: dict[Name, Probe] = Field(default={})
+    probe: dict[Name, ProbeSettings] = Field(default={})
     endpoints: list[Metric] = Field(min_length=1, max_length=2)
     secondary: list[Metric] = Field(default=[])
     curves: Curves = Curves()
-    guidance: Guidance | None = None
+    guidance: GuidanceSweep | None = None
     parallel: Count = 1
     _file: Path = PrivateAttr(default=Path("plan.yaml"))
 
     @model_validator(mode="after")
-    def _consistent(self) -> Plan:
+    def _consistent(self) -> AblationPlan:
         problems = [*self._bad_clips(), *self._bad_variants(), *self._bad_names()]
         if problems:
             raise ValueError(problems[0])
@@ -139,7 +140,7 @@ class Plan(Section):
         return self.variants[variant].label or variant.replace("_", " ")
 
     def source(self, variant: str) -> str:
-        """The variant whose training `variant` takes: itself, or the one it is the same as."""
+        """Variant whose training `variant` takes: itself, or the one it is the same as."""
         return self.variants[variant].same_as or variant
 
     def is_alias(self, variant: str) -> bool:
@@ -147,16 +148,16 @@ class Plan(Section):
         return bool(self.variants[variant].same_as) and not self.variants[variant].evaluate
 
     def evaluation(self, changes: Mapping[str, Any]) -> Evaluation:
-        """The plan's evaluation with some options changed. Raises UserError naming a wrong one."""
+        """Return the plan's evaluation with some options changed. Raises UserError naming a wrong one."""
         return self._changed(Evaluation, self.evaluate, changes, "evaluate")
 
-    def probes(self, variant: str) -> dict[str, Probe]:
-        """The plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
+    def probes(self, variant: str) -> dict[str, ProbeSettings]:
+        """Return the plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
         changes = self.variants[variant].probe
         if unknown := set(changes) - set(self.probe):
             raise UserError(f"{self._file}: variants.{variant}.probe: {sorted(unknown)[0]} is no probe of the plan")
         return {
-            name: self._changed(Probe, probe, changes.get(name, {}), f"probe.{name}")
+            name: self._changed(ProbeSettings, probe, changes.get(name, {}), f"probe.{name}")
             for name, probe in self.probe.items()
         }
 
@@ -168,35 +169,51 @@ class Plan(Section):
             key = ".".join(map(str, (name, *first["loc"])))
             raise UserError(f"{self._file}: {key} = {first['input']!r}: {first['msg']}") from None
 
+    def chosen_variants(self, only: str | None) -> list[str]:
+        """Variants that `only` names, between commas, by themselves or by their group; None: all of them.
+
+        The reference of a comparison is not added. Raises UserError for a name that the plan does not have.
+        """
+        if only is None:
+            return list(self.variants)
+        names = {name.strip() for name in only.split(",")}
+        known = dict.fromkeys([*self.variants, *sorted({variant.group for variant in self.variants.values()})])
+        if unknown := names - known.keys():
+            told = ", ".join(known)
+            raise UserError(f"--only {sorted(unknown)[0]}: no such variant or group in the plan; it has {told}")
+        return [name for name, variant in self.variants.items() if {name, variant.group} & names]
+
+    def chosen_seeds(self, seeds: Sequence[int] | None) -> list[int]:
+        """Return some of the plan's seeds; None: all of them. Raises UserError for one that the plan does not have."""
+        for seed in seeds or ():
+            if seed not in self.seeds:
+                raise UserError(f"--seeds {seed}: the plan has {', '.join(map(str, self.seeds))}")
+        return self.seeds if seeds is None else list(seeds)
+
     def find(self, name: str) -> str:
-        """A file the plan names: from the working directory, then from the plan's folder and those above it."""
-        places = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
+        """Return a file the plan names: from the working directory, then from the plan's folder and those above it."""
+        candidates = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
+        file = next((path for path in candidates if path.is_file()), None)
+        if file is None:
             raise UserError(f"{self._file}: {name}: no such file, from the working directory or from the plan")
-        return os.path.relpath(found) if found.is_absolute() and Path.cwd() in found.parents else str(found)
+        return os.path.relpath(file) if file.is_absolute() and Path.cwd() in file.parents else str(file)
 
 
-def load_plan(path: str | os.PathLike[str]) -> Plan:
+def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
     """Read a plan. With `extends: FILE`, of the same folder, it is that plan with some keys changed: mappings are
     merged key by key, everything else is replaced. Raises UserError naming the file, the key and what would be right.
     """
     file = Path(path)
-    raw = _read(file)
-    if isinstance(raw, dict) and "extends" in raw:
-        base = file.parent / str(raw.pop("extends"))
-        raw = merged(_read(base), raw)
-        if isinstance(raw, dict) and "extends" in raw:
+    content = config_file.read(file, [])
+    if "extends" in content:
+        base = file.parent / str(content.pop("extends"))
+        content = merged(config_file.read(base, []), content)
+        if "extends" in content:
             raise UserError(f"{file}: extends {base}, which extends another; name that one")
     try:
-        plan = Plan.model_validate(raw)
+        plan = AblationPlan.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        if first["type"] == "value_error":
-            raise UserError(f"{file}: {first['ctx']['error']}") from None
-        what = "unknown key" if first["type"] == "extra_forbidden" else f"{first['input']!r}: {first['msg']}"
-        raise UserError(f"{file}: {key or 'the plan'}: {what}; see configs/ablation/") from None
+        raise UserError(config_file.explain(error, file, AblationPlan)) from None
     plan._file = file
     for name, variant in plan.variants.items():
         plan.evaluation(variant.evaluate)
@@ -206,22 +223,13 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     return plan
 
 
-def _read(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot read this plan ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{file}: not valid YAML ({error})") from None
-
-
 def merged(base: Any, changes: Any) -> Any:
-    """`base` with the changes in it: mappings key by key, everything else as it is in `changes`."""
+    """Return `base` with the changes in it: mappings key by key, everything else as it is in `changes`."""
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
     return base | {key: merged(base[key], value) if key in base else value for key, value in changes.items()}
 
 
-def dump_plan(plan: Plan) -> str:
+def dump_plan(plan: AblationPlan) -> str:
     """YAML that `load_plan` reads back to the same plan."""
     return yaml.safe_dump(plan.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)

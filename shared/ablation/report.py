@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from shared.ablation import figures
-from shared.ablation.results import Results
+from shared.ablation.results import Results, read_results
 from shared.ablation.tables import endpoint, facts, markdown, tables
-from shared.evaluation.html import page
+from shared.evaluation.html import Markup, data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 
 PAGE, TABLE = "report.html", "table.md"
 
 
+def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
+    """Make the report and the document's tables from results alone; with `check` nothing is written."""
+    every = read_results(folders)
+    if document is not None:
+        update_document(document, every, check)
+    if output is not None and not check:
+        write_report(output, every)
+        print(f"{output / PAGE}\n{output / TABLE}")
+
+
+def summarise(output: Path) -> None:
+    """Write the report over what is there of a plan, and print its endpoints."""
+    every = read_results([output / "results"])
+    write_report(output, every)
+    for results in every:
+        print(facts(results))
+        print("\n".join(endpoint(results, metric).markdown() for metric in results.plan.endpoints))
+    print(f"{output / PAGE}\n{output / TABLE}")
+
+
 def write_report(folder: Path, every: Sequence[Results]) -> None:
     """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more."""
     folder.mkdir(parents=True, exist_ok=True)
-    body = "\n".join(part for results in every for part in _sections(results))
-    title = ", ".join(results.plan.title or results.plan.name for results in every)
-    write_atomically(folder / PAGE, page(title, _STYLE, body))
+    plans = [_contents(results) for results in every]
+    title = ", ".join(plan["title"] for plan in plans)
+    write_atomically(folder / PAGE, render("ablation.html.j2", title=title, plans=plans))
     text = "\n".join(f"## {results.plan.title or results.plan.name}\n\n{markdown(results)}" for results in every)
     write_atomically(folder / TABLE, text)
 
@@ -43,7 +64,7 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
     new = old
     for results in every:
-        drawn = list(_drawings(results))
+        drawn = list(_figures(results))
         folder = file.with_suffix("") / results.plan.name / "figures"
         shown = [(caption, folder / f"{_slug(caption)}.svg") for caption, _ in drawn] + _maps(results, file)
         new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
@@ -51,8 +72,8 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
         if not check and drawn:
             folder.mkdir(parents=True, exist_ok=True)
-            for caption, drawing in drawn:
-                write_atomically(folder / f"{_slug(caption)}.svg", drawing)
+            for caption, figure in drawn:
+                write_atomically(folder / f"{_slug(caption)}.svg", figures.svg(figure))
     if new != old:
         write_atomically(file, new)
 
@@ -74,12 +95,12 @@ def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
 
 
 def _slug(caption: str) -> str:
-    """A file's name."""
+    """Return a file's name."""
     return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
 
 
-def _drawings(results: Results) -> Iterator[tuple[str, str]]:
-    """Captions and figures as SVG: endpoints, loss curves, guidance."""
+def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Captions and figures: endpoints, loss curves, guidance."""
     if results.runs:
         for metric in results.plan.endpoints:
             yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
@@ -88,44 +109,16 @@ def _drawings(results: Results) -> Iterator[tuple[str, str]]:
         yield "Adherence to the text against sync, by form of guidance", figures.guidance(results)
 
 
-def _sections(results: Results) -> Iterator[str]:
-    plan = results.plan
-    yield f"<h1>{html.escape(plan.title or plan.name)}</h1><p>{html.escape(facts(results))}</p>"
-    yield "<h2>Endpoints, written down before the runs</h2>"
-    yield from (endpoint(results, metric).html() for metric in plan.endpoints)
-    yield from (_figure(caption, drawing) for caption, drawing in _drawings(results))
-    yield "<h2>What else was measured</h2>"
-    yield from (table.html() for table in tables(results)[len(plan.endpoints) :])
-    yield from _pictures(results)
-
-
-def _pictures(results: Results) -> Iterator[str]:
-    """Maps of attention, in the plan's order."""
-    shown = [name for name in results.plan.variants if name in results.pictures]
-    if shown:
-        yield "<h2>Where attention looks</h2>"
-    for name in shown:
-        data = base64.b64encode(results.pictures[name].read_bytes()).decode()
-        label = html.escape(results.plan.label(name))
-        yield f"<figure><figcaption>{label}</figcaption><img alt='{label}' src='data:image/png;base64,{data}'></figure>"
-
-
-def _figure(caption: str, drawing: str) -> str:
-    return f"<figure><figcaption>{html.escape(caption)}</figcaption>{drawing}</figure>"
-
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1d2126;background:#fbfbfa;max-width:1180px;margin:0 auto;
-padding:2rem 1.2rem}
-h1{font-size:1.5rem;margin-top:2.5rem}
-h2{font-size:1.2rem;margin:2.2rem 0 .4rem}
-h3{font-size:1rem;margin:1.6rem 0 0}
-.note,figcaption{color:#6b7280}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dfe1e4;vertical-align:top}
-.better{color:#1a7f37}
-.worse{color:#c2410c}
-figure{background:#fff;border:1px solid #dfe1e4;border-radius:10px;padding:.8rem 1rem;margin:1.2rem 0}
-figure svg,figure img{width:100%;height:auto}
-"""
+def _contents(results: Results) -> dict[str, Any]:
+    """Return what the page shows of one plan."""
+    plan, every = results.plan, tables(results)
+    count = len(plan.endpoints)
+    pictures = {plan.label(name): results.pictures[name] for name in plan.variants if name in results.pictures}
+    return {
+        "title": plan.title or plan.name,
+        "facts": facts(results),
+        "endpoints": every[:count],
+        "figures": [(caption, Markup(figures.svg(figure))) for caption, figure in _figures(results)],
+        "others": every[count:],
+        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in pictures.items()],
+    }

@@ -1,22 +1,25 @@
-"""Does jobs: several side by side, each step a process with a log of its own; what is done is not done again."""
+"""Runs jobs: several side by side, each step a process with a log of its own; what is done is not done again."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from shared.ablation.jobs import Job, Step
-from shared.ablation.machine import cores, machine
+from shared.ablation.collect import keep_plan, keep_result
+from shared.ablation.jobs import AblationJob, Jobs, Step
 from shared.utils.config import flatten
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_json
@@ -34,8 +37,27 @@ class Failure:
     reason: str
 
 
-def check_claims(jobs: Sequence[Job]) -> None:
-    """Raises UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
+def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> list[Failure]:
+    """Do what is not done of `groups`, each finished run's result at once in OUTPUT/results.
+
+    Raises UserError where a folder holds a run of another plan, or clips that evaluate.py measures on are trained on.
+    """
+    from shared.evaluation.held_out import HELD_OUT_SEED
+
+    plan = jobs.plan
+    for name, clips in plan.clips.items():
+        if clips.seed == HELD_OUT_SEED:
+            raise UserError(f"clips.{name}: seed {clips.seed} is that of evaluate.py's held-out clips; take another")
+    # all that is there, not only what is to be done now: the report takes every result
+    check_claims([job for group in jobs.groups(list(plan.variants), plan.seeds) for job in group])
+    claim([job for group in groups for job in group])
+    keep_plan(plan, jobs.output)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
+    return Runner(parallel, lambda job: keep_result(jobs, job)).run(groups)
+
+
+def check_claims(jobs: Sequence[AblationJob]) -> None:
+    """Raise UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
     from shared.training.state import FREE_KEYS
 
     for job in (job for job in jobs if (job.folder / SETTINGS).exists()):
@@ -52,7 +74,7 @@ def check_claims(jobs: Sequence[Job]) -> None:
             )
 
 
-def claim(jobs: Sequence[Job]) -> None:
+def claim(jobs: Sequence[AblationJob]) -> None:
     """Make each folder its job's own: its settings stand in it before anything runs."""
     for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -68,13 +90,13 @@ class Runner:
     """
 
     parallel: int
-    finish: Callable[[Job], None]
+    finish: Callable[[AblationJob], None]
     failures: list[Failure] = field(default_factory=list)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
-    def run(self, groups: Sequence[Sequence[Job]]) -> list[Failure]:
+    def run(self, groups: Sequence[Sequence[AblationJob]]) -> list[Failure]:
         """Do what is not done. A job that fails is noted and stops none but those that need it."""
         total = sum(len(group) for group in groups)
         done = sum(job.done for group in groups for job in group)
@@ -95,7 +117,7 @@ class Runner:
         for child in children:
             child.terminate()
 
-    def _group(self, group: Sequence[Job], parallel: int, bar: Any) -> None:
+    def _group(self, group: Sequence[AblationJob], parallel: int, bar: Any) -> None:
         threads, before = max(1, cores() // parallel), [job for job in group if job.done]
         with ThreadPoolExecutor(parallel) as pool:
             futures = {pool.submit(self._job, job, threads): job for job in group}
@@ -112,10 +134,9 @@ class Runner:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _job(self, job: Job, threads: int) -> Failure | None:
+    def _job(self, job: AblationJob, threads: int) -> Failure | None:
         """All steps of a job that are not done yet; of a job that is done, its result is written anew."""
-        lacking = {failure.job for failure in self.failures} & set(job.needs)
-        if lacking:
+        if lacking := {failure.job for failure in self.failures} & set(job.needs):
             return Failure(job.name, f"not run, it needs {', '.join(sorted(lacking))}")
         file = job.folder / "about.json"
         about = read_json(file) if file.exists() else _about()
@@ -136,7 +157,7 @@ class Runner:
         (job.folder / "done").touch()
         return None
 
-    def _step(self, step: Step, job: Job, threads: int) -> str | None:
+    def _step(self, step: Step, job: AblationJob, threads: int) -> str | None:
         """Run a command into its log; returns why it failed, or None."""
         log = job.folder / f"{step.name}.log"
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // job.processes))}
@@ -160,14 +181,38 @@ class Runner:
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> str:
-    """The end of a log; of a progress bar only how it stood last."""
+    """End of a log; of a progress bar only how it stood last."""
     text = log.read_bytes().decode("utf-8", errors="replace")  # as it is: a bar's steps end in \r
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
     return "\n".join(f"    {line}" for line in lines[-count:]) or "    (nothing)"
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """Cores, torch's version and the GPUs, if there are any."""
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = "unknown"
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        gpus = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")
+    except (OSError, subprocess.CalledProcessError):
+        gpus = []
+    return {"cores": cores(), "torch": torch, "gpus": [gpu.strip() for gpu in gpus if gpu.strip()]}
+
+
+def evaluation_workers(parallel: int) -> int | None:
+    """Say how many processes sample in an evaluation: a run's share of the cores; on a GPU evaluate.py's choice."""
+    return None if machine()["gpus"] else max(1, cores() // parallel)
+
+
 def _about() -> dict[str, Any]:
-    """The code and the machine that a job begins on."""
+    """Return the code and the machine that a job begins on."""
     from shared.training.card import commit
 
     return {"commit": commit(), "machine": machine(), "seconds": {}, "steps": []}

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.ablation.arguments import flags
 from shared.utils.config_sections import Count, Positive, Rate, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -17,7 +16,7 @@ Flag = str | int | float | list[str] | list[float]
 
 
 class ClipSet(Section):
-    """Clips of the stage, made by make_puppets.py into OUTPUT/clips/NAME."""
+    """Clips of the puppets, made by make_puppets.py into OUTPUT/clips/NAME."""
 
     level: Literal["simple", "full"] = "full"
     size: Count = 32  # pixels, height and width
@@ -52,11 +51,8 @@ class Evaluation(Section):
     variants: str | None = None
     batch: Count | None = None
 
-    def arguments(self) -> list[str]:
-        return flags(self.model_dump(exclude_none=True))
 
-
-class Probe(Section):
+class ProbeSettings(Section):
     """probe.py on one of the plan's sets of clips; `options` are its own.
 
     `forgetting` compares the losses of t2v and t2a with those of the start; `pictures` keeps a map of attention of each
@@ -96,7 +92,7 @@ class Curves(Section):
     points: Count = 120
 
 
-class Variant(Section):
+class AblationVariant(Section):
     """One way to train, or with `same_as` the training of another variant: under its own `evaluate`, or as an alias
     that shows the other's numbers once more (16 context tokens are `ccl`).
 
@@ -113,7 +109,7 @@ class Variant(Section):
     same_as: str | None = None
 
 
-class Setting(Section):
+class GuidanceSetting(Section):
     """One form of guidance with its scales."""
 
     form: Form
@@ -122,18 +118,18 @@ class Setting(Section):
 
     @property
     def name(self) -> str:
-        """ "dual_2.5_3": a file's name."""
+        """A file's name, as "dual_2.5_3"."""
         scales = [s if isinstance(s, tuple) else (s,) for s in (self.text_scale, self.context_scale) if s is not None]
         return "_".join([self.form, *(f"{value:g}" for scale in scales for value in scale)])
 
     @property
-    def said(self) -> str:
-        """ "dual 2.5, 3": for people."""
+    def label(self) -> str:
+        """A name for people, as "dual 2.5, 3"."""
         form, *scales = self.name.split("_")
         return " ".join(filter(None, [form, ", ".join(scales)]))
 
 
-class Guidance(Section):
+class GuidanceSweep(Section):
     """Trained variants evaluated once more under each setting: how adherence to the text trades for sync.
 
     `reference`: the name of the setting that the others are compared with in endpoints measured under each; null: they
@@ -144,6 +140,6 @@ class Guidance(Section):
     reference: str | None = None
     seeds: list[int]
     evaluate: dict[str, Any] = Field(default={})
-    settings: list[Setting] = Field(min_length=1)
+    settings: list[GuidanceSetting] = Field(min_length=1)
     adherence: list[Metric] = Field(min_length=1)
     sync: list[Metric] = Field(min_length=1)

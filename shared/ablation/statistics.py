@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from shared.evaluation.bootstrap import interval, resample, weighted_mean
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
@@ -32,8 +33,8 @@ class Measured:
 
     @classmethod
     def of_clips(cls, clips: Array) -> Measured:
-        """The weighted mean of clips [n, 2]."""
-        return cls(float(_means(clips[None])[0]), clips)
+        """Return the weighted mean of clips [n, 2]."""
+        return cls(float(weighted_mean(clips[None])[0]), clips)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def spread(measured: Mapping[int, Measured]) -> Spread | None:
 
 
 def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str, seed: int = 0) -> Difference | None:
-    """`new` minus `old` on the seeds that both have; None where they share none. `name` names the bootstrap's draws.
+    """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws.
 
     Where both have values per clip, each seed's difference is that of the two weighted means over all clips: an F1
     over clips is such a mean, and its weights differ from run to run.
@@ -87,7 +88,7 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
 
 
 def verdict(found: Difference | None, better: str | None) -> str:
-    """ "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
+    """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
 
     It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
     """
@@ -105,9 +106,9 @@ def verdict(found: Difference | None, better: str | None) -> str:
 
 def clip_interval(clips: Array, name: str, seed: int = 0) -> list[float] | None:
     """95 % bootstrap interval over clips [n, 2] of their weighted mean."""
-    picks = numpy_generator(seed, "ablation", "clips", name).integers(len(clips), size=(RESAMPLES, len(clips)))
-    found = _quantiles(_means(clips[picks]))
-    return None if found is None else list(found)
+    picks = resample(numpy_generator(seed, "ablation", "clips", name), len(clips), RESAMPLES)
+    ends = interval(weighted_mean(clips[picks]))
+    return None if ends is None else list(ends)
 
 
 def _tables(new: Mapping[int, Measured], old: Mapping[int, Measured], seeds: list[int]) -> Array | None:
@@ -121,10 +122,10 @@ def _crossed_interval(tables: Array, name: str, seed: int) -> tuple[float, float
     """Of the mean over seeds of new - old, [2, seeds, clips, 2]."""
     draws = numpy_generator(seed, "ablation", "difference", name)
     seeds, clips = tables.shape[1:3]
-    which = draws.integers(clips, size=(RESAMPLES, clips))
-    means = np.stack([[_means(table[which]) for table in side] for side in tables])  # [2, seeds, draws]
-    rows = draws.integers(seeds, size=(RESAMPLES, seeds))
-    return _quantiles((means[0] - means[1]).T[np.arange(RESAMPLES)[:, None], rows].mean(1))
+    which = resample(draws, clips, RESAMPLES)
+    means = np.stack([[weighted_mean(table[which]) for table in side] for side in tables])  # [2, seeds, draws]
+    rows = resample(draws, seeds, RESAMPLES)
+    return interval((means[0] - means[1]).T[np.arange(RESAMPLES)[:, None], rows].mean(1))
 
 
 def _t_interval(values: Array) -> tuple[float, float] | None:
@@ -132,15 +133,3 @@ def _t_interval(values: Array) -> tuple[float, float] | None:
         return None
     half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     return float(values.mean()) - half, float(values.mean()) + half
-
-
-def _means(rows: Array) -> Array:
-    """Weighted means of (value, weight) over clips, [..., clips, 2] -> [...]; NaN where nothing counts."""
-    sums = (rows[..., 0] * rows[..., 1]).sum(-1)
-    weights = rows[..., 1].sum(-1)
-    return np.divide(sums, weights, out=np.full(np.shape(sums), np.nan), where=weights > 0)
-
-
-def _quantiles(values: Array) -> tuple[float, float] | None:
-    finite = values[np.isfinite(values)]
-    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seco
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+#: Files that may run anything when they are read; none is.
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th", ".pkl")
 #: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
 OURS = ("ccl", "mtv", "shared")
 TRUSTED = (*OURS, "diffusers", "transformers")
@@ -41,7 +43,7 @@ class CheckpointMixin:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
-        """A pipeline from a checkpoint folder, or a hub id; components among the `options` take the place of its own.
+        """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
 
         `trusted_packages`: packages outside this repository whose classes the folder may name ("my_codecs"). They are
         imported, so that their code runs; nothing else is.
@@ -61,7 +63,7 @@ class CheckpointMixin:
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
-        """Raises UserError unless the names of `parts` are all that the pipeline needs."""
+        """Raise UserError unless the names of `parts` are all that the pipeline needs."""
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
@@ -81,7 +83,7 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     trusted_packages: Collection[str] = (),
 ) -> Pipeline:
-    """A pipeline from a checkpoint folder, on `device`, in `dtype` (None: float32); files are checked first.
+    """Load a pipeline from a checkpoint folder, on `device`, in `dtype` (None: float32); files are checked first.
 
     Raises:
         UserError: see `check_checkpoint`.
@@ -96,7 +98,7 @@ def load_checkpoint(
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
-    """The folder's index, after a look at every file that it promises. Nothing is imported.
+    """Read the folder's index, after a look at every file that it promises. Nothing is imported.
 
     Raises:
         UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
@@ -128,12 +130,12 @@ def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ())
 
 
 def package_of(module: str) -> str:
-    """The package, by which modules are trusted, of "package.module"."""
+    """Name the package, by which modules are trusted, of "package.module"."""
     return module.partition(".")[0]
 
 
 def check_joint(found: Mapping[str, Any], where: str = "") -> None:
-    """Raises UserError unless `found`, an index or components by name, has all that joint sampling needs."""
+    """Raise UserError unless `found`, an index or components by name, has all that joint sampling needs."""
     missing = [name for name in JOINT if found.get(name) in ABSENT]
     if not missing:
         return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +14,21 @@ from pydantic import model_validator
 
 from shared.checkpoint.folder import load_checkpoint
 from shared.checkpoint.lora_file import lora_file, read_header
+from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.cli import option
 from shared.utils.errors import UserError
 
-#: The checkpoint that comes with the repository.
-SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "puppets"
+
+def shipped_checkpoint() -> Path:
+    """Find the checkpoint that comes with the repository, in the checkout or an installed wheel (pyproject.toml)."""
+    checkout = Path(__file__).resolve().parents[2] / "assets" / "puppets"
+    if not checkout.is_dir():
+        with suppress(PackageNotFoundError):
+            for file in files("ccl") or ():
+                if file.match("share/ccl/puppets/model_index.json"):
+                    return Path(file.locate()).resolve().parent
+    return checkout
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class LoraOption:
 class ModelOptions(cli.Options):
     """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
 
-    checkpoint: Path = option(SHIPPED, "default: the shipped assets/puppets", metavar="DIR")
+    checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
     trust_package: list[str] = option(
         [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
         metavar="NAME", repeat=True,
@@ -60,7 +71,7 @@ class ModelOptions(cli.Options):
         metavar="DIR[=SCALE]", repeat=True,
     )  # fmt: skip
     fuse_lora: bool = option(False, "add them to the weights first: each step then is faster")
-    memory: Literal["fast", "balanced", "low"] = option(
+    memory: Level = option(
         "fast",
         "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in fp8 "
         "(docs/memory.md)",
@@ -77,12 +88,12 @@ class ModelOptions(cli.Options):
         return self
 
     def adapters(self) -> list[LoraOption]:
-        """The values of --lora. UserError as `LoraOption.parse`."""
+        """Read the values of --lora. UserError as `LoraOption.parse`."""
         return [LoraOption.parse(text) for text in self.lora]
 
 
 def load_model(kind: type[Any], options: ModelOptions) -> Any:
-    """The pipeline `kind` of --checkpoint with its adapters, where and how the options say. UserError as these say."""
+    """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
     import torch
 
     device = cli.device(options.device)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers.loaders import PeftAdapterMixin
@@ -24,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header
-from shared.utils.config import Lora
 from shared.utils.errors import UserError
+from shared.utils.files import replacing_folder
 from shared.utils.rng import derive
 
 ADAPTER = "default"  # the name of what is trained
@@ -39,9 +37,17 @@ PRESETS = {
 }
 
 
-def add_lora(transformer: nn.Module, control: nn.Module | None, settings: Lora, seed: int) -> None:
-    """New adapters on the layers that `settings.targets` names. Only they learn, and the parts of `settings.modules_to_save`,
-    which are those that learn now.
+class LoraSettings(Protocol):
+    """What a training configuration says of adapters; `alpha` None is `rank`, which makes the scale 1."""
+
+    rank: int
+    alpha: float | None
+    dropout: float
+    targets: list[str]
+
+
+def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
+    """Add adapters to the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
 
     Raises:
         UserError: a target that names no linear layer, or a rank larger than a layer.
@@ -49,20 +55,20 @@ def add_lora(transformer: nn.Module, control: nn.Module | None, settings: Lora, 
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]
-        whole = [weight for weight in model.parameters() if weight.requires_grad]
+        learning = [weight for weight in model.parameters() if weight.requires_grad]
         for name, layer in layers.items():
             if settings.rank > min(layer.in_features, layer.out_features):
                 size = f"{layer.out_features}x{layer.in_features}"
                 raise UserError(f"lora.rank: {settings.rank} exceeds a side of {component}.{name} ({size}); lower it")
         config = LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,
+            lora_alpha=_alpha(settings),
             lora_dropout=settings.dropout,
             target_modules=list(layers),
         )
         torch.manual_seed(derive(seed, "lora", component))  # PEFT draws from torch's own generator
         model.add_adapter(config, ADAPTER)
-        for weight in whole:  # PEFT has frozen them
+        for weight in learning:  # PEFT has frozen them
             weight.requires_grad_(True)
 
 
@@ -79,8 +85,8 @@ def seed_dropout(objective: nn.Module, seed: int) -> None:
 
 
 def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) -> dict[str, dict[str, nn.Linear]]:
-    """The linear layers that `targets` names, by component and name. UserError as `add_lora`."""
-    found: dict[str, dict[str, nn.Linear]] = {}
+    """Find the linear layers that `targets` names, by component and name. UserError as `add_lora`."""
+    chosen: dict[str, dict[str, nn.Linear]] = {}
     for target in targets:
         try:
             pattern = re.compile(PRESETS.get(target, target))
@@ -100,64 +106,58 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
         for (component, name), layer in hits.items():
             if not isinstance(models[component], PeftAdapterMixin):
                 raise UserError(f"lora.targets: {target!r}: {type(models[component]).__name__} takes no adapters")
-            found.setdefault(component, {})[name] = layer
-    return found
+            chosen.setdefault(component, {})[name] = layer
+    return chosen
 
 
 def linear_layers(model: nn.Module | None) -> dict[str, nn.Linear]:
-    """The model's own linear layers by name, whether they carry adapters or not."""
-    found: dict[str, nn.Linear] = {}
+    """List the model's own linear layers by name, whether they carry adapters or not."""
+    layers: dict[str, nn.Linear] = {}
     for name, module in () if model is None else model.named_modules():
         if ".base_layer" in name or ".lora_" in name:
             continue
         layer = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
         if isinstance(layer, nn.Linear):
-            found[name] = layer
-    return found
+            layers[name] = layer
+    return layers
 
 
 def base_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with adapters as it was without them."""
+    """Give a state dict with adapters as it was without them."""
     return {name.replace(".base_layer.", "."): value for name, value in weights.items() if ".lora_" not in name}
 
 
 def lora_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `base_weights` leaves out, by the names that files have: "transformer....to_q.lora_A.weight"."""
+    """Keep what `base_weights` leaves out, by the names that files have: "transformer....to_q.lora_A.weight"."""
     return {name.replace(f".{ADAPTER}.", "."): value for name, value in weights.items() if ".lora_" in name}
 
 
-def adapter_settings(settings: Lora) -> dict[str, Any]:
-    """What a file says of adapters trained so, by component."""
-    alpha = settings.rank if settings.alpha is None else settings.alpha
-    return {
-        f"{name}.{key}": value for name in COMPONENTS for key, value in (("r", settings.rank), ("lora_alpha", alpha))
-    }
+def adapter_settings(settings: LoraSettings) -> dict[str, Any]:
+    """Say what a file says of adapters trained so, by component."""
+    values = {"r": settings.rank, "lora_alpha": _alpha(settings)}
+    return {f"{component}.{key}": value for component in COMPONENTS for key, value in values.items()}
 
 
 def save_lora(
-    weights: Mapping[str, Tensor], folder: str | Path, card: str, settings: Lora, dtype: torch.dtype | None = None
+    weights: Mapping[str, Tensor],
+    folder: str | Path,
+    card: str,
+    settings: LoraSettings,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
 
     The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model.
     """
-    folder = Path(folder)
-    found = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
-    check_names(found, str(folder))
-    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    about = json.dumps(adapter_settings(settings), sort_keys=True)
-    save_file(found, partial / FILE, metadata={"format": "pt", METADATA: about})
-    (partial / "README.md").write_text(card, encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
+    check_names(adapters, str(folder))
+    metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
+    with replacing_folder(Path(folder)) as partial:
+        save_file(adapters, partial / FILE, metadata=metadata)
+        (partial / "README.md").write_text(card, encoding="utf-8")
 
 
-def lora_card(card: str, settings: Lora, base: str) -> str:
+def lora_card(card: str, settings: LoraSettings, base: str) -> str:
     """Markdown for a folder of adapters; `card`: of the run that made them (`shared.training.card`)."""
     _, table, about = card.partition("| | |\n")
     targets = ", ".join(settings.targets)
@@ -167,7 +167,7 @@ tags: [lora, audio-video, cross-modal-context-learning]
 ---
 # LoRA adapters
 
-Rank {settings.rank}, alpha {settings.rank if settings.alpha is None else settings.alpha}; on {targets}.
+Rank {settings.rank}, alpha {_alpha(settings)}; on {targets}.
 They change the checkpoint `{base}` and fit no other model:
 
 ```python
@@ -176,6 +176,10 @@ pipeline.load_lora_weights("FOLDER")
 ```
 
 {table + about if table else card}"""
+
+
+def _alpha(settings: LoraSettings) -> float:
+    return settings.rank if settings.alpha is None else settings.alpha
 
 
 class LoraMixin(LoraBaseMixin):
@@ -229,7 +233,7 @@ class LoraMixin(LoraBaseMixin):
         self.set_adapters(chosen)
 
     def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-        """The weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
+        """Sort the weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
         parts: dict[str, dict[str, Tensor]] = {}
         for component in COMPONENTS:
             prefix = f"{component}."
@@ -272,7 +276,7 @@ class LoraMixin(LoraBaseMixin):
         self._merged_adapters: set[str] = set()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Raises UserError while adapters are loaded: a checkpoint is whole weights."""
+        """Raise UserError while adapters are loaded: a checkpoint is whole weights."""
         if any(self.get_list_adapters().values()):
             raise UserError(
                 "save_pretrained: adapters are loaded; unload_lora_weights first, after fuse_lora to keep them"
@@ -285,7 +289,7 @@ class LoraMixin(LoraBaseMixin):
 
 
 def check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], component: str, where: str) -> None:
-    """Raises UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
+    """Raise UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
     for name in sorted({weight.rpartition(".lora_")[0] for weight in part}):
         a, b = (part.get(f"{name}.lora_{side}.weight") for side in "AB")
         if a is None or b is None:

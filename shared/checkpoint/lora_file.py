@@ -9,17 +9,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from shared.checkpoint.folder import PICKLES
 from shared.utils.errors import UserError
 
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA = "lora_adapter_metadata"  # and its place for PEFT's settings, in the file's header
 COMPONENTS = ("transformer", "control")
 SUFFIXES = (".lora_A.weight", ".lora_B.weight")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
-    """The safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
+    """Find the safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
 
     Raises:
         UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote.
@@ -28,16 +28,13 @@ def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
     path = path / weight_name if weight_name else path
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
-        known = [file for file in files if file.name == FILE]
-        if len(found := known or files) > 1:
-            raise UserError(f"lora {path}: {', '.join(file.name for file in found)}: name one of these files")
-        pickles = [file.name for file in sorted(path.iterdir()) if file.suffix in PICKLES]
-        if not found and pickles:
-            path = path / pickles[0]
-        elif not found:
+        files = [file for file in files if file.name == FILE] or files
+        if len(files) > 1:
+            raise UserError(f"lora {path}: {', '.join(file.name for file in files)}: name one of these files")
+        files = files or [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+        if not files:
             raise UserError(f"lora {path}: no {FILE} in it; give the folder that training wrote, or a file")
-        else:
-            path = found[0]
+        path = files[0]
     if path.suffix in PICKLES:
         raise UserError(f"lora {path}: a pickle is not opened; a .safetensors file is needed")
     if not path.is_file():
@@ -62,7 +59,7 @@ def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raises UserError unless `names` are LoRA weights of our components, and nothing else."""
+    """Raise UserError unless `names` are LoRA weights of our components, and nothing else."""
     names = sorted(names)
     if not any(".lora_" in name for name in names):
         raise UserError(f"lora {where}: holds no LoRA weights; a file that training with lora wrote is needed")

@@ -1,22 +1,23 @@
 """One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
 
 docs/memory.md says what each level does and what it costs. Nothing here is imported with torch but on use: scripts ask
-for `LEVELS` before they load anything.
+for `Level` before they load anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from shared.checkpoint.folder import OURS
 from shared.utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-LEVELS = ("fast", "balanced", "low")
-OURS = ("ccl", "mtv", "shared")  # packages whose modules have other entries than `forward`
+Level = Literal["fast", "balanced", "low"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 ENTRIES = ("encode", "decode")  # by which a pipeline uses its codecs and encoders
 
 
@@ -25,10 +26,10 @@ class MemoryMixin:
 
     #: Components that every step runs: kept in fp8 and offloaded layer by layer at level low.
     _denoisers: tuple[str, ...] = ("transformer",)
-    _memory: str = "fast"
+    _memory: Level = "fast"
     components: dict[str, Any]
 
-    def set_memory(self, level: str, device: torch.device | str) -> list[str]:
+    def set_memory(self, level: Level, device: torch.device | str) -> list[str]:
         """Put a pipeline that was loaded to the CPU to work on `device`; adapters are loaded, or fused, before.
 
         - fast: all components on the device.
@@ -57,11 +58,11 @@ class MemoryMixin:
         (self._balance if level == "balanced" else self._lower)(device)
         if device.type != "cpu":
             return []
-        kept = {
+        effects = {
             "balanced": "the clips of a batch are decoded one by one",
             "low": "weights are kept in fp8 and codecs work in tiles",
         }
-        return [f"memory {level}: on a CPU there is nothing to offload from; {kept[level]}"]
+        return [f"memory {level}: on a CPU there is nothing to offload from; {effects[level]}"]
 
     def _balance(self, device: torch.device) -> None:
         for codec in self._codecs():
@@ -84,14 +85,14 @@ class MemoryMixin:
                 if name in (*self._denoisers, "text_encoder"):
                     offload_layers(part, device)
                 elif isinstance(part, torch.nn.Module):
-                    visit(part, device)
+                    offload_while_idle(part, device)
 
     def _codecs(self) -> list[Any]:
         return [part for name, part in self.components.items() if name.endswith("_codec") and part is not None]
 
 
 def offload_components(pipeline: Any, device: torch.device) -> None:
-    """diffusers' component offload, for entries other than `forward` too.
+    """Offload by component as diffusers does, for entries other than `forward` too.
 
     Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
     are the embedded ones, whose buffers are small.
@@ -149,10 +150,10 @@ def offload_layers(model: Any, device: torch.device) -> None:
                 tensor.data = tensor.data.to(device)
 
 
-def visit(part: Any, device: torch.device) -> None:
+def offload_while_idle(part: Any, device: torch.device) -> None:
     """`part` is on `device` only while it encodes or decodes."""
 
-    def visiting(method: Callable[..., Any]) -> Callable[..., Any]:
+    def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def run(*args: Any, **kwargs: Any) -> Any:
             part.to(device)
@@ -165,4 +166,4 @@ def visit(part: Any, device: torch.device) -> None:
 
     for entry in ENTRIES:
         if hasattr(part, entry):
-            setattr(part, entry, visiting(getattr(part, entry)))
+            setattr(part, entry, on_device(getattr(part, entry)))

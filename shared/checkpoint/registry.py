@@ -142,12 +142,12 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
 
 
 def load_component(source: ComponentSource, **options: Any) -> Any:
-    """The codec or encoder, in evaluation mode; `options` and errors are those of its `from_pretrained`."""
+    """Load the codec or encoder, in evaluation mode; `options` and errors are those of its `from_pretrained`."""
     return load_class(source.kind).from_pretrained(source.folder, **options).eval()
 
 
 def _trusted_kind(name: str, root: str, called: Any, trusted_packages: Collection[str]) -> Kind | None:
-    """The class that a checkpoint folder's index names for a component, if the user trusts its package."""
+    """Find the class that a checkpoint folder's index names for a component, if the user trusts its package."""
     index = Path(root) / INDEX
     if not trusted_packages or not index.is_file():
         return None

@@ -33,18 +33,18 @@ class SamplingOptions(ModelOptions):
         return self
 
     def given_arguments(self) -> dict[str, Any]:
-        """What a pipeline is given of these: options without a value leave it its own default."""
+        """List a pipeline's arguments among these: options without a value leave it its own default."""
         arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps}
         return {name: value for name, value in arguments.items() if value is not None}
 
 
 def existing_folder(path: Path) -> Path:
-    """The nearest folder above `path` that is there."""
+    """Find the nearest folder above `path` that is there."""
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def check_output(output: Path, files: Iterable[Path], inputs: Iterable[Path | None]) -> None:
-    """Raises UserError unless `files`, all beside `output`, can be written and are none of the `inputs`."""
+    """Raise UserError unless `files`, all beside `output`, can be written and are none of the `inputs`."""
     folder = existing_folder(output)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--output {output}: {folder} is no folder that can be written to")

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from shared.utils.lazy import lazy
 
 if TYPE_CHECKING:
-    from shared.codecs.base import AudioCodec, VideoCodec, frames_to_tensor, keyframe_latents, tensor_to_frames
+    from shared.codecs.base import AudioCodec, Codecs, VideoCodec, frames_to_tensor, keyframe_latents, tensor_to_frames
     from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
 
-_BASE = ("AudioCodec", "VideoCodec", "frames_to_tensor", "keyframe_latents", "tensor_to_frames")
+_BASE = ("AudioCodec", "Codecs", "VideoCodec", "frames_to_tensor", "keyframe_latents", "tensor_to_frames")
 __all__ = [
     "AudioCodec",
+    "Codecs",
     "LinearAudioCodec",
     "LinearVideoCodec",
     "VideoCodec",

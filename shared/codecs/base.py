@@ -7,6 +7,7 @@ together, variance 1. Nothing outside a codec knows its mean, scale or rate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -70,12 +71,20 @@ class AudioCodec(Protocol):
         ...
 
     def latent_tokens(self, samples: int) -> int:
-        """A for N samples."""
+        """Count A for N samples."""
         ...
 
     def clock(self, samples: int) -> LatentClock:
         """When each of the A tokens starts and ends, in seconds from the start of the clip."""
         ...
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """The codec of each stream."""
+
+    video: VideoCodec
+    audio: AudioCodec
 
 
 def keyframe_latents(codec: VideoCodec, images: Tensor, first: bool) -> Tensor:
@@ -95,5 +104,5 @@ def frames_to_tensor(frames: Tensor) -> Tensor:
 
 
 def tensor_to_frames(video: Tensor) -> Tensor:
-    """float [..., 3, T, H, W] in [-1, 1] -> uint8 [..., T, H, W, 3]: the inverse of `frames_to_tensor`."""
+    """Pixels, float [..., 3, T, H, W] in [-1, 1] -> uint8 [..., T, H, W, 3]: the inverse of `frames_to_tensor`."""
     return video.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8).movedim(-4, -1)

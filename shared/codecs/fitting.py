@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
-from shared.data.dataset import Sample
 from shared.utils.errors import UserError
+from shared.utils.files import replacing_folder
 from shared.utils.rng import numpy_generator
 
 FOLDERS = ("video_codec", "audio_codec")
@@ -21,18 +19,17 @@ ENVELOPE_WINDOW = 0.02  # s
 
 
 class Samples(Protocol):
-    """What a `ClipDataset` offers here: clips by number."""
+    """What a data set offers here: clips by number, each with `video`, `audio`, `has_video` and `has_audio`."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sample: ...
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 def fit_linear_codecs(
     samples: Samples, clips: int = 256, sample_rate: int = 16000, seed: int = 0
 ) -> tuple[LinearVideoCodec, LinearAudioCodec]:
-    """Both codecs, fitted to at most `clips` clips chosen by `seed`. Streams: one clip is in memory at a
-    time."""
+    """Fit both codecs to at most `clips` clips chosen by `seed`; one clip is in memory at a time."""
     chosen = numpy_generator(seed, "codec clips").permutation(len(samples))[:clips].tolist()
     return (
         LinearVideoCodec.fit(_videos(samples, chosen)),
@@ -53,19 +50,13 @@ def measure_codecs(
 
 
 def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
-    """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one
-    exists."""
+    """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one exists."""
     for name in FOLDERS:
         if (folder / name).exists():
             raise UserError(f"{folder / name} exists already; give another folder or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
     for name, codec in zip(FOLDERS, (video_codec, audio_codec), strict=True):
-        part = folder / f".{name}.{os.getpid()}.part"
-        try:
-            codec.save_pretrained(part)
-            os.replace(part, folder / name)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with replacing_folder(folder / name) as partial:
+            codec.save_pretrained(partial)
 
 
 def _videos(samples: Samples, numbers: Sequence[int]) -> Iterator[Tensor]:

@@ -34,7 +34,7 @@ class LibraryCodec(ModelMixin):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
-        """The codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
+        """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
 
         `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
 
@@ -46,14 +46,14 @@ class LibraryCodec(ModelMixin):
 
     @classmethod
     def _around(cls, source: str | Path, *models: Any) -> Self:
-        """The codec of loaded models; what it refuses is said with the source's name."""
+        """Make the codec of loaded models; what it refuses is said with the source's name."""
         try:
             return cls(*models)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
-        """The model's own folder: config.json and safetensors."""
+        """Write the model's own folder: config.json and safetensors."""
         self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
 
     def low_memory(self, on: bool = True) -> None:
@@ -96,7 +96,7 @@ class CausalVideoCodec(LibraryCodec):
 
 
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
-    """A model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
+    """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
 
     Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` go to
     `from_pretrained`. Raises UserError as `LibraryCodec.from_pretrained`; configuration and weights are checked in

@@ -24,9 +24,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
-from torchaudio.functional import griffinlim, melscale_fbanks
+from torchaudio.functional import griffinlim
 
 from shared.nn.clock import LatentClock
+from shared.nn.mel import decibels, hann, mel_filters, sine_power
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 
@@ -65,7 +66,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
     @classmethod
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
-        """A codec fitted to `clips`, batches as `encode` takes them; `config` as for the constructor.
+        """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
 
         Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`.
         """
@@ -204,7 +205,7 @@ class LinearAudioCodec(_LinearCodec):
         cfg, half = self.config, self.config.hop // 2
         audio = griffinlim(
             magnitude,
-            window=_window(cfg.n_fft, latents.device),
+            window=hann(cfg.n_fft, latents.device),
             n_fft=cfg.n_fft,
             hop_length=cfg.hop,
             win_length=cfg.n_fft,
@@ -222,14 +223,13 @@ class LinearAudioCodec(_LinearCodec):
         half = cfg.hop // 2
         tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
         audio = functional.pad(audio[:, 0].float(), (half, tail + cfg.n_fft))
-        window = _window(cfg.n_fft, audio.device)
+        window = hann(cfg.n_fft, audio.device)
         spectrum = torch.stft(audio, cfg.n_fft, cfg.hop, window=window, pad_mode="constant", return_complex=True)
         frames = (audio.shape[-1] - half - cfg.n_fft) // cfg.hop
-        power = spectrum[..., 1 : frames + 1].abs().div(window.sum() / 2).square()
+        power = sine_power(spectrum[..., 1 : frames + 1], window)
         with _full_precision(power):
             mel = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, audio.device).T @ power
-        decibels = 10 * mel.clamp_min(10 ** (cfg.floor_db / 10)).log10()
-        return 1 - 2 * decibels / cfg.floor_db
+        return 1 - 2 * decibels(mel, cfg.floor_db) / cfg.floor_db
 
     def _patches(self, clip: Tensor) -> Tensor:
         return rearrange(self.levels(clip), "b m (a k) -> b a (k m)", k=self.config.frames_per_token)
@@ -250,7 +250,7 @@ class LinearAudioCodec(_LinearCodec):
             power = target.clone()
             for _ in range(30):
                 power = power * target / (gram @ power).clamp_min(1e-20)
-        return power.sqrt() * _window(cfg.n_fft, levels.device).sum() / 2
+        return power.sqrt() * hann(cfg.n_fft, levels.device).sum() / 2
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:
@@ -258,11 +258,5 @@ def _full_precision(tensor: Tensor) -> torch.autocast:
 
 
 @cache
-def _window(n_fft: int, device: torch.device) -> Tensor:
-    return torch.hann_window(n_fft, dtype=torch.float32, device=device)
-
-
-@cache
 def _filters(n_fft: int, n_mels: int, sample_rate: int, device: torch.device) -> Tensor:
-    """Triangular mel filters [n_fft / 2 + 1, n_mels], summing to one over the mels."""
-    return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate).float().to(device)
+    return mel_filters(n_fft, n_mels, sample_rate).to(device)

@@ -67,7 +67,7 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         return cls._around(source, model, vocoder)
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
-        """The autoencoder's own folder, with the vocoder's own folder inside it."""
+        """Write the autoencoder's own folder, with the vocoder's own folder inside it."""
         super().save_pretrained(folder, max_shard_size)
         self.vocoder.save_pretrained(str(Path(folder) / "vocoder"), max_shard_size=max_shard_size)
 

@@ -60,10 +60,6 @@ class BatchPlan:
         places = (divmod(first + rank * size + i, len(clips)) for i in range(size))
         return [self._round(shape, turn)[place] for turn, place in places]
 
-    def shape_at(self, step: int, micro: int) -> Shape:
-        """(F, A) of that micro-batch on every rank."""
-        return self._position(step, micro)[0]
-
     def _position(self, step: int, micro: int) -> tuple[Shape, int]:
         """Bucket of a micro-batch, and the place in the bucket's stream where the ranks' clips start."""
         cycle, turn = divmod(step * self.accumulation + micro, len(self.turns))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from shared.data.media import MediaInfo, is_silent, probe, read_audio, read_vide
 from shared.utils.errors import UserError
 
 SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _REPORTED = 5  # clips named one by one in the message of `survey`
 
 
@@ -118,6 +122,22 @@ class ClipDataset(Dataset[Sample]):
                 f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
             )
         return np.pad(sound[:, :count], ((0, 0), (0, max(0, missing))))
+
+
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """What `read` makes of the items, in order; `threads` threads work some items ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:

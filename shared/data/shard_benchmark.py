@@ -1,4 +1,4 @@
-"""How fast latent shards are read: python -m shared.data.shard_benchmark --workers 2
+"""How fast latent shards are read (scripts/benchmark.py shards).
 
 Synthetic records of at most 64 KB; every sample that is counted has been read, checked and turned into float32 tensors.
 """
@@ -19,27 +19,15 @@ import torch
 import webdataset
 
 from shared.data.bucketing import BatchPlan
-from shared.data.clip_encoder import Parts
-from shared.data.latent_shards import ShardedLatents, Verify
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
 from shared.data.shard_loader import EpochLoader, epoch_batches
-from shared.data.shard_writer import write_file, write_shard
-from shared.utils.cli_old import Parser
-from shared.utils.errors import UserError, run_main
+from shared.data.shard_writer import NewRecord, write_file, write_shard
+from shared.data.sharded_latents import ShardedLatents, Verify
+from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
-RECORD_BYTES = 65_536
 PER_SHARD, BATCH, SEED, REPEATS = 1000, 16, 0, 2
 TEXT_TOKENS, TEXT_DIM = 10, 128
-
-
-def main() -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the shards are made (default: a temporary folder)")
-    args = parser.parse_args()
-    print(json.dumps(run(args.records, args.workers, args.folder), indent=2))
 
 
 def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> dict[str, Any]:
@@ -68,20 +56,17 @@ def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
     """Shards of random latents in two buckets, with index; the bytes of the largest record."""
     draw = generator(SEED, "shard benchmark")
 
-    def made(first: int, last: int) -> Iterator[tuple[str, Parts]]:
+    def made(first: int, last: int) -> Iterator[NewRecord]:
         for number in range(first, last):
             frames = 4 + number % 2
             video = torch.randn(16, frames, 15, 20, generator=draw).half()
             audio = torch.randn(20 * frames, 64, generator=draw).half()
             text = torch.randn(TEXT_TOKENS, TEXT_DIM, generator=draw).bfloat16()
-            about = {"id": f"clip{number}", "frames": 4 * frames - 3, "samples": 8000, "subsets": [], "speakers": []}
-            about |= {"has_video": True, "has_audio": True, "caption": f"Clip {number}.", "audio_caption": "Noise."}
-            about |= {
-                "video": list(video.shape),
-                "audio": list(audio.shape),
-                "texts": {"text": [f"{number}", TEXT_TOKENS]},
-            }
-            yield f"{number:08d}", (about, {"latents": {"video": video, "audio": audio}, "texts": {"text": text}})
+            facts = {"id": f"clip{number}", "key": "", "frames": 4 * frames - 3, "samples": 8000}
+            facts |= {"has_video": True, "has_audio": True, "caption": f"Clip {number}.", "audio_caption": "Noise."}
+            facts |= {"video": list(video.shape), "audio": list(audio.shape), "subsets": [], "speakers": []}
+            facts |= {"texts": {"video": [[0.0, f"{number}"]]}, "tokens": {f"{number}": TEXT_TOKENS}}
+            yield {"latents": {"video": video, "audio": audio}, "texts": {f"{number}": text}}, facts
 
     shards = []
     for first in range(0, records, per_shard):
@@ -151,7 +136,3 @@ def _stream(folder: Path) -> dict[str, float]:
         "all": round(count / (time.perf_counter() - wall)),
         "cpu": round(count / (time.process_time() - cpu)),
     }
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,9 +1,14 @@
-"""The index of latent shards: what every record is and where it lies, read from the shards themselves."""
+"""The format of latent shards: what a record is and where it lies; indices and records read from the files.
+
+A shard is a WebDataset tar. A record is KEY.json (the facts), KEY.latents.safetensors and, where it has them,
+KEY.texts.safetensors and KEY.tracks.safetensors. Beside NNNNN.tar lies NNNNN.json: what an index says of the shard.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -14,40 +19,55 @@ from typing import Any, Self
 from shared.utils.errors import UserError
 
 INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
-FORMAT = "latent-shards-1"
+FORMAT = "latent-shards-2"
 #: In which a folder may differ from another with which it is read.
-_OWN = ("sizes", "needs", "stills", "tracks", "shard_clips")
+_OWN = ("sizes", "needs", "keyframe_latents", "tracks", "shard_clips", "latents_dtype")
+#: What reading facts of another form raises.
+BAD_FACTS = (KeyError, TypeError, AttributeError, ValueError)
+
+
+class BrokenRecord(Exception):
+    """A record that cannot be read; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One clip in a shard: `video` [C, F, h, w] and `audio` [A, C] are the sizes of its latents.
 
-    `texts`: by name of the embedding, the hash of its text (`text_key`) and its tokens. `members`: by ending ("json",
-    "latents" ...) the offset in the shard, the bytes and their CRC-32.
+    `key`: the hash of what decides the record. `texts`: by stream, what it reads from which second on, as pairs of
+    seconds and `text_key`; empty where texts are kept elsewhere. `tokens`: of every embedded text, by its key.
+    `members`: by ending ("json", "latents" ...) the offset in the shard, the bytes and their CRC-32.
     """
 
     id: str
+    key: str
     frames: int
     samples: int
     has_video: bool
     has_audio: bool
     video: tuple[int, int, int, int]
     audio: tuple[int, int]
-    texts: dict[str, tuple[str, int]]
+    texts: dict[str, tuple[tuple[float, str], ...]]
+    tokens: dict[str, int]
     subsets: tuple[str, ...]
     members: dict[str, tuple[int, int, int]]
 
     @classmethod
     def of(cls, facts: dict[str, Any], members: dict[str, Any]) -> Self:
-        """From a record's JSON. KeyError, TypeError, AttributeError or ValueError if that is something else."""
-        lists: dict[str, Any] = {name: tuple(facts[name]) for name in ("video", "audio", "subsets")}
+        """From a record's JSON. One of `BAD_FACTS` if that is something else."""
+        lists: dict[str, Any] = {"video": tuple(facts["video"]), "audio": tuple(facts["audio"])}
         if len(lists["video"]) != 4 or len(lists["audio"]) != 2:
             raise ValueError(f"sizes {lists['video']} and {lists['audio']}")
-        lists["texts"] = {name: tuple(value) for name, value in facts["texts"].items()}
+        texts = facts.get("texts", {}).items()
+        lists["texts"] = {stream: tuple((at, key) for at, key in said) for stream, said in texts}
         lists["members"] = {name: tuple(value) for name, value in members.items()}
-        plain = ("id", "frames", "samples", "has_video", "has_audio")
+        lists |= {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
+        plain = ("id", "key", "frames", "samples", "has_video", "has_audio")
         return cls(**{name: facts[name] for name in plain}, **lists)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record's JSON says, as far as the index has it."""
+        return {name: value for name, value in asdict(self).items() if name != "members"}
 
     def without(self) -> dict[str, bool]:
         """What of the things that training may need the clip lacks."""
@@ -79,11 +99,16 @@ class Shard:
         """From the file alone: its whole records, with the checksums of what is there."""
         return cls(path, path.stat().st_size, sha256_of(path), scan_shard(path))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is there, with the bytes that it had."""
+        return self.path.is_file() and self.path.stat().st_size == self.bytes
+
 
 def scan_shard(path: Path) -> list[Record]:
     """The records of a shard, those before a damage if there is one; empty if it is no tar file at all."""
     members: dict[str, dict[str, tuple[int, int, int]]] = {}
-    about: dict[str, dict[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -95,16 +120,37 @@ def scan_shard(path: Path) -> list[Record]:
                 ending = ending.removesuffix(".safetensors")
                 members.setdefault(key, {})[ending] = (member.offset_data, member.size, zlib.crc32(content))
                 if ending == "json":
-                    about[key] = json.loads(content)
+                    facts[key] = json.loads(content)
     except (tarfile.TarError, OSError, ValueError):
         pass  # what was found before it counts
     records = []
-    for key, facts in about.items():
+    for key, said in facts.items():
         try:
-            records.append(Record.of(facts, members[key]))
-        except (KeyError, TypeError, AttributeError, ValueError):
+            records.append(Record.of(said, members[key]))
+        except BAD_FACTS:
             continue  # another program's
     return records
+
+
+def read_members(file: int, record: Record, endings: Sequence[str], verify: bool = True) -> dict[str, bytes]:
+    """Members of a record, in one read of an open file's descriptor, since they are neighbours.
+
+    BrokenRecord if one is not there or, with `verify`, differs from its checksum.
+    """
+    try:
+        spans = [record.members[ending] for ending in endings]
+        first = spans[0][0]
+        data = os.pread(file, spans[-1][0] + spans[-1][1] - first, first)
+    except KeyError as error:
+        raise BrokenRecord(f"has no {error.args[0]}") from None
+    except OSError as error:
+        raise BrokenRecord(f"cannot be read ({error.strerror})") from None
+    contents = {}
+    for ending, (offset, size, checksum) in zip(endings, spans, strict=True):
+        content = contents[ending] = data[offset - first : offset - first + size]
+        if len(content) < size or (verify and zlib.crc32(content) != checksum):
+            raise BrokenRecord(f"its {ending} are not what the index says")
+    return contents
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -141,6 +187,6 @@ def text_key(text: str) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's content. OSError as `open`."""
+    """The SHA-256 of a file's content. OSError as `open`."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,11 +12,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from shared.data.bucketing import BatchPlan
-from shared.data.latent_shards import Problem, ShardedLatents
 from shared.data.shard_index import EMPTY_NAME, text_key
-from shared.training.latents import Latents
+from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import Latents, Problem
+from shared.encoders.cache import unpack_texts
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
+
+#: What of `Latents` is handed over stacked.
+TENSORS = ("video", "audio", "keyframe_latents")
 
 
 def epoch_batches(plan: BatchPlan, epoch: int, rank: int) -> list[list[str]]:
@@ -59,29 +63,27 @@ class EpochLoader:
 class ShardedText:
     """A `TextEncoder` that knows the texts of the shards and the empty one; it encodes nothing itself."""
 
-    def __init__(self, store: ShardedLatents) -> None:
-        self.store = store
-        self.dim, self.max_length = int(store.text["dim"]), int(store.text["max_length"])
-        self.empty = load_file(store.folders[0] / EMPTY_NAME)["text"]
-        self.places: dict[str, list[tuple[str, str]]] = {}
-        for name, record in store.records.items():
-            for part, (key, _) in record.texts.items():
-                self.places.setdefault(key, []).append((name, part))
+    def __init__(self, shards: ShardedLatents) -> None:
+        self.shards = shards
+        self.dim, self.max_length = int(shards.text["dim"]), int(shards.text["max_length"])
+        self.empty = load_file(shards.folders[0] / EMPTY_NAME)["text"]
+        self.places: dict[str, list[str]] = {}
+        for name, record in shards.records.items():
+            for key in record.tokens:
+                self.places.setdefault(key, []).append(name)
 
     def encode(self, prompts: list[str]) -> Tensor:
         """float32 [B, max_length, dim] on the CPU. UserError for a text that is in no record."""
-        out = torch.zeros(len(prompts), self.max_length, self.dim)
-        for row, prompt in zip(out, prompts, strict=True):
-            rows = self._rows(prompt)
-            row[: len(rows)] = rows
-        return out
+        return unpack_texts([self._tokens(prompt) for prompt in prompts], self.max_length, self.dim)
 
-    def _rows(self, prompt: str) -> Tensor:
+    def _tokens(self, prompt: str) -> Tensor:
+        """[tokens, dim]"""
         if not prompt:
             return self.empty
-        for name, part in self.places.get(text_key(prompt), []):
-            if name in self.store.records:
-                return self.store.tensor(name, part)
+        key = text_key(prompt)
+        for name in self.places.get(key, []):
+            if name in self.shards.records:
+                return self.shards.member(name, "texts")[key]
         raise UserError(f"no record of the shards has the text {prompt[:80]!r}; give the text encoder that made them")
 
 
@@ -99,13 +101,13 @@ class _Reader(IterableDataset[Any]):
             clips = [clip for clip in map(self.store.read, names) if clip is not None]
             tensors = {
                 part: torch.stack([getattr(clip, part) for clip in clips])
-                for part in ("video", "audio", "stills")
+                for part in TENSORS
                 if clips and all(getattr(clip, part) is not None for clip in clips)
             }
-            bare: Any = {"video": None, "audio": None, "stills": None}
+            bare: Any = dict.fromkeys(TENSORS)
             yield [replace(clip, **bare) for clip in clips], tensors, self.store.problems[before:]
 
 
 def _unpacked(clips: list[Latents], tensors: dict[str, Tensor]) -> list[Latents]:
     parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
-    return [replace(clip, **{name: rows[i] for name, rows in parts.items()}) for i, clip in enumerate(clips)]
+    return [replace(clip, **{name: values[i] for name, values in parts.items()}) for i, clip in enumerate(clips)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from functools import cache
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
@@ -19,9 +19,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
-from torchaudio.functional import melscale_fbanks
 
 from shared.data.media import is_silent
+from shared.nn.mel import hann, mel_filters, sine_power
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
@@ -111,8 +111,7 @@ class LogMel(FrameFeatures):
         if not floor_db < 0:
             raise UserError(f"floor_db is {floor_db}; it must be below 0")
         self.sample_rate, self.layers, self.dim = sample_rate, 1, parts_per_frame * n_mels
-        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
-        self.register_buffer("filters", filters.float())
+        self.register_buffer("filters", mel_filters(n_fft, n_mels, sample_rate))
         self.filters: Tensor
 
     def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
@@ -136,8 +135,8 @@ class LogMel(FrameFeatures):
         first, last = int(centres[0]) - n_fft // 2, int(centres[-1]) + n_fft // 2
         audio = functional.pad(audio[:, max(0, first) : max(0, last)], (max(0, -first), max(0, last - audio.shape[1])))
         pieces = audio.unfold(1, n_fft, 1)[:, centres - centres[0]]
-        shape = _hann(n_fft, audio.device)
-        return torch.fft.rfft(pieces * shape).abs().div(shape.sum() / 2).square() @ self.filters.float()
+        window = hann(n_fft, audio.device)
+        return sine_power(torch.fft.rfft(pieces * window), window) @ self.filters.float()
 
 
 class FrozenFeatures(FrameFeatures):
@@ -164,7 +163,7 @@ class FrozenFeatures(FrameFeatures):
 
     @classmethod
     def from_transformers(cls, source: str) -> Self:
-        """The encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
+        """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
 
         Raises UserError if there is none, it is of another kind, or weights or the preprocessor's settings are
         missing.
@@ -195,18 +194,18 @@ class FrozenFeatures(FrameFeatures):
         return super().train(False)
 
     def _prepared(self, audio: Tensor) -> Tensor:
-        """What the model's own preprocessor makes of [b, 1, n], on the model's device and in its dtype."""
+        """Apply the model's own preprocessor to [b, 1, n]; on the model's device and in its dtype."""
         clips = list(audio[:, 0].cpu().numpy())
         values = self.preprocessor(clips, sampling_rate=self.sample_rate, return_tensors="pt")["input_values"]
         return values.to(self.device, self.dtype)
 
     def _hidden_states(self, values: Tensor) -> Tensor:
-        """The outputs of all layers [b, layers, tokens, dim], without the input of the first."""
+        """Return the outputs of all layers [b, layers, tokens, dim], without the input of the first."""
         return torch.stack(self.model(values, output_hidden_states=True).hidden_states[-self.layers :], 1)
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """The encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own package,
+    """Load the encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own,
     "package.module:Class@PATH_OR_ID".
 
     Raises UserError if it names another, or if the path or hub id has no such model.
@@ -221,6 +220,12 @@ def audio_features(spec: str) -> FrameFeatures:
         features: FrameFeatures = load_class(named.kind).from_pretrained(hub.local_folder(named.source))
         return features.eval()
     raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
+
+
+def load_track_encoders(specs: Mapping[str, str], device: torch.device | str = "cpu") -> dict[str, FrameFeatures]:
+    """Load the encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
+    named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
+    return {track: named[spec] for track, spec in specs.items()}
 
 
 def rows_at(rows: Tensor, positions: Tensor) -> Tensor:
@@ -241,8 +246,3 @@ def windows(rows: Tensor, window: int) -> Tensor:
     """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
     reach = window // 2
     return functional.pad(rows, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)
-
-
-@cache
-def _hann(n_fft: int, device: torch.device) -> Tensor:
-    return torch.hann_window(n_fft, dtype=torch.float32, device=device)

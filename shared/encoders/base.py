@@ -18,5 +18,5 @@ class TextEncoder(Protocol):
     max_length: int
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """float [B, max_length, dim] on the encoder's device, deterministic."""
+        """Embeddings, float [B, max_length, dim] on the encoder's device, deterministic."""
         ...

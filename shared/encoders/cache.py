@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from shared.encoders.base import TextEncoder
+from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
 
 
@@ -45,18 +47,11 @@ class CachedText:
             if rows is None:
                 rows = self._encode(path, prompt)
             kept[prompt] = rows
-        out = torch.zeros(len(prompts), self.max_length, self.dim)
-        for row, prompt in zip(out, prompts, strict=True):
-            row[: len(kept[prompt])] = kept[prompt]
+        out = unpack_texts([kept[prompt] for prompt in prompts], self.max_length, self.dim)
         return out.to(getattr(self.encoder, "device", "cpu"))
 
     def _encode(self, path: Path, prompt: str) -> Tensor:
-        rows = self.encoder.encode([prompt])[0].detach().float().cpu()
-        count = int(rows.any(-1).nonzero().max()) + 1
-        rows = rows[:count].contiguous()
-        half = rows.bfloat16()
-        if torch.equal(half.float(), rows):  # an encoder in bfloat16: half the size, nothing lost
-            rows = half
+        rows = pack_text(self.encoder.encode([prompt])[0])
         temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             save_file({"embedding": rows}, temporary, metadata={"text": _bytes(prompt).decode()})
@@ -69,20 +64,24 @@ class CachedText:
         return rows
 
 
-def fingerprint(encoder: TextEncoder) -> str:
-    """Hash of what decides an embedding: the class, its length, its settings (a tokenizer), its weights and dtype."""
-    kind = type(encoder)
-    parts = [f"{kind.__module__}.{kind.__qualname__}", str(encoder.dim), str(encoder.max_length)]
-    digest = hashlib.sha256("\n".join([*parts, getattr(encoder, "settings", "")]).encode())
-    if isinstance(encoder, nn.Module):
-        for name, tensor in sorted(encoder.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+def pack_text(rows: Tensor) -> Tensor:
+    """[max_length, dim] -> [tokens, dim] without the zeros at the end; bfloat16 where that loses nothing."""
+    rows = rows.detach().float().cpu()
+    rows = rows[: int(rows.any(-1).nonzero().max()) + 1].contiguous()
+    half = rows.bfloat16()
+    return half if torch.equal(half.float(), rows) else rows
+
+
+def unpack_texts(packed: Sequence[Tensor], max_length: int, dim: int) -> Tensor:
+    """Embeddings as `pack_text` makes them -> float32 [B, max_length, dim] on the CPU."""
+    out = torch.zeros(len(packed), max_length, dim)
+    for row, tokens in zip(out, packed, strict=True):
+        row[: len(tokens)] = tokens
+    return out
 
 
 def _read(path: Path) -> Tensor | None:
-    """The embedding in a file; None if there is none, or a damaged one."""
+    """Read the embedding in a file; None if there is none, or a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
             return file.get_tensor("embedding")

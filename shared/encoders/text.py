@@ -25,7 +25,7 @@ def tokens_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def _random_vector(dim: int, *names: str) -> Tensor:
-    """The standard normal vector [dim] that belongs to `names`, the same on every machine."""
+    """Draw the standard normal vector [dim] that belongs to `names`, the same on every machine."""
     return torch.randn(dim, generator=generator(0, "hashed-words", *names))
 
 

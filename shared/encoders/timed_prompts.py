@@ -87,7 +87,7 @@ class TimedPrompts:
         return steps[:-1] - torch.minimum(steps[:-1], steps[1:])
 
     def at(self, times: tuple[float, ...]) -> TimedPrompts:
-        """The same prompts, cut at `times`: the text that holds from each on."""
+        """Cut the prompts at `times`: the text that holds from each on."""
         held = [[text for start, text in zip(self.times, self.texts, strict=True) if start <= t][-1] for t in times]
         return TimedPrompts(times, tuple(held), self.fade)
 

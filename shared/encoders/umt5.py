@@ -54,7 +54,7 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
-        """The encoder in a folder, or of a name on the hub; safetensors only.
+        """Load the encoder in a folder, or of a name on the hub; safetensors only.
 
         The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/: a folder that
         `save_pretrained` wrote, transformers' own, or a Wan pipeline. `options`: torch_dtype (default float32),
@@ -92,7 +92,7 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
 
     @property
     def settings(self) -> str:
-        """What besides the weights decides an embedding (for `shared.encoders.cache`)."""
+        """What besides the weights decides an embedding (for `shared.nn.fingerprint`)."""
         return f"{self.tokenizer.backend_tokenizer.to_str()} ftfy {ftfy.__version__}"
 
     def train(self, mode: bool = True) -> Self:
@@ -125,7 +125,7 @@ def clean(text: str) -> str:
 
 
 def _model(kind: Any, folder: Path, **options: Any) -> Any:
-    """The encoder with all its weights; a decoder beside it is left out."""
+    """Load the encoder with all its weights; a decoder beside it is left out."""
     model, report = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise UserError(f"weights are missing ({', '.join(sorted(report['missing_keys'])[:3])} ...); {WANTED}")

@@ -38,7 +38,7 @@ class Wav2Vec2Features(FrozenFeatures, ModelMixin):
             handle.remove()
 
     def _receptive_field(self) -> tuple[int, int]:
-        """Samples that one feature of the convolutions sees, and samples from one to the next."""
+        """Count the samples that one feature of the convolutions sees, and samples from one to the next."""
         span, hop = 1, 1
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             span += (kernel - 1) * hop

@@ -1,2 +1,1 @@
-"""What is measured: readers of the stage's pictures and sounds, scores with ceiling and floor, and the
-report."""
+"""What is measured of samples: scores with ceiling and floor, leakage, comparisons of runs, figures and the report."""

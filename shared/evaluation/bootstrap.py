@@ -1,4 +1,4 @@
-"""A mean over clips with its bootstrap interval, and the clips' values, so that two runs can be paired."""
+"""Bootstrap over clips: clips drawn with replacement, and the 95 % interval of what is computed from each draw."""
 
 from __future__ import annotations
 
@@ -6,9 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shared.evaluation.scores import RESAMPLES
 from shared.utils.rng import numpy_generator
+
+Array = NDArray[np.float64]
+#: The score of one clip, (numerator, denominator): over clips both are summed, then divided.
+Ratio = tuple[float, float]
+
+RESAMPLES = 1000
+
+
+def resample(generator: np.random.Generator, count: int, resamples: int = RESAMPLES) -> NDArray[np.int_]:
+    """Numbers of `count` clips (or seeds) drawn with replacement, [resamples, count]."""
+    return generator.integers(count, size=(resamples, count))
+
+
+def interval(values: Array) -> tuple[float, float] | None:
+    """The 95 % interval of a statistic over the resamples, [resamples]; those that are not finite do not count."""
+    finite = values[np.isfinite(values)]
+    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None
+
+
+def weighted_mean(pairs: Array) -> Array:
+    """Means of (value, weight) over clips, [..., clips, 2] -> [...]; NaN where no weight is above 0."""
+    sums = (pairs[..., 0] * pairs[..., 1]).sum(-1)
+    weights = pairs[..., 1].sum(-1)
+    return np.divide(sums, weights, out=np.full(np.shape(sums), np.nan), where=weights > 0)
 
 
 def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, Any]:
@@ -19,6 +43,6 @@ def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, A
     counted = np.array([value for value in values.values() if value is not None], dtype=np.float64)
     if not len(counted):
         return {"mean": None, "interval": None, "per_clip": dict(values)}
-    picks = numpy_generator(seed, "bootstrap").integers(len(counted), size=(RESAMPLES, len(counted)))
-    low, high = np.quantile(counted[picks].mean(1), (0.025, 0.975))
-    return {"mean": float(counted.mean()), "interval": [float(low), float(high)], "per_clip": dict(values)}
+    means = counted[resample(numpy_generator(seed, "bootstrap"), len(counted))].mean(1)
+    spread = interval(means)
+    return {"mean": float(counted.mean()), "interval": spread and list(spread), "per_clip": dict(values)}

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shared.evaluation.scores import RESAMPLES, Pair
+from shared.evaluation.bootstrap import Ratio, interval, resample, weighted_mean
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
-Array = NDArray[np.float64]
-#: Per score of one clip (numerator, denominator).
-Pairs = Mapping[str, Pair]
 SAME = ("suite", "level", "held_out_seed")
 """What two evaluations must have in common: clip i is then the same clip in both."""
 
 
-def per_clip(names: Sequence[str], scores: Mapping[int, Pairs], clips: int) -> dict[str, dict[str, list[float | None]]]:
+def per_clip(
+    names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int
+) -> dict[str, dict[str, list[float | None]]]:
     """What metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
 
     The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
@@ -34,7 +32,7 @@ def per_clip(names: Sequence[str], scores: Mapping[int, Pairs], clips: int) -> d
     return kept
 
 
-def paired(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+def compare_score(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     """One score of two evaluations, as `per_clip` keeps it, on the clips where it counts in both.
 
     Returns "new", "old", "difference" (new - old), its 95 % bootstrap "interval" over clips, and "clips"; None
@@ -48,17 +46,19 @@ def paired(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dic
     if not both:
         return {"new": None, "old": None, "difference": None, "interval": None, "clips": 0}
     rows = np.array(both, dtype=np.float64)
-    picks = numpy_generator(seed, "bootstrap").integers(len(rows), size=(RESAMPLES, len(rows)))
-    first, second = (float(_means(rows[None, :, k : k + 2])[0]) for k in (0, 2))
-    spread = _means(rows[picks][..., :2]) - _means(rows[picks][..., 2:])
-    interval = [float(np.quantile(spread, share)) for share in (0.025, 0.975)]
-    return {"new": first, "old": second, "difference": first - second, "interval": interval, "clips": len(rows)}
+    draws = rows[resample(numpy_generator(seed, "bootstrap"), len(rows))]
+    first, second = float(weighted_mean(rows[:, :2])), float(weighted_mean(rows[:, 2:]))
+    spread = interval(weighted_mean(draws[..., :2]) - weighted_mean(draws[..., 2:]))
+    return {
+        "new": first, "old": second, "difference": first - second,
+        "interval": spread and list(spread), "clips": len(rows),
+    }  # fmt: skip
 
 
 def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, Any]]:
-    """`paired` of every score that both results of a task have and that counts somewhere in both."""
+    """`compare_score` of every score that both results of a task have and that counts somewhere in both."""
     names = [name for name in new["per_clip"] if name in old["per_clip"]]
-    compared = {name: paired(new["per_clip"][name], old["per_clip"][name], seed) for name in names}
+    compared = {name: compare_score(new["per_clip"][name], old["per_clip"][name], seed) for name in names}
     return {name: values for name, values in compared.items() if values["clips"]}
 
 
@@ -86,9 +86,3 @@ def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             "evaluate that checkpoint again with these tasks"
         )
     return {**metrics, "tasks": {task: tasks[task] for task in kept}}
-
-
-def _means(rows: Array) -> Array:
-    """Weighted means of (value, weight) over the clips, [..., clips, 2] -> [...]."""
-    values, weights = rows[..., 0], rows[..., 1]
-    return np.asarray((values * weights).sum(-1) / weights.sum(-1))

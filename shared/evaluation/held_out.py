@@ -1,4 +1,4 @@
-"""Held-out clips of the stage: as rendered, through the codecs, and with what is seen and heard in them."""
+"""Held-out clips of the puppets: as rendered, through the codecs, and what is read from their video and audio."""
 
 from __future__ import annotations
 
@@ -12,65 +12,66 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
-from shared.evaluation.scores import Reading
-from shared.evaluation.track_probes import Probe
+from shared.evaluation.scores import ClipReading
+from shared.evaluation.track_variants import TrackCase
 from shared.puppets.clip import render_clip
 from shared.puppets.picture import render
-from shared.puppets.readers import Heard, Seen, read_picture, read_sound
-from shared.puppets.script import Spec, sample_spec
+from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
+from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
 from shared.puppets.sound import mouth_opening
 
-HELD_OUT_SEED = 900001
-"""Seed of the held-out clips. `make_puppets.py` must not be given it for training data."""
 
-
-@dataclass
-class Take:
-    """Picture uint8 [T, H, W, 3] and sound float32 [N] at `rate` Hz of one clip, with their readings."""
+@dataclass(frozen=True)
+class MeasuredClip:
+    """Frames uint8 [T, H, W, 3] and sound float32 [N] at `rate` Hz of one clip, and what is read from each."""
 
     frames: NDArray[np.uint8]
     sound: NDArray[np.float32]
     rate: int
-    seen: Seen
-    heard: Heard
+    video: VideoReading
+    audio: AudioReading
+
+    @classmethod
+    def read(cls, frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> MeasuredClip:
+        """Read both streams of a clip of this script."""
+        return cls(frames, sound, spec.rate, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
 
 
-@dataclass
+@dataclass(frozen=True)
 class HeldOut:
-    """The held-out clips at the pipeline's frame rate, size and sample rate: as rendered and through the
-    codecs."""
+    """The held-out clips at the pipeline's frame rate, size and sample rate: as rendered and through the codecs."""
 
     specs: list[Spec]
     captions: list[tuple[str, str]]
-    rendered: list[Take]
-    coded: list[Take]
+    rendered: list[MeasuredClip]
+    coded: list[MeasuredClip]
 
     @classmethod
     def make(cls, pipeline: Any, level: str, clips: int) -> HeldOut:
-        """For a `CCLPipeline` or an `MTVPipeline`; without an audio codec the sound is as rendered."""
+        """Render them for a `CCLPipeline` or an `MTVPipeline`; without an audio codec the sound is as rendered."""
         held_out = cls([held_out_script(pipeline, level, i) for i in range(clips)], [], [], [])
         for spec in tqdm(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)
             frames, sound = code_picture(pipeline, clip.frames), code_sound(pipeline, clip.mix)
             held_out.captions.append((clip.caption, clip.audio_caption))
-            held_out.rendered.append(take(clip.frames, clip.mix, spec))
-            held_out.coded.append(take(frames, sound, spec))
+            held_out.rendered.append(MeasuredClip.read(clip.frames, clip.mix, spec))
+            held_out.coded.append(MeasuredClip.read(frames, sound, spec))
         return held_out
 
-    def true(self, task: str) -> list[Reading]:
-        """Readings of the true clips, what the task makes having passed through the codec."""
-        picture = self.rendered if task == "v2a" else self.coded
-        sound = self.rendered if task == "a2v" else self.coded
-        return readings(self.specs, [p.seen for p in picture], [s.heard for s in sound])
+    def true(self, task: str) -> list[ClipReading]:
+        """Readings of the true clips; what the task makes has passed through its codec."""
+        video = self.rendered if task == "v2a" else self.coded
+        audio = self.rendered if task == "a2v" else self.coded
+        return [ClipReading(spec, v.video, a.audio) for spec, v, a in zip(self.specs, video, audio, strict=True)]
 
-    def true_seen(self, pipeline: Any, probe: Probe) -> Seen:
-        """Reading of what a probe should show, through the codec."""
-        own = self.specs[probe.index]
-        if replace(probe.spec, rate=own.rate, mood_told=own.mood_told) == own:
-            return self.coded[probe.index].seen
-        mouths = [mouth_opening(probe.spec, character) for character in probe.spec.characters]
-        frames = code_picture(pipeline, render(probe.spec, mouths))
-        return read_picture(frames, probe.spec.fps, probe.spec)
+    def true_video(self, pipeline: Any, case: TrackCase) -> VideoReading:
+        """Reading of the picture that a case should show, through the codec."""
+        own = self.specs[case.index]
+        if replace(case.spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
+            return self.coded[case.index].video
+        mouths = [mouth_opening(case.spec, character) for character in case.spec.characters]
+        frames = code_picture(pipeline, render(case.spec, mouths))
+        return read_picture(frames, case.spec.fps, case.spec)
 
 
 def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
@@ -86,8 +87,8 @@ def code_picture(pipeline: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Frames [T, H, W, 3] through the video codec and back."""
     codec = pipeline.video_codec
     video = frames_to_tensor(torch.from_numpy(frames))[None].to(pipeline.device)
-    picture: NDArray[np.uint8] = tensor_to_frames(codec.decode(codec.encode(video), len(frames)))[0].cpu().numpy()
-    return picture
+    decoded: NDArray[np.uint8] = tensor_to_frames(codec.decode(codec.encode(video), len(frames)))[0].cpu().numpy()
+    return decoded
 
 
 @torch.no_grad()
@@ -96,17 +97,9 @@ def code_sound(pipeline: Any, sound: NDArray[np.float32]) -> NDArray[np.float32]
     codec = pipeline.audio_codec
     if codec is None:
         return sound
-    given = torch.from_numpy(sound)[None, None].to(pipeline.device)
-    heard: NDArray[np.float32] = codec.decode(codec.encode(given), len(sound))[0, 0].cpu().numpy()
-    return heard
-
-
-def take(frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> Take:
-    return Take(frames, sound, spec.rate, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
-
-
-def readings(specs: Sequence[Spec], seen: Sequence[Seen], heard: Sequence[Heard]) -> list[Reading]:
-    return [Reading(*parts) for parts in zip(specs, seen, heard, strict=True)]
+    audio = torch.from_numpy(sound)[None, None].to(pipeline.device)
+    decoded: NDArray[np.float32] = codec.decode(codec.encode(audio), len(sound))[0, 0].cpu().numpy()
+    return decoded
 
 
 def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:

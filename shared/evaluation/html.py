@@ -1,19 +1,35 @@
-"""A self-contained HTML page: all of its style and pictures are in it, and it asks nothing of the network."""
+"""HTML pages from the templates beside this file: each is self-contained, and asks nothing of the network.
+
+A template extends `base.html.j2` (blocks `style` and `body`, value `title`) and takes its tables from
+`macros.html.j2`. Every value is escaped but `Markup`, which is HTML already.
+"""
 
 from __future__ import annotations
 
-import html
+import base64
+from pathlib import Path
+from typing import Any
 
-_PAGE = """<!doctype html>
-<html lang=en><head><meta charset=utf-8>
-<meta name=viewport content="width=device-width,initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
-"""
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+__all__ = ["Markup", "data_uri", "render"]
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
-def page(title: str, style: str, body: str) -> str:
-    """`title` is text, `style` CSS and `body` HTML."""
-    return _PAGE.format(title=html.escape(title), style=style, body=body)
+def render(template: str, **values: Any) -> str:
+    """Fill the template of this name, as "doctor.html.j2". Raises jinja2's UndefinedError for a value that lacks."""
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Put a file of the MIME type `kind` into an address, to stand in a page."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

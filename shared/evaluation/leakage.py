@@ -2,7 +2,7 @@
 
 In a2v another sound may move mouths and objects, and nothing else of the picture; in v2a another picture may change
 the sound where something is said or hit, and not the rest of it. Both are read from two samples with the same noise.
-Places and times come from the stage's truth (`shared.puppets.clip.truth`), as its JSON has it.
+Places and times come from the puppets' truth (`shared.puppets.clip.truth`), as its JSON has it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchaudio.functional import melscale_fbanks
 
+from shared.nn.mel import decibels, hann, mel_filters, sine_power
 from shared.puppets.picture import (
     BALL_HOVER,
     BALL_RADIUS,
@@ -28,13 +28,13 @@ from shared.puppets.picture import (
     MOUTH_HALF_HEIGHT,
     MOUTH_HALF_WIDTH,
     SLOTS,
-    stage_to_pixels,
+    scene_to_pixels,
 )
 
 Mask = NDArray[np.bool_]
 Truth = Mapping[str, Any]
 Span = tuple[float, float]
-#: x0, y0, x1, y1 in stage units.
+#: x0, y0, x1, y1 in scene units.
 Box = tuple[float, float, float, float]
 
 EDGE = 1.0
@@ -58,12 +58,12 @@ class Change(NamedTuple):
 
 
 def sounding_boxes(truth: Truth) -> list[Box]:
-    """Where a clip's sound may be seen: the mouths of the visible people and all that its visible objects reach."""
+    """Where a clip's sound may show: the mouths of the visible people and all that its visible objects reach."""
     boxes = [
         _around(c["mouth_centre"], MOUTH_HALF_WIDTH, MOUTH_HALF_HEIGHT) for c in truth["characters"] if c["visible"]
     ]
     boxes += [box for prop in truth["objects"] if prop["visible"] for box in _object_boxes(prop)]
-    left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the stage by -x
+    left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the scene by -x
     return [(x0 - right, y0, x1 - left, y1) for x0, y0, x1, y1 in boxes]
 
 
@@ -91,13 +91,13 @@ def sounding_region(truths: Sequence[Truth], size: tuple[int, int]) -> Mask:
     rows, columns = (np.arange(count)[:, None] + 0.5 for count in size)
     region = np.zeros(size, bool)
     for x0, y0, x1, y1 in (box for truth in truths for box in sounding_boxes(truth)):
-        (left, top), (right, bottom) = stage_to_pixels(x0, y0, size), stage_to_pixels(x1, y1, size)
+        (left, top), (right, bottom) = scene_to_pixels(x0, y0, size), scene_to_pixels(x1, y1, size)
         region |= (rows > top - EDGE) & (rows < bottom + EDGE) & ((columns > left - EDGE) & (columns < right + EDGE)).T
     return region
 
 
 def sounding_spans(truth: Truth, start: float = 0.0) -> list[Span]:
-    """Seconds in which something is said or rings, seen or not, in a clip cut at `start` of its file."""
+    """Seconds in which something is said or rings, visible or not, in a clip cut at `start` of its file."""
     spans = [tuple(c["speech_span"]) for c in truth["characters"] if c["speech_span"]]
     spans += [(event["time"], event["time"] + RING) for event in truth["events"]]
     return [(first - start, last - start) for first, last in spans]
@@ -127,15 +127,14 @@ def sound_change(
 def log_mel(sound: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     """Levels [1 + N / (rate · HOP), MELS] in dB of a full-scale sine, not below FLOOR_DB; row k is around k · HOP."""
     size = round(WINDOW * rate)
-    window = torch.hann_window(size, dtype=torch.float64)
+    window = hann(size, torch.device("cpu"), torch.float64)
     spectrum = torch.stft(
         torch.from_numpy(np.asarray(sound, np.float64)), size, round(HOP * rate), window=window,
         pad_mode="constant", return_complex=True,
     )  # fmt: skip
-    power = (spectrum.abs() / (window.sum() / 2)).square()
-    levels = power.T @ melscale_fbanks(size // 2 + 1, 0.0, rate / 2, MELS, rate).double()
-    decibels: NDArray[np.float64] = (10 * levels.clamp_min(10 ** (FLOOR_DB / 10)).log10()).numpy()
-    return decibels
+    power = sine_power(spectrum, window).T @ mel_filters(size, MELS, rate).double()
+    levels: NDArray[np.float64] = decibels(power, FLOOR_DB).numpy()
+    return levels
 
 
 def _parted(change: NDArray[np.float64], inside: Mask) -> Change | None:

@@ -8,37 +8,26 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from shared.puppets.readers import Heard, Seen, read_picture, read_sound
+from shared.puppets.readers import read_picture, read_sound
 from shared.puppets.script import Spec
 
 #: Makes the pipelines by name; called once in every process, so it must be picklable.
 Loader = Callable[[], Mapping[str, Any]]
+#: What was made of one clip: the fields of its `MeasuredClip` that are not those of the clip that was given.
+Sampled = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Job:
+class SamplingJob:
     """One call of a pipeline: clips of one length by number, their scripts, the pipeline's name and its arguments."""
 
     clips: list[int]
     specs: list[Spec]
     pipeline: str
     arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a job made of one clip, with readings: frames uint8 [T, H, W, 3], sound float32 [N]; None for what the
-    task is given."""
-
-    frames: NDArray[np.uint8] | None
-    seen: Seen | None
-    sound: NDArray[np.float32] | None
-    heard: Heard | None
 
 
 class Sampler:
@@ -61,16 +50,16 @@ class Sampler:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
 
-    def sample(self, jobs: Sequence[Job], name: str) -> dict[int, Made]:
+    def sample(self, jobs: Sequence[SamplingJob], name: str) -> dict[int, Sampled]:
         """What was made of each clip, by its number; `name` stands beside the progress bar."""
-        made: dict[int, Made] = {}
+        sampled: dict[int, Sampled] = {}
         with tqdm(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
-            for job, clips in self._work_off(jobs):
-                made |= zip(job.clips, clips, strict=True)
+            for job, clips in self._results(jobs):
+                sampled |= zip(job.clips, clips, strict=True)
                 bar.update(len(clips))
-        return made
+        return sampled
 
-    def _work_off(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Made]]]:
+    def _results(self, jobs: Sequence[SamplingJob]) -> Iterator[tuple[SamplingJob, list[Sampled]]]:
         if min(self.workers, len(jobs)) <= 1:
             yield from ((job, run(self.pipelines, job)) for job in jobs)
             return
@@ -82,19 +71,19 @@ class Sampler:
             yield futures[future], future.result()
 
 
-def run(pipelines: Mapping[str, Any], job: Job) -> list[Made]:
+def run(pipelines: Mapping[str, Any], job: SamplingJob) -> list[Sampled]:
     """Sample the clips of a job and read them."""
     pipeline = pipelines[job.pipeline]
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(**job.arguments)
-    video, audio = output.video, getattr(output, "audio", None)
-    made = []
+    frames, sounds = output.video, getattr(output, "audio", None)
+    sampled: list[Sampled] = [{} for _ in job.specs]
     for row, spec in enumerate(job.specs):
-        frames = None if video is None else video[row]
-        sound = None if audio is None else audio[row]
-        seen = None if frames is None else read_picture(frames, spec.fps, spec)
-        made.append(Made(frames, seen, sound, None if sound is None else read_sound(sound, spec.rate)))
-    return made
+        if frames is not None:
+            sampled[row] |= {"frames": frames[row], "video": read_picture(frames[row], spec.fps, spec)}
+        if sounds is not None:
+            sampled[row] |= {"sound": sounds[row], "audio": read_sound(sounds[row], spec.rate)}
+    return sampled
 
 
 _in_worker: dict[str, Any] = {}
@@ -105,5 +94,5 @@ def _start_worker(load: Loader) -> None:
     _in_worker.update(load())
 
 
-def _run_in_worker(job: Job) -> list[Made]:
+def _run_in_worker(job: SamplingJob) -> list[Sampled]:
     return run(_in_worker, job)

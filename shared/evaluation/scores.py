@@ -1,4 +1,4 @@
-"""Scores of stage clips (docs/design.md section 9), each as a ratio of two sums over clips.
+"""Scores of clips of the puppets (docs/design.md section 9), each as a ratio of two sums over clips.
 
 Every score of a clip is a pair (numerator, denominator); over clips both are summed, then divided. So
 micro-F1, means and accuracies aggregate and bootstrap alike, and a clip on which a score does not count has
@@ -14,41 +14,40 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.evaluation.still_mouth import still_scores
-from shared.puppets.readers import Heard, Seen
+from shared.evaluation.bootstrap import Ratio, interval, resample
+from shared.evaluation.face_scores import face_scores
+from shared.puppets.readers import AudioReading, VideoReading
 from shared.puppets.script import Spec, sample_spec
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
-Pair = tuple[float, float]
 
 TOLERANCE = 0.1
-"""Seconds within which an onset seen and an onset heard are one event."""
+"""Seconds within which an onset in the video and one in the audio are one event."""
 SHUFFLES = 8
-RESAMPLES = 1000
 GRID = 0.05
 """Seconds between the times a fixed guess may consist of."""
 
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
-SEEN = ("colour", "shirt_colour", "object_colour", "object_size", "mood_seen", "count_seen")
-HEARD = ("mood_heard", "count_heard")
-BY_MUSIC = (*SYNC, *(name for name in SEEN if name != "mood_seen"), "mood_followed")
-SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *SEEN)
-MADE = {
-    "t2av": SYNC + SEEN + HEARD, "a2v": SYNC + SEEN, "v2a": SYNC + HEARD,
-    "mtv": SYNC + SEEN, "mtv:speech swapped": SYNC + SEEN, "mtv:effects swapped": SYNC + SEEN,
-    "mtv:mood untold": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
-    "mtv:speaker untold": SYNC + SEEN, "mtv:dsp": SYNC + SEEN,
+VIDEO_SCORES = ("colour", "shirt_colour", "object_colour", "object_size", "mood_video", "count_video")
+AUDIO_SCORES = ("mood_audio", "count_audio")
+BY_MUSIC = (*SYNC, *(name for name in VIDEO_SCORES if name != "mood_video"), "mood_followed")
+SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *VIDEO_SCORES)
+SCORES = {
+    "t2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "a2v": SYNC + VIDEO_SCORES, "v2a": SYNC + AUDIO_SCORES,
+    "mtv": SYNC + VIDEO_SCORES, "mtv:speech swapped": SYNC + VIDEO_SCORES, "mtv:effects swapped": SYNC + VIDEO_SCORES,
+    "mtv:mood unmentioned": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
+    "mtv:speaker unmentioned": SYNC + VIDEO_SCORES, "mtv:dsp": SYNC + VIDEO_SCORES,
 }  # fmt: skip
 """The scores of a task: what is given is not scored."""
-FOLLOWS = {
+FOLLOWED = {
     "mtv:speech swapped": ("mouth_correlation",),
     "mtv:effects swapped": ("event_f1", "event_f1_frame"),
     "mtv:silent speech": ("mouth_opening",),
 }
 """What a swapped track alone moves. Its floor is the true picture of before the swap."""
 MEANING = {
-    "event_f1": "onsets seen and onsets heard, matched one to one within 0.1 s: F1 over all clips",
+    "event_f1": "onsets in video and in audio, matched one to one within 0.1 s: F1 over all clips",
     "event_f1_frame": "the same within one video frame",
     "mouth_correlation": "mouth opening in pixels against loudness of speech, mean over speaking clips",
     "speaker": "of two faces, the mouth that moves with the speech is the one the caption names",
@@ -56,23 +55,23 @@ MEANING = {
     "shirt_colour": "colour of shirts as the caption has them",
     "object_colour": "colour of objects as the caption has it",
     "object_size": "size of objects as the caption has it",
-    "mood_seen": "light of the picture as the caption has it",
+    "mood_video": "light of the picture as the caption has it",
     "mood_followed": "light of the picture as the music has it (major is warm, fast is bright), which alone tells it",
     "face_visible": "faces that are there, of those that the caption names",
     "mouth_opening": "mean opening of the mouths of the faces that are there, 0 shut and 1 wide open",
-    "mood_heard": "pace of the music (bright is fast, dark is slow) as the caption has it",
-    "count_seen": "number of onsets seen, where the caption tells it",
-    "count_heard": "number of onsets heard, where the caption tells it",
+    "mood_audio": "pace of the music (bright is fast, dark is slow) as the caption has it",
+    "count_video": "number of onsets in the video, where the caption mentions it",
+    "count_audio": "number of onsets in the audio, where the caption mentions it",
 }
 
 
 @dataclass(frozen=True)
-class Reading:
+class ClipReading:
     """One clip to be scored: its script and what was read from its picture and its sound."""
 
     spec: Spec
-    seen: Seen
-    heard: Heard
+    video: VideoReading
+    audio: AudioReading
 
 
 @dataclass(frozen=True)
@@ -91,41 +90,45 @@ class Score:
 
 
 def score_task(
-    task: str, made: Sequence[Reading], true: Sequence[Reading], seed: int = 0, before: Sequence[Reading] = ()
+    task: str,
+    made: Sequence[ClipReading],
+    true: Sequence[ClipReading],
+    seed: int = 0,
+    before: Sequence[ClipReading] = (),
 ) -> dict[str, Score]:
-    """All scores of a task, one of `MADE`.
+    """All scores of a task, one of `SCORES`.
 
     Args: made: readings of the generated clips. true: of the same scripts, rendered and passed through the
         codecs where the task generates. The ceiling is measured on `true`, the floor on `true` with another
         clip's sound (event and mouth) or another clip's caption (accuracies). before: where a track was swapped,
-        the true picture of before with the sound of after: the floor of what `FOLLOWS` the track.
+        the true picture of before with the sound of after: the floor of what `FOLLOWED` the track.
     """
     own, best = _table([clip_scores(r) for r in made]), _table([clip_scores(r) for r in true])
     chance = _table(floor_scores(true))
     if before:
         unmoved = _table([clip_scores(r) for r in before])
-        chance |= {name: unmoved[name] for name in FOLLOWS.get(task, ())}
+        chance |= {name: unmoved[name] for name in FOLLOWED.get(task, ())}
     nothing = np.zeros((len(made), 2))
-    picks = numpy_generator(seed, "bootstrap").integers(len(made), size=(RESAMPLES, len(made)))
+    picks = resample(numpy_generator(seed, "bootstrap"), len(made))
     return {
         name: _score(own.get(name, nothing), best.get(name, nothing), chance.get(name, nothing), picks)
-        for name in MADE[task]
+        for name in SCORES[task]
     }
 
 
-def clip_scores(reading: Reading) -> dict[str, Pair]:
+def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
     """Every score of one clip as (numerator, denominator)."""
-    still = {} if _has_speech(reading.spec) else still_scores(reading.seen)
+    still = {} if _has_speech(reading.spec) else face_scores(reading.video)
     return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
 
 
-def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
+def floor_scores(readings: Sequence[ClipReading]) -> list[dict[str, Ratio]]:
     """Scores by chance, per clip: sums over up to SHUFFLES partners that count for the same scores.
 
     A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings
     meet the captions of other clips. Partners of equal length come first; a longer one is cut.
     """
-    floors: list[dict[str, Pair]] = []
+    floors: list[dict[str, Ratio]] = []
     for i, own in enumerate(readings):
         others = sorted(
             [*readings[i + 1 :], *readings[:i]],
@@ -134,7 +137,7 @@ def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
         sums = {name: np.zeros(2) for name in SYNC}  # among few clips there may be no partner
         for want, names in ((_has_events, SYNC[:2]), (_has_speech, SYNC[2:])):
             for other in [o for o in others if want(o.spec) and want(own.spec)][:SHUFFLES]:
-                scores = sync_scores(Reading(own.spec, own.seen, _cut(other.heard, own.spec.duration)))
+                scores = sync_scores(ClipReading(own.spec, own.video, _cut(other.audio, own.spec.duration)))
                 for name in names:
                     sums[name] = sums.get(name, np.zeros(2)) + scores[name]
         for other in others[:SHUFFLES]:
@@ -144,45 +147,45 @@ def floor_scores(readings: Sequence[Reading]) -> list[dict[str, Pair]]:
     return floors
 
 
-def sync_scores(reading: Reading) -> dict[str, Pair]:
+def sync_scores(reading: ClipReading) -> dict[str, Ratio]:
     """Picture against sound. Events count where every object is visible, mouths where every speaker is."""
-    spec, seen, heard = reading.spec, reading.seen, reading.heard
+    spec, video, audio = reading.spec, reading.video, reading.audio
     pairs = dict.fromkeys(SYNC, (0.0, 0.0))
     if all(prop.visible for prop in spec.props):
-        total = float(len(seen.onsets) + len(heard.onsets))
-        pairs["event_f1"] = (2.0 * len(match(seen.onsets, heard.onsets, TOLERANCE)), total)
-        pairs["event_f1_frame"] = (2.0 * len(match(seen.onsets, heard.onsets, 1 / seen.fps)), total)
+        total = float(len(video.onsets) + len(audio.onsets))
+        pairs["event_f1"] = (2.0 * len(match(video.onsets, audio.onsets, TOLERANCE)), total)
+        pairs["event_f1_frame"] = (2.0 * len(match(video.onsets, audio.onsets, 1 / video.fps)), total)
     speakers = [c for c in spec.characters if c.syllables]
     if speakers and all(c.visible for c in speakers):
-        times = np.arange(len(seen.mouths[0])) / seen.fps
-        loudness = heard.loudness_at(times)
-        pairs["mouth_correlation"] = (correlation(np.sum(seen.mouths, 0), loudness), 1.0)
-        if len(speakers) == 1 and len(seen.mouths) == 2:
-            moves = [float(np.cov(mouth, loudness)[0, 1]) for mouth in seen.mouths]
+        times = np.arange(len(video.mouths[0])) / video.fps
+        loudness = audio.loudness_at(times)
+        pairs["mouth_correlation"] = (correlation(np.sum(video.mouths, 0), loudness), 1.0)
+        if len(speakers) == 1 and len(video.mouths) == 2:
+            moves = [float(np.cov(mouth, loudness)[0, 1]) for mouth in video.mouths]
             visible = [c for c in spec.characters if c.visible]
             pairs["speaker"] = (float(visible[int(np.argmax(moves))] is speakers[0]), 1.0)
     return pairs
 
 
-def caption_scores(reading: Reading, spec: Spec) -> dict[str, Pair]:
-    """Readings of a clip against what the caption of `spec` (its own, or for the floor another's) tells."""
-    seen, heard = reading.seen, reading.heard
-    pairs: dict[str, Pair] = {}
-    people = list(zip(seen.people, [c for c in spec.characters if c.visible], strict=False))
-    objects = list(zip(seen.objects, [p for p in spec.props if p.visible], strict=False))
-    shirts = [t.found and t.colour == c.shirt for t, c in people if "shirt" in c.told]
-    colours = [t.found and t.colour == p.colour for t, p in objects if "colour" in p.told]
+def caption_scores(reading: ClipReading, spec: Spec) -> dict[str, Ratio]:
+    """Readings of a clip against what the caption of `spec` (its own, or for the floor another's) mentions."""
+    video, audio = reading.video, reading.audio
+    pairs: dict[str, Ratio] = {}
+    people = list(zip(video.people, [c for c in spec.characters if c.visible], strict=False))
+    objects = list(zip(video.objects, [p for p in spec.props if p.visible], strict=False))
+    shirts = [t.found and t.colour == c.shirt for t, c in people if "shirt" in c.mentioned]
+    colours = [t.found and t.colour == p.colour for t, p in objects if "colour" in p.mentioned]
     pairs["shirt_colour"], pairs["object_colour"] = _accuracy(shirts), _accuracy(colours)
     pairs["colour"] = _accuracy(shirts + colours)
-    pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.told])
-    pairs["mood_seen"] = _accuracy([seen.mood == spec.mood] if spec.mood_told else [])
-    pairs["mood_followed"] = _accuracy([seen.mood == spec.mood] if spec.music and not spec.mood_told else [])
-    pairs["mood_heard"] = _accuracy([heard.pace == spec.mood.split()[1]] if spec.mood_told and spec.music else [])
-    counted = bool(spec.props) and all("count" in prop.told for prop in spec.props)
+    pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.mentioned])
+    pairs["mood_video"] = _accuracy([video.mood == spec.mood] if spec.mood_mentioned else [])
+    pairs["mood_followed"] = _accuracy([video.mood == spec.mood] if spec.music and not spec.mood_mentioned else [])
+    pairs["mood_audio"] = _accuracy([audio.pace == spec.mood.split()[1]] if spec.mood_mentioned and spec.music else [])
+    counted = bool(spec.props) and all("count" in prop.mentioned for prop in spec.props)
     count = sum(len(prop.onsets) for prop in spec.props)
-    pairs["count_heard"] = _accuracy([len(heard.onsets) == count] if counted else [])
+    pairs["count_audio"] = _accuracy([len(audio.onsets) == count] if counted else [])
     visible = counted and all(prop.visible for prop in spec.props)
-    pairs["count_seen"] = _accuracy([len(seen.onsets) == count] if visible else [])
+    pairs["count_video"] = _accuracy([len(video.onsets) == count] if visible else [])
     return pairs
 
 
@@ -205,16 +208,16 @@ def correlation(first: Array, second: Array) -> float:
     return r if np.isfinite(r) else 0.0
 
 
-def lags(readings: Sequence[Reading]) -> dict[str, float | None]:
-    """Mean of (seen - heard) in ms over matched events: all, and by the third of the clip in which they are
-    heard."""
-    found: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
+def lags(readings: Sequence[ClipReading]) -> dict[str, float | None]:
+    """Mean of (video - audio) in ms over matched events: all, and by the third of the clip in which they
+    sound."""
+    by_part: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
     for reading in readings:
-        for seen, heard in match(reading.seen.onsets, reading.heard.onsets, TOLERANCE):
-            third = ("first third", "second third", "last third")[min(2, int(3 * heard / reading.spec.duration))]
+        for video, audio in match(reading.video.onsets, reading.audio.onsets, TOLERANCE):
+            third = ("first third", "second third", "last third")[min(2, int(3 * audio / reading.spec.duration))]
             for name in ("all", third):
-                found[name].append(1000 * (seen - heard))
-    return {name: float(np.mean(values)) if values else None for name, values in found.items()}
+                by_part[name].append(1000 * (video - audio))
+    return {name: float(np.mean(values)) if values else None for name, values in by_part.items()}
 
 
 def fixed_times_f1(specs: Sequence[Spec], level: str, seed: int = 0, clips: int = 512) -> float | None:
@@ -264,7 +267,7 @@ def _scripts(level: str, seed: int, count: int) -> list[Spec]:
     return [sample_spec(seed, index, level) for index in range(count)]
 
 
-def _accuracy(right: Sequence[bool]) -> Pair:
+def _accuracy(right: Sequence[bool]) -> Ratio:
     return float(sum(right)), float(len(right))
 
 
@@ -276,11 +279,11 @@ def _has_speech(spec: Spec) -> bool:
     return any(character.syllables for character in spec.characters)
 
 
-def _cut(heard: Heard, duration: float) -> Heard:
-    return Heard(heard.onsets[heard.onsets < duration], heard.loudness, heard.pace)
+def _cut(audio: AudioReading, duration: float) -> AudioReading:
+    return AudioReading(audio.onsets[audio.onsets < duration], audio.loudness, audio.pace)
 
 
-def _table(clips: Sequence[dict[str, Pair]]) -> dict[str, Array]:
+def _table(clips: Sequence[dict[str, Ratio]]) -> dict[str, Array]:
     """Per score the pairs of all clips, [clips, 2]."""
     names = {name for clip in clips for name in clip}
     return {name: np.array([clip.get(name, (0.0, 0.0)) for clip in clips]) for name in names}
@@ -292,7 +295,7 @@ def _score(made: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> S
     spread = [_ratio(table, picks) for table in (made, true, floor)]
     return Score(
         _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
-        _interval(spread[0]), _interval(_headline(*spread)), int((made[:, 1] > 0).sum()),
+        interval(spread[0]), interval(_headline(*spread)), int((made[:, 1] > 0).sum()),
     )  # fmt: skip
 
 
@@ -308,8 +311,3 @@ def _headline(value: Array, ceiling: Array, floor: Array) -> Array:
 
 def _number(value: Array | float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _interval(values: Array) -> tuple[float, float] | None:
-    finite = values[np.isfinite(values)]
-    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None

@@ -1,4 +1,4 @@
-"""What an evaluation prints, and metrics.json."""
+"""What an evaluation prints of its metrics."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def summary(metrics: Mapping[str, Any]) -> str:
         lines.append(f"{task} ({result['clips']} clips)")
         for name, values in result["scores"].items():
             if values["clips"]:
-                found = [values[key] for key in ("value", "ceiling", "floor", "headline")]
-                cells = [math.nan if value is None else value for value in found]
+                numbers = [values[key] for key in ("value", "ceiling", "floor", "headline")]
+                cells = [math.nan if number is None else number for number in numbers]
                 lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells))
         if "paired" in result:
             lines.append(f"  minus {result['paired']['base']}, clip by clip:")
@@ -28,6 +28,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 
 def differences(scores: Mapping[str, Any]) -> list[str]:
+    """A line per score: the difference, its interval, and the clips that count in both."""
     return [
         "  {:18s}{:+8.3f}  [{:+.3f}, {:+.3f}]  {} clips".format(
             name.replace("_", " "), values["difference"], *values["interval"], values["clips"]

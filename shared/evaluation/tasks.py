@@ -1,10 +1,10 @@
-"""The trials of an evaluation: what each task is given of each held-out clip, its samples and its scores."""
+"""The tasks of an evaluation: what each is given of each held-out clip, its samples and its scores."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,16 @@ import torch
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.comparison import per_clip
-from shared.evaluation.held_out import HeldOut, Take, batches
-from shared.evaluation.sampling import Job, Sampler
-from shared.evaluation.scores import FOLLOWS, MADE, Reading, clip_scores, fixed_times_f1, lags, score_task
-from shared.evaluation.track_probes import Probe
+from shared.evaluation.held_out import HeldOut, MeasuredClip, batches
+from shared.evaluation.sampling import Sampler, SamplingJob
+from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
+from shared.evaluation.track_variants import TrackCase
 from shared.puppets.readers import read_sound
 from shared.utils.rng import derive
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingSettings:
     """How to sample: the seed of the noise, solver steps (None: the pipeline's), clips at a time, and the guidance of
     the pipeline that is called."""
 
@@ -37,23 +37,23 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluationTask:
     """One task: its jobs and, by clip, what it is given, the true readings and, after a swap, those of before."""
 
-    task: str
-    jobs: list[Job]
-    given: Mapping[int, Take]
-    true: Mapping[int, Reading]
-    before: Mapping[int, Reading]
+    name: str
+    jobs: list[SamplingJob]
+    given: Mapping[int, MeasuredClip]
+    true: Mapping[int, ClipReading]
+    before: Mapping[int, ClipReading]
 
 
-def joint_trial(task: str, held_out: HeldOut, plan: Plan) -> Trial:
+def joint_task(name: str, held_out: HeldOut, settings: SamplingSettings) -> EvaluationTask:
     """t2av, a2v or v2a of every clip, made by a `CCLPipeline` from captions and true sounds or pictures."""
-    jobs = [_joint_job(task, held_out, clips, plan) for clips in batches(held_out.specs, plan.batch)]
-    return Trial(task, jobs, dict(enumerate(held_out.rendered)), dict(enumerate(held_out.true(task))), {})
+    jobs = [_joint_job(name, held_out, clips, settings) for clips in batches(held_out.specs, settings.batch)]
+    return EvaluationTask(name, jobs, dict(enumerate(held_out.rendered)), dict(enumerate(held_out.true(name))), {})
 
 
-def _joint_job(task: str, held_out: HeldOut, clips: list[int], plan: Plan) -> Job:
+def _joint_job(task: str, held_out: HeldOut, clips: list[int], settings: SamplingSettings) -> SamplingJob:
     given: dict[str, Any] = {}
     if task == "a2v":
         given["audio"] = torch.from_numpy(np.stack([held_out.rendered[i].sound for i in clips]))[:, None]
@@ -65,56 +65,57 @@ def _joint_job(task: str, held_out: HeldOut, clips: list[int], plan: Plan) -> Jo
         "task": task,
         "duration": held_out.specs[clips[0]].duration,
     }
-    return Job(clips, [held_out.specs[i] for i in clips], "joint", given | plan.arguments(task, clips))
+    return SamplingJob(clips, [held_out.specs[i] for i in clips], "joint", given | settings.arguments(task, clips))
 
 
-def track_trial(
-    task: str, pipeline: Any, held_out: HeldOut, probes: Sequence[Probe], tracks_of: Callable[[Probe], Any], plan: Plan
-) -> Trial:
-    """mtv or a variant of it, made by an `MTVPipeline`; `tracks_of` gives a probe's tracks as it takes them.
+def track_task(
+    name: str,
+    pipeline: Any,
+    held_out: HeldOut,
+    cases: Sequence[TrackCase],
+    tracks_of: Callable[[TrackCase], Any],
+    settings: SamplingSettings,
+) -> EvaluationTask:
+    """mtv or a variant of it, made by an `MTVPipeline`; `tracks_of` gives a case's tracks as it takes them.
 
     Clip i has the same noise in all of them, so that what changes with a track is the track's doing.
     """
     jobs = []
-    for rows in batches([probe.spec for probe in probes], plan.batch):
-        some = [probes[row] for row in rows]
-        clips = [probe.index for probe in some]
-        given = {"prompt": [probe.caption for probe in some], "tracks": [tracks_of(probe) for probe in some]}
-        jobs.append(Job(clips, [probe.spec for probe in some], "mtv", given | plan.arguments("mtv", clips)))
-    takes, true, before = {}, {}, {}
-    for probe in probes:
-        i, coded = probe.index, held_out.coded[probe.index]
-        heard = read_sound(probe.mix, probe.spec.rate)
-        takes[i] = Take(coded.frames, probe.mix, probe.spec.rate, coded.seen, heard)
-        true[i] = Reading(probe.spec, held_out.true_seen(pipeline, probe), heard)
-        if task in FOLLOWS:
-            before[i] = Reading(probe.spec, coded.seen, heard)
-    return Trial(task, jobs, takes, true, before)
+    for rows in batches([case.spec for case in cases], settings.batch):
+        some = [cases[row] for row in rows]
+        clips = [case.index for case in some]
+        given = {"prompt": [case.caption for case in some], "tracks": [tracks_of(case) for case in some]}
+        jobs.append(SamplingJob(clips, [case.spec for case in some], "mtv", given | settings.arguments("mtv", clips)))
+    given_clips, true, before = {}, {}, {}
+    for case in cases:
+        i, coded = case.index, held_out.coded[case.index]
+        audio = read_sound(case.mix, case.spec.rate)
+        given_clips[i] = replace(coded, sound=case.mix, rate=case.spec.rate, audio=audio)
+        true[i] = ClipReading(case.spec, held_out.true_video(pipeline, case), audio)
+        if name in FOLLOWED:
+            before[i] = ClipReading(case.spec, coded.video, audio)
+    return EvaluationTask(name, jobs, given_clips, true, before)
 
 
 def measure(
-    trial: Trial, held_out: HeldOut, sampler: Sampler, seed: int, level: str
-) -> tuple[dict[int, Take], dict[str, Any]]:
-    """Sample a task and score it: a `Take` per clip, and what metrics.json holds of the task. What the task is given
-    is carried over unchanged."""
-    started, takes = time.monotonic(), {}
-    for i, made in sampler.sample(trial.jobs, trial.task).items():
-        old = trial.given[i]
-        frames = old.frames if made.frames is None else made.frames
-        sound = old.sound if made.sound is None else made.sound
-        takes[i] = Take(frames, sound, old.rate, made.seen or old.seen, made.heard or old.heard)
-    order = sorted(takes)
-    true = [trial.true[i] for i in order]
-    own = [Reading(reading.spec, takes[i].seen, takes[i].heard) for i, reading in zip(order, true, strict=True)]
-    before = [trial.before[i] for i in order if i in trial.before]
-    scores = score_task(trial.task, own, true, seed, before)
+    task: EvaluationTask, held_out: HeldOut, sampler: Sampler, seed: int, level: str
+) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
+    """Sample a task and score it: each clip as measured, and what metrics.json holds of the task. What the task is
+    given is carried over unchanged."""
+    started = time.monotonic()
+    clips = {i: replace(task.given[i], **sampled) for i, sampled in sampler.sample(task.jobs, task.name).items()}
+    order = sorted(clips)
+    true = [task.true[i] for i in order]
+    own = [ClipReading(reading.spec, clips[i].video, clips[i].audio) for i, reading in zip(order, true, strict=True)]
+    before = [task.before[i] for i in order if i in task.before]
+    scores = score_task(task.name, own, true, seed, before)
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
-    return takes, {
+    return clips, {
         "clips": len(own),
         "scores": {name: asdict(value) for name, value in scores.items()},
         "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], level),
         "lag_ms": lags(own),
         "ceiling_lag_ms": lags(true),
-        "per_clip": per_clip(MADE[trial.task], by_clip, len(held_out.specs)),
+        "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
         "seconds": round(time.monotonic() - started, 1),
     }

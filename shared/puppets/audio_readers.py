@@ -1,6 +1,6 @@
-"""What can be heard: readers of the stage's sound that know nothing of its script.
+"""Readers of the puppets' audio that know nothing of its script.
 
-Bands (Hz), which the stage keeps apart: onsets click in 4500-7500, voices alone reach 2300-3800, music is
+Bands (Hz), which the puppets keep apart: onsets click in 4500-7500, voices alone reach 2300-3800, music is
 looked for in 120-330, its roots.
 """
 
@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
-from scipy.signal import find_peaks
+
+from shared.utils.onsets import half_rise, onset_peaks
 
 Array = NDArray[np.float64]
 Sound = NDArray[np.float32] | Array
@@ -21,11 +22,13 @@ HOP = 0.005
 """Seconds between two frames of the analysis."""
 WINDOW = 0.016
 CLICK_FLOOR = 10 ** (-44 / 20)
-"""RMS of the click band below which nothing is heard as an onset."""
+"""RMS of the click band below which nothing is an onset."""
 CLICK_RISE, CLICK_SHARE = 2.0, 0.2
-"""How many times louder than just before, and which share of the clip's loudest click, an onset has to be."""
+"""How many times louder than just BEFORE, and which share of the clip's loudest click, an onset has to be."""
+BEFORE = (round(0.06 / HOP), round(0.02 / HOP))
+"""Frames before an onset, from and to, that are compared with it."""
 LEAST_GAP = 0.15
-"""Seconds between two onsets that are told apart; the stage keeps 0.35."""
+"""Seconds between two onsets that are kept apart; the scripts have 0.35."""
 LAST = 0.03
 """Seconds before the end in which nothing is an onset: codecs put a step there."""
 MUSIC_FLOOR, PACE_STEP, PACE_SPREAD = 1e-4, 4, 0.3
@@ -53,21 +56,8 @@ def read_onsets(sound: Sound, rate: int) -> Array:
     the level passes half of the peak that follows.
     """
     level = band_level(sound, rate, CLICK_BAND)
-    floor = max(CLICK_FLOOR, CLICK_SHARE * float(level.max()))
-    peaks, _ = find_peaks(np.pad(level, 1), height=floor, distance=round(LEAST_GAP / HOP))
-    onsets = []
-    for peak in peaks - 1:
-        if peak * HOP > len(sound) / rate - LAST:
-            continue
-        before = level[max(0, peak - round(0.06 / HOP)) : max(0, peak - round(0.02 / HOP))]
-        if len(before) and level[peak] < CLICK_RISE * before.max():
-            continue
-        k = peak
-        while k > 0 and level[k - 1] > level[peak] / 2:
-            k -= 1
-        share = (level[peak] / 2 - level[k - 1]) / (level[k] - level[k - 1]) if k else 1.0
-        onsets.append((k - 1 + share) * HOP)
-    return np.array(onsets)
+    peaks = onset_peaks(level, CLICK_FLOOR, CLICK_SHARE, round(LEAST_GAP / HOP), rise=CLICK_RISE, before=BEFORE)
+    return np.array([half_rise(level, peak) * HOP for peak in peaks if peak * HOP <= len(sound) / rate - LAST])
 
 
 def read_loudness(sound: Sound, rate: int) -> Array:
@@ -76,9 +66,9 @@ def read_loudness(sound: Sound, rate: int) -> Array:
 
 
 def read_pace(sound: Sound, rate: int) -> str:
-    """ "bright" (fast) or "dark" (slow) music, "" where none is heard.
+    """ "bright" (fast) or "dark" (slow) music, "" where there is none.
 
-    The level of MUSIC_BAND is fitted by the stage's beat at every tempo and phase of a grid. Frames with
+    The level of MUSIC_BAND is fitted by the puppets' beat at every tempo and phase of a grid. Frames with
     speech or just after a click weigh little, and what is louder than the beat explains is taken as something
     else on top of it. Of the music's mode nothing is read: thirds are 6 Hz apart, and codecs on mel bands do
     not carry that.
@@ -113,7 +103,7 @@ def _ringing(click: Array) -> Array:
 
 @cache
 def _beats(count: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Loudness of the stage's music at tempi and phases of a grid, [grid, count], and which of them are
+    """Loudness of the puppets' music at tempi and phases of a grid, [grid, count], and which of them are
     fast."""
     times = np.arange(count) * HOP * PACE_STEP
     grid = [(bpm, phase) for bpm in (*range(64, 81, 4), *range(132, 153, 5)) for phase in np.arange(0, 1, 0.125)]

@@ -1,5 +1,5 @@
-"""Captions of the stage in the structured template (docs/design.md section 7) and their counterparts for the
-sound."""
+"""Captions of the puppets in the structured template (docs/design.md section 7) and their counterparts for the
+audio."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
 VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
 TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")
-"""A count above six is never told."""
+"""A count above six is never mentioned."""
 COUNT_WORDS = {1: "One", 2: "Two"}
 
 
 def caption(spec: Spec) -> str:
     """ "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the scene
     when nobody speaks. Event times never appear."""
-    said = dict(spec.told_as)
-    scene = [_event(prop, said, heard=False) for prop in spec.props]
+    said = dict(spec.caption_overrides)
+    scene = [_event(prop, said, audio=False) for prop in spec.props]
     scene += [
-        f"a {f'{d.colour} ' if d.kind == 'balloon' else ''}{d.kind} drifts by" for d in spec.distractors if d.told
+        f"a {f'{d.colour} ' if d.kind == 'balloon' else ''}{d.kind} drifts by" for d in spec.distractors if d.mentioned
     ]
-    light = f" under a {said.get('mood', spec.mood)} light" if spec.mood_told else ""
+    light = f" under a {said.get('mood', spec.mood)} light" if spec.mood_mentioned else ""
     speaking = any(character.syllables for character in spec.characters)
     if speaking:
         return f"{_people(spec, said)} Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
@@ -32,13 +32,13 @@ def caption(spec: Spec) -> str:
 
 def audio_caption(spec: Spec) -> str:
     """ "A man speaks while a big red ball bounces twice with warm bright music." Only what can be heard."""
-    said = dict(spec.told_as)
+    said = dict(spec.caption_overrides)
     voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
     speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""
-    events = " and ".join(_event(prop, said, heard=True) for prop in spec.props)
+    events = " and ".join(_event(prop, said, audio=True) for prop in spec.props)
     text = " while ".join(part for part in (speech, events) if part)
     if spec.music:
-        text += f" with {said.get('mood', spec.mood)} music" if spec.mood_told else " with music"
+        text += f" with {said.get('mood', spec.mood)} music" if spec.mood_mentioned else " with music"
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -53,14 +53,14 @@ def _look(character: Character, said: dict[str, str]) -> str:
     kind = said.get("person", character.kind)
     if not character.visible:
         return f"an offscreen {kind}"
-    shirt = f" in a {character.shirt} shirt" if "shirt" in character.told else ""
-    return f"a {kind}{shirt}" + (f" on the {character.side}" if "side" in character.told else "")
+    shirt = f" in a {character.shirt} shirt" if "shirt" in character.mentioned else ""
+    return f"a {kind}{shirt}" + (f" on the {character.side}" if "side" in character.mentioned else "")
 
 
-def _event(prop: Prop, said: dict[str, str], heard: bool) -> str:
+def _event(prop: Prop, said: dict[str, str], audio: bool) -> str:
     kind = said.get("object", prop.kind)
-    words = [] if prop.visible or heard else ["offscreen"]
-    words += [getattr(prop, name) for name in ("size", "colour") if name in prop.told] + [kind]
+    words = [] if prop.visible or audio else ["offscreen"]
+    words += [getattr(prop, name) for name in ("size", "colour") if name in prop.mentioned] + [kind]
     article = "an" if words[0] == "offscreen" else "a"
-    count = f" {TIMES[len(prop.onsets)]}" if "count" in prop.told else ""
+    count = f" {TIMES[len(prop.onsets)]}" if "count" in prop.mentioned else ""
     return f"{article} {' '.join(words)} {VERBS[kind]}{count}"

@@ -1,4 +1,4 @@
-"""The stage: a procedural puppet theatre with exact ground truth (docs/design.md section 9).
+"""A clip of the puppets: a procedural theatre with exact ground truth (docs/design.md section 9).
 
 `sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth
 and captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A
@@ -18,10 +18,10 @@ from shared.puppets import picture, sound
 from shared.puppets.captions import audio_caption, caption
 from shared.puppets.script import LEVELS, Character, Prop, Spec, sample_spec
 
-__all__ = ["LEVELS", "Spec", "StageClip", "render_clip", "sample_spec", "subsets", "truth"]
+__all__ = ["LEVELS", "Spec", "PuppetClip", "render_clip", "sample_spec", "subsets", "truth"]
 
 
-class StageClip(NamedTuple):
+class PuppetClip(NamedTuple):
     """What `render_clip` returns: frames uint8 [T,H,W,3], stems and mix float32 [N], truth (JSON-able),
     captions."""
 
@@ -33,13 +33,13 @@ class StageClip(NamedTuple):
     audio_caption: str
 
 
-def render_clip(spec: Spec) -> StageClip:
+def render_clip(spec: Spec) -> PuppetClip:
     """Picture, sound and truth of one script. `mix` is the exact sum of the stems, peak under 0.95."""
     mouths = [sound.mouth_opening(spec, character) for character in spec.characters]
     stems = sound.synthesise(spec)
     mix = np.stack(list(stems.values())).sum(axis=0, dtype=np.float32)
     frames = picture.render(spec, mouths)
-    return StageClip(frames, stems, mix, truth(spec, mouths), caption(spec), audio_caption(spec))
+    return PuppetClip(frames, stems, mix, truth(spec, mouths), caption(spec), audio_caption(spec))
 
 
 def subsets(spec: Spec) -> list[str]:
@@ -52,13 +52,13 @@ def subsets(spec: Spec) -> list[str]:
         "multiple_characters": len(spec.characters) == 2 and any(c.syllables for c in spec.characters),
         "sound_event": bool(spec.props),
         "ambience": spec.music,
-        "conflict": bool(spec.told_as),
+        "conflict": bool(spec.caption_overrides),
     }
     return [name for name, holds in tags.items() if holds]
 
 
 def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
-    """Everything a metric may ask, JSON-able. Times in seconds, places in stage units (`picture`)."""
+    """Everything a metric may ask, JSON-able. Times in seconds, places in scene units (`picture`)."""
     speakers = [i for i, character in enumerate(spec.characters) if character.syllables]
     events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
     return {
@@ -80,7 +80,7 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
         ],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
         "mood": spec.mood,
-        "mood_told": spec.mood_told,
+        "mood_mentioned": spec.mood_mentioned,
         "mode": spec.mode,
         "tempo": spec.tempo,
         "beat_phase": spec.beat_phase,
@@ -88,7 +88,7 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
         "pan": np.round(spec.pan_offsets(), 5).tolist(),
         "silence": sound.exact_silence(spec),
         "subsets": subsets(spec),
-        "conflict": dict(spec.told_as),
+        "conflict": dict(spec.caption_overrides),
     }
 
 
@@ -101,7 +101,7 @@ def _character_truth(character: Character, mouth: sound.Array) -> dict[str, Any]
         "visible": character.visible,
         "speaking": bool(syllables),
         "pitch": character.pitch,
-        "told": list(character.told),
+        "mentioned": list(character.mentioned),
         "mouth": np.round(mouth, 5).tolist(),
         "mouth_centre": [picture.SLOTS[character.side], picture.MOUTH_CENTRE_Y],
         "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
@@ -116,7 +116,7 @@ def _prop_truth(prop: Prop) -> dict[str, Any]:
         "slot": prop.slot,
         "visible": prop.visible,
         "audible": True,
-        "told": list(prop.told),
+        "mentioned": list(prop.mentioned),
         "count": len(prop.onsets),
         "flash_centre": [picture.SLOTS[prop.slot], picture.FLASH_CENTRE_Y[prop.kind]],
     }

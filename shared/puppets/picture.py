@@ -1,7 +1,7 @@
-"""What the stage looks like (docs/design.md section 9): every shape is a smooth signed distance, evaluated
+"""What the puppets look like (docs/design.md section 9): every shape is a smooth signed distance, evaluated
 for all frames at once.
 
-Stage units: the shorter side of the picture is 1, the square [0,1]x[0,1] is centred in it, y grows downwards.
+Scene units: the shorter side of the picture is 1, the square [0,1]x[0,1] is centred in it, y grows downwards.
 Geometry that can be measured in pixels stands here as named constants; a panning camera shifts it by
 `-pan[t]` in x.
 """
@@ -31,8 +31,6 @@ MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH = 0.5625, 0.062
 MOUTH_HALF_HEIGHT = 0.062
 """Half height of the fully open mouth; opening o has `max(MOUTH_SHUT, o * MOUTH_HALF_HEIGHT)`."""
 MOUTH_SHUT = 0.007
-SHIRT_PATCH = (0.0, 0.86, 0.08, 0.06)
-"""dx, y, half width, half height of a box that shows nothing but the shirt (dx from the character's slot)."""
 FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
 FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
 """The white spark at an object's contact point (x: its slot): standard deviations of a Gaussian spot are half
@@ -41,7 +39,7 @@ FLASH_DECAY = 0.09
 """Seconds: the spark's opacity is exp(-(t - onset) / FLASH_DECAY) from the onset on and 0 before it."""
 BALL_RADIUS = {"big": 0.115, "small": 0.075}
 BALL_HOVER, BALL_FALL = 0.36, 0.3
-"""Height of the waiting ball over the floor (stage units) and the seconds it takes to fall."""
+"""Height of the waiting ball over the floor (scene units) and the seconds it takes to fall."""
 BELL_HALF_WIDTH = {"big": 0.115, "small": 0.075}
 BELL_MOUTH_Y, BELL_PIVOT_Y = 0.58, 0.1
 DRUM_HALF_WIDTH = {"big": 0.13, "small": 0.09}
@@ -74,8 +72,8 @@ _EDGE = 2.2
 """Pixels over which an edge fades: soft enough for a linear codec, and free of stair steps."""
 
 
-def stage_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
-    """Stage units -> (column, row) of continuous pixel coordinates in a picture of `size` (H, W)."""
+def scene_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
+    """Scene units -> (column, row) of continuous pixel coordinates in a picture of `size` (H, W)."""
     height, width = size
     unit = min(height, width)
     return (x - 0.5) * unit + width / 2, (y - 0.5) * unit + height / 2
@@ -98,7 +96,7 @@ def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
 
 
 class _Canvas:
-    """Pixels [T,H,W,3], stage coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
+    """Pixels [T,H,W,3], scene coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
 
     def __init__(self, spec: Spec) -> None:
         height, width = spec.size

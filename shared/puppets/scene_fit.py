@@ -1,5 +1,5 @@
-"""Who stands where on a stage picture, read by synthesis: every place is compared with what the stage would
-paint.
+"""Who stands where in a picture of the puppets, read by synthesis: every place is compared with what would be
+painted there.
 
 The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read.
 All readers work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size
@@ -26,24 +26,24 @@ Frames = NDArray[np.float32]
 
 SIDE = 64
 HALF_WIDTH = 0.14
-"""Half the width, in stage units, of the strip that is compared at a place."""
+"""Half the width, in scene units, of the strip that is compared at a place."""
 POSES, MOMENTS = 8, 9
 """Poses painted per hypothesis; frames of the clip that are compared."""
 MAX_PAN = 4
-"""Pixels of SIDE by which a panning camera may have shifted the stage."""
+"""Pixels of SIDE by which a panning camera may have shifted the scene."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the text says of one visible person or object: its kind, and its place if that is told."""
+class Mention:
+    """What the text says of one visible person or object: its kind, and its place if the text has it."""
 
     kind: str
     slot: str | None = None
 
 
 @dataclass(frozen=True)
-class Thing:
-    """What was found for one `Told`. `gain`: how much better than an empty place it explains the picture, in
+class Detection:
+    """What was found for one `Mention`. `gain`: how much better than an empty place it explains the picture, in
     mean squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
 
     kind: str
@@ -59,11 +59,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Layout:
-    """Mood of the picture, one `Thing` per `Told` in order, and the camera's x per frame in stage units,
+    """Mood of the picture, one `Detection` per `Mention` in order, and the camera's x per frame in scene units,
     [T]."""
 
     mood: str
-    things: tuple[Thing, ...]
+    detections: tuple[Detection, ...]
     pan: Array
 
 
@@ -87,26 +87,26 @@ def canonical(frames: NDArray[np.uint8]) -> Frames:
     return (scaled.movedim(1, -1).numpy() / 255).astype(np.float32)
 
 
-def read_layout(frames: Frames, told: Sequence[Told]) -> Layout:
-    """Places, colours and sizes of what is told, from canonical frames [T, SIDE, SIDE, 3].
+def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
+    """Places, colours and sizes of what is mentioned, from canonical frames [T, SIDE, SIDE, 3].
 
-    The told things are put in different places such that the summed squared error against the stage's own
-    painting, empty where nothing is told, is least.
+    The mentioned things are put in different places such that the summed squared error against our own painting,
+    empty where nothing is mentioned, is least.
     """
     mood = read_mood(frames)
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
     errors = {slot: _errors(frames[moments], slot, mood, shifts) for slot in SLOTS}
     best: dict[tuple[str, str], tuple[float, str, str]] = {}
-    for slot, kind in product(SLOTS, {t.kind for t in told}):
+    for slot, kind in product(SLOTS, {t.kind for t in mentions}):
         best[slot, kind] = min((e, c, s) for (k, c, s), e in errors[slot].items() if k == kind)
     empty = {slot: errors[slot]["", "", ""] for slot in SLOTS}
-    places = _assign(told, best, empty)
-    things = [
-        Thing(t.kind, slot, best[slot, t.kind][1], best[slot, t.kind][2], empty[slot] - best[slot, t.kind][0])
-        for t, slot in zip(told, places, strict=True)
+    places = _assign(mentions, best, empty)
+    detections = [
+        Detection(t.kind, slot, best[slot, t.kind][1], best[slot, t.kind][2], empty[slot] - best[slot, t.kind][0])
+        for t, slot in zip(mentions, places, strict=True)
     ]
-    return Layout(mood, tuple(things), pan)
+    return Layout(mood, tuple(detections), pan)
 
 
 def read_mood(frames: Frames) -> str:
@@ -116,15 +116,15 @@ def read_mood(frames: Frames) -> str:
 
 
 def _assign(
-    told: Sequence[Told], best: dict[tuple[str, str], tuple[float, str, str]], empty: dict[str, float]
+    mentions: Sequence[Mention], best: dict[tuple[str, str], tuple[float, str, str]], empty: dict[str, float]
 ) -> tuple[str, ...]:
-    """One place per told thing; places differ as long as there are enough of them."""
+    """One place per mention; places differ as long as there are enough of them."""
 
     def cost(places: tuple[str, ...]) -> float:
         crowded = len(places) - len(set(places))
-        return crowded + sum(best[slot, t.kind][0] - empty[slot] for t, slot in zip(told, places, strict=True))
+        return crowded + sum(best[slot, t.kind][0] - empty[slot] for t, slot in zip(mentions, places, strict=True))
 
-    choices = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in told]
+    choices = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
     return min(product(*choices), key=cost)
 
 
@@ -156,7 +156,7 @@ def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
 def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDArray[np.int_], Array]:
     """Shift in pixels at the moments and the camera's x per frame, from the best explanation at each moment.
 
-    The stage's camera swings once from one end to the other, so two ends are fitted to all moments; less than
+    The camera swings once from one end to the other, so two ends are fitted to all moments; less than
     three quarters of a pixel is taken as a fixed camera.
     """
     poses = _paintings(mood, 2)[1]
@@ -164,8 +164,8 @@ def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDA
     for shift in range(-MAX_PAN, MAX_PAN + 1):
         shifts = np.full(len(moments), shift)
         totals.append(sum(_distances(moments, slot, poses[slot], shifts, 2).min(1) for slot in SLOTS))
-    seen = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
-    ends, *_ = np.linalg.lstsq(_swing(along), seen, rcond=None)
+    best = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
+    ends, *_ = np.linalg.lstsq(_swing(along), best, rcond=None)
     if np.abs(ends).max() < 0.75:
         return np.zeros(len(moments), int), np.zeros(count)
     path = _swing(np.arange(count) / max(1, count - 1)) @ ends

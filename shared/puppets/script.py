@@ -1,5 +1,4 @@
-"""Scripts of the stage: who stands where, who speaks when, what sounds when. Drawn from a seed, nothing
-rendered yet."""
+"""Scripts of the puppets: who stands where, who speaks when, what sounds when. Drawn from a seed, nothing rendered."""
 
 from __future__ import annotations
 
@@ -15,6 +14,8 @@ from shared.utils.rng import numpy_generator
 Array = NDArray[np.float64]
 
 LEVELS = ("simple", "full")
+HELD_OUT_SEED = 900001
+"""Seed of the clips that the evaluation measures on. `make_puppets.py` must not be given it for training data."""
 COLOURS = ("red", "green", "blue", "yellow")
 PERSONS = ("man", "woman")
 KINDS = ("ball", "bell", "drum")
@@ -40,7 +41,7 @@ class Syllable:
 
 @dataclass(frozen=True)
 class Character:
-    """A person; `visible` False means heard only. `told` names what the caption says about them."""
+    """A person; `visible` False means offscreen. `mentioned` names what the caption says about them."""
 
     kind: str
     side: str
@@ -48,12 +49,12 @@ class Character:
     pitch: float
     visible: bool
     syllables: tuple[Syllable, ...]
-    told: tuple[str, ...]
+    mentioned: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Prop:
-    """An object that sounds at its onsets (seconds); `visible` False means heard only."""
+    """An object that sounds at its onsets (seconds); `visible` False means offscreen."""
 
     kind: str
     size: str
@@ -61,24 +62,24 @@ class Prop:
     slot: str
     visible: bool
     onsets: tuple[float, ...]
-    told: tuple[str, ...]
+    mentioned: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Distractor:
-    """A silent thing that drifts through the picture: centre x + speed·t, y in stage units."""
+    """A silent thing that drifts through the picture: centre x + speed·t, y in scene units."""
 
     kind: str
     colour: str
     x: float
     y: float
     speed: float
-    told: bool
+    mentioned: bool
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The script of one clip. `told_as` replaces true attributes in the captions (the conflict set), else
+    """The script of one clip. `caption_overrides` replaces true attributes in the captions (the conflict set), else
     empty."""
 
     seed: int
@@ -89,7 +90,7 @@ class Spec:
     frames: int
     rate: int
     mood: str
-    mood_told: bool
+    mood_mentioned: bool
     tempo: float
     beat_phase: float
     music: bool
@@ -100,7 +101,7 @@ class Spec:
     distractors: tuple[Distractor, ...]
     pan: tuple[float, float]
     silence: tuple[float, float] | None
-    told_as: tuple[tuple[str, str], ...]
+    caption_overrides: tuple[tuple[str, str], ...]
 
     @property
     def id(self) -> str:
@@ -124,7 +125,7 @@ class Spec:
         return np.arange(self.frames) / self.fps
 
     def pan_offsets(self) -> Array:
-        """x of the camera at the frame times, stage units, [T]: a slow swing from `pan[0]` to `pan[1]`."""
+        """x of the camera at the frame times, scene units, [T]: a slow swing from `pan[0]` to `pan[1]`."""
         along = np.arange(self.frames) / max(1, self.frames - 1)
         return self.pan[0] + (self.pan[1] - self.pan[0]) * (0.5 - 0.5 * np.cos(np.pi * along))
 
@@ -159,7 +160,7 @@ def sample_spec(
         frames=duration * fps,
         rate=16000,
         mood=mood,
-        mood_told=not full or bool(rng.random() < 0.85),
+        mood_mentioned=not full or bool(rng.random() < 0.85),
         tempo=tempo,
         beat_phase=rng.random(),
         music=bool(rng.random() < 0.9),
@@ -170,20 +171,20 @@ def sample_spec(
         distractors=_distractors(rng, duration) if full else (),
         pan=(rng.uniform(-0.05, 0.0), rng.uniform(0.0, 0.05)) if full and rng.random() < 0.3 else (0.0, 0.0),
         silence=silence,
-        told_as=(),
+        caption_overrides=(),
     )
     return _contradict(spec, rng) if rng.random() < conflict else spec
 
 
 def _check(index: int, level: str, size: tuple[int, int], conflict: float) -> None:
     if level not in LEVELS:
-        raise UserError(f"stage level '{level}' is unknown: give one of {', '.join(LEVELS)}")
+        raise UserError(f"puppet level '{level}' is unknown: give one of {', '.join(LEVELS)}")
     if index < 0:
-        raise UserError(f"stage clip index {index}: give 0 or more")
+        raise UserError(f"puppet clip index {index}: give 0 or more")
     if min(size) < 32 or size[0] % 2 or size[1] % 2:
-        raise UserError(f"stage size {size[0]}x{size[1]}: height and width must be even and at least 32")
+        raise UserError(f"puppet size {size[0]}x{size[1]}: height and width must be even and at least 32")
     if not 0 <= conflict <= 1:
-        raise UserError(f"stage conflict fraction {conflict}: give a number from 0 to 1")
+        raise UserError(f"puppet conflict fraction {conflict}: give a number from 0 to 1")
 
 
 def _cast(rng: np.random.Generator, full: bool) -> tuple[int, list[bool], int]:
@@ -223,7 +224,7 @@ def _characters(
         kind = PERSONS[rng.integers(2)]
         span = turns[i] if sum(speaking) == 2 else (0.0, length)
         syllables = _syllables(rng, span, hole) if speaking[i] else ()
-        told = ["shirt", "side"] if not full else [name for name in ("shirt", "side") if rng.random() < 0.85]
+        mentioned = ["shirt", "side"] if not full else [name for name in ("shirt", "side") if rng.random() < 0.85]
         visible = not (full and syllables and rng.random() < 0.12 and all(c.visible for c in characters))
         characters.append(
             Character(
@@ -233,7 +234,7 @@ def _characters(
                 pitch=rng.uniform(*PITCHES[kind]),
                 visible=visible,
                 syllables=syllables,
-                told=tuple(told),
+                mentioned=tuple(mentioned),
             )
         )
     return tuple(characters)
@@ -283,9 +284,9 @@ def _props(
     props = []
     for i, kind in enumerate(rng.permutation(KINDS)[:count]):
         visible = i < len(free) and not (full and rng.random() < 0.15)
-        told = ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
+        mentioned = ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
         mine = tuple(onsets[owners == i].tolist())
-        told += ["count"] if rng.random() < 0.5 and len(mine) < len(TIMES) else []
+        mentioned += ["count"] if rng.random() < 0.5 and len(mine) < len(TIMES) else []
         props.append(
             Prop(
                 kind=str(kind),
@@ -294,7 +295,7 @@ def _props(
                 slot=free[i] if i < len(free) else "centre",
                 visible=visible,
                 onsets=mine,
-                told=tuple(told),
+                mentioned=tuple(mentioned),
             )
         )
     return tuple(props)
@@ -330,14 +331,13 @@ def _distractors(rng: np.random.Generator, duration: float) -> tuple[Distractor,
             x=0.5 - direction * rng.uniform(0.2, 0.5),
             y=rng.uniform(0.1, 0.2),
             speed=speed,
-            told=bool(rng.random() < 0.5),
+            mentioned=bool(rng.random() < 0.5),
         ),
     )
 
 
 def _contradict(spec: Spec, rng: np.random.Generator) -> Spec:
-    """Let the text name another mood, object or speaker than is heard and seen, if just one of those is
-    heard."""
+    """Let the text name another mood, object or speaker than picture and sound have, if just one of those sounds."""
     choices = []
     if spec.music:
         choices.append(("mood", MOODS[MOODS.index(spec.mood) ^ 1]))
@@ -347,4 +347,4 @@ def _contradict(spec: Spec, rng: np.random.Generator) -> Spec:
         choices.append(("person", PERSONS[1 - PERSONS.index(spec.characters[0].kind)]))
     if not choices:
         return spec
-    return replace(spec, mood_told=True, told_as=(choices[rng.integers(len(choices))],))
+    return replace(spec, mood_mentioned=True, caption_overrides=(choices[rng.integers(len(choices))],))

@@ -1,4 +1,4 @@
-"""What the stage sounds like (docs/design.md section 9): stems are functions of the script alone.
+"""What the puppets sound like (docs/design.md section 9): stems are functions of the script alone.
 
 Bands: speech 150-3800 Hz with a fixed share above 2.3 kHz; effects ring below 2.2 kHz and click in 4.4-7.4
 kHz; music 130-1500 Hz. So all three overlap below 2 kHz, 2.3-3.8 kHz is speech and 4.5-7.5 kHz marks onsets.

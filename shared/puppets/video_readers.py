@@ -1,13 +1,12 @@
-"""What can be seen: readers of the stage's picture that know its places and nothing of its times.
+"""Readers of the puppets' picture that know its places and nothing of its times.
 
-All take canonical frames float [T, SIDE, SIDE, 3] in [0, 1] and the camera's x per frame [T] (`layout.py`).
+All take canonical frames float [T, SIDE, SIDE, 3] in [0, 1] and the camera's x per frame [T] (`scene_fit.py`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 from shared.puppets.picture import (
     FLASH_CENTRE_Y,
@@ -17,6 +16,7 @@ from shared.puppets.picture import (
     SLOTS,
 )
 from shared.puppets.scene_fit import SIDE, Frames
+from shared.utils.onsets import half_rise, onset_peaks
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ FLASH_LEAST, FLASH_SHARE = 0.1, 0.3
 """Least opacity of a spark, and its least share of the brightest one of the clip, both as a peak's
 prominence."""
 LEAST_GAP = 0.2
-"""Seconds between two onsets that are told apart; the stage keeps 0.35."""
+"""Seconds between two onsets that are kept apart; the scripts have 0.35."""
 NOSE_Y, MOUTH_BOX_HALF_HEIGHT = 0.475, 0.06
 
 
@@ -50,13 +50,13 @@ def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
 
 
 def _grid(pan: Array) -> tuple[Array, Array]:
-    """Stage coordinates of the pixels' centres: x [T, 1, SIDE] under the camera, y [1, SIDE, 1]."""
+    """Scene coordinates of the pixels' centres: x [T, 1, SIDE] under the camera, y [1, SIDE, 1]."""
     centres = (np.arange(SIDE) + 0.5) / SIDE
     return centres + pan[:, None, None], centres[None, :, None]
 
 
 def _box(pan: Array, cx: float, cy: float, half_width: float, half_height: float) -> Array:
-    """Weights [T, SIDE, SIDE] of a box in stage units, summing to 1, with fractional pixels at its edges."""
+    """Weights [T, SIDE, SIDE] of a box in scene units, summing to 1, with fractional pixels at its edges."""
     x, y = _grid(pan)
     inside_x = np.clip(0.5 + (half_width - np.abs(x - cx)) * SIDE, 0, 1)
     inside_y = np.clip(0.5 + (half_height - np.abs(y - cy)) * SIDE, 0, 1)
@@ -71,12 +71,5 @@ def read_onsets(flash: Array, fps: float) -> Array:
     a frame before the first bright frame of a sharp spark, and as true where a codec has spread the rise over
     several.
     """
-    least = max(FLASH_LEAST, FLASH_SHARE * float(flash.max(initial=0)))
-    padded = np.r_[0.0, flash, 0.0]
-    peaks, _ = find_peaks(padded, height=least, prominence=least, distance=max(1, round(LEAST_GAP * fps)))
-    onsets = []
-    for peak in peaks:
-        half = padded[peak] / 2
-        k = peak - int(np.argmax(padded[peak::-1] < half))
-        onsets.append((k - 1 + (half - padded[k]) / (padded[k + 1] - padded[k])) / fps)
-    return np.maximum(np.array(onsets), 0)
+    peaks = onset_peaks(flash, FLASH_LEAST, FLASH_SHARE, max(1, round(LEAST_GAP * fps)), prominent=True)
+    return np.array([half_rise(flash, peak) / fps for peak in peaks])

@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
-from shared.encoders import HashedWords, TextEncoder, audio_features
-from shared.encoders.audio import FrameFeatures
+from shared.codecs import Codecs
+from shared.encoders import HashedWords, TextEncoder
+from shared.encoders.audio import FrameFeatures, load_track_encoders
 from shared.encoders.cache import CachedText
 from shared.utils.classes import NamedClass
 from shared.utils.config import TrainConfig
@@ -27,8 +28,8 @@ CODECS = ("video_codec", "audio_codec")
 def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
     """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
 
-    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on the hub
-    is looked up there. UserError if nothing of the kind is in that place.
+    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on
+    the hub is looked up there. UserError if nothing of the kind is in that place.
     """
     key, place = f"components.{name}", getattr(config.components, name, None)
     if place is None:
@@ -44,7 +45,7 @@ def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
 
 
 def trusted_packages(config: TrainConfig) -> set[str]:
-    """Packages outside this repository whose classes the configuration names; its checkpoint folders may name them too."""
+    """Packages outside this repository whose classes the configuration names; its `init` may name them too."""
     components = config.components.model_dump() if config.components is not None else {}
     named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
     return {one.package for one in named if one is not None}
@@ -56,7 +57,7 @@ def fitted_codecs(config: TrainConfig) -> Path:
 
 
 @dataclass
-class Left:
+class UnloadedTextEncoder:
     """Stands for a text encoder that is in nobody's memory any more."""
 
     dim: int
@@ -67,7 +68,7 @@ class Left:
         raise UserError(f"the text cache has lost {prompts[0][:80]!r}; start again, which encodes what is missing")
 
 
-class Text:
+class LazyTextEncoder:
     """The configured text encoder, which is loaded when it is asked for and stays with nobody."""
 
     def __init__(self, source: ComponentSource | None, dtype: torch.dtype = torch.float32) -> None:
@@ -80,7 +81,7 @@ class Text:
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
-    def embedded(self) -> bool:
+    def is_embedded(self) -> bool:
         """Whether it is `HashedWords`, which costs nothing to keep."""
         return self.source is None or self.source.kind.endswith(":HashedWords")
 
@@ -91,22 +92,27 @@ class Text:
 
     def load(self) -> TextEncoder:
         """On the CPU, in evaluation mode. UserError if it cannot be read."""
-        if self.embedded:
+        if self.is_embedded:
             return self._words
         assert self.source is not None, "what is not embedded has a source"
         encoder: TextEncoder = load_component(self.source, torch_dtype=self.dtype)
         return encoder
 
-    def remembered(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
-        """These texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder."""
-        cached = None
+    def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
+        """These texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
+
+        `HashedWords` needs no cache.
+        """
+        if self.is_embedded:
+            return self.load()
+        cache = None
         if world.is_main:
             encoder: Any = self.load()
-            cached = CachedText(encoder.to(world.device), folder)
+            cache = CachedText(encoder.to(world.device), folder)
             for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
-                cached.encode([text])
-            cached.encoder = Left(cached.dim, cached.max_length)
-        return next(found for found in gather(cached) if found is not None)
+                cache.encode([text])
+            cache.encoder = UnloadedTextEncoder(cache.dim, cache.max_length)
+        return next(found for found in gather(cache) if found is not None)
 
     @cached_property
     def _words(self) -> HashedWords:
@@ -116,10 +122,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Components:
-    """What is loaded of them: (video codec, audio codec), and by track the encoder of its sound."""
+    """The components themselves: both codecs, the text encoder, and by track the encoder of its sound."""
 
-    codecs: tuple[Any, Any]
-    text: Text
+    codecs: Codecs
+    text: LazyTextEncoder
     encoders: dict[str, FrameFeatures]
 
     @classmethod
@@ -133,7 +139,6 @@ class Components:
                 codec.low_memory()
             codecs.append(codec)
         bf16 = config.components is not None and config.components.text_dtype == "bf16"
-        text = Text(component_source(config, "text_encoder"), torch.bfloat16 if bf16 else torch.float32)
+        text = LazyTextEncoder(component_source(config, "text_encoder"), torch.bfloat16 if bf16 else torch.float32)
         specs = config.tracks.encoders if config.control is not None else {}
-        named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
-        return cls((codecs[0], codecs[1]), text, {track: named[spec] for track, spec in specs.items()})
+        return cls(Codecs(*codecs), text, load_track_encoders(specs, device))

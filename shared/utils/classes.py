@@ -32,7 +32,7 @@ class NamedClass:
 
 
 def load_class(kind: str) -> Any:
-    """The class `package.module:Class`. Raises UserError if the module is not there, or has no such class."""
+    """Import the class `package.module:Class`. Raises UserError if the module is not there, or has no such class."""
     module, _, name = kind.partition(":")
     try:
         return getattr(import_module(module), name)

@@ -55,6 +55,9 @@ class Data(Section):
     latents: str | None = Field(
         default=None, description="Folder of the encoded clips, which runs may share; null is OUTPUT/latents."
     )
+    latents_dtype: Literal["float16", "float32"] = Field(
+        default="float32", description="Precision in which a run keeps its encoded clips; `shards` have their own."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:

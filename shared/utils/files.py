@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
+    """Make an empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
 
     If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with
     the next success.
@@ -66,7 +66,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict[str, Any]:
-    """The object that a JSON file holds. UserError if the file is missing or holds none.
+    """Read the object that a JSON file holds. UserError if the file is missing or holds none.
 
     `name`: what the error calls the file, its path by default; `advice`: what it says to do.
     """
@@ -80,6 +80,16 @@ def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no JSON object; {advice}")
     return content
+
+
+def writable_folder(option: str, folder: Path) -> None:
+    """Make the folder that `option` names. UserError where that cannot be, or where nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written to") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {folder}: cannot be written to; give another folder")
 
 
 def replaced(text: str, name: str, block: str, file: Path) -> str:

@@ -49,7 +49,7 @@ def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str,
 def find_configs(
     source: str | Path, what: str, places: Iterable[str], wanted: str, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """What the config.json says in those of `places` (subfolders; "" is the source itself) that have one.
+    """Read what the config.json says in those of `places` (subfolders; "" is the source itself) that have one.
 
     Raises `NotFound` as `find_files`, or UserError for a file that is damaged.
     """
@@ -58,7 +58,7 @@ def find_configs(
 
 
 def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any) -> Path:
-    """The folder itself, or the copy of a hub id: of it the subfolders `places`, by default all; "" is its own files.
+    """Find the folder itself, or copy a hub id: of it the subfolders `places`, by default all; "" is its own files.
 
     Raises UserError if it cannot be downloaded.
     """
@@ -78,7 +78,7 @@ def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any)
 
 
 def first_line(error: Exception) -> str:
-    """What a library says first; its advice, which follows, is for those who call it."""
+    """Quote what a library says first; its advice, which follows, is for those who call it."""
     return str(error).strip().partition("\n")[0]
 
 

@@ -10,25 +10,37 @@ import pytest
 import torch
 from test_objective import FLOW, LOSS, MIXED, batch, loss_and_gradients
 from test_sampler import guided, latents, sampler
-from tiny import AUDIO_CLOCK, CONFIG, FRAMES, SIDE, TOKENS, VIDEO_CLOCK, inputs, noise, randomise, transformer
+from tiny import (
+    AUDIO_CLOCK,
+    CONFIG,
+    FRAMES,
+    SIDE,
+    TOKENS,
+    VIDEO_CLOCK,
+    inputs,
+    noise,
+    randomise,
+    rotary_arguments,
+    transformer,
+)
 
 from ccl import guidance
 from ccl.baselines import DenseContextAttention, FullTextAttention, Variant
-from ccl.context_attention import ContextAttention
+from ccl.context_attention import VideoContextAttention
 from ccl.guidance import Form, Guidance
 from ccl.routing import Task
 from ccl.tarp import align
 from ccl.training.objective import JointObjective
-from ccl.transformer import DualStreamTransformer, StreamInput, _Pair
+from ccl.transformer import DualStreamTransformer, StreamInput, embed
 from shared.nn.clock import LatentClock
 from shared.nn.rope import grid_rotary, rotate, time_rotary
 from shared.utils.errors import UserError
 
 VARIANTS = {
-    "gate_hard": {"joiner": "gate_hard"},
-    "gate_learned": {"joiner": "gate_learned"},
-    "full": {"joiner": "full"},
-    "appended": {"joiner": "appended"},
+    "gate_hard": {"fusion": "gate_hard"},
+    "gate_learned": {"fusion": "gate_learned"},
+    "full": {"fusion": "full"},
+    "appended": {"fusion": "appended"},
     "index": {"positions": "index"},
     "no partition": {"partition": False},
     "no partition, index": {"partition": False, "positions": "index"},
@@ -45,18 +57,21 @@ def clean(given: StreamInput) -> StreamInput:
 
 
 def untrained(**changes) -> DualStreamTransformer:
-    """Trained towers, whose zero-initialised weights are random, and a joiner as it starts."""
+    """Trained towers, whose zero-initialised weights are random, and a fusion as it starts."""
     torch.manual_seed(0)
     model = DualStreamTransformer(**(CONFIG | changes)).eval()
     for tower in (model.video_stream, model.audio_stream):
         randomise(tower)
+    for block in model.blocks:
+        randomise(block.video)
+        randomise(block.audio)
     return model
 
 
 def towers(model: DualStreamTransformer, video: StreamInput, audio: StreamInput) -> tuple[torch.Tensor, torch.Tensor]:
     """What each stream makes with nothing beside it."""
-    heard = model.audio_stream(audio.latents.transpose(1, 2)[..., None, None], audio.sigma, audio.text, audio.clock)
-    return model.video_stream(video.latents, video.sigma, video.text), heard[..., 0, 0].transpose(1, 2)
+    sound = model.audio_stream(audio.latents.transpose(1, 2)[..., None, None], audio.sigma, audio.text, audio.clock)
+    return model.video_stream(video.latents, video.sigma, video.text), sound[..., 0, 0].transpose(1, 2)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -76,8 +91,8 @@ def test_an_untrained_variant_takes_a_step_with_finite_gradients(name):
     gradients = {n: p.grad for n, p in model.named_parameters()}
     assert all(value is not None and value.isfinite().all() for value in gradients.values())
     torch.optim.SGD(model.parameters(), lr=1.0).step()
-    for stream in ("video_cca", "audio_cca"):
-        assert any(not torch.equal(before[n], p) for n, p in model.named_parameters() if n.startswith(stream))
+    for stream in ("fusion.video.", "fusion.audio."):
+        assert any(not torch.equal(before[n], p) for n, p in model.named_parameters() if stream in n)
 
 
 @torch.no_grad()
@@ -93,7 +108,7 @@ def test_before_training_a_stream_alone_is_its_tower_to_the_bit(changes):
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "still"), [("cca", True), ("gate_learned", True), ("gate_hard", False)])
 def test_before_training_t2av_is_the_towers_to_the_bit_but_for_the_hard_gate(name, still):
-    model, given = untrained(joiner=name), inputs()
+    model, given = untrained(fusion=name), inputs()
     for joined, alone in zip(model(Task.T2AV.route, *given), towers(model, *given), strict=True):
         assert torch.equal(joined, alone) == still
 
@@ -102,17 +117,17 @@ def test_before_training_t2av_is_the_towers_to_the_bit_but_for_the_hard_gate(nam
 @pytest.mark.parametrize("name", ["gate_hard", "gate_learned", "no LCT"])
 def test_without_context_tokens_a_stream_alone_is_its_tower_after_training_too(name):
     model, given = transformer(**VARIANTS[name]), inputs()
-    for joined, alone in zip(model(Task.T2AV.route.alone, *given), towers(model, *given), strict=True):
+    for joined, alone in zip(model(Task.T2AV.route.unconditional, *given), towers(model, *given), strict=True):
         assert torch.equal(joined, alone)
-    assert model.video_cca[0].alone(noise("x", 2, 8, 48)).ndim == 0  # nothing was computed
+    assert model.blocks[0].fusion.video.unconditional(noise("x", 2, 8, 48)).ndim == 0  # nothing was computed
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("stream", [0, 1])
 def test_a_gate_is_its_attention_times_g(stream):
-    """Of one block, because in the second one the gate of the other stream would be heard too."""
+    """Of one block, because in the second one the gate of the other stream would act too."""
     sizes = {name: CONFIG[name] | {"num_layers": 1} for name in ("video", "audio")}
-    hard, learned = (transformer(**sizes, joiner=f"gate_{kind}") for kind in ("hard", "learned"))
+    hard, learned = (transformer(**sizes, fusion=f"gate_{kind}") for kind in ("hard", "learned"))
     cca = transformer(**sizes, context_tokens=0)
     weights = {n: p for n, p in learned.state_dict().items() if "alpha" not in n}
     hard.load_state_dict(weights)
@@ -120,8 +135,8 @@ def test_a_gate_is_its_attention_times_g(stream):
     given = inputs()
     route = Task.T2AV.route
     assert torch.equal(hard(route, *given)[stream], cca(route, *given)[stream])
-    (learned.video_cca, learned.audio_cca)[stream][0].alpha.fill_(0.5)
-    reader = (hard.video_cca, hard.audio_cca)[stream][0]
+    (learned.blocks[0].fusion.video, learned.blocks[0].fusion.audio)[stream].alpha.fill_(0.5)
+    reader = (hard.blocks[0].fusion.video, hard.blocks[0].fusion.audio)[stream]
     for name in ("weight", "bias"):
         getattr(reader.to_out, name).mul_(torch.tanh(torch.tensor(0.5)))
     torch.testing.assert_close(learned(route, *given)[stream], hard(route, *given)[stream], rtol=0, atol=1e-5)
@@ -161,7 +176,7 @@ def test_both_directions_read_the_states_from_before_the_step(name):
     sizes = {stream: CONFIG[stream] | {"num_layers": 1} for stream in ("video", "audio")}
     model, given = transformer(**(VARIANTS[name] | sizes)), inputs()
     v, a = model(Task.T2AV.route, *given)
-    model.video_cca[0].to_v.weight.mul_(2)
+    model.blocks[0].fusion.video.to_v.weight.mul_(2)
     changed, same = model(Task.T2AV.route, *given)
     assert torch.equal(same, a) and not torch.allclose(changed, v, atol=1e-3)
 
@@ -185,24 +200,24 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
 def test_without_a_partition_every_pair_is_seen_at_its_difference_in_time(scale, index):
     positions = "index" if index else "aligned"
     model, given = transformer(partition=False, cca_time_scale=scale, positions=positions), inputs()
-    pair = _Pair(model, Task.T2AV.route, *given)
+    rotary = rotary_arguments(model, *given)
     frame = torch.arange(FRAMES).repeat_interleave(SPACE)
     position = torch.arange(TOKENS) if index else scale * VIDEO_CLOCK.position(AUDIO_CLOCK.centres)
     difference = position[None] - (1.0 if index else scale) * frame[:, None]  # [F·S, A]
     x, y = noise("x", 2, FRAMES * SPACE, 48), noise("y", 2, TOKENS, 36)
-    for cca, own, other, method, places, turn in (
-        (model.video_cca[0], x, y, "from_audio", pair.heard, difference),
-        (model.audio_cca[0], y, x, "from_video", pair.seen, -difference.T),
-    ):
+    fusion = model.blocks[0].fusion
+    for cca, own, other, places, turn in (
+        (fusion.video, x, y, rotary[0], difference), (fusion.audio, y, x, rotary[1], -difference.T),
+    ):  # fmt: skip
         assert isinstance(cca, DenseContextAttention)
-        q, (k, v), (context_k, context_v) = cca.queries(own), cca.read(other), cca._key_value(cca.context_tokens)
+        q, (k, v), (context_k, context_v) = cca.queries(own), cca.key_value(other), cca._key_value(cca.context_tokens)
         turned = rotate(k[:, None], time_rotary(turn, CONFIG["cca_head_dim"]))  # every key for every query
         logits = torch.einsum("bnhd,bnmhd->bhnm", q, turned)
         logits = torch.cat([torch.einsum("bnhd,lhd->bhnl", q, context_k), logits], -1) / q.shape[-1] ** 0.5
         values = torch.cat([context_v.expand(len(own), -1, -1, -1), v], 1)
         expected = cca.to_out(torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), values).flatten(2))
         assert expected.std() > 0.05
-        found = getattr(cca, method)(own, cca.read(other), *places)
+        found = cca(own, cca.key_value(other), **places)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -229,14 +244,14 @@ def test_at_index_positions_a_late_sound_is_where_an_early_one_is():
         seen = [model(Task.A2V.route, video, model.context("audio", clean(sound)))[0] for sound in (audio, moved)]
         # the audio stream's own positions moved as well; they are relative, and change it by rounding only
         assert torch.allclose(*seen, atol=1e-5) == same
-    found = _Pair(transformer(positions="index", cca_time_scale=6.25), Task.T2AV.route, video, audio)
+    places, _ = rotary_arguments(transformer(positions="index", cca_time_scale=6.25), video, audio)
     expected = here.window - torch.arange(FRAMES)[:, None]
-    torch.testing.assert_close(found.heard[1], time_rotary(expected, CONFIG["cca_head_dim"]))
+    torch.testing.assert_close(places["rotary"], time_rotary(expected, CONFIG["cca_head_dim"]))
 
 
 def text_qkv(model: DualStreamTransformer, stream: str, x: torch.Tensor, text: torch.Tensor):
     """Queries, and keys and values of the text, of the first block's text attention."""
-    block = getattr(model, f"{stream}_stream").blocks[0]
+    block = getattr(model.blocks[0], stream)
     attn = block.attn2
     heads = attn.heads
     q = attn.norm_q(attn.to_q(block.norm2(x))).unflatten(2, (heads, -1))
@@ -249,48 +264,47 @@ def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torc
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("joiner", ["full", "appended"])
+@pytest.mark.parametrize("fusion", ["full", "appended"])
 @pytest.mark.parametrize("stream", ["video", "audio"])
-def test_in_the_text_attentions_place_is_its_formula(joiner, stream):
+def test_in_the_text_attentions_place_is_its_formula(fusion, stream):
     """On the states before the text attention, of both streams, and through its own query and output projections."""
-    model, given = transformer(joiner=joiner), inputs()
-    pair = _Pair(model, Task.T2AV.route, *given)
-    states = [block.attend_self(state) for block, state in zip(
-        (model.video_stream.blocks[0], model.audio_stream.blocks[0]), pair.states, strict=True)]  # fmt: skip
+    model, given = transformer(fusion=fusion), inputs()
+    first = embed(model.video_stream, given[0]), embed(model.audio_stream, given[1])
+    joint = model.blocks[0]
+    states = joint.video.attend_self(first[0]), joint.audio.attend_self(first[1])
     own, other = states if stream == "video" else states[::-1]
-    reader = (model.video_cca if stream == "video" else model.audio_cca)[0]
+    reader, block = getattr(joint.fusion, stream), getattr(joint, stream)
     q, text_k, text_v = text_qkv(model, stream, own.x, own.text)
-    k, v = reader.read(other.x)
-    if joiner == "full":
+    k, v = reader.key_value(other.x)
+    if fusion == "full":
         dim = q.shape[-1]
-        seen = grid_rotary(FRAMES, SIDE // 2, SIDE // 2, dim)[0]
-        heard = time_rotary(torch.arange(TOKENS) * FRAMES / TOKENS, dim)
-        turns = (seen, heard) if stream == "video" else (heard, seen)
+        video = grid_rotary(FRAMES, SIDE // 2, SIDE // 2, dim)[0]
+        audio = time_rotary(torch.arange(TOKENS) * FRAMES / TOKENS, dim)
+        turns = (video, audio) if stream == "video" else (audio, video)
         inner = softmax_attention(q, text_k, text_v)
         inner = inner + softmax_attention(rotate(q, turns[0]), rotate(k, turns[1]), v)
     else:
         inner = softmax_attention(q, torch.cat([text_k, k], 1), torch.cat([text_v, v], 1))
-    block = getattr(model, f"{stream}_stream").blocks[0]
     expected = block.feed_forward(own.with_x(own.x + block.attn2.to_out[0](inner.flatten(2))))
-    after = pair.block(0, None, *pair.states)[0 if stream == "video" else 1]
+    after = joint(*first, Task.T2AV.route, rotary_arguments(model, *given))[0 if stream == "video" else 1]
     assert (expected.x - own.x).std() > 0.1
     torch.testing.assert_close(after.x, expected.x, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_an_appended_streams_zeros_are_one_zero_token():
-    model, (video, audio) = transformer(joiner="appended"), inputs()
-    reader, x = model.video_cca[0], noise("x", 2, FRAMES * SPACE, 48)
+    model, (video, audio) = transformer(fusion="appended"), inputs()
+    reader, x = model.blocks[0].fusion.video, noise("x", 2, FRAMES * SPACE, 48)
     own = text_qkv(model, "video", x, model.video_stream.embed(video.latents, video.sigma, video.text).text)
     zeros = torch.zeros(2, 1, 36)
-    assert torch.equal(reader.alone(*own), reader.from_audio(*own, reader.read(zeros)))
-    assert not torch.allclose(reader.alone(*own), softmax_attention(*own), atol=1e-3)
-    alone = [model(Task.T2AV.route.alone, video, sound)[0] for sound in (audio, inputs("b")[1])]
+    assert torch.equal(reader.unconditional(*own), reader(*own, reader.key_value(zeros)))
+    assert not torch.allclose(reader.unconditional(*own), softmax_attention(*own), atol=1e-3)
+    alone = [model(Task.T2AV.route.unconditional, video, sound)[0] for sound in (audio, inputs("b")[1])]
     assert torch.equal(*alone) and torch.equal(alone[0], model(Task.T2V.route, video, None)[0])
 
 
 def test_baselines_share_the_text_attentions_queries_and_output():
-    names = {name.split(".")[2] for name, _ in transformer(joiner="full").named_parameters() if "_cca." in name}
+    names = {name.split(".")[4] for name, _ in transformer(fusion="full").named_parameters() if ".fusion." in name}
     assert names == {"norm_y", "to_k", "to_v", "norm_k"}
 
 
@@ -334,7 +348,7 @@ def test_without_dcr_the_sampler_runs_the_clean_stream_in_every_step():
 
 def test_without_dcr_no_stream_is_alone():
     model, (video, audio) = transformer(routing="joint"), inputs()
-    for route in (Task.T2V.route, Task.T2A.route, Task.T2AV.route.alone):
+    for route in (Task.T2V.route, Task.T2A.route, Task.T2AV.route.unconditional):
         with pytest.raises(UserError, match="take t2av, a2v or v2a"):
             model(route, video, audio)
     with pytest.raises(UserError, match="t2v"):
@@ -385,7 +399,7 @@ def test_save_and_load_keep_the_variant(name, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = DualStreamTransformer.from_pretrained(tmp_path)
     assert loaded.variant == model.variant == Variant(**{k: v for k, v in VARIANTS[name].items() if "tokens" not in k})
-    for key in ("joiner", "positions", "partition", "routing", "context_tokens"):
+    for key in ("fusion", "positions", "partition", "routing", "context_tokens"):
         assert loaded.config[key] == model.config[key]
     for ours, theirs in zip(model(Task.T2AV.route, *given), loaded(Task.T2AV.route, *given), strict=True):
         assert torch.equal(ours, theirs)
@@ -397,11 +411,11 @@ def test_a_checkpoint_from_before_there_were_variants_is_ccl(tmp_path):
     model.save_pretrained(tmp_path)
     file = tmp_path / "config.json"
     config = json.loads(file.read_text())
-    for key in ("joiner", "positions", "partition", "routing"):
+    for key in ("fusion", "positions", "partition", "routing"):
         del config[key]
     file.write_text(json.dumps(config))
     loaded = DualStreamTransformer.from_pretrained(tmp_path)
-    assert loaded.variant == Variant() and isinstance(loaded.video_cca[0], ContextAttention)
+    assert loaded.variant == Variant() and type(loaded.blocks[0].fusion.video) is VideoContextAttention
     for ours, theirs in zip(model(Task.T2AV.route, *given), loaded(Task.T2AV.route, *given), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -409,12 +423,12 @@ def test_a_checkpoint_from_before_there_were_variants_is_ccl(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"joiner": "gate"}, "joiner is 'gate'; choose one of cca, gate_hard, gate_learned, full, appended"),
+        ({"fusion": "gate"}, "fusion is 'gate'; choose one of cca, gate_hard, gate_learned, full, appended"),
         ({"positions": "naive"}, "positions is 'naive'; choose one of aligned, index"),
         ({"partition": "no"}, "partition is 'no'; choose one of True, False"),
         ({"routing": "none"}, "routing is 'none'; choose one of dynamic, joint"),
-        ({"joiner": "full", "partition": False}, "varied with joiner cca, not full"),
-        ({"joiner": "gate_hard", "positions": "index"}, "varied with joiner cca, not gate_hard"),
+        ({"fusion": "full", "partition": False}, "varied with fusion cca, not full"),
+        ({"fusion": "gate_hard", "positions": "index"}, "varied with fusion cca, not gate_hard"),
     ],
 )
 def test_variants_that_there_are_not_are_refused(changes, message):
@@ -424,8 +438,8 @@ def test_variants_that_there_are_not_are_refused(changes, message):
 
 def test_ovis_keys_are_turned_for_the_heads_of_the_reader():
     """The towers of the tests have heads of different size."""
-    model, given = transformer(joiner="full"), inputs()
-    pair = _Pair(model, Task.T2AV.route, *given)
-    assert isinstance(model.video_cca[0], FullTextAttention)
-    assert [part.shape[-1] * 2 for part in (*pair.heard, *pair.seen)] == [24, 24, 12, 12]
-    assert [len(part) for part in (*pair.heard, *pair.seen)] == [FRAMES * SPACE, TOKENS, TOKENS, FRAMES * SPACE]
+    model, given = transformer(fusion="full"), inputs()
+    parts = [part for places in rotary_arguments(model, *given) for part in places.values()]
+    assert isinstance(model.blocks[0].fusion.video, FullTextAttention)
+    assert [part.shape[-1] * 2 for part in parts] == [24, 24, 12, 12]
+    assert [len(part) for part in parts] == [FRAMES * SPACE, TOKENS, TOKENS, FRAMES * SPACE]

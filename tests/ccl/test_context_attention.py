@@ -8,7 +8,7 @@ import torch
 from tiny import randomise
 from torch import Tensor
 
-from ccl.context_attention import ContextAttention
+from ccl.context_attention import AudioContextAttention, ContextAttention, VideoContextAttention
 from ccl.tarp import Alignment, align
 from shared.nn.clock import LatentClock
 from shared.nn.rope import rotate, time_rotary
@@ -17,9 +17,9 @@ SPACE, HEADS, DIM, LCT = 3, 2, 16, 4
 PAIRS = np.random.default_rng(0).integers((1, 1), (70, 400), (100, 2)).tolist()
 
 
-def attention(query_dim: int, context_dim: int) -> ContextAttention:
+def attention(kind: type[ContextAttention], query_dim: int = 10, context_dim: int = 14) -> ContextAttention:
     torch.manual_seed(0)
-    cca = ContextAttention(query_dim, context_dim, HEADS, DIM, LCT)
+    cca = kind(query_dim, context_dim, HEADS, DIM, LCT)
     randomise(cca)
     return cca.eval()
 
@@ -37,22 +37,22 @@ def dense(cca: ContextAttention, x: Tensor, y: Tensor, mask: Tensor, logits: Ten
     k, v = cca._key_value(cca.context_tokens)
     context = torch.einsum("bnhd,lhd->bhnl", cca.queries(x), k)
     logits = torch.cat([context, logits.masked_fill(~mask, -torch.inf)], -1) / DIM**0.5
-    values = torch.cat([v.expand(len(x), -1, -1, -1), cca.read(y)[1]], 1)
+    values = torch.cat([v.expand(len(x), -1, -1, -1), cca.key_value(y)[1]], 1)
     return cca.to_out(torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), values).flatten(2))
 
 
-def dense_from_audio(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, position: Tensor) -> Tensor:
+def dense_video(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, position: Tensor) -> Tensor:
     frames = len(found.window)
-    q, k = cca.queries(x).unflatten(1, (frames, SPACE)), cca.read(y)[0]
+    q, k = cca.queries(x).unflatten(1, (frames, SPACE)), cca.key_value(y)[0]
     difference = position[None] - torch.arange(frames)[:, None]
     keys = turned(k[:, None].expand(-1, frames, -1, -1, -1), difference)
     logits = torch.einsum("bfshd,bfahd->bhfsa", q, keys).flatten(2, 3)
     return dense(cca, x, y, found.video_reads(y.shape[1]).repeat_interleave(SPACE, 0), logits)
 
 
-def dense_from_video(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, position: Tensor) -> Tensor:
+def dense_audio(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, position: Tensor) -> Tensor:
     frames = len(found.window)
-    q, k = cca.queries(x), cca.read(y)[0].unflatten(1, (frames, SPACE))
+    q, k = cca.queries(x), cca.key_value(y)[0].unflatten(1, (frames, SPACE))
     difference = position[:, None] - torch.arange(frames)[None]
     queries = turned(q[:, :, None].expand(-1, -1, frames, -1, -1), difference)
     logits = torch.einsum("bafhd,bfshd->bhafs", queries, k).flatten(3, 4)
@@ -61,15 +61,15 @@ def dense_from_video(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignme
 
 def gathered(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, direction: str) -> Tensor:
     if direction == "audio to video":
-        return cca.from_audio(x, cca.read(y), found, time_rotary(found.window_offset, DIM))
-    return cca.from_video(x, cca.read(y), found, time_rotary(found.offset, DIM))
+        return cca(x, cca.key_value(y), found, time_rotary(found.window_offset, DIM))
+    return cca(x, cca.key_value(y), found, time_rotary(found.offset, DIM))
 
 
 def case(frames: int, tokens: int, direction: str) -> tuple[ContextAttention, Tensor, Tensor]:
     video, audio = torch.randn(2, frames * SPACE, 10), torch.randn(2, tokens, 14)
     if direction == "audio to video":
-        return attention(10, 14), video, audio
-    return attention(14, 10), audio, video
+        return attention(VideoContextAttention), video, audio
+    return attention(AudioContextAttention, 14, 10), audio, video
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def test_gathered_attention_is_dense_attention_under_the_mask(direction):
         found = align.__wrapped__(video, audio, centre, mode)
         if mode == "uniform":
             video = LatentClock.uniform(frames, audio.duration)
-        reference = dense_from_audio if direction == "audio to video" else dense_from_video
+        reference = dense_video if direction == "audio to video" else dense_audio
         expected = reference(cca, x, y, found, video.position(audio.centres))
         assert expected.std() > 0.05
         torch.testing.assert_close(gathered(cca, x, y, found, direction), expected, rtol=0, atol=1e-5)
@@ -121,14 +121,14 @@ def test_what_no_window_holds_changes_nothing_and_what_it_holds_does():
 
 
 def test_an_untrained_cca_adds_nothing():
-    cca, found = ContextAttention(10, 14, HEADS, DIM, LCT), align(*clocks(4, 20))
+    cca, found = VideoContextAttention(10, 14, HEADS, DIM, LCT), align(*clocks(4, 20))
     x, y = torch.randn(1, 4 * SPACE, 10), torch.randn(1, 20, 14)
-    assert not cca.alone(x).any() and not gathered(cca, x, y, found, "audio to video").any()
+    assert not cca.unconditional(x).any() and not gathered(cca, x, y, found, "audio to video").any()
 
 
 @torch.no_grad()
-def test_alone_is_attention_over_the_context_tokens():
-    cca, x = attention(10, 14), torch.randn(2, 6, 10)
+def test_unconditional_is_attention_over_the_context_tokens():
+    cca, x = attention(VideoContextAttention), torch.randn(2, 6, 10)
     nothing = torch.zeros(2, 0, 14)
     expected = dense(cca, x, nothing, torch.ones(6, 0, dtype=torch.bool), torch.zeros(2, HEADS, 6, 0))
-    torch.testing.assert_close(cca.alone(x), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(cca.unconditional(x), expected, rtol=0, atol=1e-6)

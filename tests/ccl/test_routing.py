@@ -21,15 +21,15 @@ def test_every_task_has_a_route_and_the_configuration_knows_it():
 def test_a_noisy_stream_runs_and_a_clean_one_reads_context_tokens_at_most(task):
     route = task.route
     for reads, is_noisy in ((route.video, route.video_noisy), (route.audio, route.audio_noisy)):
-        assert is_noisy or reads is not Reads.OTHER
+        assert is_noisy or reads is not Reads.CROSS_MODAL
         assert not is_noisy or reads is not Reads.SKIPPED
     assert (task.makes_video, task.makes_audio) == (route.video_noisy, route.audio_noisy)
 
 
 @pytest.mark.parametrize("task", Task)
-def test_alone_is_the_single_tower_state(task):
-    alone = task.route.alone
-    assert not alone.has_context and alone.alone == alone
+def test_unconditional_is_the_single_tower_state(task):
+    alone = task.route.unconditional
+    assert not alone.has_context and alone.unconditional == alone
     singles = {Task.T2AV: (Task.T2V, Task.T2A)}.get(task, (Task.T2V if task.makes_video else Task.T2A,))
     for single in singles:
         stream = "video" if single.makes_video else "audio"
@@ -44,10 +44,10 @@ def test_without_dcr_both_streams_read_each_other_and_nothing_else_changes():
     for task in Task:
         if not task.route.has_context:
             with pytest.raises(UserError, match="knows no stream alone"):
-                _ = task.route.joined
+                _ = task.route.joint
             continue
-        assert (task.route.joined.video, task.route.joined.audio) == (Reads.OTHER, Reads.OTHER)
-        assert replace(task.route.joined, video=task.route.video, audio=task.route.audio) == task.route
+        assert (task.route.joint.video, task.route.joint.audio) == (Reads.CROSS_MODAL, Reads.CROSS_MODAL)
+        assert replace(task.route.joint, video=task.route.video, audio=task.route.audio) == task.route
 
 
 def test_auto_goes_by_what_is_given():

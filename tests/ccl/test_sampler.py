@@ -105,8 +105,8 @@ def test_each_form_runs_the_model_as_often_as_it_must(model):
 def test_dual_is_its_formula_with_weights_per_stream(model):
     text, empty = conditions().segments[0].video_text, conditions().negative
     route = Task.T2AV.route
-    full, text_only = plain(model, route, text), plain(model, route.alone, text)
-    nothing = plain(model, route.alone, empty)
+    full, text_only = plain(model, route, text), plain(model, route.unconditional, text)
+    nothing = plain(model, route.unconditional, empty)
     w_c, w_m = {"video": 2.5, "audio": 3.0}, {"video": 2.0, "audio": 1.5}
     expected = {}
     for name in SIGMAS:  # in float64: the formula's own rounding is not what is measured
@@ -119,7 +119,7 @@ def test_a_stream_that_a_state_is_not_wanted_for_is_not_computed(model):
     with counted(model) as routes:
         guided(model, Task.T2AV, Form.DUAL, (1.0, 3.0), (1.0, 1.0))
     assert [(route.video, route.audio) for route in routes] == [
-        (Reads.SKIPPED, Reads.CONTEXT), (Reads.SKIPPED, Reads.CONTEXT), (Reads.OTHER, Reads.OTHER),
+        (Reads.SKIPPED, Reads.CONTEXT), (Reads.SKIPPED, Reads.CONTEXT), (Reads.CROSS_MODAL, Reads.CROSS_MODAL),
     ]  # fmt: skip
 
 

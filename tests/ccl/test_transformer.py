@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import AUDIO_CLOCK, CONFIG, FRAMES, TOKENS, VIDEO_CLOCK, inputs, noise, transformer
+from tiny import AUDIO_CLOCK, CONFIG, FRAMES, TOKENS, VIDEO_CLOCK, inputs, noise, rotary_arguments, transformer
 
 from ccl.routing import Task
-from ccl.transformer import DualStreamTransformer, _Pair, embed
+from ccl.transformer import DualStreamTransformer, embed
 from shared.nn.clock import LatentClock
 
 SINGLE = [(Task.T2V, 0), (Task.T2A, 1)]
@@ -22,7 +22,7 @@ def zeroed(given):
 
 @torch.no_grad()
 def test_with_an_untrained_cca_t2av_is_the_two_streams_alone_to_the_bit():
-    model = transformer(keep="cca")
+    model = transformer(keep="fusion")
     video, audio = inputs()
     v, a = model(Task.T2AV.route, video, audio)
     alone = model.audio_stream(audio.latents.transpose(1, 2)[..., None, None], audio.sigma, audio.text, AUDIO_CLOCK)
@@ -40,7 +40,7 @@ def test_the_0m_pass_is_the_single_task_to_the_bit(task, stream, joint):
         return
     single = model(task.route, *(part if i == stream else None for i, part in enumerate(given)))
     assert single[1 - stream] is None and single[stream].std() > 0.1
-    assert torch.equal(model(joint.route.alone, *given)[stream], single[stream])
+    assert torch.equal(model(joint.route.unconditional, *given)[stream], single[stream])
 
 
 @torch.no_grad()
@@ -49,14 +49,16 @@ def test_the_0m_pass_does_not_see_the_other_streams_content_and_the_joint_pass_d
     for stream in (0, 1):
         mixed = [there[0], there[1]]
         mixed[stream] = here[stream]
-        assert torch.equal(model(Task.T2AV.route.alone, *mixed)[stream], model(Task.T2AV.route.alone, *here)[stream])
+        assert torch.equal(
+            model(Task.T2AV.route.unconditional, *mixed)[stream], model(Task.T2AV.route.unconditional, *here)[stream]
+        )
         joint = model(Task.T2AV.route, *mixed)[stream]
         assert not torch.allclose(joint, model(Task.T2AV.route, *here)[stream], atol=1e-3)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("task", "clean", "made"), [(Task.A2V, 1, 0), (Task.V2A, 0, 1)])
-def test_a_kept_context_gives_what_one_pass_gives(task, clean, made):
+def test_a_cached_context_gives_what_one_pass_gives(task, clean, made):
     model, given = transformer(), list(inputs())
     given[clean] = zeroed(given[clean])
     together = model(task.route, *given)
@@ -69,7 +71,7 @@ def test_a_kept_context_gives_what_one_pass_gives(task, clean, made):
 
 @torch.no_grad()
 def test_the_sound_of_a2v_does_not_depend_on_the_video():
-    """One kept context serves two videos: what each reads in a pass of its own is the same."""
+    """One cached context serves two videos: what each reads in a pass of its own is the same."""
     model, (first, audio), (second, _) = transformer(), inputs("a"), inputs("b")
     context = model.context("audio", zeroed(audio))
     outputs = [model(Task.A2V.route, video, zeroed(audio))[0] for video in (first, second)]
@@ -96,8 +98,8 @@ def test_the_time_scale_says_how_far_apart_the_tokens_of_a_window_are():
     x, y = noise("x", 1, FRAMES, 48), noise("y", 1, 3, 36)
     for scale, ordered in ((0.0, False), (1.0, True), (6.25, True)):
         model = transformer(cca_time_scale=scale)
-        pair, cca = _Pair(model, Task.A2V.route, video, audio), model.video_cca[0]
-        played = [cca.from_audio(x, cca.read(z), *pair.heard) for z in (y, y[:, [2, 0, 1]])]
+        cca, (places, _) = model.blocks[0].fusion.video, rotary_arguments(model, video, audio)
+        played = [cca(x, cca.key_value(z), **places) for z in (y, y[:, [2, 0, 1]])]
         assert torch.allclose(*played, atol=1e-6) != ordered
 
 
@@ -106,20 +108,20 @@ def test_both_directions_read_the_states_from_before_the_step():
     model = transformer(video=CONFIG["video"] | {"num_layers": 1}, audio=CONFIG["audio"] | {"num_layers": 1})
     given = inputs()
     v, a = model(Task.T2AV.route, *given)
-    model.video_cca[0].to_out.weight.mul_(2)
+    model.blocks[0].fusion.video.to_out.weight.mul_(2)
     changed_v, same_a = model(Task.T2AV.route, *given)
     assert torch.equal(same_a, a) and not torch.allclose(changed_v, v, atol=1e-3)
-    model.audio_cca[0].to_out.weight.mul_(2)
+    model.blocks[0].fusion.audio.to_out.weight.mul_(2)
     assert torch.equal(model(Task.T2AV.route, *given)[0], changed_v)
 
 
 @torch.no_grad()
 def test_the_control_hook_reaches_the_video_only():
     model, given = transformer(), inputs()
-    v, a = model(Task.T2AV.route.alone, *given)
-    same = model(Task.T2AV.route.alone, *given, video_control=lambda _, x: x)
+    v, a = model(Task.T2AV.route.unconditional, *given)
+    same = model(Task.T2AV.route.unconditional, *given, video_control=lambda _, x: x)
     tilt = torch.linspace(-1, 1, 48)  # a constant would not outlive the next LayerNorm
-    other = model(Task.T2AV.route.alone, *given, video_control=lambda index, x: x + index * tilt)
+    other = model(Task.T2AV.route.unconditional, *given, video_control=lambda index, x: x + index * tilt)
     assert torch.equal(same[0], v) and torch.equal(other[1], a)
     assert not torch.allclose(other[0], v, atol=1e-3)
 

@@ -13,7 +13,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint.conversion.safetensors_reader import Weights
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.wan import to_original
 from shared.utils.rng import generator
 
@@ -99,15 +99,15 @@ def small_ovi() -> dict[str, Tensor]:
     return {name: 0.3 * torch.randn(shape, generator=generator(0, "test", name)) for name, shape in shapes.items()}
 
 
-def in_memory(tensors: dict[str, Tensor], label: str = "source") -> Weights:
+def in_memory(tensors: dict[str, Tensor], label: str = "source") -> SourceWeights:
     """Weights that are not on the disk."""
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    return Weights(label, shapes, dict.fromkeys(tensors, "F32"), tensors.__getitem__)
+    return SourceWeights(label, shapes, dict.fromkeys(tensors, "F32"), tensors.__getitem__)
 
 
-def without_values(shapes: dict[str, tuple[int, ...]]) -> Weights:
+def without_values(shapes: dict[str, tuple[int, ...]]) -> SourceWeights:
     """Weights that are names and shapes only."""
-    return Weights("source", shapes, dict.fromkeys(shapes, "BF16"), _nothing)
+    return SourceWeights("source", shapes, dict.fromkeys(shapes, "BF16"), _nothing)
 
 
 def _nothing(name: str) -> Tensor:

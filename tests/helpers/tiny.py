@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ccl.transformer import DualStreamTransformer, StreamInput
+from ccl.fusion import RotaryArguments
+from ccl.routing import Task
+from ccl.transformer import DualStreamTransformer, StreamInput, embed
 from shared.nn.clock import LatentClock
 from shared.utils.rng import generator
 
@@ -57,6 +59,13 @@ def inputs(name: str = "a", batch: int = 2, sigma: float = 0.7) -> tuple[StreamI
         StreamInput(noise(f"v{name}", batch, *VIDEO), level, noise(f"tv{name}", batch, *TEXT), VIDEO_CLOCK),
         StreamInput(noise(f"a{name}", batch, *AUDIO), level, noise(f"ta{name}", batch, *TEXT), AUDIO_CLOCK),
     )
+
+
+def rotary_arguments(
+    model: DualStreamTransformer, video: StreamInput, audio: StreamInput
+) -> tuple[RotaryArguments, RotaryArguments]:
+    """What the video's and the audio's fusion are given in a pass of t2av."""
+    return model._rotary(Task.T2AV.route, video, audio, embed(model.video_stream, video))
 
 
 @contextmanager

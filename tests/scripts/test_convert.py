@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from shared.checkpoint.folder import load_checkpoint
 from shared.utils.errors import UserError
 from shared.utils.rng import derive, generator
 
+ROOT = Path(__file__).parents[2]
 VAE = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
 VAE |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}
 OOBLECK = {"encoder_hidden_size": 4, "decoder_channels": 4, "decoder_input_channels": 5, "channel_multiples": [1, 2]}
@@ -152,8 +155,8 @@ def test_half_precision_stays_and_can_be_asked_for(wan: Path, model: Path, tmp_p
     assert all(torch.equal(v, halves[n]) for n, v in original(weights(tmp_path / "back")).items())
     run("wan", source=wan, model=model, output=tmp_path / "half", dtype="bfloat16")
     half = weights(tmp_path / "half" / "transformer")
-    assert half["video_stream.blocks.0.scale_shift_table"].dtype == torch.float32
-    assert half["audio_stream.blocks.0.attn1.to_q.weight"].dtype == torch.bfloat16
+    assert half["blocks.0.video.scale_shift_table"].dtype == torch.float32
+    assert half["blocks.0.audio.attn1.to_q.weight"].dtype == torch.bfloat16
 
 
 def test_the_audio_tower_of_a_checkpoint_is_taken(
@@ -164,7 +167,9 @@ def test_the_audio_tower_of_a_checkpoint_is_taken(
     assert "from the audio tower of converted" in printed and "only its audio tower is wanted" in printed
     first, second = (weights(folder / "transformer") for folder in (checkpoint, tmp_path / "second"))
     assert all(torch.equal(first[name], second[name]) for name in first if "_stream" in name)
-    assert not torch.equal(first["video_cca.1.to_q.weight"], second["video_cca.1.to_q.weight"])  # another seed
+    assert not torch.equal(
+        first["blocks.1.fusion.video.to_q.weight"], second["blocks.1.fusion.video.to_q.weight"]
+    )  # another seed
     assert load_checkpoint(CCLPipeline, tmp_path / "second").audio_codec.latent_channels == 5
     other = MODEL | {"audio": MODEL["audio"] | {"time_unit": 0.5}}
     with pytest.raises(UserError, match=r"time_unit is 0\.04, and audio\.time_unit 0\.5"):
@@ -191,7 +196,7 @@ def test_ovi_becomes_cca_and_the_full_baseline(wan: Path, tmp_path: Path, capsys
         found = ours.video_stream(latents, torch.tensor([0.7]), text)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         key = theirs["audio_model.blocks.1.cross_attn.k_fusion.weight"]
-        assert torch.equal(ours.audio_cca[1].to_k.weight, key)
+        assert torch.equal(ours.blocks[1].fusion.audio.to_k.weight, key)
         assert not ours.audio_stream.proj_out.weight.any() and ours.audio_stream.patch_embedding.weight.any()
         card = (output / "README.md").read_text()
         assert "audio codec (MMAudio, 16 kHz" in card and "audio_model.patch_embedding" in card
@@ -246,13 +251,21 @@ def test_what_is_wrong_is_said_and_nothing_left(wan: Path, model: Path, tmp_path
         ("wan", given | {"model": other}, r"ffn_dim is 64, and video\.ffn_dim 72 in the model"),
         ("wan", given | {"model": wide}, r"WanVideoCodec has 4 values, and video\.in_channels is 6"),
         ("wan", given | {"model": words}, r"UMT5Text has 16 values, and audio\.text_dim is 12"),
-        ("wan", given | {"audio_codec": wan}, "no AutoencoderKLLTX2Audio or AutoencoderOobleck"),
-        ("wan", given | {"video_codec": oobleck}, "no AutoencoderKLWan or LinearVideoCodec"),
+        (
+            "wan",
+            given | {"audio_codec": wan},
+            "holds AutoencoderKLWan; one of LinearAudioCodec, AutoencoderKLLTX2Audio, AutoencoderOobleck is needed",
+        ),
+        (
+            "wan",
+            given | {"video_codec": oobleck},
+            "holds AutoencoderOobleck; one of LinearVideoCodec, AutoencoderKLWan, .* is needed",
+        ),
         ("wan", given | {"audio": wan}, r"model_index\.json is missing"),
         ("wan", given | {"output": wan}, "exists already"),
-        ("wan", given | {"shift": "0"}, "--shift 0: positive"),
-        ("wan", given | {"size": [0, 16]}, "positive numbers"),
-        ("wan", given | {"shard_size": "many"}, "--shard-size: many: a whole number"),
+        ("wan", given | {"shift": "0"}, "--shift 0,0: positive"),
+        ("wan", given | {"size": [0, 16]}, "--size 0: Input should be greater than or equal to 1"),
+        ("wan", given | {"shard_size": "many"}, "--shard-size many: a whole number"),
         ("wan", given | {"source": tmp_path / "ovi.safetensors"}, "without a place in the model"),
         ("ovi", fused | {"model": ovi, "into": "cca"}, "--into cca: .* has cca_heads 1 of 12"),
         ("ovi", fused | {"model": joined, "into": "full"}, "has fusion: gate_hard"),
@@ -273,3 +286,18 @@ def test_a_damaged_component_leaves_nothing(wan: Path, model: Path, tmp_path: Pa
     with pytest.raises(UserError, match="AutoencoderKLWan cannot be loaded"):
         run("wan", source=source, model=model, output=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["wan"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["wan", "--help"], ["wan", "--sorce", "x"], ["export-wan", "--checkpoint", "none", "--output", "x"],
+     ["wan", "--source", "none", "--model", "configs/model/wan2.1-1.3b.yaml", "--output", "x"]],
+)  # fmt: skip
+def test_options_and_files_are_checked_before_torch_is_loaded(words: list[str]) -> None:
+    code = (
+        "import sys; from scripts.convert import main\n"
+        f"try: main({words!r})\n"
+        "except (SystemExit, ValueError): print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -96,7 +96,7 @@ def test_the_export_of_the_last_state_is_the_checkpoint_of_the_run(runs: Path, t
 
 
 def test_steps_and_the_average_are_chosen(runs: Path, tmp_path: Path) -> None:
-    name = "video_stream.blocks.0.attn1.to_q.weight"
+    name = "blocks.0.video.attn1.to_q.weight"
     found = {}
     for label, more in {
         "1": ["--step", "1"],

@@ -17,11 +17,13 @@ from PIL import Image
 
 from ccl.pipeline import CCLPipeline
 from mtv.control import MSTControlNet
+from mtv.generate import SCALES, MTVOptions, Sound, given_tracks, guidance
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.folder import save_checkpoint
 from shared.data.media import probe, read_audio, read_video, write_video
 from shared.encoders.audio import LogMel
+from shared.utils.cli import parse
 from shared.utils.errors import run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -115,7 +117,7 @@ def test_a_loud_sum_is_turned_down_as_a_whole(tmp_path: Path) -> None:
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, 3 * wave(300, 16000), 16000)
     argv = ["--prompt", "x", "--output", "x.mp4", "--speech", f"{tmp_path}/a.wav", "--music", f"{tmp_path}/b.wav"]
-    sound = sample_mtv.Sound.read(sample_mtv.parse(argv), FPS)
+    sound = Sound.read(parse(MTVOptions, None, argv), FPS)
     assert np.abs(sound.samples).max() == pytest.approx(1)
     assert np.corrcoef(sound.samples[0], wave(300, 16000))[0, 1] > 0.999
 
@@ -155,8 +157,8 @@ def test_options_change_the_video(make) -> None:
 
 
 def test_a_person_without_a_file_before_one_who_has_one_is_silent(make, media: Path) -> None:
-    options = sample_mtv.parse(["--prompt", "x", "--output", "x.mp4", "--speech2", str(media / "other.wav")])
-    tracks = sample_mtv.read_given(options, FPS, 16000)
+    options = parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", "--speech2", str(media / "other.wav")])
+    tracks = given_tracks(options, FPS, 16000)
     assert len(tracks.speech) == 2 and not tracks.speech[0].any() and tracks.speech[1].any()
     assert len(seen(make("--speech2", "other.wav"))) == 12
 
@@ -175,9 +177,9 @@ def test_bfloat16_runs(make) -> None:
 def test_guidance_options() -> None:
     def chosen(*argv: str) -> TrackGuidance:
         line = ["--prompt", "x", "--output", "x.mp4", "--music", "x.wav", *argv]
-        return sample_mtv.guidance(sample_mtv.parse(line))
+        return guidance(parse(MTVOptions, None, line))
 
-    assert chosen() == TrackGuidance() == TrackGuidance(**sample_mtv.SCALES)
+    assert chosen() == TrackGuidance() == TrackGuidance(**SCALES)
     assert chosen("--text-scale", "3", "--music-scale", "0") == TrackGuidance(text=3, music=0)
     assert chosen("--speech-scale", "1", "--effects-scale", "-1") == TrackGuidance(speech=1, effects=-1)
 

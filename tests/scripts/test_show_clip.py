@@ -40,7 +40,7 @@ def test_each_file_shows_what_it_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "reason"),
-    [(["--frames", "0"], "1 or more"), (["--output", "strip.jpg"], "png"), ([], "no such file")],
+    [(["--frames", "0"], "--frames 0"), (["--output", "strip.jpg"], "png"), ([], "no such file")],
 )
 def test_bad_input_writes_nothing(tmp_path: Path, more: list[str], reason: str) -> None:
     with pytest.raises(UserError, match=reason):

@@ -23,6 +23,7 @@ from ccl.training import build as assembly
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import probe, write_video
+from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[2]

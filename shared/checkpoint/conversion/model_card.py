@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shared.checkpoint.conversion.weight_map import Row, as_markdown
-from shared.training.card import commit
+from shared.checkpoint.conversion.weight_map import ReportRow, as_markdown
 
 OVI = {
     "full": """Ovi's own way of joining the towers (`fusion: full`). The towers and the fusion are Ovi's; its input and
@@ -17,7 +16,9 @@ layer is new, its output layer too unless it has 20 values, and tokens may come 
 keeps the rotation per second that the tower was trained with."""
 
 
-def conversion_card(source: str, lines: list[Row], parts: list[str], missing: list[str], seed: int, into: str) -> str:
+def conversion_card(
+    source: str, rows: list[ReportRow], parts: list[str], missing: list[str], seed: int, into: str, commit: str
+) -> str:
     """Markdown: what came from where, what is new and what is not there. `into`: for Ovi, the fusion; else empty."""
     absent = "".join(f"- not here: {text}\n" for text in missing)
     ovi = f"\n{OVI[into]}\n\n{OVI_AUDIO}\n" if into else ""
@@ -31,9 +32,9 @@ tags: [audio-video, joint-generation, cross-modal-context-learning]
 Not trained since. New parts are random or zero: train before sampling jointly. The licence of the source holds for
 what came from it.
 {ovi}
-{as_markdown(lines)}
+{as_markdown(rows)}
 
 Other parts:
 {"".join(f"- {text}" + chr(10) for text in parts)}{absent}
-New tensors drew from seed {seed}. Written by code of commit {commit()}.
+New tensors drew from seed {seed}. Written by code of commit {commit}.
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from shared.checkpoint.conversion.safetensors_reader import Weights, named
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
 from shared.checkpoint.conversion.wan import to_diffusers
-from shared.checkpoint.conversion.weight_map import Recipe
+from shared.checkpoint.conversion.weight_map import WeightMap
 from shared.nn.parameter_names import joint_name
 from shared.utils.errors import UserError
 
@@ -39,7 +39,7 @@ NEW_BIAS = "zero: Ovi adds the text attention's output bias once, and our text a
 NEW_TOKENS = "Ovi has no context tokens"
 
 
-def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, fusion: str) -> Recipe:
+def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fusion: str) -> WeightMap:
     """Where each tensor of a model of these shapes comes from. `fusion`: full, or cca as wide as the towers.
 
     Raises:
@@ -50,21 +50,21 @@ def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, fusion: str)
             f"{weights.label}: {named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion; "
             "a fused checkpoint of Ovi is needed"
         )
-    made = Recipe(shapes)
+    mapping = WeightMap(shapes)
     for name, ours in names(weights.shapes).items():
         if name in AUDIO_OUT and shapes.get(ours) != weights.shapes[name]:
-            made.leave(weights, [name], OWN_CODEC)
+            mapping.leave(weights, [name], OWN_CODEC)
         else:
-            made.take(weights, {ours: name})
-    made.leave(weights, [name for name in weights.shapes if _AUDIO_IN.fullmatch(name)], OWN_INPUT)
+            mapping.take(weights, {ours: name})
+    mapping.leave(weights, [name for name in weights.shapes if _AUDIO_IN.fullmatch(name)], OWN_INPUT)
     if fusion == "cca":
-        made.take(weights, shared_names(weights.shapes))
-        made.new([name for name in shapes if re.search(r"\.fusion\.\w+\.to_out\.bias", name)], NEW_BIAS)
-        made.new([name for name in shapes if re.search(r"\.fusion\.\w+\.context_tokens", name)], NEW_TOKENS)
-    made.new([name for name in shapes if name.startswith("audio_stream.patch_embedding.")], NEW_INPUT)
-    made.new([n for n in shapes if n.startswith("audio_stream.proj_out.") and n not in made.origins], NEW_OUTPUT)
-    made.check()
-    return made
+        mapping.take(weights, shared_names(weights.shapes))
+        mapping.new([name for name in shapes if re.search(r"\.fusion\.\w+\.to_out\.bias", name)], NEW_BIAS)
+        mapping.new([name for name in shapes if re.search(r"\.fusion\.\w+\.context_tokens", name)], NEW_TOKENS)
+    mapping.new([name for name in shapes if name.startswith("audio_stream.patch_embedding.")], NEW_INPUT)
+    mapping.new([n for n in shapes if n.startswith("audio_stream.proj_out.") and n not in mapping.origins], NEW_OUTPUT)
+    mapping.check()
+    return mapping
 
 
 def names(theirs: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,9 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared.checkpoint.conversion.safetensors_reader import PICKLES
 from shared.checkpoint.conversion.sharded_writer import check_space, size_of
+from shared.checkpoint.folder import PICKLES
 from shared.utils.errors import UserError
+from shared.utils.files import replacing
+from shared.utils.hub import first_line
 
 #: Under which of these a training checkpoint keeps its weights.
 NESTED = ("state_dict", "model_state_dict", "model", "module")
@@ -41,13 +42,9 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
         raise UserError(f"{source}: holds a {type(content).__name__}; tensors by name are needed")
     tensors = {str(name): value.contiguous() for name, value in content.items() if isinstance(value, Tensor)}
     check_space(output, size_of(tensors.values()))
-    partial = output.with_name(f".{output.name}.partial")
     output.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(output) as partial:
         save_file(_apart(tensors), partial, metadata={"format": "pt"})
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
     return tensors, [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
 
 
@@ -56,14 +53,15 @@ def _read(source: Path) -> Any:
         mapped = is_zipfile(source)  # older files cannot be mapped
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{source}: holds more than weights, or is none; it is not read ({reason})") from None
+        raise UserError(
+            f"{source}: holds more than weights, or is none; it is not read ({first_line(error)})"
+        ) from None
     except (OSError, RuntimeError, EOFError) as error:
-        raise UserError(f"{source}: cannot be read ({str(error).partition(chr(10))[0]})") from None
+        raise UserError(f"{source}: cannot be read ({first_line(error)})") from None
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, none of which shares memory with another."""
+    """Copy tensors where two share memory, which a file cannot."""
     seen: set[int] = set()
     out = {}
     for name, tensor in tensors.items():

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from shared.checkpoint.folder import PICKLES, WEIGHTS
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 
 if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
     import torch
 
-MAIN = "diffusion_pytorch_model.safetensors"
-PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th")
 #: Element types of safetensors that are weights as they are; others are quantised and need their scales.
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-class Weights:
+class SourceWeights:
     """Tensors of one checkpoint, read one by one.
 
     Attributes:
@@ -40,8 +39,8 @@ class Weights:
         self.label, self.shapes, self.dtypes, self.read = label, shapes, dtypes, read
 
     @classmethod
-    def open(cls, source: Path, label: str | None = None) -> Weights:
-        """A .safetensors file, or a folder of one model's (see `weight_files`).
+    def open(cls, source: Path, label: str | None = None) -> SourceWeights:
+        """Open a .safetensors file, or a folder of one model's (see `weight_files`).
 
         Raises:
             UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them.
@@ -69,7 +68,7 @@ class Weights:
 
 
 def weight_files(source: Path) -> list[Path]:
-    """The safetensors files of one model: a file, or in a folder those of its index, the usual one, or the only one.
+    """Find the files of one model: a file, or in a folder those of its index, the usual one, or the only one.
 
     Raises:
         UserError: there are none, or several and nothing says which; a pickle, with what to do about it.
@@ -83,12 +82,12 @@ def weight_files(source: Path) -> list[Path]:
     if not source.is_dir():
         raise UserError(f"{source}: no such file or folder")
     indices = sorted(source.glob("*.safetensors.index.json"))
-    index = source / f"{MAIN}.index.json"
+    index = source / f"{WEIGHTS}.index.json"
     if len(indices) == 1 or index in indices:
         return _indexed(source, index if index in indices else indices[0])
     files = sorted(source.glob("*.safetensors"))
-    if source / MAIN in files:
-        return [source / MAIN]
+    if source / WEIGHTS in files:
+        return [source / WEIGHTS]
     if len(files) == 1:
         return files
     if files or indices:
@@ -98,7 +97,7 @@ def weight_files(source: Path) -> list[Path]:
 
 
 def named(keys: list[str]) -> str:
-    """ "4 tensors (a, b, c ...)" for an error of one line."""
+    """Name the first of `keys` for an error of one line: 4 tensors (a, b, c ...)."""
     dots = " ..." if len(keys) > 3 else ""
     return f"{len(keys)} tensor{'s' * (len(keys) != 1)} ({', '.join(keys[:3])}{dots})"
 

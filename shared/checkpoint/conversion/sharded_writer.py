@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -16,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from shared.checkpoint.conversion.weight_map import Recipe, Taken
+from shared.checkpoint.conversion.weight_map import SourceTensor, WeightMap
+from shared.checkpoint.folder import WEIGHTS
 from shared.utils.errors import UserError
 from shared.utils.rng import derive
 
-PATTERN = "diffusion_pytorch_model{suffix}.safetensors"
+PATTERN = WEIGHTS.replace(".", "{suffix}.")  # huggingface_hub fills in "-00001-of-00002"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK = re.compile(r"\.(\d+)\.")
 
@@ -37,7 +36,7 @@ class FreshTensors:
         self._kept: tuple[int, dict[str, Tensor]] = (-2, {})
 
     def __call__(self, name: str) -> Tensor:
-        """The fresh tensor of this name."""
+        """Make the fresh tensor of this name."""
         if self._kept[0] != (block := block_of(name)):
             self._kept = (-2, {})  # two at once would take twice the memory
             with torch.random.fork_rng(devices=[]):
@@ -47,25 +46,25 @@ class FreshTensors:
 
 
 def block_of(name: str) -> int:
-    """Number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
+    """Find the number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
     match = _BLOCK.search(name)
     return int(match[1]) if match else -1
 
 
-def planned(recipe: Recipe, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
+def planned(mapping: WeightMap, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
     """Tensors without values of what `write_tensors` will write, block by block.
 
     `dtype` None keeps what the sources have, and makes new tensors float32. Names that hold one of `fp32` are float32
     where `dtype` is given.
     """
     kinds = {}
-    for name in sorted(recipe.shapes, key=block_of):
-        origin = recipe.origins[name]
+    for name in sorted(mapping.shapes, key=block_of):
+        origin = mapping.origins[name]
         if dtype is not None:
             kind = torch.float32 if any(part in name for part in fp32) else dtype
         else:
-            kind = DTYPES[origin.weights.dtypes[origin.name]] if isinstance(origin, Taken) else torch.float32
-        kinds[name] = torch.empty(recipe.shapes[name], dtype=kind, device="meta")
+            kind = DTYPES[origin.weights.dtypes[origin.name]] if isinstance(origin, SourceTensor) else torch.float32
+        kinds[name] = torch.empty(mapping.shapes[name], dtype=kind, device="meta")
     return kinds
 
 
@@ -77,24 +76,24 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 def write_tensors(
     folder: Path,
     plan: Mapping[str, Tensor],
-    recipe: Recipe,
+    mapping: WeightMap,
     shard_size: str,
     fresh: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
 
-    One file's tensors are in memory at a time. `fresh` makes those that the recipe calls new.
+    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new.
     """
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
     with tqdm(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
         for file, names in split.filename_to_tensors.items():
             part = {}
             for name in names:
-                origin = recipe.origins[name]
-                if isinstance(origin, Taken):
+                origin = mapping.origins[name]
+                if isinstance(origin, SourceTensor):
                     value = origin.weights.read(origin.name)
                 else:
-                    assert fresh is not None, "a recipe with new tensors needs their maker"
+                    assert fresh is not None, "a mapping with new tensors needs their maker"
                     value = fresh(name)
                 part[name] = value.detach().to(plan[name].dtype, copy=True).contiguous()
                 bar.update(size_of([part[name]]))
@@ -102,7 +101,7 @@ def write_tensors(
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        (folder / f"{PATTERN.format(suffix='')}.index.json").write_text(text, encoding="utf-8")
+        (folder / f"{WEIGHTS}.index.json").write_text(text, encoding="utf-8")
 
 
 def check_output(path: Path) -> None:
@@ -114,22 +113,8 @@ def check_output(path: Path) -> None:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raises UserError unless the disk that will hold `path` has `needed` bytes free."""
+    """Raise UserError unless the disk that will hold `path` has `needed` bytes free."""
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(there).free
     if free < needed:
         raise UserError(f"--output {path}: needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `path` at the end, or vanishes if anything goes wrong."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        os.replace(partial, path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.checkpoint.conversion.safetensors_reader import Weights, named
-from shared.checkpoint.conversion.weight_map import Recipe
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
+from shared.checkpoint.conversion.weight_map import WeightMap
+from shared.checkpoint.folder import check_checkpoint
 from shared.nn.parameter_names import joint_name, part_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
@@ -62,38 +63,40 @@ NEW_FUSION = "Wan has nothing that joins two towers"
 OTHER_PARTS = "only its audio tower is wanted"
 
 
-def recipe(shapes: Mapping[str, tuple[int, ...]], weights: Weights, audio: Weights | None = None) -> Recipe:
+def weight_map(
+    shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
+) -> WeightMap:
     """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
 
     Raises:
         UserError: no Wan, tensors that it should or should not have, sizes that differ.
     """
-    made = Recipe(shapes)
+    mapping = WeightMap(shapes)
     _, names = stream_names(weights.shapes, weights.label)
-    made.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
+    mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
     if audio is not None:
         tower = [name for name in audio.shapes if part_of(name) == "audio_stream"]
-        made.take(audio, {name: name for name in tower})
-        made.leave(audio, [name for name in audio.shapes if name not in tower], OTHER_PARTS)
+        mapping.take(audio, {name: name for name in tower})
+        mapping.leave(audio, [name for name in audio.shapes if name not in tower], OTHER_PARTS)
     else:
-        made.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
-    made.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
-    made.check()
-    return made
+        mapping.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
+    mapping.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
+    mapping.check()
+    return mapping
 
 
 def to_diffusers(name: str) -> str | None:
-    """diffusers' name of a tensor of the original layout; None if Wan has no such tensor."""
+    """Give diffusers' name of a tensor of the original layout; None if Wan has no such tensor."""
     return _renamed(name, TOP, BLOCK)
 
 
 def to_original(name: str) -> str | None:
-    """The original name of one of diffusers'; None if Wan has no such tensor."""
+    """Give the original name of one of diffusers'; None if Wan has no such tensor."""
     return _renamed(name, _TOP_BACK, _BLOCK_BACK)
 
 
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
-    """The layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
+    """Tell the layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
 
     Names that Wan does not have are left out. Raises UserError if neither layout is there.
     """
@@ -151,7 +154,7 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
 
 
 def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> bool:
-    """True if the values of `found` are those of `stream`; UserError naming the first that is not."""
+    """Tell whether the values of `found` are those of `stream`; UserError naming the first that is not."""
     for name, value in found.items():
         here = getattr(stream, name)
         value = tuple(value) if isinstance(value, list) else value
@@ -160,10 +163,21 @@ def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamCo
     return True
 
 
-def open_wan(source: Path) -> tuple[Weights, Path]:
-    """The transformer's weights at `source`, and where they lie. UserError as `transformer_place`, `Weights.open`."""
+def open_wan(source: Path) -> tuple[SourceWeights, Path]:
+    """Open the transformer's weights at `source`; and where they lie. UserError as `transformer_place`,
+    `SourceWeights.open`."""
     place = transformer_place(source)
-    return Weights.open(place, source.name), place
+    return SourceWeights.open(place, source.name), place
+
+
+def read_video_stream(checkpoint: Path) -> dict[str, Any]:
+    """Read the settings of the video stream of a checkpoint folder of ours. Raises UserError if it has none."""
+    check_checkpoint(checkpoint)
+    file = checkpoint / "transformer" / "config.json"
+    video = read_json(file).get("video")
+    if not isinstance(video, dict):
+        raise UserError(f"{file}: describes no joint transformer with a video stream; a checkpoint of ours is needed")
+    return video
 
 
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:

@@ -5,53 +5,57 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from shared.checkpoint.conversion.safetensors_reader import Weights, named
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
 from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
 
+if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
+    from torch import nn
+
 
 @dataclass(frozen=True)
-class Taken:
+class SourceTensor:
     """The tensor `name` of `weights`."""
 
-    weights: Weights
+    weights: SourceWeights
     name: str
 
 
 @dataclass(frozen=True)
-class New:
+class NewTensor:
     """A fresh tensor, and why."""
 
     why: str
 
 
-class Recipe:
+class WeightMap:
     """What a model of these tensors (`shapes`: name -> shape) is made of. Fill it, then `check` it."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.shapes = dict(shapes)
-        self.origins: dict[str, Taken | New] = {}
-        self.left: list[tuple[Weights, str, str]] = []
-        self.sources: list[Weights] = []
+        self.origins: dict[str, SourceTensor | NewTensor] = {}
+        self.left: list[tuple[SourceWeights, str, str]] = []
+        self.sources: list[SourceWeights] = []
 
-    def take(self, weights: Weights, names: Mapping[str, str]) -> None:
+    def take(self, weights: SourceWeights, names: Mapping[str, str]) -> None:
         """Take {our name: its name in `weights`}."""
         self._know(weights)
         for ours, theirs in names.items():
             if ours in self.shapes:
-                self.origins[ours] = Taken(weights, theirs)
+                self.origins[ours] = SourceTensor(weights, theirs)
 
     def new(self, names: Iterable[str], why: str) -> None:
         """Make these fresh."""
-        self.origins |= {name: New(why) for name in names}
+        self.origins |= {name: NewTensor(why) for name in names}
 
-    def leave(self, weights: Weights, names: Iterable[str], why: str) -> None:
+    def leave(self, weights: SourceWeights, names: Iterable[str], why: str) -> None:
         """Do not use these of `weights`."""
         self._know(weights)
         self.left += [(weights, name, why) for name in names]
 
-    def _know(self, weights: Weights) -> None:
+    def _know(self, weights: SourceWeights) -> None:
         if weights not in self.sources:
             self.sources.append(weights)
 
@@ -61,7 +65,7 @@ class Recipe:
         Raises:
             UserError: with how many are wrong, and the first of them.
         """
-        used = {(id(o.weights), o.name) for o in self.origins.values() if isinstance(o, Taken)}
+        used = {(id(o.weights), o.name) for o in self.origins.values() if isinstance(o, SourceTensor)}
         settled = used | {(id(weights), name) for weights, name, _ in self.left}
         for weights in self.sources:
             strange = [name for name in weights.shapes if (id(weights), name) not in settled]
@@ -74,7 +78,7 @@ class Recipe:
         for weights in self.sources:
             wrong = {
                 ours: o.name for ours, o in self.origins.items()
-                if isinstance(o, Taken) and o.weights is weights and weights.shapes[o.name] != self.shapes[ours]
+                if isinstance(o, SourceTensor) and o.weights is weights and weights.shapes[o.name] != self.shapes[ours]
             }  # fmt: skip
             if wrong:
                 ours, theirs = next(iter(wrong.items()))
@@ -85,7 +89,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One line of a report: how many tensors and values of a part have one origin."""
 
     part: str
@@ -94,43 +98,48 @@ class Row:
     values: int
 
 
-def rows(recipe: Recipe) -> list[Row]:
+def report_rows(mapping: WeightMap) -> list[ReportRow]:
     """Parts of the model (`part_of`) by origin, then what of the sources is left."""
     sizes: dict[tuple[str, str], list[int]] = {}
-    for name, shape in recipe.shapes.items():
-        origin = recipe.origins[name]
-        text = f"from {origin.weights.label}" if isinstance(origin, Taken) else f"new: {origin.why}"
+    for name, shape in mapping.shapes.items():
+        origin = mapping.origins[name]
+        text = f"from {origin.weights.label}" if isinstance(origin, SourceTensor) else f"new: {origin.why}"
         sizes.setdefault((part_of(name), text), []).append(math.prod(shape))
-    for weights, name, why in recipe.left:
+    for weights, name, why in mapping.left:
         sizes.setdefault(("left", f"{weights.label}, {_family(name)}: {why}"), []).append(
             math.prod(weights.shapes[name])
         )
-    return [Row(part, origin, len(values), sum(values)) for (part, origin), values in sizes.items()]
+    return [ReportRow(part, origin, len(values), sum(values)) for (part, origin), values in sizes.items()]
 
 
-def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[Row]:
-    """The parts of a model, and all of it."""
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """List the shape of every tensor that is saved, by its name."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[ReportRow]:
+    """Count the parts of a model, and all of it."""
     sizes: dict[str, list[int]] = {}
     for name, shape in shapes.items():
         sizes.setdefault(part_of(name), []).append(math.prod(shape))
-    parts = [Row(part, "", len(values), sum(values)) for part, values in sizes.items()]
-    return [*parts, Row("model", "", len(shapes), sum(row.values for row in parts))]
+    parts = [ReportRow(part, "", len(values), sum(values)) for part, values in sizes.items()]
+    return [*parts, ReportRow("model", "", len(shapes), sum(row.values for row in parts))]
 
 
-def as_text(lines: list[Row]) -> str:
-    """A table for a terminal."""
+def as_text(rows: list[ReportRow]) -> str:
+    """Write a table for a terminal."""
     head = f"{'part':14s}{'tensors':>9s}{'values':>17s}"
-    body = [f"{row.part:14s}{row.tensors:9,d}{row.values:17,d}  {row.origin}".rstrip() for row in lines]
+    body = [f"{row.part:14s}{row.tensors:9,d}{row.values:17,d}  {row.origin}".rstrip() for row in rows]
     return "\n".join([head, *body])
 
 
-def as_markdown(lines: list[Row]) -> str:
-    """A table for a model card."""
-    body = [f"| {row.part} | {row.tensors:,} | {row.values:,} | {row.origin} |" for row in lines]
+def as_markdown(rows: list[ReportRow]) -> str:
+    """Write a table for a model card."""
+    body = [f"| {row.part} | {row.tensors:,} | {row.values:,} | {row.origin} |" for row in rows]
     return "\n".join(["| part | tensors | values | origin |", "|---|---|---|---|", *body])
 
 
 def _family(name: str) -> str:
-    """The part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
+    """Name the part of a source that a name belongs to: "audio_model.patch_embedding.0.weight" -> "audio_model..."."""
     first, _, rest = name.partition(".")
     return f"{first}.{rest.partition('.')[0]}" if first.endswith("_model") else part_of(name)

@@ -28,6 +28,7 @@ from ccl.analysis.attention_maps import (
     weights_of,
 )
 from ccl.baselines import FullTextAttention, TextPlaceAttention
+from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.routing import Task
 from ccl.tarp import align
 from shared.codecs import LinearVideoCodec
@@ -56,15 +57,15 @@ def test_weights_are_those_of_a_dense_reference(frames, tokens):
     position = video.position(audio.centres)
     x, y = torch.randn(2, frames * SPACE, 10), torch.randn(2, tokens, 14)
     frame = torch.arange(frames).repeat_interleave(SPACE)
-    cca = attention(10, 14)
-    made = video_weights(cca, x, cca.read(y), found, time_rotary(found.window_offset, DIM))
+    cca = attention(VideoContextAttention)
+    made = video_weights(cca, x, cca.key_value(y), found, time_rotary(found.window_offset, DIM))
     mask = found.video_reads(tokens).repeat_interleave(SPACE, 0)
-    expected = dense(cca, x, cca.read(y)[0], mask, position[None] - frame[:, None])
+    expected = dense(cca, x, cca.key_value(y)[0], mask, position[None] - frame[:, None])
     torch.testing.assert_close(torch.cat([made.context, made.other], -1), expected, rtol=0, atol=1e-6)
-    cca = attention(14, 10)
-    made = audio_weights(cca, y, cca.read(x), found, time_rotary(found.offset, DIM))
+    cca = attention(AudioContextAttention, 14, 10)
+    made = audio_weights(cca, y, cca.key_value(x), found, time_rotary(found.offset, DIM))
     mask = found.audio_reads().repeat_interleave(SPACE, 1)
-    expected = dense(cca, y, cca.read(x)[0], mask, frame[None] - position[:, None])  # turning the key back instead
+    expected = dense(cca, y, cca.key_value(x)[0], mask, frame[None] - position[:, None])  # turning the key back instead
     torch.testing.assert_close(torch.cat([made.context, made.other], -1), expected, rtol=0, atol=1e-6)
 
 
@@ -74,54 +75,53 @@ ONE_HEAD = {
     "audio": CONFIG["audio"] | {"num_attention_heads": 1, "attention_head_dim": 36},
 }
 VARIANTS = [
-    {}, {"partition": False}, {"positions": "index"}, {"context_tokens": 0}, {"joiner": "gate_hard"},
-    {"joiner": "gate_learned"}, {"joiner": "full"}, {"joiner": "appended"}, {"routing": "joint"},
+    {}, {"partition": False}, {"positions": "index"}, {"context_tokens": 0}, {"fusion": "gate_hard"},
+    {"fusion": "gate_learned"}, {"fusion": "full"}, {"fusion": "appended"}, {"routing": "joint"},
 ]  # fmt: skip
 
 
-def remade(joiner, weights: Weights, arguments) -> torch.Tensor:
-    """A joiner's update, from the recorded weights of its one head and its values."""
-    if isinstance(joiner, TextPlaceAttention):
-        q, text_k, text_v, (_, v), *_ = arguments
-        full = isinstance(joiner, FullTextAttention)
+def remade(direction, weights: Weights, own, key_value) -> torch.Tensor:
+    """A direction's update, from the recorded weights of its one head and its values."""
+    v = key_value[1]
+    if isinstance(direction, TextPlaceAttention):
+        q, text_k, text_v = own
+        full = isinstance(direction, FullTextAttention)
         text = attend(q, text_k, text_v)[:, :, 0] if full else weights.text @ text_v[:, :, 0]
         return (text + weights.other @ v[:, :, 0])[:, :, None]
-    gate = 1.0 if getattr(joiner, "alpha", None) is None else torch.tanh(joiner.alpha)
-    own, v = joiner._key_value(joiner.context_tokens)[1], arguments[1][1]
-    return gate * joiner.to_out(weights.context @ own[:, 0] + weights.other @ v[:, :, 0])
+    gate = torch.tanh(direction.alpha) if hasattr(direction, "alpha") else 1.0
+    context = direction._key_value(direction.context_tokens)[1]
+    return gate * direction.to_out(weights.context @ context[:, 0] + weights.other @ v[:, :, 0])
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_recorded_weights_make_the_update_and_the_output_stays_as_it_was(variant, monkeypatch):
+def test_recorded_weights_make_the_update_and_the_output_stays_as_it_was(variant):
     model = transformer(**ONE_HEAD | variant)
     before = model(Task.T2AV.route, *inputs())
     calls: dict[str, list] = {"video": [], "audio": []}
-    for stream, method in (("video", "from_audio"), ("audio", "from_video")):
-        kind = type(getattr(model, f"{stream}_cca")[0])
-        update = getattr(kind, method)
+    for stream, made in calls.items():
 
-        def spy(self, *arguments, kept=calls[stream], original=update):
-            kept.append((self, arguments, original(self, *arguments)))
-            return kept[-1][-1]
+        def spy(direction, own, given, update, made=made):
+            made.append((direction, own, given["key_value"], update))
 
-        monkeypatch.setattr(kind, method, spy)
+        for block in model.blocks:
+            getattr(block.fusion, stream).register_forward_hook(spy, with_kwargs=True)
     with recording(model) as kept:
         during = model(Task.T2AV.route, *inputs())
     assert all(torch.equal(a, b) for a, b in zip(before, during, strict=True))
     for stream, made in calls.items():
         recorded = getattr(kept, stream)
         assert len(recorded) == len(made) == 2
-        for weights, (joiner, arguments, update) in zip(recorded, made, strict=True):
-            torch.testing.assert_close(remade(joiner, weights, arguments), update, rtol=0, atol=1e-5)
+        for weights, (direction, own, key_value, update) in zip(recorded, made, strict=True):
+            torch.testing.assert_close(remade(direction, weights, own, key_value), update, rtol=0, atol=1e-5)
             total = weights.context.sum(-1) + weights.text.sum(-1) + weights.other.sum(-1)
             torch.testing.assert_close(total, torch.ones_like(total))
             assert not weights.other[:, ~weights.visible].any()
 
 
-def test_an_unknown_joiner_is_named():
+def test_an_unknown_fusion_is_named():
     with pytest.raises(TypeError, match="Linear"):
-        weights_of(torch.nn.Linear(1, 1), "from_audio")
+        weights_of(torch.nn.Linear(1, 1), torch.zeros(1))
 
 
 @torch.no_grad()
@@ -132,7 +132,7 @@ def test_recording_ends_with_its_block():
         model(Task.A2V.route, *inputs())
     model(Task.T2AV.route, *inputs())
     assert (len(kept.video), len(kept.audio)) == (2, 0)
-    assert "from_audio" not in vars(model.video_cca[0])
+    assert not model.blocks[0].fusion.video._forward_pre_hooks
 
 
 def test_shares_of_weights_made_by_hand():
@@ -202,7 +202,7 @@ def test_the_probe_pools_queries_by_kind():
 def test_who_prefers_nothing_spreads_evenly():
     model = transformer()
     with torch.no_grad():
-        for cca in (*model.video_cca, *model.audio_cca):
+        for cca in (part for block in model.blocks for part in (block.fusion.video, block.fusion.audio)):
             cca.to_q.weight.zero_()
             cca.to_q.bias.zero_()
     probe = AttentionProbe(model, FLOW, (0.5,), seed=1)

@@ -35,7 +35,7 @@ def test_costs_are_what_torch_counts(name, tokens):
         model.audio_stream(audio.latents.transpose(1, 2)[..., None, None], audio.sigma, audio.text, audio.clock)
     assert found.cross_flops == counter.get_total_flops() - alone.get_total_flops()
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert found.cross_parameters == sum(p.numel() for n, p in model.named_parameters() if "_cca." in n)
+    assert found.cross_parameters == sum(p.numel() for n, p in model.named_parameters() if ".fusion." in n)
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def test_costs_are_what_torch_counts(name, tokens):
 @pytest.mark.parametrize("task", list(Task))
 def test_a_task_costs_what_torch_counts(name, task):
     """A clean stream has no output layer, a skipped one costs nothing, and one that reads nothing little."""
-    model = transformer(**({} if name == "cca" else {"joiner": name}))
+    model = transformer(**({} if name == "cca" else {"fusion": name}))
     video, audio = inputs(batch=1)
     video = replace(
         video, clock=LatentClock.uniform(FRAMES, TOKENS / 25), sigma=video.sigma[:, None].expand(-1, FRAMES)

@@ -64,7 +64,7 @@ def by_hand(model, data: Batch, task: Task, step: int, alone: bool = False) -> d
         e = draw_noise(5, step, data.ids, tuple(clean.shape[1:]), stream)
         targets[stream] = e - clean
         inputs.append(StreamInput((1 - sigma) * clean + sigma * e, sigma.expand(len(clean)), text, clock))
-    out = model(task.route.alone if alone else task.route, *inputs)
+    out = model(task.route.unconditional if alone else task.route, *inputs)
     return {
         stream: (value - targets[stream]).square().flatten(1).mean(1).tolist()
         for stream, value in zip(("video", "audio"), out, strict=True)
@@ -169,7 +169,7 @@ def test_clips_are_encoded_by_shape_and_each_stream_reads_its_own_caption():
 def test_the_size_of_a_model():
     model, data = transformer(), batch("a", "b")
     found = model_size(model, data)
-    cross = [*model.video_cca.parameters(), *model.audio_cca.parameters()]
+    cross = [weight for block in model.blocks for weight in block.fusion.parameters()]
     assert found["cross_modal_parameters"] == sum(p.numel() for p in cross)
     assert found["parameters"] == sum(p.numel() for p in model.parameters())
     assert found == model_size(model, data.take([1])) and 0 < found["cross_modal_flops"] < found["flops"]

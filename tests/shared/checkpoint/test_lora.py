@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,13 @@ def test_only_adapters_learn_and_an_untrained_one_changes_nothing() -> None:
 
 def test_what_also_learns_goes_on_learning() -> None:
     model = transformer().requires_grad_(False)
-    model.video_cca.requires_grad_(True)
+    for block in model.blocks:
+        block.fusion.video.requires_grad_(True)
     add_lora(model, None, Lora(rank=2, targets=["audio"], modules_to_save=["transformer"]), seed=0)
     learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    assert {name for name in learning if "video_cca" in name} == {
-        f"video_cca.{n}" for n, _ in model.video_cca.named_parameters()
-    }
-    assert all("video_cca" in name or ("audio_stream.blocks" in name and "lora_" in name) for name in learning)
+    whole = {name for name, _ in model.named_parameters() if ".fusion.video." in name}
+    assert whole and whole < learning
+    assert all(re.match(r"blocks\.\d+\.audio\..*lora_", name) for name in learning - whole)
 
 
 def test_the_first_weights_follow_the_seed_alone() -> None:
@@ -128,7 +129,7 @@ def test_saved_is_loaded_fused_and_unloaded(pipe: CCLPipeline, tmp_path: Path) -
     changed = sample(pipe)
     assert (changed - base).abs().max() > 0.01
     # by hand: W + alpha / rank · B A
-    layer, name = pipe.transformer.video_stream.blocks[1].attn2.to_v, "transformer.video_stream.blocks.1.attn2.to_v"
+    layer, name = pipe.transformer.blocks[1].video.attn2.to_v, "transformer.blocks.1.video.attn2.to_v"
     a, b = (weights[f"{name}.lora_{side}.default.weight"] for side in "AB")
     pipe.fuse_lora()
     torch.testing.assert_close(layer.get_base_layer().weight, weights[f"{name}.base_layer.weight"] + 1.5 * b @ a)
@@ -213,7 +214,7 @@ def test_a_folder_is_replaced_whole_and_its_card_says_what_it_is(tmp_path: Path)
 
 @pytest.mark.skipif(not issubclass(MSTControlNet, PeftAdapterMixin), reason="the control network takes no adapters")
 def test_the_control_network_has_adapters_of_its_own(pipe: CCLPipeline, tmp_path: Path) -> None:
-    settings = Lora(rank=2, targets=["control", r"transformer\.video_stream\.blocks\.1\.ffn\..+"])
+    settings = Lora(rank=2, targets=["control", r"transformer\.blocks\.1\.video\.ffn\..+"])
     model, control = transformer(), randomised(network())
     add_lora(model, control, settings, seed=0)
     parts = {"transformer": model, "control": control}
@@ -246,7 +247,7 @@ def test_the_control_network_has_adapters_of_its_own(pipe: CCLPipeline, tmp_path
         (["attn1"], 2, "'attn1' names no linear layer"),  # whole names
         (["("], 2, "no preset and no regular expression"),
         (["control"], 2, "'control' names no linear layer"),
-        (["attention"], 25, r"25 exceeds a side of transformer\.video_stream.* \(24x24\)"),
+        (["attention"], 25, r"25 exceeds a side of transformer\.blocks\.0\.video.* \(24x24\)"),
     ],
 )
 def test_targets_that_fit_no_layer_are_refused(targets: list[str], rank: int, said: str) -> None:
@@ -261,7 +262,7 @@ def changed(file: Path, change: Any, metadata: dict[str, str] | None = None) -> 
     return file.with_name("changed.safetensors")
 
 
-NAME = "transformer.video_stream.blocks.0.attn1.to_q"
+NAME = "transformer.blocks.0.video.attn1.to_q"
 
 
 @pytest.mark.parametrize(

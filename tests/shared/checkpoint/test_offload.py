@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.lora import add_lora, save_lora
-from shared.checkpoint.offload import MemoryMixin, keep_in_fp8, offload_components, offload_layers, visit
+from shared.checkpoint.offload import MemoryMixin, keep_in_fp8, offload_components, offload_layers, offload_while_idle
 from shared.utils.config import Lora
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
@@ -53,9 +53,9 @@ def test_low_keeps_linear_layers_in_fp8_and_stays_close() -> None:
     model = low.transformer
     stored = {name for name, weight in model.named_parameters() if weight.dtype == torch.float8_e4m3fn}
     for part in (
-        "video_stream.blocks.0.attn1.to_q.weight",
-        "audio_stream.blocks.1.ffn.net.2.bias",
-        "video_cca.1.to_v.weight",
+        "blocks.0.video.attn1.to_q.weight",
+        "blocks.1.audio.ffn.net.2.bias",
+        "blocks.1.fusion.video.to_v.weight",
     ):
         assert part in stored
     kept = ("norm", "condition_embedder", "patch_embedding", "proj_out", "skip", "scale_shift_table", "context_tokens")
@@ -150,7 +150,7 @@ def test_adapters_stay_as_they_are_in_low(tmp_path: Path) -> None:
     for pipe in (fast, low):
         pipe.load_lora_weights(tmp_path / "lora")
     low.set_memory("low", CPU)
-    layer = low.transformer.video_stream.blocks[0].attn1.to_q
+    layer = low.transformer.blocks[0].video.attn1.to_q
     assert layer.get_base_layer().weight.dtype == torch.float8_e4m3fn
     assert layer.lora_A["default_0"].weight.dtype == torch.float32
     with_lora = sample(fast)
@@ -193,7 +193,7 @@ def test_codecs_are_sliced_and_tiled(level: str, slicing: bool, tiling: bool) ->
 def test_a_codec_is_on_the_device_while_it_works() -> None:
     said: list[str] = []
     codec = Codec(said.append)
-    visit(codec, torch.device("cuda", 1))
+    offload_while_idle(codec, torch.device("cuda", 1))
     assert codec.decode(1) == 2 and said == ["cuda:1", "decode", "cpu"]
     with pytest.raises(ValueError, match="no latents"):
         codec.decode(-1)

@@ -142,7 +142,7 @@ def test_a_trusted_name_opens_no_other_module(checkpoint: Path, package: Path) -
     index = json.loads((checkpoint / INDEX).read_text())
     for change in ({"audio_codec": ["evil", "Codec"]}, {"_class_name": ["evil", "Pipeline"]}):
         (checkpoint / INDEX).write_text(json.dumps(index | change))
-        with pytest.raises(UserError, match="'evil', which is not trusted|a pipeline of its own, which is not run"):
+        with pytest.raises(UserError, match=r"'evil', which is not trusted|a pipeline of its own, which is not run"):
             CCLPipeline.from_pretrained(checkpoint, trusted_packages=["my_codecs"])
     assert not {"evil", "my_codecs"} & set(sys.modules)
 

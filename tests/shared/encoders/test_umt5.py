@@ -104,7 +104,7 @@ def test_full_size(encoder: UMT5Text) -> None:
 def test_what_is_no_umt5_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing: no such folder"):
         UMT5Text.from_pretrained(tmp_path / "missing")
-    with pytest.raises(UserError, match=r"nobody/nothing: no UMT5 encoder \(no config\.json or text_encoder/config\.json there"):
+    with pytest.raises(UserError, match=r"nobody/nothing: no UMT5 encoder \(no config\.json or text_encoder/"):
         UMT5Text.from_pretrained("nobody/nothing", cache_dir=tmp_path / "hub")
     with pytest.raises(UserError, match=r"no tokenizer \(no tokenizer\.json or spiece\.model or tokenizer/"):
         UMT5Text.from_pretrained(folder / "text_encoder")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.evaluation.comparison import compare_tasks, paired, per_clip, read_metrics
+from shared.evaluation.comparison import compare_score, compare_tasks, per_clip, read_metrics
 from shared.utils.errors import UserError
 
-CONFIG = {"suite": "stage", "level": "simple", "held_out_seed": 900001, "tasks": ("t2av", "mtv")}
+CONFIG = {"suite": "puppets", "level": "simple", "held_out_seed": 900001, "tasks": ("t2av", "mtv")}
 
 
 def kept(values: list[float | None], weights: list[float] | None = None) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def test_per_clip_keeps_what_the_score_is_made_of() -> None:
 
 
 def test_the_difference_is_weighted_and_only_on_common_clips() -> None:
-    found = paired(kept([1.0, 0.5, None, 0.0], [1, 3, 0, 2]), kept([0.0, 0.5, 0.7], [1, 1, 1]))
+    found = compare_score(kept([1.0, 0.5, None, 0.0], [1, 3, 0, 2]), kept([0.0, 0.5, 0.7], [1, 1, 1]))
     assert found["clips"] == 2
     assert (found["new"], found["old"]) == (pytest.approx(2.5 / 4), pytest.approx(0.25))
     assert found["difference"] == pytest.approx(0.375)
@@ -31,9 +31,9 @@ def test_the_difference_is_weighted_and_only_on_common_clips() -> None:
 
 def test_a_constant_difference_has_a_narrow_interval_however_clips_differ() -> None:
     old = kept([0.1, 0.4, 0.6, 0.9, 0.2, 0.5])
-    found = paired(kept([v + 0.05 for v in old["value"]]), old)
+    found = compare_score(kept([v + 0.05 for v in old["value"]]), old)
     assert found["interval"] == [pytest.approx(0.05), pytest.approx(0.05)]
-    spread = paired(kept(old["value"][::-1]), old)
+    spread = compare_score(kept(old["value"][::-1]), old)
     assert spread["interval"][0] < spread["difference"] < spread["interval"][1]
 
 
@@ -43,7 +43,7 @@ def test_scores_that_never_count_are_left_out() -> None:
         {"per_clip": {"a": kept([0.5]), "b": kept([1.0])}},
     )
     assert list(compare_tasks(new, old)) == ["a"]
-    assert paired(kept([None]), kept([1.0]))["difference"] is None
+    assert compare_score(kept([None]), kept([1.0]))["difference"] is None
 
 
 def metrics(**config: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pages import Page
 
 from shared.data.doctor import Finding
 from shared.evaluation.doctor_report import page_content, summary, write_report
@@ -28,13 +29,13 @@ def test_the_summary_counts_verdicts_and_tells_spreads() -> None:
 
 def test_the_page_has_the_worst_first_and_what_is_not_known_empty() -> None:
     content = page_content(FINDINGS)
-    assert content["columns"] == ["seconds", "level_dbfs", "silent"]
-    assert [(row["clip"], row["why"]) for row in content["rows"]] == [
-        ("<b>", "is silent; is short"),
-        ("c", "is long"),
-        ("a", ""),
+    assert content["head"] == ["clip", "verdict", "why", "seconds", "level_dbfs", "silent"]
+    assert [row[:3] for row in content["rows"]] == [
+        ["<b>", "refuse", "is silent; is short"],
+        ["c", "warn", "is long"],
+        ["a", "ok", ""],
     ]
-    assert content["rows"][1]["facts"] == [5.0, "", ""]
+    assert content["rows"][1][3:] == [5.0, "", ""] and content["classes"] == ["refuse", "warn", "ok"]
 
 
 def test_reports_are_written_by_their_names(tmp_path: Path) -> None:
@@ -42,7 +43,9 @@ def test_reports_are_written_by_their_names(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "clips.jsonl").read_text().splitlines()]
     assert [line["verdict"] for line in lines] == ["ok", "refuse", "warn"] and lines[1]["facts"]["level_dbfs"] is None
     write_report(tmp_path / "clips.html", FINDINGS)
-    page = (tmp_path / "clips.html").read_text()
-    assert "&lt;b&gt;" in page and "<b>" not in page and "median 3 (s)" in page
+    page = Page((tmp_path / "clips.html").read_text())
+    assert page.texts["td"][:3] == ["<b>", "refuse", "is silent; is short"] and len(page.attributes["td"]) == 18
+    assert [row.get("class") for row in page.attributes["tr"]] == [None, "refuse", "warn", "ok"]
+    assert page.texts["p"] == summary(FINDINGS)
     with pytest.raises(UserError, match=r"--report .*cannot be written"):
         write_report(tmp_path / "nowhere" / "clips.html", FINDINGS)

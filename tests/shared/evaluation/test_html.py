@@ -1,32 +1,36 @@
-"""Pages stand by themselves."""
+"""Pages stand by themselves, and what they are given is text."""
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
+import pytest
+from jinja2 import UndefinedError
+from pages import Page
 
-from shared.evaluation.html import page
-
-
-class Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.texts: dict[str, str] = {}
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts[self.open[-1] if self.open else ""] = data
+from shared.evaluation.html import Markup, data_uri, render
 
 
-def test_the_title_is_text_and_the_body_html() -> None:
-    reader = Reader()
-    reader.feed(page("a < b", "p{color:red}", "<p>so {it} is</p>"))
-    assert reader.open == []
-    assert reader.texts["title"] == "a < b" and reader.texts["style"] == "p{color:red}"
-    assert reader.texts["p"] == "so {it} is"
+def plan(**changes: object) -> dict[str, object]:
+    table = {"title": "F1", "note": "Higher.", "head": ["variant", "verdict"], "rows": [["<a>", "1 better"], ["b", ""]]}
+    empty: dict[str, object] = {"title": "A & B", "facts": "two runs", "others": [], "figures": [], "maps": []}
+    return empty | {"endpoints": [table]} | changes
+
+
+def test_text_is_escaped_and_markup_is_not() -> None:
+    figures = [("a < b", Markup("<svg><path></path></svg>"))]
+    page = Page(render("ablation.html.j2", title="<title>", plans=[plan(figures=figures)]))
+    assert page.texts["title"] == ["<title>"] and page.texts["h1"] == ["A & B"]
+    assert page.texts["td"] == ["<a>", "1 better", "b"] and page.texts["figcaption"] == ["a < b"]
+    assert len(page.attributes["svg"]) == 1
+    assert [one.get("class") for one in page.attributes["td"]] == [None, "better", None, None]
+
+
+def test_a_page_asks_nothing_of_the_network() -> None:
+    picture = data_uri("image/png", b"\x89PNG")
+    text = render("ablation.html.j2", title="t", plans=[plan(maps=[("ccl", picture)])])
+    assert Page(text).attributes["img"] == [{"alt": "ccl", "src": "data:image/png;base64,iVBORw=="}]
+    assert "http" not in text and "<link" not in text and "<script" not in text
+
+
+def test_a_value_that_lacks_is_told() -> None:
+    with pytest.raises(UndefinedError, match="facts"):
+        render("ablation.html.j2", title="t", plans=[{"title": "A"}])

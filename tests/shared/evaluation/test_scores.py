@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from shared.evaluation.scores import (
-    MADE,
     MEANING,
-    Reading,
+    SCORES,
+    ClipReading,
     clip_scores,
     correlation,
     events,
@@ -18,21 +18,21 @@ from shared.evaluation.scores import (
     score_task,
 )
 from shared.puppets.clip import render_clip, sample_spec
-from shared.puppets.readers import Heard, Seen, read_picture, read_sound
+from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
 
 
 @pytest.fixture(scope="module")
-def readings() -> list[Reading]:
+def readings() -> list[ClipReading]:
     specs = [sample_spec(32, i) for i in range(12)]
     clips = [render_clip(spec) for spec in specs]
     return [
-        Reading(s, read_picture(c.frames, s.fps, s), read_sound(c.mix, s.rate))
+        ClipReading(s, read_picture(c.frames, s.fps, s), read_sound(c.mix, s.rate))
         for s, c in zip(specs, clips, strict=True)
     ]
 
 
-def deaf(heard: Heard) -> Heard:
-    return Heard(np.zeros(0), np.zeros_like(heard.loudness), "")
+def deaf(audio: AudioReading) -> AudioReading:
+    return AudioReading(np.zeros(0), np.zeros_like(audio.loudness), "")
 
 
 def test_match_is_one_to_one() -> None:
@@ -42,7 +42,7 @@ def test_match_is_one_to_one() -> None:
 
 
 def test_every_score_has_a_meaning() -> None:
-    assert {name for names in MADE.values() for name in names} == set(MEANING)
+    assert {name for names in SCORES.values() for name in names} == set(MEANING)
 
 
 def test_a_constant_curve_is_uncorrelated() -> None:
@@ -50,35 +50,35 @@ def test_a_constant_curve_is_uncorrelated() -> None:
     assert correlation(np.arange(9.0), 3 * np.arange(9.0)) == pytest.approx(1)
 
 
-def test_truth_scores_near_one_and_its_headline_is_one(readings: list[Reading]) -> None:
+def test_truth_scores_near_one_and_its_headline_is_one(readings: list[ClipReading]) -> None:
     scores = score_task("t2av", readings, readings)
-    for name in ("event_f1", "mouth_correlation", "colour", "mood_seen", "count_heard", "count_seen"):
+    for name in ("event_f1", "mouth_correlation", "colour", "mood_video", "count_audio", "count_video"):
         score = scores[name]
         assert score.value is not None and score.value > 0.95, name
         assert score.headline == pytest.approx(1)
         assert score.floor is not None and score.floor < 0.65, name
 
 
-def test_silence_scores_zero(readings: list[Reading]) -> None:
-    scores = score_task("v2a", [replace(r, heard=deaf(r.heard)) for r in readings], readings)
+def test_silence_scores_zero(readings: list[ClipReading]) -> None:
+    scores = score_task("v2a", [replace(r, audio=deaf(r.audio)) for r in readings], readings)
     assert scores["event_f1"].value == 0 and scores["mouth_correlation"].value == 0
     assert scores["event_f1"].headline is not None and scores["event_f1"].headline < 0
 
 
-def test_clips_without_events_do_not_count(readings: list[Reading]) -> None:
+def test_clips_without_events_do_not_count(readings: list[ClipReading]) -> None:
     quiet = replace(readings[0].spec, props=())
-    nothing = replace(readings[0].seen, onsets=np.zeros(0))
-    reading = Reading(quiet, nothing, deaf(readings[0].heard))
+    nothing = replace(readings[0].video, onsets=np.zeros(0))
+    reading = ClipReading(quiet, nothing, deaf(readings[0].audio))
     assert clip_scores(reading)["event_f1"] == (0, 0)
 
 
-def test_a_wrong_colour_is_wrong(readings: list[Reading]) -> None:
+def test_a_wrong_colour_is_wrong(readings: list[ClipReading]) -> None:
     reading = next(r for r in readings if r.spec.props)
-    thing = reading.seen.objects[0]
+    thing = reading.video.objects[0]
     other = replace(thing, colour="red" if thing.colour != "red" else "blue")
-    wrong = replace(reading, seen=replace(reading.seen, objects=(other,)))
+    wrong = replace(reading, video=replace(reading.video, objects=(other,)))
     assert clip_scores(wrong)["object_colour"] == (0, 1)
-    absent = replace(reading, seen=replace(reading.seen, objects=(replace(thing, gain=0.0),)))
+    absent = replace(reading, video=replace(reading.video, objects=(replace(thing, gain=0.0),)))
     assert clip_scores(absent)["object_colour"] == (0, 1)
 
 
@@ -94,15 +94,15 @@ def test_the_speaker_is_the_mouth_that_moves_with_speech() -> None:
     speaking = [float(bool(c.syllables)) for c in spec.characters]
     wave = np.sin(np.arange(spec.frames) / 2) + 1
     loudness = np.interp(np.arange(0, spec.duration, 0.005), spec.frame_times(), wave)
-    heard = Heard(np.zeros(0), loudness, "")
+    audio = AudioReading(np.zeros(0), loudness, "")
     for order, right in ((1, 1.0), (-1, 0.0)):
         mouths = tuple(wave * share for share in speaking[::order])
-        reading = Reading(spec, Seen(np.zeros(0), spec.fps, mouths, (), (), spec.mood), heard)
+        reading = ClipReading(spec, VideoReading(np.zeros(0), spec.fps, mouths, (), (), spec.mood), audio)
         assert clip_scores(reading)["speaker"] == (right, 1)
 
 
-def test_lag_is_seen_minus_heard(readings: list[Reading]) -> None:
-    late = [replace(r, seen=replace(r.seen, onsets=r.heard.onsets + 0.05)) for r in readings]
+def test_lag_is_video_minus_audio(readings: list[ClipReading]) -> None:
+    late = [replace(r, video=replace(r.video, onsets=r.audio.onsets + 0.05)) for r in readings]
     assert lags(late)["all"] == pytest.approx(50)
 
 
@@ -111,8 +111,8 @@ def test_fixed_times_are_better_than_nothing_and_worse_than_truth() -> None:
     assert score is not None and 0.25 < score < 0.5
 
 
-def test_intervals_hold_the_value_and_follow_the_seed(readings: list[Reading]) -> None:
-    half = [replace(r, heard=deaf(r.heard)) if i % 2 else r for i, r in enumerate(readings)]
+def test_intervals_hold_the_value_and_follow_the_seed(readings: list[ClipReading]) -> None:
+    half = [replace(r, audio=deaf(r.audio)) if i % 2 else r for i, r in enumerate(readings)]
     first, again = (score_task("v2a", half, readings, seed=3)["event_f1"] for _ in range(2))
     assert first == again
     assert first.value is not None and first.value_interval is not None

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shared.puppets.captions import audio_caption, caption
-from shared.puppets.clip import Spec, StageClip, render_clip, sample_spec
-from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, stage_to_pixels
+from shared.puppets.clip import Spec, PuppetClip, render_clip, sample_spec
+from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, scene_to_pixels
 from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
 from shared.utils.errors import UserError
 
@@ -25,8 +25,8 @@ TEMPLATE = re.compile(
 )
 
 
-def pixel(clip: StageClip, place: list[float]) -> np.ndarray:
-    column, row = stage_to_pixels(*place, size=clip.frames.shape[1:3])
+def pixel(clip: PuppetClip, place: list[float]) -> np.ndarray:
+    column, row = scene_to_pixels(*place, size=clip.frames.shape[1:3])
     return clip.frames[:, int(row), int(column)].astype(float)
 
 
@@ -66,7 +66,7 @@ def test_the_captions_of_the_design() -> None:
         size="big",
         colour="red",
         onsets=(0.5, 1.2),
-        told=("size", "colour", "count"),
+        mentioned=("size", "colour", "count"),
     )
     person = replace(spec.characters[0], kind="man", shirt="red", side="left")
     clip = render_clip(replace(spec, props=(prop,), characters=(person,), mood="warm bright"))
@@ -124,7 +124,7 @@ def test_the_mouth_opens_with_the_voice() -> None:
     for spec in [s for s in SIMPLE if s.characters and s.characters[0].syllables][:8]:
         clip = render_clip(spec)
         person = clip.truth["characters"][0]
-        x, y = stage_to_pixels(*person["mouth_centre"], size=spec.size)
+        x, y = scene_to_pixels(*person["mouth_centre"], size=spec.size)
         half = int(MOUTH_HALF_WIDTH * 64) + 1
         box = clip.frames[:, int(y) - 5 : int(y) + 6, int(x) - half : int(x) + half].astype(float)
         dark = (255 - box).sum(axis=(1, 2, 3))
@@ -189,10 +189,10 @@ def test_an_offscreen_object_is_heard_and_not_seen() -> None:
 
 def test_conflict_changes_the_text_alone() -> None:
     spec = sample_spec(0, 0, conflict=1.0)
-    clip, plain = render_clip(spec), render_clip(replace(spec, told_as=()))
+    clip, plain = render_clip(spec), render_clip(replace(spec, caption_overrides=()))
     assert "conflict" in clip.truth["subsets"] and "conflict" not in plain.truth["subsets"]
     assert clip.caption != plain.caption and np.array_equal(clip.mix, plain.mix)
-    assert not any(s.told_as for s in SIMPLE + FULL)
+    assert not any(s.caption_overrides for s in SIMPLE + FULL)
 
 
 def test_truth_survives_json() -> None:

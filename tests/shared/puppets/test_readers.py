@@ -9,12 +9,12 @@ import pytest
 
 from shared.evaluation.scores import TOLERANCE, events, match
 from shared.puppets import audio_readers, video_readers
-from shared.puppets.clip import StageClip, render_clip, sample_spec
-from shared.puppets.readers import Seen, read_picture, read_sound
-from shared.puppets.scene_fit import Told, canonical, read_layout
+from shared.puppets.clip import PuppetClip, render_clip, sample_spec
+from shared.puppets.readers import VideoReading, read_picture, read_sound
+from shared.puppets.scene_fit import Mention, canonical, read_layout
 from shared.puppets.script import Spec
 
-Clips = list[tuple[Spec, StageClip]]
+Clips = list[tuple[Spec, PuppetClip]]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def clips() -> Clips:
 
 
 @pytest.fixture(scope="module")
-def pictures(clips: Clips) -> list[Seen]:
+def pictures(clips: Clips) -> list[VideoReading]:
     return [read_picture(clip.frames, spec.fps, spec) for spec, clip in clips]
 
 
@@ -35,14 +35,14 @@ def found(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return hits / sum(len(read) + len(true) for read, true in pairs)
 
 
-def test_onsets_are_heard(clips: Clips) -> None:
+def test_onsets_are_read_from_the_audio(clips: Clips) -> None:
     pairs = [(audio_readers.read_onsets(clip.mix, spec.rate), events(spec)) for spec, clip in clips]
     assert found(pairs) > 0.97
     gaps = [a - b for read, true in pairs for a, b in match(read, true, TOLERANCE)]
     assert np.abs(gaps).max() < 0.005
 
 
-def test_onsets_are_seen(clips: Clips, pictures: list[Seen]) -> None:
+def test_onsets_are_read_from_the_video(clips: Clips, pictures: list[VideoReading]) -> None:
     pairs = [(picture.onsets, events(spec)) for picture, (spec, _) in zip(pictures, clips, strict=True)]
     assert found(pairs) > 0.97
     gaps = [a - b for read, true in pairs for a, b in match(read, true, TOLERANCE)]
@@ -57,14 +57,14 @@ def test_loudness_follows_the_mouth(clips: Clips) -> None:
             assert np.corrcoef(opening, loudness)[0, 1] > 0.97
 
 
-def test_mouths_are_read(clips: Clips, pictures: list[Seen]) -> None:
+def test_mouths_are_read(clips: Clips, pictures: list[VideoReading]) -> None:
     for picture, (_, clip) in zip(pictures, clips, strict=True):
         true = [c["mouth"] for c in clip.truth["characters"] if c["visible"]]
         for mouth, opening in zip(picture.mouths, true, strict=True):
             assert np.ptp(opening) == 0 or np.corrcoef(mouth, opening)[0, 1] > 0.93
 
 
-def test_who_stands_where(clips: Clips, pictures: list[Seen]) -> None:
+def test_who_stands_where(clips: Clips, pictures: list[VideoReading]) -> None:
     for reading, (spec, _) in zip(pictures, clips, strict=True):
         assert reading.mood == spec.mood
         people = [c for c in spec.characters if c.visible]
@@ -106,13 +106,13 @@ def test_a_missing_face_is_not_found() -> None:
     spec = replace(sample_spec(31, 0), characters=(), music=False)
     frames = canonical(render_clip(spec).frames)
     slot = "left" if spec.props and spec.props[0].slot == "right" else "right"
-    assert not read_layout(frames, [Told("man", slot)]).things[0].found
+    assert not read_layout(frames, [Mention("man", slot)]).detections[0].found
 
 
 def test_the_camera_is_followed() -> None:
     spec = replace(next(s for s in (sample_spec(31, i) for i in range(50)) if s.characters), pan=(-0.05, 0.05))
     clip = render_clip(spec)
-    layout = read_layout(canonical(clip.frames), [Told(spec.characters[0].kind)])
+    layout = read_layout(canonical(clip.frames), [Mention(spec.characters[0].kind)])
     assert np.abs(layout.pan - spec.pan_offsets()).max() < 0.012
 
 

@@ -168,7 +168,7 @@ def test_saved_states_hold_the_exported_weights_to_the_bit(runs, name):
     assert all(torch.equal(value, of_run[key]) for key, value in of_state.items())
     masters = whole_weights(state(runs / name))
     assert not torch.equal(
-        masters["transformer.video_cca.0.to_q.weight"], of_run["transformer.video_cca.0.to_q.weight"]
+        masters["transformer.blocks.0.fusion.video.to_q.weight"], of_run["transformer.blocks.0.fusion.video.to_q.weight"]
     )
     assert torch.equal(masters["transformer.audio_stream.patch_embedding.weight"],
                        of_run["transformer.audio_stream.patch_embedding.weight"])  # fmt: skip

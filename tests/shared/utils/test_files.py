@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.utils.errors import UserError
-from shared.utils.files import read_json, replaced, replacing, write_atomically, write_json
+from shared.utils.files import read_json, replaced, replacing, replacing_folder, write_atomically, write_json
 
 
 def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> None:
@@ -28,6 +28,32 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         part.write_bytes(b"half of the n")
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"] and file.read_bytes() == b"old"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "out") as folder:
+        (folder / "x").write_text("half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    for text in ("old", "new"):
+        with replacing_folder(tmp_path / "deep" / "out") as folder:
+            (folder / text).write_text("all")
+            assert not (tmp_path / "deep" / "out" / text).exists()
+        assert [path.name for path in (tmp_path / "deep" / "out").iterdir()] == [text]
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "deep" / "out"):
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "deep").rglob("*")] == ["out", "new"]
+
+
+def test_the_last_whole_folder_outlives_a_kill_between_two_renames(tmp_path: Path) -> None:
+    """`.NAME.old` is then all there is: a save that fails must leave it."""
+    (tmp_path / ".out.old").mkdir()
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "out"):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == [".out.old"]
+    with replacing_folder(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from public import OVI_MODEL, full_size, in_memory, on_meta, ovi_shapes, shapes_
 from torch.nn import functional
 
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint.conversion.ovi import AUDIO_OUT, recipe
-from shared.checkpoint.conversion.weight_map import New, Taken
+from shared.checkpoint.conversion.ovi import AUDIO_OUT, weight_map
+from shared.checkpoint.conversion.weight_map import NewTensor, SourceTensor
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -30,26 +30,29 @@ def test_the_layout_has_the_published_totals() -> None:
 @pytest.mark.parametrize("fusion", ["full", "cca"])
 def test_a_full_size_ovi_has_its_place(fusion: str) -> None:
     model, theirs = full_size("wan2.2-5b-ovi", fusion=fusion), ovi_shapes(**FULL)
-    made = recipe(shapes_of(model), without_values(theirs), fusion)
-    new = {name for name, origin in made.origins.items() if isinstance(origin, New)}
+    mapping = weight_map(shapes_of(model), without_values(theirs), fusion)
+    new = {name for name, origin in mapping.origins.items() if isinstance(origin, NewTensor)}
     outside = {
         f"audio_stream.{layer}.{kind}" for layer in ("patch_embedding", "proj_out") for kind in ("weight", "bias")
     }
     extra = {
-        f"{s}_cca.{i}.{n}" for s in ("video", "audio") for i in range(30) for n in ("to_out.bias", "context_tokens")
+        f"blocks.{i}.fusion.{s}.{n}"
+        for s in ("video", "audio")
+        for i in range(30)
+        for n in ("to_out.bias", "context_tokens")
     }
     assert new == outside | (extra if fusion == "cca" else set())
-    left = {name for _, name, _ in made.left}
+    left = {name for _, name, _ in mapping.left}
     assert left == {*AUDIO_OUT, *(name for name in theirs if name.startswith("audio_model.patch_embedding."))}
-    taken = {origin.name for origin in made.origins.values() if isinstance(origin, Taken)}
+    taken = {origin.name for origin in mapping.origins.values() if isinstance(origin, SourceTensor)}
     assert taken == theirs.keys() - left
 
 
 def converted(fusion: str, **changes: Any) -> tuple[DualStreamTransformer, dict[str, torch.Tensor]]:
     theirs = small_ovi()
     model = DualStreamTransformer(**(OVI_MODEL | {"fusion": fusion} | changes)).eval()
-    made = recipe(shapes_of(model), in_memory(theirs), fusion)
-    state = {name: theirs[o.name] for name, o in made.origins.items() if isinstance(o, Taken)}
+    mapping = weight_map(shapes_of(model), in_memory(theirs), fusion)
+    state = {name: theirs[o.name] for name, o in mapping.origins.items() if isinstance(o, SourceTensor)}
     model.load_state_dict(state, strict=False)
     return model, theirs
 
@@ -59,7 +62,7 @@ def test_cca_has_ovis_projections() -> None:
     """Its queries, keys, values and output are Ovi's formula; its output adds no bias a second time."""
     model, theirs = converted("cca")
     x, y = (torch.randn(1, 3, 48, generator=generator(0, "test", name)) for name in "xy")
-    for tower, cca in (("video", model.video_cca[1]), ("audio", model.audio_cca[1])):
+    for tower, cca in (("video", model.blocks[1].fusion.video), ("audio", model.blocks[1].fusion.audio)):
         block = f"{tower}_model.blocks.1"
 
         def linear(value: torch.Tensor, name: str, block: str = block) -> torch.Tensor:
@@ -75,7 +78,7 @@ def test_cca_has_ovis_projections() -> None:
         q = norm(linear(norm(x, "norm3"), "q"), "cross_attn.norm_q")
         torch.testing.assert_close(cca.queries(x).flatten(2), q, rtol=0, atol=1e-5)
         given = norm(y, "cross_attn.pre_attn_norm_fusion")
-        k, v = cca.read(y)
+        k, v = cca.key_value(y)
         expected = norm(linear(given, "k_fusion"), "cross_attn.norm_k_fusion")
         torch.testing.assert_close(k.flatten(2), expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(v.flatten(2), linear(given, "v_fusion"), rtol=0, atol=1e-5)
@@ -85,11 +88,13 @@ def test_cca_has_ovis_projections() -> None:
 
 def test_the_full_baseline_shares_the_text_attention() -> None:
     model, theirs = converted("full")
-    assert torch.equal(model.audio_cca[0].to_v.weight, theirs["audio_model.blocks.0.cross_attn.v_fusion.weight"])
     assert torch.equal(
-        model.video_cca[1].norm_y.bias, theirs["video_model.blocks.1.cross_attn.pre_attn_norm_fusion.bias"]
+        model.blocks[0].fusion.audio.to_v.weight, theirs["audio_model.blocks.0.cross_attn.v_fusion.weight"]
     )
-    assert torch.equal(model.audio_stream.blocks[1].norm2.weight, theirs["audio_model.blocks.1.norm3.weight"])
+    assert torch.equal(
+        model.blocks[1].fusion.video.norm_y.bias, theirs["video_model.blocks.1.cross_attn.pre_attn_norm_fusion.bias"]
+    )
+    assert torch.equal(model.blocks[1].audio.norm2.weight, theirs["audio_model.blocks.1.norm3.weight"])
     assert torch.equal(model.audio_stream.scale_shift_table, theirs["audio_model.head.modulation"])
     assert not model.audio_stream.proj_out.weight.any()
 
@@ -104,12 +109,12 @@ def test_what_does_not_fit_is_refused() -> None:
     theirs = small_ovi()
     shapes = shapes_of(on_meta(lambda: DualStreamTransformer(**OVI_MODEL)))
     with pytest.raises(UserError, match=r"1 tensor \(video_model\.extra\) without a place"):
-        recipe(shapes, in_memory(theirs | {"video_model.extra": torch.zeros(1)}), "cca")
+        weight_map(shapes, in_memory(theirs | {"video_model.extra": torch.zeros(1)}), "cca")
     lacking = {name: value for name, value in theirs.items() if "1.cross_attn.v_fusion" not in name}
-    with pytest.raises(UserError, match=r"nothing for 4 tensors \(video_cca\.1\.to_v\.weight"):
-        recipe(shapes, in_memory(lacking), "cca")
+    with pytest.raises(UserError, match=r"nothing for 4 tensors \(blocks\.1\.fusion\.video\.to_v\.weight"):
+        weight_map(shapes, in_memory(lacking), "cca")
     with pytest.raises(UserError, match="a fused checkpoint of Ovi is needed"):
-        recipe(shapes, in_memory({name: value for name, value in theirs.items() if "video" in name}), "cca")
+        weight_map(shapes, in_memory({name: value for name, value in theirs.items() if "video" in name}), "cca")
     narrow = shapes_of(on_meta(lambda: DualStreamTransformer(**(OVI_MODEL | {"cca_heads": 1}))))
     with pytest.raises(UserError, match="of another shape"):
-        recipe(narrow, in_memory(theirs), "cca")
+        weight_map(narrow, in_memory(theirs), "cca")

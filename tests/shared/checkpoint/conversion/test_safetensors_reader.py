@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from shared.checkpoint.conversion.safetensors_reader import MAIN, Weights, weight_files
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights, weight_files
+from shared.checkpoint.folder import WEIGHTS
 from shared.utils.errors import UserError
 
 
@@ -21,16 +22,16 @@ def test_shards_are_read_tensor_by_tensor(tmp_path: Path) -> None:
     save(tmp_path / "b.safetensors", "x", "y")
     save(tmp_path / "a.safetensors", "z", dtype=torch.bfloat16)
     index = {"weight_map": {"x": "b.safetensors", "y": "b.safetensors", "z": "a.safetensors"}}
-    (tmp_path / f"{MAIN}.index.json").write_text(json.dumps(index))
-    weights = Weights.open(tmp_path)
+    (tmp_path / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    weights = SourceWeights.open(tmp_path)
     assert weights.shapes == {"x": (2, 3), "y": (2, 3), "z": (2, 3)} and weights.dtypes["z"] == "BF16"
     assert weights.read("y").eq(1).all() and weights.label == tmp_path.name
     save(tmp_path / "a.safetensors", "z", "x")
     with pytest.raises(UserError, match="x stands in two files"):
-        Weights.open(tmp_path)
+        SourceWeights.open(tmp_path)
     (tmp_path / "a.safetensors").unlink()
     with pytest.raises(UserError, match=r"a\.safetensors: missing, and diffusion_pytorch_model\.safetensors\.index"):
-        Weights.open(tmp_path)
+        SourceWeights.open(tmp_path)
 
 
 def test_one_file_must_be_meant(tmp_path: Path) -> None:
@@ -41,8 +42,8 @@ def test_one_file_must_be_meant(tmp_path: Path) -> None:
     save(tmp_path / "other.safetensors", "x")
     with pytest.raises(UserError, match=r"holds only\.safetensors, other\.safetensors; name one"):
         weight_files(tmp_path)
-    save(tmp_path / MAIN, "x")
-    assert weight_files(tmp_path) == [tmp_path / MAIN]
+    save(tmp_path / WEIGHTS, "x")
+    assert weight_files(tmp_path) == [tmp_path / WEIGHTS]
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         weight_files(tmp_path / "nowhere")
 
@@ -53,14 +54,14 @@ def test_a_pickle_is_not_read(tmp_path: Path, suffix: str) -> None:
     file.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     for source in (file, tmp_path):
         with pytest.raises(UserError, match=rf"to-safetensors --source wan\{suffix} --output wan\.safetensors"):
-            Weights.open(source)
+            SourceWeights.open(source)
 
 
 def test_damaged_and_quantised_files(tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     save(file, "x", "y", dtype=torch.float8_e4m3fn)
     with pytest.raises(UserError, match=r"2 tensors \(x, y\) of type F8_E4M3; quantised"):
-        Weights.open(file)
+        SourceWeights.open(file)
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(UserError, match=r"x\.safetensors: damaged"):
-        Weights.open(file)
+        SourceWeights.open(file)

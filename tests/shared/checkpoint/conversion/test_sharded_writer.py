@@ -12,17 +12,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint.conversion.safetensors_reader import Weights
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.sharded_writer import (
     FreshTensors,
     check_output,
     check_space,
     planned,
     size_of,
-    whole,
     write_tensors,
 )
-from shared.checkpoint.conversion.weight_map import Recipe
+from shared.checkpoint.conversion.weight_map import WeightMap
 from shared.utils.errors import UserError
 
 
@@ -37,54 +36,47 @@ def test_new_tensors_are_the_models_own_kind() -> None:
     fresh = FreshTensors(one_block, seed=3)
     state = {name: fresh(name).clone() for name in sorted(shapes)}  # in an order that is not by block
     assert {name: tuple(value.shape) for name, value in state.items()} == shapes
-    assert not state["video_cca.1.to_out.weight"].any() and not state["audio_stream.proj_out.weight"].any()
-    assert state["audio_cca.0.norm_q.weight"].eq(1).all()
-    assert 0.01 < state["audio_cca.1.context_tokens"].std() < 0.03
-    assert not torch.equal(state["video_cca.0.to_q.weight"], state["video_cca.1.to_q.weight"])
-    assert torch.equal(FreshTensors(one_block, seed=3)("video_cca.1.to_q.weight"), state["video_cca.1.to_q.weight"])
-    assert not torch.equal(FreshTensors(one_block, seed=4)("video_cca.1.to_q.weight"), state["video_cca.1.to_q.weight"])
+    assert not state["blocks.1.fusion.video.to_out.weight"].any() and not state["audio_stream.proj_out.weight"].any()
+    assert state["blocks.0.fusion.audio.norm_q.weight"].eq(1).all()
+    assert 0.01 < state["blocks.1.fusion.audio.context_tokens"].std() < 0.03
+    assert not torch.equal(state["blocks.0.fusion.video.to_q.weight"], state["blocks.1.fusion.video.to_q.weight"])
+    assert torch.equal(
+        FreshTensors(one_block, seed=3)("blocks.1.fusion.video.to_q.weight"), state["blocks.1.fusion.video.to_q.weight"]
+    )
+    assert not torch.equal(
+        FreshTensors(one_block, seed=4)("blocks.1.fusion.video.to_q.weight"), state["blocks.1.fusion.video.to_q.weight"]
+    )
     before = torch.get_rng_state()
-    FreshTensors(one_block, seed=3)("video_cca.1.to_q.weight")
+    FreshTensors(one_block, seed=3)("blocks.1.fusion.video.to_q.weight")
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_files_are_cut_and_read_again(tmp_path: Path) -> None:
     tensors = {f"blocks.{i}.weight": torch.randn(100, 100) for i in range(5)} | {"norm.weight": torch.randn(10)}
-    recipe = Recipe({name: tuple(value.shape) for name, value in tensors.items()} | {"twice": (10,), "new": (2,)})
-    recipe.take(in_memory(tensors), {name: name for name in tensors} | {"twice": "norm.weight"})
-    recipe.new(["new"], "nobody has it")
-    recipe.check()
-    plan = planned(recipe, torch.bfloat16, fp32=["norm"])
+    mapping = WeightMap({name: tuple(value.shape) for name, value in tensors.items()} | {"twice": (10,), "new": (2,)})
+    mapping.take(in_memory(tensors), {name: name for name in tensors} | {"twice": "norm.weight"})
+    mapping.new(["new"], "nobody has it")
+    mapping.check()
+    plan = planned(mapping, torch.bfloat16, fp32=["norm"])
     assert size_of(plan.values()) == 5 * 20_000 + 40 + 20 + 4
-    write_tensors(tmp_path, plan, recipe, "50KB", fresh=lambda name: torch.ones(2))
+    write_tensors(tmp_path, plan, mapping, "50KB", fresh=lambda name: torch.ones(2))
     files = sorted(tmp_path.glob("*.safetensors"))
     assert len(files) == 3 and all(file.stat().st_size < 52_000 for file in files)
     index = json.loads((tmp_path / "diffusion_pytorch_model.safetensors.index.json").read_text())
-    assert index["weight_map"].keys() == recipe.shapes.keys()
+    assert index["weight_map"].keys() == mapping.shapes.keys()
     found = {name: value for file in files for name, value in load_file(file).items()}
     assert torch.equal(found["norm.weight"], tensors["norm.weight"]) and found["new"].eq(1).all()
     assert torch.equal(found["twice"], tensors["norm.weight"].bfloat16())
     assert all(torch.equal(found[name], value.bfloat16()) for name, value in tensors.items() if "blocks" in name)
-    assert Weights.open(tmp_path).shapes == recipe.shapes
+    assert SourceWeights.open(tmp_path).shapes == mapping.shapes
 
 
 def test_kept_dtypes_are_the_sources() -> None:
-    weights = Weights("s", {"a": (2,)}, {"a": "F16"}, lambda _: torch.zeros(2).half())
-    recipe = Recipe({"a": (2,), "b": (2,)})
-    recipe.take(weights, {"a": "a"})
-    recipe.new(["b"], "")
-    assert [value.dtype for value in planned(recipe, None).values()] == [torch.float16, torch.float32]
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "out") as folder:
-        (folder / "x").write_text("half")
-        raise KeyboardInterrupt
-    assert not list(tmp_path.iterdir())
-    with whole(tmp_path / "deep" / "out") as folder:
-        (folder / "x").write_text("all")
-        assert not (tmp_path / "deep" / "out").exists()
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    weights = SourceWeights("s", {"a": (2,)}, {"a": "F16"}, lambda _: torch.zeros(2).half())
+    mapping = WeightMap({"a": (2,), "b": (2,)})
+    mapping.take(weights, {"a": "a"})
+    mapping.new(["b"], "")
+    assert [value.dtype for value in planned(mapping, None).values()] == [torch.float16, torch.float32]
 
 
 def test_nothing_is_overwritten_and_space_is_needed(tmp_path: Path) -> None:

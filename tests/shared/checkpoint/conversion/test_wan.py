@@ -13,15 +13,16 @@ from public import MODEL, SMALL, full_size, in_memory, on_meta, original, shapes
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.wan import (
     check_config,
-    recipe,
     stream_names,
     to_diffusers,
     to_original,
     transformer_place,
     wan_config,
+    weight_map,
 )
-from shared.checkpoint.conversion.weight_map import New, Taken, totals
+from shared.checkpoint.conversion.weight_map import NewTensor, SourceTensor, totals
 from shared.nn.dit import StreamConfig
+from shared.nn.parameter_names import part_of, stream_name
 from shared.utils.errors import UserError
 
 #: The public configurations, and what their models and ours have: values of the video stream and of all.
@@ -49,9 +50,12 @@ def test_full_size_streams_are_diffusers_own(name: str) -> None:
     public, video, everything = PUBLIC[name]
     theirs = shapes_of(on_meta(lambda: WanTransformer3DModel(text_dim=4096, **public)))
     model = full_size(name)
-    assert shapes_of(model.video_stream) == theirs
-    *parts, whole = totals(shapes_of(model))
-    assert (parts[0].part, parts[0].values, whole.values) == ("video_stream", video, everything)
+    shapes = shapes_of(model)
+    video_shapes = {found[1]: shapes[n] for n in shapes if (found := stream_name(n)) and found[0] == "video"}
+    assert video_shapes == theirs
+    *parts, whole = totals(shapes)
+    assert {row.part for row in parts} == {"video_stream", "audio_stream", "fusion"}
+    assert ({row.part: row.values for row in parts}["video_stream"], whole.values) == (video, everything)
     assert wan_config(model.video_stream.config, name).items() >= public.items()
     assert model.audio_stream.config.width in (1536, 3072)
     assert 4 * model.config.cca_heads * model.config.cca_head_dim == model.video_stream.config.width
@@ -71,15 +75,15 @@ def test_other_names_are_not_wans(name: str) -> None:
     assert to_diffusers(name) is None and to_original(name) is None
 
 
-def test_a_recipe_says_where_each_tensor_is_from() -> None:
+def test_a_weight_map_says_where_each_tensor_is_from() -> None:
     state = small_wan().state_dict()
     shapes = shapes_of(on_meta(lambda: DualStreamTransformer(**MODEL)))
     for tensors in (state, original(state)):
-        made = recipe(shapes, in_memory(tensors))
-        taken = {ours: origin.name for ours, origin in made.origins.items() if isinstance(origin, Taken)}
-        assert len(taken) == len(set(taken.values())) == len(state) and not made.left
-        assert all(ours.startswith("video_stream.") for ours in taken)
-        assert isinstance(made.origins["video_cca.0.to_out.weight"], New)
+        mapping = weight_map(shapes, in_memory(tensors))
+        taken = {ours: origin.name for ours, origin in mapping.origins.items() if isinstance(origin, SourceTensor)}
+        assert len(taken) == len(set(taken.values())) == len(state) and not mapping.left
+        assert all(part_of(ours) == "video_stream" for ours in taken)
+        assert isinstance(mapping.origins["blocks.0.fusion.video.to_out.weight"], NewTensor)
     assert stream_names(original(state), "")[0] == "original"
 
 
@@ -90,19 +94,21 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"source: 4 tensors \(blocks\.0\.attn2\.add_a_proj\.weight, .* \.\.\.\) without"
     ):
-        recipe(shapes, in_memory(state | extra))
+        weight_map(shapes, in_memory(state | extra))
     lacking = {name: value for name, value in state.items() if name != "proj_out.bias"}
     with pytest.raises(UserError, match=r"nothing for 1 tensor \(video_stream\.proj_out\.bias\)"):
-        recipe(shapes, in_memory(lacking))
+        weight_map(shapes, in_memory(lacking))
     with pytest.raises(UserError, match=r"54 tensors .* without a place in the model"):
-        recipe(shapes, in_memory(small_wan(num_layers=4).state_dict()))
+        weight_map(shapes, in_memory(small_wan(num_layers=4).state_dict()))
     with pytest.raises(
-        UserError, match=r"4 tensors .* of another shape: blocks.* is \[72\], video_stream\.blocks.* \[64\]"
+        UserError, match=r"4 tensors .* of another shape: blocks.* is \[72\], blocks\.\d\.video\..* \[64\]"
     ):
         wider = state | {f"blocks.{i}.ffn.net.0.proj.bias": state["proj_out.bias"].new_zeros(72) for i in (0, 1)}
-        recipe(shapes, in_memory(wider | {f"blocks.{i}.ffn.net.2.weight": state["proj_out.weight"] for i in (0, 1)}))
+        weight_map(
+            shapes, in_memory(wider | {f"blocks.{i}.ffn.net.2.weight": state["proj_out.weight"] for i in (0, 1)})
+        )
     with pytest.raises(UserError, match="none of them of a Wan transformer"):
-        recipe(shapes, in_memory({"encoder.weight": state["proj_out.bias"]}))
+        weight_map(shapes, in_memory({"encoder.weight": state["proj_out.bias"]}))
 
 
 def test_sizes_beside_the_weights_are_compared(tmp_path: Path) -> None:

@@ -7,26 +7,25 @@ from functools import cache
 
 import numpy as np
 
+from shared.evaluation.bootstrap import Ratio
 from shared.puppets.picture import render
-from shared.puppets.readers import Seen
+from shared.puppets.readers import VideoReading
 from shared.puppets.scene_fit import SIDE, canonical
 from shared.puppets.script import Character, Spec, sample_spec
 from shared.puppets.video_readers import read_mouth
 
-Pair = tuple[float, float]
 
-
-def still_scores(seen: Seen) -> dict[str, Pair]:
+def face_scores(video: VideoReading) -> dict[str, Ratio]:
     """`face_visible`: of the faces that should be there, those that are. `mouth_opening`: mean opening of the mouths
-    of those that are, 0 shut and 1 as wide as the stage opens a mouth; a frame counts at least 0.
+    of those that are, 0 shut and 1 as wide as the puppets open a mouth; a frame counts at least 0.
 
     Each is a pair (sum, count), to be summed over clips.
     """
-    shut, wide = mouth_range(seen.mood)
-    found = [mouth for mouth, face in zip(seen.mouths, seen.people, strict=True) if face.found]
+    shut, wide = mouth_range(video.mood)
+    found = [mouth for mouth, face in zip(video.mouths, video.people, strict=True) if face.found]
     openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in found]
     return {
-        "face_visible": (float(len(found)), float(len(seen.people))),
+        "face_visible": (float(len(found)), float(len(video.people))),
         "mouth_opening": (sum(openings), float(len(openings))),
     }
 

@@ -1,0 +1,115 @@
+"""Where training's clips come from: a manifest, or shards of scripts/encode.py, looked at before anything is loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ccl.routing import Reads, Task
+from shared.data.dataset import survey
+from shared.data.manifest import Clip, read_manifest, subset
+from shared.data.media import probe
+from shared.data.shard_index import read_index
+from shared.data.sharded_latents import ShardedLatents
+from shared.utils.config import Data, TrainConfig
+from shared.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """What there is to train on, before anything is loaded: clips to encode, or shards of scripts/encode.py."""
+
+    clips: list[Clip]
+    shards: ShardedLatents | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The clips' ids, in order."""
+        return [clip.id for clip in self.clips] if self.shards is None else list(self.shards.records)
+
+    def subset(self, include: Sequence[str], exclude: Sequence[str] = ()) -> Source:
+        """The clips that `shared.data.manifest.subset` chooses; its errors too."""
+        if self.shards is None:
+            return Source(subset(self.clips, include, exclude))
+        return Source([], self.shards.subset(include, exclude))
+
+
+def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
+    """The clips or the shards of `data`, looked at before anything else: what cannot train is refused at the start.
+
+    `tasks`: those that the run trains, in any of its stages.
+    """
+    return Source([], read_shards(config, tasks)) if config.data.shards is not None else Source(read_clips(config.data))
+
+
+def read_clips(data: Data) -> list[Clip]:
+    """Every clip of the manifests. UserError if none is left, two have one id, or one has not both streams."""
+    clips = subset(
+        [clip for path in data.manifests for clip in read_manifest(path)], data.subsets, data.exclude_subsets
+    )
+    if data.max_duration is not None:
+        limit = data.max_duration + 0.5 / data.fps
+        clips = [clip for clip in clips if clip_duration(clip) <= limit]
+    if not clips:
+        raise UserError(f"{', '.join(map(str, data.manifests))}: no clip to train on")
+    count, name = max((count, name) for name, count in Counter(clip.id for clip in clips).items())
+    if count > 1:
+        raise UserError(f"clip id {name!r} occurs twice among the manifests; ids must differ")
+    survey(clips, needs_video=True, needs_audio=True, duration=data.duration)
+    return clips
+
+
+def read_shards(config: TrainConfig, tasks: Collection[str]) -> ShardedLatents:
+    """The records of the shards that these tasks can use; those left out are told.
+
+    Raises UserError if the shards lack what the tasks or options need (with the option of scripts/encode.py that makes
+    it), were encoded at another rate or duration, or no record is left.
+    """
+    data, mtv = config.data, Task.MTV in tasks
+    _check_settings(config, mtv)
+    routes = [Task(task).route for task in tasks]
+    needs = {s: any(r.reads(s) is not Reads.SKIPPED for r in routes) for s in ("video", "audio")}
+    reader = logging.getLogger(ShardedLatents.__module__)
+    reader.disabled = True  # it would name every record on every rank
+    try:
+        shards = ShardedLatents(data.shard_folders, needs["video"], needs["audio"], tracks=mtv)
+    finally:
+        reader.disabled = False
+    shards = shards.subset(data.subsets, data.exclude_subsets)
+    if data.max_duration is not None:
+        limit = data.max_duration + 0.5 / data.fps
+        shards = shards.only([name for name, record in shards.records.items() if record.frames / data.fps <= limit])
+        if not shards.records:
+            raise UserError(f"{shards.where()}: no record of up to data.max_duration {data.max_duration} s")
+    return shards
+
+
+def clip_duration(clip: Clip) -> float:
+    """Seconds of a clip, from its cut or from its file's header."""
+    if clip.end is not None or clip.video is None:
+        return (clip.end or 0.0) - clip.start
+    return probe(clip.video).duration - clip.start
+
+
+def _check_settings(config: TrainConfig, mtv: bool) -> None:
+    """Refuse shards whose settings are not those of the configuration, before their records are looked at."""
+    data, validation = config.data, config.validation
+    if mtv and validation.every and validation.clips and validation.manifest is None:
+        raise UserError(
+            "validation: samples of task mtv are driven by sound files, which data.shards do not hold; set "
+            "validation.manifest, or validation.clips=0"
+        )
+    for folder in data.shard_folders:
+        made = read_index(folder)["settings"]
+        for key, name in (("data.fps", "fps"), ("data.duration", "duration"), ("data.sample_rate", "sample_rate")):
+            wanted = getattr(data, name)
+            if wanted not in (None, made.get(name)):
+                raise UserError(
+                    f"{key} {wanted}: {folder} was encoded with {made.get(name)}; set that, or encode again"
+                )
+        if mtv and not made.get("tracks"):
+            raise UserError(f"{folder}: has no features of tracks, which task mtv needs; encode with --tracks")
+        if config.keyframes > 0 and not made.get("keyframe_latents"):
+            raise UserError(f"{folder}: has no stills, which keyframes {config.keyframes} need; encode with --stills")

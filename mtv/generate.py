@@ -1,0 +1,313 @@
+"""A video from files to a file: tracks or a mix are checked and read, sampled window by window, written as mp4.
+
+What is wrong with the options is said before torch and diffusers are imported.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import model_validator
+
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.loading import load_model
+from shared.checkpoint.sampling_options import SHORT, SamplingOptions, check_output, existing_folder
+from shared.data.media import probe, read_audio, read_image, write_video
+from shared.data.media_write import AAC_RATES, Audio
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.utils import cli
+from shared.utils.cli import exclusive, option
+from shared.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mtv.guidance import TrackGuidance
+    from mtv.pipeline import MTVPipeline
+    from mtv.separation import Stems
+    from mtv.tracks import Tracks
+
+PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
+SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
+DEMIXERS = ("dsp", "demucs-cdx23")
+SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}
+"""Of guidance, and what `TrackGuidance` has where none is given."""
+
+
+def _scale(name: str) -> Any:
+    return option(None, f"how much it counts; 1: as trained; default: {SCALES[name]}", metavar="W")
+
+
+class MTVOptions(SamplingOptions):
+    """Options of scripts/sample_mtv.py."""
+
+    output: Path = option(help="OUT.mp4")
+    prompt: str | None = option(None, "what to see; docs/mtv.md has the form the model was taught", metavar="TEXT")
+    speech: Path | None = option(None, "what the first person says; --speech2 ... for the others", metavar="WAV")
+    speech2: Path | None = option(None, hidden=True)
+    speech3: Path | None = option(None, hidden=True)
+    speech4: Path | None = option(None, hidden=True)
+    speech5: Path | None = option(None, hidden=True)
+    speech6: Path | None = option(None, hidden=True)
+    speech7: Path | None = option(None, hidden=True)
+    speech8: Path | None = option(None, hidden=True)
+    speech9: Path | None = option(None, hidden=True)
+    effects: Path | None = option(None, "what happens", metavar="WAV")
+    music: Path | None = option(None, "the mood", metavar="WAV")
+    audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
+    demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
+    demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
+    duration: float | None = option(
+        None, "seconds; default: as long as the sound, which may be longer", metavar="S", gt=0
+    )
+    keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
+    steps: int | None = option(None, "solver steps per window; default: the pipeline's", ge=1)
+    window: float | None = option(None, "seconds made at a time; default: 2", metavar="S", gt=0)
+    text_scale: float | None = _scale("text")
+    speech_scale: float | None = _scale("speech")
+    effects_scale: float | None = _scale("effects")
+    music_scale: float | None = _scale("music")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MTVOptions:
+        exclusive(self, "prompt", "timed_prompts", required=True)
+        self._check_sound()
+        _ = self.pictures
+        return self
+
+    def _check_sound(self) -> None:
+        names = (name for name in (*SPEECH, "effects", "music") if getattr(self, name) is not None)
+        given = " ".join(f"--{name}" for name in names)
+        if self.audio is None and not given:
+            raise UserError("no sound is given; --speech, --effects or --music are needed, or a mix as --audio")
+        if self.audio is not None and given:
+            raise UserError(f"--audio and {given}: a mix or its tracks are needed, not both")
+        if self.audio is None and (self.demixer or self.demixer_checkpoint):
+            raise UserError(
+                "--demixer and --demixer-checkpoint take a mix apart; give it as --audio, or leave them out"
+            )
+        name = self.demixer or "dsp"
+        if name not in DEMIXERS:
+            raise UserError(f"--demixer {name}: give one of {', '.join(DEMIXERS)}")
+        if (name == "dsp") == bool(self.demixer_checkpoint):
+            needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
+            raise UserError(f"--demixer {name}: {needed}")
+
+    @cached_property
+    def pictures(self) -> dict[float, Path]:
+        """The keyframes' files by second. UserError for one that is not SECONDS=IMAGE, or a time given twice."""
+        files: dict[float, Path] = {} if self.image is None else {0.0: self.image}
+        for text in self.keyframe:
+            seconds, _, file = text.partition("=")
+            try:
+                time = float(seconds)
+            except ValueError:
+                time = math.nan
+            if not 0 <= time < math.inf or not file:
+                raise UserError(f"--keyframe {text}: SECONDS=IMAGE is needed, as 2.5=face.png")
+            if time in files:
+                raise UserError(f"--keyframe {text}: there is a picture at {time:g} s already; give one for each time")
+            files[time] = Path(file)
+        return files
+
+    @property
+    def voices(self) -> list[Path | None]:
+        """The file of each person up to the last who has one; None: there and silent."""
+        files = [getattr(self, name) for name in SPEECH]
+        return files[: max((k + 1 for k, file in enumerate(files) if file is not None), default=0)]
+
+    @property
+    def track_files(self) -> list[Path]:
+        """The given tracks: speech by person, effects, music."""
+        return [file for file in (*self.voices, self.effects, self.music) if file is not None]
+
+
+def generate(options: MTVOptions) -> Path:
+    """Check everything that can be checked without the model, then sample and write the file.
+
+    Raises UserError for whatever the options name that cannot be used.
+    """
+    if options.output.suffix.lower() != ".mp4":
+        raise UserError(f"--output {options.output}: an .mp4 is written; give a name that ends so")
+    inputs = [*options.track_files, *options.pictures.values(), options.audio, options.timed_prompts]
+    check_output(options.output, [options.output], inputs)
+    fps = _frame_rate(options)
+    for picture in options.pictures.values():
+        read_image(picture)
+    sound = Sound.read(options, fps)
+    for time in options.pictures:
+        if time >= sound.duration:
+            raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
+    prompt: str | TimedPrompts = options.prompt or ""
+    if options.timed_prompts is not None:
+        prompt = TimedPrompts.read(options.timed_prompts, sound.duration)
+    _sample(options, prompt, sound, fps)
+    return options.output
+
+
+def _frame_rate(options: MTVOptions) -> float:
+    """The checkpoint's. Raises UserError if it is none, or cannot make a video from tracks."""
+    folder = options.checkpoint
+    if (folder / "vae").is_dir() and not (folder / "control").is_dir():
+        raise UserError(
+            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, with "
+            "scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
+        )
+    index = check_checkpoint(folder, options.trust_package)
+    for name in ("control", "audio_encoder"):
+        if index.get(name, [None, None]) == [None, None]:
+            raise UserError(
+                f"checkpoint {folder}: no {name}, this is a joint model only; give one that scripts/train_mtv.py wrote"
+            )
+    return float(index.get("fps", 16.0))
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound that the file carries, [1 or 2, N] float32 at `rate` Hz, and how long the video lasts in seconds."""
+
+    samples: Audio
+    rate: int
+    duration: float
+
+    @classmethod
+    def read(cls, options: MTVOptions, fps: float) -> Sound:
+        """The mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
+
+        What exceeds full scale is turned down as a whole. Raises UserError for a file that is broken or too short.
+        """
+        files = options.track_files if options.audio is None else [options.audio]
+        infos = [probe(file) for file in files]
+        for info in infos:
+            if not info.has_audio:
+                raise UserError(f"{info.path}: has no sound; a file with sound is needed")
+        rate = max(info.rate or 0 for info in infos)
+        rate = rate if rate in AAC_RATES else 48000
+        parts = [read_audio(info.path, rate, (info.channels or 1) > 2, end=options.duration) for info in infos]
+        count = max(part.shape[1] for part in parts)
+        _check_lengths(files, [part.shape[1] / rate for part in parts], options.duration, fps)
+        samples = np.zeros((max(len(part) for part in parts), count), np.float32)
+        for part in parts:
+            samples[:, : part.shape[1]] += part
+        samples /= max(1.0, float(np.abs(samples).max()))
+        return cls(samples, rate, count / rate if options.duration is None else options.duration)
+
+
+def _check_lengths(files: list[Path], seconds: list[float], wanted: float | None, fps: float) -> None:
+    """Raises UserError if the tracks differ by more than a frame, or last less than what is wanted."""
+    longest = max(seconds)  # rounded at their rates, so by less than a millisecond
+    for file, lasts in zip(files, seconds, strict=True):
+        if longest - lasts > 1 / fps + 1e-3:
+            other = files[seconds.index(longest)]
+            raise UserError(
+                f"{file} lasts {lasts:.3f} s, {other} {longest:.3f} s; "
+                f"tracks of one video must be equally long, to a frame of {1 / fps:.3f} s"
+            )
+    if wanted is not None and wanted > longest + SHORT:
+        raise UserError(f"{files[0]}: the sound lasts {longest:.2f} s; --duration {wanted:g} is longer, lower it")
+
+
+def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float) -> None:
+    """Load the checkpoint, sample window by window, and write the file."""
+    stems = None if options.audio is None else _separated(options, sound)
+    from mtv.pipeline import MTVPipeline
+    from shared.nn.attention import use_backend
+
+    with use_backend(options.attention):
+        pipeline = load_model(MTVPipeline, options)
+        rate = pipeline.audio_encoder.sample_rate
+        tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
+        pipeline.set_progress_bar_config(desc=options.output.name, unit="step")
+        parts = pipeline.stream(prompt, tracks, **_arguments(options, pipeline))
+        _write(options.output, parts, pipeline.config.fps, sound)
+
+
+def _separated(options: MTVOptions, sound: Sound) -> Stems:
+    """The mix taken apart, at its own rate."""
+    from mtv.separation import demixer
+
+    if options.demixer in (None, "dsp"):
+        return demixer("dsp").separate(sound.samples, sound.rate)
+    device = str(cli.device(options.device))
+    model = demixer(options.demixer, checkpoints=options.demixer_checkpoint, device=device, tell=_warn)
+    return model.separate(sound.samples, sound.rate)
+
+
+def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
+    """The tracks for the model. A person without a file before one who has one is there and silent."""
+    from mtv.tracks import Tracks, read_tracks
+
+    speech = [voice for voice in options.voices if voice is not None]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tracks = read_tracks(speech, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
+    for warning in caught:
+        if warning.category is UserWarning:  # what read_tracks says; libraries have classes of their own
+            _warn(f"warning: {warning.message}")
+    if not speech:
+        return tracks
+    read, silence = iter(tracks.speech), tracks.speech[0].new_zeros(1, tracks.samples)
+    everyone = [silence if voice is None else next(read) for voice in options.voices]
+    return Tracks(everyone, tracks.effects, tracks.music, rate)
+
+
+def _resampled(stems: Stems, rate: int) -> Tracks:
+    """The demixed tracks for the model: mono, at its rate."""
+    import torch
+    from torchaudio.functional import resample
+
+    from mtv.tracks import Tracks
+
+    mono = {name: torch.from_numpy(track).mean(0, keepdim=True) for name, track in stems.items()}
+    tracks = {name: resample(track, stems.rate, rate).clamp(-1, 1) for name, track in mono.items()}
+    return Tracks([tracks["speech"]], tracks["effects"], tracks["music"], rate)
+
+
+def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
+    """What the pipeline is given besides prompt and tracks."""
+    import torch
+
+    from mtv.windows import window_frames
+    from shared.codecs import frames_to_tensor
+
+    size, stride = (pipeline.config.height, pipeline.config.width), pipeline.video_codec.temporal_stride
+    arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}
+    arguments |= {"guidance": guidance(options), "overlap": 1 + stride}  # two latents
+    arguments["keyframes"] = {
+        time: frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
+        for time, file in options.pictures.items()
+    }
+    if options.window is not None:
+        arguments["window"] = window_frames(options.window, pipeline.config.fps, stride)
+    return arguments
+
+
+def guidance(options: MTVOptions) -> TrackGuidance:
+    """The scales that are asked for."""
+    from mtv.guidance import TrackGuidance
+
+    scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
+    return TrackGuidance(**{name: scale for name, scale in scales.items() if scale is not None})
+
+
+def _write(output: Path, parts: Iterator[np.ndarray], fps: float, sound: Sound) -> None:
+    """The windows' frames with the given sound. They wait on the disk, in a file without a name, not in memory."""
+    with tempfile.TemporaryFile(dir=existing_folder(output)) as file:
+        count = 0
+        for part in parts:
+            file.write(np.ascontiguousarray(part[0]).data)
+            count, size = count + part.shape[1], part.shape[2:]
+        file.flush()
+        frames = np.memmap(file, np.uint8, "r", shape=(count, *size))
+        write_video(output, frames, fps, sound.samples, sound.rate)
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,195 @@
+"""What a conversion is asked for and what it will make, as far as that is known without torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field
+
+from shared.checkpoint.conversion.safetensors_reader import weight_files
+from shared.checkpoint.conversion.wan import transformer_place
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
+from shared.utils import cli
+from shared.utils.cli import PerStream, option
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.hub import NotFound
+
+#: Frames a second, height and width that a public Wan was trained at, by its latent channels.
+TRAINED_AT = {16: (16.0, 480, 832), 48: (24.0, 704, 1280)}
+SHIFT = 5.0
+#: What to do about a component that is not there.
+ADVICE = {
+    "video_codec": "--video-codec FOLDER (Wan's AutoencoderKLWan)",
+    "audio_codec": "--audio-codec FOLDER (LTX-2's audio_vae/ with vocoder/, or Stable Audio's AutoencoderOobleck)",
+    "text_encoder": "--text-encoder FOLDER (UMT5-XXL with its tokenizer)",
+}
+#: By component: the streams' settings that are its width.
+WIDTHS = {
+    "video_codec": (("video", "in_channels"),),
+    "audio_codec": (("audio", "in_channels"),),
+    "text_encoder": (("video", "text_dim"), ("audio", "text_dim")),
+}
+
+
+def _shard_size(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", text):
+        raise ValueError(f"{text}: a whole number of KB, MB or GB is needed, as 5GB")
+    return text
+
+
+def _positive(shifts: tuple[float, float]) -> tuple[float, float]:
+    if min(shifts) <= 0:
+        raise ValueError(f"{shifts[0]:g},{shifts[1]:g}: positive numbers are needed")
+    return shifts
+
+
+Pixels = Annotated[int, Field(ge=1)]
+ShardSize = Annotated[str, AfterValidator(_shard_size)]
+Shifts = Annotated[PerStream, AfterValidator(_positive)]
+
+
+class ConversionOptions(cli.Options):
+    """Options of every conversion into a checkpoint folder of ours."""
+
+    source: Path = option(help="diffusers folder, folder of the original layout, or a .safetensors file")
+    model: Path = option(help="a YAML file of configs/model/")
+    output: Path = option(help="new checkpoint folder")
+    video_codec: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")
+    audio_codec: str | None = option(None, "LTX-2's audio VAE and vocoder, or Oobleck", metavar="FOLDER")
+    text_encoder: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")
+    shift: Shifts | None = option(
+        None, "of the schedulers (default: the source's, or 5)", metavar="VIDEO[,AUDIO]", one_word=True
+    )
+    fps: float | None = option(None, "frames a second of its video (default: the public model's)", gt=0, lt=1000)
+    size: tuple[Pixels, Pixels] | None = option(None, "of its video (default likewise)", metavar=("HEIGHT", "WIDTH"))
+    dtype: Literal["keep", "float32", "bfloat16"] = option("keep", "of the weights")
+    shard_size: ShardSize = option("5GB", "largest file of weights")
+    seed: int = option(0, "of new tensors")
+    dry_run: bool = option(False, "only say what would be done")
+
+
+class WanOptions(ConversionOptions):
+    """A Wan, in diffusers' or the original layout, to a checkpoint folder."""
+
+    audio: Path | None = option(None, "checkpoint of ours whose audio tower to take", metavar="CHECKPOINT")
+
+
+class OviOptions(ConversionOptions):
+    """A fused checkpoint of Ovi to a checkpoint folder."""
+
+    into: Literal["cca", "full"] = option(help="what its fusion becomes")
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """What a conversion is to make: `settings` of the joint transformer, components, shifts of the two schedulers."""
+
+    settings: dict[str, Any]
+    components: dict[str, ComponentSource | None]
+    shifts: tuple[float, float]
+    fps: float
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, options: WanOptions | OviOptions) -> ConversionPlan:
+        """Everything that can be checked without torch is. Raises UserError."""
+        settings = read_model(options.model)
+        wan = isinstance(options, WanOptions)
+        weight_files(transformer_place(options.source) if wan else options.source)
+        if isinstance(options, WanOptions) and options.audio is not None:
+            check_checkpoint(options.audio)
+        components = {name: locate(options, name) for name in COMPONENTS}
+        if (codec := components["audio_codec"]) is not None:  # it says how many values a token has, as in training
+            settings["audio"] = settings["audio"] | {"in_channels": codec.width}
+        check_widths(settings, components, options.model)
+        if isinstance(options, OviOptions):
+            settings["fusion"] = ovi_fusion(settings, options)
+        fps, height, width = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
+        shifts = options.shift or (trained_shift(options.source),) * 2
+        return cls(settings, components, shifts, options.fps or fps, options.size or (height, width))
+
+    @property
+    def found(self) -> dict[str, ComponentSource]:
+        """The components that are there."""
+        return {name: source for name, source in self.components.items() if source is not None}
+
+    @property
+    def missing(self) -> list[str]:
+        """What the folder will lack, and what gives it."""
+        return [f"{name.replace('_', ' ')}; {ADVICE[name]}" for name in self.components if name not in self.found]
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """Read a file of configs/model/. Raises UserError."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise UserError(f"--model {path}: cannot be read ({error})") from None
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in ("video", "audio")):
+        raise UserError(f"--model {path}: video and audio, each with its sizes, are needed; see configs/model/")
+    for stream in ("video", "audio"):
+        for name in ("in_channels", "text_dim"):
+            if name not in settings[stream]:
+                raise UserError(f"--model {path}: {stream}.{name} is missing; see configs/model/wan2.1-1.3b.yaml")
+    return settings
+
+
+def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | None:
+    """Find a component where its option says, an audio codec beside the audio tower, or at the source."""
+    if (named := getattr(options, name)) is not None:
+        return find_component(name, named)
+    place: Path | None = options.source
+    if name == "audio_codec":
+        place = options.audio / name if isinstance(options, WanOptions) and options.audio is not None else None
+    if place is None or not place.is_dir():
+        return None
+    try:
+        return find_component(name, place)
+    except NotFound:
+        return None
+
+
+def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource | None], model: Path) -> None:
+    """Raise UserError where a component has another width than the model reads."""
+    for name, keys in WIDTHS.items():
+        for stream, key in keys:
+            part, here = components[name], settings[stream][key]
+            if part is not None and part.width != here:
+                raise UserError(
+                    f"{part.root}: {part.class_name} has {part.width} values, and {stream}.{key} is {here} in {model}; "
+                    "make them agree"
+                )
+
+
+def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
+    """Check what --into asks for, if the model's sizes can hold Ovi's fusion. Raises UserError."""
+    here = settings.get("fusion", options.into)
+    if here != options.into:
+        raise UserError(f"--into {options.into}: {options.model} has fusion: {here}; leave it out there")
+    heads = {settings[stream].get("num_attention_heads") for stream in ("video", "audio")}
+    sizes = {settings[stream].get("attention_head_dim") for stream in ("video", "audio")}
+    if options.into == "cca" and (heads != {settings.get("cca_heads")} or sizes != {settings.get("cca_head_dim")}):
+        raise UserError(
+            f"--into cca: {options.model} has cca_heads {settings.get('cca_heads')} of "
+            f"{settings.get('cca_head_dim')}; Ovi's fusion needs those of both towers, as in "
+            "configs/model/wan2.2-5b-ovi.yaml"
+        )
+    return here
+
+
+def trained_shift(source: Path) -> float:
+    """Read the flow shift of the scheduler at `source`, 5 where there is none. Raises UserError."""
+    file = source / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return SHIFT
+    config = read_json(file)
+    value = config.get("flow_shift", config.get("shift", SHIFT))
+    if not isinstance(value, int | float) or value <= 0:
+        raise UserError(f"{file}: flow_shift is {value!r}; a positive number is needed, or --shift")
+    return float(value)

@@ -1,0 +1,238 @@
+"""Clips into a folder of shards, before any training: several processes, each with its own codecs and encoders.
+
+`encode` is one machine's or one launched rank's share; ranks share nothing but the folder (`shared.data.shard_folder`).
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from shared.checkpoint.registry import ComponentSource, load_component
+from shared.codecs.base import Codecs
+from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
+from shared.data.encode_clip import clip_key, encode_clip
+from shared.data.manifest import Clip
+from shared.data.media import read_video
+from shared.data.shard_folder import MadeBy, ShardFolder
+from shared.data.shard_index import text_key
+from shared.data.shard_writer import NewRecord
+from shared.encoders.audio import load_track_encoders
+from shared.encoders.cache import pack_text
+from shared.nn.fingerprint import fingerprint
+from shared.utils.cli import device as parse_device
+from shared.utils.errors import UserError
+
+#: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
+TrackFeatures = Callable[..., dict[str, Tensor]]
+NEEDS = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
+_queue: Any = None  # of this process: where it tells how many clips it has done
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """All that a process needs to know.
+
+    `settings`, kept in the folder, decide the records: fps, sizes (a clip takes that whose aspect ratio is nearest to
+    its own), duration, needs, keyframe_latents, tracks (encoders by track, or None), text_dtype, latents_dtype,
+    low_memory, shard_clips. With tracks, `features` makes what is kept of them, and the caption `without_speaker` is
+    embedded, too. `workers`: processes of this rank; `threads` decode ahead in each.
+    """
+
+    output: Path
+    clips: list[Clip]
+    sources: dict[str, ComponentSource]
+    settings: dict[str, Any]
+    features: TrackFeatures
+    without_speaker: Callable[[str], str]
+    device: str = "auto"
+    workers: int = 1
+    threads: int = 4
+
+    @property
+    def folder(self) -> ShardFolder:
+        """The folder to fill."""
+        return ShardFolder(self.output, self.clips, self.settings)
+
+    @property
+    def processes(self) -> int:
+        """The processes of all ranks."""
+        return self.workers * int(os.environ.get("WORLD_SIZE", 1))
+
+
+def encode(job: EncodeJob) -> list[dict[str, Any]] | None:
+    """Make this rank's share; the clips that failed (id, reason), or None while other ranks are at work.
+
+    Raises UserError for settings or components that do not suit each other, or the folder.
+    """
+    folder, rank = job.folder, int(os.environ.get("RANK", 0))
+    folder.prepare()
+    if rank == 0:
+        folder.clear()
+    mine = range(rank * job.workers, (rank + 1) * job.workers)
+    count = sum(len(clips) for number, clips in enumerate(folder.parts) if number % job.processes in mine)
+    with tqdm(total=count, unit="clip", desc=str(job.output), disable=rank > 0) as bar:
+        if len(mine) == 1:
+            encode_part(job, rank, bar.update)
+        else:
+            _spread(job, mine, bar.update)
+    return folder.finish()
+
+
+def encode_part(job: EncodeJob, part: int, tick: Callable[[int], object]) -> None:
+    """Make one process's shards, from loading the components on."""
+    device = parse_device(job.device)
+    local = job.workers * int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share cores and devices
+    if device.type == "cuda" and device.index is None:
+        place = int(os.environ.get("LOCAL_RANK", 0)) * job.workers + part % job.workers
+        device = torch.device("cuda", place % torch.cuda.device_count())
+    if device.type == "cpu" and local > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))  # otherwise they spin against each other
+    encoder = ClipEncoder(job, device)
+    make = partial(encoder.records, tick=tick)
+    job.folder.encode(part, job.processes, encoder.made_by(), encoder.key, make, tick)
+
+
+class ClipEncoder:
+    """One process's codecs and encoders, which turn clips into records."""
+
+    def __init__(self, job: EncodeJob, device: torch.device) -> None:
+        """Load the components. UserError if one cannot be read, or a size does not suit the video codec."""
+        self.job, self.device, settings = job, device, job.settings
+        parts = {}
+        for name, source in job.sources.items():
+            bf16 = name == "text_encoder" and settings["text_dtype"] == "bf16"
+            parts[name] = load_component(source, **({"torch_dtype": torch.bfloat16} if bf16 else {})).to(device)
+        self.codecs = Codecs(parts["video_codec"], parts["audio_codec"])
+        self.text_encoder = parts["text_encoder"]
+        if settings["low_memory"] and hasattr(self.codecs.video, "low_memory"):
+            self.codecs.video.low_memory()
+        self.track_encoders = load_track_encoders(settings["tracks"] or {}, device)
+        stride = self.codecs.video.spatial_stride
+        for height, width in settings["sizes"]:
+            if height % stride or width % stride:
+                raise UserError(f"--size {height} {width}: both sides must be multiples of the codec's {stride} pixels")
+
+    def made_by(self) -> MadeBy:
+        """What makes the records."""
+        text = self.text_encoder
+        components = {"video_codec": self.codecs.video, "audio_codec": self.codecs.audio, "text_encoder": text}
+        return MadeBy(
+            {name: fingerprint(component) for name, component in (components | self.track_encoders).items()},
+            {"dim": text.dim, "max_length": text.max_length},
+            self.codecs.audio.sample_rate,
+            pack_text(text.encode([""])[0]),
+        )
+
+    def key(self, clip: Clip) -> str:
+        """Hash of all that decides a clip's record but the components."""
+        said = [self.job.settings, self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
+        tracks = sorted(clip.tracks)
+        return clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [json.dumps(said), *tracks])
+
+    def records(
+        self, clips: Sequence[Clip], failed: list[dict[str, Any]], tick: Callable[[int], object]
+    ) -> Iterator[NewRecord]:
+        """The records of the clips that can be encoded; the others are added to `failed`."""
+        for clip, sample in zip(clips, read_ahead(self._attempt, clips, self.job.threads), strict=True):
+            try:
+                if isinstance(sample, Exception):
+                    raise sample
+                record = self._record(clip, sample)
+            except UserError as error:
+                reason = str(error).removeprefix(f"clip {clip.id!r}: ")
+                failed.append({"id": clip.id, "reason": reason, "again": False})
+            except Exception as error:  # one clip must not cost hours of others; it is reported, and tried again
+                failed.append({"id": clip.id, "reason": f"{type(error).__name__}: {error}", "again": True})
+            else:
+                yield record
+            tick(1)
+
+    def _record(self, clip: Clip, sample: Sample) -> NewRecord:
+        """UserError if the clip lacks what it needs, is silent, or cannot be encoded."""
+        settings = self.job.settings
+        needs = NEEDS[settings["needs"]]
+        check_clip(sample, "video" in needs, "audio" in needs)
+        fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
+        features = partial(self.job.features, clip, fps=fps, encoders=self.track_encoders)
+        members, facts = encode_clip(
+            sample, self.codecs, fps, self.device, dtype, settings["keyframe_latents"],
+            features if settings["tracks"] else None,
+        )  # fmt: skip
+        members["texts"] = {
+            text_key(text): pack_text(self.text_encoder.encode([text])[0]) for text in self._texts(clip)
+        }
+        streams = {"video": clip.caption, "audio": clip.audio_caption}
+        return members, facts | {
+            "key": self.key(clip),
+            "caption": clip.caption,
+            "audio_caption": clip.audio_caption,
+            "subsets": clip.subsets,
+            "speakers": clip.speakers,
+            "texts": {stream: [[0.0, text_key(text)]] for stream, text in streams.items()},
+            "tokens": {key: len(embedded) for key, embedded in members["texts"].items()},
+        }
+
+    def _texts(self, clip: Clip) -> list[str]:
+        """What is embedded of a clip; equal texts once, the empty one apart."""
+        texts = [clip.caption, clip.audio_caption]
+        texts += [self.job.without_speaker(clip.caption)] if self.job.settings["tracks"] else []
+        return [text for text in dict.fromkeys(texts) if text]
+
+    def _attempt(self, clip: Clip) -> Sample | Exception:
+        """The decoded clip, or why it cannot be."""
+        try:
+            settings = self.job.settings
+            size = self._size(clip)
+            return ClipDataset([clip], settings["fps"], size, self.codecs.audio.sample_rate, settings["duration"])[0]
+        except Exception as error:
+            return error
+
+    def _size(self, clip: Clip) -> tuple[int, int]:
+        """That whose aspect ratio is nearest to that of the clip's pictures as they are shown: one is decoded."""
+        sizes = [(height, width) for height, width in self.job.settings["sizes"]]
+        if len(sizes) == 1 or clip.video is None:
+            return sizes[0]
+        height, width = read_video(clip.video, 1.0, None, clip.start, clip.start + 1.0).shape[1:3]
+        wanted = height / width
+        return min(sizes, key=lambda size: max(wanted * size[1] / size[0], size[0] / size[1] / wanted))
+
+
+def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:
+    """A process for each part. UserError if one is killed."""
+    fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if fork else "spawn")
+    queue = context.SimpleQueue()
+    with ProcessPoolExecutor(len(parts), context, initializer=_adopt, initargs=(queue,)) as pool:
+        waiting = {pool.submit(_encode_in_worker, job, part) for part in parts}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2)
+                while not queue.empty():
+                    tick(queue.get())
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            advice = "run again to go on, with fewer --workers if memory is short"
+            raise UserError(f"{job.output}: a process was killed; {advice}") from error
+
+
+def _encode_in_worker(job: EncodeJob, part: int) -> None:
+    encode_part(job, part, _queue.put)
+
+
+def _adopt(queue: Any) -> None:
+    global _queue
+    _queue = queue

@@ -1,0 +1,97 @@
+"""One decoded clip into what the shards keep of it: latents, and features of its tracks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shared.codecs.base import Codecs, VideoCodec, keyframe_latents
+from shared.data.dataset import Sample
+from shared.data.manifest import Clip
+from shared.data.media import is_silent
+from shared.utils.errors import UserError
+from shared.utils.rng import numpy_generator
+
+#: Tensors of a record, by member ("latents", "texts", "tracks") and name.
+Members = dict[str, dict[str, Tensor]]
+
+
+@torch.no_grad()
+def encode_clip(
+    sample: Sample,
+    codecs: Codecs,
+    fps: float,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    keyframes: bool = False,
+    features: Callable[[int], dict[str, Tensor]] | None = None,
+) -> tuple[Members, dict[str, Any]]:
+    """Tensors on the CPU, in `dtype`, and the facts of a record (`shared.data.shard_index.Record`).
+
+    "latents": `video` [C, F, h, w], `audio` [A, C] and, with `keyframes`, `keyframe_latents` [C, F, h, w]; a stream
+    that the clip lacks is the encoding of zeros. "tracks": what `features` makes for so many video frames.
+    Raises UserError if latents are not finite.
+    """
+    pixels = sample.video.to(device)
+    video = codecs.video.encode(pixels[None])[0]
+    audio = codecs.audio.encode(sample.audio[None].to(device))[0]
+    if not (video.isfinite().all() and audio.isfinite().all()):
+        raise UserError(f"clip {sample.id!r}: its latents are not finite; check the codecs")
+    members = {"latents": {"video": video, "audio": audio}}
+    if keyframes:
+        members["latents"]["keyframe_latents"] = every_keyframe(codecs.video, sample.id, pixels, fps)
+    frames = sample.video.shape[1]
+    if features is not None:
+        members["tracks"] = features(frames)
+    facts = {
+        "id": sample.id,
+        "frames": frames,
+        "samples": sample.audio.shape[1],
+        "has_video": sample.has_video,
+        "has_audio": sample.has_audio and not is_silent(sample.audio.numpy()),
+        "video": list(video.shape),
+        "audio": list(audio.shape),
+    }
+    return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
+
+
+def as_kept(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors as a record holds them."""
+    return {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
+
+
+def every_keyframe(codec: VideoCodec, name: str, pixels: Tensor, fps: float) -> Tensor:
+    """Pixels [3, T, H, W] -> [C, F, h, w]: each latent as a keyframe, the encoding of one of its frames repeated.
+
+    Which frame is drawn by the clip's name.
+    """
+    clock = codec.clock(pixels.shape[1], fps)
+    owner = clock.index(torch.arange(pixels.shape[1], dtype=torch.float64) / fps)
+    draw = numpy_generator(0, "stills", name)
+    frames = [int(draw.choice((owner == i).nonzero()[:, 0].numpy())) for i in range(len(clock))]
+    images = pixels[:, frames].transpose(0, 1)
+    latents = [keyframe_latents(codec, images[:1], first=True)]
+    if len(images) > 1:
+        latents.append(keyframe_latents(codec, images[1:], first=False))
+    return torch.cat(latents)[:, :, 0].transpose(0, 1)
+
+
+def clip_key(clip: Clip, paths: Iterable[Path | None], common: Sequence[str]) -> str:
+    """Hash of a clip's cut, of the files at `paths` (name, time and size) and of what `common` says.
+
+    Whatever has the same key has the same record. Raises UserError for a file that is gone.
+    """
+    parts = [*common, clip.id, str(clip.start), str(clip.end)]
+    for path in paths:
+        if path is not None:
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise UserError(f"clip {clip.id!r}: {path}: {error.strerror}") from None
+            parts += [path.name, str(stat.st_mtime_ns), str(stat.st_size)]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

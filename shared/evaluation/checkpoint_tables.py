@@ -1,0 +1,133 @@
+"""Tables of a checkpoint's scores in the documentation, from the files that evaluate.py wrote beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.evaluation.options import VARIANT_NAMES
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.markdown import markdown_table
+
+FULL = ("event_f1", "mouth_correlation", "speaker", "colour", "mood_video", "mood_audio")
+SYNC = ("event_f1", "mouth_correlation")
+TRACKS = ("event_f1", "mouth_correlation", "colour", "mood_video", "count_video")
+VARIANTS = {
+    "mtv:speech swapped": SYNC, "mtv:effects swapped": SYNC, "mtv:mood unmentioned": ("mood_followed", *SYNC),
+    "mtv:music swapped": ("mood_followed", *SYNC), "mtv:silent speech": ("mouth_opening", "face_visible", "event_f1"),
+    "mtv:speaker unmentioned": ("speaker", *SYNC), "mtv:dsp": (*SYNC, "mood_video"),
+}  # fmt: skip
+"""The scores shown of each variant of mtv."""
+CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour"), ("a2v", "event_f1"),
+         ("a2v", "mouth_correlation"), ("v2a", "event_f1"), ("v2a", "mouth_correlation"))  # fmt: skip
+COLUMNS = ("value", "floor", "ceiling", "headline")
+STORIES = {
+    "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, clips "
+    "of 2 to 8 s, of which training saw those of 2 s:",
+    "metrics_no_context.json": "no stream reads the other,\nand sync is at the floor or below it:",
+}
+
+
+def results(folder: Path) -> str:
+    """The joint tasks and mtv: what each file says, under the command that made it."""
+    simple, tracks = read_json(folder / "metrics.json"), read_json(folder / "metrics_mtv.json")
+    guess = simple["tasks"]["t2av"]["fixed_times_f1"]
+    parts = [
+        f"`{command(simple)}`,\n"
+        "in [metrics.json](../assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
+        "the true clip through the codecs, 0 another clip's sound. The best fixed times would give an event F1 of "
+        f"{guess:.2f}.\n",
+        _scores(simple),
+        f"`{command(tracks)}`\n([metrics_mtv.json](../assets/puppets/metrics_mtv.json)), speech, effects and music "
+        "drive the video.\nWith tracks swapped, silent or taken from a mix: [mtv.md](mtv.md#results).\n",
+        _scores(tracks, TRACKS, "mtv"),
+    ]
+    for name, story in STORIES.items():
+        metrics = read_json(folder / name)
+        parts += [f"`{command(metrics)}`\n([{name}](../assets/puppets/{name})), {story}\n"]
+        parts += [_scores(metrics, SYNC if metrics["config"]["no_context"] else FULL)]
+    return "\n".join(parts)
+
+
+def control(folder: Path) -> str:
+    """mtv: the true tracks, and each variant beside its base."""
+    parts = []
+    for file in sorted(folder.glob("metrics_mtv*.json")):
+        metrics = read_json(file)
+        parts += [f"`{command(metrics)}`\n([{file.name}](../assets/puppets/{file.name})), its own tracks:\n"]
+        parts += [_scores(metrics, (*TRACKS, "speaker"), "mtv")]
+        parts += ["and what differs from that, with the difference on the same clips:\n", _variants(metrics["tasks"])]
+    return "\n".join(parts)
+
+
+def curve(folder: Path) -> str:
+    """Headlines along the training."""
+    files = sorted((folder / "curve").glob("*.json"))
+    if not files:
+        raise UserError(f"{folder / 'curve'}: no metrics of intermediate steps")
+    config = read_json(files[0])["config"]
+    rows = []
+    for file in files:
+        tasks = read_json(file)["tasks"]
+        headlines = [_number(tasks[task]["scores"][name]["headline"]) for task, name in CURVE]
+        rows.append([file.stem.replace("_", " "), *headlines])
+    head = ["step", *(f"{task} {_words(name).replace(' correlation', '')}" for task, name in CURVE)]
+    return f"Headlines on {config['clips']} clips of `{config['level']}`:\n\n" + markdown_table(head, rows)
+
+
+def command(metrics: Mapping[str, Any]) -> str:
+    """The command line that wrote these metrics."""
+    config = metrics["config"]
+    words = [f"python scripts/evaluate.py --checkpoint {config['checkpoint']} --level {config['level']}"]
+    words += [f"--clips {config['clips']} --tasks {','.join(config['tasks'])}"]
+    if len(config.get("variants", VARIANT_NAMES)) < len(VARIANT_NAMES):
+        words += ["--variants", ",".join(config["variants"]) or "none"]
+    if isinstance(config["steps"], int):
+        words += [f"--steps {config['steps']}"]
+    return " ".join(words + ["--no-context"] * config["no_context"] + ["--output DIR"])
+
+
+def _scores(metrics: Mapping[str, Any], only: Sequence[str] = (), task: str = "") -> str:
+    """A row per task and score; `only` some scores (by default all but "speaker"), of one `task` where it is named."""
+    rows = [
+        [name, *row]
+        for name, result in metrics["tasks"].items()
+        if task in ("", name)
+        for row in _score_rows(result, only)
+    ]
+    return markdown_table(["task", "score", *COLUMNS, "95 % interval"], rows)
+
+
+def _score_rows(result: Mapping[str, Any], only: Sequence[str]) -> Iterable[list[str]]:
+    for name, score in result["scores"].items():
+        if score["clips"] and (name in only or (not only and name != "speaker")):
+            low, high = (_number(end) for end in score["headline_interval"] or (None, None))
+            yield [_words(name), *(_number(score[key]) for key in COLUMNS), f"{low} .. {high}"]
+
+
+def _variants(tasks: Mapping[str, Any]) -> str:
+    """A row per variant and score; the difference is from mtv, for "music swapped" from "mood unmentioned"."""
+    rows = []
+    for task in (task for task in VARIANTS if task in tasks):
+        for name in VARIANTS[task]:
+            score = tasks[task]["scores"].get(name)
+            if score is None or not score["clips"]:
+                continue
+            paired = tasks[task]["paired"]["scores"].get(name)
+            change = ["", ""]
+            if paired:
+                change = [f"{paired['difference']:+.2f}", "{:+.2f} .. {:+.2f}".format(*paired["interval"])]
+            numbers = (_number(score[key]) for key in COLUMNS)
+            rows.append([task.removeprefix("mtv:"), str(score["clips"]), _words(name), *numbers, *change])
+    return markdown_table(["variant", "clips", "score", *COLUMNS, "difference", "95 % interval"], rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.2f}"

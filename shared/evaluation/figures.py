@@ -1,0 +1,141 @@
+"""A clip as one picture: frames, waveform, spectrogram and curves on one time axis."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.signal import ShortTimeFFT
+
+from shared.data.media import probe, read_audio, read_video
+from shared.utils.errors import UserError
+from shared.utils.files import replacing
+
+# All in inches.
+WIDTH, LEFT, RIGHT, TOP, BOTTOM, GAP = 11.0, 0.65, 0.15, 0.1, 0.45, 0.1
+WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT, CURVES_HEIGHT = 0.9, 1.4, 0.9
+RANGE_DB = 70.0
+HIGHEST = 8000.0  # Hz shown at most
+COLOURS = {"video": "#1f77d0", "audio": "#d9660b"}
+
+
+@dataclass(frozen=True)
+class ClipFigure:
+    """What a picture of a clip shows.
+
+    Attributes:
+        duration: seconds.
+        pictures: uint8 [K, H, W, 3] at equal distances in time from 0 on, or None.
+        sound: [N] at `rate` Hz, or None.
+        curves: (stream, seconds [T], values [T] from 0 to 1).
+        onsets: seconds, by the stream in which they were read.
+    """
+
+    duration: float
+    pictures: NDArray[np.uint8] | None = None
+    sound: NDArray[np.float32] | None = None
+    rate: int = 0
+    curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]] = ()
+    onsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of_file(cls, path: Path, frames: int) -> ClipFigure:
+        """A media file, with `frames` pictures of it. Raises UserError as `shared.data.media.probe`."""
+        info = probe(path)
+        pictures = read_video(path, frames / (info.video_end or info.duration)) if info.has_video else None
+        if info.rate is None:
+            return cls(info.duration, pictures)
+        return cls(info.duration, pictures, read_audio(path, info.rate)[0], info.rate)
+
+    def draw(self) -> Figure:
+        """The panels, one below the other; the left edge of each picture stands at its own time."""
+        heights = [WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT] if self.sound is not None else []
+        heights += [CURVES_HEIGHT] if self.curves else []
+        if self.pictures is not None:
+            strip = _strip(self.pictures)
+            heights.insert(0, (WIDTH - LEFT - RIGHT) * strip.shape[0] / strip.shape[1])
+        figure = Figure(figsize=(WIDTH, TOP + sum(heights) + GAP * (len(heights) - 1) + BOTTOM))
+        axes = _stack(figure, heights, self.duration)
+        panels = iter(axes)
+        if self.pictures is not None:
+            panel = next(panels)
+            panel.imshow(strip, extent=(0, self.duration, 0, 1), aspect="auto")
+            panel.set_yticks([])
+        if self.sound is not None:
+            _draw_sound(next(panels), next(panels), self.sound, self.rate)
+        if self.curves:
+            self._draw_curves(next(panels))
+        for stream, times in self.onsets.items():
+            for panel in axes:
+                panel.vlines(times, 0, 1, COLOURS[stream], ("dashed", "dotted")[stream == "audio"], linewidth=1,
+                             transform=panel.get_xaxis_transform())  # fmt: skip
+        axes[-1].tick_params(labelbottom=True)
+        axes[-1].set_xlabel("seconds")
+        return figure
+
+    def png(self, dpi: int = 120) -> bytes:
+        """The picture as a png file."""
+        file = io.BytesIO()
+        self.draw().savefig(file, format="png", dpi=dpi)
+        return file.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Write a png; it appears when it is complete. Raises UserError where that cannot be."""
+        data = self.png()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as part:
+                part.write_bytes(data)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
+
+    def _draw_curves(self, panel: Axes) -> None:
+        for stream, times, values in self.curves:
+            panel.plot(times, values, color=COLOURS[stream], linewidth=1.5)
+        panel.set_ylim(-0.02, 1.05)
+        panel.set_yticks([])
+
+
+def _strip(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures [K, H, W, 3] side by side, a white line after each: [H, ..., 3]."""
+    line = max(1, pictures.shape[2] // 40)
+    return np.concatenate(np.pad(pictures, ((0, 0), (0, 0), (0, line), (0, 0)), constant_values=255), axis=1)
+
+
+def _stack(figure: Figure, heights: list[float], seconds: float) -> list[Axes]:
+    """Axes of these heights from the top down, on one time axis."""
+    width, height = figure.get_size_inches()
+    axes: list[Axes] = []
+    top = height - TOP
+    for size in heights:
+        box = (LEFT / width, (top - size) / height, 1 - (LEFT + RIGHT) / width, size / height)
+        axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
+        axes[-1].set_xlim(0, seconds)
+        axes[-1].tick_params(labelbottom=False)
+        top -= size + GAP
+    return axes
+
+
+def _draw_sound(waveform: Axes, spectrogram: Axes, samples: NDArray[np.float32], rate: int) -> None:
+    """`samples` [N] as amplitude and as levels in dB below the loudest."""
+    waveform.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4, color="#205080")
+    waveform.set_ylim(-1, 1)
+    waveform.set_yticks([0])
+    window = np.hanning(max(16, round(0.032 * rate)))
+    transform = ShortTimeFFT(window, hop=max(1, round(0.005 * rate)), fs=rate, scale_to="magnitude")
+    count = max(len(samples), len(window))
+    power = transform.spectrogram(np.pad(samples, (0, count - len(samples))))
+    level = 10 * np.log10(np.maximum(power, 1e-12))
+    loudest = max(float(level.max()), RANGE_DB - 120)
+    scale = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
+    spectrogram.imshow(level, origin="lower", aspect="auto", extent=transform.extent(count), **scale)
+    spectrogram.set_ylim(0, min(HIGHEST, rate / 2))
+    spectrogram.set_xlim(waveform.get_xlim())
+    spectrogram.yaxis.set_major_formatter(lambda hertz, _: f"{hertz / 1000:g}")
+    spectrogram.set_ylabel("kHz")

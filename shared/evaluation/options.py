@@ -1,0 +1,114 @@
+"""Options of an evaluation: which clips and tasks of a checkpoint are measured, and how they are sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, model_validator
+
+from shared.evaluation.comparison import read_metrics
+from shared.evaluation.track_variants import VARIANTS
+from shared.puppets.script import HELD_OUT_SEED
+from shared.utils import cli
+from shared.utils.cli import PerStream, option
+from shared.utils.errors import UserError
+
+JOINT_TASKS = ("t2av", "a2v", "v2a")
+TASKS = (*JOINT_TASKS, "mtv")
+VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
+TRACKS = ("speech", "effects", "music")
+
+
+def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
+    """Reads names between commas, in the order of `known` and each once; `none` is the word for no name at all."""
+
+    def read(text: Any) -> Any:
+        if not isinstance(text, str) or text == none:
+            return () if text == none else text
+        names = [name.strip() for name in text.split(",")]
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{unknown[0]}: give some of {','.join(known)}{f', or {none}' if none else ''}")
+        return tuple(name for name in known if name in names)
+
+    return read
+
+
+class EvaluationOptions(cli.Options):
+    """What evaluate.py is asked to measure."""
+
+    checkpoint: Path = option(metavar="DIR")
+    suite: Literal["puppets"] = option("puppets", "the embedded world (docs/design.md section 9)")
+    level: Literal["simple", "full"] = option("simple")
+    clips: int = option(128, "held-out clips per task", ge=2)
+    output: Path = option(help="for metrics.json and index.html", metavar="DIR")
+    tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
+        None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do", one_word=True
+    )
+    variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none"))] | None = option(
+        None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or none; default: all", one_word=True
+    )
+    against: Path | None = option(None, "metrics.json of another evaluation, to compare with", metavar="FILE")
+    seed: int = option(0, "of the noise")
+    steps: int | None = option(None, "solver steps; default: the pipeline's", ge=1)
+    guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
+        None, "of the joint tasks; default: dual, or text"
+    )
+    text_scale: PerStream | None = option(
+        None, "how much the text counts, for video and audio", metavar="V[,A]", one_word=True
+    )
+    context_scale: PerStream | None = option(
+        None, "how much the other modality counts, in the joint tasks", metavar="V[,A]", one_word=True
+    )
+    speech_scale: float | None = option(None, "how much the speech counts, in mtv", metavar="W")
+    effects_scale: float | None = option(None, "how much the effects count, in mtv", metavar="W")
+    music_scale: float | None = option(None, "how much the music counts, in mtv", metavar="W")
+    no_context: bool = option(False, "sample on the route 0m: no stream reads the other")
+    batch: int = option(16, "clips sampled at a time", ge=1)
+    workers: int | None = option(None, "processes that sample; default: one per core on a CPU, one on a GPU", ge=1)
+    device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
+
+    @model_validator(mode="after")
+    def _one_way_without_context(self) -> Self:
+        if self.no_context and (self.guidance is not None or self.context_scale is not None):
+            raise ValueError(
+                "--no-context leaves the other modality out; give no --guidance or --context-scale with it"
+            )
+        return self
+
+    def settled(self, index: Mapping[str, Any]) -> Self:
+        """These options with tasks and variants filled in where they were not given, from the checkpoint's index.
+
+        Raises:
+            UserError: mtv without a control network, or an option of tasks that are not to be done.
+        """
+        controlled = bool((index.get("control") or [None])[0])
+        tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
+        if "mtv" in tasks and not controlled:
+            raise UserError(
+                f"--tasks mtv: {self.checkpoint} has no control network; it holds a joint model only: give --tasks "
+                f"{','.join(JOINT_TASKS)}, or a checkpoint trained with mtv"
+            )
+        if self.no_context and "mtv" in tasks:
+            raise UserError(f"--no-context: mtv has no such route; give --tasks {','.join(JOINT_TASKS)}")
+        of_mtv = (*(f"{track}_scale" for track in TRACKS), "variants")
+        for names, needed in ((("guidance", "context_scale"), JOINT_TASKS), (of_mtv, ("mtv",))):
+            given = [name for name in names if getattr(self, name) is not None]
+            if given and not set(tasks) & set(needed):
+                raise UserError(f"--{given[0].replace('_', '-')} is for --tasks {','.join(needed)}; leave it out")
+        variants = VARIANT_NAMES if self.variants is None else self.variants
+        return self.model_copy(update={"tasks": tasks, "variants": variants})
+
+    def read_against(self) -> dict[str, Any] | None:
+        """What the file --against holds; UserError where it cannot be compared with these settled options."""
+        if self.against is None:
+            return None
+        here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED, "tasks": self.tasks}
+        return read_metrics(self.against, here)
+
+    def scales(self) -> dict[str, float]:
+        """The scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
+        text = None if self.text_scale is None else self.text_scale[0]
+        scales = {track: getattr(self, f"{track}_scale") for track in TRACKS} | {"text": text}
+        return {name: value for name, value in scales.items() if value is not None}

@@ -1,0 +1,131 @@
+"""An evaluation as a whole: tasks and variants of the held-out clips, sampled, scored, compared and written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shared.evaluation.comparison import compare_tasks
+from shared.evaluation.held_out import HeldOut, MeasuredClip
+from shared.evaluation.options import EvaluationOptions
+from shared.evaluation.report import Entry, write_report
+from shared.evaluation.sampling import Loader, Sampler
+from shared.evaluation.summary import summary
+from shared.evaluation.tasks import EvaluationTask, SamplingSettings, joint_task, measure, track_task
+from shared.evaluation.track_variants import BASE, Sound, TrackCase, true_tracks, variants
+from shared.puppets.script import HELD_OUT_SEED
+from shared.utils.files import write_json
+
+SHOWN, VARIANTS_SHOWN = 24, 6
+"""Clips on the page, and those of them that show the variants of mtv too."""
+
+
+@dataclass(frozen=True)
+class TrackTools:
+    """What audio-driven video brings along: a case's tracks as the pipeline takes them, a caption without its
+    sentences about who speaks, and the tracks that a demixer finds in a mix [N] at a rate."""
+
+    tracks_of: Callable[[TrackCase], Any]
+    without_speaker: Callable[[str], str]
+    separate: Callable[[Sound, int], Mapping[str, Sound]]
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process."""
+
+    pipelines: Mapping[str, Any]
+    guidance: Mapping[str, Any]
+    load: Loader
+    track_tools: TrackTools | None = None
+
+
+def evaluate(
+    model: EvaluatedModel, options: EvaluationOptions, against: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Sample and score every task; write metrics.json and index.html, and return what the first holds.
+
+    `options` are settled; `against` is what the file --against holds.
+    """
+    begun = time.monotonic()
+    pipeline = next(iter(model.pipelines.values()))
+    held_out = HeldOut.make(pipeline, options.level, options.clips)
+    metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
+    measured: dict[str, dict[int, MeasuredClip]] = {}
+    workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
+    with Sampler(model.pipelines, model.load, workers) as sampler:
+        for task in _tasks(model, held_out, options):
+            clips, result = measure(task, held_out, sampler, options.seed, options.level)
+            measured[task.name], metrics["tasks"][task.name] = clips, result
+    _compare_with_base(metrics["tasks"], options.seed)
+    if against is not None:
+        both = [task for task in metrics["tasks"] if task in against["tasks"]]
+        compared = {task: compare_tasks(metrics["tasks"][task], against["tasks"][task], options.seed) for task in both}
+        metrics["against"] = {"file": str(options.against), "tasks": compared}
+    metrics["seconds"] = round(time.monotonic() - begun, 1)
+    write_report(options.output / "index.html", metrics, _entries(held_out, measured))
+    write_json(options.output / "metrics.json", metrics)
+    print(summary(metrics))
+    print(f"{options.output / 'metrics.json'}\n{options.output / 'index.html'}")
+    return metrics
+
+
+def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
+    """The tasks in order, mtv followed by its variants; each is made when it is its turn."""
+    for task in options.tasks or ():
+        if task == "mtv":
+            yield from _track_tasks(model, held_out, options)
+        else:
+            yield joint_task(task, held_out, _settings(model, "joint", options))
+
+
+def _track_tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
+    """mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
+    pipeline, tools = model.pipelines["mtv"], model.track_tools
+    assert tools is not None, "mtv needs the track tools"
+    own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
+    names = [name.replace("-", " ") for name in options.variants or ()]
+    swapped = variants(own, names, tools.without_speaker, tools.separate)
+    for name in names:
+        if f"mtv:{name}" not in swapped:
+            print(f"mtv:{name}: left out, none of the {len(own)} clips is fit for it")
+    settings = _settings(model, "mtv", options)
+    for task, cases in {"mtv": own, **swapped}.items():
+        yield track_task(task, pipeline, held_out, cases, tools.tracks_of, settings)
+
+
+def _settings(model: EvaluatedModel, pipeline: str, options: EvaluationOptions) -> SamplingSettings:
+    return SamplingSettings(options.seed, options.steps, options.batch, model.guidance[pipeline])
+
+
+def _compare_with_base(tasks: dict[str, Any], seed: int) -> None:
+    """Give every variant of mtv the paired differences from its base, the same clips before the swap."""
+    for task, result in tasks.items():
+        if task.startswith("mtv:"):
+            base = BASE.get(task, "mtv")
+            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], seed)}
+
+
+def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
+    """The clips of the page."""
+    for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
+        shown = {
+            task: clips[i] for task, clips in measured.items() if i in clips and (":" not in task or i < VARIANTS_SHOWN)
+        }
+        yield Entry(spec.id, *captions, shown)
+
+
+def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "checkpoint": str(options.checkpoint), "suite": options.suite,
+        "level": options.level, "clips": options.clips,
+        "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
+    }  # fmt: skip
+    if "joint" in model.guidance:
+        config["guidance"] = asdict(model.guidance["joint"])
+    if "mtv" in model.guidance:
+        config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
+    return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

@@ -1,0 +1,30 @@
+"""Log-mel levels: power relative to a full-scale sine, on triangular mel bands, in decibels above a floor."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torchaudio.functional import melscale_fbanks
+
+
+@cache
+def hann(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The window of a spectrum, [size]."""
+    return torch.hann_window(size, dtype=dtype, device=device)
+
+
+def mel_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
+    """Triangular mel filters [n_fft / 2 + 1, n_mels] from 0 Hz to half the rate, summing to one over the mels."""
+    return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate).float()
+
+
+def sine_power(spectrum: Tensor, window: Tensor) -> Tensor:
+    """Power of a complex spectrum that was taken with `window`; a full-scale sine has 1."""
+    return spectrum.abs().div(window.sum() / 2).square()
+
+
+def decibels(power: Tensor, floor_db: float) -> Tensor:
+    """10 log10 of a power, not below `floor_db`."""
+    return 10 * power.clamp_min(10 ** (floor_db / 10)).log10()

@@ -1,0 +1,51 @@
+"""Onsets in a curve that is sampled evenly: peaks that stand out, and where each begins to rise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+
+Array = NDArray[np.float64]
+
+
+def onset_peaks(
+    curve: Array,
+    floor: float,
+    share: float,
+    distance: int,
+    *,
+    prominent: bool = False,
+    rise: float = 0.0,
+    before: tuple[int, int] = (0, 0),
+) -> list[int]:
+    """Frames of the peaks of `curve` [T] that are onsets, ascending.
+
+    Args:
+        floor, share: the least height, and the least share of the highest value.
+        distance: frames between two onsets at least; of nearer ones the higher counts.
+        prominent: whether the peak's prominence, too, must reach the least height.
+        rise: how many times higher it is than all from `before[0]` to `before[1]` frames earlier.
+    """
+    least = max(floor, share * float(curve.max(initial=0)))
+    padded = np.pad(curve, 1)  # a peak may be the first or the last frame
+    peaks, _ = find_peaks(padded, height=least, distance=distance, prominence=least if prominent else None)
+    earliest, latest = before
+    return [
+        peak
+        for peak in map(int, peaks - 1)
+        if not (earlier := curve[max(0, peak - earliest) : max(0, peak - latest)]).size
+        or curve[peak] >= rise * earlier.max()
+    ]
+
+
+def half_rise(curve: Array, peak: int) -> float:
+    """Where `curve` [T] passes half of its `peak` on the way up, in frames, between frames by a line; at least 0.
+
+    Before the first frame it is taken to be 0.
+    """
+    half, padded = curve[peak] / 2, np.pad(curve, (1, 0))
+    first = peak + 1
+    while padded[first - 1] > half:
+        first -= 1
+    return max(0.0, float(first - 2 + (half - padded[first - 1]) / (padded[first] - padded[first - 1])))

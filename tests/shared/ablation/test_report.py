@@ -1,0 +1,48 @@
+"""Reports and documents follow the results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import ablate
+import pytest
+from ablation_bench import Bench
+
+from shared.utils.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_document_follows_the_results(bench: Bench, tmp_path: Path) -> None:
+    bench.run("--only", "ccl,bad")
+    document = tmp_path / "results.md"
+    document.write_text("before\n<!-- toy:begin -->\nnothing yet\n<!-- toy:end -->\nafter\n")
+    given = ["--report-only", "--results", str(bench.output / "results"), "--document", str(document)]
+    with pytest.raises(UserError, match="the tables of toy are not what its results say"):
+        ablate.main([*given, "--check"])
+    ablate.main([*given, "--output", str(tmp_path / "report")])
+    ablate.main([*given, "--check"])
+    text = document.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "a <bad> one" in text
+    shown = re.findall(r"!\[(.+)\]\((.+)\)", text)
+    assert [caption for caption, _ in shown if "attention" in caption] == [
+        "Where attention looks: CCL",
+        "Where attention looks: a <bad> one",
+    ]
+    assert len(shown) == 2 + 3 + 1 + 2 and all((tmp_path / path).is_file() for _, path in shown)
+    assert (tmp_path / "results/toy/figures/loss_by_seed_and_as_differences.svg").read_text().startswith("<svg")
+    assert (tmp_path / "report/report.html").read_text() == (bench.output / "report.html").read_text()
+    file = bench.output / "results/bad-0.json"
+    file.write_text(file.read_text().replace('"value": 0.5,', '"value": 0.9,'))
+    with pytest.raises(UserError, match="are not what its results say"):
+        ablate.main([*given, "--check"])
+    document.write_text("no marks")
+    with pytest.raises(UserError, match="has no marks <!-- toy:begin -->"):
+        ablate.main(given)
+
+
+def test_the_documents_tables_are_those_of_the_committed_results() -> None:
+    folders = sorted(str(file.parent) for file in (ROOT / "docs/results").glob("*/plan.yaml"))
+    assert [Path(folder).name for folder in folders] == ["ccl", "mtv"]
+    ablate.main(["--report-only", "--results", *folders, "--document", str(ROOT / "docs/results.md"), "--check"])
