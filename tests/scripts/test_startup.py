@@ -1,0 +1,88 @@
+"""Every script answers --help, a wrong option and a missing file in under 2 s of CPU, before torch is imported."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+LIMIT = 2.0  # s of CPU
+#: Runs a script as `python SCRIPT ...` does, and says on the last line whether torch was imported.
+DRIVER = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+SHIPPED = str(ROOT / "assets/puppets")
+SAMPLE = "--prompt bell --output OUT/x.mp4"
+#: Arguments of which one, NOWHERE, is a file or folder that there is not.
+MISSING = [
+    ("ablate", "--plan NOWHERE --output OUT"),
+    ("benchmark", "memory --model NOWHERE --zero 0 --gpus 1"),
+    ("benchmark", "shards --folder NOWHERE"),
+    ("check_data", "--manifest NOWHERE"),
+    ("check_data", "--manifest OUT --checkpoint NOWHERE"),
+    ("convert", "sizes --model NOWHERE"),
+    ("convert", "export-wan --checkpoint NOWHERE --output OUT"),
+    ("demix", "--manifest NOWHERE --output OUT"),
+    ("encode", f"--manifest NOWHERE --checkpoint {SHIPPED} --output OUT"),
+    ("encode", "--manifest NOWHERE --checkpoint NOWHERE --output OUT"),
+    ("evaluate", "--checkpoint NOWHERE --output OUT"),
+    ("export", "--run NOWHERE --output OUT"),
+    ("fit_codecs", "--manifest NOWHERE --output OUT"),
+    ("probe", "--checkpoint NOWHERE --manifest NOWHERE --output OUT/x.json"),
+    ("probe", f"--checkpoint {SHIPPED} --manifest NOWHERE --output OUT/x.json"),
+    ("sample_joint", f"{SAMPLE} --checkpoint NOWHERE"),
+    ("sample_joint", f"{SAMPLE} --audio NOWHERE"),
+    ("sample_joint", f"{SAMPLE} --image NOWHERE"),
+    ("sample_joint", f"{SAMPLE} --lora NOWHERE"),
+    ("sample_joint", "--prompts NOWHERE --output OUT/x.mp4"),
+    ("sample_joint", "--timed-prompts NOWHERE --output OUT/x.mp4"),
+    ("sample_mtv", f"{SAMPLE} --music NOWHERE --checkpoint NOWHERE"),
+    ("sample_mtv", f"{SAMPLE} --speech3 NOWHERE"),
+    ("sample_mtv", f"{SAMPLE} --audio NOWHERE"),
+    ("show_clip", "NOWHERE --output OUT/x.png"),
+    ("train_ccl", "--config NOWHERE"),
+    ("train_mtv", "--config NOWHERE"),
+]
+
+
+def answer(name: str, *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout and the last line of stderr of a script, which may neither import torch nor take long."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", DRIVER, str(ROOT / "scripts" / f"{name}.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    *said, torch = done.stderr.splitlines()
+    assert torch == "False", f"torch is imported: {done.stderr}"
+    assert (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime) < LIMIT
+    return done.returncode, done.stdout, said[-1] if said else ""
+
+
+@pytest.mark.parametrize("name", [script.stem for script in SCRIPTS])
+def test_help_and_an_option_that_there_is_not(name: str) -> None:
+    code, text, _ = answer(name, "--help")
+    assert code == 0 and text.startswith("usage:")
+    command = re.findall(r"(?m)^  ([a-z-]+\|[a-z|-]+)$", text)
+    code, _, error = answer(name, *(word.split("|")[0] for word in command), "--helpp")
+    assert code == 2 and error.startswith("error: unknown option --helpp; the nearest is --help ")
+    asks_for_a_file = re.search(r"--(config|manifest|checkpoint|plan|model|run) ", text)
+    assert not asks_for_a_file or name in dict(MISSING)
+
+
+@pytest.mark.parametrize(("name", "words"), MISSING, ids=lambda text: text.replace(SHIPPED, "SHIPPED"))
+def test_a_file_that_is_missing(name: str, words: str, tmp_path: Path) -> None:
+    words = words.replace("OUT", str(tmp_path / "out")).replace("NOWHERE", str(tmp_path / "nowhere"))
+    code, _, error = answer(name, *words.split())
+    assert code == 2 and error.startswith("error: ") and "nowhere" in error
+    assert not (tmp_path / "out").exists()
