@@ -48,7 +48,7 @@ def test_another_score_is_noticed_and_written(copy: Path) -> None:
 
 def test_missing_marks_and_files_are_named(copy: Path) -> None:
     (copy / "assets/puppets/metrics_full.json").unlink()
-    with pytest.raises(UserError, match=r"metrics_full\.json: cannot be read"):
+    with pytest.raises(UserError, match=r"metrics_full\.json cannot be read"):
         results_table.main([])
     (copy / "docs/checkpoint.md").write_text("<!-- results:begin -->\n")
     shutil.copy(ROOT / "assets/puppets/metrics_full.json", copy / "assets/puppets")
