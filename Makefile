@@ -84,5 +84,5 @@ ablation-smoke: setup  ## run the smallest ablation, from its clips to its repor
 	$(BIN)/python scripts/ablate.py --plan configs/ablation/smoke.yaml --output $(SMOKE)
 
 clean:  ## remove the environment and caches; data/ and outputs/ stay
-	rm -rf $(VENV) *.egg-info build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) *.egg-info build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

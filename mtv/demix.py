@@ -15,6 +15,7 @@ from shared.data.manifest import Clip, claim_folder
 from shared.data.media import is_silent, probe, read_audio, write_audio
 from shared.evaluation.separation import residual_dbfs, si_sdr
 from shared.utils.errors import UserError
+from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
 
 SETTINGS_NAME = "demix.json"
@@ -63,10 +64,8 @@ def demix_clips(
 
 def scores_table(outcomes: Sequence[Outcome]) -> str:
     """Means over clips; a true track that is silent has no SI-SDR and is told by what is left on it."""
-    lines = [
-        "| track | clips | SI-SDR, dB (median) | SI-SDR of the mix, dB | silent clips | left on them, dBFS |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ["track", "clips", "SI-SDR, dB (median)", "SI-SDR of the mix, dB", "silent clips", "left on them, dBFS"]
+    rows = []
     for name in TRACKS:
         scored = [outcome.scores[name] for outcome in outcomes if outcome.scores and name in outcome.scores]
         ratios = [(found, mix) for found, mix in scored if mix is not None]
@@ -76,8 +75,8 @@ def scores_table(outcomes: Sequence[Outcome]) -> str:
             found, mix = np.array(ratios).T
             cells = [f"{found.mean():.1f} ({np.median(found):.1f})", f"{mix.mean():.1f}"]
         silent = f"{np.mean(left):.1f}" if left else "-"
-        lines.append(f"| {name} | {len(ratios)} | {cells[0]} | {cells[1]} | {len(left)} | {silent} |")
-    return "\n".join(lines)
+        rows.append([name, len(ratios), *cells, len(left), silent])
+    return markdown_table(head, rows).rstrip()
 
 
 @cache

@@ -1,17 +1,24 @@
-"""Batches of the features of tracks, as the shards keep them: frame by frame, with dropped tracks."""
+"""Features of tracks in training: encoded once, kept frame by frame in shards, and put together in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mtv.control import TrackFeatures
-from mtv.tracks import TRACKS
+from mtv.tracks import TRACKS, clip_features
+from shared.data.encode_clip import as_kept, clip_key
+from shared.data.manifest import Clip
+from shared.data.shard_writer import NewRecord, fill_shards
 from shared.data.shards import LatentShards
 from shared.encoders.audio import FrameFeatures, windows
+from shared.nn.fingerprint import fingerprint
+from shared.utils.distributed import World
+from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
 SURVEYED = 128
@@ -52,6 +59,45 @@ class TrackBatches:
         speech = windows(kept["speech"], self.encoders["speech"].window)
         others = {track: windows(kept[track][None], self.encoders[track].window)[0] for track in TRACKS[1:]}
         return {"speech": speech, **others}
+
+
+def check_tracks(clips: Sequence[Clip]) -> None:
+    """Raise UserError if a clip has no track at all, which task mtv needs."""
+    if bare := [clip.id for clip in clips if not clip.tracks]:
+        raise UserError(
+            f"{len(bare)} of {len(clips)} clips, {bare[0]!r} first, have no tracks, which task mtv needs; separate "
+            "their sound with scripts/demix.py, or leave mtv out of the tasks"
+        )
+
+
+def encode_tracks(
+    folder: Path,
+    clips: Sequence[Clip],
+    latents: LatentShards,
+    fps: float,
+    encoders: Mapping[str, FrameFeatures],
+    dtype: str,
+    world: World,
+) -> LatentShards:
+    """Features of all clips' tracks, in shards of their own: where tracks change, pictures are not encoded again.
+
+    Those that are missing in `folder` are made there first. `latents`: the clips', which say how many video frames.
+    Raises UserError naming a clip with a bad track.
+    """
+    by_id = {clip.id: clip for clip in clips}
+    common = [str(fps), dtype, *(fingerprint(encoders[track]) for track in TRACKS)]
+    keys = {}
+    for clip in clips:
+        names, frames = sorted(clip.tracks), latents.records[clip.id].frames
+        keys[clip.id] = clip_key(clip, [clip.tracks[name] for name in names], [*common, *names, str(frames)])
+
+    def make(names: Sequence[str]) -> Iterator[NewRecord]:
+        for name in names:
+            record = latents.records[name]
+            features = clip_features(by_id[name], record.frames, fps, encoders)
+            yield {"tracks": as_kept(features, getattr(torch, dtype))}, record.facts() | {"key": keys[name]}
+
+    return fill_shards(folder, keys, make, world, "encoding tracks")
 
 
 def draw_dropped(rate: float, together: float, seed: int, step: int, ids: Sequence[str]) -> dict[str, Tensor]:

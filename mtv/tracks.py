@@ -129,15 +129,6 @@ def clip_features(clip: Clip, frames: int, fps: float, encoders: Mapping[str, Fr
     return {track: windows[track].select(-3, encoders[track].window // 2) for track in TRACKS}
 
 
-def check_tracks(clips: Sequence[Clip]) -> None:
-    """Raise UserError if a clip has no track at all, which task mtv needs."""
-    if bare := [clip.id for clip in clips if not clip.tracks]:
-        raise UserError(
-            f"{len(bare)} of {len(clips)} clips, {bare[0]!r} first, have no tracks, which task mtv needs; separate "
-            "their sound with scripts/demix.py, or leave mtv out of the tasks"
-        )
-
-
 def _aligned(paths: list[Path], sounds: list[Tensor], rate: int, fps: float) -> list[Tensor]:
     """All as long as the longest; see `read_tracks`."""
     longest = max(range(len(sounds)), key=lambda i: sounds[i].shape[1])

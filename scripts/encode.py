@@ -64,17 +64,17 @@ class Options(cli.Options):
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, check, encode, report; exit code 1 if a clip failed."""
     options = cli.parse(Options, __doc__, argv)
-    clips, sources, settings = read_manifest(options.manifest), component_sources(options), record_settings(options)
+    settings, sources, clips = record_settings(options), component_sources(options), read_manifest(options.manifest)
     # arguments and manifest are looked at before torch is loaded
     from mtv.captions import drop_speaker
-    from mtv.tracks import check_tracks, clip_features
+    from mtv.track_features import check_tracks
+    from mtv.tracks import clip_features
     from shared.data.encode import EncodeJob, encode
 
     if options.tracks:
         check_tracks(clips)
-    how = options.model_dump(include={"output", "device", "workers", "threads"})
-    job = EncodeJob(clips=clips, sources=sources, settings=settings, features=clip_features, **how,
-                    without_speaker=drop_speaker)  # fmt: skip
+    how = options.model_dump(include={"output", "device", "workers", "threads"}) | {"without_speaker": drop_speaker}
+    job = EncodeJob(clips=clips, sources=sources, settings=settings, features=clip_features, **how)
     report(encode(job), options.output, len(clips))
 
 

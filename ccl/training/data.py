@@ -13,11 +13,10 @@ import torch
 
 from ccl.training.source import Source
 from mtv.captions import drop_speaker
-from mtv.track_features import TrackBatches
-from mtv.tracks import TRACKS, check_tracks, clip_features
+from mtv.track_features import TrackBatches, check_tracks, encode_tracks
 from shared.codecs import Codecs
 from shared.data.dataset import ClipDataset, check_clip, read_ahead
-from shared.data.encode_clip import as_kept, clip_key, encode_clip
+from shared.data.encode_clip import clip_key, encode_clip
 from shared.data.manifest import Clip
 from shared.data.shard_loader import ShardedText
 from shared.data.shard_writer import NewRecord, fill_shards
@@ -75,9 +74,9 @@ class TrainingData:
         latents = encode_latents(config, clips, codecs, world)
         if not config.trains("mtv"):
             return cls(latents, texts, None, clips)
-        return cls(
-            latents, texts, TrackBatches(encode_tracks(config, clips, latents, encoders, world), encoders), clips
-        )
+        folder, data = latents_folder(config) / "tracks", config.data
+        tracks = encode_tracks(folder, clips, latents, data.fps, encoders, data.latents_dtype, world)
+        return cls(latents, texts, TrackBatches(tracks, encoders), clips)
 
     @classmethod
     def _opened(cls, config: TrainConfig, shards: ShardedLatents, components: Components, world: World) -> TrainingData:
@@ -159,27 +158,6 @@ def encode_latents(config: TrainConfig, clips: list[Clip], codecs: Codecs, world
 
     captions = {clip.id: (clip.caption, clip.audio_caption) for clip in clips}
     return fill_shards(latents_folder(config), keys, make, world, "encoding clips", captions)
-
-
-def encode_tracks(
-    config: TrainConfig, clips: list[Clip], latents: LatentShards, encoders: Mapping[str, FrameFeatures], world: World
-) -> LatentShards:
-    """Features of all clips' tracks, in shards of their own: where tracks change, pictures are not encoded again."""
-    data, by_id = config.data, {clip.id: clip for clip in clips}
-    dtype = getattr(torch, data.latents_dtype)
-    common = [str(data.fps), data.latents_dtype, *(fingerprint(encoders[track]) for track in TRACKS)]
-    keys = {}
-    for clip in clips:
-        names, frames = sorted(clip.tracks), latents.records[clip.id].frames
-        keys[clip.id] = clip_key(clip, [clip.tracks[name] for name in names], [*common, *names, str(frames)])
-
-    def make(names: Sequence[str]) -> Iterator[NewRecord]:
-        for name in names:
-            record = latents.records[name]
-            features = clip_features(by_id[name], record.frames, data.fps, encoders)
-            yield {"tracks": as_kept(features, dtype)}, record.facts() | {"key": keys[name]}
-
-    return fill_shards(latents_folder(config) / "tracks", keys, make, world, "encoding tracks")
 
 
 def tell_left_out(shards: LatentShards, problems: list[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,7 @@ def keep_result(jobs: Jobs, job: AblationJob) -> None:
     if kind == "guidance":
         write_json(folder / f"guidance-{name}.json", collect_guidance(plan, job.folder, variant, int(seed)))
     elif not kind and variant:
-        trained = jobs.folder(plan.source(variant), int(seed)) / "train"
-        folders = Folders(job.folder, jobs.probes(variant, int(seed)), trained)
-        write_json(folder / f"{name}.json", collect(plan, folders, variant, int(seed)))
+        write_json(folder / f"{name}.json", collect(jobs, variant, int(seed)))
         for picture in sorted((job.folder / "pictures").glob("*.png"))[:1]:
             (folder / "pictures").mkdir(exist_ok=True)
             shutil.copyfile(picture, folder / "pictures" / f"{variant}.png")
@@ -54,33 +51,25 @@ def keep_plan(plan: AblationPlan, output: Path) -> None:
             file.unlink()
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where a run's parts are: its own folder, that of its probes and that of its training."""
-
-    run: Path
-    probes: Path
-    train: Path
-
-
-def collect(plan: AblationPlan, folders: Folders, variant: str, seed: int) -> dict[str, Any]:
+def collect(jobs: Jobs, variant: str, seed: int) -> dict[str, Any]:
     """Return the result of a finished run.
 
     Raises UserError where an endpoint is not in what evaluate.py and probe.py wrote, or a file cannot be read.
     """
-    probes = {name: read_json(folders.probes / f"probe_{name}.json") for name in plan.probe}
-    tree = {"metrics": read_json(folders.run / "metrics.json"), "probe": probes}
-    about = read_json(folders.run / "about.json")
+    plan, folder, train = jobs.plan, jobs.folder(variant, seed), jobs.folder(jobs.plan.source(variant), seed) / "train"
+    probes = {name: read_json(jobs.probes(variant, seed) / f"probe_{name}.json") for name in plan.probe}
+    tree = {"metrics": read_json(folder / "metrics.json"), "probe": probes}
+    about = read_json(folder / "about.json")
     model: dict[str, Any] = next((p["model"] for p in probes.values() if isinstance(p.get("model"), dict)), {})
     sizes = {key: model.get(key) for key in ("parameters", "cross_modal_parameters", "flops")}
-    sizes["parameters"] = sizes["parameters"] or count_parameters(folders.train / "checkpoint")
+    sizes["parameters"] = sizes["parameters"] or count_parameters(train / "checkpoint")
     return {
         "kind": "run", "plan": plan.name, "variant": variant, "seed": seed,
         "overrides": {**plan.train_overrides, **plan.variants[plan.source(variant)].overrides},
         "evaluate": plan.evaluation(plan.variants[variant].evaluate).model_dump(mode="json", exclude_none=True),
         "commit": about["commit"], "machine": about["machine"], "seconds": about["seconds"], **sizes,
-        "values": values(plan.metrics, tree, partial(lengths, plan, tree), plan.endpoints, folders.run),
-        "curve": loss_curves(folders.train / "losses.csv", plan.curves),
+        "values": values(plan.metrics, tree, partial(lengths, plan, tree), plan.endpoints, folder),
+        "curve": loss_curves(train / "losses.csv", plan.curves),
     }  # fmt: skip
 
 
@@ -90,8 +79,8 @@ def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) 
     about, points, metrics = read_json(folder / "about.json"), [], plan.guided_metrics
     for setting in plan.guidance.settings:
         tree = {"metrics": read_json(folder / setting.name / "metrics.json"), "probe": {}}
-        found = values(metrics, tree, partial(lengths, plan, tree), metrics, folder)
-        points.append(setting.model_dump(mode="json") | {"values": found})
+        measured = values(metrics, tree, partial(lengths, plan, tree), metrics, folder)
+        points.append(setting.model_dump(mode="json") | {"values": measured})
     head = {"kind": "guidance", "plan": plan.name, "variant": variant, "seed": seed}
     return head | {key: about[key] for key in ("commit", "machine", "seconds")} | {"points": points}
 
@@ -105,7 +94,7 @@ def values(
 ) -> dict[str, Any]:
     """Each metric's {"value", "interval", "clips"} and, where there are such, "floor" and "ceiling"; None where it is
     not there."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for metric in metrics:
         node = at(tree, metric.path)
         measured = None if node is None else measure(metric, node, lengths_of)
@@ -113,10 +102,10 @@ def values(
             there = ", ".join(_near(tree, metric.path)) or "nothing"
             raise UserError(f"{run}: no numbers at {metric.path}, which {metric.name!r} needs; there is {there}")
         if measured is None:
-            found[metric.name] = None
+            by_name[metric.name] = None
         else:
-            found[metric.name] = _to_json(metric, measured, _interval(tree, metric)) | _bounds(tree, metric)
-    return found
+            by_name[metric.name] = _to_json(metric, measured, _interval(tree, metric)) | _bounds(tree, metric)
+    return by_name
 
 
 def _interval(tree: Mapping[str, Any], metric: Metric) -> Any:
@@ -142,9 +131,9 @@ def at(tree: Any, path: str) -> Any:
         return None
     for key in sorted(tree, key=len, reverse=True):
         if path == key or path.startswith(f"{key}."):
-            found = at(tree[key], path[len(key) + 1 :])
-            if found is not None:
-                return found
+            node = at(tree[key], path[len(key) + 1 :])
+            if node is not None:
+                return node
     return None
 
 

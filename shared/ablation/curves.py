@@ -23,20 +23,20 @@ def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, list[float]]]:
     for (task, stream), rows in _means(file, plan.tasks).items():
         streams[f"{task} {stream}"] = smoothed(rows, plan.smoothing)
     for task in plan.tasks:
-        parts = [streams[name] for name in (f"{task} video", f"{task} audio") if name in streams]
-        if len(parts) == 2:
-            streams[f"{task} both"] = {step: parts[0][step] + parts[1][step] for step in parts[0] if step in parts[1]}
+        video, audio = (streams.get(f"{task} {stream}") for stream in ("video", "audio"))
+        if video is not None and audio is not None:
+            streams[f"{task} both"] = {step: video[step] + audio[step] for step in video if step in audio}
     return {name: _thinned(rows, plan) for name, rows in streams.items()}
 
 
 def smoothed(rows: dict[int, float], steps: float) -> dict[int, float]:
     """Exponential average with a time constant of so many steps; it starts at the first row."""
-    kept, value, last = {}, 0.0, None
+    averages, value, last = {}, 0.0, None
     for step, loss in sorted(rows.items()):
         share = 1.0 if last is None else 1 - math.exp(-(step - last) / steps)
         value, last = value + share * (loss - value), step
-        kept[step] = value
-    return kept
+        averages[step] = value
+    return averages
 
 
 def _means(file: Path, tasks: list[str]) -> dict[tuple[str, str], dict[int, float]]:

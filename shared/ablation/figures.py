@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from shared.ablation.results import Results
 from shared.ablation.sections import Metric
-from shared.ablation.statistics import spread, verdict
+from shared.ablation.statistics import verdict
 from shared.ablation.tables import by_setting, compared
 
 COLOURS = {"better": "#1a7f37", "worse": "#c2410c"}
@@ -28,27 +28,20 @@ def endpoint(results: Results, metric: Metric) -> Figure:
     values, minus = figure.subplots(1, 2, sharey=True)
     for row, name in enumerate(names):
         measured = results.measured(name, metric.name)
-        found = spread(measured)
-        assert found is not None, "variants without values are left out"
-        values.plot([one.value for one in measured.values()], [row] * found.seeds, "o", color=GREY, alpha=0.5, ms=4)
-        values.plot([found.mean], [row], "|", color="black", ms=13)
-        _difference(minus, row, results, name, metric)
+        seeds = [run.value for run in measured.values()]
+        values.plot(seeds, [row] * len(seeds), "o", color=GREY, alpha=0.5, ms=4)
+        values.plot([float(np.mean(seeds))], [row], "|", color="black", ms=13)
+        if (difference := compared(results, name, metric)) is not None:
+            colour = COLOURS.get(verdict(difference, metric.better), GREY)
+            if difference.interval is not None:
+                minus.plot(difference.interval, [row, row], color=colour, lw=2)
+            minus.plot([difference.mean], [row], "o", color=colour, ms=5)
     values.set_yticks(range(len(names)), [plan.label(name) for name in names])
     values.invert_yaxis()
     minus.axvline(0, color="black", lw=0.8)
     values.set_xlabel(f"{metric.name}: each seed, and the mean")
     minus.set_xlabel(f"minus {plan.label(plan.reference)}, 95 % interval")
     return figure
-
-
-def _difference(axes: Any, row: int, results: Results, name: str, metric: Metric) -> None:
-    found = compared(results, name, metric)
-    if found is None:
-        return
-    colour = COLOURS.get(verdict(found, metric.better), GREY)
-    if found.interval is not None:
-        axes.plot(found.interval, [row, row], color=colour, lw=2)
-    axes.plot([found.mean], [row], "o", color=colour, ms=5)
 
 
 def curves(results: Results) -> Iterator[tuple[str, Figure]]:
@@ -67,27 +60,28 @@ def curves(results: Results) -> Iterator[tuple[str, Figure]]:
                 continue
             figure = Figure(figsize=(11, 4.2), layout="constrained")
             axes = figure.subplots(1, 2)
-            for place, name in enumerate(trained):
-                _curve(axes, results, name, series, place)
-            for one, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
-                one.set_xlabel("step")
-                one.set_ylabel(f"{label}, exponential average")
+            for index, name in enumerate(trained):
+                _curve(axes, results, name, series, index)
+            for side, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
+                side.set_xlabel("step")
+                side.set_ylabel(f"{label}, exponential average")
             if axes[0].lines:
                 figure.legend(loc="outside lower center", fontsize=8, ncols=4)
                 yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
 
 
-def _curve(axes: Any, results: Results, name: str, series: str, place: int) -> None:
-    own, base = (_by_seed(results, one, series) for one in (name, results.plan.reference))
-    if not own:
+def _curve(axes: Any, results: Results, name: str, series: str, index: int) -> None:
+    curves, base = (_by_seed(results, variant, series) for variant in (name, results.plan.reference))
+    if not curves:
         return
-    steps = np.linspace(*_common(list(own.values()) + list(base.values())), 200)
-    rows = {seed: np.interp(steps, *curve) for seed, curve in own.items()}
+    logged = [steps for steps, _ in (*curves.values(), *base.values())]  # each run logs a task at steps of its own
+    steps = np.linspace(max(run[0] for run in logged), min(run[-1] for run in logged), 200)
+    losses = {seed: np.interp(steps, *curve) for seed, curve in curves.items()}
     is_reference = name == results.plan.reference
-    colour = "black" if is_reference else mpl.colormaps["tab10"](place % 10)
-    style = {"color": colour, "ls": ("-", "--", ":")[place // 10 % 3], "lw": 2 if is_reference else 1.2}
-    axes[0].plot(steps, np.mean(list(rows.values()), axis=0), label=results.plan.label(name), **style)
-    minus = np.array([row - np.interp(steps, *base[seed]) for seed, row in rows.items() if seed in base])
+    colour = "black" if is_reference else mpl.colormaps["tab10"](index % 10)
+    style = {"color": colour, "ls": ("-", "--", ":")[index // 10 % 3], "lw": 2 if is_reference else 1.2}
+    axes[0].plot(steps, np.mean(list(losses.values()), axis=0), label=results.plan.label(name), **style)
+    minus = np.array([loss - np.interp(steps, *base[seed]) for seed, loss in losses.items() if seed in base])
     if len(minus):
         axes[1].plot(steps, minus.mean(0), **style)
         axes[1].fill_between(steps, minus.min(0), minus.max(0), color=colour, alpha=0.12, lw=0)
@@ -95,13 +89,8 @@ def _curve(axes: Any, results: Results, name: str, series: str, place: int) -> N
 
 def _by_seed(results: Results, name: str, series: str) -> dict[int, tuple[list[float], list[float]]]:
     """Return steps and losses of the seeds that have this curve."""
-    found = {seed: run["curve"].get(series, {}) for seed, run in results.of(name).items()}
-    return {seed: (curve["step"], curve["loss"]) for seed, curve in found.items() if curve.get("step")}
-
-
-def _common(curves: list[tuple[list[float], list[float]]]) -> tuple[float, float]:
-    """Return the first and the last step that all of them reach; each has logged the task at steps of its own."""
-    return max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+    curves = {seed: run["curve"].get(series, {}) for seed, run in results.of(name).items()}
+    return {seed: (curve["step"], curve["loss"]) for seed, curve in curves.items() if curve.get("step")}
 
 
 def guidance(results: Results) -> Figure:
@@ -113,9 +102,9 @@ def guidance(results: Results) -> Figure:
     axes = figure.subplots()
     forms: dict[str, list[tuple[float, float, str]]] = {}
     for setting, measured in by_setting(results):
-        found = [spread(measured[metric.name]) for metric in (across, up)]
-        if all(found):
-            x, y = (one.mean for one in found if one is not None)
+        seeds = [[run.value for run in measured[metric.name].values()] for metric in (across, up)]
+        if all(seeds):
+            x, y = (float(np.mean(values)) for values in seeds)
             forms.setdefault(setting.form, []).append((x, y, setting.name.partition("_")[2].replace("_", ", ")))
     for form, dots in forms.items():
         axes.plot([dot[0] for dot in dots], [dot[1] for dot in dots], "o-", label=form)

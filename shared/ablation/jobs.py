@@ -166,8 +166,8 @@ class Jobs:
 
     def probes(self, variant: str, seed: int) -> Path:
         """Folder of a variant's probes: another's, if the training and the probes are the other's."""
-        own = self.plan.variants[variant]
-        return self.folder(variant if own.probe or not own.same_as else own.same_as, seed)
+        settings = self.plan.variants[variant]
+        return self.folder(variant if settings.probe or not settings.same_as else settings.same_as, seed)
 
     def checkpoint(self, variant: str, seed: int) -> Path:
         return self.folder(variant, seed) / "train/checkpoint"
@@ -195,8 +195,8 @@ class Jobs:
 
     def _settings(self, config: Mapping[str, Any], processes: int) -> dict[str, Any]:
         """Return what a training run depends on; where its folders are is no part of it."""
-        kept = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
-        return {"train": kept, "train_clips": self.plan.train_clips, "processes": processes}
+        train = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
+        return {"train": train, "train_clips": self.plan.train_clips, "processes": processes}
 
     def _latents(self, config: Mapping[str, Any]) -> Path:
         """Where what the run reads is encoded, by the first that needs it: a folder for all runs that read the same."""

@@ -89,10 +89,10 @@ class AblationPlan(Section):
                 yield f"variants.{name}.same_as: {variant.same_as} is no other variant with a training of its own"
             elif variant.same_as and variant.overrides:
                 yield f"variants.{name}: same_as takes the training of {variant.same_as}; it has no overrides"
-        for place, overrides in self._overrides():
+        for section, overrides in self._overrides():
             for key in overrides:
                 if key in OWNED:
-                    yield f"{place}: {key} is the plan's to set; leave it out"
+                    yield f"{section}: {key} is the plan's to set; leave it out"
         for key, name in (("reference", self.reference), ("guidance.variant", self._swept)):
             if name not in self.variants or self.variants[name].same_as:
                 yield f"{key}: {name} is none of the variants with a training of its own"

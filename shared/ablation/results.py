@@ -38,13 +38,13 @@ class Results:
 
     def measured(self, variant: str, metric: str) -> dict[int, Measured]:
         """Metric of a variant by seed, where it was found."""
-        found = {seed: run["values"].get(metric) for seed, run in self.of(variant).items()}
-        return {seed: from_json(value) for seed, value in found.items() if value is not None}
+        values = {seed: run["values"].get(metric) for seed, run in self.of(variant).items()}
+        return {seed: from_json(value) for seed, value in values.items() if value is not None}
 
     def bounds(self, metric: str) -> tuple[float, float] | None:
         """Floor and ceiling of a metric, the mean over the reference's seeds; None where evaluate.py gives none."""
-        found = [run["values"].get(metric) or {} for run in self.of(self.plan.reference).values()]
-        pairs = [(value["floor"], value["ceiling"]) for value in found if "floor" in value]
+        values = [run["values"].get(metric) or {} for run in self.of(self.plan.reference).values()]
+        pairs = [(value["floor"], value["ceiling"]) for value in values if "floor" in value]
         if not pairs:
             return None
         floor, ceiling = np.mean(pairs, axis=0)
@@ -53,17 +53,17 @@ class Results:
     def listed(self) -> dict[str, list[str]]:
         """Variants to show, by group: all of the reference's group, of others those that were run."""
         variants = self.plan.variants
-        own = variants[self.plan.reference].group
-        groups = dict.fromkeys([own, *(variants[name].group for name, _ in self.runs)])
+        main = variants[self.plan.reference].group
+        groups = dict.fromkeys([main, *(variants[name].group for name, _ in self.runs)])
         return {
-            group: [name for name, v in variants.items() if v.group == group and (group == own or self.of(name))]
+            group: [name for name, v in variants.items() if v.group == group and (group == main or self.of(name))]
             for group in groups
         }
 
     def missing(self) -> list[str]:
         """Return the runs that the plan has and the results lack."""
-        own = [name for name in self.plan.variants if not self.plan.is_alias(name)]
-        return [f"{name}-{seed}" for name in own for seed in self.plan.seeds if (name, seed) not in self.runs]
+        trained = [name for name in self.plan.variants if not self.plan.is_alias(name)]
+        return [f"{name}-{seed}" for name in trained for seed in self.plan.seeds if (name, seed) not in self.runs]
 
 
 def read_results(folders: Iterable[Path]) -> list[Results]:
@@ -95,11 +95,11 @@ def _add(results: Results, file: Path) -> None:
         raise UserError(f"{file}: not the result of a run; leave only such files in this folder") from None
     if key[0] not in results.plan.variants or key[1] not in results.plan.seeds:
         raise UserError(f"{file}: variant {key[0]} with seed {key[1]} is not in the plan beside it")
-    there = results.guidance if kind == "guidance" else results.runs
-    place = key[1] if kind == "guidance" else key
-    if place in there:
+    runs: dict[Any, Any] = results.guidance if kind == "guidance" else results.runs
+    key = key[1] if kind == "guidance" else key
+    if key in runs:
         raise UserError(f"{file}: another folder holds this run too; give each run once")
-    there[place] = run  # type: ignore[index]
+    runs[key] = run
 
 
 def from_json(value: Mapping[str, Any]) -> Measured:

@@ -62,11 +62,11 @@ class Difference:
 
 def spread(measured: Mapping[int, Measured]) -> Spread | None:
     """Mean, standard deviation, least and greatest over seeds; None where nothing was measured."""
-    found = np.array([one.value for one in measured.values()])
-    if not len(found):
+    values = np.array([run.value for run in measured.values()])
+    if not len(values):
         return None
-    std = float(found.std(ddof=1)) if len(found) > 1 else None
-    return Spread(len(found), float(found.mean()), std, float(found.min()), float(found.max()))
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Spread(len(values), float(values.mean()), std, float(values.min()), float(values.max()))
 
 
 def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str, seed: int = 0) -> Difference | None:
@@ -87,15 +87,15 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
     return Difference(by_seed, mean, _crossed_interval(tables, name, seed), counted)
 
 
-def verdict(found: Difference | None, better: str | None) -> str:
+def verdict(minus: Difference | None, better: str | None) -> str:
     """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
 
     It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
     """
-    if found is None or found.interval is None or len(found.by_seed) < LEAST_SEEDS:
+    if minus is None or minus.interval is None or len(minus.by_seed) < LEAST_SEEDS:
         return "cannot be told"
-    signs = {np.sign(value) for value in found.by_seed.values()}
-    low, high = found.interval
+    signs = {np.sign(value) for value in minus.by_seed.values()}
+    low, high = minus.interval
     if len(signs) > 1 or low <= 0 <= high:
         return "cannot be told"
     up = low > 0
@@ -119,7 +119,7 @@ def _tables(new: Mapping[int, Measured], old: Mapping[int, Measured], seeds: lis
 
 
 def _crossed_interval(tables: Array, name: str, seed: int) -> tuple[float, float] | None:
-    """Of the mean over seeds of new - old, [2, seeds, clips, 2]."""
+    """Interval of the mean over seeds of new - old, [2, seeds, clips, 2]."""
     draws = numpy_generator(seed, "ablation", "difference", name)
     seeds, clips = tables.shape[1:3]
     which = resample(draws, clips, RESAMPLES)

@@ -36,15 +36,15 @@ def markdown(results: Results) -> str:
 def tables(results: Results) -> list[Table]:
     """Endpoints first, as the plan has them, then what else was measured."""
     plan = results.plan
-    found = [endpoint(results, metric) for metric in plan.endpoints]
+    in_order = [endpoint(results, metric) for metric in plan.endpoints]
     for title in dict.fromkeys(metric.table for metric in plan.secondary):
         metrics = [metric for metric in plan.secondary if metric.table == title]
         for group, names in results.listed().items():
             has_reference = group == plan.variants[plan.reference].group
-            found.append(secondary(results, title if has_reference else f"{title}, {group}", names, metrics))
+            in_order.append(secondary(results, title if has_reference else f"{title}, {group}", names, metrics))
     if results.guidance:
-        found += [guidance(results), *guided_endpoints(results)]
-    return [*found, variants(results)]
+        in_order += [guidance(results), *guided_endpoints(results)]
+    return [*in_order, variants(results)]
 
 
 def facts(results: Results) -> str:
@@ -66,7 +66,7 @@ def facts(results: Results) -> str:
 def endpoint(results: Results, metric: Metric) -> Table:
     """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
     plan, bounds = results.plan, results.bounds(metric.name)
-    has_clips = any(one.clips is not None for one in results.measured(plan.reference, metric.name).values())
+    has_clips = any(run.clips is not None for run in results.measured(plan.reference, metric.name).values())
     note = ["Endpoint."]
     if metric.better:
         note.append(f"{metric.better.capitalize()} is better.")
@@ -113,8 +113,8 @@ def secondary(results: Results, title: str, names: Sequence[str], metrics: Seque
     for name in names if plan.reference in names else [plan.reference, *names]:
         cells = [_mean(results.measured(name, metric.name), metric) for metric in metrics]
         words = [verdict(compared(results, name, metric), metric.better) for metric in metrics]
-        told = ["" if word.startswith("cannot") else f" {word}" for word in words]
-        rows.append([plan.label(name), *(f"{cell}{word}" for cell, word in zip(cells, told, strict=True))])
+        shown = [c if word.startswith("cannot") else f"{c} {word}" for c, word in zip(cells, words, strict=True)]
+        rows.append([plan.label(name), *shown])
     bounds = [results.bounds(metric.name) for metric in metrics]
     if any(bounds):
         for index, label in enumerate(("floor", "ceiling")):
@@ -184,8 +184,8 @@ def compared(results: Results, variant: str, metric: Metric) -> Difference | Non
     """Return a variant minus the reference; None for the reference itself, or where runs lack."""
     if _is_reference(results, variant):
         return None
-    own, base = (results.measured(name, metric.name) for name in (variant, results.plan.reference))
-    return difference(own, base, metric.name)
+    measured, base = (results.measured(name, metric.name) for name in (variant, results.plan.reference))
+    return difference(measured, base, metric.name)
 
 
 def _is_reference(results: Results, variant: str) -> bool:

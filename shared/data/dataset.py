@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.data.manifest import Clip
-from shared.data.media import MediaInfo, is_silent, probe, read_audio, read_video, rms_dbfs
+from shared.data.media import MediaInfo, probe, read_audio, read_video
 from shared.utils.errors import UserError
+from shared.utils.levels import is_silent, rms_dbfs
 
 SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
 Item = TypeVar("Item")

@@ -13,8 +13,8 @@ from torch import Tensor
 from shared.codecs.base import Codecs, VideoCodec, keyframe_latents
 from shared.data.dataset import Sample
 from shared.data.manifest import Clip
-from shared.data.media import is_silent
 from shared.utils.errors import UserError
+from shared.utils.levels import is_silent
 from shared.utils.rng import numpy_generator
 
 #: Tensors of a record, by member ("latents", "texts", "tracks") and name.

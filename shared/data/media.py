@@ -16,7 +16,6 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
@@ -24,6 +23,7 @@ from PIL import Image, ImageOps
 
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
+from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
 
 __all__ = [
     "SILENCE_DBFS",
@@ -37,8 +37,6 @@ __all__ = [
     "write_audio",
     "write_video",
 ]
-
-SILENCE_DBFS = -45.0
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
@@ -171,18 +169,6 @@ def probe(path: str | Path) -> MediaInfo:
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_end": ends[-1]}
             found["audio_start"] = max(0.0, _stream_start(audio) - zero)
         return MediaInfo(path, max(ends), **found)
-
-
-def rms_dbfs(samples: npt.ArrayLike) -> float:
-    """Root mean square of all samples and channels in dB relative to 1.0; -inf for exact zeros or none."""
-    values = np.asarray(samples, dtype=np.float64)
-    power = float(np.mean(np.square(values))) if values.size else 0.0
-    return 10 * math.log10(power) if power > 0 else -math.inf
-
-
-def is_silent(samples: npt.ArrayLike) -> bool:
-    """The one definition of silence: below -45 dBFS RMS over all samples (docs/design.md, section 4)."""
-    return rms_dbfs(samples) < SILENCE_DBFS
 
 
 def _check_file(path: Path) -> None:

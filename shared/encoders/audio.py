@@ -1,7 +1,7 @@
 """Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
 
 Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it
-(MTV, arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of rows, those of
+(MTV, arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of
 the frames k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout:
 wav2vec2's own normalisation would lift noise at -60 dB to full scale.
 """
@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from shared.data.media import is_silent
 from shared.nn.mel import hann, mel_filters, sine_power
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.levels import is_silent
 
 #: Public encoders by the name that `audio_features` takes.
 FROZEN = {
@@ -38,7 +38,7 @@ KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "packag
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
 
-    A clip that is silent (`shared.data.media.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
+    A clip that is silent (`shared.utils.levels.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
     clip of a batch is encoded as if it were alone.
     """
 
@@ -50,7 +50,7 @@ class AudioFeatures(Protocol):
     def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's
         device. The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer
-        sound, encode the whole and take the part's rows, or its ends lose their neighbours."""
+        sound, encode the whole and take the part's frames, or its ends lose their neighbours."""
         ...
 
 
@@ -63,7 +63,7 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
     dim: int
 
     @abstractmethod
-    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+    def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """Audible sound [b, 1, round(frames / fps * sample_rate)] -> one row per frame [b, frames, layers, dim]."""
 
     @torch.no_grad()
@@ -81,8 +81,8 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
         audible = [i for i, clip in enumerate(audio) if not is_silent(clip.cpu().numpy())]
         if audible:
             with torch.autocast(self.device.type, enabled=False):
-                rows = self._rows(audio[audible].to(self.device), frames, fps)
-            out[audible] = windows(rows.float(), self.window)
+                features = self._frame_features(audio[audible].to(self.device), frames, fps)
+            out[audible] = windows(features.float(), self.window)
         return out
 
 
@@ -114,7 +114,7 @@ class LogMel(FrameFeatures):
         self.register_buffer("filters", mel_filters(n_fft, n_mels, sample_rate))
         self.filters: Tensor
 
-    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+    def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         cfg = self.config
         part = 1 / (fps * cfg.parts_per_frame)
         spectra = max(1, math.ceil(part / self.HOP - 1e-9))  # per part
@@ -228,13 +228,13 @@ def load_track_encoders(specs: Mapping[str, str], device: torch.device | str = "
     return {track: named[spec] for track, spec in specs.items()}
 
 
-def rows_at(rows: Tensor, positions: Tensor) -> Tensor:
-    """`rows` [b, n, ...] at fractional indices [m], linear between neighbours, the end rows beyond: [b, m, ...]."""
-    positions = positions.clamp(0, rows.shape[1] - 1)
+def interpolate_features(features: Tensor, positions: Tensor) -> Tensor:
+    """`features` [b, n, ...] at fractional indices [m], linear between neighbours, the ends beyond: [b, m, ...]."""
+    positions = positions.clamp(0, features.shape[1] - 1)
     low = positions.floor().long()
-    share = (positions - low).to(rows.device, rows.dtype).view(-1, *[1] * (rows.ndim - 2))
-    low = low.to(rows.device)
-    return torch.lerp(rows[:, low], rows[:, (low + 1).clamp_max(rows.shape[1] - 1)], share)
+    share = (positions - low).to(features.device, features.dtype).view(-1, *[1] * (features.ndim - 2))
+    low = low.to(features.device)
+    return torch.lerp(features[:, low], features[:, (low + 1).clamp_max(features.shape[1] - 1)], share)
 
 
 def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
@@ -242,7 +242,7 @@ def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
     return torch.arange(frames, dtype=torch.float64) * (sample_rate / fps)
 
 
-def windows(rows: Tensor, window: int) -> Tensor:
+def windows(features: Tensor, window: int) -> Tensor:
     """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
     reach = window // 2
-    return functional.pad(rows, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)
+    return functional.pad(features, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from shared.encoders.base import TextEncoder
 from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
+from shared.utils.files import replacing
 
 
 class CachedText:
@@ -40,24 +39,22 @@ class CachedText:
 
     def encode(self, prompts: list[str]) -> Tensor:
         """See `TextEncoder.encode`; on the encoder's device."""
-        kept: dict[str, Tensor] = {}
+        embeddings: dict[str, Tensor] = {}
         for prompt in dict.fromkeys(prompts):
             path = self.folder / f"{hashlib.sha256(_bytes(prompt)).hexdigest()}.safetensors"
             rows = _read(path)
             if rows is None:
                 rows = self._encode(path, prompt)
-            kept[prompt] = rows
-        out = unpack_texts([kept[prompt] for prompt in prompts], self.max_length, self.dim)
+            embeddings[prompt] = rows
+        out = unpack_texts([embeddings[prompt] for prompt in prompts], self.max_length, self.dim)
         return out.to(getattr(self.encoder, "device", "cpu"))
 
     def _encode(self, path: Path, prompt: str) -> Tensor:
         rows = pack_text(self.encoder.encode([prompt])[0])
-        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         try:
-            save_file({"embedding": rows}, temporary, metadata={"text": _bytes(prompt).decode()})
-            os.replace(temporary, path)
+            with replacing(path) as part:
+                save_file({"embedding": rows}, part, metadata={"text": _bytes(prompt).decode()})
         except (OSError, SafetensorError) as error:
-            temporary.unlink(missing_ok=True)
             raise UserError(
                 f"text cache {self.folder}: cannot be written ({error}); make room, or give another folder"
             ) from error

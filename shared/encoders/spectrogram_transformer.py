@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
-from shared.encoders.audio import FrozenFeatures, frame_samples, rows_at
+from shared.encoders.audio import FrozenFeatures, frame_samples, interpolate_features
 
 
 class SpectrogramFeatures(FrozenFeatures, ModelMixin):
@@ -25,7 +25,7 @@ class SpectrogramFeatures(FrozenFeatures, ModelMixin):
     config_type, model_type, preprocessor_type = ASTConfig, ASTModel, ASTFeatureExtractor
     MEL_HOP, MEL_SPAN = 0.01, 0.025  # s, fixed by the feature extractor
 
-    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+    def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         cfg = self.model.config
         hop, span = round(self.MEL_HOP * self.sample_rate), round(self.MEL_SPAN * self.sample_rate)
         columns = (cfg.max_length - cfg.patch_size) // cfg.time_stride + 1  # patches in time of a segment
@@ -33,10 +33,10 @@ class SpectrogramFeatures(FrozenFeatures, ModelMixin):
         first = ((cfg.patch_size - 1) * hop + span) / 2  # the sample on which patch 0 is centred
         positions = (frame_samples(frames, fps, self.sample_rate) - first) / stride
         segments = 1 + max(0, math.ceil(positions[-1])) // columns
-        rows = []
+        features = []
         for begin in range(0, segments * columns * stride, columns * stride):
             piece = audio[..., begin:][..., : (cfg.max_length - 1) * hop + span]
             piece = functional.pad(piece, (0, max(0, span - piece.shape[-1])))
             patches = self._hidden_states(self._prepared(piece))[:, :, 2:]  # after the two class tokens
-            rows.append(reduce(patches, "b l (f t) d -> b t l d", "mean", t=columns))
-        return rows_at(torch.cat(rows, 1), positions)
+            features.append(reduce(patches, "b l (f t) d -> b t l d", "mean", t=columns))
+        return interpolate_features(torch.cat(features, 1), positions)

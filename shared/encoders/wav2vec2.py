@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import Module, functional
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from shared.encoders.audio import FrozenFeatures, frame_samples, rows_at
+from shared.encoders.audio import FrozenFeatures, frame_samples, interpolate_features
 
 
 class Wav2Vec2Features(FrozenFeatures, ModelMixin):
@@ -22,14 +22,14 @@ class Wav2Vec2Features(FrozenFeatures, ModelMixin):
 
     config_type, model_type, preprocessor_type = Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2FeatureExtractor
 
-    def _rows(self, audio: Tensor, frames: int, fps: float) -> Tensor:
+    def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         span, hop = self._receptive_field()
         positions = (frame_samples(frames, fps, self.sample_rate) - span / 2) / hop
         values = self._prepared(audio)
         values = functional.pad(values, (0, max(0, span - values.shape[-1])))
 
         def to_frames(module: Module, inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
-            return rows_at(features.transpose(1, 2), positions).transpose(1, 2)
+            return interpolate_features(features.transpose(1, 2), positions).transpose(1, 2)
 
         handle = self.model.feature_extractor.register_forward_hook(to_frames)
         try:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.wan import to_original
+from shared.nn.parameter_names import stream_name
 from shared.utils.rng import generator
 
 CONFIGS = Path(__file__).parents[2] / "configs/model"
@@ -128,3 +129,9 @@ def on_meta(build: Callable[[], Any]) -> Any:
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def stream_shapes(model: DualStreamTransformer, stream: str) -> dict[str, tuple[int, ...]]:
+    """Those of one stream, by its own names."""
+    shapes = shapes_of(model).items()
+    return {found[1]: shape for name, shape in shapes if (found := stream_name(name)) and found[0] == stream}

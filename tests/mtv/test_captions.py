@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtv.captions import Person, Template, build, parse, without_speaker
+from mtv.captions import Person, Template, build, drop_speaker, parse, without_speaker
 from shared.puppets.captions import caption
 from shared.puppets.script import sample_spec
 from shared.utils.errors import UserError
@@ -96,3 +96,9 @@ def test_a_template_that_could_not_be_read_back_is_not_made(
 ) -> None:
     with pytest.raises(ValueError, match=r"."):
         Template(people, speaking, scene)
+
+
+def test_a_caption_of_another_form_keeps_its_speaker() -> None:
+    said = "One person conversation. Person1: a man. Person1 is speaking. Scene description: a garden."
+    assert drop_speaker(said) == without_speaker(said) != said
+    assert drop_speaker("Person1 is speaking, somehow.") == "Person1 is speaking, somehow."

@@ -1,33 +1,27 @@
-"""Features of tracks, encoded once: the same as encoded at once, per clip and speaker, and only when needed."""
+"""Features of tracks, encoded once: the same as encoded at once, per clip and speaker."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
+from one_process import one_process
 
-from mtv.control import TRACKS
-from mtv.track_features import TrackStore, draw_dropped
-from mtv.tracks import features, read_tracks
+from mtv.track_features import TrackBatches, check_tracks, draw_dropped
+from mtv.tracks import TRACKS, clip_features, features, read_tracks
+from shared.data.encode_clip import as_kept
 from shared.data.manifest import Clip
+from shared.data.shard_writer import NewRecord, fill_shards
 from shared.encoders.audio import LogMel
-from shared.utils.distributed import World
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
 FPS, FRAMES, RATE = 8.0, 8, 16000
 ENCODER = LogMel(n_mels=4, parts_per_frame=2)
 ENCODERS = dict.fromkeys(TRACKS, ENCODER)
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.training.shards.barrier", lambda: None)
-
-
-WORLD = World(0, 1, torch.device("cpu"))
 
 
 def write(folder: Path, name: str, level: float = 0.3) -> Path:
@@ -51,14 +45,24 @@ def clips(tmp_path: Path) -> list[Clip]:
     ]
 
 
-def store(folder: Path, clips: list[Clip], frames: int = 6) -> TrackStore:
-    made = TrackStore(folder / "store", clips, dict.fromkeys([clip.id for clip in clips], frames), FPS, ENCODERS)
-    made.encode(WORLD)
-    return made
+@pytest.fixture
+def made(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackBatches:
+    """The features of six video frames of each clip, out of shards."""
+    by_id = {clip.id: clip for clip in clips}
+    facts = {"key": "", "frames": 6, "samples": 6, "has_video": True, "has_audio": True}
+    facts |= {"video": [1, 1, 1, 1], "audio": [1, 1]}
+
+    def make(names: Sequence[str]) -> Iterator[NewRecord]:
+        for name in names:
+            features = clip_features(by_id[name], 6, FPS, ENCODERS)
+            yield {"tracks": as_kept(features, torch.float16)}, facts | {"id": name}
+
+    keys = dict.fromkeys(by_id, "")
+    return TrackBatches(fill_shards(tmp_path / "shards", keys, make, one_process(monkeypatch), "making"), ENCODERS)
 
 
-def test_a_batch_holds_what_encoding_the_files_gives(tmp_path, clips):
-    batch = store(tmp_path, clips).batch(["clip1", "clip0", "clip2"])
+def test_a_batch_holds_what_encoding_the_files_gives(made, clips):
+    batch = made.batch(["clip1", "clip0", "clip2"])
     assert batch.speech.shape == (3, 2, 6, 5, 1, 8) and batch.effects.shape == batch.music.shape == (3, 6, 5, 1, 8)
     assert batch.speakers.tolist() == [[True, True], [True, False], [True, False]]
     two = clips[1].tracks
@@ -71,47 +75,10 @@ def test_a_batch_holds_what_encoding_the_files_gives(tmp_path, clips):
         assert torch.equal(silent, torch.zeros_like(silent))
 
 
-def test_rows_of_a_batch_can_be_taken(tmp_path, clips):
+def test_samples_of_a_batch_can_be_taken(made):
     drop = {"music": torch.tensor([True, False])}
-    batch = store(tmp_path, clips).batch(["clip0", "clip1"], drop).take(torch.tensor([1]))
+    batch = made.batch(["clip0", "clip1"], drop).take(torch.tensor([1]))
     assert len(batch) == 1 and batch.speakers.tolist() == [[True, True]] and batch.drop["music"].tolist() == [False]
-
-
-def test_only_what_changed_is_encoded_again(tmp_path, clips, monkeypatch):
-    store(tmp_path, clips)
-    seen: list[str] = []
-    made = TrackStore._made
-
-    def counted(self, names):
-        seen.extend(names)
-        return made(self, names)
-
-    monkeypatch.setattr(TrackStore, "_made", counted)
-    store(tmp_path, clips)
-    assert seen == []
-    write(tmp_path, "c", 0.1)
-    store(tmp_path, clips)
-    assert seen == ["clip1"]
-    store(tmp_path, clips, frames=5)
-    assert sorted(seen[1:]) == ["clip0", "clip1", "clip2"]
-
-
-def test_keys_do_not_depend_on_how_an_encoder_was_called_for(tmp_path, clips):
-    """diffusers notes which arguments were defaults, in an order that differs between processes."""
-    frames = dict.fromkeys([clip.id for clip in clips], 6)
-    stores = [TrackStore(tmp_path, clips, frames, FPS, dict.fromkeys(TRACKS, e)) for e in (LogMel(), LogMel(n_mels=64))]
-    assert stores[0].keys == stores[1].keys
-    other = TrackStore(tmp_path, clips, frames, FPS, dict.fromkeys(TRACKS, LogMel(floor_db=-60.0)))
-    assert not set(other.keys.values()) & set(stores[0].keys.values())
-
-
-def test_clips_without_tracks_and_broken_tracks_are_refused_by_name(tmp_path, clips):
-    bare = clips[0].model_copy(update={"id": "bare", "tracks": {}})
-    with pytest.raises(UserError, match="1 of 4 clips, 'bare' first, have no tracks"):
-        store(tmp_path, [*clips, bare])
-    (tmp_path / "d.wav").write_bytes(b"no sound")
-    with pytest.raises(UserError, match=r"clip 'clip1': .*d\.wav"):
-        store(tmp_path, clips)
 
 
 def test_tracks_are_dropped_at_the_rates_given_each_and_together():
@@ -127,10 +94,17 @@ def test_tracks_are_dropped_at_the_rates_given_each_and_together():
     assert not any(value.any() for value in none.values())
 
 
-def test_the_features_of_a_track_are_found_where_it_sounds(tmp_path, clips):
-    made = store(tmp_path, clips)
-    voices = made.sounding("speech")
+def test_the_features_of_a_track_are_found_where_it_sounds(made):
+    voices = made.nonsilent_features("speech")
     assert len(voices) == 3  # one speaker, two, and none
     assert torch.equal(voices[1], made.batch(["clip1"]).speech[0, 0])
-    assert len(made.sounding("music")) == 2
-    assert made.only(["clip1"]).sounding("music") == []  # that clip has none
+    assert len(made.nonsilent_features("music")) == 2
+    alone = TrackBatches(made.shards.only(["clip1"]), ENCODERS)
+    assert alone.nonsilent_features("music") == []  # that clip has none
+
+
+def test_clips_without_tracks_are_refused_by_name(clips):
+    check_tracks(clips)
+    bare = clips[0].model_copy(update={"id": "bare", "tracks": {}})
+    with pytest.raises(UserError, match="1 of 4 clips, 'bare' first, have no tracks"):
+        check_tracks([*clips, bare])

@@ -1,4 +1,4 @@
-"""Tracks: any wav becomes aligned mono tracks; features per frame; frames pooled to latents by the clock."""
+"""Tracks: any wav becomes aligned mono tracks; features per frame, of files and of clips."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ import pytest
 import soundfile
 import torch
 
-from mtv.tracks import Tracks, features, frames_of, pool_to_latents, read_tracks
+from mtv.tracks import (
+    TRACKS,
+    Tracks,
+    clip_features,
+    clip_tracks,
+    features,
+    frames_of,
+    read_tracks,
+)
+from shared.data.manifest import Clip
 from shared.encoders.audio import LogMel
-from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
 
 
@@ -126,28 +134,26 @@ def test_features_want_the_encoders_rate() -> None:
         )
 
 
-@pytest.mark.parametrize("fps", [16.0, 24.0, 30000 / 1001])
-@pytest.mark.parametrize("start", [0.0, 3.7])
-def test_pooling_on_the_causal_clock(fps: float, start: float) -> None:
-    x = torch.arange(2 * 11, dtype=torch.float32).reshape(2, 11, 1, 1).expand(2, 11, 3, 4)
-    clock = LatentClock.causal_video(4, fps, 4).shifted(start)
-    pooled = pool_to_latents(x, clock, fps)
-    # frame 0 | 1 2 3 4 | 5 6 7 8 | 9 10
-    torch.testing.assert_close(pooled[0, :, 0, 0], torch.tensor([0.0, 2.5, 6.5, 9.5]))
-    torch.testing.assert_close(pooled[1], pooled[0] + 11)
-    assert pooled.shape == (2, 4, 3, 4)
+def clip_with(tmp_path: Path, tracks: list[str]) -> Clip:
+    files = {name: write(tmp_path / f"{name}.wav", tone(1.0, 16000), 16000) for name in tracks}
+    return Clip(id="a", video=tmp_path / "a.mp4", caption="", tracks=files, start=0.25)
 
 
-def test_pooling_keeps_latents_apart_and_silence_exact() -> None:
-    clock = LatentClock.causal_video(4, 24.0, 4)
-    x = torch.zeros(1, 13, 2)
-    x[:, 5:9] = torch.inf
-    pooled = pool_to_latents(x, clock, 24.0)
-    assert (pooled[:, 2] == torch.inf).all()
-    assert (pooled[:, [0, 1, 3]] == 0).all()
+def test_a_clips_features_are_those_of_its_cut_without_neighbours(tmp_path: Path) -> None:
+    clip = clip_with(tmp_path, ["speech2", "speech1", "effects"])
+    encoders = dict.fromkeys(TRACKS, LogMel(n_mels=4))
+    found = clip_features(clip, 4, 8.0, encoders)
+    voices, others = clip_tracks(clip)
+    assert (voices, others) == ([clip.tracks["speech1"], clip.tracks["speech2"]], [clip.tracks["effects"], None])
+    assert found["speech"].shape == (2, 4, 1, 16) and found["effects"].shape == found["music"].shape == (4, 1, 16)
+    read = read_tracks(voices, *others, fps=8.0, start=0.25, end=0.75)
+    direct = features(read, encoders, 4, 8.0)
+    assert torch.equal(found["speech"], direct["speech"][:, :, 2]) and found["speech"].any()
+    assert not found["music"].any()
 
 
-@pytest.mark.parametrize("frames", [9, 14])
-def test_pooling_refuses_frames_that_do_not_fit_the_clock(frames: int) -> None:
-    with pytest.raises(ValueError, match=rf"{frames} frames at 24 fps do not fill 4 latents"):
-        pool_to_latents(torch.zeros(1, frames, 2), LatentClock.causal_video(4, 24.0, 4), 24.0)
+def test_a_broken_track_is_refused_by_name(tmp_path: Path) -> None:
+    clip = clip_with(tmp_path, ["music"])
+    clip.tracks["music"].write_bytes(b"no sound")
+    with pytest.raises(UserError, match=r"clip 'a': .*music\.wav"):
+        clip_features(clip, 4, 8.0, dict.fromkeys(TRACKS, LogMel()))

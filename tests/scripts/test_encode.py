@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
+from one_process import one_process
 
+from ccl.training.data import TrainingData
 from mtv.captions import without_speaker
-from mtv.track_features import TrackStore
 from scripts.encode import main
 from scripts.make_puppets import main as make_puppets
-from shared.codecs import LinearAudioCodec, LinearVideoCodec
-from shared.data.latent_shards import ShardedLatents
+from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
 from shared.data.manifest import read_manifest
+from shared.data.shard_index import text_key
 from shared.data.shard_loader import ShardedText
-from shared.encoders import HashedWords, audio_features
-from shared.training.latents import LatentStore
-from shared.utils.config import Data
-from shared.utils.distributed import World
+from shared.data.sharded_latents import ShardedLatents
+from shared.encoders import HashedWords
+from shared.encoders.audio import load_track_encoders
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 ALL = ("--tracks", "--stills", "--shard-clips", "2")
@@ -58,38 +59,52 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_every_tensor_is_what_training_makes(
-    encoded: Path, stage: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: Path, stage: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    monkeypatch.setattr("shared.training.shards.barrier", lambda: None)
-    world = World(0, 1, torch.device("cpu"))
+    if dtype == "float32":
+        encoded = tmp_path / "float32"
+        assert encode(stage, checkpoint, encoded, *ALL, "--latents-dtype", dtype) == 1
     clips = [clip for i, clip in enumerate(read_manifest(stage)) if i != 1]
-    codecs = tuple(
-        kind.from_pretrained(checkpoint / name).eval()
-        for kind, name in ((LinearVideoCodec, "video_codec"), (LinearAudioCodec, "audio_codec"))
+    codecs = Codecs(
+        LinearVideoCodec.from_pretrained(checkpoint / "video_codec").eval(),
+        LinearAudioCodec.from_pretrained(checkpoint / "audio_codec").eval(),
     )
-    data = Data(manifest="", fps=8.0, size=(32, 32), sample_rate=codecs[1].sample_rate, duration=0.5)
-    own = LatentStore(tmp_path / "own", clips, data, *codecs, stills=True)
-    own.encode(world)
+    rate = codecs.audio.sample_rate
+    data = {"manifest": "", "fps": 8.0, "size": (32, 32), "sample_rate": rate, "duration": 0.5, "latents_dtype": dtype}
+    config = TrainConfig(
+        output=str(tmp_path), model={}, data=data, train={"steps": 1}, keyframes=0.5, tasks={"mtv": 1}, control={}
+    )
+    encoders = load_track_encoders(config.tracks.encoders)
+    own = TrainingData.encoded(config, clips, codecs, encoders, HashedWords(), one_process(monkeypatch))
     shards = ShardedLatents(encoded, tracks=True)
-    assert shards.shapes() == own.shapes() and not shards.problems
+    assert own.tracks is not None and shards.shapes() == own.latents.shapes() and not shards.problems
     for clip in clips:
-        ours, theirs = shards.get(clip.id), own.get(clip.id)
-        for part in ("video", "audio", "stills"):
+        ours, theirs = shards.get(clip.id), own.latents.get(clip.id)
+        for part in ("video", "audio", "keyframe_latents"):
             assert torch.equal(getattr(ours, part), getattr(theirs, part)) and getattr(ours, part).any()
         plain = [{k: v for k, v in vars(found).items() if not torch.is_tensor(v)} for found in (ours, theirs)]
         assert plain[0] == plain[1]
-    encoders = dict.fromkeys(("speech", "effects", "music"), audio_features("log-mel"))
-    tracks = TrackStore(tmp_path / "tracks", clips, {c.id: 4 for c in clips}, 8.0, encoders)
-    tracks.encode(world)
-    for clip in clips:
-        for part in encoders:
-            assert torch.equal(shards.tensor(clip.id, part), tracks.tensor(clip.id, part))
-    shards.check(8.0, codecs[1].sample_rate, video_codec=codecs[0], audio_codec=codecs[1], text_encoder=HashedWords())
+        tracks = [found.member(clip.id, "tracks") for found in (shards, own.tracks.shards)]
+        assert all(torch.equal(tracks[0][part], tracks[1][part]) for part in encoders)
+    half = shards.get(clips[0].id).video
+    assert torch.equal(half, half.half().float()) == (dtype == "float16")
+    shards.check(8.0, rate, video_codec=codecs.video, audio_codec=codecs.audio, text_encoder=HashedWords(), **encoders)
     with pytest.raises(UserError, match="another video_codec"):
-        shards.check(8.0, codecs[1].sample_rate, video_codec=codecs[1])
+        shards.check(8.0, rate, video_codec=codecs.audio)
     with pytest.raises(UserError, match=r"fps 8\.0, not 16"):
-        shards.check(16, codecs[1].sample_rate)
+        shards.check(16, rate)
+
+
+def test_a_record_says_what_each_stream_reads_and_when(encoded: Path, stage: Path) -> None:
+    clip = read_manifest(stage)[0]
+    record = ShardedLatents(encoded).records[clip.id]
+    assert record.texts == {
+        "video": ((0.0, text_key(clip.caption)),),
+        "audio": ((0.0, text_key(clip.audio_caption)),),
+    }
+    assert record.tokens[text_key(clip.caption)] > 3
 
 
 def test_texts_are_the_encoders_own(encoded: Path, stage: Path) -> None:
@@ -130,7 +145,7 @@ def test_what_is_broken_or_changed_is_made_again(stage: Path, checkpoint: Path, 
     assert last.read_bytes() == whole and (output / "index.json").read_bytes() == index
     assert {name for name, stamp in stamps(output).items() if stamp != before[name]} == {"00000.tar", "00002.tar"}
     assert not list(output.glob(".*.part"))
-    with pytest.raises(UserError, match=r"shards of other settings \(stills False\)"):
+    with pytest.raises(UserError, match=r"shards of other settings \(keyframe_latents False\)"):
         encode(stage, checkpoint, output, "--shard-clips", "2", "--stills")
     other = tmp_path / "other"
     LinearAudioCodec(latent_channels=4, iterations=2).save_pretrained(other)
@@ -173,8 +188,8 @@ def test_each_clip_takes_the_nearest_size(stage: Path, checkpoint: Path, tmp_pat
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--workers", "0"], "--workers 0: give more than 0"),
-        (["--fps", "-1"], "--fps -1.0: give more than 0"),
+        (["--workers", "0"], "--workers 0: Input should be greater than or equal to 1"),
+        (["--fps", "-1"], "--fps -1: Input should be greater than 0"),
         (["--track-encoders", "log-mel,log-mel"], "one, or three"),
         (["--video-codec", "nowhere"], r"nowhere: no video codec \(no config\.json or video_codec/config.json"),
         (["--audio-codec", "text_encoder"], "holds HashedWords; one of LinearAudioCodec"),

@@ -21,10 +21,10 @@ import train_mtv
 import yaml
 from safetensors.torch import load_file
 
-from ccl.training.data import Stores
+from ccl.training.data import TrainingData
 from scripts.encode import main as encode
-from shared.data.latent_shards import ShardedLatents
 from shared.data.media import write_video
+from shared.data.sharded_latents import ShardedLatents
 from shared.encoders import HashedWords
 from shared.utils.errors import UserError, run_main
 
@@ -119,7 +119,7 @@ def broken_copy(folder: Path) -> str:
     """Shards in which the latents of one record are damaged; its id."""
     shutil.copytree(folder / "shards", folder / "broken")
     store = ShardedLatents(folder / "broken")
-    shard, record = store._all["clip2"]
+    shard, record = store.places["clip2"]
     offset, size, _ = record.members["latents"]
     content = bytearray(shard.path.read_bytes())
     content[offset + size - 4 : offset + size] = b"\xff\xff\xff\xff"
@@ -132,7 +132,12 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
     """Exit code and stderr of each run."""
     broken_copy(folder)
     cut = f"output={folder / 'cut'}"
-    own = "data={manifest: " + str(folder / "manifest.jsonl") + f", fps: {FPS}, size: [32, 32]" + "}"
+    own = (
+        "data={manifest: "
+        + str(folder / "manifest.jsonl")
+        + f", fps: {FPS}, size: [32, 32], latents_dtype: float16"
+        + "}"
+    )
     lines = [
         ("shards", "ccl", arguments(folder, "ccl"), None),
         ("clips", "ccl", arguments(folder, "ccl", own, f"output={folder / 'clips_run'}"), None),
@@ -198,15 +203,15 @@ def test_stages_take_their_subsets_of_the_shards(folder: Path, runs: dict) -> No
 def test_pictures_of_several_sizes_come_apart(folder: Path, runs: dict) -> None:
     assert runs["sizes"][0] == 0, runs["sizes"][1]
     store = ShardedLatents([folder / "shards", folder / "wide"])
-    both = Stores(store, HashedWords(), None, [])
-    buckets, unit = both.buckets((32, 32), 8, 2)
+    both = TrainingData(store, HashedWords(), None, [])
+    buckets, unit = both.buckets(8, 2)
     frames, tokens = store.shapes()["clip5"]
     assert unit == 1 and buckets["clip5"] == (frames * 3, tokens, frames, 2, 6)
     assert buckets["clip0"] == (frames * 4, tokens, frames, 4, 4)
-    alone = Stores(store.only(["clip0", "clip1"]), HashedWords(), None, [])
-    assert alone.buckets((32, 32), 8, 2) == (dict.fromkeys(("clip0", "clip1"), (frames, tokens)), 4)
+    alone = TrainingData(store.only(["clip0", "clip1"]), HashedWords(), None, [])
+    assert alone.buckets(8, 2) == (dict.fromkeys(("clip0", "clip1"), (frames, tokens)), 4)
     with pytest.raises(UserError, match="pictures of 16x48 do not fit the model; both sides must be multiples of 32"):
-        both.buckets((32, 32), 8, 4)
+        both.buckets(8, 4)
 
 
 def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
 from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
+from shared.utils.markdown import markdown_table
 
 if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
     from torch import nn
@@ -135,8 +136,8 @@ def as_text(rows: list[ReportRow]) -> str:
 
 def as_markdown(rows: list[ReportRow]) -> str:
     """Write a table for a model card."""
-    body = [f"| {row.part} | {row.tensors:,} | {row.values:,} | {row.origin} |" for row in rows]
-    return "\n".join(["| part | tensors | values | origin |", "|---|---|---|---|", *body])
+    cells = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in rows]
+    return markdown_table(["part", "tensors", "values", "origin"], cells).rstrip()
 
 
 def _family(name: str) -> str:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from ccl.training.batches import JointBatches
-from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
+from shared.data.shards import Latents
 from shared.encoders import HashedWords
-from shared.training.latents import Latents
 from shared.utils.config import TrainConfig
 
 ENCODER = HashedWords(dim=12, max_length=4)
-CODECS = LinearVideoCodec(latent_channels=4), LinearAudioCodec(latent_channels=5)
+CODECS = Codecs(LinearVideoCodec(latent_channels=4), LinearAudioCodec(latent_channels=5))
 
 
 class Store:
@@ -104,15 +104,15 @@ def test_what_is_random_of_a_clip_does_not_depend_on_its_company():
         assert torch.equal(getattr(together, name), torch.cat([getattr(one, name) for one in alone])), name
 
 
-class Stills(Store):
+class WithKeyframes(Store):
     def get(self, name: str) -> Latents:
         latents = super().get(name)
-        return replace(latents, stills=latents.video + 100)
+        return replace(latents, keyframe_latents=latents.video + 100)
 
 
 def test_keyframes_are_clean_stills_where_the_video_is_made():
     made = batches(keyframes=1.0, clean_frames=0.0)
-    made.store = Stills()
+    made.latents = WithKeyframes()
     for task in ("t2av", "t2v", "a2v", "mtv"):
         batch = made.build([f"clip{i}" for i in range(4)], [task] * 4, 0)
         assert batch.clean_frames.any(1).all() and not batch.clean_frames.all(1).any()
@@ -124,7 +124,7 @@ def test_keyframes_are_clean_stills_where_the_video_is_made():
 
 def test_a_clip_that_begins_clean_has_no_keyframes():
     made = batches(keyframes=1.0, clean_frames=1.0)
-    made.store = Stills()
+    made.latents = WithKeyframes()
     batch = made.build([f"clip{i}" for i in range(4)], ["t2v"] * 4, 0)
     assert batch.clean_frames[:, 0].all() and batch.video.max() < 50
 
@@ -139,13 +139,23 @@ def test_tracks_are_asked_for_where_mtv_is_among_the_tasks():
     assert asked == [(3, ["clip0", "clip1"])]
 
 
+class Speakers(Store):
+    """Captions of MTV's template, which say who speaks."""
+
+    def get(self, name: str) -> Latents:
+        caption = "One person conversation. Person1: a man. Person1 is speaking. Scene description: a garden."
+        return replace(super().get(name), caption=caption)
+
+
 def test_on_mtv_the_caption_does_not_always_say_who_speaks():
-    made = batches(tracks={"drop_speaker_prob": 0.5}, text_dropout=0.0)
-    made.untold, made.tracks = (lambda caption: "untold"), (lambda step, ids: None)
+    made = batches(tracks={"drop_speaker_prob": 0.5}, text_dropout=0.0, audio_caption_rate=0.0)
+    made.latents, made.text_encoder = Speakers(), HashedWords(dim=12, max_length=24)
+    made.tracks = lambda step, ids: None
+    without = "One person conversation. Person1: a man. Scene description: a garden."
     ids = [f"clip{i}" for i in range(8)]
     for task, some in (("mtv", True), ("t2v", False)):
         texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
-        hidden = (texts == encoded(["untold"])).flatten(1).all(1)
+        hidden = (texts == made.text_encoder.encode([without])).flatten(1).all(1)
         assert (20 < int(hidden.sum()) < 60) == some and (some or not hidden.any())
 
 

@@ -12,15 +12,15 @@ import safetensors.torch
 import torch
 
 from shared.data.bucketing import BatchPlan
-from shared.data.latent_shards import ShardedLatents
 from shared.data.shard_benchmark import make_shards, run
 from shared.data.shard_index import Shard, scan_shard
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import write_shard
+from shared.data.sharded_latents import ShardedLatents
 from shared.utils.errors import UserError
 
 NAMES = {f"clip{i}" for i in range(22)}
-PATCHED = {"id": "x", "frames": 1, "samples": 1, "has_video": True, "has_audio": True, "caption": "", "texts": {}}
+PATCHED = {"key": "", "frames": 1, "samples": 1, "has_video": True, "has_audio": True, "caption": ""}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,9 @@ def test_a_record_comes_back_as_it_was_written(made: Path) -> None:
     record = store.records["clip7"]
     offset, size, _ = record.members["latents"]
     raw = safetensors.torch.load((made / "00001.tar").read_bytes()[offset : offset + size])
-    assert torch.equal(raw["video"].float(), clip.video) and torch.equal(store.tensor("clip7", "audio"), clip.audio)
+    assert torch.equal(raw["video"].float(), clip.video) and torch.equal(
+        store.member("clip7", "latents")["audio"], clip.audio
+    )
     assert (clip.caption, clip.audio_caption, clip.frames) == ("Clip 7.", "Noise.", 17)
     assert [record.id for record in scan_shard(made / "00001.tar")] == [f"clip{i}" for i in range(6, 12)]
 
@@ -172,9 +174,9 @@ def test_records_without_what_is_needed(shards: Path) -> None:
     about = {**PATCHED, "audio_caption": "", "subsets": ["a"], "video": [1, 2, 1, 1], "audio": [3, 1]}
     both = {"latents": {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1)}, "texts": {}}
     records = [
-        ("0", ({**about, "id": "mute", "has_audio": False}, both)),
-        ("1", ({**about, "id": "bare"}, {**both, "latents": {"video": both["latents"]["video"]}})),
-        ("2", ({**about, "id": "whole"}, both)),
+        (both, {**about, "id": "mute", "has_audio": False}),
+        ({**both, "latents": {"video": both["latents"]["video"]}}, {**about, "id": "bare"}),
+        (both, {**about, "id": "whole"}),
     ]
     index = json.loads((shards / "index.json").read_text())
     index["shards"].append(write_shard(shards / "00004.tar", iter(records)).facts())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.encoders.audio import AudioFeatures, LogMel, audio_features, rows_at
+from shared.encoders.audio import AudioFeatures, LogMel, audio_features, interpolate_features
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -122,9 +122,9 @@ def test_wrong_frames_are_refused() -> None:
         LogMel().encode(torch.zeros(1, 1, 100), 0, 24.0)
 
 
-def test_rows_at_interpolates_and_keeps_the_ends() -> None:
+def test_interpolation_is_linear_and_keeps_the_ends() -> None:
     rows = torch.tensor([0.0, 10.0, 40.0]).reshape(1, 3, 1)
-    found = rows_at(rows, torch.tensor([-3.0, 0.0, 0.5, 1.25, 2.0, 9.0], dtype=torch.float64))
+    found = interpolate_features(rows, torch.tensor([-3.0, 0.0, 0.5, 1.25, 2.0, 9.0], dtype=torch.float64))
     torch.testing.assert_close(found.flatten(), torch.tensor([0.0, 0.0, 5.0, 17.5, 40.0, 40.0]))
 
 

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from shared.encoders import HashedWords, TextEncoder
-from shared.encoders.cache import CachedText, fingerprint
+from shared.encoders.cache import CachedText
+from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
 
 TEXTS = ["a red ball", "", "a red ball", "a bell rings"]

@@ -133,9 +133,9 @@ def test_weights_gradients_and_optimizer_are_what_is_live_without_zero():
 def test_parameters_are_counted_by_whether_they_learn():
     model, _ = real()
     whole = Parameters.of(model)
-    model.video_stream.requires_grad_(False)
+    video = torch.nn.ModuleList([model.video_stream, *(block.video for block in model.blocks)]).requires_grad_(False)
     part = Parameters.of(model)
-    assert (whole.frozen, part.all, part.frozen) == (0, whole.all, Parameters.of(model.video_stream).all)
+    assert (whole.frozen, part.all, part.frozen) == (0, whole.all, Parameters.of(video).all)
     assert 0.9 * whole.all < whole.linear < whole.all and whole == parameters(config())
 
 

@@ -36,10 +36,10 @@ def test_a_full_size_ovi_has_its_place(fusion: str) -> None:
         f"audio_stream.{layer}.{kind}" for layer in ("patch_embedding", "proj_out") for kind in ("weight", "bias")
     }
     extra = {
-        f"blocks.{i}.fusion.{s}.{n}"
-        for s in ("video", "audio")
+        f"blocks.{i}.fusion.{stream}.{name}"
+        for stream in ("video", "audio")
         for i in range(30)
-        for n in ("to_out.bias", "context_tokens")
+        for name in ("to_out.bias", "context_tokens")
     }
     assert new == outside | (extra if fusion == "cca" else set())
     left = {name for _, name, _ in mapping.left}
@@ -88,9 +88,8 @@ def test_cca_has_ovis_projections() -> None:
 
 def test_the_full_baseline_shares_the_text_attention() -> None:
     model, theirs = converted("full")
-    assert torch.equal(
-        model.blocks[0].fusion.audio.to_v.weight, theirs["audio_model.blocks.0.cross_attn.v_fusion.weight"]
-    )
+    fusion = model.blocks[0].fusion.audio
+    assert torch.equal(fusion.to_v.weight, theirs["audio_model.blocks.0.cross_attn.v_fusion.weight"])
     assert torch.equal(
         model.blocks[1].fusion.video.norm_y.bias, theirs["video_model.blocks.1.cross_attn.pre_attn_norm_fusion.bias"]
     )

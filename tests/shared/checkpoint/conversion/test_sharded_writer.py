@@ -39,15 +39,12 @@ def test_new_tensors_are_the_models_own_kind() -> None:
     assert not state["blocks.1.fusion.video.to_out.weight"].any() and not state["audio_stream.proj_out.weight"].any()
     assert state["blocks.0.fusion.audio.norm_q.weight"].eq(1).all()
     assert 0.01 < state["blocks.1.fusion.audio.context_tokens"].std() < 0.03
-    assert not torch.equal(state["blocks.0.fusion.video.to_q.weight"], state["blocks.1.fusion.video.to_q.weight"])
-    assert torch.equal(
-        FreshTensors(one_block, seed=3)("blocks.1.fusion.video.to_q.weight"), state["blocks.1.fusion.video.to_q.weight"]
-    )
-    assert not torch.equal(
-        FreshTensors(one_block, seed=4)("blocks.1.fusion.video.to_q.weight"), state["blocks.1.fusion.video.to_q.weight"]
-    )
+    name = "blocks.1.fusion.video.to_q.weight"
+    assert not torch.equal(state["blocks.0.fusion.video.to_q.weight"], state[name])
+    assert torch.equal(FreshTensors(one_block, seed=3)(name), state[name])
+    assert not torch.equal(FreshTensors(one_block, seed=4)(name), state[name])
     before = torch.get_rng_state()
-    FreshTensors(one_block, seed=3)("blocks.1.fusion.video.to_q.weight")
+    FreshTensors(one_block, seed=3)(name)
     assert torch.equal(torch.get_rng_state(), before)
 
 

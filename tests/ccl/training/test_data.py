@@ -1,0 +1,180 @@
+"""What a run encodes of its own clips, and what it makes again when clips, captions, codecs or options change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from one_process import one_process
+
+from ccl.training.data import TrainingData, encode_latents, training_texts
+from ccl.training.source import Source, read_clips
+from shared.codecs import Codecs
+from shared.data.manifest import Clip, write_manifest
+from shared.data.media import write_video
+from shared.encoders import HashedWords
+from shared.encoders.audio import LogMel
+from shared.utils.config import Data, TrainConfig
+from shared.utils.errors import UserError
+
+TRACKS = ("speech", "effects", "music")
+ENCODERS = dict.fromkeys(TRACKS, LogMel(n_mels=4))
+
+
+class Video(torch.nn.Module):
+    """Means of 4 frames (the first alone) and 8x8 pixels; counts what it encodes."""
+
+    spatial_stride = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+        self.encoded = 0
+
+    def encode(self, video):
+        self.encoded += len(video)
+        padded = torch.cat([video[:, :, :1].expand(-1, -1, 3, -1, -1), video], 2)
+        return torch.nn.functional.avg_pool3d(padded, (4, 8, 8), ceil_mode=True) * self.gain
+
+
+class Audio(torch.nn.Module):
+    sample_rate = 16_000
+
+    def encode(self, audio):
+        return torch.nn.functional.avg_pool1d(audio, 640, ceil_mode=True).transpose(1, 2)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    return one_process(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three clips of two lengths, each with all tracks."""
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    made = []
+    for i, frames in enumerate((8, 8, 12)):
+        path = folder / f"{i}.mp4"
+        sound = rng.normal(0, 0.2, (1, frames * 1000)).astype(np.float32)
+        write_video(path, rng.integers(0, 255, (frames, 16, 16, 3), np.uint8), 16, sound, 16_000)
+        tracks = {name: folder / f"{i}.{name}.wav" for name in TRACKS}
+        for track in tracks.values():
+            soundfile.write(track, rng.normal(0, 0.2, frames * 1000), 16_000)
+        made.append(Clip(id=f"clip{i}", video=path, caption=f"caption {i}", audio_caption="sound", tracks=tracks))
+    return made
+
+
+def config(folder: Path, data: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
+    told = {"manifest": "unused", "size": (16, 16), "latents": str(folder)} | (data or {})
+    changes = {"output": "unused", "model": {}, "train": {"steps": 1}} | changes
+    return TrainConfig(data=told, **changes)
+
+
+def encoded(folder, clips, video, world, **data):
+    return encode_latents(config(folder, data), clips, Codecs(video, Audio()), world)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("float16", torch.float16)])
+def test_latents_have_the_codecs_shapes_and_the_clips_captions(tmp_path, clips, world, name, dtype):
+    shards = encoded(tmp_path, clips, Video(), world, latents_dtype=name)
+    assert len(shards) == 3 and shards.shapes() == {"clip0": (3, 13), "clip1": (3, 13), "clip2": (4, 19)}
+    latents = shards.get("clip2")
+    assert latents.video.shape == (3, 4, 2, 2) and latents.audio.shape == (19, 1)
+    assert latents.video.dtype == torch.float32 and latents.video.std() > 0 and latents.audio.std() > 0
+    assert (latents.frames, latents.samples, latents.caption) == (12, 12_000, "caption 2") and latents.has_audio
+    # exact in the type that is kept, and in no narrower one
+    assert torch.equal(latents.video, latents.video.to(dtype).float())
+    assert torch.equal(latents.video, latents.video.half().float()) == (dtype == torch.float16)
+
+
+def test_only_what_changed_is_encoded_again(tmp_path, clips, world):
+    video = Video()
+    clips = [clip.model_copy(update={"video": shutil.copy2(clip.video, tmp_path), "audio": None}) for clip in clips]
+    clips = [Clip(**{**clip.model_dump(), "audio": clip.video}) for clip in clips]
+    folder = tmp_path / "latents"
+    counts = []
+    for change in ("first", "nothing", "one more", "file", "captions", "codec", "options"):
+        if change == "file":
+            os.utime(clips[1].video, (1, 1))
+        if change == "codec":
+            video.gain.data.mul_(2)
+        if change == "captions":
+            clips = [clip.model_copy(update={"caption": "edited"}) for clip in clips]
+        chosen = clips[: 2 if change in ("first", "nothing") else 3]
+        before = video.encoded
+        shards = encoded(folder, chosen, video, world, **({"duration": 0.25} if change == "options" else {}))
+        counts.append(video.encoded - before)
+    assert counts == [2, 0, 1, 1, 0, 3, 3]
+    assert shards.get("clip0").caption == "edited"
+    assert len(list(folder.glob("*.tar"))) == 1  # what the last options made; the rest is stale and gone
+
+
+def test_errors_name_the_clip_and_leave_no_shard(tmp_path, clips, world):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    for clip, words in [
+        (Clip(id="bad", video=broken, caption=""), "clip 'bad'"),
+        (Clip(id="gone", video=tmp_path / "gone.mp4", caption=""), "clip 'gone'.*No such file"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            encoded(tmp_path / "latents", [*clips, clip], Video(), world)
+    assert [file.name for file in (tmp_path / "latents").iterdir()] == [".lock"]
+
+
+def test_an_id_that_occurs_in_two_manifests_is_refused(tmp_path, clips):
+    for name in ("a", "b"):
+        write_manifest(tmp_path / name / "manifest.jsonl", clips[:1])
+    data = Data(manifest=[str(tmp_path / "a"), str(tmp_path / "b")])
+    with pytest.raises(UserError, match="clip id 'clip0' occurs twice among the manifests"):
+        read_clips(data)
+
+
+def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
+    video, words = Video(), HashedWords()
+    mtv = config(tmp_path / "latents", tasks={"mtv": 1.0}, control={})
+    clips = [
+        clip.model_copy(
+            update={"tracks": {name: Path(shutil.copy2(path, tmp_path)) for name, path in clip.tracks.items()}}
+        )
+        for clip in clips
+    ]
+
+    def made() -> TrainingData:
+        return TrainingData.encoded(mtv, clips, Codecs(video, Audio()), ENCODERS, words, world)
+
+    first = made()
+    assert video.encoded == 3 and first.tracks is not None
+    assert first.tracks.shards.member("clip2", "tracks")["music"].shape == (12, 1, 16)
+    soundfile.write(clips[1].tracks["music"], np.zeros(8000), 16_000)
+    second = made()
+    assert video.encoded == 3 and second.tracks is not None
+    for name in ("clip0", "clip1"):
+        before, after = (data.tracks.shards.member(name, "tracks") for data in (first, second))
+        assert torch.equal(before["speech"], after["speech"])
+        assert torch.equal(before["music"], after["music"]) == (name == "clip0")
+    part = second.only(Source(clips[1:]))
+    assert len(part.latents) == len(part.tracks.shards) == 2 and part.clips == clips[1:]
+    assert part.captions(1) == ["caption 1"] and second.captions(5) == [f"caption {i}" for i in range(3)]
+    bare = [clip.model_copy(update={"tracks": {}}) for clip in clips[:1]]
+    with pytest.raises(UserError, match="1 of 1 clips, 'clip0' first, have no tracks, which task mtv needs"):
+        TrainingData.encoded(mtv, bare, Codecs(video, Audio()), ENCODERS, words, world)
+
+
+def test_texts_hold_every_form_of_a_caption(clips):
+    said = "One person conversation. Person1: a man. Person1 is speaking. Scene description: a garden in the rain."
+    clip = clips[0].model_copy(update={"caption": said})
+    texts = training_texts(
+        config(Path("x"), tasks={"mtv": 1.0}, control={}, tracks={"drop_from_caption": {" in the rain": 0.5}}), [clip]
+    )
+    without = said.replace(" Person1 is speaking.", "")
+    dry = [text.replace(" in the rain", "") for text in (said, without)]
+    assert texts == {"", "sound", said, without, *dry}
+    assert training_texts(config(Path("x")), [clip]) == {"", "sound", said}
