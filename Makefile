@@ -10,6 +10,7 @@ SMOKE := outputs/ablation_smoke
 PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
   Scene description: a big yellow bell rings twice under a warm bright light.
 WORKERS ?= 2
+TORCH := torch>=2.11,<2.14
 
 # DeepSpeed's launcher and torch's compiler look for their tools on the PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -22,16 +23,17 @@ help:  ## show this list
 
 setup: $(READY)  ## create .venv and install everything (done by the others when needed)
 
-# Pins come from constraints.txt. With an NVIDIA GPU the pin of torch is left out, so that pip takes the newest
-# build with CUDA; without one the pin stands: it also selects a CPU build where pip is offered one.
-$(READY): pyproject.toml constraints.txt scripts/setup_env.py
+# Pins come from constraints.txt. With an NVIDIA GPU the pin of torch becomes the range that was tested with this
+# torchaudio, so that pip takes its newest build with CUDA; without one the pin stands: it also selects a CPU build
+# where pip is offered one.
+$(READY): pyproject.toml constraints.txt shared/utils/environment.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: $(VENV) has $$($(BIN)/python -V); Python 3.11 or newer is needed:" \
 	    "make clean setup PYTHON=python3.11"; exit 2; }
 	@if nvidia-smi -L >/dev/null 2>&1; then \
-	  echo "setup: NVIDIA GPU found, taking the newest torch with CUDA"; \
-	  grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
+	  echo "setup: NVIDIA GPU found, taking the newest torch with CUDA of $(TORCH)"; \
+	  sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt; \
 	else \
 	  echo "setup: no NVIDIA GPU found, taking $$(grep '^torch==' constraints.txt)"; \
 	  cp constraints.txt $(VENV)/constraints.txt; \

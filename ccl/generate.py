@@ -160,7 +160,7 @@ class GivenMedia:
         return cls(2.0 if options.duration is None else options.duration)
 
     def arguments(self, options: JointOptions, pipeline: CCLPipeline) -> dict[str, Any]:
-        """The same for the model: at its rate, its frame rate and its size."""
+        """Arguments of the pipeline: the same at its rate, its frame rate and its size."""
         import torch
 
         from shared.codecs import frames_to_tensor
@@ -180,7 +180,7 @@ class GivenMedia:
 
 
 def _duration(path: Path, what: str, lasts: float | None, wanted: float | None) -> float:
-    """The clip's duration: as wanted, or as long as the given file."""
+    """Duration of the clip: as wanted, or as long as the given file."""
     if lasts is None:
         raise UserError(f"{path}: has no {what}; a file with {what} is needed")
     if wanted is not None and wanted > lasts + SHORT:
@@ -213,7 +213,7 @@ def _sample(
 
 
 def guidance(options: JointOptions) -> Guidance:
-    """The form and the scales that are asked for."""
+    """Form and scales that are asked for."""
     from ccl.guidance import Form, Guidance
 
     scales = {"text_scale": options.text_scale, "context_scale": options.context_scale}

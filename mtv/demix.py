@@ -100,7 +100,7 @@ def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> 
 
 
 def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Path]:
-    """The track files of `clip`; each appears when it is complete, so three files are a clip that is done."""
+    """Track files of `clip`; each appears when it is complete, so three files are a clip that is done."""
     if Path(clip.id).name != clip.id:
         raise UserError(f"the id {clip.id!r} cannot name a folder; an id without / is needed")
     files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
@@ -116,7 +116,7 @@ def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Pat
 
 
 def _mix(clip: Clip) -> tuple[Audio, int]:
-    """The clip's sound between its start and end, [1 or 2, N], and its rate; more channels become their mean."""
+    """Sound of the clip between its start and end, [1 or 2, N], and its rate; more channels become their mean."""
     assert clip.audio is not None  # Clip guarantees it
     info = probe(clip.audio)
     if info.rate is None:

@@ -153,7 +153,7 @@ def generate(options: MTVOptions) -> Path:
 
 
 def _frame_rate(options: MTVOptions) -> float:
-    """The checkpoint's. Raises UserError if it is none, or cannot make a video from tracks."""
+    """Frame rate of the checkpoint. Raises UserError if it is none, or cannot make a video from tracks."""
     folder = options.checkpoint
     if (folder / "vae").is_dir() and not (folder / "control").is_dir():
         raise UserError(
@@ -179,7 +179,7 @@ class Sound:
 
     @classmethod
     def read(cls, options: MTVOptions, fps: float) -> Sound:
-        """The mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
+        """Mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
 
         What exceeds full scale is turned down as a whole. Raises UserError for a file that is broken or too short.
         """
@@ -201,7 +201,7 @@ class Sound:
 
 
 def _check_lengths(files: list[Path], seconds: list[float], wanted: float | None, fps: float) -> None:
-    """Raises UserError if the tracks differ by more than a frame, or last less than what is wanted."""
+    """Raise UserError if the tracks differ by more than a frame, or last less than what is wanted."""
     longest = max(seconds)  # rounded at their rates, so by less than a millisecond
     for file, lasts in zip(files, seconds, strict=True):
         if longest - lasts > 1 / fps + 1e-3:
@@ -230,7 +230,7 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
 
 
 def _separated(options: MTVOptions, sound: Sound) -> Stems:
-    """The mix taken apart, at its own rate."""
+    """Stems of the mix, at its own rate."""
     from mtv.separation import demixer
 
     if options.demixer in (None, "dsp"):
@@ -241,7 +241,7 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
 
 
 def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
-    """The tracks for the model. A person without a file before one who has one is there and silent."""
+    """Tracks for the model. A person without a file before one who has one is there and silent."""
     from mtv.tracks import Tracks, read_tracks
 
     speech = [voice for voice in options.voices if voice is not None]
@@ -259,7 +259,7 @@ def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
 
 
 def _resampled(stems: Stems, rate: int) -> Tracks:
-    """The demixed tracks for the model: mono, at its rate."""
+    """Demixed tracks for the model: mono, at its rate."""
     import torch
     from torchaudio.functional import resample
 
@@ -271,7 +271,7 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
-    """What the pipeline is given besides prompt and tracks."""
+    """Arguments of the pipeline besides prompt and tracks."""
     import torch
 
     from mtv.windows import window_frames
@@ -290,7 +290,7 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
 
 
 def guidance(options: MTVOptions) -> TrackGuidance:
-    """The scales that are asked for."""
+    """Scales that are asked for."""
     from mtv.guidance import TrackGuidance
 
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
@@ -298,7 +298,7 @@ def guidance(options: MTVOptions) -> TrackGuidance:
 
 
 def _write(output: Path, parts: Iterator[np.ndarray], fps: float, sound: Sound) -> None:
-    """The windows' frames with the given sound. They wait on the disk, in a file without a name, not in memory."""
+    """Write the windows' frames with the given sound. They wait in a file without a name, not in memory."""
     with tempfile.TemporaryFile(dir=existing_folder(output)) as file:
         count = 0
         for part in parts:

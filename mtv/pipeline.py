@@ -141,7 +141,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **parts: Any) -> Self:
-        """The same models, not copies, in an `MTVPipeline`; `parts` replace or complete those of `pipeline`.
+        """Share the models, not copies, with an `MTVPipeline`; `parts` replace or complete those of `pipeline`.
 
         `pipeline` is a `CCLPipeline` of a folder that has control and audio_encoder, or one that is given them here.
         """
@@ -167,7 +167,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         overlap: int = 5,
         callback_on_step_end: StepCallback | None = None,
     ) -> MTVOutput:
-        """The whole video of `stream`, which says what the arguments are."""
+        """Sample the whole video of `stream`, which says what the arguments are."""
         parts = self.stream(
             prompt, tracks, negative_prompt, num_inference_steps, guidance, seed, duration, height, width, image,
             keyframes, window, overlap, callback_on_step_end,
@@ -192,7 +192,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         overlap: int = 5,
         callback_on_step_end: StepCallback | None = None,
     ) -> Iterator[np.ndarray]:
-        """The new frames of one window after another, uint8 [B, t, H, W, 3]; a window is sampled when it is asked for.
+        """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
         Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
         memory the features of the whole sound: beyond these, memory does not grow with the length.
@@ -316,7 +316,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         return torch.stack(drawn).to(self._execution_device)
 
     def _clean(self, clip: Clip, index: int, last: Tensor | None) -> dict[int, Tensor]:
-        """The clean latents [B, C, h, w] of a window by index: those of the shared frames, and keyframes."""
+        """Clean latents [B, C, h, w] of a window by index: those of the shared frames, and keyframes."""
         clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
         for latent, time in clip.keyframes[index].items():
             clean[latent] = keyframe_latents(self.video_codec, clip.pictures[time], latent == 0)[:, :, 0]
@@ -383,7 +383,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
 
 def check_parts(parts: Iterable[str], where: str = "") -> None:
-    """Raises UserError if control or audio_encoder are not among `parts`."""
+    """Raise UserError if control or audio_encoder are not among `parts`."""
     if missing := [name for name in ("control", "audio_encoder") if name not in parts]:
         raise UserError(
             f"{where}no {' and no '.join(missing)}, this is a joint model only; audio-driven video needs a checkpoint "

@@ -137,7 +137,7 @@ class StemsDemixer:
         self.files, self.fps = dict(zip(TRACKS, map(Path, (speech, effects, music)), strict=True)), fps
 
     def read(self, rate: int, mono: bool = False) -> Stems:
-        """The three files at `rate` Hz, as long as the longest. Mono files beside stereo ones are doubled."""
+        """Read the three files at `rate` Hz, as long as the longest. Mono files beside stereo ones are doubled."""
         sounds = {name: read_audio(path, rate, mono) for name, path in self.files.items()}
         frame = rate / self.fps
         lengths = {name: sound.shape[1] for name, sound in sounds.items()}
@@ -152,7 +152,7 @@ class StemsDemixer:
         return Stems(**fitted, rate=rate)
 
     def separate(self, mix: Audio, rate: int) -> Stems:
-        """The files, as long as `mix` and with its channels; the samples of `mix` are not looked at.
+        """Read the files, as long as `mix` and with its channels; the samples of `mix` are not looked at.
 
         Raises UserError if the files are more than one video frame longer or shorter than the mix.
         """
@@ -170,7 +170,7 @@ DEMIXERS: dict[str, Callable[..., Demixer]] = {kind.name: kind for kind in (DspD
 
 
 def demixer(name: str, **options: Any) -> Demixer:
-    """The demixer called `name`, one of `DEMIXERS`; `options` are those of its class.
+    """Demixer called `name`, one of `DEMIXERS`; `options` are those of its class.
 
     Raises UserError for an unknown name; TypeError for options that the class does not have.
     """
@@ -194,7 +194,7 @@ def _fit(sound: Audio, channels: int, count: int) -> Audio:
 
 
 def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
-    """The module in a checkpoint as demucs writes them: a dict of klass, args, kwargs, state."""
+    """Open a checkpoint as demucs writes them: a dict of klass, args, kwargs, state."""
     import torch
 
     if not path.is_file():

@@ -89,7 +89,7 @@ def find_clicks(sound: Array, rate: int) -> Array:
 
 
 def _masked(sound: Array, rate: int, window: float, mask: Callable[[Array, ShortTimeFFT], Array]) -> Array:
-    """The part of `sound` [channels, N] that `mask(level [bins, frames], transform)`, 0..1, lets through."""
+    """Part of `sound` [channels, N] that `mask(level [bins, frames], transform)`, 0..1, lets through."""
     padded, transform = _padded(sound, rate, window), _transform(rate, window)
     # mirrored at its ends, a steady tone stays steady there
     spectrum = transform.stft(padded, padding="even")

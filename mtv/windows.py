@@ -39,12 +39,12 @@ class Window:
         return self.start + self.frames
 
     def latent(self, frame: int, temporal_stride: int) -> int:
-        """The window's latent that holds `frame` of the video."""
+        """Latent of the window that holds `frame` of the video."""
         return -(-(frame - self.start) // temporal_stride)
 
 
 def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:
-    """The window of about `seconds` that fills whole latents: the first frame, and r for each further latent.
+    """Frames of the window of about `seconds` that fills whole latents: the first frame, and r for each further latent.
 
     2 s are 33 frames at 16 fps and the paper's 49 at 24 (r = 4). UserError for a duration that is not positive.
     """
@@ -107,7 +107,7 @@ def place_keyframes(
 def segments(
     prompts: Sequence[TimedPrompts], texts: Mapping[str, Tensor], clock: LatentClock
 ) -> list[tuple[Tensor, Tensor]]:
-    """The texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
+    """Texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
 
     `clock` is the window's on the video's time, `texts` [L, D] each. A sample in which fewer texts count than in
     another has weight 0 in the rest.
@@ -156,7 +156,7 @@ class WindowSampler:
         self._kept: dict[str, EncodedTracks] = {}
 
     def restore_clean(self, latents: Tensor) -> Tensor:
-        """The latents with the clean ones put where noise was drawn or a solver step has moved them."""
+        """Latents with the clean ones put where noise was drawn or a solver step has moved them."""
         latents = latents.clone() if self.clean else latents
         for index, given in self.clean.items():
             latents[:, :, index] = given.to(latents)
@@ -188,7 +188,7 @@ class WindowSampler:
         return torch.stack(parts).sum(0)
 
     def _encoded(self, dropped: str) -> EncodedTracks:
-        """The tracks as tokens without the one `dropped`, made once per window."""
+        """Tracks as tokens without the one `dropped`, made once per window."""
         if dropped not in self._kept:
             self._kept[dropped] = self.network.encode(self.tracks.without(dropped) if dropped else self.tracks)
         return self._kept[dropped]

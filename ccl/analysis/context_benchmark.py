@@ -76,7 +76,7 @@ class Case:
         return made
 
     def dense(self) -> Tensor:
-        """The same function, all pairs under a mask [N, L + M], through the same attention kernels.
+        """Compute the same function, all pairs under a mask [N, L + M], through the same attention kernels.
 
         Queries and keys are turned to their own times, so that a logit sees the difference. Context tokens must meet
         unturned queries: the rotated dimensions stand twice, turned for the other stream and as they are for the
@@ -159,7 +159,7 @@ def _run(form: Callable[[], Tensor], backward: bool) -> None:
 
 
 def _measure(run: Callable[[], None], repeats: int, device: str) -> tuple[float, int]:
-    """The fastest of `repeats` runs, and the most bytes a run allocates at once."""
+    """Seconds of the fastest of `repeats` runs, and the most bytes that a run allocates at once."""
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -58,7 +58,7 @@ class MemoryOptions(cli.Options):
 
 
 def memory_report(options: MemoryOptions) -> str:
-    """The table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
+    """Rows of the table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
     config = model_config(options.model)
     from ccl.analysis.activation_memory import activations, parameters
     from ccl.routing import Task
@@ -100,7 +100,7 @@ def memory_report(options: MemoryOptions) -> str:
 
 
 def _heading(options: MemoryOptions, parameters: int, sizes: LatentSizes, patch: tuple[int, int]) -> list[str]:
-    """What is counted, in two lines."""
+    """Lines that say what is counted."""
     tokens = sizes.tokens(patch)
     averaged = "without average" if options.no_ema else "with average"
     return [
@@ -113,7 +113,7 @@ def _heading(options: MemoryOptions, parameters: int, sizes: LatentSizes, patch:
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """The content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
+    """Content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
     named = MODELS / f"{name}.yaml"
     path = named if named.is_file() else Path(name)
     if not path.is_file():
@@ -128,7 +128,7 @@ def model_config(name: str) -> dict[str, Any]:
 
 
 def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[int, int], LatentSizes]:
-    """The model's patch (height, width), and the clip's latents."""
+    """Patch of the model (height, width), and latents of the clip."""
     from ccl.analysis.activation_memory import LatentSizes
 
     stride = options.spatial_stride or (16 if config["video"]["in_channels"] == 48 else 8)

@@ -33,7 +33,7 @@ class SamplingOptions(ModelOptions):
         return self
 
     def given_arguments(self) -> dict[str, Any]:
-        """List a pipeline's arguments among these: options without a value leave it its own default."""
+        """Arguments of a pipeline; options without a value leave it its own default."""
         arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps}
         return {name: value for name, value in arguments.items() if value is not None}
 

@@ -88,7 +88,7 @@ class LatentSanity:
 def examine_all(
     entries: Sequence[Clip | Problem], workers: int, checkpoint: Path | None = None, sigma: float = 3.0
 ) -> Iterator[Finding]:
-    """A finding for each entry of a manifest, in its order; with `checkpoint` about the latents of its codecs too.
+    """Yield a finding for each entry of a manifest, in order; with `checkpoint` about the latents of its codecs too.
 
     Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
     """
@@ -105,14 +105,14 @@ def _examine_entry(entry: Clip | Problem, checkpoint: Path | None, sigma: float)
 
 @cache
 def _latent_sanity(checkpoint: Path, sigma: float) -> LatentSanity:
-    """Loaded once in each process, on the CPU."""
+    """Load once in each process, on the CPU."""
     index, sources = _codecs(checkpoint)
     video_codec, audio_codec = map(load_component, sources)
     return LatentSanity(video_codec, audio_codec, index["fps"], (index["height"], index["width"]), sigma)
 
 
 def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[ComponentSource]]:
-    """The checkpoint's index, and where its codecs are."""
+    """Index of the checkpoint, and where its codecs are."""
     index = check_checkpoint(checkpoint)
     if not {"fps", "height", "width"} <= index.keys():
         raise UserError(f"--checkpoint {checkpoint}: says no fps, height and width; one of ours is needed")
@@ -148,7 +148,7 @@ def speech_share(sound: npt.NDArray[np.float32], rate: int) -> float:
 
 
 def speech_measure() -> str:
-    """What `speech_share` goes by."""
+    """Name of what `speech_share` goes by."""
     return "voicing" if _silero() is None else "silero-vad"
 
 
@@ -263,7 +263,7 @@ def _tracks(clip: Clip, finding: Finding) -> None:
 
 
 def _picture_times(path: Path) -> Array:
-    """Times of all pictures in seconds, ascending, from the packets; nothing is decoded."""
+    """Seconds at which all pictures are shown, ascending, from the packets; nothing is decoded."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         times = [p.pts * float(p.time_base) for p in container.demux(stream) if p.pts is not None and not p.is_discard]

@@ -75,7 +75,7 @@ class Clip(BaseModel):
         return {name: path for name, path in (named | self.tracks).items() if path is not None}
 
     def resolved(self, folder: Path) -> Clip:
-        """The same clip with its relative paths taken from `folder`."""
+        """Copy of the clip, its relative paths taken from `folder`."""
         paths = {name: folder / path for name, path in self.files().items()}
         tracks = {name: paths.pop(name) for name in self.tracks}
         return self.model_copy(update={**paths, "tracks": tracks})
@@ -90,7 +90,7 @@ class Problem:
 
 
 def read_manifest(path: str | Path) -> list[Clip]:
-    """The clips of a manifest, as `manifest_entries` reads it. Raises UserError for its first problem too."""
+    """Clips of a manifest, as `manifest_entries` reads it. Raises UserError for its first problem too."""
     clips = []
     for entry in manifest_entries(path):
         if isinstance(entry, Problem):
@@ -149,7 +149,7 @@ def claim_folder(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
 
 
 def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
-    """The clips that are in one of the subsets `include` (none named: all) and in none of `exclude`.
+    """Clips that are in one of the subsets `include` (none named: all) and in none of `exclude`.
 
     The default holds out the clips whose text and sound disagree on purpose: they measure, they never train.
     Raises UserError if nothing is left.
@@ -238,7 +238,7 @@ def _text(path: Path) -> str:
 
 
 def _record(clip: Clip, folder: Path) -> dict[str, object]:
-    """The fields that say something, with paths as seen from `folder`."""
+    """Fields that say something, with paths as seen from `folder`."""
     record = clip.model_dump(exclude_defaults=True)
     paths = {name: os.path.relpath(path.absolute(), folder.absolute()) for name, path in clip.files().items()}
     record.update({name: path for name, path in paths.items() if name not in clip.tracks})

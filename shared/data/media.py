@@ -132,7 +132,7 @@ def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
-    """A picture, upright, as uint8 [H, W, 3]; `size` (H, W) covers and cuts as in `read_video`.
+    """Read a picture, upright, as uint8 [H, W, 3]; `size` (H, W) covers and cuts as in `read_video`.
 
     Raises UserError if the file is missing or broken.
     """
@@ -149,7 +149,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """What the header says, nothing decoded. Raises UserError if the file is missing, broken or empty."""
+    """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
     path = Path(path)
     with _reading(path) as container:
         zero = _zero(container)
@@ -180,7 +180,7 @@ def _check_file(path: Path) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """The open container; whatever FFmpeg says against the file while it is read becomes a UserError."""
+    """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
     _check_file(path)
     try:
         with av.open(str(path)) as container:
@@ -201,7 +201,7 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
 
 
 def _first_video(container: Any) -> Any:
-    """The first stream of moving pictures, or None: the cover art of a song is not one."""
+    """First stream of moving pictures, or None: the cover art of a song is not one."""
     moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(moving, None)
 
@@ -222,7 +222,7 @@ def _stream_fps(stream: Any) -> float:
 
 
 def _zero(container: Any) -> float:
-    """The timeline's zero on the file's own clock: its first picture, or else its first sample."""
+    """Zero of the timeline on the file's own clock: its first picture, or else its first sample."""
     stream = _first_video(container) or next(iter(container.streams.audio), None)
     return 0.0 if stream is None else _stream_start(stream)
 

@@ -74,7 +74,7 @@ def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
 
 
 def audio_frame(samples: Audio, rate: int, at: int) -> Any:
-    """An av.AudioFrame of float [1 or 2, n] whose first sample is number `at`."""
+    """Make an av.AudioFrame of float [1 or 2, n] whose first sample is number `at`."""
     layout = "mono" if len(samples) == 1 else "stereo"
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
@@ -83,7 +83,7 @@ def audio_frame(samples: Audio, rate: int, at: int) -> Any:
 
 @contextmanager
 def _replacing(path: Path, suffix: str) -> Iterator[Path]:
-    """A temporary name in the same folder that becomes `path` only if the body succeeds."""
+    """Give a temporary name in the same folder that becomes `path` only if the body succeeds."""
     if path.suffix.lower() != suffix:
         raise UserError(f"{path}: cannot write {path.suffix or 'without an ending'!r}; the name must end in {suffix}")
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{suffix}")
@@ -159,7 +159,7 @@ def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
 
 
 def _encoded_audio(container: Any, audio: Audio, rate: int) -> Iterator[Any]:
-    """Adds the stream at once (before any packet is written); yields packets when asked."""
+    """Add the stream at once (before any packet is written); packets come when asked."""
     stream = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
     # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
     stream.bit_rate = min(128_000, 6 * rate) * len(audio)

@@ -23,7 +23,7 @@ SETTINGS_NAME = "puppets.json"
 def make_clips(
     folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int
 ) -> Iterator[Clip]:
-    """Records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
+    """Yield the records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
 
     Raises UserError for settings that there are not, and for a folder that holds anything else.
     """

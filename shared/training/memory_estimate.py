@@ -44,7 +44,7 @@ class Parameters:
 
     @classmethod
     def of(cls, model: nn.Module) -> Parameters:
-        """The counts of `model`."""
+        """Count the values of `model`."""
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
         layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
         return cls(sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns), sum(layers))
@@ -89,7 +89,7 @@ class MemoryUse:
 
 
 def states(parameters: Parameters, setting: Setting) -> list[MemoryUse]:
-    """What a run keeps from step to step, and the buffers of its communication.
+    """List what a run keeps from step to step, and the buffers of its communication.
 
     DeepSpeed 0.19, with fp32 weights in every stage (bf16 is `torch_autocast`): stages 1 and 2 clone their part of the
     weights as the optimizer's own; stage 3 does so only for an optimizer on the host. Stage 1 reduces whole gradients,
@@ -147,7 +147,7 @@ class Activations:
 def step_bytes(
     model: Any, run: Callable[[], Tensor], precision: Literal["fp32", "bf16"], checkpointing: bool = False
 ) -> Activations:
-    """What a forward and backward pass of `run() -> loss` allocates, counted on the meta device.
+    """Count what a forward and backward pass of `run() -> loss` allocates, counted on the meta device.
 
     `model`, one of diffusers' kind, is there already, and its inputs too. With `bf16` its linear layers become bf16, as
     autocast would see them; with `checkpointing` every block keeps its inputs only.

@@ -50,7 +50,7 @@ def option(
     one_word: bool = False,
     **limits: Any,
 ) -> Any:
-    """A field of `Options`: `--its-name`, or `--name`.
+    """Make a field of `Options`: `--its-name`, or `--name`.
 
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
     any number after one option or, with `repeat`, one for each time that the option is given; with `one_word` either
@@ -68,7 +68,7 @@ def option(
 
 
 def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None = None) -> Model:
-    """The options in `argv` (default: the process's). UserError, one line, for any that is wrong; exit after --help."""
+    """Read the options in `argv` (default: the process's). UserError, one line, for any that is wrong; --help exits."""
     parser = _Parser(description)
     _add(parser, kind)
     given, unknown = parser.parse_known_args(argv)
@@ -79,7 +79,7 @@ def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None
 def parse_command(
     kinds: Mapping[str, type[Options]], description: str | None, argv: Sequence[str] | None = None
 ) -> tuple[str, Any]:
-    """The command, a key of `kinds`, and its options; a command's help is the first line of its model's docstring."""
+    """Read the command, a key of `kinds`, and its options; its help is the first line of its model's docstring."""
     parser = _Parser(description)
     commands = parser.add_subparsers(dest="_command", required=True, metavar="|".join(kinds))
     for name, kind in kinds.items():
@@ -120,7 +120,7 @@ PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def device(name: str) -> torch.device:
-    """The device `name`; `auto` is a GPU if there is one. Raises UserError for a device that is not here."""
+    """Find the device `name`; `auto` is a GPU if there is one. Raises UserError for a device that is not here."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -157,7 +157,7 @@ def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
 
 
 def _settings(field: FieldInfo) -> dict[str, Any]:
-    """What argparse is told of a field; pydantic turns the words into values."""
+    """Tell argparse of a field; pydantic turns the words into values."""
     kind, said = _bare(field.annotation), _said(field)
     settings: dict[str, Any] = {"help": argparse.SUPPRESS if said["hidden"] else _help(field)}
     if kind is bool:
@@ -189,7 +189,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def _bare(kind: Any) -> Any:
-    """The type without `| None`."""
+    """Take `| None` from a type."""
     if get_origin(kind) in (Union, types.UnionType):
         return next(part for part in get_args(kind) if part is not type(None))
     return kind

@@ -22,7 +22,7 @@ TESTED = {"torch": ((2, 11), (2, 13)), "torchaudio": ((2, 11), (2, 11))}
 
 
 def torch_build() -> str | None:
-    """The accelerator this torch was built for ("CUDA 13.0", "ROCm 7.0"), or None for a CPU build."""
+    """Name the accelerator that this torch was built for ("CUDA 13.0", "ROCm 7.0"), or None for a CPU build."""
     import torch
 
     if torch.version.cuda:
@@ -31,7 +31,7 @@ def torch_build() -> str | None:
 
 
 def compiled_libraries() -> list[Path]:
-    """torchaudio's compiled libraries. The package is located without being imported: importing is what fails."""
+    """Find torchaudio's compiled libraries. The package is located without being imported: importing is what fails."""
     spec = importlib.util.find_spec("torchaudio")
     if spec is None or spec.origin is None:
         raise UserError("torchaudio is not installed in this environment; run `make setup` first")
@@ -40,7 +40,7 @@ def compiled_libraries() -> list[Path]:
 
 
 def untested(versions: dict[str, str]) -> str:
-    """What to say of a pair that was not tried, {"torch": "2.13.0+cpu", "torchaudio": ...}; nothing if it was."""
+    """Say so of a pair that was not tried, {"torch": "2.13.0+cpu", "torchaudio": ...}; nothing if it was."""
     numbers = {name: tuple(map(int, re.findall(r"\d+", version)[:2])) for name, version in versions.items()}
     if all(first <= numbers[name] <= last for name, (first, last) in TESTED.items()):
         return ""

@@ -11,7 +11,7 @@ class UserError(ValueError):
 
 
 def torchaudio_cure(error: Exception) -> str:
-    """What to do if `error` comes from torchaudio's compiled part, which needs CUDA; nothing if it does not."""
+    """Say what to do if `error` comes from torchaudio's compiled part, which needs CUDA; nothing if it does not."""
     if "libtorchaudio" not in str(error):
         return ""
     return (

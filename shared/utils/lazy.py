@@ -10,7 +10,7 @@ from shared.utils.errors import torchaudio_cure
 
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of `package`, which has `names` from the modules that they are mapped to."""
+    """Make the `__getattr__` of `package`, which has `names` from the modules that they are mapped to."""
 
     def get(name: str) -> Any:
         if name not in names:
