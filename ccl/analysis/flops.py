@@ -52,7 +52,8 @@ class Costs:
 def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     """Of a `DualStreamTransformer` with `config` (its arguments, or the config.json of a checkpoint's transformer/).
 
-    The pass is that of task t2av for one clip. What joins the streams costs what the pass costs more than they alone.
+    The pass is that of task t2av for one clip. What joins the streams costs what the pass costs beyond the two streams
+    run alone.
     """
     model = on_meta(config)
     video, audio = _one_clip(model, tokens)

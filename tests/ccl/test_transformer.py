@@ -138,6 +138,15 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         torch.testing.assert_close(grads[1][name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@torch.no_grad()
+def test_the_repeated_blocks_compile_as_a_whole():
+    model, given = transformer(), inputs()
+    expected = model(Task.T2AV.route, *given)
+    model.compile_repeated_blocks(backend="eager", fullgraph=True)
+    for here, there in zip(model(Task.T2AV.route, *given), expected, strict=True):
+        assert torch.equal(here, there)
+
+
 def test_every_parameter_learns_from_t2av():
     model, given = transformer(), inputs()
     sum(part.square().mean() for part in model(Task.T2AV.route, *given)).backward()
