@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_page() -> str:
-    """The whole page."""
+    """Markdown of the whole page."""
     from ccl.transformer import DualStreamTransformer
     from mtv.control import MSTControlNet
     from mtv.curriculum import CurriculumConfig

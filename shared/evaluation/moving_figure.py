@@ -38,7 +38,7 @@ def save_moving(clip: Path, path: Path) -> None:
 
 
 def _beside(frame: NDArray[np.uint8], background: Image.Image, share: float) -> Image.Image:
-    """Put a frame to the left of the sound's panels, as high as they; a line in them where `share` of the time is over."""
+    """Put a frame to the left of the sound's panels, a line in them where `share` of the time is over."""
     height = background.height
     picture = Image.fromarray(frame).resize(
         (height * frame.shape[1] // frame.shape[0], height), Image.Resampling.NEAREST

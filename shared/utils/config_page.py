@@ -14,7 +14,7 @@ from shared.utils.config_file import section_of
 
 
 def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> str:
-    """A table of the keys of a configuration, then one of each section's, under a heading of its own.
+    """Table of the keys of a configuration, then one of each section's, under a heading of its own.
 
     `keys`: only these. Raises ValueError for a key without a description.
     """
@@ -28,7 +28,7 @@ def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> st
 
 
 def argument_table(kind: type, title: str = "Args:") -> str:
-    """A table of what a class takes, made of the part `title` of its docstring; what that leaves out is left out."""
+    """Table of what a class takes, made of the part `title` of its docstring; what that leaves out is left out."""
     defaults = {
         name: "" if given.default is given.empty else _yaml(given.default)
         for name, given in inspect.signature(kind).parameters.items()
@@ -56,7 +56,7 @@ def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | No
 
 
 def _values(entry: Mapping[str, Any]) -> str:
-    """What a key may hold, in words, of its JSON schema."""
+    """Words for what a key may hold, of its JSON schema."""
     if "anyOf" in entry:
         return " or ".join(map(_values, entry["anyOf"]))
     if "enum" in entry:
@@ -78,7 +78,7 @@ def _limits(entry: Mapping[str, Any]) -> str:
 
 
 def _described(doc: str, title: str) -> Iterator[tuple[list[str], str]]:
-    """The names and the text of every entry below `title` in a docstring."""
+    """Names and text of every entry below `title` in a docstring."""
     block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", f"{doc}\n", re.M)
     for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:
         names, colon, text = entry.partition(": ")
