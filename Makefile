@@ -16,7 +16,7 @@ TORCH := torch>=2.11,<2.14
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long check format demo ablation-smoke clean
+.PHONY: help setup test test-long check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ check: setup  ## lint, format, types and the rule of arrows
 format: setup  ## sort imports and format the code
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
+
+docs: setup  ## make docs/configuration.md from the code
+	$(BIN)/python scripts/config_page.py
 
 # A thread that waits by spinning slows the other core down: OMP_WAIT_POLICY.
 demo: export OMP_WAIT_POLICY := PASSIVE

@@ -1,4 +1,4 @@
-"""Write the tables of the shipped checkpoint's scores, in README.md and docs/{mtv,training}.md, from its metrics files.
+"""Write the tables of the shipped checkpoint's scores, in docs/{checkpoint,mtv}.md, from its metrics files.
 
     python scripts/results_table.py            # rewrite the tables
     python scripts/results_table.py --check    # only compare; exit code 2 if a table is not what the files say
@@ -19,7 +19,11 @@ from shared.utils.files import replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = "assets/puppets"
-BLOCKS = (("README.md", "results", results), ("docs/mtv.md", "control", control), ("docs/training.md", "curve", curve))
+BLOCKS = (
+    ("docs/checkpoint.md", "results", results),
+    ("docs/mtv.md", "control", control),
+    ("docs/checkpoint.md", "curve", curve),
+)
 """Document, name of the marks in it, and what stands between them."""
 
 

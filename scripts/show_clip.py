@@ -1,9 +1,10 @@
 """Show a clip as one picture: a strip of frames, its waveform and its spectrogram on one time axis.
 
     python scripts/show_clip.py clip.mp4 --output strip.png
+    python scripts/show_clip.py clip.mp4 --output moving.gif     # the frames move beside the sound
 
 The left edge of each frame stands at its own time. A file without pictures or without sound shows what it
-has.
+has; a gif needs both.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from shared.utils.cli import option, parse
 from shared.utils.errors import UserError, run_main
 
 
-def _png(path: Path) -> Path:
-    if path.suffix != ".png":
-        raise ValueError(f"{path}: the picture's name must end in .png")
+def _picture(path: Path) -> Path:
+    if path.suffix not in (".png", ".gif"):
+        raise ValueError(f"{path}: the picture's name must end in .png, or in .gif to move")
     return path
 
 
@@ -29,8 +30,8 @@ class Options(cli.Options):
     """What show_clip.py is asked to draw."""
 
     clip: Path = option(help="mp4, mov, mkv, webm or wav", positional=True)
-    output: Annotated[Path, AfterValidator(_png)] = option(help="the picture, a png")
-    frames: int = option(12, "frames in the strip", ge=1)
+    output: Annotated[Path, AfterValidator(_picture)] = option(help="the picture, a png, or a gif that moves")
+    frames: int = option(12, "frames in the strip of a png", ge=1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,9 +39,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(Options, __doc__, argv)
     if not options.clip.is_file():
         raise UserError(f"{options.clip}: no such file")
-    from shared.evaluation.figures import ClipFigure
+    if options.output.suffix == ".gif":
+        from shared.evaluation.moving_figure import save_moving
 
-    ClipFigure.of_file(options.clip, options.frames).save(options.output)
+        save_moving(options.clip, options.output)
+    else:
+        from shared.evaluation.figures import ClipFigure
+
+        ClipFigure.of_file(options.clip, options.frames).save(options.output)
     print(options.output)
 
 

@@ -37,17 +37,17 @@ def results(folder: Path) -> str:
     guess = simple["tasks"]["t2av"]["fixed_times_f1"]
     parts = [
         f"`{command(simple)}`,\n"
-        "in [metrics.json](assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
+        "in [metrics.json](../assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
         "the true clip through the codecs, 0 another clip's sound. The best fixed times would give an event F1 of "
         f"{guess:.2f}.\n",
         _scores(simple),
-        f"`{command(tracks)}`\n([metrics_mtv.json](assets/puppets/metrics_mtv.json)), speech, effects and music drive "
-        "the video.\nWith tracks swapped, silent or taken from a mix: [docs/mtv.md](docs/mtv.md#results).\n",
+        f"`{command(tracks)}`\n([metrics_mtv.json](../assets/puppets/metrics_mtv.json)), speech, effects and music "
+        "drive the video.\nWith tracks swapped, silent or taken from a mix: [mtv.md](mtv.md#results).\n",
         _scores(tracks, TRACKS, "mtv"),
     ]
     for name, story in STORIES.items():
         metrics = read_json(folder / name)
-        parts += [f"`{command(metrics)}`\n([{name}](assets/puppets/{name})), {story}\n"]
+        parts += [f"`{command(metrics)}`\n([{name}](../assets/puppets/{name})), {story}\n"]
         parts += [_scores(metrics, SYNC if metrics["config"]["no_context"] else FULL)]
     return "\n".join(parts)
 

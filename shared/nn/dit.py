@@ -37,10 +37,18 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 class StreamConfig:
     """Sizes of one stream; the names are diffusers' where it has one.
 
-    `grid="video"` rotates time, height and width at integer places; `grid="time"` rotates the temporal band only, at
-    the clock's centres in units of `time_unit` seconds (an audio stream needs no video to know its positions).
-    `skip` adds to the prediction the noisy latents, times a factor per channel and noise level: a narrow stream need
-    not carry every value of its tokens through all blocks. Wan has none; it starts at zero.
+    Attributes:
+        in_channels, text_dim: values of a latent, and of a token of text.
+        num_attention_heads, attention_head_dim: heads and their width; the stream's width is their product.
+        num_layers, ffn_dim: blocks, and the inner width of their feed-forward parts.
+        freq_dim: width of the sinusoid that embeds sigma.
+        patch_size: latents per token, in time, height and width.
+        eps: of the norms.
+        grid: `video` rotates time, height and width at integer places; `time` the temporal band only, at the clock's
+            centres (an audio stream needs no video to know its positions).
+        time_unit: seconds per unit of the temporal band, for `grid: time`.
+        skip: adds to the prediction the noisy latents, times a factor per channel and noise level, zero at first: a
+            narrow stream need not carry every value of its tokens through all blocks. Wan has none.
     """
 
     in_channels: int

@@ -145,7 +145,7 @@ class TrainConfig(Section):
         return round(phase.until * self.train.steps) if phase.until <= 1 else round(phase.until)
 
     def phase_at(self, step: int) -> Phase:
-        """The phase that `step` (from 0) belongs to; without phases one phase of all tasks."""
+        """Phase that `step` (from 0) belongs to; without phases one phase of all tasks."""
         for phase in self.phases:
             if step < self.phase_end(phase):
                 return phase

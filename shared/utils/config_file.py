@@ -35,7 +35,7 @@ def read(file: Path, overrides: list[str]) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, file: Path, kind: type[BaseModel]) -> str:
-    """The first mistake in one line: the file, the key, and for an unknown one the nearest key of `kind`."""
+    """First mistake in one line: the file, the key, and for an unknown one the nearest key of `kind`."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
@@ -57,7 +57,7 @@ def keys(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldIn
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a key holds, or holds a list of; None for a plain value."""
+    """Section that a key holds, or holds a list of; None for a plain value."""
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -99,7 +99,7 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _index(items: list[Any], number: str, key: str) -> int:
-    """The index that a part of a dotted key is in a list."""
+    """Index that a part of a dotted key is in a list."""
     if not number.isdigit() or int(number) >= len(items):
         raise UserError(f"--set {key}: {number} is none of the list's entries 0 to {len(items) - 1}")
     return int(number)

@@ -144,7 +144,7 @@ class Optimizer(Section):
     )
     betas: tuple[Rate, Rate] = Field(default=(0.9, 0.99), description="Decays per step of the gradient's two moments.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        default=0.01, description="Share of a weight, times its rate, lost per step."
+        default=0.01, description="Share of itself that a weight loses per step, times the learning rate."
     )
     warmup: Annotated[int, Field(ge=0)] = Field(default=100, description="Steps over which the rate rises from 0.")
     min_lr_ratio: Rate = Field(default=0.1, description="Where the cosine ends, times `lr`.")

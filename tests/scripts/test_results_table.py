@@ -1,4 +1,4 @@
-"""The tables of scores in README.md, docs/mtv.md and docs/training.md are those of the files in assets/puppets."""
+"""The tables of scores in docs/checkpoint.md and docs/mtv.md are those of the files in assets/puppets."""
 
 from __future__ import annotations
 
@@ -39,19 +39,18 @@ def test_another_score_is_noticed_and_written(copy: Path) -> None:
     metrics = json.loads(file.read_text())
     metrics["tasks"]["a2v"]["scores"]["event_f1"]["headline"] = 0.1234
     file.write_text(json.dumps(metrics))
-    with pytest.raises(UserError, match=r"README\.md: the results are not what"):
+    with pytest.raises(UserError, match=r"checkpoint\.md: the results are not what"):
         results_table.main(["--check"])
     results_table.main([])
     results_table.main(["--check"])
-    assert "0.12 |" in (copy / "README.md").read_text()
+    assert "0.12 |" in (copy / "docs/checkpoint.md").read_text()
 
 
 def test_missing_marks_and_files_are_named(copy: Path) -> None:
     (copy / "assets/puppets/metrics_full.json").unlink()
     with pytest.raises(UserError, match=r"metrics_full\.json cannot be read"):
         results_table.main([])
-    (copy / "docs/training.md").write_text("no marks")
-    (copy / "README.md").write_text("<!-- results:begin -->\n")
+    (copy / "docs/checkpoint.md").write_text("<!-- results:begin -->\n")
     shutil.copy(ROOT / "assets/puppets/metrics_full.json", copy / "assets/puppets")
-    with pytest.raises(UserError, match=r"README\.md: has no marks"):
+    with pytest.raises(UserError, match=r"checkpoint\.md: has no marks"):
         results_table.main([])

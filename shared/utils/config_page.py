@@ -1,0 +1,99 @@
+"""Markdown tables of a configuration's keys, made of the schema's own descriptions (docs/configuration.md)."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from shared.utils.config_file import section_of
+
+
+def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> str:
+    """Table of the keys of a configuration, then one of each section's, under a heading of its own.
+
+    `keys`: only these. Raises ValueError for a key without a description.
+    """
+    schema = kind.model_json_schema()
+    sections = {name: section_of(field) for name, field in kind.model_fields.items() if keys is None or name in keys}
+    parts = [_table(_key_row(name, schema, section) for name, section in sections.items())]
+    for name, section in sections.items():
+        if section:
+            parts.append(f"## {name}\n\n{_about(section)}\n\n{key_tables(section)}")
+    return "\n".join(parts)
+
+
+def argument_table(kind: type, title: str = "Args:") -> str:
+    """Table of what a class takes, made of the part `title` of its docstring; what that leaves out is left out."""
+    defaults = {
+        name: "" if given.default is given.empty else _yaml(given.default)
+        for name, given in inspect.signature(kind).parameters.items()
+    }
+    return _table(
+        (names, "", ", ".join(filter(None, map(defaults.__getitem__, names))), text)
+        for names, text in _described(inspect.cleandoc(kind.__doc__ or ""), title)
+    )
+
+
+def _about(section: type[BaseModel]) -> str:
+    return " ".join((section.__doc__ or "").split())
+
+
+def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | None) -> tuple[list[str], str, str, str]:
+    entry = schema["properties"][name]
+    if section:
+        kind = "a list of sections" if entry.get("type") == "array" else "a section"
+        default = _yaml(entry["default"]) if entry.get("default") in (None, []) and "default" in entry else ""
+        return [name], kind, default, f"[{entry.get('description', _about(section))}](#{name})"
+    if "description" not in entry:
+        raise ValueError(f"{schema['title']}.{name} has no description; the page of keys is made of them")
+    needed = name in schema.get("required", [])
+    return [name], _values(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
+
+
+def _values(entry: Mapping[str, Any]) -> str:
+    """Words for what a key may hold, of its JSON schema."""
+    if "anyOf" in entry:
+        return " or ".join(map(_values, entry["anyOf"]))
+    if "enum" in entry:
+        return " or ".join(map(str, entry["enum"]))
+    if "prefixItems" in entry:
+        return f"[{', '.join(map(_values, entry['prefixItems']))}]"
+    if entry["type"] == "array":
+        choices = entry["items"].get("enum")
+        return f"some of {', '.join(choices)}" if choices else f"list of {_values(entry['items'])}"
+    if isinstance(inner := entry.get("additionalProperties"), dict):
+        return f"by name: {_values(inner)}"
+    names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "keys and values"}
+    return names.get(entry["type"], entry["type"]) + _limits(entry)
+
+
+def _limits(entry: Mapping[str, Any]) -> str:
+    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    return "".join(f" {word} {entry[key]}" for key, word in words.items() if key in entry)
+
+
+def _described(doc: str, title: str) -> Iterator[tuple[list[str], str]]:
+    """Names and text of every entry below `title` in a docstring."""
+    block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", f"{doc}\n", re.M)
+    for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:
+        names, colon, text = entry.partition(": ")
+        if colon:
+            yield names.strip().split(", "), " ".join(text.split())
+
+
+def _table(rows: Iterator[tuple[list[str], str, str, str]]) -> str:
+    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for names, values, default, text in rows:
+        keys = ", ".join(f"`{name}`" for name in names)
+        lines.append(f"| {keys} | {values} | {default} | {text} |".replace("  ", " "))
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    return text.removesuffix("...\n").strip()
