@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ccl.routing import Task
-from ccl.training.objective import Batch, Tracks, draw_clean_frames, draw_keyframes
+from ccl.training.objective import Batch, draw_clean_frames, draw_keyframes
 from mtv.captions import drop_speaker
+from mtv.control import TrackFeatures
 from shared.codecs import Codecs
 from shared.data.bucketing import BatchPlan, draw_tasks
 from shared.data.shards import Latents, LatentShards
@@ -35,7 +36,7 @@ class JointBatches:
         text_encoder: TextEncoder,
         tokens_per_frame: int,
         world_size: int,
-        tracks: Callable[[int, list[str]], Tracks] | None = None,
+        tracks: Callable[[int, list[str]], TrackFeatures] | None = None,
         buckets: Mapping[str, Any] | None = None,
     ) -> None:
         """For task mtv: `tracks(step, ids)` drives these clips.

@@ -170,7 +170,9 @@ def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
         if said["positional"]:
             parser.add_argument(name, **({"nargs": "?"} | settings))
         else:
-            parser.add_argument(_flag(name, field), dest=name, **settings)
+            # a hidden option is a launcher's, and some write it with underscores
+            spellings = {_flag(name, field), f"--{name}"} if said["hidden"] else {_flag(name, field)}
+            parser.add_argument(*sorted(spellings), dest=name, **settings)
 
 
 def _settings(field: FieldInfo) -> dict[str, Any]:

@@ -35,16 +35,17 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl, train_mtv
+from ccl.training.batches import JointBatches
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
-results, made = [], train_ccl.JointBatches.__call__
-with train_ccl.session() as world:
-    train_mtv.session = train_ccl.session = lambda: contextlib.nullcontext(world)
+results, made = [], JointBatches.__call__
+with session():
     for name, script, argv, kill in json.loads(sys.argv[1]):
         def batch(self, step, micro, rank):
             if step == kill:
                 raise KeyboardInterrupt
             return made(self, step, micro, rank)
-        train_ccl.JointBatches.__call__ = batch
+        JointBatches.__call__ = batch
         code, err = 0, io.StringIO()
         with contextlib.redirect_stderr(err):
             try:
