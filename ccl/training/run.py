@@ -159,5 +159,5 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
                 barrier()
         if world.is_main:
             with replacing_folder(Path(config.output) / "checkpoint") as folder:
-                shutil.copytree(Path(stages[-1].output) / "checkpoint", folder)
+                shutil.copytree(Path(stages[-1].output) / "checkpoint", folder, dirs_exist_ok=True)
         barrier()
