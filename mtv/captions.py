@@ -32,7 +32,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Template:
-    """What the text says. `speaking` holds numbers of `people`, counted from 0, ascending; empty: not told.
+    """What the text says. `speaking` holds numbers of `people`, counted from 0, ascending; empty: nobody is named.
 
     Raises ValueError from `__post_init__`: no scene, more people than `COUNT_WORDS`, a speaker who is not among the
     people, numbers out of order, or a text that would not be read back as it was written: one with blanks around it

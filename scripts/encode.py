@@ -19,15 +19,15 @@ from typing import Any, Literal
 from pydantic import PositiveInt, field_validator
 
 from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.loading import TrustOptions
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
 from shared.data.manifest import read_manifest
-from shared.utils import cli
-from shared.utils.cli import option
+from shared.utils.cli import option, parse
 from shared.utils.config import Tracks
 from shared.utils.errors import UserError, run_main
 
 
-class Options(cli.Options):
+class Options(TrustOptions):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script")
     checkpoint: Path | None = option(None, "checkpoint folder whose codecs and text encoder are used")
@@ -63,7 +63,7 @@ class Options(cli.Options):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, check, encode, report; exit code 1 if a clip failed."""
-    options = cli.parse(Options, __doc__, argv)
+    options = parse(Options, __doc__, argv)
     settings, sources, clips = record_settings(options), component_sources(options), read_manifest(options.manifest)
     # arguments and manifest are looked at before torch is loaded
     from mtv.captions import drop_speaker
@@ -79,17 +79,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def component_sources(options: Options) -> dict[str, ComponentSource]:
-    """The class and folder of each component. UserError if one is not given or not there."""
+    """Find the class and folder of each component. UserError if one is not given or not there."""
     folders = {name: getattr(options, name) or options.checkpoint or "" for name in COMPONENTS}
     if missing := [name for name, folder in folders.items() if folder == ""]:
         flag = "--" + missing[0].replace("_", "-")
         raise UserError(f"{flag} is needed, or --checkpoint with a folder that holds all components")
-    return {name: find_component(name, folder) for name, folder in folders.items()}
+    return {name: find_component(name, folder, options.trust_package) for name, folder in folders.items()}
 
 
 def record_settings(options: Options) -> dict[str, Any]:
-    """What decides the records (`EncodeJob.settings`); frame rate and size are the checkpoint's if not given."""
-    index = check_checkpoint(options.checkpoint) if options.checkpoint else {}
+    """Collect what decides the records (`EncodeJob.settings`); frame rate and size default to the checkpoint's."""
+    index = check_checkpoint(options.checkpoint, options.trust_package) if options.checkpoint else {}
     fps = options.fps or index.get("fps")
     sizes = options.size or ([(index["height"], index["width"])] if "height" in index else [])
     for name, value in (("fps", fps), ("size", sizes)):

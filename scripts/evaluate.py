@@ -34,28 +34,28 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> None:
     """Check, load, measure, write."""
     options = parse(EvaluationOptions, __doc__, argv)
-    options = options.settled(check_checkpoint(options.checkpoint))
+    options = options.settled(check_checkpoint(options.checkpoint, options.trust_package))
     against = options.read_against()
     writable_folder("--output", options.output)
     from shared.evaluation.run import evaluate
 
-    pipelines = load(options.checkpoint, options.tasks or (), str(device(options.device)))
+    pipelines = load(options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package)
     evaluate(evaluated(pipelines, options), options, against)
 
 
-def load(checkpoint: Path, tasks: Sequence[str], where: str) -> dict[str, Any]:
-    """The pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
+def load(checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[str] = ()) -> dict[str, Any]:
+    """Pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
     from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported
     from mtv.pipeline import MTVPipeline
 
     if not set(tasks) & set(JOINT_TASKS):
-        return {"mtv": load_checkpoint(MTVPipeline, checkpoint, None, where)}
-    joint = load_checkpoint(CCLPipeline, checkpoint, None, where)
+        return {"mtv": load_checkpoint(MTVPipeline, checkpoint, None, where, trusted)}
+    joint = load_checkpoint(CCLPipeline, checkpoint, None, where, trusted)
     return {"joint": joint, "mtv": MTVPipeline.from_pipe(joint)} if "mtv" in tasks else {"joint": joint}
 
 
 def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> EvaluatedModel:
-    """The pipelines with their guidance, and how other processes load them."""
+    """Pipelines with their guidance, and how other processes load them."""
     from shared.evaluation.run import EvaluatedModel
 
     guidance: dict[str, Any] = {}
@@ -64,14 +64,14 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
     if "mtv" in pipelines:
         guidance["mtv"] = track_guidance(options)
     where = str(next(iter(pipelines.values())).device)
-    reload = partial(load, options.checkpoint, options.tasks or (), where)
+    reload = partial(load, options.checkpoint, options.tasks or (), where, options.trust_package)
     return EvaluatedModel(pipelines, guidance, reload, track_tools())
 
 
 def joint_guidance(options: EvaluationOptions) -> Guidance:
     from ccl.guidance import Form, Guidance
 
-    scales = {"text_scale": options.text_scale, "context_scale": options.context_scale}
+    scales: dict[str, Any] = {"text_scale": options.text_scale, "context_scale": options.context_scale}
     given = {name: value for name, value in scales.items() if value is not None}
     if options.no_context:
         return Guidance(Form.DUAL, **{**given, "context_scale": (0.0, 0.0)})
@@ -85,7 +85,7 @@ def track_guidance(options: EvaluationOptions) -> TrackGuidance:
 
 
 def track_tools() -> TrackTools:
-    """What mtv's cases are made with."""
+    """Collect what mtv's cases are made with."""
     import torch
 
     from mtv.captions import without_speaker

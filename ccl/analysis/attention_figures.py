@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ccl.analysis.attention_maps import Maps
+from ccl.analysis.attention_maps import AttentionMaps
 from ccl.training.objective import Batch
 from shared.codecs import VideoCodec, tensor_to_frames
 from shared.utils.files import replacing
@@ -19,7 +19,7 @@ COLUMNS = 8
 
 
 @torch.no_grad()
-def draw_maps(folder: Path, batch: Batch, row: int, maps: Maps, codec: VideoCodec, fps: float) -> Path:
+def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: VideoCodec, fps: float) -> Path:
     """Write FOLDER/ID.png for clip `row` of a batch: its frames, and below them each map as heat over them."""
     clock = batch.video_clock
     frames = round(clock.duration * fps)
@@ -35,7 +35,7 @@ def draw_maps(folder: Path, batch: Batch, row: int, maps: Maps, codec: VideoCode
 
 
 def draw(pictures: Tensor, layers: dict[str, Tensor], times: list[str]) -> Figure:
-    """The pictures uint8 [T, H, W, 3] in a row, and a row per layer [T, h, w], scaled from 0 to its own maximum."""
+    """Pictures uint8 [T, H, W, 3] in a row, and a row per layer [T, h, w], scaled from 0 to its own maximum."""
     figure = Figure(figsize=(1.3 * len(times) + 1.2, 1.4 * (len(layers) + 1)))
     figure.subplots_adjust(left=0.09, right=0.99, top=0.95, bottom=0.01, wspace=0.04, hspace=0.04)
     axes = figure.subplots(len(layers) + 1, len(times), squeeze=False)

@@ -37,7 +37,7 @@ LEAST_COVER = 0.2
 
 
 @dataclass(frozen=True)
-class Weights:
+class AttentionWeights:
     """Attention of one direction in one block, mean over heads: context [B, N, L], text [B, N, T], other [B, N, M].
 
     `visible` [N, M] is True where a query may see a token of the other stream. Over the three parts a query's weights
@@ -51,38 +51,40 @@ class Weights:
 
 
 @dataclass
-class Recording:
+class AttentionRecording:
     """The weights of each block of one forward pass, by the stream that reads."""
 
-    video: list[Weights] = field(default_factory=list)
-    audio: list[Weights] = field(default_factory=list)
+    video: list[AttentionWeights] = field(default_factory=list)
+    audio: list[AttentionWeights] = field(default_factory=list)
 
 
 @contextmanager
-def recording(model: Any) -> Iterator[Recording]:
+def recording(model: Any) -> Iterator[AttentionRecording]:
     """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts."""
-    kept = Recording()
+    recorded = AttentionRecording()
     hooks = [
         getattr(block.fusion, stream).register_forward_pre_hook(
-            partial(_write, getattr(kept, stream)), with_kwargs=True
+            partial(_write, getattr(recorded, stream)), with_kwargs=True
         )
         for block in model.blocks
         for stream in STREAMS
     ]
     try:
-        yield kept
+        yield recorded
     finally:
         for hook in hooks:
             hook.remove()
 
 
 @torch.no_grad()
-def _write(kept: list[Weights], direction: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    kept.append(weights_of(direction, *args, **kwargs))
+def _write(
+    recorded: list[AttentionWeights], direction: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    recorded.append(weights_of(direction, *args, **kwargs))
 
 
-def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> Weights:
-    """The weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
+def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeights:
+    """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
 
     Raises:
         TypeError: one whose attention is not known here.
@@ -102,8 +104,8 @@ def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> Weights:
 
 def video_weights(
     cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
-) -> Weights:
-    """The weights of the video; each frame's window laid out over all A audio tokens."""
+) -> AttentionWeights:
+    """Weights of the video; each frame's window laid out over all A audio tokens."""
     frames, tokens = len(alignment.window), key_value[0].shape[1]
     q = cca.queries(x).unflatten(1, (frames, -1))
     k = rotate(key_value[0][:, alignment.window], rotary)
@@ -113,13 +115,13 @@ def video_weights(
     places = alignment.window.repeat_interleave(space, 0).expand_as(window)
     other = window.new_zeros(*window.shape[:2], tokens).scatter_(-1, places, window)
     visible = alignment.video_reads(tokens).repeat_interleave(space, 0)
-    return Weights(context, context[..., :0], other, visible.to(x.device))
+    return AttentionWeights(context, context[..., :0], other, visible.to(x.device))
 
 
 def audio_weights(
     cca: ContextAttention, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary
-) -> Weights:
-    """The weights of the audio; each token's frame laid out over all F·S video tokens."""
+) -> AttentionWeights:
+    """Weights of the audio; each token's frame laid out over all F·S video tokens."""
     frames = len(alignment.groups)
     q, k = cca.queries(x), key_value[0].unflatten(1, (frames, -1))
     logits = torch.einsum("bahd,bashd->bhas", rotate(q, rotary), k[:, alignment.frame])
@@ -128,33 +130,33 @@ def audio_weights(
     places = (alignment.frame[:, None] * space + torch.arange(space, device=x.device)).expand_as(frame)
     other = frame.new_zeros(*frame.shape[:2], frames * space).scatter_(-1, places, frame)
     visible = alignment.audio_reads().repeat_interleave(space, 1)
-    return Weights(context, context[..., :0], other, visible.to(x.device))
+    return AttentionWeights(context, context[..., :0], other, visible.to(x.device))
 
 
 def dense_weights(
     cca: DenseContextAttention, x: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
-) -> Weights:
-    """The weights of CCA without a partition."""
+) -> AttentionWeights:
+    """Weights of CCA without a partition."""
     q = cca.queries(x)
     logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
     context, other = _softmax(_context_logits(cca, q), logits, q.shape[-1])
-    return Weights(context, context[..., :0], other, _all(other))
+    return AttentionWeights(context, context[..., :0], other, _all(other))
 
 
 def full_weights(
     q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
-) -> Weights:
+) -> AttentionWeights:
     """Those of Ovi's second attention, which is to the other stream alone: its text is read apart."""
     none, other = _softmax(
         _logits(q, text_k[:, :0]), _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary)), q.shape[-1]
     )
-    return Weights(none, none, other, _all(other))
+    return AttentionWeights(none, none, other, _all(other))
 
 
-def appended_weights(q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue) -> Weights:
+def appended_weights(q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue) -> AttentionWeights:
     """Those of UniVerse-1's one softmax over the text and the other stream."""
     text, other = _softmax(_logits(q, text_k), _logits(q, key_value[0]), q.shape[-1])
-    return Weights(text[..., :0], text, other, _all(other))
+    return AttentionWeights(text[..., :0], text, other, _all(other))
 
 
 def _logits(q: Tensor, k: Tensor) -> Tensor:
@@ -179,7 +181,7 @@ def _all(other: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Sounding:
+class SoundingTokens:
     """Which tokens of a batch are where something sounds, video [B, F·S] and audio [B, A], bool; and which surely are
     not. A token that is partly inside is neither."""
 
@@ -193,8 +195,10 @@ class Sounding:
         return {"background": away, "foreground": here}
 
 
-def sounding_tokens(batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int) -> Sounding:
-    """By the stage's truth of every clip of a batch, each cut at so many seconds of its file.
+def sounding_tokens(
+    batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int
+) -> SoundingTokens:
+    """By the puppets' truth of every clip of a batch, each cut at so many seconds of its file.
 
     Args:
         size: (H, W) of the picture in pixels. space: video tokens per frame, S.
@@ -209,7 +213,7 @@ def sounding_tokens(batch: Batch, clips: Sequence[tuple[Truth, float]], size: tu
         spans = sounding_spans(truth, start)
         audible.append(torch.from_numpy(overlaps(spans, batch.audio_clock.starts, batch.audio_clock.ends)))
     share, sounds = torch.stack(covered).to(batch.video.device), torch.stack(audible).to(batch.video.device)
-    return Sounding(share >= LEAST_COVER, share == 0, sounds, ~sounds)
+    return SoundingTokens(share >= LEAST_COVER, share == 0, sounds, ~sounds)
 
 
 def same_time(video: LatentClock, audio: LatentClock) -> Tensor:
@@ -219,7 +223,7 @@ def same_time(video: LatentClock, audio: LatentClock) -> Tensor:
     return (torch.minimum(last, end) - torch.maximum(first, begin)) > 1e-9
 
 
-def shares(weights: Weights, right: Tensor, sounding: Tensor) -> Tensor:
+def shares(weights: AttentionWeights, right: Tensor, sounding: Tensor) -> Tensor:
     """[B, N, 6]: the `SHARES` of each query.
 
     Args:
@@ -234,16 +238,16 @@ def shares(weights: Weights, right: Tensor, sounding: Tensor) -> Tensor:
     ], -1)  # fmt: skip
 
 
-def even(weights: Weights) -> Weights:
-    """The weights of a query that prefers nothing: the same for all that it may see."""
+def even(weights: AttentionWeights) -> AttentionWeights:
+    """Weights of a query that prefers nothing: the same for all that it may see."""
     context, text = torch.ones_like(weights.context), torch.ones_like(weights.text)
     other = weights.visible.expand_as(weights.other).type_as(context)
     total = (context.shape[-1] + text.shape[-1] + other.sum(-1))[..., None]
-    return Weights(context / total, text / total, other / total, weights.visible)
+    return AttentionWeights(context / total, text / total, other / total, weights.visible)
 
 
 @dataclass(frozen=True)
-class Maps:
+class AttentionMaps:
     """One clip at one noise level, mean over heads and blocks. `video`: of every video token as a query its share on
     lct, last and right_time, [F, h, w] each; `received`: what each video token gets of the audio of its time."""
 
@@ -262,22 +266,22 @@ class AttentionProbe:
         self.counts = torch.zeros(size[:4], dtype=torch.float64)
 
     @torch.no_grad()
-    def add(self, batch: Batch, sounding: Sounding) -> list[Maps]:
+    def add(self, batch: Batch, sounding: SoundingTokens) -> list[AttentionMaps]:
         """Measure a batch of t2av samples; returns the maps of its clips at the middle one of the noise levels."""
-        maps: list[Maps] = []
+        maps: list[AttentionMaps] = []
         right = same_time(batch.video_clock, batch.audio_clock).to(batch.video.device)
         right = right.repeat_interleave(self.space(batch), 0)
         for level, u in enumerate(self.levels):
-            with recording(self.model) as kept:
+            with recording(self.model) as recorded:
                 FixedLevel(self.model, self.flow, self.seed, u)(replace(batch, step=level))
             for stream, blocks, own, other in (
-                ("video", kept.video, right, sounding.audio), ("audio", kept.audio, right.T, sounding.video),
+                ("video", recorded.video, right, sounding.audio), ("audio", recorded.audio, right.T, sounding.video),
             ):  # fmt: skip
                 for block, weights in enumerate(blocks):
                     found = [shares(w, own, other) for w in (weights, even(weights))]
                     self._sum((STREAMS.index(stream), level, block), found, list(sounding.tokens(stream).values()))
             if level == len(self.levels) // 2:
-                maps = _maps(kept, right, len(batch.video_clock), self._grid(batch))
+                maps = _maps(recorded, right, len(batch.video_clock), self._grid(batch))
         return maps
 
     def _sum(self, place: tuple[int, int, int], found: list[Tensor], kinds: list[Tensor]) -> None:
@@ -301,32 +305,35 @@ class AttentionProbe:
 
     def _stream(self, index: int) -> dict[str, Any]:
         sums, counts = self.sums[index], self.counts[index]
-        told = _told(sums.sum((0, 1)), counts.sum((0, 1)))
-        for kind, values in _told(sums.sum((0, 1)), counts.sum((0, 1)), which=1).items():
-            told[kind]["even"] = values
-        blocks = [_told(sums[:, b].sum(0), counts[:, b].sum(0)) for b in range(sums.shape[1])]
-        levels = [{"u": u, **_told(sums[k].sum(0), counts[k].sum(0))} for k, u in enumerate(self.levels)]
-        return {**told, "blocks": blocks, "levels": levels}
+        summary = _by_kind(sums.sum((0, 1)), counts.sum((0, 1)))
+        for kind, values in _by_kind(sums.sum((0, 1)), counts.sum((0, 1)), which=1).items():
+            summary[kind]["even"] = values
+        blocks = [_by_kind(sums[:, b].sum(0), counts[:, b].sum(0)) for b in range(sums.shape[1])]
+        levels = [{"u": u, **_by_kind(sums[k].sum(0), counts[k].sum(0))} for k, u in enumerate(self.levels)]
+        return {**summary, "blocks": blocks, "levels": levels}
 
 
-def _told(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:
-    """sums [2, 2, 6], counts [2] -> {"background": {share: value}, "foreground": ...}."""
-    told = {}
+def _by_kind(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:
+    """Divide sums [2, 2, 6] by counts [2]: {"background": {share: value}, "foreground": ...}."""
+    summary = {}
     for kind, name in enumerate(("background", "foreground")):
         values = (sums[kind, which] / counts[kind]).tolist() if counts[kind] else [None] * len(SHARES)
-        told[name] = dict(zip(SHARES, values, strict=True))
-    return told
+        summary[name] = dict(zip(SHARES, values, strict=True))
+    return summary
 
 
-def _maps(kept: Recording, right: Tensor, frames: int, grid: tuple[int, int]) -> list[Maps]:
-    """The maps of every clip of a batch from one forward pass."""
+def _maps(recorded: AttentionRecording, right: Tensor, frames: int, grid: tuple[int, int]) -> list[AttentionMaps]:
+    """Draw up the maps of every clip of a batch from one forward pass."""
     nothing = torch.zeros(1, right.shape[1], device=right.device)
-    seen = torch.stack([shares(weights, right, nothing) for weights in kept.video]).mean(0)
-    other = torch.stack([weights.other for weights in kept.audio]).mean(0)
+    video_shares = torch.stack([shares(weights, right, nothing) for weights in recorded.video]).mean(0)
+    other = torch.stack([weights.other for weights in recorded.audio]).mean(0)
     own = right.T  # [A, F·S]
     received = (other * own).sum(1) / own.sum(0).clamp(min=1)
     maps = []
-    for clip in range(len(seen)):
-        video = {name: seen[clip, :, SHARES.index(name)].view(frames, *grid) for name in ("lct", "last", "right_time")}
-        maps.append(Maps(video, received[clip].view(frames, *grid)))
+    for clip in range(len(video_shares)):
+        video = {
+            name: video_shares[clip, :, SHARES.index(name)].view(frames, *grid)
+            for name in ("lct", "last", "right_time")
+        }
+        maps.append(AttentionMaps(video, received[clip].view(frames, *grid)))
     return maps

@@ -35,8 +35,8 @@ def choose_partners(frames: Sequence[int], truths: Sequence[Truth]) -> dict[int,
     return partners
 
 
-class Swaps:
-    """Leakage of one pipeline on stage clips.
+class LeakageProbe:
+    """Leakage of one pipeline on clips of the puppets.
 
     Args:
         samples, truths, starts: per clip, as decoded, its truth, and the second of its file at which it begins.

@@ -32,19 +32,19 @@ JOINED = tuple(task for task in JOINT_TASKS if task.route.has_context)
 
 
 def tasks_of(model: DualStreamTransformer) -> tuple[Task, ...]:
-    """The tasks whose loss a model has: without DCR no stream is ever alone, so there is neither t2v nor t2a nor 0m."""
+    """Tasks whose loss a model has: without DCR no stream is ever alone, so there is neither t2v nor t2a nor 0m."""
     return JOINT_TASKS if model.variant.routing == "dynamic" else JOINED
 
 
-class State(NamedTuple):
-    """A task with the other modality (m), or `alone` without it (0m)."""
+class ConditionedTask(NamedTuple):
+    """A task with the other modality (m), or `unconditional` without it (0m)."""
 
     task: Task
-    alone: bool = False
+    unconditional: bool = False
 
     @property
     def route(self) -> Route:
-        return self.task.route.unconditional if self.alone else self.task.route
+        return self.task.route.unconditional if self.unconditional else self.task.route
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class Losses:
     clips: Mapping[str, tuple[float, ...]]
 
     def __sub__(self, other: Losses) -> Losses:
-        """The difference, clip by clip and level by level."""
+        """Difference, clip by clip and level by level."""
         pairs = {name: zip(values, other.clips[name], strict=True) for name, values in self.clips.items()}
         return Losses(self.sigma, {name: tuple(a - b for a, b in pair) for name, pair in pairs.items()})
 
     def per_clip(self) -> dict[str, float]:
-        """The mean over the levels."""
+        """Mean over the levels."""
         return {name: sum(values) / len(values) for name, values in self.clips.items()}
 
     def bucket(self, name: str) -> dict[str, float]:
-        """The mean over the levels in one bucket of sigma (`shared.training.log.sigma_bucket`)."""
+        """Mean over the levels in one bucket of sigma (`shared.training.log.sigma_bucket`)."""
         inside = [k for k, sigma in enumerate(self.sigma) if sigma_bucket(sigma) == name]
         return {clip: sum(values[k] for k in inside) / len(inside) for clip, values in self.clips.items()}
 
@@ -72,8 +72,8 @@ class Losses:
         """Mean, interval and value per clip, and of each sigma bucket mean and interval."""
         buckets = {}
         for name in sorted(set(map(sigma_bucket, self.sigma))):
-            found = over_clips(self.bucket(name))
-            buckets[name] = {"mean": found["mean"], "interval": found["interval"]}
+            values = over_clips(self.bucket(name))
+            buckets[name] = {"mean": values["mean"], "interval": values["interval"]}
         return {**over_clips(self.per_clip()), "buckets": buckets}
 
 
@@ -82,7 +82,7 @@ ByStream = dict[str, Losses]
 
 
 def noise_levels(count: int, flow: Flow) -> list[float]:
-    """u at the middles of `count` equally probable parts of logit-normal(flow.mean, flow.std), ascending."""
+    """Values of u at the middles of `count` equally probable parts of logit-normal(flow.mean, flow.std), ascending."""
     shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     levels: list[float] = torch.sigmoid(flow.mean + flow.std * torch.special.ndtri(shares)).tolist()
     return levels
@@ -141,7 +141,7 @@ class FixedLevel(JointObjective):
         return u, u
 
 
-class Alone(nn.Module):
+class Unconditional(nn.Module):
     """A model on the 0m route of whatever route it is asked for."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -160,34 +160,34 @@ def held_out_losses(
     levels: Sequence[float],
     flow: Flow,
     seed: int,
-    states: Sequence[State],
+    states: Sequence[ConditionedTask],
     name: str = "held-out loss",
-) -> dict[State, ByStream]:
-    """The losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
+) -> dict[ConditionedTask, ByStream]:
+    """Losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
 
     Args:
         model: a `DualStreamTransformer` in evaluation mode, on the batches' device.
         levels: [K] u in (0, 1); level k of a batch has the noise of step k.
         name: stands beside the progress bar.
     """
-    sigma: dict[tuple[State, str], list[float]] = {}
-    losses: dict[tuple[State, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    sigma: dict[tuple[ConditionedTask, str], list[float]] = {}
+    losses: dict[tuple[ConditionedTask, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with tqdm(total=len(levels) * sum(len(batch.ids) for batch in batches), desc=name, unit="clip") as bar:
         for batch in batches:
             for step, u in enumerate(levels):
-                found: dict[Route, list[Any]] = {}
+                records: dict[Route, list[Any]] = {}
                 for state in states:
-                    if state.route not in found:
-                        objective = FixedLevel(Alone(model) if state.alone else model, flow, seed, u)
+                    if state.route not in records:
+                        objective = FixedLevel(Unconditional(model) if state.unconditional else model, flow, seed, u)
                         tasks = [state.task.value] * len(batch.ids)
-                        found[state.route] = list(objective(replace(batch, step=step, tasks=tasks)).records)
-                    for record in found[state.route]:
+                        records[state.route] = list(objective(replace(batch, step=step, tasks=tasks)).records)
+                    for record in records[state.route]:
                         key = (state, record.stream)
                         sigma.setdefault(key, [0.0] * len(levels))[step] = float(record.sigma[0])
                         for clip, loss in zip(batch.ids, record.loss.tolist(), strict=True):
                             losses[key][clip].append(loss)
                 bar.update(len(batch.ids))
-    table: dict[State, ByStream] = {state: {} for state in states}
+    table: dict[ConditionedTask, ByStream] = {state: {} for state in states}
     for (state, stream), clips in losses.items():
         per_clip = {clip: tuple(values) for clip, values in clips.items()}
         table[state][stream] = Losses(tuple(sigma[state, stream]), per_clip)
@@ -195,17 +195,17 @@ def held_out_losses(
 
 
 def summaries(streams: ByStream) -> dict[str, Any]:
-    """The summary of each stream and, where there are two, of their sum per clip as "joint"."""
-    told = {name: losses.summary() for name, losses in streams.items()}
+    """Summary of each stream and, where there are two, of their sum per clip as "joint"."""
+    summary = {name: losses.summary() for name, losses in streams.items()}
     if len(streams) == 2:
         video, audio = (streams[name].per_clip() for name in ("video", "audio"))
-        told["joint"] = over_clips({clip: video[clip] + audio[clip] for clip in video})
-    return told
+        summary["joint"] = over_clips({clip: video[clip] + audio[clip] for clip in video})
+    return summary
 
 
-def context_gain(table: Mapping[State, ByStream], task: Task) -> ByStream:
+def context_gain(table: Mapping[ConditionedTask, ByStream], task: Task) -> ByStream:
     """Loss with 0m minus loss with m: how much the other stream helps. `table` holds the task in both states."""
-    with_m, without = table[State(task)], table[State(task, alone=True)]
+    with_m, without = table[ConditionedTask(task)], table[ConditionedTask(task, unconditional=True)]
     return {stream: without[stream] - losses for stream, losses in with_m.items()}
 
 
@@ -214,10 +214,10 @@ def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:
     joins the streams."""
     patch = model.video_stream.config.patch_size
     space = batch.video.shape[3] // patch[1] * (batch.video.shape[4] // patch[2])
-    found = costs(model.config, Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1]))
+    sizes = costs(model.config, Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1]))
     return {
-        "parameters": found.parameters,
-        "cross_modal_parameters": found.cross_parameters,
-        "flops": found.flops,
-        "cross_modal_flops": found.cross_flops,
+        "parameters": sizes.parameters,
+        "cross_modal_parameters": sizes.cross_parameters,
+        "flops": sizes.flops,
+        "cross_modal_flops": sizes.cross_flops,
     }

@@ -62,7 +62,16 @@ class LoraOption:
         return cls(file, scale)
 
 
-class SamplingOptions(cli.Options):
+class TrustOptions(cli.Options):
+    """Options of a script that reads a checkpoint's codecs and encoders."""
+
+    trust_package: list[str] = option(
+        [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
+        metavar="NAME", repeat=True,
+    )  # fmt: skip
+
+
+class SamplingOptions(TrustOptions):
     """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
 
     prompt: str | None = option(None, "what to see", metavar="TEXT")
@@ -72,10 +81,6 @@ class SamplingOptions(cli.Options):
     seed: int = option(0, "the same seed makes the same sample")
     steps: int | None = option(None, "solver steps; default: the pipeline's", ge=1)
     checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
-    trust_package: list[str] = option(
-        [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
-        metavar="NAME", repeat=True,
-    )  # fmt: skip
     lora: list[str] = option(
         [], "adapters that training with lora wrote (docs/lora.md), at a scale, default 1; any number",
         metavar="DIR[=SCALE]", repeat=True,

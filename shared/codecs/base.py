@@ -7,6 +7,7 @@ together, variance 1. Nothing outside a codec knows its mean, scale or rate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from shared.nn.clock import LatentClock
+from shared.utils.errors import UserError
 
 
 @runtime_checkable
@@ -77,6 +79,49 @@ class AudioCodec(Protocol):
     def clock(self, samples: int) -> LatentClock:
         """When each of the A tokens starts and ends, in seconds from the start of the clip."""
         ...
+
+
+class CausalVideo:
+    """Clock and checks of a `VideoCodec`."""
+
+    temporal_stride: int
+    spatial_stride: int
+
+    def latent_frames(self, frames: int) -> int:
+        return 1 + math.ceil((frames - 1) / self.temporal_stride)
+
+    def clock(self, frames: int, fps: float) -> LatentClock:
+        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
+
+    def check_sides(self, height: int, width: int) -> None:
+        """Raise UserError if a side is no multiple of `spatial_stride`."""
+        if height % self.spatial_stride or width % self.spatial_stride:
+            raise UserError(
+                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
+            )
+
+    def check_frames(self, latents: int, frames: int) -> None:
+        """Raise UserError if so many latents hold fewer frames."""
+        if not 0 < frames <= 1 + (latents - 1) * self.temporal_stride:
+            raise UserError(f"{latents} video latents cannot be decoded to {frames} frames")
+
+
+class UniformAudio:
+    """Clock and checks of an `AudioCodec` whose tokens are `samples_per_token` samples each."""
+
+    latent_rate: float
+    samples_per_token: int
+
+    def latent_tokens(self, samples: int) -> int:
+        return math.ceil(samples / self.samples_per_token)
+
+    def clock(self, samples: int) -> LatentClock:
+        return LatentClock.at_rate(self.latent_tokens(samples), self.latent_rate)
+
+    def check_samples(self, tokens: int, samples: int) -> None:
+        """Raise UserError if so many tokens hold fewer samples."""
+        if not 0 < samples <= tokens * self.samples_per_token:
+            raise UserError(f"{tokens} audio tokens cannot be decoded to {samples} samples")
 
 
 @dataclass(frozen=True)

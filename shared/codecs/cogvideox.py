@@ -10,12 +10,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from shared.codecs.library import CausalVideoCodec
+from shared.codecs.base import CausalVideo
+from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 
 
-class CogVideoXVideoCodec(AlignedModelMixin, CausalVideoCodec, ModelMixin):
+class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`.
 
     16 channels, 4 x 8 x 8. Latents are the posterior's mode times the config's scaling_factor.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,7 +9,6 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
-from shared.nn.clock import LatentClock
 from shared.utils import hub
 from shared.utils.errors import UserError
 
@@ -67,32 +65,6 @@ class LibraryCodec(ModelMixin):
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode, whatever `mode`."""
         return super().train(False)
-
-
-class CausalVideoCodec(LibraryCodec):
-    """A `LibraryCodec` of video on the causal clock (`shared.codecs.base.VideoCodec`): latent 0 is frame 0 alone."""
-
-    latent_channels: int
-    temporal_stride: int
-    spatial_stride: int
-
-    def latent_frames(self, frames: int) -> int:
-        return 1 + math.ceil((frames - 1) / self.temporal_stride)
-
-    def clock(self, frames: int, fps: float) -> LatentClock:
-        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
-
-    def check_sides(self, height: int, width: int) -> None:
-        """UserError if a side is no multiple of `spatial_stride`."""
-        if height % self.spatial_stride or width % self.spatial_stride:
-            raise UserError(
-                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
-            )
-
-    def check_frames(self, latents: int, frames: int) -> None:
-        """UserError if so many latents hold fewer frames."""
-        if not 0 < frames <= 1 + (latents - 1) * self.temporal_stride:
-            raise UserError(f"{latents} video latents cannot be decoded to {frames} frames")
 
 
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:

@@ -12,7 +12,6 @@ whitening. At a = 1/2 an error of given size in the latents does the least harm 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cache
@@ -26,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import griffinlim
 
-from shared.nn.clock import LatentClock
+from shared.codecs.base import CausalVideo, UniformAudio
 from shared.nn.mel import decibels, hann, mel_filters, sine_power
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
@@ -98,7 +97,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
         self.scale.copy_(scale)
 
 
-class LinearVideoCodec(_LinearCodec):
+class LinearVideoCodec(CausalVideo, _LinearCodec):
     """PCA of r x p x p x 3 patches (r frames, p pixels); implements `shared.codecs.base.VideoCodec`.
 
     Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r
@@ -122,12 +121,6 @@ class LinearVideoCodec(_LinearCodec):
         self.temporal_stride, self.spatial_stride = temporal_stride, spatial_stride
         self._register(temporal_stride * spatial_stride**2 * 3, latent_channels, whitening)
 
-    def latent_frames(self, frames: int) -> int:
-        return 1 + math.ceil((frames - 1) / self.temporal_stride)
-
-    def clock(self, frames: int, fps: float) -> LatentClock:
-        return LatentClock.causal_video(self.latent_frames(frames), fps, self.temporal_stride)
-
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> [B, C, F, h, w]. UserError if a side is no multiple of
         `spatial_stride`."""
@@ -135,8 +128,7 @@ class LinearVideoCodec(_LinearCodec):
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """[B, C, F, h, w] -> [B, 3, frames, H, W] in [-1, 1]."""
-        if not 0 < frames <= 1 + (latents.shape[2] - 1) * self.temporal_stride:
-            raise UserError(f"{latents.shape[2]} video latents cannot be decoded to {frames} frames")
+        self.check_frames(latents.shape[2], frames)
         p, r = self.spatial_stride, self.temporal_stride
         patches = self._unproject(rearrange(latents, "b c f h w -> b f h w c"))
         patches = self._weigh_motion(patches, 1 / self.config.motion_weight)
@@ -147,8 +139,7 @@ class LinearVideoCodec(_LinearCodec):
     def _patches(self, clip: Tensor) -> Tensor:
         p, r = self.spatial_stride, self.temporal_stride
         frames, height, width = clip.shape[-3:]
-        if height % p or width % p:
-            raise UserError(f"the video is {height}x{width} pixels; both sides must be multiples of {p}")
+        self.check_sides(height, width)
         tail = (self.latent_frames(frames) - 1) * r - (frames - 1)
         index = torch.cat([torch.zeros(r), torch.arange(1, frames), torch.full((tail,), frames - 1)]).long()
         clip = clip.index_select(2, index.to(clip.device))
@@ -160,7 +151,7 @@ class LinearVideoCodec(_LinearCodec):
         return torch.lerp(frames.mean(-2, keepdim=True), frames, weight).flatten(-2)
 
 
-class LinearAudioCodec(_LinearCodec):
+class LinearAudioCodec(UniformAudio, _LinearCodec):
     """PCA of log-mel patches, Griffin-Lim on the way back; implements `shared.codecs.base.AudioCodec`.
 
     Mel frame i is centred at (i + 1/2) hop, so the `frames_per_token` frames of token j fill exactly its
@@ -186,20 +177,13 @@ class LinearAudioCodec(_LinearCodec):
         self.latent_rate = sample_rate / self.samples_per_token
         self._register(frames_per_token * n_mels, latent_channels, whitening)
 
-    def latent_tokens(self, samples: int) -> int:
-        return math.ceil(samples / self.samples_per_token)
-
-    def clock(self, samples: int) -> LatentClock:
-        return LatentClock.at_rate(self.latent_tokens(samples), self.latent_rate)
-
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, N] in [-1, 1] -> [B, A, C]."""
         return self._project(self._patches(audio))
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """[B, A, C] -> [B, 1, samples] in [-1, 1]; deterministic: Griffin-Lim starts from phase zero."""
-        if not 0 < samples <= latents.shape[1] * self.samples_per_token:
-            raise UserError(f"{latents.shape[1]} audio tokens cannot be decoded to {samples} samples")
+        self.check_samples(latents.shape[1], samples)
         levels = rearrange(self._unproject(latents), "b a (k m) -> b m (a k)", k=self.config.frames_per_token)
         magnitude = functional.pad(self._linear_magnitude(levels), (1, 0), mode="replicate")
         cfg, half = self.config, self.config.hop // 2

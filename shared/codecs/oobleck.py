@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from diffusers import AutoencoderOobleck
 from diffusers.models.modeling_utils import ModelMixin
@@ -11,13 +9,13 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.nn import functional
 
+from shared.codecs.base import UniformAudio
 from shared.codecs.library import LibraryCodec
-from shared.nn.clock import LatentClock
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 
 
-class OobleckAudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderOobleck`; implements `shared.codecs.base.AudioCodec`. 64 channels at 21.5 Hz, sound at 44.1 kHz.
 
     Latents are the posterior's mean as it is: the model was trained to a unit normal, and diffusers scales it no
@@ -40,12 +38,6 @@ class OobleckAudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         model.tile_sample_overlap = self.OVERLAP * self.samples_per_token
         model.tile_latent_min_length, model.tile_latent_overlap = self.TILE, self.OVERLAP
 
-    def latent_tokens(self, samples: int) -> int:
-        return math.ceil(samples / self.samples_per_token)
-
-    def clock(self, samples: int) -> LatentClock:
-        return LatentClock.at_rate(self.latent_tokens(samples), self.latent_rate)
-
     @apply_forward_hook
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
@@ -60,8 +52,7 @@ class OobleckAudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     @torch.no_grad()
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
-        if not 0 < samples <= latents.shape[1] * self.samples_per_token:
-            raise UserError(f"{latents.shape[1]} audio tokens cannot be decoded to {samples} samples")
+        self.check_samples(latents.shape[1], samples)
         with torch.autocast(self.device.type, enabled=False):
             audio = self.model.decode(latents.transpose(1, 2).to(self.device, self.dtype)).sample
         return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)

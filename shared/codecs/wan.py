@@ -8,12 +8,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from shared.codecs.library import CausalVideoCodec
+from shared.codecs.base import CausalVideo
+from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 
 
-class WanVideoCodec(AlignedModelMixin, CausalVideoCodec, ModelMixin):
+class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderKLWan`; implements `shared.codecs.base.VideoCodec`.
 
     2.1: 16 channels, 4 x 8 x 8. 2.2: 48 channels, 4 x 16 x 16. Latents are the posterior's mode, less the config's

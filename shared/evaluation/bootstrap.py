@@ -23,7 +23,7 @@ def resample(generator: np.random.Generator, count: int, resamples: int = RESAMP
 
 
 def interval(values: Array) -> tuple[float, float] | None:
-    """The 95 % interval of a statistic over the resamples, [resamples]; those that are not finite do not count."""
+    """95 % interval of a statistic over the resamples, [resamples]; those that are not finite do not count."""
     finite = values[np.isfinite(values)]
     return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None
 
@@ -36,7 +36,7 @@ def weighted_mean(pairs: Array) -> Array:
 
 
 def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, Any]:
-    """ "mean", its 95 % bootstrap "interval" over clips, and "per_clip", the values as they are given.
+    """Mean over clips: "mean", its 95 % bootstrap "interval", and "per_clip", the values as they are given.
 
     A clip whose value is None does not count; without any that counts, mean and interval are None.
     """

@@ -25,14 +25,14 @@ CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour")
          ("a2v", "mouth_correlation"), ("v2a", "event_f1"), ("v2a", "mouth_correlation"))  # fmt: skip
 COLUMNS = ("value", "floor", "ceiling", "headline")
 STORIES = {
-    "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, clips "
-    "of 2 to 8 s, of which training saw those of 2 s:",
+    "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, "
+    "clips of 2 to 8 s, of which training saw those of 2 s:",
     "metrics_no_context.json": "no stream reads the other,\nand sync is at the floor or below it:",
 }
 
 
 def results(folder: Path) -> str:
-    """The joint tasks and mtv: what each file says, under the command that made it."""
+    """Joint tasks and mtv: what each file says, under the command that made it."""
     simple, tracks = read_json(folder / "metrics.json"), read_json(folder / "metrics_mtv.json")
     guess = simple["tasks"]["t2av"]["fixed_times_f1"]
     parts = [
@@ -79,7 +79,7 @@ def curve(folder: Path) -> str:
 
 
 def command(metrics: Mapping[str, Any]) -> str:
-    """The command line that wrote these metrics."""
+    """Command line that wrote these metrics."""
     config = metrics["config"]
     words = [f"python scripts/evaluate.py --checkpoint {config['checkpoint']} --level {config['level']}"]
     words += [f"--clips {config['clips']} --tasks {','.join(config['tasks'])}"]
@@ -91,7 +91,7 @@ def command(metrics: Mapping[str, Any]) -> str:
 
 
 def _scores(metrics: Mapping[str, Any], only: Sequence[str] = (), task: str = "") -> str:
-    """A row per task and score; `only` some scores (by default all but "speaker"), of one `task` where it is named."""
+    """Row per task and score; `only` some scores (by default all but "speaker"), of one `task` where it is named."""
     rows = [
         [name, *row]
         for name, result in metrics["tasks"].items()
@@ -109,7 +109,7 @@ def _score_rows(result: Mapping[str, Any], only: Sequence[str]) -> Iterable[list
 
 
 def _variants(tasks: Mapping[str, Any]) -> str:
-    """A row per variant and score; the difference is from mtv, for "music swapped" from "mood unmentioned"."""
+    """Row per variant and score; the difference is from mtv, for "music swapped" from "mood unmentioned"."""
     rows = []
     for task in (task for task in VARIANTS if task in tasks):
         for name in VARIANTS[task]:

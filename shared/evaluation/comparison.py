@@ -20,7 +20,7 @@ SAME = ("suite", "level", "held_out_seed")
 def per_clip(
     names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int
 ) -> dict[str, dict[str, list[float | None]]]:
-    """What metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
+    """Collect what metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
 
     The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
     """
@@ -63,7 +63,7 @@ def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0)
 
 
 def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics.json of another evaluation, to be compared with one of `config` (the keys of `SAME`, "tasks").
+    """Metrics.json of another evaluation, to be compared with one of `config` (the keys of `SAME`, "tasks").
 
     Raises:
         UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.

@@ -32,7 +32,7 @@ def face_scores(video: VideoReading) -> dict[str, Ratio]:
 
 @cache
 def mouth_range(mood: str) -> tuple[float, float]:
-    """What `read_mouth` reads from a mouth that is shut, and from one that is wide open, in the light of a mood."""
+    """Calibrate `read_mouth`: what it reads from a shut mouth and from a wide open one in the light of a mood."""
     person = Character("man", "left", "red", 0.0, True, (), ())
     script: Spec = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, characters=(person,),
                            props=(), distractors=(), pan=(0.0, 0.0), silence=None, music=False)  # fmt: skip

@@ -42,11 +42,11 @@ class ClipFigure:
     sound: NDArray[np.float32] | None = None
     rate: int = 0
     curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]] = ()
-    onsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    onsets: Mapping[str, Sequence[float] | NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
     def of_file(cls, path: Path, frames: int) -> ClipFigure:
-        """A media file, with `frames` pictures of it. Raises UserError as `shared.data.media.probe`."""
+        """Media file, with `frames` pictures of it. Raises UserError as `shared.data.media.probe`."""
         info = probe(path)
         pictures = read_video(path, frames / (info.video_end or info.duration)) if info.has_video else None
         if info.rate is None:
@@ -54,7 +54,7 @@ class ClipFigure:
         return cls(info.duration, pictures, read_audio(path, info.rate)[0], info.rate)
 
     def draw(self) -> Figure:
-        """The panels, one below the other; the left edge of each picture stands at its own time."""
+        """Panels, one below the other; the left edge of each picture stands at its own time."""
         heights = [WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT] if self.sound is not None else []
         heights += [CURVES_HEIGHT] if self.curves else []
         if self.pictures is not None:
@@ -80,7 +80,7 @@ class ClipFigure:
         return figure
 
     def png(self, dpi: int = 120) -> bytes:
-        """The picture as a png file."""
+        """Picture as a png file."""
         file = io.BytesIO()
         self.draw().savefig(file, format="png", dpi=dpi)
         return file.getvalue()
@@ -123,7 +123,7 @@ def _stack(figure: Figure, heights: list[float], seconds: float) -> list[Axes]:
 
 
 def _draw_sound(waveform: Axes, spectrogram: Axes, samples: NDArray[np.float32], rate: int) -> None:
-    """`samples` [N] as amplitude and as levels in dB below the loudest."""
+    """Draw `samples` [N] as amplitude and as levels in dB below the loudest."""
     waveform.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4, color="#205080")
     waveform.set_ylim(-1, 1)
     waveform.set_yticks([0])
@@ -133,8 +133,10 @@ def _draw_sound(waveform: Axes, spectrogram: Axes, samples: NDArray[np.float32],
     power = transform.spectrogram(np.pad(samples, (0, count - len(samples))))
     level = 10 * np.log10(np.maximum(power, 1e-12))
     loudest = max(float(level.max()), RANGE_DB - 120)
-    scale = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
-    spectrogram.imshow(level, origin="lower", aspect="auto", extent=transform.extent(count), **scale)
+    spectrogram.imshow(
+        level, origin="lower", aspect="auto", extent=transform.extent(count),
+        vmin=loudest - RANGE_DB, vmax=loudest, cmap="magma",
+    )  # fmt: skip
     spectrogram.set_ylim(0, min(HIGHEST, rate / 2))
     spectrogram.set_xlim(waveform.get_xlim())
     spectrogram.yaxis.set_major_formatter(lambda hertz, _: f"{hertz / 1000:g}")

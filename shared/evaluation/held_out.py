@@ -59,13 +59,13 @@ class HeldOut:
         return held_out
 
     def true(self, task: str) -> list[ClipReading]:
-        """Readings of the true clips; what the task makes has passed through its codec."""
+        """Collect readings of the true clips; what the task makes has passed through its codec."""
         video = self.rendered if task == "v2a" else self.coded
         audio = self.rendered if task == "a2v" else self.coded
         return [ClipReading(spec, v.video, a.audio) for spec, v, a in zip(self.specs, video, audio, strict=True)]
 
     def true_video(self, pipeline: Any, case: TrackCase) -> VideoReading:
-        """Reading of the picture that a case should show, through the codec."""
+        """Read the picture that a case should show, after it went through the codec."""
         own = self.specs[case.index]
         if replace(case.spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
             return self.coded[case.index].video
@@ -75,7 +75,7 @@ class HeldOut:
 
 
 def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
-    """A held-out script; its times are in seconds, so it can be rendered at the pipeline's rates and size."""
+    """Held-out script; its times are in seconds, so it can be rendered at the pipeline's rates and size."""
     spec = sample_spec(HELD_OUT_SEED, index, level, (pipeline.config.height, pipeline.config.width))
     codec, fps = pipeline.audio_codec, pipeline.config.fps
     rate = spec.rate if codec is None else codec.sample_rate
@@ -103,7 +103,7 @@ def code_sound(pipeline: Any, sound: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
-    """Indices of clips of one length, up to `size` at a time."""
+    """Split clips by length: indices, up to `size` at a time."""
     for frames in sorted({spec.frames for spec in specs}):
         same = [i for i, spec in enumerate(specs) if spec.frames == frames]
         yield from (same[start : start + size] for start in range(0, len(same), size))

@@ -73,7 +73,7 @@ def _around(centre: Sequence[float], half_width: float, half_height: float) -> B
 
 
 def _object_boxes(prop: Mapping[str, Any]) -> list[Box]:
-    """What an object covers at any time, its spark and the bell's glow included (two standard deviations)."""
+    """Cover what an object takes up at any time, its spark and the bell's glow included (two standard deviations)."""
     kind, size, x = prop["kind"], prop["size"], SLOTS[prop["slot"]]
     spark = _around((x, FLASH_CENTRE_Y[kind]), *FLASH_RADII[kind])
     if kind == "ball":

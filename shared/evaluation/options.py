@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from shared.checkpoint.loading import TrustOptions
 from shared.evaluation.comparison import read_metrics
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
-from shared.utils import cli
-from shared.utils.cli import PerStream, option
+from shared.utils.cli import PerStream, option, some_of
 from shared.utils.errors import UserError
 
 JOINT_TASKS = ("t2av", "a2v", "v2a")
@@ -21,21 +21,7 @@ VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
 
 
-def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Reads names between commas, in the order of `known` and each once; `none` is the word for no name at all."""
-
-    def read(text: Any) -> Any:
-        if not isinstance(text, str) or text == none:
-            return () if text == none else text
-        names = [name.strip() for name in text.split(",")]
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"{unknown[0]}: give some of {','.join(known)}{f', or {none}' if none else ''}")
-        return tuple(name for name in known if name in names)
-
-    return read
-
-
-class EvaluationOptions(cli.Options):
+class EvaluationOptions(TrustOptions):
     """What evaluate.py is asked to measure."""
 
     checkpoint: Path = option(metavar="DIR")
@@ -78,7 +64,7 @@ class EvaluationOptions(cli.Options):
         return self
 
     def settled(self, index: Mapping[str, Any]) -> Self:
-        """These options with tasks and variants filled in where they were not given, from the checkpoint's index.
+        """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
 
         Raises:
             UserError: mtv without a control network, or an option of tasks that are not to be done.
@@ -101,14 +87,14 @@ class EvaluationOptions(cli.Options):
         return self.model_copy(update={"tasks": tasks, "variants": variants})
 
     def read_against(self) -> dict[str, Any] | None:
-        """What the file --against holds; UserError where it cannot be compared with these settled options."""
+        """Read the file --against; UserError where it cannot be compared with these settled options."""
         if self.against is None:
             return None
         here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED, "tasks": self.tasks}
         return read_metrics(self.against, here)
 
-    def scales(self) -> dict[str, float]:
-        """The scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
+    def scales(self) -> dict[str, Any]:
+        """Scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
         text = None if self.text_scale is None else self.text_scale[0]
         scales = {track: getattr(self, f"{track}_scale") for track in TRACKS} | {"text": text}
         return {name: value for name, value in scales.items() if value is not None}

@@ -110,7 +110,7 @@ def _score(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> dic
 
 
 def _panel(task: str, clip: MeasuredClip) -> dict[str, str]:
-    """A clip to play, and its picture with what was read from it."""
+    """Clip to play, and its picture with what was read from it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"
         write_video(file, clip.frames, clip.video.fps, clip.sound[None], clip.rate)

@@ -74,7 +74,7 @@ def evaluate(
 
 
 def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """The tasks in order, mtv followed by its variants; each is made when it is its turn."""
+    """Tasks in order, mtv followed by its variants; each is made when it is its turn."""
     for task in options.tasks or ():
         if task == "mtv":
             yield from _track_tasks(model, held_out, options)
@@ -83,7 +83,7 @@ def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions)
 
 
 def _track_tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
+    """Task mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
     pipeline, tools = model.pipelines["mtv"], model.track_tools
     assert tools is not None, "mtv needs the track tools"
     own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
@@ -110,7 +110,7 @@ def _compare_with_base(tasks: dict[str, Any], seed: int) -> None:
 
 
 def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
-    """The clips of the page."""
+    """Clips of the page."""
     for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
         shown = {
             task: clips[i] for task, clips in measured.items() if i in clips and (":" not in task or i < VARIANTS_SHOWN)

@@ -51,7 +51,7 @@ class Sampler:
             self.pool.shutdown(cancel_futures=True)
 
     def sample(self, jobs: Sequence[SamplingJob], name: str) -> dict[int, Sampled]:
-        """What was made of each clip, by its number; `name` stands beside the progress bar."""
+        """Sample each clip; what was made of it, by its number; `name` stands beside the progress bar."""
         sampled: dict[int, Sampled] = {}
         with tqdm(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
             for job, clips in self._results(jobs):

@@ -168,7 +168,7 @@ def sync_scores(reading: ClipReading) -> dict[str, Ratio]:
 
 
 def caption_scores(reading: ClipReading, spec: Spec) -> dict[str, Ratio]:
-    """Readings of a clip against what the caption of `spec` (its own, or for the floor another's) mentions."""
+    """Compare readings of a clip with what the caption of `spec` (its own, or for the floor another's) mentions."""
     video, audio = reading.video, reading.audio
     pairs: dict[str, Ratio] = {}
     people = list(zip(video.people, [c for c in spec.characters if c.visible], strict=False))
@@ -244,8 +244,10 @@ def events(spec: Spec) -> Array:
 
 @cache
 def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
-    """Times of a grid added one by one while the micro-F1 on clips of this duration grows. Onsets lie so far apart
-    that an onset is a hit as soon as any of the times is near it."""
+    """Choose times of a grid, added one by one while the micro-F1 on clips of this duration grows.
+
+    Onsets lie so far apart that an onset is a hit as soon as any of the times is near it.
+    """
     clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
     grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
     near = np.abs(grid[:, None] - onsets) <= TOLERANCE

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """The headlines as a small table; below it, paired differences."""
+    """Headlines as a small table; below it, paired differences."""
     lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
     for task, result in metrics["tasks"].items():
         lines.append(f"{task} ({result['clips']} clips)")
@@ -28,7 +28,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 
 def differences(scores: Mapping[str, Any]) -> list[str]:
-    """A line per score: the difference, its interval, and the clips that count in both."""
+    """Line per score: the difference, its interval, and the clips that count in both."""
     return [
         "  {:18s}{:+8.3f}  [{:+.3f}, {:+.3f}]  {} clips".format(
             name.replace("_", " "), values["difference"], *values["interval"], values["clips"]

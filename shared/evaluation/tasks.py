@@ -31,7 +31,7 @@ class SamplingSettings:
     guidance: Any
 
     def arguments(self, task: str, clips: Sequence[int]) -> dict[str, Any]:
-        """What every call has; clip i of a task has noise of its own."""
+        """Arguments that every call has; clip i of a task has noise of its own."""
         steps = {} if self.steps is None else {"num_inference_steps": self.steps}
         return {**steps, "guidance": self.guidance, "seed": [derive(self.seed, "evaluate", task, i) for i in clips]}
 
@@ -76,7 +76,7 @@ def track_task(
     tracks_of: Callable[[TrackCase], Any],
     settings: SamplingSettings,
 ) -> EvaluationTask:
-    """mtv or a variant of it, made by an `MTVPipeline`; `tracks_of` gives a case's tracks as it takes them.
+    """Task mtv or a variant of it, made by an `MTVPipeline`; `tracks_of` gives a case's tracks as it takes them.
 
     Clip i has the same noise in all of them, so that what changes with a track is the track's doing.
     """

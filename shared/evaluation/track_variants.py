@@ -55,7 +55,7 @@ class TrackCase:
 
 
 def true_tracks(specs: Sequence[Spec], rate: int) -> list[TrackCase]:
-    """The cases of task mtv: every clip with its own caption and its own tracks at `rate` Hz."""
+    """Cases of task mtv: every clip with its own caption and its own tracks at `rate` Hz."""
     at_rate = [replace(spec, rate=rate) for spec in specs]
     return [TrackCase(i, spec, caption(spec), synthesise(spec)) for i, spec in enumerate(at_rate)]
 
@@ -66,7 +66,7 @@ def variants(
     without_speaker: Callable[[str], str],
     separate: Callable[[Sound, int], Mapping[str, Sound]],
 ) -> dict[str, list[TrackCase]]:
-    """The cases of each variant by task name, a variant's base before it; without those for which no clip is fit.
+    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit.
 
     Args:
         own: all clips with their own tracks (`true_tracks`).
@@ -152,14 +152,14 @@ def silent_speech(own: Sequence[TrackCase], without_speaker: Callable[[str], str
 
 
 def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Callable[[str], str]) -> list[TrackCase]:
-    """The clip's own tracks, and a caption that does not name the speaker; clips with two visible people of whom
+    """Clip's own tracks, and a caption that does not name the speaker; clips with two visible people of whom
     one speaks (none on `simple`)."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
     return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
 
 
 def demixed(own: Sequence[TrackCase], separate: Callable[[Sound, int], Mapping[str, Sound]]) -> list[TrackCase]:
-    """The tracks that a demixer finds in the mix: one of speech, whoever speaks."""
+    """Tracks that a demixer finds in the mix: one of speech, whoever speaks."""
     return [replace(case, stems=separate(case.mix, case.spec.rate)) for case in own]
 
 
@@ -173,7 +173,7 @@ def _visibly_speaking(spec: Spec) -> bool:
 
 
 def _partner(own: Sequence[TrackCase], case: TrackCase, rank: Callable[[Spec, Spec], Rank]) -> TrackCase | None:
-    """The fittest other clip of equal length, in the order of the clips after this one; `rank` is least for the
+    """Fittest other clip of equal length, in the order of the clips after this one; `rank` is least for the
     fittest and None for what does not fit."""
     others = (*own[case.index + 1 :], *own[: case.index])
     found = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]

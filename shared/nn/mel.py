@@ -11,7 +11,7 @@ from torchaudio.functional import melscale_fbanks
 
 @cache
 def hann(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The window of a spectrum, [size]."""
+    """Window of a spectrum, [size]."""
     return torch.hann_window(size, dtype=dtype, device=device)
 
 

@@ -66,7 +66,7 @@ def read_loudness(sound: Sound, rate: int) -> Array:
 
 
 def read_pace(sound: Sound, rate: int) -> str:
-    """ "bright" (fast) or "dark" (slow) music, "" where there is none.
+    """Pace of the music: "bright" (fast) or "dark" (slow), "" where there is none.
 
     The level of MUSIC_BAND is fitted by the puppets' beat at every tempo and phase of a grid. Frames with
     speech or just after a click weigh little, and what is louder than the beat explains is taken as something

@@ -15,8 +15,10 @@ COUNT_WORDS = {1: "One", 2: "Two"}
 
 
 def caption(spec: Spec) -> str:
-    """ "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the scene
-    when nobody speaks. Event times never appear."""
+    """Caption of a clip: "One person conversation. Person1: ... Person1 is speaking. Scene description: ...".
+
+    Only the scene stands there when nobody speaks. Event times never appear.
+    """
     said = dict(spec.caption_overrides)
     scene = [_event(prop, said, audio=False) for prop in spec.props]
     scene += [
@@ -31,7 +33,7 @@ def caption(spec: Spec) -> str:
 
 
 def audio_caption(spec: Spec) -> str:
-    """ "A man speaks while a big red ball bounces twice with warm bright music." Only what can be heard."""
+    """Caption of what sounds: "A man speaks while a big red ball bounces twice with warm bright music."."""
     said = dict(spec.caption_overrides)
     voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
     speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""

@@ -18,7 +18,7 @@ from shared.puppets import picture, sound
 from shared.puppets.captions import audio_caption, caption
 from shared.puppets.script import LEVELS, Character, Prop, Spec, sample_spec
 
-__all__ = ["LEVELS", "Spec", "PuppetClip", "render_clip", "sample_spec", "subsets", "truth"]
+__all__ = ["LEVELS", "PuppetClip", "Spec", "render_clip", "sample_spec", "subsets", "truth"]
 
 
 class PuppetClip(NamedTuple):

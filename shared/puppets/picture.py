@@ -128,7 +128,7 @@ class _Canvas:
         self._blend(rows, columns, mask, np.array(colour) * self.light)
 
     def glow(self, cx: float, cy: float, radii: tuple[float, float], colour: Colour, opacity: Array) -> None:
-        """A Gaussian spot of light, `opacity` [T,1,1]; not tinted by the mood."""
+        """Gaussian spot of light, `opacity` [T,1,1]; not tinted by the mood."""
         rows, columns = self._window(
             (cx - 1.6 * radii[0], cy - 1.6 * radii[1], cx + 1.6 * radii[0], cy + 1.6 * radii[1])
         )
@@ -146,7 +146,7 @@ class _Canvas:
         opacity: float = 1.0,
         edge: float = _EDGE,
     ) -> None:
-        """A filled ellipse; centre and radii may be per frame, [T,1,1]."""
+        """Paint a filled ellipse; centre and radii may be per frame, [T,1,1]."""
         box = (float(np.min(cx - rx)), float(np.min(cy - ry)), float(np.max(cx + rx)), float(np.max(cy + ry)))
         self.paint(box, lambda x, y: ellipse_distance(x - cx, y - cy, rx, ry), colour, opacity, edge)
 

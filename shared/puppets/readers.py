@@ -50,13 +50,13 @@ class AudioReading:
 
 
 def mentions(spec: Spec) -> tuple[list[Mention], list[Mention]]:
-    """The visible people and objects as the caption mentions them."""
+    """Visible people and objects as the caption mentions them."""
     people = [Mention(c.kind, c.side if "side" in c.mentioned else None) for c in spec.characters if c.visible]
     return people, [Mention(prop.kind) for prop in spec.props if prop.visible]
 
 
 def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> VideoReading:
-    """Frames uint8 [T, H, W, 3] of a clip whose captions are those of `spec`."""
+    """Read frames uint8 [T, H, W, 3] of a clip whose captions are those of `spec`."""
     pixels = canonical(frames)
     people, objects = mentions(spec)
     layout = read_layout(pixels, people + objects)
@@ -69,7 +69,7 @@ def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> VideoRead
 
 
 def read_sound(sound: NDArray[np.float32], rate: int) -> AudioReading:
-    """Mono sound float [N] in [-1, 1]."""
+    """Read mono sound, float [N] in [-1, 1]."""
     return AudioReading(
         audio_readers.read_onsets(sound, rate),
         audio_readers.read_loudness(sound, rate),

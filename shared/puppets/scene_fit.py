@@ -110,7 +110,7 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
 
 
 def read_mood(frames: Frames) -> str:
-    """The mood whose wall is nearest to the median colour of the picture's top eighth."""
+    """Mood whose wall is nearest to the median colour of the picture's top eighth."""
     colour = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
     return min(WALL, key=lambda mood: float(np.square(colour - np.array(WALL[mood][0])).sum()))
 
@@ -146,7 +146,7 @@ def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_
 
 
 def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
-    """The columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of
+    """Columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of
     rows and columns every `step`-th."""
     centre, half = SLOTS[slot] * SIDE, HALF_WIDTH * SIDE
     columns = np.arange(round(centre - half), round(centre + half), step) - shift
@@ -191,7 +191,7 @@ def _paintings(mood: str, step: int) -> tuple[list[tuple[str, str, str]], dict[s
 
 @cache
 def _scenes(mood: str) -> tuple[list[tuple[str, str, str]], dict[str, list[Frames]]]:
-    """The same as whole frames: with one thing at the place, or at the left and the right at once."""
+    """Paint the same as whole frames: with one thing at the place, or at the left and the right at once."""
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]

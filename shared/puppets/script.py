@@ -125,7 +125,7 @@ class Spec:
         return np.arange(self.frames) / self.fps
 
     def pan_offsets(self) -> Array:
-        """x of the camera at the frame times, scene units, [T]: a slow swing from `pan[0]` to `pan[1]`."""
+        """Camera's x at the frame times, scene units, [T]: a slow swing from `pan[0]` to `pan[1]`."""
         along = np.arange(self.frames) / max(1, self.frames - 1)
         return self.pan[0] + (self.pan[1] - self.pan[0]) * (0.5 - 0.5 * np.cos(np.pi * along))
 
@@ -188,7 +188,7 @@ def _check(index: int, level: str, size: tuple[int, int], conflict: float) -> No
 
 
 def _cast(rng: np.random.Generator, full: bool) -> tuple[int, list[bool], int]:
-    """Number of people, who of them speaks, number of objects; something always sounds."""
+    """Cast a clip: number of people, who of them speaks, number of objects; something always sounds."""
     while True:
         if full:
             people, objects = int(rng.choice(3, p=[0.2, 0.45, 0.35])), int(rng.choice(3, p=[0.15, 0.6, 0.25]))

@@ -61,7 +61,7 @@ def synthesise(spec: Spec) -> dict[str, NDArray[np.float32]]:
 
 
 def mouth_opening(spec: Spec, character: Character) -> Array:
-    """Opening 0..1 at the frame times, [T]: the speaker's loudness, smoothed (MOUTH_SMOOTHING)."""
+    """Mouth's opening 0..1 at the frame times, [T]: the speaker's loudness, smoothed (MOUTH_SMOOTHING)."""
     rate = 1000
     loudness = np.zeros(int(spec.duration * rate) + 2)
     for syllable in character.syllables:
@@ -146,7 +146,7 @@ def _strike(t: Array, prop: Prop, rate: int) -> Array:
 
 @functools.cache
 def _click_noise(rate: int) -> Array:
-    """The same quarter second of band-limited noise, RMS 1, for every click."""
+    """Draw the same quarter second of band-limited noise, RMS 1, for every click."""
     samples = rate // 4
     spectrum = np.fft.rfft(numpy_generator(0, "stage click").standard_normal(samples))
     frequency = np.fft.rfftfreq(samples, 1 / rate)

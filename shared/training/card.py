@@ -64,7 +64,7 @@ Read it with `CCLPipeline.from_pretrained(folder)`.
 Trained on:
 {manifests}
 
-Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite stage --level simple --output DIR`.
+Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite puppets --level simple --output DIR`.
 
 ## Configuration
 

@@ -16,7 +16,7 @@ import difflib
 import inspect
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -117,6 +117,23 @@ def per_stream(text: Any) -> Any:
 
 #: An option with a value for each stream; give it `one_word=True`.
 PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
+
+
+def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
+    """A validator that reads names between commas, in the order of `known` and each once; `none` means no name at all.
+
+    ValueError for a name that is not known. Give the option `one_word=True`.
+    """
+
+    def read(text: Any) -> Any:
+        if not isinstance(text, str) or text == none:
+            return () if text == none else text
+        names = [name.strip() for name in text.split(",")]
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{unknown[0]}: give some of {','.join(known)}{f', or {none}' if none else ''}")
+        return tuple(name for name in known if name in names)
+
+    return read
 
 
 def device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""probe.py on a few clips of the stage and the tiny checkpoint."""
+"""probe.py on a few clips of the puppets and the tiny checkpoint."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import ccl.analysis.probe
 from scripts import make_puppets, probe
 from shared.data.manifest import Clip, read_manifest, write_manifest
 from shared.utils.errors import UserError
@@ -36,7 +37,7 @@ def measured(checkpoint: Path, manifest: Path, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("probe")
     more = ["--pictures", str(folder / "maps"), "--against", str(checkpoint)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe, "PICTURED", 2)
+        patch.setattr(ccl.analysis.probe, "PICTURED", 2)
         probe.main(line(checkpoint, manifest, folder / "new" / "all.json", *more))
     return json.loads((folder / "new" / "all.json").read_text()), folder
 
@@ -120,8 +121,8 @@ def test_a_checkpoint_without_the_joint_model_is_refused(checkpoint: Path, manif
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--clips", "0"], "--clips 0: at least 1"),
-        (["--sampled", "1"], "--sampled 1: at least 2"),
+        (["--clips", "0"], "--clips 0: Input should be greater than or equal to 1"),
+        (["--sampled", "1"], "--sampled 1: Input should be greater than or equal to 2"),
         (["--probes", "loss,taste"], "--probes taste: give some of loss,gain,leakage,attention,model"),
         (["--probes", "loss", "--pictures", "maps"], "--pictures shows attention"),
         (["--probes", "gain", "--against", "towers"], "--against compares losses"),

@@ -128,7 +128,7 @@ def totals(shapes: Mapping[str, tuple[int, ...]]) -> list[ReportRow]:
 
 
 def as_text(rows: list[ReportRow]) -> str:
-    """Write a table for a terminal."""
+    """Write a table for a terminal, its numbers under one another."""
     head = f"{'part':14s}{'tensors':>9s}{'values':>17s}"
     body = [f"{row.part:14s}{row.tensors:9,d}{row.values:17,d}  {row.origin}".rstrip() for row in rows]
     return "\n".join([head, *body])

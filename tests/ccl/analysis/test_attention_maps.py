@@ -14,10 +14,10 @@ from tiny import CONFIG, FRAMES, TOKENS, inputs, transformer
 from ccl.analysis.attention_figures import draw_maps
 from ccl.analysis.attention_maps import (
     SHARES,
+    AttentionMaps,
     AttentionProbe,
-    Maps,
-    Sounding,
-    Weights,
+    AttentionWeights,
+    SoundingTokens,
     audio_weights,
     even,
     recording,
@@ -80,7 +80,7 @@ VARIANTS = [
 ]  # fmt: skip
 
 
-def remade(direction, weights: Weights, own, key_value) -> torch.Tensor:
+def remade(direction, weights: AttentionWeights, own, key_value) -> torch.Tensor:
     """A direction's update, from the recorded weights of its one head and its values."""
     v = key_value[1]
     if isinstance(direction, TextPlaceAttention):
@@ -136,7 +136,7 @@ def test_recording_ends_with_its_block():
 
 
 def test_shares_of_weights_made_by_hand():
-    weights = Weights(
+    weights = AttentionWeights(
         context=torch.tensor([[[0.25, 0.25], [0.0, 0.5]]]),
         text=torch.tensor([[[0.1], [0.0]]]),
         other=torch.tensor([[[0.1, 0.3, 0.0, 0.0], [0.0, 0.1, 0.4, 0.0]]]),
@@ -170,10 +170,10 @@ def test_tokens_that_sound_are_those_of_the_truth():
     assert not found.audio[1].any() and torch.equal(found.audio_not, ~found.audio)
 
 
-def halves() -> Sounding:
+def halves() -> SoundingTokens:
     video, audio = torch.zeros(2, FRAMES * SPACE, dtype=torch.bool), torch.zeros(2, TOKENS, dtype=torch.bool)
     video[:, ::2], audio[0, :5] = True, True
-    return Sounding(video, ~video, audio, ~audio)
+    return SoundingTokens(video, ~video, audio, ~audio)
 
 
 def test_the_probe_pools_queries_by_kind():
@@ -216,7 +216,7 @@ def test_who_prefers_nothing_spreads_evenly():
 def test_kinds_that_are_not_there_have_no_shares():
     nothing = halves()
     probe = AttentionProbe(transformer(), FLOW, (0.5,), seed=1)
-    away = Sounding(nothing.video & False, nothing.video_not, nothing.audio & False, nothing.audio_not)
+    away = SoundingTokens(nothing.video & False, nothing.video_not, nothing.audio & False, nothing.audio_not)
     probe.add(batch("a", "b"), away)
     told = probe.summary()
     assert told["video"]["foreground"]["lct"] is None and told["audio"]["background"]["lct"] > 0
@@ -226,7 +226,7 @@ def test_kinds_that_are_not_there_have_no_shares():
 def test_a_picture_is_drawn(tmp_path: Path):
     codec = LinearVideoCodec(latent_channels=4)
     layer = torch.rand(FRAMES, 2, 2)
-    maps = Maps({"lct": layer, "last": 0 * layer, "right_time": layer}, layer)
+    maps = AttentionMaps({"lct": layer, "last": 0 * layer, "right_time": layer}, layer)
     path = draw_maps(tmp_path, batch("x/y", "b"), 0, maps, codec, 16.0)
     assert path.name == "x_y.png" and [file.name for file in tmp_path.iterdir()] == ["x_y.png"]
     assert min(Image.open(path).size) > 300

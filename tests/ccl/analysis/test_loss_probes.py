@@ -10,8 +10,8 @@ from tiny import AUDIO, AUDIO_CLOCK, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, counted, 
 
 from ccl.analysis.loss_probes import (
     JOINED,
+    ConditionedTask,
     Losses,
-    State,
     context_gain,
     encode,
     held_out_losses,
@@ -31,7 +31,7 @@ from shared.utils.config import Flow
 
 FLOW = Flow(video_shift=3.0, audio_shift=1.5)
 LEVELS = [0.25, 0.6]
-ALL = [State(task) for task in JOINT_TASKS] + [State(task, alone=True) for task in JOINED]
+ALL = [ConditionedTask(task) for task in JOINT_TASKS] + [ConditionedTask(task, unconditional=True) for task in JOINED]
 
 
 def batch(*ids: str) -> Batch:
@@ -51,7 +51,7 @@ def losses(model, *batches: Batch, states=ALL, seed: int = 5):
 
 
 @torch.no_grad()
-def by_hand(model, data: Batch, task: Task, step: int, alone: bool = False) -> dict[str, list[float]]:
+def by_hand(model, data: Batch, task: Task, step: int, unconditional: bool = False) -> dict[str, list[float]]:
     """|v - (e - x)|² of every noisy stream, written out."""
     u = torch.tensor(LEVELS[step])
     inputs, targets = [], {}
@@ -64,7 +64,7 @@ def by_hand(model, data: Batch, task: Task, step: int, alone: bool = False) -> d
         e = draw_noise(5, step, data.ids, tuple(clean.shape[1:]), stream)
         targets[stream] = e - clean
         inputs.append(StreamInput((1 - sigma) * clean + sigma * e, sigma.expand(len(clean)), text, clock))
-    out = model(task.route.unconditional if alone else task.route, *inputs)
+    out = model(task.route.unconditional if unconditional else task.route, *inputs)
     return {
         stream: (value - targets[stream]).square().flatten(1).mean(1).tolist()
         for stream, value in zip(("video", "audio"), out, strict=True)
@@ -76,17 +76,17 @@ def by_hand(model, data: Batch, task: Task, step: int, alone: bool = False) -> d
 def test_the_loss_is_the_one_written_out_by_hand(task):
     model, data = transformer(), batch("a", "b")
     table = losses(model, data)
-    for alone in (False, True) if task in JOINED else (False,):
-        found = table[State(task, alone)]
+    for unconditional in (False, True) if task in JOINED else (False,):
+        found = table[ConditionedTask(task, unconditional)]
         for step in range(len(LEVELS)):
-            expected = by_hand(model, data, task, step, alone)
+            expected = by_hand(model, data, task, step, unconditional)
             assert set(found) == set(expected)
             for stream, values in expected.items():
                 assert [found[stream].clips[i][step] for i in "ab"] == pytest.approx(values, rel=1e-5)
     for stream, amount in (("video", 3.0), ("audio", 1.5)):
-        if stream in table[State(task)]:
+        if stream in table[ConditionedTask(task)]:
             expected = shift(torch.tensor(LEVELS), amount).tolist()
-            assert table[State(task)][stream].sigma == pytest.approx(expected)
+            assert table[ConditionedTask(task)][stream].sigma == pytest.approx(expected)
 
 
 def test_an_untrained_cca_gains_exactly_nothing_and_a_trained_one_something():
@@ -98,15 +98,15 @@ def test_an_untrained_cca_gains_exactly_nothing_and_a_trained_one_something():
     table = losses(transformer(), batch("a", "b"))
     for task in JOINED:
         for stream, gain in context_gain(table, task).items():
-            own, without = table[State(task)][stream], table[State(task, True)][stream]
+            own, without = table[ConditionedTask(task)][stream], table[ConditionedTask(task, True)][stream]
             assert gain.clips["b"][1] == without.clips["b"][1] - own.clips["b"][1] != 0
 
 
 def test_without_the_other_modality_a_joint_task_is_the_task_of_one_stream():
     table = losses(transformer(), batch("a", "b"))
     for stream, single, driven in (("video", Task.T2V, Task.A2V), ("audio", Task.T2A, Task.V2A)):
-        one = table[State(single)][stream]
-        assert table[State(Task.T2AV, True)][stream] == one == table[State(driven, True)][stream]
+        one = table[ConditionedTask(single)][stream]
+        assert table[ConditionedTask(Task.T2AV, True)][stream] == one == table[ConditionedTask(driven, True)][stream]
 
 
 def test_states_of_one_route_are_evaluated_once():
@@ -180,7 +180,7 @@ def test_the_size_of_a_model():
 def test_a_model_without_dcr_has_the_joint_tasks_alone():
     model = transformer(routing="joint")
     assert tasks_of(model) == JOINED and tasks_of(transformer()) == JOINT_TASKS
-    table = losses(model, batch("a"), states=[State(task) for task in tasks_of(model)])
+    table = losses(model, batch("a"), states=[ConditionedTask(task) for task in tasks_of(model)])
     assert {state.task: set(streams) for state, streams in table.items()} == {
         Task.T2AV: {"video", "audio"}, Task.A2V: {"video"}, Task.V2A: {"audio"},
     }  # fmt: skip

@@ -13,6 +13,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
+from scripts.encode import Options as EncodeOptions
+from scripts.encode import component_sources
 from shared.checkpoint.folder import INDEX, check_checkpoint, load_checkpoint, save_checkpoint
 from shared.checkpoint.loading import SamplingOptions, load_model
 from shared.checkpoint.registry import find_component, load_component
@@ -137,6 +139,14 @@ def test_the_sampling_scripts_option_allows_it(checkpoint: Path) -> None:
         load_model(CCLPipeline, parse(SamplingOptions, None, options))
     pipeline = load_model(CCLPipeline, parse(SamplingOptions, None, [*options, "--trust-package", "my_codecs"]))
     assert type(pipeline.video_codec).__name__ == "BlurCodec"
+
+
+def test_encoding_with_such_a_checkpoint_needs_the_same_word(checkpoint: Path, tmp_path: Path) -> None:
+    words = ["--manifest", str(tmp_path), "--output", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    with pytest.raises(UserError, match="holds BlurCodec; one of LinearVideoCodec"):
+        component_sources(parse(EncodeOptions, None, words))
+    sources = component_sources(parse(EncodeOptions, None, [*words, "--trust-package", "my_codecs"]))
+    assert sources["video_codec"].kind == NAME and "my_codecs" not in sys.modules
 
 
 def test_a_trusted_name_opens_no_other_module(checkpoint: Path, package: Path) -> None:

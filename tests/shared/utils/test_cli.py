@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from pydantic import model_validator
 
-from shared.utils.cli import Options, PerStream, exclusive, option, parse, parse_command
+from shared.utils.cli import Options, PerStream, exclusive, option, parse, parse_command, some_of
 from shared.utils.errors import UserError
 
 
@@ -121,3 +121,12 @@ def test_commands_have_options_of_their_own() -> None:
         parse_command({"two": Other}, "doc", ["two", "--coun", "5"])
     with pytest.raises(UserError, match="invalid choice"):
         parse_command({"two": Other}, "doc", ["three"])
+
+
+def test_names_between_commas_come_in_their_own_order() -> None:
+    read = some_of(("one", "two", "three"), "none")
+    assert read("three, one,one") == ("one", "three") and read("none") == () and read(("two",)) == ("two",)
+    with pytest.raises(ValueError, match="four: give some of one,two,three, or none"):
+        read("one,four")
+    with pytest.raises(ValueError, match=r"none: give some of one$"):
+        some_of(("one",))("none")

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from shared.utils.errors import UserError
-from shared.utils.files import read_json, replaced, replacing, replacing_folder, write_atomically, write_json
+from shared.utils.files import (
+    read_json,
+    replaced,
+    replacing,
+    replacing_folder,
+    writable_folder,
+    write_atomically,
+    write_json,
+)
 
 
 def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> None:
@@ -73,3 +81,11 @@ def test_a_block_is_put_between_its_marks() -> None:
     assert replaced(text, "x", "new\n", Path("f.md")) == text.replace("old", "new")
     with pytest.raises(UserError, match=r"f\.md: has no marks <!-- y:begin --> and <!-- y:end -->"):
         replaced(text, "y", "", Path("f.md"))
+
+
+def test_a_folder_to_write_to_is_made_and_a_file_in_its_place_refused(tmp_path: Path) -> None:
+    writable_folder("--output", tmp_path / "new" / "out")
+    assert (tmp_path / "new" / "out").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--output .*file: .*give a folder that can be written to"):
+        writable_folder("--output", tmp_path / "file")

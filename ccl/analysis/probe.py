@@ -1,0 +1,206 @@
+"""The probes of a joint checkpoint together: losses, context gain, leakage, attention and size, on the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ccl.analysis.attention_figures import draw_maps
+from ccl.analysis.attention_maps import AttentionProbe, sounding_tokens
+from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
+from ccl.analysis.loss_probes import (
+    JOINED,
+    ConditionedTask,
+    context_gain,
+    encode,
+    held_out_losses,
+    model_size,
+    noise_levels,
+    summaries,
+    tasks_of,
+)
+from ccl.pipeline import CCLPipeline
+from ccl.training.objective import Batch
+from shared.data.dataset import ClipDataset, Sample, check_clip
+from shared.data.manifest import Clip
+from shared.nn.fingerprint import fingerprint
+from shared.utils.config import Flow
+from shared.utils.errors import UserError
+
+ATTENDED, PICTURED = 16, 4
+"""Clips whose attention is measured, and of which pictures are made."""
+ATTENTION_LEVELS = (0.2, 0.5, 0.8)
+"""u at which attention is measured."""
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What is probed, and how.
+
+    Attributes:
+        probes: some of "loss", "gain", "leakage", "attention", "model".
+        levels: noise levels of the loss.
+        sampled, steps: clips that leakage samples, and its solver steps.
+        batch: clips at a time.
+        seed: of the noise.
+        pictures: folder of attention maps as png files, or None.
+    """
+
+    probes: Sequence[str]
+    levels: int
+    sampled: int
+    steps: int
+    batch: int
+    seed: int
+    pictures: Path | None
+
+
+class JointProbe:
+    """One checkpoint, the held-out clips and what has been encoded of them.
+
+    Args:
+        clips, truths: the clips and, for leakage and attention, the truth of each by its id.
+        towers: the checkpoint before joint training, for forgetting.
+
+    Raises:
+        UserError: towers that have learned other latents or texts.
+    """
+
+    def __init__(
+        self,
+        pipeline: CCLPipeline,
+        clips: Sequence[Clip],
+        truths: Mapping[str, Mapping[str, Any]],
+        settings: ProbeSettings,
+        towers: CCLPipeline | None = None,
+    ) -> None:
+        for name in ("video_codec", "audio_codec", "text_encoder"):
+            if towers is not None and fingerprint(getattr(towers, name)) != fingerprint(getattr(pipeline, name)):
+                raise UserError(f"--against: its {name} is another one, so losses cannot be compared")
+        for model in (pipeline, towers):
+            if model is not None:
+                model.transformer.eval()
+        self.pipeline, self.clips, self.truths = pipeline, clips, truths
+        self.settings, self.towers = settings, towers
+        shifts = [_shift(scheduler) for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
+        self.flow = Flow(video_shift=shifts[0], audio_shift=shifts[1])
+        self.levels = noise_levels(settings.levels, self.flow)
+        self.size = (pipeline.config.height, pipeline.config.width)
+
+    def measure(self) -> dict[str, Any]:
+        """Results by probe, and "settings", how they were measured."""
+        probes = set(self.settings.probes)
+        result: dict[str, Any] = {}
+        batches = self._encode() if probes - {"leakage"} else []
+        if {"loss", "gain"} & probes:
+            result |= self._losses(batches)
+        if "leakage" in probes:
+            result["leakage"] = self._leakage()
+        if "attention" in probes:
+            result["attention"] = self._attention(batches)
+        if "model" in probes:
+            result["model"] = model_size(self.pipeline.transformer, batches[0])
+        settings = {
+            "clips": len(self.clips), "u": self.levels, "attention_u": list(ATTENTION_LEVELS),
+            "video_shift": self.flow.video_shift, "audio_shift": self.flow.audio_shift, "guidance": "none",
+        }  # fmt: skip
+        return {**result, "settings": settings}
+
+    def _dataset(self, clips: Sequence[Clip]) -> ClipDataset:
+        return ClipDataset(clips, self.pipeline.config.fps, self.size, self.pipeline.audio_codec.sample_rate)
+
+    def _encode(self) -> list[Batch]:
+        def samples() -> Iterator[Sample]:
+            dataset = self._dataset(self.clips)
+            for index in tqdm(range(len(dataset)), desc="encoding clips", unit="clip"):
+                sample = dataset[index]
+                check_clip(sample, needs_video=True, needs_audio=True)
+                yield sample
+
+        pipe = self.pipeline
+        codecs = (pipe.video_codec, pipe.audio_codec)
+        return encode(samples(), codecs, pipe.text_encoder, pipe.config.fps, self.settings.batch, pipe.device)
+
+    def _losses(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
+        probes, model = self.settings.probes, self.pipeline.transformer
+        tasks = tasks_of(model)
+        single = [ConditionedTask(task) for task in tasks if task not in JOINED]
+        if not single:
+            print("this model knows no stream alone: no loss of t2v and t2a, no gain, no forgetting")
+        states = [ConditionedTask(task) for task in tasks] if "loss" in probes else []
+        if "gain" in probes and single:
+            states += [ConditionedTask(task, unconditional) for task in JOINED for unconditional in (False, True)]
+        if not states:
+            return {"gain": {}}
+        common = (batches, self.levels, self.flow, self.settings.seed)
+        table = held_out_losses(model, *common, list(dict.fromkeys(states)))
+        result: dict[str, Any] = {}
+        if "loss" in probes:
+            result["loss"] = {task.value: summaries(table[ConditionedTask(task)]) for task in tasks}
+        if "gain" in probes:
+            result["gain"] = {task.value: summaries(context_gain(table, task)) for task in JOINED if single}
+        if self.towers is not None and single:
+            before = held_out_losses(self.towers.transformer, *common, single, "held-out loss, against")
+            result["forgetting"] = {
+                state.task.value: summaries({s: loss - before[state][s] for s, loss in table[state].items()})
+                for state in single
+            }
+        return result
+
+    def _leakage(self) -> dict[str, Any]:
+        settings, clips = self.settings, self.clips[: self.settings.sampled]
+        dataset = self._dataset(clips)
+        samples, truths = [dataset[i] for i in range(len(dataset))], [self.truths[clip.id] for clip in clips]
+        partners = choose_partners([sample.video.shape[1] for sample in samples], truths)
+        if not partners:
+            raise UserError("--manifest: leakage needs two clips of one length; there are none")
+        starts = [clip.start for clip in clips]
+        common = (partners, settings.steps, settings.batch, settings.seed)
+        probe = LeakageProbe(self.pipeline, samples, truths, starts, *common)
+        return {task: probe.leakage(task) for task in GIVEN}
+
+    def _attention(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        pictures = self.settings.pictures
+        probe = AttentionProbe(self.pipeline.transformer, self.flow, ATTENTION_LEVELS, self.settings.seed)
+        chosen = {clip.id: (self.truths[clip.id], clip.start) for clip in self.clips[:ATTENDED]}
+        pictured = list(chosen)[:PICTURED]
+        with tqdm(total=len(chosen), desc="attention", unit="clip") as bar:
+            for batch in batches:
+                rows = [row for row, name in enumerate(batch.ids) if name in chosen]
+                if not rows:
+                    continue
+                some = batch.take(rows)
+                sounding = sounding_tokens(some, [chosen[name] for name in some.ids], self.size, probe.space(some))
+                for row, maps in enumerate(probe.add(some, sounding)):
+                    if pictures is not None and some.ids[row] in pictured:
+                        draw_maps(pictures, some, row, maps, self.pipeline.video_codec, self.pipeline.config.fps)
+                bar.update(len(rows))
+        return probe.summary()
+
+
+def headlines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Means, one line each."""
+    for probe in ("loss", "gain", "forgetting", "leakage"):
+        for task, values in result.get(probe, {}).items():
+            for stream, one in ({"": values} if "mean" in values else values).items():
+                if one["mean"] is not None:
+                    low, high = one["interval"]
+                    yield f"{probe:10s} {task:5s}{stream:6s} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
+    for stream, kinds in result.get("attention", {}).items():
+        for kind in ("background", "foreground"):
+            shares = {name: value for name, value in kinds[kind].items() if isinstance(value, float)}
+            words = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shares.items())
+            yield f"attention  {stream:5s} {kind}: {words}"
+    for name, value in result.get("model", {}).items():
+        yield f"model      {name.replace('_', ' ')} {value:,}"
+
+
+def _shift(scheduler: Any) -> float:
+    """Shift of a solver; UniPC has its own name for it."""
+    config = scheduler.config
+    return float(config["flow_shift"] if "flow_shift" in config else config["shift"])

@@ -1,0 +1,57 @@
+"""Options of an evaluation: what is left out is filled in from the checkpoint, what does not fit is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.evaluation.options import VARIANT_NAMES, EvaluationOptions
+from shared.utils.cli import parse
+from shared.utils.errors import UserError
+
+
+def options(output: Path, *more: str, control: bool = False) -> EvaluationOptions:
+    given = parse(EvaluationOptions, None, ["--checkpoint", "c", "--output", str(output), *more])
+    return given.settled({"control": ["mtv.control", "MSTControlNet"]} if control else {})
+
+
+def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
+    assert options(tmp_path).tasks == ("t2av", "a2v", "v2a")
+    chosen = options(tmp_path, control=True)
+    assert chosen.tasks == ("t2av", "a2v", "v2a", "mtv")
+    assert chosen.variants == VARIANT_NAMES
+    assert options(tmp_path, "--no-context", control=True).tasks == ("t2av", "a2v", "v2a")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--clips", "1"], "--clips 1"),
+        (["--tasks", "t2v"], "--tasks t2v"),
+        (["--text-scale", "a"], "--text-scale a"),
+        (["--no-context", "--context-scale", "2"], "--no-context"),
+        (["--level", "hard"], "invalid choice"),
+        (["--tasks", "mtv", "--variants", "loud"], "--variants loud"),
+        (["--tasks", "mtv", "--speech-scale", "nan"], "--speech-scale nan"),
+        (["--tasks", "t2av", "--music-scale", "2"], "--music-scale is for --tasks mtv"),
+        (["--tasks", "t2av", "--variants", "none"], "--variants is for --tasks mtv"),
+        (["--tasks", "mtv", "--context-scale", "2"], "--context-scale is for --tasks t2av,a2v,v2a"),
+        (["--tasks", "t2av,mtv", "--no-context"], "--no-context: mtv has no such route"),
+    ],
+)
+def test_bad_arguments_are_named(more: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        options(tmp_path, *more, control=True)
+
+
+def test_what_is_given_is_kept_in_its_own_order(tmp_path: Path) -> None:
+    given = ("--tasks", "mtv, t2av", "--variants", "dsp,speech-swapped", "--text-scale", "2,3", "--music-scale", "1.5")
+    chosen = options(tmp_path, *given, control=True)
+    assert (chosen.tasks, chosen.variants) == (("t2av", "mtv"), ("speech-swapped", "dsp"))
+    assert chosen.scales() == {"text": 2.0, "music": 1.5} and chosen.text_scale == (2.0, 3.0)
+    assert options(tmp_path, "--tasks", "mtv", "--variants", "none", control=True).variants == ()
+    assert chosen.read_against() is None
+    with pytest.raises(UserError, match=r"--against .*: no such file"):
+        options(tmp_path, "--against", str(tmp_path / "none.json")).read_against()
