@@ -1,9 +1,11 @@
-"""What both sampling scripts ask about the model, and how they load it: device, precision, adapters and memory."""
+"""What both sampling scripts ask about a sample and its model, how they load it, and where they may write."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
@@ -18,6 +20,8 @@ from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.cli import option
 from shared.utils.errors import UserError
+
+SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
 
 
 def shipped_checkpoint() -> Path:
@@ -67,9 +71,15 @@ class TrustOptions(cli.Options):
     )  # fmt: skip
 
 
-class ModelOptions(TrustOptions):
+class SamplingOptions(TrustOptions):
     """Options of a script that samples from a checkpoint. The files of --lora are read with them, weights are not."""
 
+    prompt: str | None = option(None, "what to see", metavar="TEXT")
+    timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT", metavar="FILE")
+    negative_prompt: str | None = option(None, "what guidance leads away from; default: the empty text", metavar="TEXT")
+    image: Path | None = option(None, "png, jpeg or webp: the first frame")
+    seed: int = option(0, "the same seed makes the same sample")
+    steps: int | None = option(None, "solver steps; default: the pipeline's", ge=1)
     checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
     lora: list[str] = option(
         [], "adapters that training with lora wrote (docs/lora.md), at a scale, default 1; any number",
@@ -86,7 +96,9 @@ class ModelOptions(TrustOptions):
     attention: str = option("native", "backend: native (default), flash, xformers ...")
 
     @model_validator(mode="after")
-    def _adapters(self) -> ModelOptions:
+    def _usable(self) -> SamplingOptions:
+        if self.prompt is not None and not self.prompt.strip():
+            raise ValueError("--prompt is empty; a text is needed")
         if self.fuse_lora and not self.lora:
             raise ValueError("--fuse-lora: there is nothing to fuse without --lora; leave it out")
         self.adapters()
@@ -96,8 +108,13 @@ class ModelOptions(TrustOptions):
         """Read the values of --lora. UserError as `LoraOption.parse`."""
         return [LoraOption.parse(text) for text in self.lora]
 
+    def given_arguments(self) -> dict[str, Any]:
+        """Arguments of a pipeline; options without a value leave it its own default."""
+        arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps}
+        return {name: value for name, value in arguments.items() if value is not None}
 
-def load_model(kind: type[Any], options: ModelOptions) -> Any:
+
+def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
     import torch
 
@@ -115,3 +132,19 @@ def load_model(kind: type[Any], options: ModelOptions) -> Any:
     for line in pipeline.set_memory(options.memory, device):
         print(line, file=sys.stderr)
     return pipeline
+
+
+def existing_folder(path: Path) -> Path:
+    """Find the nearest folder above `path` that is there."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def check_output(output: Path, files: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Raise UserError unless `files`, all beside `output`, can be written and are none of the `inputs`."""
+    folder = existing_folder(output)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output {output}: {folder} is no folder that can be written to")
+    given = [path.resolve() for path in inputs if path is not None]
+    for file in files:
+        if file.is_dir() or file.resolve() in given:
+            raise UserError(f"--output {file}: is a folder or a given file; give another name")

@@ -16,7 +16,7 @@ from ccl.transformer import DualStreamTransformer
 from scripts.encode import Options as EncodeOptions
 from scripts.encode import component_sources
 from shared.checkpoint.folder import INDEX, check_checkpoint, load_checkpoint, save_checkpoint
-from shared.checkpoint.loading import ModelOptions, load_model
+from shared.checkpoint.loading import SamplingOptions, load_model
 from shared.checkpoint.registry import find_component, load_component
 from shared.codecs import LinearAudioCodec, VideoCodec
 from shared.encoders import HashedWords, audio_features
@@ -136,8 +136,8 @@ def test_a_checkpoint_with_it_needs_the_callers_word(checkpoint: Path) -> None:
 def test_the_sampling_scripts_option_allows_it(checkpoint: Path) -> None:
     options = ["--checkpoint", str(checkpoint), "--device", "cpu"]
     with pytest.raises(UserError, match="not trusted"):
-        load_model(CCLPipeline, parse(ModelOptions, None, options))
-    pipeline = load_model(CCLPipeline, parse(ModelOptions, None, [*options, "--trust-package", "my_codecs"]))
+        load_model(CCLPipeline, parse(SamplingOptions, None, options))
+    pipeline = load_model(CCLPipeline, parse(SamplingOptions, None, [*options, "--trust-package", "my_codecs"]))
     assert type(pipeline.video_codec).__name__ == "BlurCodec"
 
 
