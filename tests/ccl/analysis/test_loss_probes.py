@@ -59,7 +59,7 @@ def by_hand(model, data: Batch, task: Task, step: int, alone: bool = False) -> d
         ("video", data.video, 3.0, data.text, data.video_clock),
         ("audio", data.audio, 1.5, data.audio_text, data.audio_clock),
     ):
-        given = not getattr(task, f"makes_{stream}")
+        given = not getattr(task.route, f"{stream}_noisy")
         sigma = torch.tensor(0.0) if given else amount * u / (1 + (amount - 1) * u)
         e = draw_noise(5, step, data.ids, tuple(clean.shape[1:]), stream)
         targets[stream] = e - clean
