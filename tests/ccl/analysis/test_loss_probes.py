@@ -93,7 +93,7 @@ def test_an_untrained_cca_gains_exactly_nothing_and_a_trained_one_something():
     table = losses(transformer(keep="to_out"), batch("a", "b"))
     for task in JOINED:
         gains = context_gain(table, task)
-        assert set(gains) == {s for s in ("video", "audio") if getattr(task, f"makes_{s}")}
+        assert set(gains) == {s for s in ("video", "audio") if getattr(task.route, f"{s}_noisy")}
         assert all(value == 0 for gain in gains.values() for clip in gain.clips.values() for value in clip)
     table = losses(transformer(), batch("a", "b"))
     for task in JOINED:
