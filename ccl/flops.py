@@ -6,8 +6,10 @@ any variant (`ccl.baselines`) is compared so. Attention counts as its matrix pro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -73,13 +75,17 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     Raises:
         UserError: a task that the model's routing does not know (`Route.joint`).
     """
-    one, two = (_pass_flops(on_meta(model.config, depth), tokens, task) for depth in (1, 2))
-    return one + (len(model.blocks) - 1) * (two - one)  # all blocks are alike
+    settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    few, more = (_flops_at(json.dumps(settings, sort_keys=True), depth, tokens, task) for depth in (1, 2))
+    return few + (model.config.video["num_layers"] - 1) * (more - few)  # all blocks are alike
 
 
-def _pass_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
-    video, audio = _one_clip(model, tokens)
-    return count_flops(lambda: model(task.route, video, audio))
+@lru_cache(maxsize=1024)
+def _flops_at(settings: str, depth: int, tokens: Tokens, task: Task) -> int:
+    """Those of a model of so many blocks. A pass takes a quarter of a second, so each is run once in a process."""
+    twin = on_meta(json.loads(settings), depth)
+    video, audio = _one_clip(twin, tokens)
+    return count_flops(lambda: twin(task.route, video, audio))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:

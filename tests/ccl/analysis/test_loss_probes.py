@@ -59,7 +59,7 @@ def by_hand(model, data: Batch, task: Task, step: int, unconditional: bool = Fal
         ("video", data.video, 3.0, data.text, data.video_clock),
         ("audio", data.audio, 1.5, data.audio_text, data.audio_clock),
     ):
-        given = not getattr(task, f"makes_{stream}")
+        given = not getattr(task.route, f"{stream}_noisy")
         sigma = torch.tensor(0.0) if given else amount * u / (1 + (amount - 1) * u)
         e = draw_noise(5, step, data.ids, tuple(clean.shape[1:]), stream)
         targets[stream] = e - clean
@@ -93,7 +93,7 @@ def test_an_untrained_cca_gains_exactly_nothing_and_a_trained_one_something():
     table = losses(transformer(keep="to_out"), batch("a", "b"))
     for task in JOINED:
         gains = context_gain(table, task)
-        assert set(gains) == {s for s in ("video", "audio") if getattr(task, f"makes_{s}")}
+        assert set(gains) == {s for s in ("video", "audio") if getattr(task.route, f"{s}_noisy")}
         assert all(value == 0 for gain in gains.values() for clip in gain.clips.values() for value in clip)
     table = losses(transformer(), batch("a", "b"))
     for task in JOINED:
