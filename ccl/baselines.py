@@ -24,7 +24,7 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
 from ccl.context_attention import AudioContextAttention, ContextAttention, KeyValue, VideoContextAttention
-from ccl.fusion import Fusion, RotaryArguments
+from ccl.fusion import Fusion, Grid, RotaryArguments, Sizes
 from ccl.tarp import Alignment
 from shared.nn.attention import attend
 from shared.nn.dit import StreamConfig
@@ -39,10 +39,8 @@ class HardGateFusion(Fusion):
     """
 
     @classmethod
-    def build(
-        cls, stream: str, reader: StreamConfig, other: StreamConfig, heads: int, head_dim: int, context_tokens: int
-    ) -> Any:
-        gate = super().build(stream, reader, other, heads, head_dim, context_tokens=0)
+    def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
+        gate = super().build(stream, reader, other, (*sizes[:2], 0))
         gate.to_out.reset_parameters()
         return gate
 
@@ -97,9 +95,7 @@ class DenseFusion(Fusion):
 
     directions = {"video": DenseContextAttention, "audio": DenseContextAttention}  # noqa: RUF012
 
-    def rotary_arguments(
-        self, alignment: Alignment, grid: tuple[int, int, int], scale: float
-    ) -> tuple[RotaryArguments, RotaryArguments]:
+    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         """Every video token turned by i and every audio token by p_j: a logit of the two sees p_j − i alone."""
         frames = torch.arange(grid[0]).repeat_interleave(grid[1] * grid[2])
         positions = scale * frames, scale * (alignment.offset + alignment.frame)
@@ -168,15 +164,11 @@ class FullTextFusion(Fusion):
     directions = {"video": FullTextAttention, "audio": FullTextAttention}  # noqa: RUF012
 
     @classmethod
-    def build(
-        cls, stream: str, reader: StreamConfig, other: StreamConfig, heads: int, head_dim: int, context_tokens: int
-    ) -> Any:
+    def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
         """The heads are those of the text attention, so CCA's sizes have no meaning here."""
         return cls.directions[stream](reader, other.width)
 
-    def rotary_arguments(
-        self, alignment: Alignment, grid: tuple[int, int, int], scale: float
-    ) -> tuple[RotaryArguments, RotaryArguments]:
+    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         """Ovi's: video tokens on three axes at integer places, audio token j of A on the temporal one at j·F/A.
 
         Its released model has the factor 0.197 for F = 31 and A = 157. All are turned for the heads of the reader.
@@ -194,14 +186,12 @@ class AppendedTextFusion(FullTextFusion):
 
     directions = {"video": AppendedTextAttention, "audio": AppendedTextAttention}  # noqa: RUF012
 
-    def rotary_arguments(
-        self, alignment: Alignment, grid: tuple[int, int, int], scale: float
-    ) -> tuple[RotaryArguments, RotaryArguments]:
+    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         """None: keys are not rotated."""
         return {}, {}
 
 
-def _both_ways(video: Rotary, audio: Rotary) -> tuple[RotaryArguments, RotaryArguments]:
+def _both_ways(video: Rotary, audio: Rotary) -> RotaryArguments:
     """Arguments of a video and of an audio that see all of one another, by the rotations of their tokens."""
     return {"query_rotary": video, "key_rotary": audio}, {"query_rotary": audio, "key_rotary": video}
 

@@ -24,9 +24,9 @@ from shared.checkpoint.conversion.sharded_writer import (
 )
 from shared.checkpoint.conversion.weight_map import WeightMap, as_text, report_rows, shapes_of, totals
 from shared.checkpoint.registry import load_component
-from shared.training.card import commit
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
+from shared.utils.version import commit
 
 
 def build_transformer(settings: dict[str, Any], path: Path, blocks: int | None = None) -> DualStreamTransformer:

@@ -15,8 +15,13 @@ from ccl.tarp import Alignment
 from shared.nn.dit import StreamConfig
 from shared.nn.rope import time_rotary
 
-#: Partition and rotation by which a stream reads the other: named arguments of `Fusion.video` or `Fusion.audio`.
-RotaryArguments = Mapping[str, Any]
+#: Partition and rotation by which the video and the audio read one another: named arguments of `Fusion.video` and of
+#: `Fusion.audio`.
+RotaryArguments = tuple[Mapping[str, Any], Mapping[str, Any]]
+#: CCA's heads, their width and the number of context tokens.
+Sizes = tuple[int, int, int]
+#: (frames, height, width) of the video in tokens.
+Grid = tuple[int, int, int]
 
 
 class Fusion(nn.Module):
@@ -44,19 +49,12 @@ class Fusion(nn.Module):
         self.video, self.audio = video, audio
 
     @classmethod
-    def build(
-        cls, stream: str, reader: StreamConfig, other: StreamConfig, heads: int, head_dim: int, context_tokens: int
-    ) -> Any:
-        """The direction in which `stream` ("video" or "audio"), a `reader`, reads the `other`; the sizes are CCA's."""
-        return cls.directions[stream](reader.width, other.width, heads, head_dim, context_tokens)
+    def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
+        """The direction in which `stream` ("video" or "audio"), the `reader`, reads the `other`."""
+        return cls.directions[stream](reader.width, other.width, *sizes)
 
-    def rotary_arguments(
-        self, alignment: Alignment, grid: tuple[int, int, int], scale: float
-    ) -> tuple[RotaryArguments, RotaryArguments]:
-        """Those of the video and of the audio, the same in all blocks, on the CPU.
-
-        `grid` is the video's (F, height, width) in tokens, `scale` the model's `cca_time_scale`.
-        """
+    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
+        """Those of all blocks, on the CPU; `scale` is the model's `cca_time_scale`."""
         offsets = alignment.window_offset, alignment.offset
         video, audio = (
             {"alignment": alignment, "rotary": time_rotary(scale * offset, self.video.head_dim)} for offset in offsets

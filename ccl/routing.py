@@ -84,10 +84,6 @@ class Task(StrEnum):
     def makes_video(self) -> bool:
         return self.route.video_noisy
 
-    @property
-    def makes_audio(self) -> bool:
-        return self.route.audio_noisy
-
 
 ROUTES = {
     Task.T2AV: Route(Reads.CROSS_MODAL, Reads.CROSS_MODAL, video_noisy=True, audio_noisy=True),

@@ -20,12 +20,10 @@ STREAMS = ("video", "audio")
 
 @dataclass(frozen=True)
 class Segment:
-    """One text per sample and stream ([B, L, D]), and how much it counts at each latent ([B, F], [B, A])."""
+    """Of each stream one text per sample [B, L, D], and how much it counts at each latent, [B, F] or [B, A]."""
 
-    video_text: Tensor
-    audio_text: Tensor
-    video_weight: Tensor
-    audio_weight: Tensor
+    texts: dict[str, Tensor]
+    weights: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ class Conditions:
         A segment ends where either of a sample's two prompts changes, so both streams are always in the same one.
         """
         pairs = [aligned(video, audio) for video, audio in zip(prompts, audio_prompts, strict=True)]
-        video, audio = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        count = max(len(p.texts) for p in (*video, *audio))
+        timed = {name: [pair[i] for pair in pairs] for i, name in enumerate(STREAMS)}
+        count = max(len(p.texts) for pair in pairs for p in pair)
 
         def text(prompt: list[TimedPrompts], k: int) -> Tensor:
             return encoder.encode([p.texts[min(k, len(p.texts) - 1)] for p in prompt]).to(device, dtype)
@@ -63,10 +61,13 @@ class Conditions:
             return torch.stack(padded).to(device, torch.float32)
 
         segments = [
-            Segment(text(video, k), text(audio, k), weight(video, k, clocks[0]), weight(audio, k, clocks[1]))
+            Segment(
+                {name: text(prompt, k) for name, prompt in timed.items()},
+                {name: weight(timed[name], k, clock) for name, clock in zip(STREAMS, clocks, strict=True)},
+            )
             for k in range(count)
         ]
-        return cls(segments, encoder.encode([negative] * len(video)).to(device, dtype))
+        return cls(segments, encoder.encode([negative] * len(pairs)).to(device, dtype))
 
 
 class JointSampler:
@@ -122,17 +123,16 @@ class JointSampler:
     ) -> dict[str, Tensor]:
         """One state; a text that changes over time is the weighted sum of the predictions for its segments."""
         if not state.text:
-            negative = self.conditions.negative
-            return self._evaluate(None, state.other, wanted, latents, sigmas, negative, negative)
+            negative = dict.fromkeys(STREAMS, self.conditions.negative)
+            return self._evaluate(None, state.other, wanted, latents, sigmas, negative)
         total: dict[str, Tensor] = {}
         for k, segment in enumerate(self.conditions.segments):
-            texts = segment.video_text, segment.audio_text
-            part = self._evaluate(k, state.other, wanted, latents, sigmas, *texts)
+            part = self._evaluate(k, state.other, wanted, latents, sigmas, segment.texts)
             if len(self.conditions.segments) == 1:
                 return part
             for name, value in part.items():
-                weight = segment.video_weight[:, None, :, None, None] if name == "video" else segment.audio_weight
-                weight = weight if name == "video" else weight[..., None]
+                weight = segment.weights[name]
+                weight = weight[:, None, :, None, None] if name == "video" else weight[..., None]
                 total[name] = total.get(name, 0) + value * weight
         return total
 
@@ -143,26 +143,21 @@ class JointSampler:
         wanted: list[str],
         latents: dict[str, Tensor],
         sigmas: dict[str, float],
-        video_text: Tensor,
-        audio_text: Tensor,
+        texts: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         """One forward pass. `key` names the text: the given stream's keys and values are cached under it."""
-        texts = {"video": video_text, "audio": audio_text}
-        reads = {name: self.route.reads(name) if other else self.route.unconditional.reads(name) for name in STREAMS}
-        inputs: dict[str, StreamInput | StreamContext | None] = {}
+        route = self.route if other else self.route.unconditional
+        inputs: dict[str, StreamInput | StreamContext | None] = dict.fromkeys(STREAMS)
         for name in STREAMS:
-            if name in self.given and not other:
-                inputs[name] = None
-            elif name in self.given and self.model.can_cache_clean_stream:
-                inputs[name] = self._context(name, key, texts[name])
-            elif name in self.given:
-                inputs[name] = self._input(name, self.given[name], 0.0, texts[name])
+            if name in self.given:
+                if other and self.model.can_cache_clean_stream:
+                    inputs[name] = self._context(name, key, texts[name])
+                elif other:
+                    inputs[name] = self._input(name, self.given[name], 0.0, texts[name])
             elif name in wanted or (other and name in self.made):
                 inputs[name] = self._input(name, latents[name], sigmas[name], texts[name])
             else:
-                inputs[name] = None
-                reads[name] = Reads.SKIPPED
-        route = replace(self.route, video=reads["video"], audio=reads["audio"])
+                route = replace(route, **{name: Reads.SKIPPED})  # type: ignore[arg-type]
         out = self.model(route, inputs["video"], inputs["audio"])
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 

@@ -50,6 +50,10 @@ class StreamContext:
     grid: tuple[int, int, int]
 
 
+#: A stream's part of a pass; None where it has none.
+Given = StreamInput | StreamContext | None
+
+
 class JointBlock(nn.Module):
     """One block of both streams: self-attention -> text -> fusion -> control -> FFN."""
 
@@ -62,7 +66,7 @@ class JointBlock(nn.Module):
         video: StreamState | None,
         audio: StreamState | None,
         route: Route,
-        rotary: tuple[RotaryArguments, RotaryArguments],
+        rotary: RotaryArguments,
         cached_video: KeyValue | None = None,
         cached_audio: KeyValue | None = None,
         control: Callable[[Tensor], Tensor] | None = None,
@@ -110,7 +114,7 @@ class JointBlock(nn.Module):
         other: StreamState | None,
         reads: Reads,
         cached: KeyValue | None,
-        rotary: RotaryArguments,
+        rotary: Mapping[str, Any],
     ) -> StreamState:
         """The stream's state with what it reads: of `other`, or where that is clean of its `cached` keys and values."""
         block, direction = getattr(self, stream), getattr(self.fusion, stream)
@@ -177,8 +181,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             raise ValueError(f"both towers need the same depth: video {v.num_layers} blocks, audio {a.num_layers}")
         self.video_stream, self.audio_stream = DiTStream(v), DiTStream(a)
         kind, sizes = self.variant.kind, (cca_heads, cca_head_dim, context_tokens)
-        video_reads = [kind.build("video", v, a, *sizes) for _ in range(v.num_layers)]
-        audio_reads = [kind.build("audio", a, v, *sizes) for _ in range(v.num_layers)]
+        video_reads = [kind.build("video", v, a, sizes) for _ in range(v.num_layers)]
+        audio_reads = [kind.build("audio", a, v, sizes) for _ in range(v.num_layers)]
         blocks = self.video_stream.lend_blocks(), self.audio_stream.lend_blocks()
         self.blocks = modules(map(JointBlock, *blocks, map(kind, video_reads, audio_reads)))
         self.gradient_checkpointing = False
@@ -194,11 +198,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         return self.variant.routing == "dynamic"
 
     def forward(
-        self,
-        route: Route,
-        video: StreamInput | StreamContext | None,
-        audio: StreamInput | StreamContext | None,
-        video_control: Control | None = None,
+        self, route: Route, video: Given, audio: Given, video_control: Control | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Predict the velocity of each noisy stream of `route`.
 
@@ -260,13 +260,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             key_values.append(key_value)
         return StreamContext(key_values, given.clock, state.grid)
 
-    def _rotary(
-        self,
-        route: Route,
-        video: StreamInput | StreamContext | None,
-        audio: StreamInput | StreamContext | None,
-        state: StreamState | None,
-    ) -> tuple[RotaryArguments, RotaryArguments]:
+    def _rotary(self, route: Route, video: Given, audio: Given, state: StreamState | None) -> RotaryArguments:
         """What the video's and the audio's fusion need of the clocks; `state` is the video's, unless it was cached."""
         if not route.has_context:
             return {}, {}
@@ -285,7 +279,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         return own, others
 
 
-def start(stream: DiTStream, given: StreamInput | StreamContext | None, reads: Reads) -> StreamState | None:
+def start(stream: DiTStream, given: Given, reads: Reads) -> StreamState | None:
     """The stream's state before its first block; None if it is not computed, or has been.
 
     Raises:

@@ -247,7 +247,8 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         style = None
         if self.holistic_stream is not None:
             style = self.holistic_stream(tokens.pop("music"))
-        return EncodedTracks(tokens, None if present.all() else present, style)
+        whole = (features.speakers is None and "speech" not in features.drop) or bool(present.all())
+        return EncodedTracks(tokens, None if whole else present, style)
 
     def _encoder(self, track: str) -> TrackEncoder:
         return cast(TrackEncoder, self.track_encoders[track])

@@ -106,6 +106,8 @@ class CurriculumConfig(TrainConfig):
             return self
         if self.control is None:
             raise ValueError("audio control needs a control network; give control: {} for the paper's sizes")
+        if self.data.shards is not None:
+            raise ValueError("data.shards hold no embeddings for a CogVideoX backbone; train it from data.manifest")
         for stage in self.stages:
             if others := [task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"]:
                 raise ValueError(
@@ -119,7 +121,7 @@ class CurriculumConfig(TrainConfig):
         return Path(self.output) / f"{index + 1}_{self.stages[index].folder}"
 
     def stage(self, index: int) -> TrainConfig:
-        """The run of stage `index`, from the checkpoint of the stage before."""
+        """Configure the run of stage `index`, from the checkpoint of the stage before."""
         stage, last = self.stages[index], index == len(self.stages) - 1
         raw = self.model_dump(exclude={"stages", "backbone"})
         raw["output"] = str(self.folder(index))

@@ -1,21 +1,15 @@
-"""What the control network and CogVideoX compute, counted from shapes."""
+"""What the control network computes."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from diffusers import CogVideoXTransformer3DModel
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from mtv.cogvideox.backbone import rotary_embedding
-from mtv.control import TRACKS, MSTControlNet
+from mtv.control import TRACKS, MSTControlNet, TrackFeatures
+from shared.nn.flops import count_flops
 
 
 def forward_flops(control: MSTControlNet, frames: int, space: int, speakers: int = 1) -> int:
-    """Operations of one forward pass for one clip: two for each multiplication of a matrix product, no others.
+    """Operations of one forward pass for one clip.
 
     Args:
         frames, space: F video latent frames of S tokens.
@@ -23,60 +17,16 @@ def forward_flops(control: MSTControlNet, frames: int, space: int, speakers: int
     """
     config = control.config
     shown = 1 + (frames - 1) * config.temporal_stride
-    rows = {name: speakers if name == "speech" else 1 for name in TRACKS}
-    encoders = sum(
-        rows[name] * (shown * _weights(encoder.stack) + frames * config.tokens * _weights(encoder.pool))
-        for name, encoder in _members(control.track_encoders)
-    )
-    by_interval = [name for name in TRACKS if control.holistic_stream is None or name != "music"]
-    tokens = {name: rows[name] * config.tokens for name in by_interval}
-    injected = 0
-    for injection in control.interval_injection:
-        for name, attention in _members(injection.attentions):
-            read = tokens.get(name, sum(tokens.values()))
-            own = _weights(attention.to_q) + _weights(attention.to_out)
-            pairs = 2 * space * read * attention.to_q.out_features
-            injected += frames * (space * own + read * (_weights(attention.to_k) + _weights(attention.to_v)) + pairs)
-    holistic = 0
-    if control.holistic_stream is not None and control.holistic_injection is not None:
-        holistic = frames * _weights(control.holistic_stream) + sum(map(_weights, control.holistic_injection))
-    return 2 * (encoders + _interaction(control, frames, tokens) + injected + holistic)
+    with torch.device("meta"):
+        network = MSTControlNet.from_config(config)
+        speech = torch.empty(1, speakers, shown, *config.tracks["speech"])
+        effects, music = (torch.empty(1, shown, *config.tracks[name]) for name in TRACKS[1:])
+        features = TrackFeatures(speech, effects, music)
+        sigma, x = torch.empty(1, frames), torch.empty(1, frames * space, config.backbone_dim)
 
+    def run() -> None:
+        inject = network(features, sigma)
+        for block in range(config.num_blocks):
+            inject(block, x)
 
-def cogvideox_flops(transformer: CogVideoXTransformer3DModel, latents: tuple[int, ...], text: int) -> int:
-    """Operations of one forward pass for latents of shape (F, C, h, w) and `text` tokens: torch's own count of the
-    model run on the meta device, where nothing is computed."""
-    kernel = sdpa_kernel(SDPBackend.MATH)  # as products of matrices, whatever kernel training has
-    with torch.device("meta"), kernel, torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin = CogVideoXTransformer3DModel.from_config(transformer.config)
-        x = torch.empty(1, *latents)
-        twin(
-            hidden_states=x,
-            encoder_hidden_states=torch.empty(1, text, transformer.config.text_embed_dim),
-            timestep=torch.zeros(1, dtype=torch.long),
-            image_rotary_emb=rotary_embedding(twin, x),
-            return_dict=False,
-        )
-    return int(counter.get_total_flops())
-
-
-def _interaction(control: MSTControlNet, frames: int, tokens: dict[str, int]) -> int:
-    """Multiplications of the interval stream, the noise level given per latent frame."""
-    if control.interval_stream is None:
-        return 0
-    total, count = frames * _weights(control.interval_stream.time_embedder), sum(tokens.values())
-    for block in control.interval_stream.blocks:
-        attention = block.attention
-        total += frames * (count * _weights(attention) + 2 * count * count * attention.to_out.out_features)
-        for name, each in tokens.items():
-            total += frames * (_weights(block.modulation[name]) + each * _weights(block.ffn[name]))
-    return total
-
-
-def _weights(module: nn.Module) -> int:
-    """Multiplications of its layers for one token."""
-    return sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv1d))
-
-
-def _members(modules: nn.ModuleDict) -> list[tuple[str, Any]]:
-    return list(modules.items())
+    return count_flops(run)

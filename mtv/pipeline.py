@@ -13,7 +13,7 @@ from diffusers import CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from mtv.cogvideox.backbone import CogVideoXDenoiser
+from mtv.cogvideox.hooks import CogVideoXDenoiser
 from mtv.cogvideox.solvers import DIFFUSION, checked_steps, solver
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance

@@ -29,11 +29,11 @@ class TrackBatches:
     """Features of clips out of shards, which keep one set per video frame: a window is put together for a batch."""
 
     def __init__(self, shards: LatentShards, encoders: Mapping[str, FrameFeatures]) -> None:
-        """`encoders`: those that made the features, by track."""
+        """Take the encoders that made the features, by track."""
         self.shards, self.encoders = shards, encoders
 
     def batch(self, ids: Sequence[str], drop: Mapping[str, Tensor] | None = None) -> TrackFeatures:
-        """The features of clips of equal length, with the speakers that each has."""
+        """Features of clips of equal length, with the speakers that each has."""
         clips = [self._windows(clip) for clip in ids]
         count = max(len(clip["speech"]) for clip in clips)
         there = torch.tensor([[k < len(clip["speech"]) for k in range(count)] for clip in clips])

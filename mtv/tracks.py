@@ -108,7 +108,7 @@ def features(tracks: Tracks, encoders: Mapping[str, AudioFeatures], frames: int,
 
 
 def clip_tracks(clip: Clip) -> tuple[list[Path], list[Path | None]]:
-    """The files of a clip's speakers, in order, and those of its effects and music, None where it has none."""
+    """Files of a clip's speakers, in order, and those of its effects and music, None where it has none."""
     voices = [clip.tracks[track] for track in sorted(clip.tracks) if _SPEECH.fullmatch(track)]
     return voices, [clip.tracks.get(track) for track in TRACKS[1:]]
 

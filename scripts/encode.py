@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def component_sources(options: Options) -> dict[str, ComponentSource]:
-    """Find the class and folder of each component. UserError if one is not given or not there."""
+    """Class and folder of each component. UserError if one is not given or not there."""
     folders = {name: getattr(options, name) or options.checkpoint or "" for name in COMPONENTS}
     if missing := [name for name, folder in folders.items() if folder == ""]:
         flag = "--" + missing[0].replace("_", "-")
@@ -88,7 +88,7 @@ def component_sources(options: Options) -> dict[str, ComponentSource]:
 
 
 def record_settings(options: Options) -> dict[str, Any]:
-    """Collect what decides the records (`EncodeJob.settings`); frame rate and size default to the checkpoint's."""
+    """Options that decide the records (`EncodeJob.settings`); frame rate and size are the checkpoint's if not given."""
     index = check_checkpoint(options.checkpoint, options.trust_package) if options.checkpoint else {}
     fps = options.fps or index.get("fps")
     sizes = options.size or ([(index["height"], index["width"])] if "height" in index else [])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ccl.analysis.flops import Tokens, meta_inputs, on_meta
+from ccl.flops import Tokens, meta_inputs, on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock

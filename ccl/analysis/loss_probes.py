@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ccl.analysis.flops import Tokens, costs
+from ccl.flops import Tokens, costs
 from ccl.routing import JOINT_TASKS, Route, Task
 from ccl.training.objective import Batch, JointObjective
 from ccl.transformer import DualStreamTransformer
@@ -210,7 +210,7 @@ def context_gain(table: Mapping[ConditionedTask, ByStream], task: Task) -> ByStr
 
 
 def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:
-    """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.analysis.flops`); and those of what
+    """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.flops`); and those of what
     joins the streams."""
     patch = model.video_stream.config.patch_size
     space = batch.video.shape[3] // patch[1] * (batch.video.shape[4] // patch[2])

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ccl.routing import Task
-from ccl.training.objective import Batch, Tracks, draw_clean_frames, draw_keyframes
+from ccl.training.objective import Batch, draw_clean_frames, draw_keyframes
 from mtv.captions import drop_speaker
+from mtv.control import TrackFeatures
 from shared.codecs import Codecs
 from shared.data.bucketing import BatchPlan, draw_tasks
 from shared.data.shards import Latents, LatentShards
@@ -35,12 +36,12 @@ class JointBatches:
         text_encoder: TextEncoder,
         tokens_per_frame: int,
         world_size: int,
-        tracks: Callable[[int, list[str]], Tracks] | None = None,
+        tracks: Callable[[int, list[str]], TrackFeatures] | None = None,
         buckets: Mapping[str, Any] | None = None,
     ) -> None:
         """For task mtv: `tracks(step, ids)` drives these clips.
 
-        `buckets`: of every clip, in the place of its latents' shape, where pictures of several sizes are kept apart.
+        `buckets`: of every clip, in the place of its latents' shape, where pictures have several sizes.
         """
         train = config.train
         self.config, self.latents, self.codecs, self.text_encoder = config, latents, codecs, text_encoder
@@ -57,14 +58,14 @@ class JointBatches:
         return self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)
 
     def build(self, ids: list[str], tasks: list[str], step: int) -> Batch:
-        """The batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
+        """Make the batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
         clips = [self.latents.get(i) for i in ids]
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
         seed, rate = self.config.seed, self.config.clean_frames
         video_clock, audio_clock = self.clocks(clips[0])
         clean = draw_clean_frames(rate, seed, step, ids, len(video_clock))
         free = torch.tensor([Task(task).makes_video for task in tasks]) & ~clean.any(1)
-        video, kept = self._keyframes(clips, step, free)
+        video, keyframes = self._keyframes(clips, step, free)
         return Batch(
             step=step,
             ids=ids,
@@ -73,7 +74,7 @@ class JointBatches:
             audio=torch.stack([clip.audio for clip in clips]),
             text=self.text_encoder.encode([of_video for of_video, _ in texts]),
             audio_text=self.text_encoder.encode([of_audio for _, of_audio in texts]),
-            clean_frames=clean | kept,
+            clean_frames=clean | keyframes,
             video_clock=video_clock,
             audio_clock=audio_clock,
             tracks=self.tracks(step, [clip.id for clip in clips]) if self.tracks and Task.MTV in tasks else None,
@@ -86,19 +87,19 @@ class JointBatches:
         """
         video = torch.stack([clip.video for clip in clips])
         config = self.config
-        kept = draw_keyframes(config.keyframes, config.seed, step, [clip.id for clip in clips], video.shape[2])
-        kept &= free[:, None]
-        if kept.any():
+        keyframes = draw_keyframes(config.keyframes, config.seed, step, [clip.id for clip in clips], video.shape[2])
+        keyframes &= free[:, None]
+        if keyframes.any():
             images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]
-            video = torch.where(kept[:, None, :, None, None], torch.stack(images), video)
-        return video, kept
+            video = torch.where(keyframes[:, None, :, None, None], torch.stack(images), video)
+        return video, keyframes
 
     def clocks(self, clip: Latents) -> tuple[LatentClock, LatentClock]:
         """When the clip's video latents and audio tokens start and end."""
         return self.codecs.video.clock(clip.frames, self.config.data.fps), self.codecs.audio.clock(clip.samples)
 
     def _texts(self, clip: Latents, task: Task, step: int) -> tuple[str, str]:
-        """What the video and the audio stream read: both lose their text together."""
+        """Texts of the video and the audio stream: both lose their text together."""
         config = self.config
         drop, form = torch.rand(2, generator=generator(config.seed, "text", step, clip.id)).tolist()
         if drop < config.text_dropout_for(task.value):

@@ -84,11 +84,11 @@ class TrainingData:
         stride = codecs.video.spatial_stride
         sizes = sorted({(record.video[2] * stride, record.video[3] * stride) for record in shards.records.values()})
         if data.size not in sizes:
-            found = ", ".join(f"[{height}, {width}]" for height, width in sizes)
-            raise UserError(f"data.size {list(data.size)}: the shards hold {found}; set that in which to sample")
-        made_by = {"video_codec": codecs.video, "audio_codec": codecs.audio}
-        shards.check(data.fps, data.sample_rate, **made_by, **(components.encoders if mtv else {}))
-        _check_text(config, shards, components.text, world)
+            held = ", ".join(f"[{height}, {width}]" for height, width in sizes)
+            raise UserError(f"data.size {list(data.size)}: the shards hold {held}; set that in which to sample")
+        tracks = components.encoders if mtv else {}
+        shards.check(video_codec=codecs.video, audio_codec=codecs.audio, **tracks)
+        _check_text(shards, components.text, world)
         if world.is_main and shards.problems:
             tell_left_out(shards, [str(problem) for problem in shards.problems])
         texts: TextEncoder = ShardedText(shards)
@@ -103,7 +103,7 @@ class TrainingData:
         return cls(shards, texts, TrackBatches(shards, components.encoders) if mtv else None, [])
 
     def only(self, part: Source) -> TrainingData:
-        """The same for some of the clips."""
+        """Choose the clips of `part`."""
         latents, tracks = self.latents.only(part.ids), self.tracks
         if tracks is not None:
             together = tracks.shards is self.latents
@@ -115,7 +115,7 @@ class TrainingData:
         return [self.latents.get(name).caption for name in list(self.latents.records)[:count]]
 
     def buckets(self, stride: int, patch: int) -> tuple[Mapping[str, Any], int]:
-        """The bucket of every clip, and the tokens in a unit of its first number: (F, A) where all pictures are of
+        """Bucket of every clip, and the tokens in a unit of its first number: (F, A) where all pictures are of
         one size, otherwise with that size.
 
         UserError for a picture that is no whole number of tokens high and wide.
@@ -132,9 +132,9 @@ class TrainingData:
 
     def report(self, world: World) -> None:
         """Say, on rank 0, which records any rank found broken while it trained; every rank calls it."""
-        found = sorted({str(problem) for part in gather(self.latents.problems) for problem in part})
-        if found and world.is_main:
-            tell_left_out(self.latents, found)
+        problems = sorted({str(problem) for part in gather(self.latents.problems) for problem in part})
+        if problems and world.is_main:
+            tell_left_out(self.latents, problems)
 
 
 def encode_latents(config: TrainConfig, clips: list[Clip], codecs: Codecs, world: World) -> LatentShards:
@@ -184,14 +184,14 @@ def training_texts(config: TrainConfig, clips: list[Clip]) -> set[str]:
     return texts
 
 
-def _check_text(config: TrainConfig, shards: ShardedLatents, text: LazyTextEncoder, world: World) -> None:
+def _check_text(shards: ShardedLatents, text: LazyTextEncoder, world: World) -> None:
     """Refuse a text encoder other than the shards'. Rank 0 looks at the weights, and keeps none of them."""
-    place, wide, made = shards.where(), shards.text["dim"], shards.settings["text_dtype"]
-    if text.dim != wide:
-        here = f"components.text_encoder: its embeddings are {text.dim} wide"
-        raise UserError(f"{here}, those in {place} {wide}; name the one that made these")
-    if not text.is_embedded and text.dtype_name != made:
-        raise UserError(f"components.text_dtype {text.dtype_name}: {place} was encoded in {made}; set that")
+    where, width, dtype = shards.where(), shards.text["dim"], shards.settings["text_dtype"]
+    if text.dim != width:
+        ours = f"components.text_encoder: its embeddings are {text.dim} wide"
+        raise UserError(f"{ours}, those in {where} {width}; name the one that made these")
+    if not text.is_embedded and text.dtype_name != dtype:
+        raise UserError(f"components.text_dtype {text.dtype_name}: {where} was encoded in {dtype}; set that")
     if world.is_main:
-        shards.check(config.data.fps, config.data.sample_rate, text_encoder=text.load())
+        shards.check(text_encoder=text.load())
     barrier()

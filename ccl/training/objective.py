@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Protocol, Self
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ccl.analysis.flops import Tokens, task_flops
+from ccl.flops import Tokens, task_flops
 from ccl.routing import Reads, Task
 from ccl.transformer import DualStreamTransformer, StreamInput
+from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
 from shared.nn.flow import draw_noise, draw_u, noisy, shift, velocity
-from shared.training.flops import Work, trained_share, training_work
+from shared.training.flops import StepCost, step_cost, trained_share
 from shared.training.trainer import LossRecord, StepOutput
 from shared.utils.config import Flow, Loss
 from shared.utils.rng import generator
-
-
-class Tracks(Protocol):
-    """What drives the samples of task mtv; `mtv.control.TrackFeatures` here, of no concern to this package."""
-
-    def take(self, rows: Tensor) -> Self: ...
-
-    def to(self, device: torch.device | str) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -53,20 +46,22 @@ class Batch:
     clean_frames: Tensor
     video_clock: LatentClock
     audio_clock: LatentClock
-    tracks: Tracks | None = None
+    tracks: TrackFeatures | None = None
 
     def take(self, rows: Sequence[int]) -> Batch:
-        index = torch.tensor(rows)
-        parts = {name: getattr(self, name)[index] for name in ("video", "audio", "text", "audio_text", "clean_frames")}
+        """Take the samples `rows`."""
+        index, ids, tasks = torch.tensor(rows), [self.ids[i] for i in rows], [self.tasks[i] for i in rows]
         tracks = self.tracks and self.tracks.take(index)
-        return replace(
-            self, ids=[self.ids[i] for i in rows], tasks=[self.tasks[i] for i in rows], tracks=tracks, **parts
-        )
+        return replace(self, ids=ids, tasks=tasks, tracks=tracks, **self._tensors(lambda value: value[index]))
 
     def to(self, device: torch.device | str) -> Batch:
-        names = ("video", "audio", "text", "audio_text", "clean_frames")
+        """All tensors on `device`."""
         tracks = self.tracks and self.tracks.to(device)
-        return replace(self, tracks=tracks, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, tracks=tracks, **self._tensors(lambda value: value.to(device)))
+
+    def _tensors(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        names = ("video", "audio", "text", "audio_text", "clean_frames")
+        return {name: change(getattr(self, name)) for name in names}
 
 
 def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
@@ -102,7 +97,7 @@ class JointObjective(nn.Module):
     the task's weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that
     drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
     `control_flops(frames, space)`: operations of its forward pass for a clip of so many video latent frames, of so many
-    tokens each; they are part of the work that the records tell.
+    tokens each; they are part of the cost that the records tell.
     """
 
     def __init__(
@@ -120,7 +115,7 @@ class JointObjective(nn.Module):
         self.transformer, self.control = transformer, control
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
         self._trained = trained_share(transformer)
-        self._flops = lru_cache(64)(self._forward_flops)  # of each shape and task
+        self._flops = cache(self._forward_flops)  # of each shape and task
 
     def forward(self, batch: Batch) -> StepOutput:
         total, records = torch.zeros((), device=batch.video.device), []
@@ -132,7 +127,7 @@ class JointObjective(nn.Module):
         return StepOutput(total, records)
 
     def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
-        """The losses of samples that share one route."""
+        """Compute the losses of samples that share one route."""
         u, route, dtype = self._u(batch), task.route, batch.video.dtype
         sigma_v = shift(u[0], self.flow.video_shift) if route.video_noisy else torch.zeros_like(u[0])
         sigma_a = shift(u[1], self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u[1])
@@ -161,19 +156,19 @@ class JointObjective(nn.Module):
             loss = (audio.float() - target_a).square().mean(dim=(1, 2))
             losses.append((LossRecord("audio", task.value, sigma_a, loss), of_task * self.weights.audio))
         (first, weight), *others = losses
-        return [(replace(first, work=self._work(batch, task)), weight), *others]
+        return [(replace(first, cost=self._cost(batch, task)), weight), *others]
 
-    def _work(self, batch: Batch, task: Task) -> Work:
-        """What a training step of these samples takes: tokens of the streams that run, and operations."""
+    def _cost(self, batch: Batch, task: Task) -> StepCost:
+        """Count what a training step of these samples takes: tokens of the streams that run, and operations."""
         if not isinstance(self.transformer, DualStreamTransformer):  # a model of another kind has no known costs
-            return Work()
+            return StepCost()
         _, _, frames, height, width = batch.video.shape
         _, *patch = self.transformer.video_stream.config.patch_size
         tokens = Tokens(frames, height // patch[0] * (width // patch[1]), batch.audio.shape[1], batch.text.shape[1])
         route, clips = task.route, len(batch.ids)
         each = tokens.video * (route.video is not Reads.SKIPPED) + tokens.audio * (route.audio is not Reads.SKIPPED)
         again = self.transformer.gradient_checkpointing
-        return training_work(clips * each, clips * self._flops(tokens, task), self._trained, again)
+        return step_cost(clips * each, clips * self._flops(tokens, task), self._trained, again)
 
     def _forward_flops(self, tokens: Tokens, task: Task) -> int:
         flops = task_flops(self.transformer, tokens, task)

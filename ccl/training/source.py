@@ -30,14 +30,14 @@ class Source:
         return [clip.id for clip in self.clips] if self.shards is None else list(self.shards.records)
 
     def subset(self, include: Sequence[str], exclude: Sequence[str] = ()) -> Source:
-        """The clips that `shared.data.manifest.subset` chooses; its errors too."""
+        """Choose clips as `shared.data.manifest.subset` does; its errors too."""
         if self.shards is None:
             return Source(subset(self.clips, include, exclude))
         return Source([], self.shards.subset(include, exclude))
 
 
 def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
-    """The clips or the shards of `data`, looked at before anything else: what cannot train is refused at the start.
+    """Find the clips or the shards of `data`, before anything else: what cannot train is refused at the start.
 
     `tasks`: those that the run trains, in any of its stages.
     """
@@ -62,7 +62,7 @@ def read_clips(data: Data) -> list[Clip]:
 
 
 def read_shards(config: TrainConfig, tasks: Collection[str]) -> ShardedLatents:
-    """The records of the shards that these tasks can use; those left out are told.
+    """Find the records that these tasks can use; those left out are told.
 
     Raises UserError if the shards lack what the tasks or options need (with the option of scripts/encode.py that makes
     it), were encoded at another rate or duration, or no record is left.
@@ -102,14 +102,14 @@ def _check_settings(config: TrainConfig, mtv: bool) -> None:
             "validation.manifest, or validation.clips=0"
         )
     for folder in data.shard_folders:
-        made = read_index(folder)["settings"]
+        settings = read_index(folder)["settings"]
         for key, name in (("data.fps", "fps"), ("data.duration", "duration"), ("data.sample_rate", "sample_rate")):
             wanted = getattr(data, name)
-            if wanted not in (None, made.get(name)):
+            if wanted not in (None, settings.get(name)):
                 raise UserError(
-                    f"{key} {wanted}: {folder} was encoded with {made.get(name)}; set that, or encode again"
+                    f"{key} {wanted}: {folder} was encoded with {settings.get(name)}; set that, or encode again"
                 )
-        if mtv and not made.get("tracks"):
+        if mtv and not settings.get("tracks"):
             raise UserError(f"{folder}: has no features of tracks, which task mtv needs; encode with --tracks")
-        if config.keyframes > 0 and not made.get("keyframe_latents"):
+        if config.keyframes > 0 and not settings.get("keyframe_latents"):
             raise UserError(f"{folder}: has no stills, which keyframes {config.keyframes} need; encode with --stills")

@@ -5,12 +5,11 @@ Checking reads configurations alone and imports neither torch nor diffusers.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
@@ -24,12 +23,12 @@ WANTED = "a CogVideoX 1.0 text-to-video folder of diffusers (2b, 5b), or a check
 
 
 def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> None:
-    """Raises UserError unless `folder` holds what audio control can be trained on, at `size` (height, width) pixels."""
+    """Raise UserError unless `folder` holds what audio control can be trained on, at `size` (height, width) pixels."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"backbone {folder}: no such folder; {WANTED}")
-    model, codec = _read(folder, "transformer/config.json"), _read(folder, f"{_codec(folder)}/config.json")
-    schedule, text = _read(folder, "scheduler/scheduler_config.json"), _read(folder, "text_encoder/config.json")
+    model, codec = read_part(folder, "transformer/config.json"), read_part(folder, f"{_codec(folder)}/config.json")
+    schedule, text = read_part(folder, "scheduler/scheduler_config.json"), read_part(folder, "text_encoder/config.json")
     for part, found, known in (
         ("transformer", model.get("_class_name"), ("CogVideoXTransformer3DModel",)),
         ("scheduler", schedule.get("_class_name"), SCHEDULERS),
@@ -60,34 +59,31 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
         raise UserError(f"data.size: {size[0]}x{size[1]} does not fit {folder}; both must be multiples of {unit}")
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """What is not trained of a CogVideoX folder; `text_encoder` in the precision it is stored in, on the CPU."""
+def load_codec(folder: str | Path) -> CogVideoXVideoCodec:
+    """Load the video codec of a folder. UserError if it is missing or damaged."""
+    from shared.codecs.cogvideox import CogVideoXVideoCodec
 
-    video_codec: CogVideoXVideoCodec
-    text_encoder: T5Text
-    scheduler: Any
+    return CogVideoXVideoCodec.from_pretrained(Path(folder) / _codec(Path(folder)))
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Frozen:
-        """UserError for a part that is missing or damaged."""
-        import diffusers
 
-        from shared.codecs.cogvideox import CogVideoXVideoCodec
-        from shared.encoders.t5 import T5Text
+def load_scheduler(folder: str | Path) -> Any:
+    """Load the scheduler of a folder, of the class that it names."""
+    import diffusers
 
-        folder = Path(folder)
-        length = _read(folder, "transformer/config.json").get("max_text_seq_length", 226)
-        kind = getattr(diffusers, _read(folder, "scheduler/scheduler_config.json")["_class_name"])
-        return cls(
-            CogVideoXVideoCodec.from_pretrained(folder / _codec(folder)),
-            T5Text.from_pretrained(folder, max_length=length, torch_dtype="auto"),
-            kind.from_pretrained(str(folder / "scheduler")),
-        )
+    kind = getattr(diffusers, read_part(folder, "scheduler/scheduler_config.json")["_class_name"])
+    return kind.from_pretrained(str(Path(folder) / "scheduler"))
+
+
+def load_text_encoder(folder: str | Path) -> T5Text:
+    """T5 in the precision it is stored in, on the CPU. UserError if it is missing or damaged."""
+    from shared.encoders.t5 import T5Text
+
+    length = read_part(folder, "transformer/config.json").get("max_text_seq_length", 226)
+    return T5Text.from_pretrained(folder, max_length=length, torch_dtype="auto")
 
 
 def load_transformer(folder: str | Path) -> CogVideoXTransformer3DModel:
-    """The transformer of a folder, float32. UserError if it is missing or damaged."""
+    """Load the transformer of a folder, float32. UserError if it is missing or damaged."""
     from diffusers import CogVideoXTransformer3DModel
 
     from shared.codecs.library import load_library_model
@@ -99,11 +95,6 @@ def _codec(folder: Path) -> str:
     return next((name for name in CODECS if (folder / name).is_dir()), CODECS[-1])
 
 
-def _read(folder: Path, file: str) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"backbone {folder}: {file} cannot be read ({error.strerror}); {WANTED}") from None
-    except ValueError as error:
-        raise UserError(f"backbone {folder}: {file} is damaged ({error}); copy the whole folder again") from None
-    return content if isinstance(content, dict) else {}
+def read_part(folder: str | Path, file: str) -> dict[str, Any]:
+    """Read a JSON file of the folder. UserError if it is missing or damaged."""
+    return read_json(Path(folder) / file, f"backbone {folder}: {file}", WANTED)

@@ -26,7 +26,7 @@ class Solver(Protocol):
     levels: list[tuple[float, float]]
 
     def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
-        """The latents [B, C, F, h, w] after step `index`, from the prediction at its level."""
+        """Take step `index` with the prediction at its level; latents [B, C, F, h, w]."""
         ...
 
 
@@ -82,7 +82,7 @@ def checked_steps(scheduler: Any, steps: int | None) -> int:
 
 
 def solver(scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]) -> Solver:
-    """The solver of one window for this scheduler."""
+    """Make the solver of one window for this scheduler."""
     if isinstance(scheduler, DIFFUSION):
         return DiffusionSolver(scheduler, steps, device, generators)
     return FlowSolver(scheduler, steps, device)

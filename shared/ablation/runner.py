@@ -213,7 +213,7 @@ def evaluation_workers(parallel: int) -> int | None:
 
 def _about() -> dict[str, Any]:
     """Return the code and the machine that a job begins on."""
-    from shared.training.card import commit
+    from shared.utils.version import commit
 
     return {"commit": commit(), "machine": machine(), "seconds": {}, "steps": []}
 

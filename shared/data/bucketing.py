@@ -67,7 +67,7 @@ class BatchPlan:
         return shape, (cycle * self.per_cycle[shape] + index) * self.micro[shape] * self.world_size
 
     def _shuffled_cycle(self, cycle: int) -> list[tuple[Shape, int]]:
-        """The bucket of each batch, and which of the bucket's batches in this cycle it is."""
+        """Bucket of each batch, and which of the bucket's batches in this cycle it is."""
         order = numpy_generator(self.seed, "cycle", cycle).permutation(len(self.turns))
         taken = dict.fromkeys(self.buckets, 0)
         batches = []

@@ -126,7 +126,7 @@ class ClipDataset(Dataset[Sample]):
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """What `read` makes of the items, in order; `threads` threads work some items ahead."""
+    """Results of `read` in the items' order; `threads` threads work some items ahead."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

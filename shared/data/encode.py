@@ -26,7 +26,7 @@ from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
 from shared.data.encode_clip import clip_key, encode_clip
 from shared.data.manifest import Clip
 from shared.data.media import read_video
-from shared.data.shard_folder import MadeBy, ShardFolder
+from shared.data.shard_folder import ShardFolder
 from shared.data.shard_index import text_key
 from shared.data.shard_writer import NewRecord
 from shared.encoders.audio import load_track_encoders
@@ -82,7 +82,7 @@ def encode(job: EncodeJob) -> list[dict[str, Any]] | None:
     if rank == 0:
         folder.clear()
     mine = range(rank * job.workers, (rank + 1) * job.workers)
-    count = sum(len(clips) for number, clips in enumerate(folder.parts) if number % job.processes in mine)
+    count = sum(len(clips) for number, clips in enumerate(folder.chunks) if number % job.processes in mine)
     with tqdm(total=count, unit="clip", desc=str(job.output), disable=rank > 0) as bar:
         if len(mine) == 1:
             encode_part(job, rank, bar.update)
@@ -96,13 +96,14 @@ def encode_part(job: EncodeJob, part: int, tick: Callable[[int], object]) -> Non
     device = parse_device(job.device)
     local = job.workers * int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share cores and devices
     if device.type == "cuda" and device.index is None:
-        place = int(os.environ.get("LOCAL_RANK", 0)) * job.workers + part % job.workers
-        device = torch.device("cuda", place % torch.cuda.device_count())
+        number = int(os.environ.get("LOCAL_RANK", 0)) * job.workers + part % job.workers
+        device = torch.device("cuda", number % torch.cuda.device_count())
     if device.type == "cpu" and local > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))  # otherwise they spin against each other
     encoder = ClipEncoder(job, device)
+    empty_text = pack_text(encoder.text_encoder.encode([""])[0])
     make = partial(encoder.records, tick=tick)
-    job.folder.encode(part, job.processes, encoder.made_by(), encoder.key, make, tick)
+    job.folder.encode(part, job.processes, encoder.made_by(), empty_text, encoder.key, make, tick)
 
 
 class ClipEncoder:
@@ -111,12 +112,12 @@ class ClipEncoder:
     def __init__(self, job: EncodeJob, device: torch.device) -> None:
         """Load the components. UserError if one cannot be read, or a size does not suit the video codec."""
         self.job, self.device, settings = job, device, job.settings
-        parts = {}
+        components = {}
         for name, source in job.sources.items():
             bf16 = name == "text_encoder" and settings["text_dtype"] == "bf16"
-            parts[name] = load_component(source, **({"torch_dtype": torch.bfloat16} if bf16 else {})).to(device)
-        self.codecs = Codecs(parts["video_codec"], parts["audio_codec"])
-        self.text_encoder = parts["text_encoder"]
+            components[name] = load_component(source, **({"torch_dtype": torch.bfloat16} if bf16 else {})).to(device)
+        self.codecs = Codecs(components["video_codec"], components["audio_codec"])
+        self.text_encoder = components["text_encoder"]
         if settings["low_memory"] and hasattr(self.codecs.video, "low_memory"):
             self.codecs.video.low_memory()
         self.track_encoders = load_track_encoders(settings["tracks"] or {}, device)
@@ -125,27 +126,27 @@ class ClipEncoder:
             if height % stride or width % stride:
                 raise UserError(f"--size {height} {width}: both sides must be multiples of the codec's {stride} pixels")
 
-    def made_by(self) -> MadeBy:
-        """What makes the records."""
+    def made_by(self) -> dict[str, Any]:
+        """Fingerprints of all that makes the records, and what an index says of texts and sound."""
         text = self.text_encoder
         components = {"video_codec": self.codecs.video, "audio_codec": self.codecs.audio, "text_encoder": text}
-        return MadeBy(
-            {name: fingerprint(component) for name, component in (components | self.track_encoders).items()},
-            {"dim": text.dim, "max_length": text.max_length},
-            self.codecs.audio.sample_rate,
-            pack_text(text.encode([""])[0]),
-        )
+        components |= self.track_encoders
+        return {
+            "fingerprints": {name: fingerprint(component) for name, component in components.items()},
+            "text": {"dim": text.dim, "max_length": text.max_length},
+            "sample_rate": self.codecs.audio.sample_rate,
+        }
 
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
-        said = [self.job.settings, self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
+        deciding = [self.job.settings, self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
         tracks = sorted(clip.tracks)
-        return clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [json.dumps(said), *tracks])
+        return clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [json.dumps(deciding), *tracks])
 
     def records(
         self, clips: Sequence[Clip], failed: list[dict[str, Any]], tick: Callable[[int], object]
     ) -> Iterator[NewRecord]:
-        """The records of the clips that can be encoded; the others are added to `failed`."""
+        """Make the records of the clips that can be encoded; the others are added to `failed`."""
         for clip, sample in zip(clips, read_ahead(self._attempt, clips, self.job.threads), strict=True):
             try:
                 if isinstance(sample, Exception):
@@ -186,13 +187,13 @@ class ClipEncoder:
         }
 
     def _texts(self, clip: Clip) -> list[str]:
-        """What is embedded of a clip; equal texts once, the empty one apart."""
+        """Texts of a clip that are embedded: equal texts once, the empty one apart."""
         texts = [clip.caption, clip.audio_caption]
         texts += [self.job.without_speaker(clip.caption)] if self.job.settings["tracks"] else []
         return [text for text in dict.fromkeys(texts) if text]
 
     def _attempt(self, clip: Clip) -> Sample | Exception:
-        """The decoded clip, or why it cannot be."""
+        """Decode the clip, or say why that cannot be."""
         try:
             settings = self.job.settings
             size = self._size(clip)
@@ -201,7 +202,7 @@ class ClipEncoder:
             return error
 
     def _size(self, clip: Clip) -> tuple[int, int]:
-        """That whose aspect ratio is nearest to that of the clip's pictures as they are shown: one is decoded."""
+        """Choose the size of the aspect ratio nearest to that of the clip's pictures as shown: one is decoded."""
         sizes = [(height, width) for height, width in self.job.settings["sizes"]]
         if len(sizes) == 1 or clip.video is None:
             return sizes[0]
@@ -211,7 +212,7 @@ class ClipEncoder:
 
 
 def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:
-    """A process for each part. UserError if one is killed."""
+    """Start a process for each part. UserError if one is killed."""
     fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if fork else "spawn")
     queue = context.SimpleQueue()

@@ -61,7 +61,7 @@ def encode_clip(
 
 
 def as_kept(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors as a record holds them."""
+    """Tensors as a record holds them."""
     return {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
 
 

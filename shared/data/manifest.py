@@ -107,15 +107,19 @@ def manifest_entries(path: str | Path) -> list[Clip | Problem]:
     occurs twice, a file that does not exist.
     Raises UserError if the manifest cannot be read or has no entry.
     """
-    path = Path(path)
-    if path.is_dir() and (path / MANIFEST_NAME).is_file():
-        path = path / MANIFEST_NAME
-    if not path.exists():
-        raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
+    path = find_manifest(path)
     entries = list(_read_folder(path) if path.is_dir() else _read_lines(path))
     if not entries:
         raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
     return entries
+
+
+def find_manifest(path: str | Path) -> Path:
+    """The manifest file at `path` or in that folder, or the folder of clips. UserError if there is neither."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
+    return path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:

@@ -31,7 +31,7 @@ TEXT_TOKENS, TEXT_DIM = 10, 128
 
 
 def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> dict[str, Any]:
-    """Samples per second: of each reading process and of all, of a DataLoader's consumer, and of a webdataset stream.
+    """Measure samples per second, of reading processes, of a DataLoader's consumer and of a webdataset stream.
 
     `workers` processes read one epoch of `records` records together, each its own part and without any other work;
     `slowest_worker` is the number to compare, of the better of two runs; `slowest_worker_cpu` counts only the time in
@@ -40,16 +40,16 @@ def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> 
     """
     if records < 1 or workers < 1:
         raise UserError(f"{records} records and {workers} workers; at least one of each is needed")
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        size = make_shards(Path(place), records)
-        found: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": size}
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        size = make_shards(Path(temporary), records)
+        rates: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": size}
         modes: tuple[Verify, ...] = ("record", "none")
         for verify in modes:
-            runs = [_processes(Path(place), workers, verify) for _ in range(REPEATS)]
-            found[f"random_access_verify_{verify}"] = max(runs, key=lambda rates: rates["slowest_worker"])
-        found["data_loader"] = _data_loader(Path(place), workers)
-        found["webdataset_stream"] = _stream(Path(place))
-    return found
+            runs = [_processes(Path(temporary), workers, verify) for _ in range(REPEATS)]
+            rates[f"random_access_verify_{verify}"] = max(runs, key=lambda run: run["slowest_worker"])
+        rates["data_loader"] = _data_loader(Path(temporary), workers)
+        rates["webdataset_stream"] = _stream(Path(temporary))
+    return rates
 
 
 def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
@@ -114,7 +114,7 @@ def _read_part(folder: Path, number: int, workers: int, verify: Verify, ready: A
 
 
 def _data_loader(folder: Path, workers: int) -> dict[str, float]:
-    """What one training process receives from `workers` processes, their start not counted."""
+    """Rate at which one training process receives samples from `workers` processes, their start not counted."""
     store = ShardedLatents(folder)
     loader = EpochLoader(store, BatchPlan(store.shapes(), SEED, BATCH, 1, 1), workers=workers)
     batches = iter(loader)
@@ -125,7 +125,7 @@ def _data_loader(folder: Path, workers: int) -> dict[str, float]:
 
 
 def _stream(folder: Path) -> dict[str, float]:
-    """webdataset's own reader, from the first tar to the last in order, in one process."""
+    """Read with webdataset's own reader, from the first tar to the last in order, in one process."""
     paths = [os.fspath(path) for path in sorted(folder.glob("*.tar"))]
     wall, cpu, count = time.perf_counter(), time.process_time(), 0
     for sample in webdataset.WebDataset(paths, shardshuffle=False):

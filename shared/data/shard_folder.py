@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,7 @@ from shared.utils.files import write_atomically
 
 REPORT_NAME, SETTINGS_NAME = "report.jsonl", "encode.json"
 #: What a shard's .json says besides the shard itself.
-_SAID = {"key", "fingerprints", "text", "sample_rate", "failed"}
-
-
-@dataclass(frozen=True)
-class MadeBy:
-    """What made the records: `fingerprints` of all components; of texts and sound what an index says."""
-
-    fingerprints: dict[str, str]
-    text: dict[str, int]
-    sample_rate: int
-    empty_text: Tensor
+_FACTS = {"key", "fingerprints", "text", "sample_rate", "failed"}
 
 
 class ShardFolder:
@@ -45,7 +34,7 @@ class ShardFolder:
     def __init__(self, folder: Path, clips: Sequence[Clip], settings: dict[str, Any]) -> None:
         size = settings["shard_clips"]
         self.folder, self.settings = folder, settings
-        self.parts = [clips[k : k + size] for k in range(0, len(clips), size)]
+        self.chunks = [clips[k : k + size] for k in range(0, len(clips), size)]
 
     def prepare(self) -> None:
         """Make the folder. Refuse one that holds anything else, or shards of other settings."""
@@ -54,8 +43,8 @@ class ShardFolder:
             raise UserError(f"{self.folder}: is a file; give a folder")
         try:
             if marker.is_file():
-                found = json.loads(marker.read_text(encoding="utf-8"))
-                changed = [f"{name} {found.get(name)}" for name in settings if found.get(name) != settings[name]]
+                earlier = json.loads(marker.read_text(encoding="utf-8"))
+                changed = [f"{name} {earlier.get(name)}" for name in settings if earlier.get(name) != settings[name]]
                 if changed:
                     other = ", ".join(changed)
                     raise UserError(f"{self.folder}: holds shards of other settings ({other}); give a new folder")
@@ -74,93 +63,89 @@ class ShardFolder:
         """Take away the index and what belongs to no shard of this manifest; one process does it, before the others."""
         (self.folder / INDEX_NAME).unlink(missing_ok=True)
         for path in [*self.folder.glob("[0-9]*.tar"), *self.folder.glob("[0-9]*.json")]:
-            if path.stem.isdecimal() and int(path.stem) >= len(self.parts):
+            if path.stem.isdecimal() and int(path.stem) >= len(self.chunks):
                 path.unlink()
 
     def encode(
         self,
-        part: int,
-        parts: int,
-        made_by: MadeBy,
+        process: int,
+        processes: int,
+        made_by: dict[str, Any],
+        empty_text: Tensor,
         key: Callable[[Clip], str],
         make: Callable[[Sequence[Clip], list[dict[str, Any]]], Iterable[NewRecord]],
         tick: Callable[[int], object],
     ) -> None:
         """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept.
 
-        `key(clip)`: what decides its record, but for the components. `make(clips, failed)`: their records; those that
-        fail are added to `failed`.
+        `made_by`: fingerprints of the components, and what the index says of texts and sound. `key(clip)`: what else
+        decides its record. `make(clips, failed)`: their records; those that fail are added to `failed`.
         Raises UserError if the folder's shards were made with other components, or cannot be written.
         """
-        self._check_components(made_by.fingerprints)
-        write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": made_by.empty_text}))
-        mine = {number: _joint_key(map(key, self.parts[number])) for number in range(part, len(self.parts), parts)}
-        todo = [number for number, joint in mine.items() if not self.kept(number, joint)]
+        self._check_components(made_by["fingerprints"])
+        write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": empty_text}))
+        mine = {
+            number: _joint_key(map(key, self.chunks[number])) for number in range(process, len(self.chunks), processes)
+        }
+        todo = [number for number, joint in mine.items() if not self.is_done(number, joint)]
         for number in todo:
             self.tar(number).with_suffix(".json").unlink(missing_ok=True)  # of other clips: nobody may take it for ours
-        tick(sum(len(self.parts[number]) for number in mine if number not in todo))
+        tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
         for number in todo:
             failed: list[dict[str, Any]] = []
-            write_shard(
-                self.tar(number),
-                make(self.parts[number], failed),
-                key=mine[number],
-                fingerprints=made_by.fingerprints,
-                text=made_by.text,
-                sample_rate=made_by.sample_rate,
-                failed=failed,
-            )
+            records = make(self.chunks[number], failed)
+            write_shard(self.tar(number), records, key=mine[number], failed=failed, **made_by)
 
     def tar(self, number: int) -> Path:
         return self.folder / f"{number:05d}.tar"
 
-    def kept(self, number: int, key: str | None) -> bool:
+    def is_done(self, number: int, key: str | None) -> bool:
         """Whether a shard is there, whole, of these clips (any, without `key`), with no failure worth another try."""
-        found = self._read(number)
-        if found is None or (key is not None and found[1]["key"] != key):
+        done = self._read(number)
+        if done is None or (key is not None and done[1]["key"] != key):
             return False
-        shard, said = found
-        return shard.is_whole and (key is None or not any(failure["again"] for failure in said["failed"]))
+        shard, about = done
+        return shard.is_whole and (key is None or not any(failure["again"] for failure in about["failed"]))
 
     def finish(self) -> list[dict[str, Any]] | None:
         """Write report and index once all shards are there; the clips that failed, or None if others are at work.
 
         Without any record there is no index.
         """
-        if not all(self.kept(number, None) for number in range(len(self.parts))):
+        if not all(self.is_done(number, None) for number in range(len(self.chunks))):
             return None
-        found = [whole for number in range(len(self.parts)) if (whole := self._read(number))]
-        failed = [failure for _, said in found for failure in said["failed"]]
+        shards = [done for number in range(len(self.chunks)) if (done := self._read(number))]
+        failed = [failure for _, about in shards for failure in about["failed"]]
         lines = []
-        for clips, (shard, said) in zip(self.parts, found, strict=True):
-            reasons = {failure["id"]: failure["reason"] for failure in said["failed"]}
+        for clips, (shard, about) in zip(self.chunks, shards, strict=True):
+            reasons = {failure["id"]: failure["reason"] for failure in about["failed"]}
             records = {record.id: record for record in shard.records}
             for clip in clips:
                 line = _line(clip.id, shard, records, reasons)
                 lines.append(json.dumps(line, ensure_ascii=False))
         write_file(self.folder / REPORT_NAME, ("\n".join(lines) + "\n").encode())
-        first = found[0][1]
+        first = shards[0][1]
         index = {
             "format": FORMAT,
             "settings": self.settings | {"sample_rate": first["sample_rate"]},
             "fingerprints": first["fingerprints"],
             "text": first["text"],
-            "records": sum(len(shard.records) for shard, _ in found),
+            "records": sum(len(shard.records) for shard, _ in shards),
             "failed": [{"id": failure["id"], "reason": failure["reason"]} for failure in failed],
-            "shards": [shard.facts() for shard, _ in found if shard.records],
+            "shards": [shard.facts() for shard, _ in shards if shard.records],
         }
         if index["shards"]:
             write_file(self.folder / INDEX_NAME, json.dumps(index).encode())
         return failed
 
     def _read(self, number: int) -> tuple[Shard, dict[str, Any]] | None:
-        found = read_shard(self.tar(number))
-        return found if found is not None and found[1].keys() >= _SAID else None
+        shard = read_shard(self.tar(number))
+        return shard if shard is not None and shard[1].keys() >= _FACTS else None
 
     def _check_components(self, made_by: dict[str, str]) -> None:
-        for number in range(len(self.parts)):
-            found = self._read(number)
-            theirs = made_by if found is None else found[1]["fingerprints"]
+        for number in range(len(self.chunks)):
+            done = self._read(number)
+            theirs = made_by if done is None else done[1]["fingerprints"]
             changed = [name for name in sorted(made_by.keys() | theirs) if made_by.get(name) != theirs.get(name)]
             if changed:
                 names = ", ".join(changed)
@@ -176,6 +161,6 @@ def _line(name: str, shard: Shard, records: dict[str, Record], reasons: dict[str
     if name in reasons:
         return {"id": name, "status": "failed", "reason": reasons[name]}
     record = records[name]
-    tokens = {stream: [record.tokens.get(key, 0) for _, key in said] for stream, said in record.texts.items()}
+    tokens = {stream: [record.tokens.get(key, 0) for _, key in texts] for stream, texts in record.texts.items()}
     facts = {part: getattr(record, part) for part in ("frames", "samples", "video", "audio")}
     return {"id": name, "status": "ok", "shard": shard.path.name, **facts, "text_tokens": tokens}

@@ -59,18 +59,18 @@ class Record:
         if len(lists["video"]) != 4 or len(lists["audio"]) != 2:
             raise ValueError(f"sizes {lists['video']} and {lists['audio']}")
         texts = facts.get("texts", {}).items()
-        lists["texts"] = {stream: tuple((at, key) for at, key in said) for stream, said in texts}
+        lists["texts"] = {stream: tuple((at, key) for at, key in pairs) for stream, pairs in texts}
         lists["members"] = {name: tuple(value) for name, value in members.items()}
         lists |= {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
         plain = ("id", "key", "frames", "samples", "has_video", "has_audio")
         return cls(**{name: facts[name] for name in plain}, **lists)
 
     def facts(self) -> dict[str, Any]:
-        """What the record's JSON says, as far as the index has it."""
+        """Facts of the record's JSON, as far as the index has it."""
         return {name: value for name, value in asdict(self).items() if name != "members"}
 
     def without(self) -> dict[str, bool]:
-        """What of the things that training may need the clip lacks."""
+        """Which of the things that training may need the clip lacks."""
         return {"video": not self.has_video, "audio": not self.has_audio, "tracks": "tracks" not in self.members}
 
 
@@ -84,7 +84,7 @@ class Shard:
     records: list[Record]
 
     def facts(self) -> dict[str, Any]:
-        """What the index says of it."""
+        """Facts of the shard, for the index."""
         records = [asdict(record) for record in self.records]
         return {"name": self.path.name, "bytes": self.bytes, "sha256": self.sha256, "records": records}
 
@@ -106,7 +106,7 @@ class Shard:
 
 
 def scan_shard(path: Path) -> list[Record]:
-    """The records of a shard, those before a damage if there is one; empty if it is no tar file at all."""
+    """Find the records of a shard, those before a damage if there is one; empty if it is no tar file at all."""
     members: dict[str, dict[str, tuple[int, int, int]]] = {}
     facts: dict[str, dict[str, Any]] = {}
     try:
@@ -124,9 +124,9 @@ def scan_shard(path: Path) -> list[Record]:
     except (tarfile.TarError, OSError, ValueError):
         pass  # what was found before it counts
     records = []
-    for key, said in facts.items():
+    for key in facts:
         try:
-            records.append(Record.of(said, members[key]))
+            records.append(Record.of(facts[key], members[key]))
         except BAD_FACTS:
             continue  # another program's
     return records
@@ -160,17 +160,17 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        found = index["format"]
+        kind = index["format"]
         complete = {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged ({error!r}); run scripts/encode.py again, which writes it anew") from None
-    if found != FORMAT or not complete:
-        raise UserError(f"{path}: has the format {found!r}; {FORMAT!r}, of scripts/encode.py, is needed")
+    if kind != FORMAT or not complete:
+        raise UserError(f"{path}: has the format {kind!r}; {FORMAT!r}, of scripts/encode.py, is needed")
     return dict(index)
 
 
 def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:
-    """Settings, fingerprints and text sizes of folders that are read together. UserError if these differ."""
+    """Find settings, fingerprints and text sizes of folders that are read together. UserError if these differ."""
     first = indices[0]
     for folder, index in zip(folders[1:], indices[1:], strict=True):
         for part in ("settings", "fingerprints", "text"):
@@ -182,11 +182,11 @@ def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) 
 
 
 def text_key(text: str) -> str:
-    """The name under which the index knows a text."""
+    """Name under which the index knows a text."""
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content. OSError as `open`."""
+    """SHA-256 of a file's content. OSError as `open`."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

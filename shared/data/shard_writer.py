@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
-    """A tar file of `records` with its .json (`read_shard`), which says `more`; both complete or not there.
+    """Write a tar file of `records` with its .json (`read_shard`), which says `more`; both complete or not there.
 
     The same records make the same bytes. Raises UserError if the files cannot be written.
     """
@@ -50,18 +51,17 @@ def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, and run again") from error
     shard = Shard.scanned(path)
-    said = {"format": FORMAT, **more, "shard": shard.facts()}
-    write_file(path.with_suffix(".json"), json.dumps(said).encode())
+    about = {"format": FORMAT, **more, "shard": shard.facts()}
+    write_file(path.with_suffix(".json"), json.dumps(about).encode())
     return shard
 
 
 def read_shard(path: Path) -> tuple[Shard, dict[str, Any]] | None:
-    """The shard whose tar is at `path`, and all that its .json says; None if that is missing, damaged or of another
-    format."""
+    """Read the shard whose tar is at `path`, and all that its .json says; None if that is missing or not whole."""
     try:
-        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if said["format"] == FORMAT:
-            return Shard.of(said["shard"], path.parent), said
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if about["format"] == FORMAT:
+            return Shard.of(about["shard"], path.parent), about
     except (OSError, *BAD_FACTS):
         pass
     return None
@@ -84,7 +84,7 @@ def fill_shards(
     what: str,
     captions: Mapping[str, tuple[str, str]] | None = None,
 ) -> LatentShards:
-    """The records of all clips in `folder`; those that are missing there are made first, with a bar `what`.
+    """Find the records of all clips in `folder`; those that are missing there are made first, with a bar `what`.
 
     `keys`: by clip id, the hash of all that decides its record. A record with another key counts as missing, and so
     does a damaged one. `make(ids)` gives the new records in that order; each rank makes its part. Shards without any
@@ -92,20 +92,20 @@ def fill_shards(
     Raises UserError if the folder holds shards of scripts/encode.py, or cannot be written.
     """
     with _locked(folder, world):
-        found = _records(folder, keys)
-        damaged = LatentShards(found).damaged(list(found)[world.rank :: world.size])
+        usable = _records(folder, keys)
+        damaged = LatentShards(usable).damaged(list(usable)[world.rank :: world.size])
         first = 1 + max((int(path.stem) for path in folder.glob(TARS)), default=-1)
         for name in sorted({name for part in gather(damaged) for name in part}):
-            del found[name]
+            del usable[name]
         if world.is_main:
-            _sweep(folder, {shard.path for shard, _ in found.values()})
+            _sweep(folder, {shard.path for shard, _ in usable.values()})
         barrier()
-        mine = [name for name in keys if name not in found][world.rank :: world.size]
+        mine = [name for name in keys if name not in usable][world.rank :: world.size]
         hidden = not world.is_main or not mine
         records = iter(tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
-        for number in range(0, len(mine), SHARD_CLIPS):
-            place = first + world.rank + number // SHARD_CLIPS * world.size
-            write_shard(folder / f"{place:05d}.tar", islice(records, SHARD_CLIPS))
+        for turn in range(ceil(len(mine) / SHARD_CLIPS)):
+            number = first + world.rank + turn * world.size
+            write_shard(folder / f"{number:05d}.tar", islice(records, SHARD_CLIPS))
         barrier()  # what the others made is there, too
         shards = LatentShards(_records(folder, keys), captions)
         shards.hold()
@@ -114,14 +114,14 @@ def fill_shards(
 
 
 def _records(folder: Path, keys: Mapping[str, str]) -> dict[str, Any]:
-    """The records with these keys, in the order of `keys`; of two with one key, the later."""
-    found = {}
+    """Find the records with these keys, in the order of `keys`; of two with one key, the later."""
+    places = {}
     for path in sorted(folder.glob(TARS)):
         shard, _ = read_shard(path) or (None, None)
         for record in shard.records if shard is not None else ():
             if keys.get(record.id) == record.key:
-                found[record.id] = (shard, record)
-    return {name: found[name] for name in keys if name in found}
+                places[record.id] = (shard, record)
+    return {name: places[name] for name in keys if name in places}
 
 
 def _sweep(folder: Path, used: set[Path]) -> None:

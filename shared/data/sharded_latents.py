@@ -49,7 +49,7 @@ class ShardedLatents(LatentShards):
         tracks: bool = False,
         verify: Verify = "record",
     ) -> None:
-        """Raises UserError if an index is missing or damaged, folders do not fit together, or nothing is left."""
+        """Read the indices. UserError if one is missing or damaged, folders do not fit together, or nothing is left."""
         super().__init__({})
         self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
         self.verify, self.checks_records = verify, verify != "none"
@@ -72,29 +72,24 @@ class ShardedLatents(LatentShards):
         return part
 
     def subset(self, include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> Self:
-        """The clips that `shared.data.manifest.subset` chooses; its errors too."""
+        """Choose clips as `shared.data.manifest.subset` does; its errors too."""
         chosen: list[Any] = subset(list(self.records.values()), include, exclude)  # type: ignore[arg-type]
         return self.only([record.id for record in chosen])
 
-    def check(self, fps: float, sample_rate: int, **components: object) -> None:
-        """Raise UserError unless the shards have these rates and were made by these components.
-
-        `components`: video_codec, audio_codec, text_encoder; speech, effects, music.
-        """
-        for name, wanted in (("fps", fps), ("sample_rate", sample_rate)):
-            if self.settings[name] != wanted:
-                raise UserError(f"{self.where()}: encoded at {name} {self.settings[name]}, not {wanted}; encode again")
+    def check(self, **components: object) -> None:
+        """Raise UserError unless these components made the shards: video_codec, audio_codec, text_encoder; speech,
+        effects, music."""
         for name, component in components.items():
             if self.fingerprints.get(name) != fingerprint(component):
                 raise UserError(f"{self.where()}: encoded with another {name}; give that one, or encode again")
 
     def get(self, name: str) -> Latents:
         """Clip `name`, or in the place of a broken one the next of its shape. UserError if there is none."""
-        found = self.read(self._instead.get(name, name))
-        while found is None:
+        clip = self.read(self._instead.get(name, name))
+        while clip is None:
             self._instead[name] = self._next(name)
-            found = self.read(self._instead[name])
-        return found
+            clip = self.read(self._instead[name])
+        return clip
 
     def read(self, name: str) -> Latents | None:
         """Clip `name`; None if it is broken, which is then among `problems`."""
@@ -126,7 +121,7 @@ class ShardedLatents(LatentShards):
         return f"{len(self.records)} records" + (f"; {count} left out, first {self.problems[0]}" if count else "")
 
     def where(self) -> str:
-        """The folders, for messages."""
+        """Name the folders, for messages."""
         return ", ".join(map(str, self.folders))
 
     def _add(self, folder: Path, facts: dict[str, Any], needed: Sequence[str]) -> None:
@@ -167,18 +162,19 @@ class ShardedLatents(LatentShards):
         """Look through a shard that is not as the index says: records are where they are, and what is broken goes."""
         self._examined.add(shard.path)
         self._files.pop(shard.path, None)
-        there = shard.path.is_file()
-        found = {record.id: record for record in (scan_shard(shard.path) if there else [])}
+        exists = shard.path.is_file()
+        scanned = {record.id: record for record in (scan_shard(shard.path) if exists else [])}
         for record in shard.records:
-            here = found.get(record.id)
-            if here is None or not record.members.keys() <= here.members.keys():
-                self._drop(record.id, "not in the shard, which is cut off or another" if there else "the shard is gone")
-            elif any(here.members[ending][1:] != span[1:] for ending, span in record.members.items()):
+            actual = scanned.get(record.id)
+            if actual is None or not record.members.keys() <= actual.members.keys():
+                why = "not in the shard, which is cut off or another" if exists else "the shard is gone"
+                self._drop(record.id, why)
+            elif any(actual.members[ending][1:] != span[1:] for ending, span in record.members.items()):
                 self._drop(record.id, "damaged: its checksum is not what the index says")
             elif record.id in self.records:
-                self.records[record.id] = replace(record, members=here.members)
-        kept = sum(record.id in self.records for record in shard.records)
-        _log.warning("%s is not as its index says: %d of %d records are read", shard.path, kept, len(shard.records))
+                self.records[record.id] = replace(record, members=actual.members)
+        count = sum(record.id in self.records for record in shard.records)
+        _log.warning("%s is not as its index says: %d of %d records are read", shard.path, count, len(shard.records))
 
     def _drop(self, name: str, reason: str) -> None:
         if self.records.pop(name, None) is not None:
@@ -186,7 +182,7 @@ class ShardedLatents(LatentShards):
             _log.warning("%s; it is left out", self.problems[-1])
 
     def _next(self, name: str) -> str:
-        """The clip that stands in for `name`: the next of its shape in the order of names, then from the first on."""
+        """Clip that stands in for `name`: the next of its shape in the order of names, then from the first on."""
         wanted = bucket(self.places[name][1])
         names = sorted(other for other, record in self.records.items() if bucket(record) == wanted)
         if not names:

@@ -83,7 +83,7 @@ class LatentShards:
         return {name: bucket(record, patch) for name, record in self.records.items()}
 
     def only(self, names: Collection[str]) -> Self:
-        """The same files, seen as a store of these clips alone. Raises UserError if one is not in the index."""
+        """Store of these clips alone, in the same files. Raises UserError if one is not in the index."""
         if absent := [name for name in names if name not in self.places]:
             raise UserError(
                 f"{len(absent)} of {len(names)} clips, {absent[0]!r} first, are not in {self.where()}; "
@@ -94,7 +94,7 @@ class LatentShards:
         return part
 
     def get(self, name: str) -> Latents:
-        """The latents of clip `name`. UserError if they are damaged."""
+        """Latents of clip `name`. UserError if they are damaged."""
         try:
             contents = self._contents(name, ("latents",))
             return latents_of(self.records[name], contents["latents"], self.captions.get(name, ("", "")))
@@ -102,7 +102,7 @@ class LatentShards:
             raise self._damaged(name, "latents", error) from None
 
     def member(self, name: str, ending: str) -> dict[str, Tensor]:
-        """The float32 tensors of one member of clip `name`: "latents", "texts" or "tracks". UserError if broken."""
+        """Float32 tensors of one member of clip `name`: "latents", "texts" or "tracks". UserError if broken."""
         try:
             tensors = safetensors.torch.load(self._contents(name, (ending,))[ending])
         except (BrokenRecord, SafetensorError) as error:
@@ -111,13 +111,13 @@ class LatentShards:
 
     def damaged(self, names: Sequence[str]) -> list[str]:
         """Those of `names` whose record is not, in all its members, what the index says."""
-        found = []
+        damaged = []
         for name in names:
             try:
                 self._contents(name, tuple(self.records[name].members))
             except BrokenRecord:
-                found.append(name)
-        return found
+                damaged.append(name)
+        return damaged
 
     def hold(self) -> None:
         """Open the files, as many as may be, so that they can be read even if another run takes them away."""
@@ -129,7 +129,7 @@ class LatentShards:
         return name in self.records
 
     def where(self) -> str:
-        """The folders, for messages."""
+        """Name the folders, for messages."""
         return ", ".join(dict.fromkeys(str(shard.path.parent) for shard, _ in self.places.values()))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def bucket(record: Record, patch: int = 1) -> Bucket:
 
 
 def latents_of(record: Record, content: bytes, captions: tuple[str, str]) -> Latents:
-    """The clip whose latents member is `content`. BrokenRecord if the tensors are not what the index says."""
+    """Clip whose latents member is `content`. BrokenRecord if the tensors are not what the index says."""
     tensors = safetensors.torch.load(content)
     for part in ("video", "audio"):
         if part not in tensors:

@@ -1,1 +1,1 @@
-"""Training on DeepSpeed: trainer, optimizer with EMA, checkpoints, logs, batch plan and latent store."""
+"""Training on DeepSpeed: trainer, optimizer with EMA, checkpoints, logs, weights, components and what a run is told."""

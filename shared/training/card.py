@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 from shared.utils.config import TrainConfig, dump_config
-
-
-def commit() -> str:
-    """The commit of the code, with a mark where files differ from it; "unknown" outside a git checkout."""
-    root = Path(__file__).resolve().parents[2]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+from shared.utils.version import commit
 
 
 @dataclass(frozen=True)
@@ -30,14 +19,14 @@ class Progress:
     processes: int = 1
     average: bool = True
 
-    def table(self, config: TrainConfig, first: str = "", stage: str = "") -> str:
-        """Markdown rows, `first` before the others and `stage` beside the steps."""
+    def table(self, config: TrainConfig, first: str = "") -> str:
+        """Markdown rows, `first` before the others."""
         train = config.train
         average = f"average of decay {train.ema}" if train.ema and self.average else "of the last step"
         rows = [
             first,
             "" if self.clips is None else f"| clips | {self.clips} |",
-            f"| steps | {self.step} of {train.steps}{stage} |",
+            f"| steps | {self.step} of {train.steps} |",
             f"| clips a step | {train.micro_batch * train.gradient_accumulation_steps * self.processes}, "
             f"processes: {self.processes} |",
             f"| weights | {average} |",
@@ -47,25 +36,28 @@ class Progress:
         return "\n".join(["| | |", "|---|---|", *filter(None, rows)])
 
 
-def model_card(config: TrainConfig, progress: Progress) -> str:
-    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration."""
-    manifests = "\n".join(f"- `{path}`" for path in config.data.manifests or config.data.shard_folders)
+def model_card(
+    config: TrainConfig, progress: Progress, *, title: str, tags: str, use: str, rows: str = "", then: str = ""
+) -> str:
+    """Markdown: what the weights were trained on, for how long, from which code, and with which configuration.
+
+    `use`: how the checkpoint is read. `rows`: of the table, before the others. `then`: what follows the list of clips.
+    """
+    sources = "\n".join(f"- `{path}`" for path in config.data.manifests or config.data.shard_folders)
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-video
-tags: [audio-video, joint-generation, cross-modal-context-learning]
+tags: [{tags}]
 ---
-# Joint audio-video checkpoint
+# {title}
 
-Read it with `CCLPipeline.from_pretrained(folder)`.
+{use}
 
-{progress.table(config)}
+{progress.table(config, rows)}
 
 Trained on:
-{manifests}
-
-Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite puppets --level simple --output DIR`.
-
+{sources}
+{then and f"{chr(10)}{then}{chr(10)}"}
 ## Configuration
 
 ```yaml

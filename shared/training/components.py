@@ -17,43 +17,10 @@ from shared.codecs import Codecs
 from shared.encoders import HashedWords, TextEncoder
 from shared.encoders.audio import FrameFeatures, load_track_encoders
 from shared.encoders.cache import CachedText
-from shared.utils.classes import NamedClass
+from shared.training.inputs import CODECS, component_source, fitted_codecs
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
-
-CODECS = ("video_codec", "audio_codec")
-
-
-def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
-    """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
-
-    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on
-    the hub is looked up there. UserError if nothing of the kind is in that place.
-    """
-    key, place = f"components.{name}", getattr(config.components, name, None)
-    if place is None:
-        keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")
-        key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
-    if place is None:
-        return None
-    try:
-        return find_component(name, place, trusted_packages(config))
-    except UserError as error:
-        advice = "; fit a pair with scripts/fit_codecs.py" if key == "codecs" else ""
-        raise UserError(f"{key}: {error}{advice}") from None
-
-
-def trusted_packages(config: TrainConfig) -> set[str]:
-    """Packages outside this repository whose classes the configuration names; its `init` may name them too."""
-    components = config.components.model_dump() if config.components is not None else {}
-    named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
-    return {one.package for one in named if one is not None}
-
-
-def fitted_codecs(config: TrainConfig) -> Path:
-    """Where a run keeps the codecs that it fits to its clips, if the configuration names none."""
-    return Path(config.output) / "codecs"
 
 
 @dataclass
@@ -99,7 +66,7 @@ class LazyTextEncoder:
         return encoder
 
     def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
-        """These texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
+        """Keep these texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
 
         `HashedWords` needs no cache.
         """
@@ -112,7 +79,7 @@ class LazyTextEncoder:
             for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
                 cache.encode([text])
             cache.encoder = UnloadedTextEncoder(cache.dim, cache.max_length)
-        return next(found for found in gather(cache) if found is not None)
+        return next(cached for cached in gather(cache) if cached is not None)
 
     @cached_property
     def _words(self) -> HashedWords:

@@ -35,7 +35,7 @@ class StateFolder:
 
 
 def latest_checkpoint(state: Path) -> StateFolder | None:
-    """The checkpoint that OUTPUT/state names as its latest; None if there is none yet.
+    """Find the checkpoint that OUTPUT/state names as its latest; None if there is none yet.
 
     Raises `UserError` if the folder that it names is not there or not complete.
     """
@@ -52,8 +52,23 @@ def latest_checkpoint(state: Path) -> StateFolder | None:
         ) from None
 
 
+def find_state(run: Path, step: int | None) -> StateFolder:
+    """Find the state of `run` after `step` steps, or the latest. UserError if there is none."""
+    state = run / "state"
+    steps = sorted(int(file.parent.name.removeprefix("step")) for file in state.glob(f"step*/{ABOUT}"))
+    if not steps:
+        raise UserError(
+            f"--run {run}: no complete state in {state}; the first comes after train.checkpoint_every steps"
+        )
+    if step is None:
+        return latest_checkpoint(state) or read_about(state / f"step{steps[-1]:08d}")
+    if step not in steps:
+        raise UserError(f"--step {step}: {state} has {', '.join(map(str, steps))}")
+    return read_about(state / f"step{step:08d}")
+
+
 def read_about(folder: Path) -> StateFolder:
-    """What a checkpoint folder says of itself. Raises FileNotFoundError, or `UserError` if it is damaged."""
+    """Read what a checkpoint folder says of itself. Raises FileNotFoundError, or `UserError` if it is damaged."""
     file = folder / ABOUT
     try:
         about = json.loads(file.read_text())
@@ -66,7 +81,7 @@ def read_about(folder: Path) -> StateFolder:
 
 
 def whole_weights(checkpoint: StateFolder, state_key: str | None = None) -> dict[str, Tensor]:
-    """The module's state dict on the CPU, as `shared.training.optimizer.full_weights` has it from an engine.
+    """Read the module's state dict to the CPU, as `shared.training.optimizer.full_weights` has it from an engine.
 
     Trained parameters are the fp32 master weights (`state_key` None) or that entry of the optimizer's state ("ema");
     frozen parameters and buffers are as they are. Raises `UserError` if a file is missing, damaged or of another kind.

@@ -40,7 +40,7 @@ PEAKS = (
 
 
 @dataclass(frozen=True)
-class Work:
+class StepCost:
     """What one rank did in some time, or what some samples take: tokens of all streams; operations.
 
     `flops` are those of the model, `hardware_flops` with what is computed again.
@@ -50,18 +50,20 @@ class Work:
     flops: float = 0.0
     hardware_flops: float = 0.0
 
-    def __add__(self, other: Work) -> Work:
-        return Work(self.tokens + other.tokens, self.flops + other.flops, self.hardware_flops + other.hardware_flops)
+    def __add__(self, other: StepCost) -> StepCost:
+        return StepCost(
+            self.tokens + other.tokens, self.flops + other.flops, self.hardware_flops + other.hardware_flops
+        )
 
 
-def training_work(tokens: int, forward: float, trained: float = 1.0, recomputed: bool = False) -> Work:
-    """The work of a training step from its forward operations.
+def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: bool = False) -> StepCost:
+    """Count a training step from its forward operations.
 
     The backward pass takes as many for the activations' gradients, and as many again for those of the weights that
     learn: `trained` is their share. `recomputed`: with activation checkpointing the forward pass runs twice.
     """
     flops = forward * (2 + trained)
-    return Work(tokens, flops, flops + (forward if recomputed else 0.0))
+    return StepCost(tokens, flops, flops + (forward if recomputed else 0.0))
 
 
 def trained_share(model: nn.Module) -> float:

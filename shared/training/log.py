@@ -1,4 +1,4 @@
-"""What a run writes down: losses.csv per stream, task and sigma bucket; throughput.csv; boards; the progress line."""
+"""What a run writes down: losses.csv per stream, task and sigma bucket; throughput.csv; trackers; the progress line."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import io
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
 
-from shared.training.flops import Work, peak_flops
-from shared.training.trackers import check_boards, open_boards
+from shared.training.flops import StepCost, peak_flops
+from shared.training.trackers import check_trackers, open_trackers
 from shared.utils.config import Train
 from shared.utils.distributed import World, gather
 from shared.utils.files import write_atomically
@@ -24,28 +24,29 @@ from shared.utils.files import write_atomically
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
 BUCKETS = 5
-NO_WORK = Work()
+NO_COST = StepCost()
 
 #: (stream, task, sigma bucket) -> sum of the losses, and how many there are.
 Sums = dict[tuple[str, str, str], tuple[float, int]]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
 class LossRecord:
     """Losses of one stream in one task: `sigma` [n] in [0, 1] and `loss` [n], unweighted, one per sample.
 
-    `work`: what the training step of these samples takes; where two streams share a pass, one record has it.
+    `cost`: what the training step of these samples takes; where two streams share a pass, one record has it.
     """
 
     stream: str
     task: str
     sigma: Tensor
     loss: Tensor
-    work: Work = NO_WORK
+    cost: StepCost = NO_COST
 
 
 def sigma_bucket(sigma: float) -> str:
-    """ "0.4-0.6" for sigma 0.5; the last bucket holds 1.0."""
+    """Name the bucket of a noise level: "0.4-0.6" for 0.5; the last one holds 1.0."""
     index = min(BUCKETS - 1, int(sigma * BUCKETS))
     return f"{index / BUCKETS:.1f}-{(index + 1) / BUCKETS:.1f}"
 
@@ -58,31 +59,25 @@ class RunLog:
     (`shared.training.flops`), empty where the device's peak is unknown.
     """
 
-    def __init__(self, output: Path, world: World, first_step: int, steps: int, train: Train | None = None) -> None:
-        """Drops what a killed run wrote after `first_step` steps. `train` says where to log, and a device's peak.
-
-        Raises UserError for a board that cannot be had.
-        """
+    def __init__(self, output: Path, world: World, first_step: int, train: Train) -> None:
+        """Drop what a killed run wrote after `first_step` steps. UserError for a tracker that cannot be had."""
         self.world = world
         self.losses, self.speeds = output / "losses.csv", output / "throughput.csv"
-        self.peak = peak_flops(world.device, train.peak_tflops if train else None)
-        self.told = False
-        self.work: Work
-        self.samples: int
-        names = train.report_to if train else ["tensorboard"]
-        check_boards(names)
+        self.peak = peak_flops(world.device, train.peak_tflops)
+        self.peak_missed = False
+        check_trackers(train.report_to)
         if world.is_main:
             _truncate(self.losses, COLUMNS, first_step)
             _truncate(self.speeds, SPEED_COLUMNS, first_step)
-            self.boards = open_boards(names, output, first_step)
-            self.bar = tqdm(total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
+            self.trackers = open_trackers(train.report_to, output, first_step)
+            self.bar = tqdm(total=train.steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
         self._begin()
 
     def add(self, records: Iterable[LossRecord], samples: int) -> None:
-        """Records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
+        """Add the records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
         for record in records:
             self.pending.append(replace(record, sigma=_flat(record.sigma), loss=_flat(record.loss)))
-            self.work += record.work
+            self.cost += record.cost
         self.samples += samples
 
     def step(self, grad_norm: float) -> None:
@@ -93,65 +88,62 @@ class RunLog:
 
     def flush(self, step: int, rate: float) -> None:
         """Append the means since the last flush as rows of `step`; every rank calls it."""
-        totals: Sums = defaultdict(lambda: (0.0, 0))
-        parts = gather((self._sums(), self.samples, self.work))
-        for sums, _, _ in parts:
-            for key, (loss, count) in sums.items():
-                totals[key] = (totals[key][0] + loss, totals[key][1] + count)
+        parts = gather((self._sums(), self.samples, self.cost))
+        totals: Sums = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
         if self.world.is_main and totals:
             rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
             _append(self.losses, [[step, *row] for row in rows])
-            work = sum((work for _, _, work in parts), Work())
-            self._show(step, totals, rate, self._speed(step, sum(samples for _, samples, _ in parts), work))
+            cost = sum((cost for _, _, cost in parts), NO_COST)
+            self._show(step, totals, rate, self._speed(step, sum(samples for _, samples, _ in parts), cost))
         self._begin()
 
     def close(self) -> None:
         if self.world.is_main:
             self.bar.close()
-            for board in self.boards:
-                board.close()
+            for tracker in self.trackers:
+                tracker.close()
 
     def _begin(self) -> None:
         self.pending: list[LossRecord] = []
         self.norms: list[float] = []
-        self.work, self.samples, self.since = NO_WORK, 0, time.monotonic()
+        self.cost, self.samples, self.since = NO_COST, 0, time.monotonic()
 
     def _sums(self) -> Sums:
-        sums: Sums = defaultdict(lambda: (0.0, 0))
-        for record in self.pending:
-            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True):
-                key = (record.stream, record.task, sigma_bucket(sigma))
-                sums[key] = (sums[key][0] + loss, sums[key][1] + 1)
-        return dict(sums)
+        return _summed(
+            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
+            for record in self.pending
+            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
+        )
 
-    def _speed(self, step: int, samples: int, work: Work) -> dict[str, float]:
-        """A row of throughput.csv; what is known of it by name."""
+    def _speed(self, step: int, samples: int, cost: StepCost) -> dict[str, float]:
+        """Write a row of throughput.csv; return what is known of it by name."""
         seconds = max(1e-9, time.monotonic() - self.since)
-        found = {"samples_per_second": samples / seconds, "tokens_per_second": work.tokens / seconds}
-        if self.peak is not None and work.flops:
+        found = {"samples_per_second": samples / seconds, "tokens_per_second": cost.tokens / seconds}
+        if self.peak is not None and cost.flops:
             full = self.peak * seconds * self.world.size
-            found |= {"mfu": work.flops / full, "hfu": work.hardware_flops / full}
-        elif work.flops and not self.told:
-            self.told = True
+            found |= {"mfu": cost.flops / full, "hfu": cost.hardware_flops / full}
+        elif cost.flops and not self.peak_missed:
+            self.peak_missed = True
             self.bar.write(
                 f"MFU is left out: the peak of this device ({self.world.device.type}) is not known; set "
                 "train.peak_tflops to have it",
                 file=sys.stderr,
             )
         shown = [f"{found[name]:.6g}" if name in found else "" for name in SPEED_COLUMNS[4:]]
-        _append(self.speeds, [[step, f"{seconds:.3f}", samples, work.tokens, *shown]])
+        _append(self.speeds, [[step, f"{seconds:.3f}", samples, cost.tokens, *shown]])
         return found
 
     def _show(self, step: int, totals: Sums, rate: float, speed: dict[str, float]) -> None:
-        """On the boards and in the progress line."""
-        sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
-        for (stream, task, _), (loss, count) in totals.items():
-            for name in (f"loss/{stream}/{task}", f"loss/{stream}"):
-                sums[name] = (sums[name][0] + loss, sums[name][1] + count)
+        """In the trackers and in the progress line."""
+        sums = _summed(
+            (name, *of_key)
+            for (stream, task, _), of_key in totals.items()
+            for name in (f"loss/{stream}/{task}", f"loss/{stream}")
+        )
         means = {name: loss / count for name, (loss, count) in sums.items()}
         norm = sum(self.norms) / len(self.norms) if self.norms else math.nan
-        for board in self.boards:
-            board.add({**means, "lr": rate, "grad_norm": norm, **speed}, step)
+        for tracker in self.trackers:
+            tracker.add({**means, "lr": rate, "grad_norm": norm, **speed}, step)
         line = {name.removeprefix("loss/"): f"{means[name]:.4f}" for name in sorted(means) if name.count("/") == 1}
         line |= {"lr": f"{rate:.1e}", "norm": f"{norm:.2f}", "clips/s": f"{speed['samples_per_second']:.1f}"}
         if speed["tokens_per_second"]:
@@ -159,6 +151,15 @@ class RunLog:
         if "mfu" in speed:
             line["MFU"] = f"{100 * speed['mfu']:.1f} %"
         self.bar.set_postfix(line, refresh=False)
+
+
+def _summed(parts: Iterable[tuple[Key, float, int]]) -> dict[Key, tuple[float, int]]:
+    """Sum the losses of each key, and how many there are."""
+    sums: dict[Key, tuple[float, int]] = {}
+    for key, loss, count in parts:
+        total, number = sums.get(key, (0.0, 0))
+        sums[key] = (total + loss, number + count)
+    return sums
 
 
 def _flat(value: Tensor) -> Tensor:

@@ -71,8 +71,10 @@ def parameter_groups(
 
 
 def learning_rate(step: int, steps: int, config: Optimizer) -> float:
-    """The rate of `step` (from 0): linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down
-    to `min_lr_ratio` times `lr`."""
+    """Compute the rate of `step` (from 0).
+
+    Linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down to `min_lr_ratio` times `lr`.
+    """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     left = (steps - 1 - config.warmup) * config.decay_share
@@ -85,7 +87,8 @@ def forget_gradients(engine: Any) -> None:
     """Zero the gradients that DeepSpeed keeps from step to step; for after `engine.step`.
 
     With ZeRO-3 or offload each parameter's gradient has its place in a buffer, written when the parameter gets one. The
-    stream that a step's tasks skip gets none, and would be moved by that of an earlier step once more.
+    stream that a step's tasks skip gets none, and would be moved by that of an earlier step once more. The buffers are
+    DeepSpeed 0.19's own.
     """
     optimizer = engine.optimizer
     masters = [
@@ -103,14 +106,14 @@ def _listed(optimizer: Any, name: str) -> list[Tensor]:
 
 
 def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[str, Tensor]:
-    """The state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
+    """Gather the state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
 
     Trainable parameters are the master weights (`state_key` None) or that entry of the optimizer's state
     ("ema"), at any ZeRO stage; frozen parameters and buffers are as they are.
     """
     from deepspeed import comm
 
-    # DeepSpeed links states to parameters once, after the first group's first step, when the other groups
+    # DeepSpeed 0.19 links states to parameters once, after the first group's first step, when the other groups
     # have no state yet, and not at all after a resume: link again.
     if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
         engine.optimizer._hp_optimizer_states_linked = False

@@ -69,7 +69,7 @@ def claim_output(config: TrainConfig, world: World) -> Path:
 
 
 def _batch_keys(before: dict[str, Any]) -> tuple[str, ...]:
-    """What may follow the number of processes. A token budget is of one micro-batch: then its size has to stay."""
+    """List what may follow the number of processes. A token budget is of one micro-batch: then its size has to stay."""
     return ("train.gradient_accumulation_steps",) + (
         ("train.micro_batch",) if before.get("train.token_budget") is None else ()
     )
@@ -170,6 +170,6 @@ class RunState:
 
 
 def trained_names(engine: Any) -> list[str]:
-    """The names of what the optimizer trains, in its order, which is how a state dict of torch's numbers them."""
+    """List the names of what the optimizer trains, in its order, which is how a state dict of torch's numbers them."""
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
     return [names[id(parameter)] for group in engine.optimizer.param_groups for parameter in group["params"]]

@@ -13,7 +13,7 @@ from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
 
 
-class Board(Protocol):
+class Tracker(Protocol):
     """Takes values by name ("loss/video/t2av") after a step, counted from 1."""
 
     def add(self, values: Mapping[str, float], step: int) -> None: ...
@@ -21,7 +21,7 @@ class Board(Protocol):
     def close(self) -> None: ...
 
 
-def check_boards(names: Sequence[str]) -> None:
+def check_trackers(names: Sequence[str]) -> None:
     """Raise UserError if one of `train.report_to` cannot be had here; every process asks, before anything is done."""
     if "wandb" in names:
         try:
@@ -32,9 +32,9 @@ def check_boards(names: Sequence[str]) -> None:
             ) from None
 
 
-def open_boards(names: Sequence[str], output: Path, first_step: int) -> list[Board]:
-    """The boards of a run in `output` that goes on after `first_step` steps."""
-    makers: dict[str, Callable[[Path, int], Board]] = {"tensorboard": TensorBoard, "wandb": WandB}
+def open_trackers(names: Sequence[str], output: Path, first_step: int) -> list[Tracker]:
+    """Open the trackers of a run in `output` that goes on after `first_step` steps."""
+    makers: dict[str, Callable[[Path, int], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB}
     return [makers[name](output, first_step) for name in dict.fromkeys(names)]
 
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from shared.training.log import LossRecord, RunLog
 from shared.training.optimizer import build_optimizer, forget_gradients, full_weights, learning_rate
 from shared.training.state import RunState, claim_output
+from shared.training.weights import StateDict
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, any_rank, barrier, gather
 from shared.utils.errors import UserError
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class StepOutput:
     records: list[LossRecord]
 
 
-class Batch(Protocol):
+class MicroBatch(Protocol):
     """One micro-batch of one rank: n clips, their names and tasks."""
 
     @property
@@ -38,7 +37,7 @@ class Batch(Protocol):
     @property
     def tasks(self) -> list[str]: ...
 
-    def to(self, device: torch.device) -> Batch: ...
+    def to(self, device: torch.device) -> MicroBatch: ...
 
 
 class Trainer:
@@ -56,9 +55,9 @@ class Trainer:
         world: World,
         module: nn.Module,
         param_groups: list[dict[str, Any]],
-        batch_at: Callable[[int, int, int], Batch],
-        on_validate: Callable[[int, Weights], None] | None = None,
-        on_export: Callable[[Weights], None] | None = None,
+        batch_at: Callable[[int, int, int], MicroBatch],
+        on_validate: Callable[[int, StateDict], None] | None = None,
+        on_export: Callable[[StateDict], None] | None = None,
     ) -> None:
         self.config, self.world, self.module, self.param_groups = config, world, module, param_groups
         self.batch_at, self.on_validate, self.on_export = batch_at, on_validate, on_export
@@ -73,7 +72,7 @@ class Trainer:
         engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
-            log = RunLog(output, self.world, first, self.config.train.steps, self.config.train)
+            log = RunLog(output, self.world, first, self.config.train)
             try:
                 for step in range(first, self.config.train.steps):
                     self._step(engine, log, step)
@@ -151,7 +150,7 @@ class Trainer:
             callback = self.on_validate
             self._call(engine, lambda weights: callback(done, weights))
 
-    def _call(self, engine: Any, callback: Callable[[Weights], None]) -> None:
+    def _call(self, engine: Any, callback: Callable[[StateDict], None]) -> None:
         weights = full_weights(engine, self.module, "ema" if self.config.train.ema else None)
         if self.world.is_main:
             callback(weights)
@@ -177,7 +176,8 @@ class _LossOnly(nn.Module):
 
     ZeRO-3 gathers a module's parameters around its forward. One that is read elsewhere (a modulation table, a context
     token, a patch embedding) it finds by itself, and drops with the module that ran then, which may be before the
-    backward pass. Here all of them, which are small, become this module's: gathered from its forward to its backward.
+    backward pass. Here all of them, which are small, become this module's: gathered from its forward to its backward
+    (DeepSpeed 0.19).
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -185,7 +185,7 @@ class _LossOnly(nn.Module):
         self.module = module
         self.records: list[LossRecord] = []
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: MicroBatch) -> Tensor:
         output: StepOutput = self.module(batch)
         self.records = output.records
         self._adopt()
@@ -213,15 +213,15 @@ def checkpoint_activations(module: nn.Module) -> None:
         model.enable_gradient_checkpointing()
 
 
-def _guilty(batch: Batch, records: list[LossRecord], clips: list[str]) -> list[str]:
-    """The clips of the tasks whose loss is not finite; all of this step's where none can be told."""
+def _guilty(batch: MicroBatch, records: list[LossRecord], clips: list[str]) -> list[str]:
+    """List the clips of the tasks whose loss is not finite; all of this step's where none can be told."""
     tasks = {record.task for record in records if not bool(record.loss.isfinite().all())}
     named = [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True) if task in tasks]
     return named or clips
 
 
 def _plain_norm(engine: Any) -> Tensor | None:
-    """The gradients' norm where DeepSpeed computes none: ZeRO stage 0, whose ranks hold whole gradients."""
+    """Compute the gradients' norm where DeepSpeed computes none: ZeRO stage 0, whose ranks hold whole gradients."""
     if engine.zero_optimization():
         return None
     grads = [param.grad for param in engine.module.parameters() if param.grad is not None]

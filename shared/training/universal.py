@@ -44,7 +44,7 @@ def convert_to_universal(checkpoint: StateFolder, output: Path) -> None:
 def load_universal(engine: Any, folder: Path) -> None:
     """Load what `convert_to_universal` wrote into an engine made with "load_universal"; all ranks call it.
 
-    DeepSpeed's own loading leaves three things wrong at stage 3: all groups get the first one's weight decay and
+    DeepSpeed's own loading (0.19) leaves three things wrong at stage 3: all groups get the first one's weight decay and
     `lr_scale`, all share one count of steps, and only Adam's state is read.
     """
     groups = [

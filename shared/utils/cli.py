@@ -120,7 +120,7 @@ PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Make a validator that reads names between commas, in the order of `known` and each once; `none` means no name at all.
+    """Make a validator that reads names between commas, in the order of `known`, each once; `none`: no name at all.
 
     ValueError for a name that is not known. Give the option `one_word=True`.
     """
@@ -170,7 +170,9 @@ def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
         if said["positional"]:
             parser.add_argument(name, **({"nargs": "?"} | settings))
         else:
-            parser.add_argument(_flag(name, field), dest=name, **settings)
+            # a hidden option is a launcher's, and some write it with underscores
+            spellings = {_flag(name, field), f"--{name}"} if said["hidden"] else {_flag(name, field)}
+            parser.add_argument(*sorted(spellings), dest=name, **settings)
 
 
 def _settings(field: FieldInfo) -> dict[str, Any]:

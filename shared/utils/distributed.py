@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import os
@@ -24,7 +23,7 @@ TIMEOUT = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: `rank` of `size`, computing on `device`."""
+    """One process among all: `rank` of `size`, computing on `device`."""
 
     rank: int
     size: int
@@ -35,36 +34,29 @@ class World:
         return self.rank == 0
 
 
-def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
-    """The `--local_rank` that launchers pass. The environment says the same, so its value is not needed."""
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-
-
 @contextlib.contextmanager
 def session() -> Iterator[World]:
-    """Join the processes of this run; leave them in good order.
+    """Join the processes of this run; leave them in good order. Within a session, another one is the same.
 
     Without a launcher the run is one process. Everything that holds an engine must be gone when the block
     ends (`Trainer.run` sees to its own): otherwise gloo may abort the interpreter at exit.
     """
+    if torch.distributed.is_initialized():
+        yield _world()
+        return
     _prepare_environment()
     import deepspeed
     from deepspeed.comm import comm
 
     deepspeed.utils.logger.setLevel("ERROR")
-    # Otherwise the first start compiles this op for a minute; no environment variable prevents it.
+    # Otherwise the first start compiles this op for a minute; no environment variable prevents it (DeepSpeed 0.19).
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     cuda = torch.cuda.is_available()
-    local_rank = int(os.environ["LOCAL_RANK"])
     if cuda:
-        torch.cuda.set_device(local_rank)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     try:
-        yield World(
-            comm.get_rank(),
-            comm.get_world_size(),
-            torch.device("cuda", local_rank) if cuda else torch.device("cpu"),
-        )
+        yield _world()
     except UserError as error:
         traceback.clear_frames(error.__traceback__)  # they hold the engine
         raise
@@ -75,6 +67,11 @@ def session() -> Iterator[World]:
         gc.collect()
 
 
+def _world() -> World:
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
+
+
 def barrier() -> None:
     """Wait for every process."""
     if torch.distributed.get_world_size() > 1:
@@ -82,7 +79,7 @@ def barrier() -> None:
 
 
 def gather(value: Any) -> list[Any]:
-    """The picklable `value` of every rank, in rank order, on every rank."""
+    """Gather the picklable `value` of every rank, in rank order, on every rank."""
     size = torch.distributed.get_world_size()
     values: list[Any] = [value]
     if size > 1:
@@ -101,7 +98,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def _prepare_environment() -> None:
-    """What DeepSpeed reads at import and at start; a launcher's own values are kept."""
+    """Set what DeepSpeed reads at import and at start; a launcher's own values are kept."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     defaults = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}

@@ -18,5 +18,5 @@ def rms_dbfs(samples: npt.ArrayLike) -> float:
 
 
 def is_silent(samples: npt.ArrayLike) -> bool:
-    """The one definition of silence: below -45 dBFS RMS over all samples (docs/design.md, section 4)."""
+    """Whether sound is silent: below -45 dBFS RMS over all samples, the one definition (docs/design.md, section 4)."""
     return rms_dbfs(samples) < SILENCE_DBFS

@@ -68,7 +68,7 @@ def plain(model, route, text) -> dict[str, torch.Tensor]:
 def test_weights_of_one_are_one_plain_evaluation(model, form):
     out, calls = guided(model, Task.T2AV, form, (1.0, 1.0), (1.0, 1.0))
     assert calls == 1
-    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].video_text))
+    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].texts["video"]))
 
 
 @pytest.mark.parametrize("w", [2.0, 3.5])
@@ -103,7 +103,7 @@ def test_each_form_runs_the_model_as_often_as_it_must(model):
 
 
 def test_dual_is_its_formula_with_weights_per_stream(model):
-    text, empty = conditions().segments[0].video_text, conditions().negative
+    text, empty = conditions().segments[0].texts["video"], conditions().negative
     route = Task.T2AV.route
     full, text_only = plain(model, route, text), plain(model, route.unconditional, text)
     nothing = plain(model, route.unconditional, empty)
@@ -137,7 +137,7 @@ def test_a_clean_stream_runs_once_per_text_and_gives_what_one_pass_gives(model, 
 
     x = latents() | given
     level = {name: torch.full((2,), 0.0 if name == clean else SIGMAS[name]) for name in SIGMAS}
-    text = conditions().segments[0].video_text
+    text = conditions().segments[0].texts["video"]
     with torch.no_grad():
         v, a = model(
             task.route,
@@ -163,7 +163,7 @@ def test_guidance_of_a_clean_streams_reader_holds_the_identities_too(model):
 def test_outside_the_interval_nothing_is_guided(model):
     out, calls = guided(model, Task.T2AV, Form.DUAL, (4.0, 4.0), (2.0, 2.0), (0.8, 1.0))
     assert calls == 1
-    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].video_text))
+    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].texts["video"]))
 
 
 def test_timed_prompts_of_equal_texts_are_a_constant_prompt(model):
@@ -190,7 +190,7 @@ def test_timed_prompts_hold_each_at_its_time(model):
 
 def test_a_constant_sound_beside_a_timed_picture_keeps_its_text(model):
     timed = conditions([TimedPrompts((0.0, 0.4), ("a bell", "a drum"))] * 2, ["wind"] * 2)
-    weights = [segment.audio_weight for segment in timed.segments]
+    weights = [segment.weights["audio"] for segment in timed.segments]
     torch.testing.assert_close(sum(weights), torch.ones(2, AUDIO[0]))
     heard, _ = guided(model, Task.T2A, Form.NONE, texts=timed)
     assert_equal(heard, guided(model, Task.T2A, Form.NONE, texts=conditions(("wind", "wind")))[0])

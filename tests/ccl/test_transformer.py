@@ -36,7 +36,7 @@ def test_with_an_untrained_cca_t2av_is_the_two_streams_alone_to_the_bit():
 @pytest.mark.parametrize("joint", [Task.T2AV, Task.A2V, Task.V2A])
 def test_the_0m_pass_is_the_single_task_to_the_bit(task, stream, joint):
     model, given = transformer(), inputs()
-    if not (joint.makes_video, joint.makes_audio)[stream]:
+    if not (joint.route.video_noisy, joint.route.audio_noisy)[stream]:
         return
     single = model(task.route, *(part if i == stream else None for i, part in enumerate(given)))
     assert single[1 - stream] is None and single[stream].std() > 0.1
@@ -136,6 +136,15 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         grads.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
     for name, value in grads[0].items():
         torch.testing.assert_close(grads[1][name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@torch.no_grad()
+def test_the_repeated_blocks_compile_as_a_whole():
+    model, given = transformer(), inputs()
+    expected = model(Task.T2AV.route, *given)
+    model.compile_repeated_blocks(backend="eager", fullgraph=True)
+    for here, there in zip(model(Task.T2AV.route, *given), expected, strict=True):
+        assert torch.equal(here, there)
 
 
 def test_every_parameter_learns_from_t2av():

@@ -1,9 +1,10 @@
 """Record what a checkout trains, samples and measures, so that two checkouts can be compared (compare.py).
 
-    python tests/equality/record.py --checkout DIR --output OUT [--only train,shards,mtv,zero2,samples,ablation]
+    python tests/equality/record.py --checkout DIR --output OUT [--only PARTS] [--old-order]
 
-DIR may be a checkout from before the house was rebuilt, or from after it; `OLD` and `NEW` have their names. One
-thread, so that sums are made in one order. What is there already is not made again.
+DIR may be a checkout from before the house was rebuilt, or from after it; `OLD` and `NEW` have their names. PARTS are
+train, shards, mtv, zero2, samples, ablation: all, unless named. One thread, so that sums are made in one order. What is
+there already is not made again.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ NEW_SETTINGS = {"data.latents_dtype": "float16"}
 class Recorder:
     """Runs commands in one checkout and keeps what they made under `out`."""
 
-    def __init__(self, checkout: Path, out: Path) -> None:
+    def __init__(self, checkout: Path, out: Path, old_order: bool) -> None:
         self.checkout, self.out = checkout.resolve(), out.resolve()
+        #: With `old_order` parameters come as they did before their names changed (old_order/sitecustomize.py).
+        self.paths = [str(self.checkout), *([str(Path(__file__).parent / "old_order")] if old_order else [])]
         self.old = (checkout / "scripts" / OLD["make_clips"]).is_file()
         self.names = OLD if self.old else NEW
         self.times: dict[str, float] = {}
@@ -56,7 +59,7 @@ class Recorder:
         """Run a script of the checkout; its time and the largest memory of its processes are kept beside `name`."""
         start = time.monotonic()
         environment = {
-            **os.environ, "PYTHONPATH": str(self.checkout), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+            **os.environ, "PYTHONPATH": os.pathsep.join(self.paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         }  # fmt: skip
         with open(self.out / f"{name}.log", "w") as log:
             subprocess.run(command, cwd=self.checkout, env=environment, check=True, stdout=log, stderr=log)
@@ -185,9 +188,10 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--old-order", action="store_true", help="sum gradients' norms in the order of before")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(options.checkout, options.output)
+    recorder = Recorder(options.checkout, options.output, options.old_order)
     for part in options.only.split(","):
         getattr(recorder, part)()
 

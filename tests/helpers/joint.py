@@ -129,8 +129,7 @@ def losses(folder: Path) -> dict[tuple[str, ...], float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("plan", type=Path)
-    distributed.add_launcher_arguments(parser)
-    plan = json.loads(parser.parse_args().plan.read_text())
+    plan = json.loads(parser.parse_known_args()[0].plan.read_text())
     with distributed.session() as world:
         for path in plan["configs"]:
             with contextlib.suppress(Stop):

@@ -61,9 +61,7 @@ def inputs(name: str = "a", batch: int = 2, sigma: float = 0.7) -> tuple[StreamI
     )
 
 
-def rotary_arguments(
-    model: DualStreamTransformer, video: StreamInput, audio: StreamInput
-) -> tuple[RotaryArguments, RotaryArguments]:
+def rotary_arguments(model: DualStreamTransformer, video: StreamInput, audio: StreamInput) -> RotaryArguments:
     """What the video's and the audio's fusion are given in a pass of t2av."""
     return model._rotary(Task.T2AV.route, video, audio, embed(model.video_stream, video))
 

@@ -108,8 +108,7 @@ def train(config: TrainConfig, world: distributed.World, on_validate=None, nan_a
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("config")
-    distributed.add_launcher_arguments(parser)
-    config = load_config(parser.parse_args().config)
+    config = load_config(parser.parse_known_args()[0].config)
     with distributed.session() as world:
         exported, _ = train(
             config, world, nan_at=int(os.environ.get("NAN_AT", -1)), die_at=int(os.environ.get("DIE_AT", -1))

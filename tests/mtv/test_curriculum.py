@@ -109,6 +109,7 @@ def test_a_backbone_stands_in_the_place_of_the_model(tmp_path):
         ({"codecs": "some"}, "codecs has no place beside backbone"),
         ({"stages": BASE["stages"]}, "stage 'ambience': t2av needs the joint model"),
         ({"control": None}, "audio control needs a control network"),
+        ({"data": {"shards": "latents"}}, "data.shards hold no embeddings for a CogVideoX backbone"),
     ],
 )
 def test_what_has_no_place_beside_a_backbone_is_refused(tmp_path, changes, message):

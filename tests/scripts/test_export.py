@@ -24,12 +24,12 @@ from shared.utils.errors import run_main
 ROOT = Path(__file__).parents[2]
 
 DRIVER = """
-import contextlib, json, sys
+import json, sys
 sys.path.insert(0, "scripts")
 import torch, train_ccl
+from shared.utils.distributed import session
 torch.set_num_threads(1)
-with train_ccl.session() as world:
-    train_ccl.session = lambda: contextlib.nullcontext(world)
+with session():
     for config in json.loads(sys.argv[1]):
         train_ccl.main(["--config", config])
 """

@@ -27,14 +27,14 @@ from shared.utils.errors import run_main
 ROOT = Path(__file__).parents[2]
 
 DRIVER = """
-import contextlib, pathlib, shutil, sys
+import pathlib, shutil, sys
 sys.path.insert(0, "scripts")
 import torch, train_ccl
+from shared.utils.distributed import session
 torch.set_num_threads(1)
 config, whole, halved = sys.argv[1:4]
 others = dict(other.split(":") for other in sys.argv[4:])  # output: ZeRO stage
-with train_ccl.session() as world:
-    train_ccl.session = lambda: contextlib.nullcontext(world)
+with session():
     for output, stage in others.items():
         zero = {"stage": int(stage), "stage3_param_persistence_threshold": 0}
         batch = f"train.micro_batch={2 // world.size}"

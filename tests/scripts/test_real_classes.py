@@ -37,9 +37,9 @@ FPS = 8
 TRAIN = """
 import json, sys
 sys.path.insert(0, "scripts")
-import contextlib, train_ccl
-with train_ccl.session() as world:
-    train_ccl.session = lambda: contextlib.nullcontext(world)
+import train_ccl
+from shared.utils.distributed import session
+with session():
     for argv in json.loads(sys.argv[1]):
         train_ccl.main(argv)
 """

@@ -19,12 +19,10 @@ import train_ccl
 import yaml
 
 from ccl.pipeline import CCLPipeline
-from ccl.training import build as assembly
-from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import probe, write_video
 from shared.nn.parameter_names import part_of
-from shared.utils.errors import UserError, run_main
+from shared.utils.errors import run_main
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,10 +31,10 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
 results = []
-with train_ccl.session() as world:
-    train_ccl.session = lambda: contextlib.nullcontext(world)
+with session():
     for name, argv in json.loads(sys.argv[1]).items():
         code, err = 0, io.StringIO()
         with contextlib.redirect_stderr(err):
@@ -89,7 +87,7 @@ def arguments(folder: Path, *overrides: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(folder: Path) -> dict[str, tuple[int, str]]:
-    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate, from towers."""
+    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate, from streams."""
     write_clip(clips(folder / "quiet", 2) / "hush.mp4", 9, level=1e-5)
     apart = f"data.manifest={folder / 'quiet'}", f"output={folder / 'quiet_run'}"
     lines = {
@@ -161,38 +159,20 @@ def test_a_loss_that_is_not_finite_stops_with_step_task_and_clips(folder: Path, 
     assert not (folder / "diverging_run/checkpoint").exists()
 
 
-def test_another_fusion_starts_from_the_same_towers_and_codecs(folder: Path, runs: dict) -> None:
+def test_another_fusion_starts_from_the_same_streams_and_codecs(folder: Path, runs: dict) -> None:
     code, err = runs["joined"]
     assert code == 0, err
     assert err.count("guidance is text") == 1  # of its validation samples: it has no state to be guided by but that
     first, second = (load_checkpoint(CCLPipeline, folder / name / "checkpoint") for name in ("run", "joined_run"))
     assert second.transformer.config.fusion == "full"
     theirs = first.transformer.state_dict()
-    towers = {n: p for n, p in second.transformer.state_dict().items() if part_of(n) != "fusion"}
-    assert set(towers) == {name for name in theirs if part_of(name) != "fusion"}
-    for name, value in towers.items():
+    streams = {n: p for n, p in second.transformer.state_dict().items() if part_of(n) != "fusion"}
+    assert set(streams) == {name for name in theirs if part_of(name) != "fusion"}
+    for name, value in streams.items():
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-6)
     for codec in ("video_codec", "audio_codec"):
         ours, others = (getattr(pipeline, codec).state_dict() for pipeline in (first, second))
         assert all(torch.equal(value, others[name]) for name, value in ours.items())
-
-
-def test_towers_of_another_size_are_refused_by_name(checkpoint: Path) -> None:
-    config = DualStreamTransformer.load_config(checkpoint / "transformer")
-    video = {**config["video"], "ffn_dim": 8}
-
-    def fusion(name: str) -> bool:
-        return part_of(name) == "fusion"
-
-    other = DualStreamTransformer.from_config({**config, "video": video, "context_tokens": 5})
-    with pytest.raises(UserError, match=r"blocks\.0\.video\.ffn.* is \[16.*, and \[8.* in the configuration"):
-        assembly.initialised(other, checkpoint / "transformer", fusion)
-    same = DualStreamTransformer.from_config({**config, "context_tokens": 5})
-    new = same.blocks[0].fusion.video.to_q.weight.clone()
-    started = assembly.initialised(same, checkpoint / "transformer", fusion)
-    given = DualStreamTransformer.from_pretrained(checkpoint / "transformer")
-    assert torch.equal(started.video_stream.proj_out.weight, given.video_stream.proj_out.weight)
-    assert torch.equal(started.blocks[0].fusion.video.to_q.weight, new)
 
 
 def refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:

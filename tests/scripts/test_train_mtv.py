@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from ccl.pipeline import CCLPipeline
-from ccl.training import build as assembly
+from ccl.training.build import JointAdapter
 from mtv.control import MSTControlNet
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
@@ -31,24 +31,25 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl, train_mtv
+from ccl.training.run import Run
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
 results = []
-with train_mtv.session() as world:
-    train_mtv.session = train_ccl.session = lambda: contextlib.nullcontext(world)
+with session():
     for name, script, argv, kill in json.loads(sys.argv[1]):
-        saved = train_ccl.Run.validate
+        saved = Run.validate
         def validate(run, step, weights):
             saved(run, step, weights)
             if [run.config.output.rpartition("/")[2], step] == kill:
                 raise KeyboardInterrupt
-        train_ccl.Run.validate = validate
+        Run.validate = validate
         code, err = 0, io.StringIO()
         with contextlib.redirect_stderr(err):
             try:
                 run_main(lambda: {"mtv": train_mtv, "ccl": train_ccl}[script].main(argv))
             except (SystemExit, KeyboardInterrupt) as stop:
                 code = getattr(stop, "code", "killed")
-        train_ccl.Run.validate = saved
+        Run.validate = saved
         results.append([name, code, err.getvalue()])
 print("RESULTS" + json.dumps(results))
 """
@@ -214,7 +215,7 @@ def test_what_music_adds_to_every_clip_stays_where_its_way_begins_anew(
     control.save_pretrained(start / "control")
     config = load_config(folder / "music/config.yaml", [f"init={start}"])
     assert config.reinit == ["holistic"]
-    before, begun = control.state_dict(), assembly.Assembly(config).control.state_dict()
+    before, begun = control.state_dict(), JointAdapter(config).control.state_dict()
     kept = {name for name, value in before.items() if begun[name].equal(value)}
     assert {name for name in before if name.endswith("to_style.bias")} <= kept
     assert not begun["holistic_injection.0.to_style.weight"].any()

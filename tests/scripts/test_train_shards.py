@@ -35,16 +35,17 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl, train_mtv
+from ccl.training.batches import JointBatches
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
-results, made = [], train_ccl.JointBatches.__call__
-with train_ccl.session() as world:
-    train_mtv.session = train_ccl.session = lambda: contextlib.nullcontext(world)
+results, made = [], JointBatches.__call__
+with session():
     for name, script, argv, kill in json.loads(sys.argv[1]):
         def batch(self, step, micro, rank):
             if step == kill:
                 raise KeyboardInterrupt
             return made(self, step, micro, rank)
-        train_ccl.JointBatches.__call__ = batch
+        JointBatches.__call__ = batch
         code, err = 0, io.StringIO()
         with contextlib.redirect_stderr(err):
             try:
@@ -233,7 +234,7 @@ def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:
         (["data.subsets=[animals]"], "animals"),
         (["data.max_duration=0.1"], "no record of up to data.max_duration 0.1 s"),
         (["codecs=null"], "components.video_codec: name the folder of the codec, or set codecs or init; none is"),
-        (["components.audio_codec=no/where"], "components.audio_codec: audio codec no/where: no config.json or"),
+        (["components.audio_codec=no/where"], "components.audio_codec: no/where: no audio codec (no config.json or"),
         (["components.codec=x"], "unknown key components.codec; the nearest known key is components"),
     ],
 )

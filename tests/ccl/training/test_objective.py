@@ -9,7 +9,7 @@ import torch
 from tiny import AUDIO, AUDIO_CLOCK, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, noise, transformer
 from torch import nn
 
-from ccl.analysis.flops import Tokens, task_flops
+from ccl.flops import Tokens, task_flops
 from ccl.routing import Task
 from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
 from shared.nn.flow import draw_noise, draw_u, shift
@@ -226,18 +226,18 @@ def test_a_tasks_weight_is_on_both_its_losses_and_not_in_the_records():
     torch.testing.assert_close(weighted.loss - plain.loss, torch.tensor(change / 3))
 
 
-def test_the_records_tell_the_work_of_each_task_once():
+def test_the_records_tell_the_cost_of_each_task_once():
     model, data = transformer(), replace(batch(["t2av", "t2a", "t2a", "mtv"]), tracks=Value(torch.ones(4)))
     objective = JointObjective(model, FLOW, LOSS, seed=7, control=Hook(0.5), control_flops=lambda f, s: 100 * f + s)
-    work = {record.task: record.work for record in objective(data).records if record.work.tokens}
+    cost = {record.task: record.cost for record in objective(data).records if record.cost.tokens}
     tokens = Tokens(FRAMES, 4, AUDIO[0], TEXT[0])
-    assert {task: one.tokens for task, one in work.items()} == {"t2av": 16 + 21, "t2a": 2 * 21, "mtv": 16}
-    forward = {task: task_flops(model, tokens, Task(task)) for task in work}
-    assert work["t2av"].flops == work["t2av"].hardware_flops == 3 * forward["t2av"]
-    assert work["t2a"].flops == 3 * 2 * forward["t2a"] and work["mtv"].flops == 3 * (forward["mtv"] + 100 * FRAMES + 4)
+    assert {task: one.tokens for task, one in cost.items()} == {"t2av": 16 + 21, "t2a": 2 * 21, "mtv": 16}
+    forward = {task: task_flops(model, tokens, Task(task)) for task in cost}
+    assert cost["t2av"].flops == cost["t2av"].hardware_flops == 3 * forward["t2av"]
+    assert cost["t2a"].flops == 3 * 2 * forward["t2a"] and cost["mtv"].flops == 3 * (forward["mtv"] + 100 * FRAMES + 4)
     model.enable_gradient_checkpointing()
     model.audio_stream.requires_grad_(False)
     for block in model.blocks:
         block.audio.requires_grad_(False)
-    again = JointObjective(model, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].work
+    again = JointObjective(model, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].cost
     assert again.hardware_flops == again.flops + forward["t2av"] and 2 < again.flops / forward["t2av"] < 3

@@ -20,7 +20,7 @@ from shared.checkpoint.loading import SamplingOptions, load_model
 from shared.checkpoint.registry import find_component, load_component
 from shared.codecs import LinearAudioCodec, VideoCodec
 from shared.encoders import HashedWords, audio_features
-from shared.training.components import component_source, trusted_packages
+from shared.training.inputs import component_source, trusted_packages
 from shared.utils.cli import parse
 from shared.utils.config import load_config
 from shared.utils.errors import UserError

@@ -120,3 +120,16 @@ def test_a_skip_adds_the_latents_times_a_factor_per_channel_and_noise_level():
 def test_an_unknown_grid_is_refused():
     with pytest.raises(ValueError, match="'sphere'"):
         StreamConfig(**SIZES, grid="sphere")
+
+
+@torch.no_grad()
+def test_a_stream_whose_blocks_are_lent_runs_them_still_and_has_only_its_ends():
+    ours = stream()
+    randomise(ours)
+    latents, sigma, text = torch.randn(1, 4, 2, 4, 4), torch.tensor([0.4]), torch.randn(1, 3, 12)
+    expected, names = ours(latents, sigma, text), {name for name, _ in ours.named_parameters()}
+    blocks = ours.lend_blocks()
+    assert torch.equal(ours(latents, sigma, text), expected) and expected.std() > 0.1
+    assert {name for name, _ in ours.named_parameters()} == {name for name in names if not name.startswith("blocks.")}
+    blocks[1].ffn.net[2].weight.zero_()
+    assert not torch.allclose(ours(latents, sigma, text), expected, atol=1e-3)

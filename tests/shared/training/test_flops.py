@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.training.flops import Work, known_peak, peak_flops, training_work
+from shared.training.flops import StepCost, known_peak, peak_flops, step_cost
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -16,13 +16,13 @@ def test_a_step_costs_what_torch_counts(trained):
     layer.requires_grad_(trained)
     with FlopCounterMode(display=False) as counted:
         layer(x).sum().backward()
-    found = training_work(10, 2 * 10 * 32 * 48, trained=float(trained))
+    found = step_cost(10, 2 * 10 * 32 * 48, trained=float(trained))
     assert found.flops == found.hardware_flops == counted.get_total_flops()
 
 
 def test_recomputation_counts_for_the_hardware_alone():
-    found = training_work(7, 100.0, recomputed=True)
-    assert found == Work(7, 300.0, 400.0) and found + found == Work(14, 600.0, 800.0)
+    found = step_cost(7, 100.0, recomputed=True)
+    assert found == StepCost(7, 300.0, 400.0) and found + found == StepCost(14, 600.0, 800.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What RunLog writes beside the losses: throughput.csv, MFU, and the boards."""
+"""What RunLog writes beside the losses: throughput.csv, MFU, and the trackers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shared.training.flops import Work
+from shared.training.flops import StepCost
 from shared.training.log import LossRecord, RunLog
 from shared.utils.config import Train
 from shared.utils.errors import UserError
@@ -19,13 +19,13 @@ from shared.utils.errors import UserError
 def records(tokens: int = 500):
     value = torch.full((2,), 0.5)
     return [
-        LossRecord("video", "t2av", value, value, Work(tokens, 3e9, 4e9)),
+        LossRecord("video", "t2av", value, value, StepCost(tokens, 3e9, 4e9)),
         LossRecord("audio", "t2av", value, value),
     ]
 
 
 def run(folder, world, first: int, steps: int, train: Train | None = None):
-    log = RunLog(folder, world, first, steps, train)
+    log = RunLog(folder, world, first, train or Train(steps=steps))
     for step in range(first, steps):
         log.since -= 2  # as if it had taken two seconds
         log.add(records(), 2)
@@ -97,7 +97,7 @@ def test_wandb_gets_the_curves_and_a_resumed_run_is_the_same_run(world, tmp_path
     assert fake.logged[0][1]["loss/video"] == 0.5 and not (tmp_path / "tensorboard").exists()
 
 
-def test_other_ranks_have_no_board_and_no_files(world, tmp_path, monkeypatch):
+def test_other_ranks_have_no_tracker_and_no_files(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandB())
     run(tmp_path, replace(world, rank=1), 0, 1, Train(steps=1, report_to=["wandb", "tensorboard"]))
     assert not fake.started and not list(tmp_path.iterdir())
@@ -106,5 +106,5 @@ def test_other_ranks_have_no_board_and_no_files(world, tmp_path, monkeypatch):
 def test_wandb_that_is_not_installed_is_refused_at_the_start(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="needs the package wandb"):
-        RunLog(tmp_path, world, 0, 1, Train(steps=1, report_to=["wandb"]))
+        RunLog(tmp_path, world, 0, Train(steps=1, report_to=["wandb"]))
     assert not list(tmp_path.iterdir())

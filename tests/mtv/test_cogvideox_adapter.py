@@ -16,21 +16,19 @@ import soundfile
 import torch
 import yaml
 from diffusers import (
-    AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXPipeline,
-    CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
 )
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from small_cogvideox import save_folder
 
-from mtv.cogvideox.backbone import CogVideoXDenoiser
-from mtv.cogvideox.loading import Frozen, check_cogvideox, load_transformer
-from mtv.cogvideox.training import EpsilonObjective, control_for, draw_timesteps
+from mtv.cogvideox.loading import load_codec, load_text_encoder, load_transformer
+from mtv.cogvideox.objective import EpsilonObjective, draw_timesteps
 from mtv.control import TrackFeatures
+from mtv.control_training import build_control
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
@@ -38,9 +36,9 @@ from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import probe, read_video, write_video
 from shared.encoders.audio import LogMel
 from shared.utils.errors import UserError
-from shared.utils.rng import derive, generator
+from shared.utils.rng import generator
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 FPS, SIDE, RATE = 8, 16, 16000
 NONE = TrackGuidance(1, 1, 1, 1)
@@ -55,11 +53,11 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_mtv
+from shared.utils.distributed import session
 from shared.utils.errors import run_main
 from shared.training.state import RunState
 results, saved = [], RunState.save
-with train_mtv.session() as world:
-    train_mtv.session = lambda: contextlib.nullcontext(world)
+with session():
     for name, argv, kill in json.loads(sys.argv[1]):
         def save(state, engine, step):
             saved(state, engine, step)
@@ -85,23 +83,7 @@ def noise(name: str, *shape: int) -> torch.Tensor:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cogvideox/, as `CogVideoXPipeline.save_pretrained` writes it; clips and configurations beside it."""
     folder = tmp_path_factory.mktemp("backbone")
-    words = ["▁", "▁Clip", *"abcdefghijklmnopqrstuvwxyz0123."]
-    vocabulary = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")] + [(word, -2.0) for word in words]
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(0, "test", "cogvideox"))
-        transformer = CogVideoXTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
-            text_embed_dim=12, num_layers=2, sample_width=4, sample_height=4, sample_frames=9, max_text_seq_length=8,
-            use_rotary_positional_embeddings=True,
-        )  # fmt: skip
-        vae = AutoencoderKLCogVideoX(
-            down_block_types=("CogVideoXDownBlock3D",) * 3, up_block_types=("CogVideoXUpBlock3D",) * 3,
-            block_out_channels=(4, 4, 4), latent_channels=4, layers_per_block=1, norm_num_groups=2,
-        )  # fmt: skip
-        text = T5EncoderModel(T5Config(vocab_size=40, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
-    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0)
-    made = CogVideoXPipeline(tokenizer, text, vae, transformer, SCHEDULERS["dpm v"])
-    made.save_pretrained(folder / "cogvideox", safe_serialization=True)
+    save_folder(folder / "cogvideox", SCHEDULERS["dpm v"])
     lines = [json.dumps(write_clip(folder, index)) for index in range(2)]
     (folder / "manifest.jsonl").write_text("\n".join(lines))
     (folder / "mtv.yaml").write_text(yaml.safe_dump(configuration(folder)))
@@ -274,16 +256,16 @@ def test_a_folder_that_was_not_trained_is_not_sampled(folder: Path, tmp_path: Pa
 
 def parts(folder: Path, scheduler: str = "dpm v", trained: bool = True, side: int = SIDE) -> MTVPipeline:
     """A pipeline of the folder and a new control network, with random values in its zeros if `trained`."""
-    frozen, transformer = Frozen.load(folder / "cogvideox"), load_transformer(folder / "cogvideox").eval()
+    transformer = load_transformer(folder / "cogvideox").eval()
     encoder = LogMel(parts_per_frame=2, n_mels=16)
     encoders = dict.fromkeys(("speech", "effects", "music"), encoder)
-    control = control_for(transformer, encoders, SMALL, 4, 0).eval()
+    control = build_control(transformer.config, encoders, 4, SMALL, 0).eval()
     for name, parameter in control.named_parameters() if trained else ():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3, generator=generator(0, "weights", name))
     made = MTVPipeline(
-        transformer, frozen.video_codec, frozen.text_encoder, SCHEDULERS[scheduler], control, encoder,
-        fps=FPS, height=side, width=side,
+        transformer, load_codec(folder / "cogvideox"), load_text_encoder(folder / "cogvideox"),
+        SCHEDULERS[scheduler], control, encoder, fps=FPS, height=side, width=side,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     return made
@@ -398,46 +380,6 @@ class Batch:
     tracks = TrackFeatures(noise("s", 2, 1, 9, *size), noise("e", 2, 9, *size), noise("m", 2, 9, *size))
 
 
-def test_timesteps_are_keyed_by_sample_and_cover_all() -> None:
-    many = draw_timesteps(0, 1, [str(i) for i in range(400)], 10)
-    assert set(many.tolist()) == set(range(10))
-    assert draw_timesteps(0, 1, ["7", "3"], 10).tolist() == [many[7], many[3]]
-
-
-def test_the_denoiser_is_the_folders_own_prediction(folder: Path) -> None:
-    model = load_transformer(folder / "cogvideox").eval()
-    latents, sigma = noise("latents", 2, 4, 3, 4, 4), torch.tensor([[0.5, 0, 0.5], [0.25, 0.25, 0.25]])
-    with torch.no_grad():
-        found = CogVideoXDenoiser(model).denoise_video(latents, sigma, Batch.text, None, lambda i, x: x)
-    assert found.shape == latents.shape and found.std() > 0.01
-
-
-@pytest.mark.parametrize(
-    ("file", "changes", "message"),
-    [
-        ("transformer", {"_class_name": "WanTransformer3DModel"}, "transformer is 'WanTransformer3DModel'"),
-        ("transformer", {"patch_size_t": 2}, "joins 2 latents in a token"),
-        ("transformer", {"in_channels": 8}, "takes 8 channels and makes 4, the autoencoder has 4"),
-        ("transformer", {"text_embed_dim": 20}, "reads text of 20 values, the text encoder makes 12"),
-        ("scheduler", {"_class_name": "DDIMScheduler"}, "scheduler is 'DDIMScheduler', not CogVideoXDDIM"),
-        ("scheduler", {"prediction_type": "sample"}, "prediction_type of the scheduler is 'sample'"),
-        ("vae", {"_class_name": "AutoencoderKLWan"}, "vae is 'AutoencoderKLWan'"),
-        ("text_encoder", {"model_type": "umt5"}, "text_encoder is 'umt5', not t5"),
-        ("text_encoder", None, "text_encoder/config.json cannot be read"),
-    ],
-)
-def test_what_is_no_such_folder_is_refused(folder: Path, tmp_path: Path, file, changes, message) -> None:
-    for part in ("transformer", "scheduler", "vae", "text_encoder"):
-        name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        told = json.loads((folder / "cogvideox" / part / name).read_text())
-        (tmp_path / part).mkdir()
-        if part != file or changes is not None:
-            (tmp_path / part / name).write_text(json.dumps(told | (changes if part == file else {})))
-    check_cogvideox(folder / "cogvideox", (SIDE, SIDE))
-    with pytest.raises(UserError, match=message):
-        check_cogvideox(tmp_path)
-
-
 def test_a_scheduler_of_another_kind_and_too_many_steps_are_refused(folder: Path) -> None:
     pipe = parts(folder)
     with pytest.raises(UserError, match="1001 sampling steps; this model's scheduler has 1000 timesteps"):
@@ -446,4 +388,4 @@ def test_a_scheduler_of_another_kind_and_too_many_steps_are_refused(folder: Path
         MTVPipeline.from_pipe(pipe, scheduler=FlowMatchEulerDiscreteScheduler())
     encoders = dict.fromkeys(("speech", "effects", "music"), pipe.audio_encoder)
     with pytest.raises(UserError, match="control: heads must divide their width: 2 of 32, 3 of 8"):
-        control_for(pipe.transformer, encoders, SMALL | {"heads": 3}, 4, 0)
+        build_control(pipe.transformer.config, encoders, 4, SMALL | {"heads": 3}, 0)

@@ -6,19 +6,17 @@ any variant (`ccl.baselines`) is compared so. Attention counts as its matrix pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
-from shared.nn.attention import use_backend
 from shared.nn.clock import LatentClock
+from shared.nn.flops import count_flops
 from shared.nn.parameter_names import part_of
 
 
@@ -52,12 +50,13 @@ class Costs:
 def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     """Of a `DualStreamTransformer` with `config` (its arguments, or the config.json of a checkpoint's transformer/).
 
-    The pass is that of task t2av for one clip. What joins the streams costs what the pass costs more than they alone.
+    The pass is that of task t2av for one clip. What joins the streams costs what the pass costs beyond the two streams
+    run alone.
     """
     model = on_meta(config)
     video, audio = _one_clip(model, tokens)
     whole = task_flops(model, tokens, Task.T2AV)
-    alone = count(lambda: [
+    alone = count_flops(lambda: [
         stream.run(embed(stream, given)) for stream, given in ((model.video_stream, video), (model.audio_stream, audio))
     ])  # fmt: skip
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -74,21 +73,17 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     Raises:
         UserError: a task that the model's routing does not know (`Route.joint`).
     """
-    twin = on_meta(model.config)
-    video, audio = _one_clip(twin, tokens)
-    return count(lambda: twin(task.route, video, audio))
+    one, two = (_pass_flops(on_meta(model.config, depth), tokens, task) for depth in (1, 2))
+    return one + (len(model.blocks) - 1) * (two - one)  # all blocks are alike
 
 
-def count(run: Callable[[], Any]) -> int:
-    """Operations of `run`, without gradients."""
-    math = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), use_backend("native"), math, FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops())
+def _pass_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
+    video, audio = _one_clip(model, tokens)
+    return count_flops(lambda: model(task.route, video, audio))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:
-    """A `DualStreamTransformer` with `config` on the meta device; `depth`: of so many blocks."""
+    """Build a `DualStreamTransformer` with `config` on the meta device; `depth`: of so many blocks."""
     arguments = {name: value for name, value in config.items() if not name.startswith("_")}
     if depth is not None:
         arguments |= {stream: {**arguments[stream], "num_layers": depth} for stream in ("video", "audio")}
@@ -104,7 +99,7 @@ def meta_inputs(
     clocks: tuple[LatentClock, LatentClock],
     batch: int = 1,
 ) -> tuple[StreamInput, StreamInput]:
-    """Inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
+    """Make inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
     video, audio = model.video_stream.config, model.audio_stream.config
 
     def empty(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Counted costs against torch's own count of what runs."""
+"""Costs of a twin without values against torch's count of what runs, and both against a count by hand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tiny import FRAMES, SIDE, TEXT, TOKENS, inputs, transformer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccl.analysis.flops import Tokens, costs, task_flops
+from ccl.flops import Tokens, costs, task_flops
 from ccl.routing import Task
 from shared.nn.clock import LatentClock
+from shared.nn.dit import StreamConfig
 
 SPACE = (SIDE // 2) ** 2
 
@@ -51,6 +52,41 @@ def test_a_task_costs_what_torch_counts(name, task):
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(task.route, video, audio)
     assert task_flops(model, Tokens(FRAMES, SPACE, TOKENS, TEXT[0]), task) == counter.get_total_flops()
+
+
+def linear(tokens: int, inputs: int, outputs: int) -> int:
+    return 2 * tokens * inputs * outputs
+
+
+def attention(pairs: int, width: int) -> int:
+    """Logits and weighted sum."""
+    return 4 * pairs * width
+
+
+def of_stream(config: StreamConfig, tokens: int, levels: int) -> int:
+    """A stream alone: embeddings, blocks and output. `levels`: noise levels of a clip."""
+    width, values, text = config.width, config.patch_values, TEXT[0]
+    ends = 2 * linear(tokens, values, width) + linear(text, config.text_dim, width) + linear(text, width, width)
+    time = linear(levels, config.freq_dim, width) + linear(levels, width, width) + linear(levels, width, 6 * width)
+    own = 4 * linear(tokens, width, width) + attention(tokens * tokens, width)
+    read = 2 * (linear(tokens, width, width) + linear(text, width, width)) + attention(tokens * text, width)
+    skip = linear(levels, width, config.in_channels) if config.skip else 0
+    return ends + time + skip + config.num_layers * (own + read + 2 * linear(tokens, width, config.ffn_dim))
+
+
+def test_ccl_costs_what_its_shapes_say():
+    model, video, inner, learned = transformer(), FRAMES * SPACE, 32, 3
+    v, a = model.video_stream.config, model.audio_stream.config
+    window, padded = min(TOKENS, 3 * max(1, TOKENS // FRAMES)), FRAMES * -(-TOKENS // FRAMES)
+    cross = 2 * (
+        2 * (linear(video, v.width, inner) + linear(TOKENS + learned, a.width, inner))
+        + attention(video * (learned + window), inner)
+        + 2 * (linear(TOKENS, a.width, inner) + linear(video + learned, v.width, inner))
+        + attention(padded * (learned + SPACE), inner)
+    )
+    found = costs(model.config, Tokens(FRAMES, SPACE, TOKENS, TEXT[0]))
+    assert found.cross_flops == cross
+    assert found.flops == cross + of_stream(v, video, FRAMES) + of_stream(a, TOKENS, 1)
 
 
 def test_a_real_size_is_counted_without_its_weights():

@@ -1,12 +1,11 @@
-"""MST-ControlNet on diffusers' CogVideoX, the backbone of the MTV paper, and its epsilon objective (Eq. 1)."""
+"""MST-ControlNet on diffusers' CogVideoX, the backbone of the MTV paper: hooks into its blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
@@ -62,24 +61,6 @@ def _attach(block: nn.Module, index: int, control: Control) -> list[RemovableHan
     return [norm.register_forward_pre_hook(before_norm), block.register_forward_hook(after_block)]
 
 
-@contextmanager
-def steered(transformer: CogVideoXTransformer3DModel, at: Callable[[Tensor], Control]) -> Iterator[None]:
-    """`controlled` for sampling: every call of the transformer has the control of its own timestep.
-
-    `at(sigma)` makes it, sigma [B] = timestep/1000: `lambda sigma: net.control(encoded, sigma)`. Inside, diffusers'
-    `CogVideoXPipeline` samples as ever; with its guidance B is twice the prompts, the unconditional ones first.
-    """
-    current: list[Control] = []
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        timestep = kwargs["timestep"] if "timestep" in kwargs else args[2]
-        current[:] = [at(timestep / 1000)]
-
-    with controlled(transformer, lambda index, x: current[0](index, x)), ExitStack() as stack:
-        stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
-        yield
-
-
 class CogVideoXDenoiser:
     """`denoise_video` on a `CogVideoXTransformer3DModel`: what `mtv.windows.WindowSampler` asks of a backbone."""
 
@@ -107,7 +88,7 @@ class CogVideoXDenoiser:
 
 
 def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The rotation that goes with latents [B, F, C, H, W]: (cos, sin), or None for a model without (the 2b)."""
+    """Make the rotation for latents [B, F, C, H, W]: (cos, sin), or None for a model without (the 2b)."""
     config = transformer.config
     if not config.use_rotary_positional_embeddings:
         return None
@@ -120,62 +101,3 @@ def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) 
         temporal_size=latents.shape[1],
         device=latents.device,
     )
-
-
-def predicted_epsilon(scheduler: Any, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-    """The noise that a prediction means, float32 of its shape.
-
-    With x_t = √ᾱ x_0 + √(1−ᾱ) ε and v = √ᾱ ε − √(1−ᾱ) x_0: ε = √(1−ᾱ) x_t + √ᾱ v. At the last timestep of a schedule
-    rescaled to zero SNR (ᾱ = 0) that is x_t itself, so such a sample teaches a v-model nothing.
-
-    Raises:
-        UserError: a scheduler whose prediction_type is neither epsilon nor v_prediction.
-    """
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return prediction.float()
-    if kind != "v_prediction":
-        raise UserError(
-            f"the scheduler's prediction_type is {kind!r}; training on CogVideoX needs 'epsilon' or 'v_prediction'"
-        )
-    signal = scheduler.alphas_cumprod.to(noisy.device)[timesteps].float().view(-1, *[1] * (noisy.ndim - 1))
-    return (1 - signal).sqrt() * noisy.float() + signal.sqrt() * prediction.float()
-
-
-def epsilon_loss(
-    transformer: CogVideoXTransformer3DModel,
-    scheduler: Any,
-    latents: Tensor,
-    text: Tensor,
-    timesteps: Tensor,
-    noise: Tensor,
-    clean: Tensor | None = None,
-) -> Tensor:
-    """E ‖ε − ε_θ(x_t, t, text)‖² of each sample, [B] (MTV Eq. 1); call it inside `controlled`.
-
-    Args:
-        scheduler: diffusers' `CogVideoXDDIMScheduler` or `CogVideoXDPMScheduler`; a v-prediction is turned into
-            epsilon.
-        latents, noise: [B, F, C, H, W], latents as the scheduler wants them (scaled by the VAE's factor).
-        text: [B, L, text_embed_dim].
-        timesteps: [B], integers from 0 below the scheduler's num_train_timesteps.
-        clean: [B, F], True where a latent frame is given (image, prefix, keyframes): it enters without noise and does
-            not count.
-
-    Raises:
-        UserError: of `predicted_epsilon`. ValueError: a sample of clean latents alone.
-    """
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    counted = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device) if clean is None else ~clean
-    if not counted.any(1).all():
-        raise ValueError("a sample whose latents are all clean has nothing to predict")
-    noisy = torch.where(counted[:, :, None, None, None], noisy, latents)
-    prediction = transformer(
-        hidden_states=noisy,
-        encoder_hidden_states=text,
-        timestep=timesteps,
-        image_rotary_emb=rotary_embedding(transformer, latents),
-        return_dict=False,
-    )[0]
-    error = (predicted_epsilon(scheduler, prediction, noisy, timesteps) - noise.float()).square().mean((2, 3, 4))
-    return (error * counted).sum(1) / counted.sum(1)

@@ -1,0 +1,163 @@
+"""Training runs: data, model, batches, trainer, validation and export, for any model that an adapter describes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ccl.routing import Task
+from ccl.training.batches import JointBatches
+from ccl.training.data import TrainingData
+from ccl.training.source import Source, read_source
+from mtv.control import TrackFeatures
+from mtv.control_training import NonsilentFeatures
+from mtv.track_features import draw_dropped
+from shared.checkpoint.lora import seed_dropout
+from shared.data.manifest import Clip, read_manifest
+from shared.training.card import Progress
+from shared.training.components import Components
+from shared.training.optimizer import parameter_groups
+from shared.training.state import claim_output
+from shared.training.trainer import Trainer
+from shared.training.weights import StateDict
+from shared.utils.config import TrainConfig
+from shared.utils.distributed import World, barrier, session
+from shared.utils.files import replacing_folder, write_atomically
+
+CROSS_MODAL = (".fusion.", "control.")
+"""Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate."""
+
+
+class Adapter(Protocol):
+    """What a run has to know of the model that it trains: `ccl.training.build.JointAdapter`,
+    `mtv.cogvideox_adapter.CogVideoXAdapter`.
+
+    Attributes:
+        components: what is not trained. patch: video latents along the side of a token.
+    """
+
+    components: Components
+
+    def __init__(self, config: Any, components: Components, features: NonsilentFeatures | None) -> None: ...
+
+    @staticmethod
+    def check(config: Any, stages: Sequence[Any]) -> None:
+        """UserError for what cannot be trained, before anything is encoded."""
+
+    @staticmethod
+    def prepare(config: Any, source: Source, world: World) -> Components:
+        """Load the components of all stages of `config`; every rank calls it."""
+
+    @property
+    def patch(self) -> int: ...
+
+    def objective(self) -> nn.Module:
+        """Make what the trainer trains: `objective(batch) -> StepOutput`."""
+
+    def sample(
+        self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
+    ) -> None:
+        """Write what these weights make: STEM_I.mp4 of prompts, STEM_mtv_I.mp4 of the clips that have tracks."""
+
+    def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
+        """Write the checkpoint folder with its model card."""
+
+
+class Run:
+    """One training run: the model, its batches, what happens at validation and at the end."""
+
+    def __init__(
+        self, config: TrainConfig, world: World, data: TrainingData, components: Components, adapter: type[Adapter]
+    ) -> None:
+        self.config, self.world, self.data = config, world, data
+        self.started = time.monotonic()
+        self.model = adapter(config, components, None if data.tracks is None else data.tracks.nonsilent_features)
+        self.objective = self.model.objective()
+        if config.lora is not None:
+            seed_dropout(self.objective, config.seed)
+        codecs = components.codecs
+        buckets, tokens = data.buckets(codecs.video.spatial_stride, self.model.patch)
+        tracks = None if data.tracks is None else self._tracks
+        self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, world.size, tracks, buckets)
+
+    def train(self) -> None:
+        """Train to the last step, and say which records were found broken on the way."""
+        groups = parameter_groups(
+            self.objective, self.config.optimizer, lambda name: any(part in name for part in CROSS_MODAL)
+        )
+        objective = self.objective.to(self.world.device)
+        Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
+        self.data.report(self.world)
+
+    def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
+        assert self.data.tracks is not None, "task mtv has tracks"
+        tracks = self.config.tracks
+        drop = draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids)
+        return self.data.tracks.batch(ids, drop)
+
+    def validate(self, step: int, weights: StateDict) -> None:
+        """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples: stepN_I.mp4, and stepN_mtv_I.mp4 for mtv.
+
+        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips; for mtv
+        the captions of those of these clips that have tracks, with their tracks.
+        """
+        validation, folder = self.config.validation, Path(self.config.output) / "samples"
+        self.export(weights, step)
+        held_out = read_manifest(validation.manifest) if validation.manifest else None
+        clips = (self.data.clips if held_out is None else held_out)[: validation.clips]
+        prompts = list(validation.prompts) or [clip.caption for clip in clips]
+        if not prompts and held_out is None:
+            prompts = self.data.captions(validation.clips)
+        folder.mkdir(exist_ok=True)
+        self.model.sample(weights, prompts, clips, folder / f"step{step:06d}", self.world.device)
+
+    def export(self, weights: StateDict, step: int | None = None) -> None:
+        """Write OUTPUT/checkpoint with its model card. No `step`: the last one."""
+        seconds, clips = time.monotonic() - self.started, len(self.data.latents)
+        progress = Progress(step or self.config.train.steps, clips, seconds, self.world.size)
+        self.model.save(weights, Path(self.config.output) / "checkpoint", progress)
+
+
+def train(config: TrainConfig, adapter: type[Adapter]) -> None:
+    """Train a configuration to its OUTPUT/checkpoint, on from where an earlier run of it was stopped.
+
+    UserError for whatever of configuration, clips or components cannot be trained.
+    """
+    adapter.check(config, [config])
+    source = read_source(config, [task for task in Task if config.trains(task)])
+    with session() as world:
+        claim_output(config, world)
+        components = adapter.prepare(config, source, world)
+        Run(config, world, TrainingData.of(config, source, components, world), components, adapter).train()
+
+
+def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[Adapter]) -> None:
+    """Train the `stages` of `config` one after another, once all clips are encoded; those that are done are left alone.
+
+    The last one's checkpoint is copied to OUTPUT/checkpoint. UserError as `train`.
+    """
+    adapter.check(config, stages)
+    source = read_source(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
+    parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
+    with session() as world:
+        components = adapter.prepare(config, source, world)
+        with_tracks = stages[0].model_copy(update={"tasks": {"mtv": 1.0}})
+        data = TrainingData.of(with_tracks, source, components, world)
+        for stage, part in zip(stages, parts, strict=True):
+            claim_output(stage, world)
+            done = Path(stage.output) / "done"
+            if not done.exists():
+                Run(stage, world, data.only(part), components, adapter).train()
+                if world.is_main:
+                    write_atomically(done, "")
+                barrier()
+        if world.is_main:
+            with replacing_folder(Path(config.output) / "checkpoint") as folder:
+                shutil.copytree(Path(stages[-1].output) / "checkpoint", folder, dirs_exist_ok=True)
+        barrier()

@@ -1,0 +1,123 @@
+"""Training of the control network, on the joint model and on CogVideoX alike: start, freezing, samples."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtv.control import TRACKS, MSTControlNet, trainable_backbone_parameters
+from mtv.pipeline import MTVPipeline
+from mtv.tracks import clip_tracks, read_tracks
+from shared.data.manifest import Clip
+from shared.data.media import read_audio, write_video
+from shared.encoders.audio import FrameFeatures
+from shared.training.components import Components
+from shared.training.weights import StateDict, initialise, with_weights
+from shared.utils.config import TrainConfig
+from shared.utils.errors import UserError
+from shared.utils.rng import derive
+
+#: features(track): [T, window, layers, dim] of a track in clips where it is not silent (`mtv.track_features`).
+NonsilentFeatures = Callable[[str], list[Tensor]]
+
+
+def build_control(
+    backbone: Any, encoders: Mapping[str, FrameFeatures], temporal_stride: int, settings: Mapping[str, Any], seed: int
+) -> MSTControlNet:
+    """Build a control network for a video stream and these encoders of tracks.
+
+    `backbone`: the stream's configuration, or CogVideoX's. `temporal_stride`: video frames per latent. UserError for
+    `settings` that are none of its own, or do not fit.
+    """
+    torch.manual_seed(derive(seed, "control"))
+    try:
+        return MSTControlNet(  # by name: diffusers' config takes positional values for defaults
+            backbone_dim=backbone.num_attention_heads * backbone.attention_head_dim,
+            backbone_heads=backbone.num_attention_heads,
+            num_blocks=backbone.num_layers,
+            tracks={name: (encoder.window, encoder.layers, encoder.dim) for name, encoder in encoders.items()},
+            temporal_stride=temporal_stride,
+            **settings,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"control: {error}; see configs/model/puppets_control.yaml") from None
+
+
+def start_control(
+    control: MSTControlNet, start: str | None, reinit: Collection[str], features: NonsilentFeatures | None
+) -> None:
+    """Give `control` the weights of the checkpoint `start` but for what is in `reinit`, where it has any.
+
+    New track encoders standardise what they read by `features`, where these are given.
+    """
+    folder = Path(start or "") / "control"
+    new: Collection[str] = TRACKS
+    if start and folder.is_dir() and "control" not in reinit:
+        holistic = "holistic" in reinit
+        initialise(control, folder, skip=_begins_anew if holistic else lambda name: False)
+        new = ["music"] if holistic else []
+    if features is not None:
+        control.standardise({track: features(track) for track in new})
+
+
+def _begins_anew(name: str) -> bool:
+    """Tell whether music's way makes it anew. What it adds to every clip alike, the biases of the injection, stays:
+    all else was trained with it."""
+    return name.startswith(MSTControlNet.HOLISTIC) and not name.endswith("to_style.bias")
+
+
+def freeze(
+    transformer: nn.Module, video_blocks: nn.Module, control: MSTControlNet | None, parts: Collection[str]
+) -> None:
+    """Only what `parts` names learns: the transformer, or the attention layers of its video blocks; the control
+    network, or music's way through it."""
+    transformer.requires_grad_("transformer" in parts)
+    if "attention" in parts:
+        for parameter in trainable_backbone_parameters(video_blocks).values():
+            parameter.requires_grad_(True)
+    if control is not None:
+        control.requires_grad_("control" in parts)
+        if "holistic" in parts:
+            for parameter in control.holistic_parameters():
+                parameter.requires_grad_(True)
+
+
+def pipeline_parts(
+    config: TrainConfig, components: Components, transformer: Any, control: MSTControlNet | None, weights: StateDict
+) -> dict[str, Any]:
+    """Make what any pipeline of ours takes: copies of the models with these weights, apart from those in training, and
+    what is not trained. An encoder that effects or music share with speech is there once."""
+    first, *others = (components.encoders.get(track) for track in TRACKS)
+    effects, music = (None if encoder is first else encoder for encoder in others)
+    video_codec: Any = copy.deepcopy(components.codecs.video)
+    return {
+        "transformer": with_weights(transformer, weights, "transformer."),
+        "control": None if control is None else with_weights(control, weights, "control."),
+        "video_codec": video_codec.cpu(),
+        "text_encoder": components.text.load(),
+        "audio_encoder": first,
+        "effects_encoder": effects,
+        "music_encoder": music,
+        "fps": config.data.fps,
+        "height": config.data.size[0],
+        "width": config.data.size[1],
+    }
+
+
+def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, stem: Path) -> None:
+    """Write STEM_I.mp4: each clip's own tracks drive its caption, for up to two seconds; the file carries its sound."""
+    pipeline.set_progress_bar_config(desc="validation", leave=False)
+    for index, clip in enumerate(clip for clip in clips if clip.tracks):
+        rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
+        paths, others = clip_tracks(clip)
+        tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
+        output = pipeline(clip.caption, tracks, seed=config.seed + index, num_inference_steps=config.validation.steps)
+        assert clip.audio is not None, "a clip has a sound, its video's own if no other"
+        sound = read_audio(clip.audio, rate, True, clip.start, end)
+        write_video(stem.with_name(f"{stem.name}_{index}.mp4"), output.video[0], output.fps, sound, rate)

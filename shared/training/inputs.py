@@ -1,0 +1,78 @@
+"""What a training script is told, what its configuration names, and what of that is not there; without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
+from shared.data.manifest import find_manifest
+from shared.data.shard_index import read_index
+from shared.training.trackers import check_trackers
+from shared.utils import cli
+from shared.utils.classes import NamedClass
+from shared.utils.config import TrainConfig
+from shared.utils.errors import UserError
+
+CODECS = ("video_codec", "audio_codec")
+
+
+class TrainOptions(cli.Options):
+    """Options of scripts/train_ccl.py and train_mtv.py."""
+
+    config: Path = cli.option(help="a YAML file of configs/train/")
+    overrides: list[str] = cli.option(
+        [],
+        "override one key, for example train.steps=200; any number of times",
+        name="set",
+        metavar="KEY=VALUE",
+        repeat=True,
+    )
+    local_rank: int = cli.option(0, "what launchers pass; the environment says the same", hidden=True)
+
+
+def check_inputs(config: TrainConfig) -> None:
+    """UserError for what the configuration names and is not there, or not whole: manifests, shards, the checkpoint of
+    `init` or `init_streams`, components, trackers."""
+    for manifest in config.data.manifests:
+        find_manifest(manifest)
+    if config.validation.manifest:
+        find_manifest(config.validation.manifest)
+    for folder in config.data.shard_folders:
+        read_index(folder)
+    check_trackers(config.train.report_to)
+    if start := config.init or config.init_streams:
+        check_checkpoint(start, trusted_packages(config))
+    for name in COMPONENTS:
+        component_source(config, name)
+
+
+def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
+    """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
+
+    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on
+    the hub is looked up there. UserError if nothing of the kind is in that place.
+    """
+    key, place = f"components.{name}", getattr(config.components, name, None)
+    if place is None:
+        keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")
+        key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
+    if place is None:
+        return None
+    try:
+        return find_component(name, place, trusted_packages(config))
+    except UserError as error:
+        advice = "; fit a pair with scripts/fit_codecs.py" if key == "codecs" else ""
+        raise UserError(f"{key}: {error}{advice}") from None
+
+
+def trusted_packages(config: TrainConfig) -> set[str]:
+    """List packages outside this repository whose classes the configuration names; its `init` may name them too."""
+    components = config.components.model_dump() if config.components is not None else {}
+    named = (NamedClass.parse(str(text)) for text in (*components.values(), *config.tracks.encoders.values()))
+    return {one.package for one in named if one is not None}
+
+
+def fitted_codecs(config: TrainConfig) -> Path:
+    """Where a run keeps the codecs that it fits to its clips, if the configuration names none."""
+    return Path(config.output) / "codecs"

@@ -1,0 +1,76 @@
+"""Weights of models in training: where they start, copies of them to sample from, and what is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from shared.checkpoint.folder import save_checkpoint
+from shared.utils.config import Train
+from shared.utils.errors import UserError
+
+#: Parameters and buffers by name.
+StateDict = dict[str, Tensor]
+#: A model of diffusers' kind: with `from_pretrained`, `from_config` and `config`.
+Model = TypeVar("Model", bound=Any)
+
+
+def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda name: False) -> Model:
+    """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names; return it.
+
+    UserError where names or shapes differ.
+    """
+
+    def chosen(one: Model) -> StateDict:
+        return {name: value for name, value in one.state_dict().items() if not skip(name)}
+
+    ours, theirs = chosen(model), chosen(type(model).from_pretrained(folder))
+    for name in sorted(ours.keys() | theirs.keys()):
+        here, there = (list(weights[name].shape) if name in weights else "absent" for weights in (ours, theirs))
+        if here != there:
+            raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
+    model.load_state_dict(model.state_dict() | theirs)
+    return model
+
+
+def with_weights(model: Model, weights: StateDict, prefix: str) -> Model:
+    """Build a model like `model`, for sampling, with those of `weights` whose names begin with `prefix`."""
+    other: Model = type(model).from_config(model.config)
+    other.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return other.eval()
+
+
+def export_pipeline(pipeline: Any, folder: str | Path, card: str, train: Train) -> None:
+    """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says."""
+    if train.export_dtype == "bf16":
+        for model in filter(None, (pipeline.transformer, pipeline.control)):
+            _to_bfloat16(model)
+    save_checkpoint(pipeline, folder, card, train.shard_size)
+
+
+def check_names(weights: StateDict, models: Mapping[str, nn.Module | None], folder: Path) -> None:
+    """Refuse the `weights` of a state in `folder` if their names or shapes are not those of `models`, by prefix."""
+    ours = {
+        f"{part}.{name}": tuple(value.shape)
+        for part, model in models.items()
+        if model is not None
+        for name, value in model.state_dict().items()
+    }
+    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise UserError(
+                f"checkpoint {folder}: {name} is {theirs.get(name, 'absent')}, and {ours.get(name, 'absent')} in the "
+                "run's config.yaml; a state goes with the run that wrote it"
+            )
+
+
+def _to_bfloat16(model: Any) -> None:
+    """All weights but those that the model keeps in float32."""
+    for name, parameter in model.named_parameters():
+        if not any(kept in name for kept in model._keep_in_fp32_modules or ()):
+            parameter.data = parameter.data.to(torch.bfloat16)

@@ -1,0 +1,82 @@
+"""The joint model of a configuration: what cannot be trained is refused, the seed decides, copies stand apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import CONFIG
+
+from ccl.training.build import JointAdapter, build_model, check_variant
+from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
+from shared.training.card import Progress
+from shared.training.components import Components, LazyTextEncoder
+from shared.utils.config import TrainConfig
+from shared.utils.errors import UserError
+
+COMPONENTS = Components(
+    Codecs(LinearVideoCodec(latent_channels=4), LinearAudioCodec(latent_channels=5, iterations=1)),
+    LazyTextEncoder(None),
+    {},
+)
+
+
+def config(model: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
+    own = ("in_channels", "text_dim")  # which the codecs and the text encoder decide
+    streams = {name: {k: v for k, v in CONFIG[name].items() if k not in own} for name in ("video", "audio")}
+    raw = {"output": "out", "data": {"manifest": "clips", "fps": 8, "size": [32, 32]}, "train": {"steps": 3}}
+    return TrainConfig.model_validate(raw | {"model": CONFIG | streams | (model or {})} | changes)
+
+
+def test_codecs_and_text_say_what_goes_in_and_the_seed_decides_the_weights() -> None:
+    model = build_model(config(), COMPONENTS)
+    assert model.video_stream.config.in_channels == 4 and model.audio_stream.config.in_channels == 5
+    assert model.video_stream.config.text_dim == COMPONENTS.text.dim
+    torch.manual_seed(5)
+    again, other = build_model(config(), COMPONENTS), build_model(config(seed=1), COMPONENTS)
+    assert all(value.equal(again.state_dict()[name]) for name, value in model.state_dict().items())
+    assert not model.video_stream.patch_embedding.weight.equal(other.video_stream.patch_embedding.weight)
+    with pytest.raises(UserError, match=r"model: .*'widht'.*; see configs/model/"):
+        build_model(config({"widht": 3}), COMPONENTS)
+
+
+def test_a_pipeline_of_a_run_stands_apart_from_the_model_in_training(tmp_path: Path) -> None:
+    adapter = JointAdapter(config({"context_tokens": 2}, train={"steps": 3, "export_dtype": "fp32"}), COMPONENTS)
+    weights = {name: value + 1 for name, value in adapter.objective().state_dict().items()}
+    pipeline = adapter.pipeline(weights)
+    before = adapter.transformer.video_stream.patch_embedding.weight
+    assert torch.equal(pipeline.transformer.video_stream.patch_embedding.weight, before + 1)
+    assert pipeline.video_codec is not COMPONENTS.codecs.video and pipeline.config.height == 32
+    adapter.save(weights, tmp_path / "out", Progress(2))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "# Joint audio-video checkpoint" in card and "| steps | 2 of 3 |" in card and "`clips`" in card
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ({"routing": "joint"}, {}, "so t2v, t2a cannot be trained; give weights to t2av, a2v and v2a only"),
+        ({"routing": "joint"}, {"tasks": {"mtv": 1, "t2av": 1}, "control": {}}, "so mtv cannot be trained"),
+        (
+            {"routing": "joint"},
+            {"tasks": {"t2av": 1}, "detach_clean_stream": True},
+            "with model.routing joint the given stream reads the other; set it false",
+        ),
+        ({"fusion": "gate"}, {}, "model: .*'gate'"),
+    ],
+)
+def test_a_variant_that_cannot_learn_the_tasks_is_refused(model: dict, changes: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_variant(config(model, **changes))
+
+
+def test_one_codec_alone_is_not_fitted(tmp_path: Path) -> None:
+    COMPONENTS.codecs.video.save_pretrained(tmp_path / "video_codec")  # type: ignore[attr-defined]
+    given = config(components={"video_codec": str(tmp_path)})
+    with pytest.raises(UserError, match=r"components\.audio_codec: name the folder .*; a codec alone is not fitted"):
+        JointAdapter.check(given, [given])
+    shards = config(data={"shards": "latents"})
+    with pytest.raises(UserError, match=r"components\.video_codec: name .*; none is fitted to data\.shards"):
+        JointAdapter.check(shards, [shards])

@@ -1,0 +1,99 @@
+"""What a run samples at validation, and what it tells its adapter; whole runs are tested with the scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ccl.training.run import Run
+from shared.data.manifest import Clip, write_manifest
+from shared.training.card import Progress
+from shared.utils.config import TrainConfig
+from shared.utils.distributed import World
+
+CLIPS = [Clip(id=str(i), video=Path(f"{i}.mp4"), caption=f"Clip {i}.") for i in range(4)]
+WORLD = World(0, 2, torch.device("cpu"))
+
+
+class Latents:
+    """Those of four clips."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        return {str(i): (3, 5) for i in range(4)}
+
+
+class Data:
+    """Training data; `clips`: of a manifest, none of shards."""
+
+    texts, tracks, latents = None, None, Latents()
+
+    def __init__(self, clips: list[Clip]) -> None:
+        self.clips = clips
+
+    def buckets(self, stride: int, patch: int) -> tuple[dict[str, tuple[int, int]], int]:
+        assert (stride, patch) == (8, 2)
+        return self.latents.shapes(), 4
+
+    def captions(self, count: int) -> list[str]:
+        return [f"Record {i}." for i in range(count)]
+
+
+class Adapter:
+    """Keeps what a run asks of it."""
+
+    patch = 2
+
+    def __init__(self, config: TrainConfig, components: Any, features: Any) -> None:
+        assert features is None  # there are no tracks
+        self.sampled: list[Any] = []
+        self.saved: list[Any] = []
+
+    def objective(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def sample(self, weights: Any, prompts: list[str], clips: list[Clip], stem: Path, device: Any) -> None:
+        assert stem.parent.is_dir()
+        self.sampled.append((prompts, [clip.id for clip in clips], stem.name))
+
+    def save(self, weights: Any, folder: Path, progress: Progress) -> None:
+        self.saved.append((folder.name, progress.step, progress.clips, progress.processes))
+
+
+def run(folder: Path, trained_on: list[Clip], **validation: Any) -> Run:
+    raw = {"output": str(folder / "out"), "model": {}, "data": {"manifest": "clips"}, "train": {"steps": 9}}
+    config = TrainConfig.model_validate(raw | {"validation": {"every": 3, "clips": 2} | validation})
+    (folder / "out").mkdir(exist_ok=True)
+    components = SimpleNamespace(codecs=SimpleNamespace(video=SimpleNamespace(spatial_stride=8)))
+    return Run(config, WORLD, Data(trained_on), components, Adapter)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("clips", "validation", "prompts", "held_out"),
+    [
+        (CLIPS, {}, ["Clip 0.", "Clip 1."], ["0", "1"]),
+        (CLIPS, {"prompts": ["A bell."]}, ["A bell."], ["0", "1"]),
+        ([], {}, ["Record 0.", "Record 1."], []),
+        (CLIPS, {"clips": 0}, [], []),
+        ([], {"manifest": True, "clips": 1}, ["Clip 2."], ["2"]),
+    ],
+)
+def test_prompts_are_given_or_captions_of_the_held_out_or_the_first_clips(
+    tmp_path: Path, clips: list[Clip], validation: dict, prompts: list[str], held_out: list[str]
+) -> None:
+    if validation.get("manifest"):
+        (tmp_path / "2.mp4").touch()
+        write_manifest(tmp_path / "held_out.jsonl", [CLIPS[2].resolved(tmp_path)])
+        validation = validation | {"manifest": str(tmp_path / "held_out.jsonl")}
+    one = run(tmp_path, clips, **validation)
+    one.validate(3, {})
+    assert one.model.sampled == [(prompts, held_out, "step000003")]  # type: ignore[attr-defined]
+    one.export({})
+    assert one.model.saved == [("checkpoint", 3, 4, 2), ("checkpoint", 9, 4, 2)]  # type: ignore[attr-defined]
