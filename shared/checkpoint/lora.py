@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header
+from shared.checkpoint.offload import Level
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.rng import derive
@@ -189,7 +190,7 @@ class LoraMixin(LoraBaseMixin):
     """
 
     transformer: Any
-    _memory: str
+    _memory: Level
 
     @property
     def _lora_loadable_modules(self) -> list[str]:

@@ -120,7 +120,7 @@ PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """A validator that reads names between commas, in the order of `known` and each once; `none` means no name at all.
+    """Make a validator that reads names between commas, in the order of `known`, each once; `none`: no name at all.
 
     ValueError for a name that is not known. Give the option `one_word=True`.
     """
