@@ -1,10 +1,11 @@
 """Record what a checkout trains, samples and measures, so that two checkouts can be compared (compare.py).
 
-    python tests/equality/record.py --checkout DIR --output OUT [--only PARTS] [--old-order]
+    python tests/equality/record.py --checkout DIR --output OUT [--only PARTS] [--old-order] [--clips BEFORE]
 
 DIR may be a checkout from before the house was rebuilt, or from after it; `OLD` and `NEW` have their names. PARTS are
 train, shards, mtv, zero2, samples, ablation: all, unless named. One thread, so that sums are made in one order. What is
-there already is not made again.
+there already is not made again. x264 encodes the same pictures otherwise in some runs, about one clip in thirty: with
+--clips those of an earlier recording are taken.
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ class Recorder:
         self.old = (checkout / "scripts" / OLD["make_clips"]).is_file()
         self.names = OLD if self.old else NEW
         self.times: dict[str, float] = {}
+
+    def take_clips(self, recording: Path) -> None:
+        """The clips of another recording, where the scripts of this checkout look for theirs."""
+        for folder in ("clips_simple", "ablation/clips"):
+            if (recording / folder).is_dir() and not (self.out / folder).is_dir():
+                shutil.copytree(recording / folder, self.out / folder)
+        for old in [] if self.old else (self.out / "ablation/clips").glob("*/stage"):
+            old.rename(old.with_name("puppets"))
 
     def run(self, name: str, *command: str) -> None:
         """Run a script of the checkout; its time and the largest memory of its processes are kept beside `name`."""
@@ -189,9 +198,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--old-order", action="store_true", help="sum gradients' norms in the order of before")
+    parser.add_argument("--clips", type=Path, metavar="BEFORE", help="a recording whose clips are used")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(options.checkout, options.output, options.old_order)
+    if options.clips is not None:
+        recorder.take_clips(options.clips)
     for part in options.only.split(","):
         getattr(recorder, part)()
 
