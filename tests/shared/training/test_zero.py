@@ -229,7 +229,7 @@ def test_two_launchers_without_ssh_are_two_nodes(runs, tmp_path):
 def test_a_step_of_other_clips_is_refused_with_what_would_be_right(runs, tmp_path, world):
     path = moved(runs / "two/2", tmp_path / "run", 10)
     with pytest.raises(
-        UserError, match=r"steps of 4 clips, and this run's have 2 .*train.micro_batch=1 and train.acc\w+=4"
+        UserError, match=r"steps of 4 clips, and this run's have 2 .*train\.micro_batch=1 and train\.gradient_acc\w+=4"
     ):
         joint.Trainer(load_config(path), world, torch.nn.Module(), [], None).run()
     before = yaml.safe_load((tmp_path / "run/out/config.yaml").read_text())
