@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from shared.utils.config import TrainConfig
-from shared.utils.config_sections import Count, Part, Positive, Section, Weights
+from shared.utils.config_sections import Count, Part, Positive, Section, TaskWeights
 
 
 class Stage(Section):
@@ -30,7 +30,7 @@ class Stage(Section):
         default=["control", "attention"],
         description="What learns, as in a run without stages; the default is the paper's, [control] its TB off.",
     )
-    tasks: Weights = Field(default={"mtv": 1.0}, description="Weights of the tasks; they need not sum to 1.")
+    tasks: TaskWeights = Field(default={"mtv": 1.0}, description="Weights of the tasks; they need not sum to 1.")
 
     @property
     def folder(self) -> str:

@@ -23,7 +23,7 @@ from shared.checkpoint.loading import TrustOptions
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
 from shared.data.manifest import read_manifest
 from shared.utils.cli import option, parse
-from shared.utils.config import Tracks
+from shared.utils.config_sections import TrackSettings
 from shared.utils.errors import UserError, run_main
 
 
@@ -96,7 +96,7 @@ def record_settings(options: Options) -> dict[str, Any]:
         if not value:
             raise UserError(f"--{name} is needed, or --checkpoint with one that says it")
     specs = options.track_encoders.split(",")
-    encoders = dict(zip(Tracks().encoders, specs * (3 // len(specs)), strict=True))
+    encoders = dict(zip(TrackSettings().encoders, specs * (3 // len(specs)), strict=True))
     names = {"duration", "needs", "text_dtype", "latents_dtype", "low_memory", "shard_clips"}
     settings = options.model_dump(include=names) | {"fps": fps, "sizes": [list(size) for size in sizes]}
     return settings | {"keyframe_latents": options.stills, "tracks": encoders if options.tracks else None}

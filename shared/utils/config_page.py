@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from shared.utils.config_file import section_of
+from shared.utils.markdown import markdown_table
 
 
 def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> str:
@@ -33,10 +34,14 @@ def argument_table(kind: type, title: str = "Args:") -> str:
         name: "" if given.default is given.empty else _yaml(given.default)
         for name, given in inspect.signature(kind).parameters.items()
     }
-    return _table(
-        (names, "", ", ".join(filter(None, map(defaults.__getitem__, names))), text)
-        for names, text in _described(inspect.cleandoc(kind.__doc__ or ""), title)
-    )
+    block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", inspect.cleandoc(kind.__doc__ or "") + "\n", re.M)
+    rows = []
+    for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:
+        words, colon, text = entry.partition(": ")
+        if colon:
+            names = words.strip().split(", ")
+            rows.append((names, "", ", ".join(filter(None, map(defaults.__getitem__, names))), " ".join(text.split())))
+    return _table(rows)
 
 
 def _about(section: type[BaseModel]) -> str:
@@ -69,29 +74,14 @@ def _values(entry: Mapping[str, Any]) -> str:
     if isinstance(inner := entry.get("additionalProperties"), dict):
         return f"by name: {_values(inner)}"
     names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "keys and values"}
-    return names.get(entry["type"], entry["type"]) + _limits(entry)
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    said = [f"{word} {entry[key]}" for key, word in limits.items() if key in entry]
+    return " ".join([names.get(entry["type"], entry["type"]), *said])
 
 
-def _limits(entry: Mapping[str, Any]) -> str:
-    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    return "".join(f" {word} {entry[key]}" for key, word in words.items() if key in entry)
-
-
-def _described(doc: str, title: str) -> Iterator[tuple[list[str], str]]:
-    """Names and text of every entry below `title` in a docstring."""
-    block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", f"{doc}\n", re.M)
-    for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:
-        names, colon, text = entry.partition(": ")
-        if colon:
-            yield names.strip().split(", "), " ".join(text.split())
-
-
-def _table(rows: Iterator[tuple[list[str], str, str, str]]) -> str:
-    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for names, values, default, text in rows:
-        keys = ", ".join(f"`{name}`" for name in names)
-        lines.append(f"| {keys} | {values} | {default} | {text} |".replace("  ", " "))
-    return "\n".join(lines) + "\n"
+def _table(rows: Iterable[tuple[list[str], str, str, str]]) -> str:
+    shown = ((", ".join(f"`{name}`" for name in names), *rest) for names, *rest in rows)
+    return markdown_table(["key", "values", "default", "meaning"], shown).replace("  ", " ")
 
 
 def _yaml(value: Any) -> str:
