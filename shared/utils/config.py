@@ -52,7 +52,7 @@ class TrainConfig(Section):
     seed: int = key(0, "Everything random follows from it.")
     model: dict[str, Any] = Field(description="A file of configs/model/, or its content.")
     init: str | None = key(
-        None, "Checkpoint folder that weights and codecs start from; `model` and `control` must fit them."
+        None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit them."
     )
     init_streams: str | None = key(
         None, "In place of `init`: checkpoint folder that the two streams and codecs come from, nothing else."

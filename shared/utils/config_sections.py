@@ -54,9 +54,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
-        for name in ("manifest", "shards"):
-            if getattr(self, name) == []:
-                raise ValueError(f"data.{name} is an empty list; name what to train on")
+        if empty := [name for name in ("manifest", "shards") if getattr(self, name) == []]:
+            raise ValueError(f"data.{empty[0]} is an empty list; name what to train on")
         if (self.manifest is None) == (self.shards is None):
             given = "neither is" if self.manifest is None else "both are"
             raise ValueError(f"data.manifest or data.shards: {given} given; give one, and null for the other")
@@ -90,11 +89,9 @@ class Train(Section):
     micro_batch: Count = key(8, "Clips per process and micro-step.")
     gradient_accumulation_steps: Count = key(1, "Micro-steps per optimizer step.")
     token_budget: Count | None = key(
-        None, "Most tokens of one micro-batch: longer clips come in smaller ones. Null sets no limit."
+        None, "Most tokens of a micro-batch: longer clips come in smaller ones. Null: no limit."
     )
-    mixed_tasks: bool = key(
-        True, "A task is drawn for each clip of a micro-batch; false: one for all, in fewer, larger passes."
-    )
+    mixed_tasks: bool = key(True, "A task is drawn per clip; false: one for each micro-batch, in fewer, larger passes.")
     precision: Precision = key("fp32", "bf16: weights in fp32, matrix products in bf16.")
     activation_checkpointing: bool = key(
         False, "Blocks are computed again in the backward pass: the same loss, less memory, more time."
@@ -109,9 +106,7 @@ class Train(Section):
     report_to: list[Literal["tensorboard", "wandb"]] = key(
         ["tensorboard"], "Where losses are shown, beside losses.csv and throughput.csv."
     )
-    peak_tflops: Positive | None = key(
-        None, "TFLOP/s of one device, for MFU; null is what shared/training/flops.py knows of it."
-    )
+    peak_tflops: Positive | None = key(None, "TFLOP/s of a device, for MFU; null: what shared/training/flops.py knows.")
 
 
 class Optimizer(Section):
