@@ -13,7 +13,7 @@ docs/conversion.md says what maps where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class SizeOptions(Options):
     model: Path = option(help="a YAML file of configs/model/")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     command, options = parse_command({name: kind for name, (kind, _) in COMMANDS.items()}, __doc__, argv)
     COMMANDS[command][1](options)
 

@@ -13,8 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
-from scripts.encode import Options as EncodeOptions
-from scripts.encode import component_sources
+from scripts.encode import EncodeOptions, component_sources
 from shared.checkpoint.folder import INDEX, check_checkpoint, load_checkpoint, save_checkpoint
 from shared.checkpoint.loading import ModelOptions, load_model
 from shared.checkpoint.registry import find_component, load_component
