@@ -102,16 +102,12 @@ class TrainConfig(Section):
         if self.lora and not self.init:
             raise ValueError("lora: adapters change the weights of a checkpoint; set init to its folder")
         if self.init and self.init_streams:
-            raise ValueError(
-                f"init ({self.init}) gives the streams too, so init_streams ({self.init_streams}) has no use; give one"
-            )
+            raise ValueError(f"init ({self.init}) gives the streams too; leave out init_streams ({self.init_streams})")
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
             if sum(weights.values()) <= 0:
                 raise ValueError(f"{name}: at least one task weight must be above 0")
             if weights.get("mtv", 0) > 0 and self.control is None:
-                raise ValueError(
-                    f"{name}: task mtv needs a control network; set control: configs/model/puppets_control.yaml"
-                )
+                raise ValueError(f"{name}: task mtv needs a control network, as configs/model/puppets_control.yaml is")
         ends = [self.phase_end(phase) for phase in self.phases]
         if ends and (ends != sorted(set(ends)) or ends[-1] != self.train.steps):
             raise ValueError(f"phases end at steps {ends}; they must increase and end at {self.train.steps}")
@@ -141,7 +137,7 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 
 def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> TrainConfig:
-    """Read a `TrainConfig`: `load_config_as(TrainConfig, ...)`."""
+    """As `load_config_as(TrainConfig, ...)`."""
     return load_config_as(TrainConfig, path, overrides)
 
 

@@ -40,7 +40,8 @@ def argument_table(kind: type, title: str = "Args:") -> str:
         words, colon, text = entry.partition(": ")
         if colon:
             names = words.strip().split(", ")
-            rows.append((names, "", ", ".join(filter(None, map(defaults.__getitem__, names))), " ".join(text.split())))
+            given = ", ".join(filter(None, map(defaults.__getitem__, names)))
+            rows.append((", ".join(f"`{name}`" for name in names), "", given, " ".join(text.split())))
     return _table(rows)
 
 
@@ -48,16 +49,16 @@ def _about(section: type[BaseModel]) -> str:
     return " ".join((section.__doc__ or "").split())
 
 
-def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | None) -> tuple[list[str], str, str, str]:
+def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | None) -> tuple[str, str, str, str]:
     entry = schema["properties"][name]
     if section:
         kind = "a list of sections" if entry.get("type") == "array" else "a section"
         default = _yaml(entry["default"]) if entry.get("default") in (None, []) and "default" in entry else ""
-        return [name], kind, default, f"[{entry.get('description', _about(section))}](#{name})"
+        return f"`{name}`", kind, default, f"[{entry.get('description', _about(section))}](#{name})"
     if "description" not in entry:
         raise ValueError(f"{schema['title']}.{name} has no description; the page of keys is made of them")
     needed = name in schema.get("required", [])
-    return [name], _values(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
+    return f"`{name}`", _values(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
 
 
 def _values(entry: Mapping[str, Any]) -> str:
@@ -79,9 +80,8 @@ def _values(entry: Mapping[str, Any]) -> str:
     return " ".join([names.get(entry["type"], entry["type"]), *said])
 
 
-def _table(rows: Iterable[tuple[list[str], str, str, str]]) -> str:
-    shown = ((", ".join(f"`{name}`" for name in names), *rest) for names, *rest in rows)
-    return markdown_table(["key", "values", "default", "meaning"], shown).replace("  ", " ")
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    return markdown_table(["key", "values", "default", "meaning"], rows).replace("  ", " ")
 
 
 def _yaml(value: Any) -> str:
