@@ -46,7 +46,7 @@ class AblateOptions(Options):
     start: Path | None = option(None, "begin from this checkpoint; train no start", metavar="DIR")
     only: str | None = option(None, "variants or groups of the plan, between commas; default: all", metavar="NAMES")
     seeds: Annotated[list[int], BeforeValidator(numbers)] | None = option(
-        None, "some of the plan's seeds, between commas; default: all", metavar="LIST", one_word=True
+        None, "some of the plan's seeds, between commas; default: all", metavar="LIST"
     )
     parallel: int | None = option(None, "runs side by side; default: the plan's", ge=1)
     dry_run: bool = option(False, "print the commands, and whether they are done; run nothing")

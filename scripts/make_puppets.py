@@ -37,7 +37,7 @@ class PuppetOptions(Options):
     seed: int = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
     size: Annotated[tuple[int, int], BeforeValidator(pixels)] = option(
-        (64, 64), "pixels: 64 (default), or height x width as 64x96", one_word=True
+        (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
     conflict: float = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)

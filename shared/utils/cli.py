@@ -47,16 +47,15 @@ def option(
     repeat: bool = False,
     positional: bool = False,
     hidden: bool = False,
-    one_word: bool = False,
     **limits: Any,
 ) -> Any:
     """Make a field of `Options`: `--its-name`, or `--name`.
 
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
-    any number after one option or, with `repeat`, one for each time that the option is given; with `one_word` either
-    is one word, which a validator takes apart. `limits`: pydantic's (gt, ge, le, min_length ...).
+    any number after one option or, with `repeat`, one for each time that the option is given; with a `BeforeValidator`,
+    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...).
     """
-    said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden, one_word=one_word)
+    said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden)
     return Field(default, description=help, json_schema_extra={"option": said}, **limits)
 
 
@@ -106,15 +105,13 @@ def per_stream(text: Any) -> Any:
     return values[0], values[-1]
 
 
-#: An option with a value for each stream; give it `one_word=True`.
+#: An option with a value for each stream.
 PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
     """Make a validator that reads names between commas, in the order of `known` and each once; `none` means no name.
-
-    ValueError for a name that is not known. Give the option `one_word=True`.
-    """
+    ValueError for a name that is not known."""
 
     def read(text: Any) -> Any:
         if not isinstance(text, str) or text == none:
@@ -185,7 +182,7 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     if said["repeat"]:
         settings["action"] = "append"
         origin, parts = get_origin(parts[0]), get_args(parts[0])
-    if origin in (tuple, list) and not said["one_word"]:
+    if origin in (tuple, list) and not any(isinstance(rule, BeforeValidator) for rule in field.metadata):
         settings["nargs"] = len(parts) if origin is tuple else "+"
     return settings
 
