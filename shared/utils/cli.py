@@ -1,10 +1,10 @@
 """Options of a script: a pydantic model, as the training configuration is one. A field is an option.
 
-    class Options(cli.Options):
+    class CheckOptions(Options):
         manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
         steps: int = option(24, "solver steps", ge=1)
 
-    options = parse(Options, __doc__, argv)
+    options = parse(CheckOptions, __doc__, argv)
 
 Nothing here imports torch, so a script can refuse its options at once.
 """

@@ -124,10 +124,8 @@ class TrainConfig(Section):
 
     def phase_at(self, step: int) -> Phase:
         """Phase that `step` (from 0) belongs to; without phases one phase of all tasks."""
-        for phase in self.phases:
-            if step < self.phase_end(phase):
-                return phase
-        return self.phases[-1] if self.phases else Phase(name="joint", tasks=self.tasks)
+        phases = self.phases or [Phase(name="joint", tasks=self.tasks)]
+        return next((phase for phase in phases if step < self.phase_end(phase)), phases[-1])
 
     def text_dropout_for(self, task: Task) -> float:
         return self.text_dropout_per_task.get(task, self.text_dropout)
