@@ -52,7 +52,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def convert(options: WanOptions | OviOptions) -> None:
     plan = ConversionPlan.of(options)
-
     from ccl.conversion import Conversion
 
     conversion = Conversion(options, plan)
@@ -64,7 +63,6 @@ def convert(options: WanOptions | OviOptions) -> None:
 
 def export_wan(options: ExportOptions) -> None:
     video = read_video_stream(options.checkpoint)
-
     from shared.checkpoint.conversion.wan_export import WanExport
 
     export = WanExport(options.checkpoint, video, options.output)
@@ -79,7 +77,6 @@ def unpickle(options: PickleOptions) -> None:
         raise UserError(f"--source {options.source}: no such file")
     if options.output.suffix != ".safetensors" or options.output.exists():
         raise UserError(f"--output {options.output}: a new file that ends in .safetensors is needed")
-
     from shared.checkpoint.conversion.pickles import to_safetensors
 
     tensors, others = to_safetensors(options.source, options.output)
@@ -90,7 +87,6 @@ def unpickle(options: PickleOptions) -> None:
 
 def sizes(options: SizeOptions) -> None:
     settings = read_model(options.model)
-
     from ccl.conversion import build_transformer
     from shared.checkpoint.conversion.weight_map import as_text, shapes_of, totals
 
