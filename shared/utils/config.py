@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -90,6 +90,20 @@ class TrainConfig(Section):
         {"zero_optimization": {"stage": 1}}, "A file of configs/deepspeed/, or its content: ZeRO and offload."
     )
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:
+        """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
+
+        `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the
+        folder of the config and the folders above it; its content takes its place, so `model.width=64` is an override
+        too. Raises `UserError` naming the key, the file and the nearest known key.
+        """
+        raw = config_file.read(Path(path), overrides or [])
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise UserError(config_file.explain(error, Path(path), cls)) from None
+
     def trains(self, *tasks: str) -> bool:
         """Whether any step may be on one of `tasks`."""
         used = [phase.tasks for phase in self.phases] or [self.tasks]
@@ -131,31 +145,8 @@ class TrainConfig(Section):
         return self.text_dropout_per_task.get(task, self.text_dropout)
 
 
-Config = TypeVar("Config", bound=TrainConfig)
-
-
-def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> TrainConfig:
-    """As `load_config_as(TrainConfig, ...)`."""
-    return load_config_as(TrainConfig, path, overrides)
-
-
-def load_config_as(kind: type[Config], path: str | os.PathLike[str], overrides: list[str] | None = None) -> Config:
-    """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
-
-    `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the folder
-    of the config and the folders above it; its content takes its place, so `model.width=64` is an override too.
-    Raises `UserError` naming the key, the file and the nearest known key.
-    """
-    file = Path(path)
-    raw = config_file.read(file, overrides or [])
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(config_file.explain(error, file, kind)) from None
-
-
 def dump_config(config: TrainConfig) -> str:
-    """YAML that `load_config` reads back to the same config."""
+    """YAML that `TrainConfig.load` reads back to the same config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
