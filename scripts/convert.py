@@ -63,6 +63,7 @@ def convert(options: WanOptions | OviOptions) -> None:
 
 def export_wan(options: ExportOptions) -> None:
     video = read_video_stream(options.checkpoint)
+
     from shared.checkpoint.conversion.wan_export import WanExport
 
     export = WanExport(options.checkpoint, video, options.output)

@@ -110,7 +110,7 @@ PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Make a validator that reads names between commas, in the order of `known` and each once; `none` means no name.
+    """Make a validator that reads names between commas, in the order of `known`, each once; `none`: no name at all.
     ValueError for a name that is not known."""
 
     def read(text: Any) -> Any:
