@@ -55,11 +55,9 @@ class JointOptions(SamplingOptions):
         None, "form of guidance; default: dual"
     )
     text_scale: PerStream | None = option(
-        None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]", one_word=True
+        None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]"
     )
-    context_scale: PerStream | None = option(
-        None, "how much the other modality counts; 1: as trained", metavar="V[,A]", one_word=True
-    )
+    context_scale: PerStream | None = option(None, "how much the other modality counts; 1: as trained", metavar="V[,A]")
     batch: int = option(8, "clips of --prompts sampled at a time", ge=1)
 
     @model_validator(mode="after")

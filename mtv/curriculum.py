@@ -14,23 +14,21 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from shared.utils.config import TrainConfig
-from shared.utils.config_sections import Count, Part, Positive, Section, Weights
+from shared.utils.config_sections import Count, Part, Positive, Section, TaskWeights, key
 
 
 class Stage(Section):
     """One stage of the curriculum: a training run of its own."""
 
     name: str = Field(min_length=1, description="Name of the stage, and with its number of its folder under `output`.")
-    subset: str | list[str] = Field(
-        default=[], description="Only clips in this subset, or in one of these, train; an empty list takes all."
-    )
+    subset: str | list[str] = key([], "Only clips in this subset, or in one of these, train; an empty list takes all.")
     steps: Count = Field(description="Optimizer steps of the stage.")
-    lr: Positive | None = Field(default=None, description="Learning rate of the stage; null is `optimizer.lr`.")
-    trainable: list[Part] = Field(
-        default=["control", "attention"],
-        description="What learns, as in a run without stages; the default is the paper's, [control] its TB off.",
+    lr: Positive | None = key(None, "Learning rate of the stage; null is `optimizer.lr`.")
+    trainable: list[Part] = key(
+        ["control", "attention"],
+        "What learns, as in a run without stages; the default is the paper's, [control] its TB off.",
     )
-    tasks: Weights = Field(default={"mtv": 1.0}, description="Weights of the tasks; they need not sum to 1.")
+    tasks: TaskWeights = key({"mtv": 1.0}, "Weights of the tasks; they need not sum to 1.")
 
     @property
     def folder(self) -> str:
@@ -58,9 +56,8 @@ class CurriculumConfig(TrainConfig):
     one. Then there is no joint model, and the stages have task mtv alone.
     """
 
-    backbone: str | None = Field(
-        default=None,
-        description="In place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of one.",
+    backbone: str | None = key(
+        None, "In place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of one."
     )
     stages: list[Stage] = Field(min_length=1, description="One after the other, each from the checkpoint before.")
 
@@ -81,12 +78,11 @@ class CurriculumConfig(TrainConfig):
     def _steps_are_the_stages(cls, raw: Any) -> Any:
         if not isinstance(raw, dict) or not isinstance(stages := raw.get("stages"), list):
             return raw
-        for key, name in (("train", "steps"), ("data", "subsets"), ("data", "latents")):
-            if isinstance(raw.get(key), dict) and name in raw[key]:
-                raise ValueError(f"{key}.{name} has no place beside stages")
-        for key in ("phases", "tasks", "trainable"):
-            if key in raw:
-                raise ValueError(f"{key} has no place beside stages; say it in each of them")
+        for section, name in (("train", "steps"), ("data", "subsets"), ("data", "latents")):
+            if isinstance(raw.get(section), dict) and name in raw[section]:
+                raise ValueError(f"{section}.{name} has no place beside stages")
+        if given := [name for name in ("phases", "tasks", "trainable") if name in raw]:
+            raise ValueError(f"{given[0]} has no place beside stages; say it in each of them")
         steps = [stage.get("steps") for stage in stages if isinstance(stage, dict)]
         total = sum(count for count in steps if isinstance(count, int))
         return {**raw, "train": {**(raw.get("train") or {}), "steps": max(1, total)}}

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,8 +28,7 @@ from pydantic import BeforeValidator, model_validator
 
 from shared.ablation.jobs import Jobs
 from shared.ablation.plan import load_plan
-from shared.utils import cli
-from shared.utils.cli import option, parse
+from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 
 
@@ -42,15 +40,13 @@ def numbers(text: str) -> list[int]:
         raise ValueError(f"{text}: give numbers, as 0,1,2") from None
 
 
-class Options(cli.Options):
-    """What to run, or what to report on."""
-
+class AblateOptions(Options):
     plan: Path | None = option(None, "a YAML file of configs/ablation/", metavar="FILE")
     output: Path | None = option(None, "for the runs and the report", metavar="DIR")
     start: Path | None = option(None, "begin from this checkpoint; train no start", metavar="DIR")
     only: str | None = option(None, "variants or groups of the plan, between commas; default: all", metavar="NAMES")
     seeds: Annotated[list[int], BeforeValidator(numbers)] | None = option(
-        None, "some of the plan's seeds, between commas; default: all", metavar="LIST", one_word=True
+        None, "some of the plan's seeds, between commas; default: all", metavar="LIST"
     )
     parallel: int | None = option(None, "runs side by side; default: the plan's", ge=1)
     dry_run: bool = option(False, "print the commands, and whether they are done; run nothing")
@@ -60,13 +56,14 @@ class Options(cli.Options):
     check: bool = option(False, "change nothing; exit code 2 if the document's tables are out of date")
 
     @model_validator(mode="after")
-    def _go_together(self) -> Options:
-        of_runs = ("plan", "only", "seeds", "start", "parallel", "dry_run")
-        of_reports = ("results", "document", "check")
-        for name in of_runs if self.report_only else of_reports:
-            if getattr(self, name):
-                where = "has no place beside" if self.report_only else "belongs to"
-                raise ValueError(f"--{name.replace('_', '-')} {where} --report-only")
+    def _go_together(self) -> AblateOptions:
+        of_runs, of_reports = (
+            ("plan", "only", "seeds", "start", "parallel", "dry_run"),
+            ("results", "document", "check"),
+        )
+        if given := [name for name in (of_runs if self.report_only else of_reports) if getattr(self, name)]:
+            where = "has no place beside" if self.report_only else "belongs to"
+            raise ValueError(f"--{given[0].replace('_', '-')} {where} --report-only")
         if self.report_only and not self.results:
             raise ValueError("--report-only: give the folders of --results")
         if self.report_only and self.output is None and self.document is None:
@@ -78,9 +75,9 @@ class Options(cli.Options):
         return self
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run, or report; exit code 1 if a run failed."""
-    options = parse(Options, __doc__, argv)
+    options = parse(AblateOptions, __doc__, argv)
     if options.report_only:
         from shared.ablation.report import report
 

@@ -13,24 +13,32 @@ the memory it holds at its peak beyond its inputs, and how memory grows with the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import BeforeValidator
 
 from ccl.analysis.memory_report import MemoryOptions, memory_report
-from shared.utils import cli
-from shared.utils.cli import option, parse_command
+from shared.utils.cli import Options, device, option, parse_command
 from shared.utils.errors import UserError, run_main
 
-SIZES = ["31,484,157", "61,900,314"]  # 5 s and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
+SIZES = [(31, 484, 157), (61, 900, 314)]  # 5 and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
 
 
-class Cca(cli.Options):
+def three_numbers(text: Any) -> Any:
+    """Take "F,S,A" apart. ValueError for any other text."""
+    parts = str(text).split(",")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(f"{text!r} is not F,S,A: three whole numbers above 0, such as 31,484,157")
+    return tuple(map(int, parts))
+
+
+class Cca(Options):
     """Gathered against dense cross-modal context attention."""
 
-    sizes: list[str] = option(SIZES, "frames, tokens of each, audio tokens", metavar="F,S,A")
+    sizes: list[Annotated[tuple[int, int, int], BeforeValidator(three_numbers)]] = option(
+        SIZES, "frames, tokens of each, audio tokens (default: 31,484,157 61,900,314)", metavar="F,S,A"
+    )
     heads: int = option(2, "of the attention", ge=1)
     head_dim: int = option(48, "width of a head; even, for rotary positions", ge=2, multiple_of=2)
     context_tokens: int = option(16, "LCT", ge=1)
@@ -38,17 +46,8 @@ class Cca(cli.Options):
     repeats: int = option(3, "the fastest of so many runs counts", ge=1)
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
-    @field_validator("sizes")
-    @classmethod
-    def _three_numbers(cls, sizes: list[str]) -> list[str]:
-        for text in sizes:
-            parts = text.split(",")
-            if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-                raise ValueError(f"{text!r} is not F,S,A: three whole numbers above 0, such as {SIZES[0]}")
-        return sizes
 
-
-class Shards(cli.Options):
+class Shards(Options):
     """Samples per second read from latent shards."""
 
     records: int = option(10_000, "of at most 64 KB each")
@@ -56,23 +55,17 @@ class Shards(cli.Options):
     folder: Path | None = option(None, "where the shards are made and deleted; default: a temporary folder")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     command, options = parse_command({"cca": Cca, "shards": Shards, "memory": MemoryOptions}, __doc__, argv)
-    if command == "cca":
-        benchmark_context(options)
+    if command == "memory":
+        print(memory_report(options))
     elif command == "shards":
         benchmark_shards(options)
     else:
-        print(memory_report(options))
+        where = str(device(options.device))
+        from ccl.analysis.context_benchmark import CcaOptions, benchmark_cca
 
-
-def benchmark_context(options: Cca) -> None:
-    """Print the tables of `ccl.analysis.context_benchmark`."""
-    device = str(cli.device(options.device))
-    from ccl.analysis.context_benchmark import CcaOptions, benchmark_cca
-
-    numbers: list[Any] = [tuple(map(int, size.split(","))) for size in options.sizes]
-    benchmark_cca(CcaOptions(**options.model_dump() | {"sizes": numbers, "device": device}))
+        benchmark_cca(CcaOptions(**options.model_dump() | {"device": where}))
 
 
 def benchmark_shards(options: Shards) -> None:
@@ -82,10 +75,8 @@ def benchmark_shards(options: Shards) -> None:
     from shared.data.shard_benchmark import run
 
     found = run(options.records, options.workers, options.folder)
-    print(
-        f"{found['records']} records of at most {found['record_bytes']} bytes, {found['workers']} workers; samples per "
-        "second. Target: more than 2000 per worker\n"
-    )
+    print(f"{options.records} records of at most {found['record_bytes']} bytes, {options.workers} workers; ", end="")
+    print("samples per second. Target: more than 2000 per worker\n")
     print("reader                                    slowest worker   its process time   all workers")
     for verify, how in (("record", "checked by checksum"), ("none", "not checked")):
         rates = found[f"random_access_verify_{verify}"]

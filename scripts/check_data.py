@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import field_validator
@@ -19,12 +18,11 @@ from tqdm import tqdm
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.data.manifest import manifest_entries
-from shared.utils import cli
-from shared.utils.cli import option, parse
+from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
 
 
-class Options(cli.Options):
+class CheckOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     report: Path | None = option(None, "FILE.html to look at, or FILE.jsonl with a line per clip")
     checkpoint: Path | None = option(None, "encode every clip with its codecs, and look at the latents")
@@ -42,9 +40,9 @@ class Options(cli.Options):
         return report
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Examine all clips and report; exit code 1 with --strict if one is refused."""
-    options = parse(Options, __doc__, argv)
+    options = parse(CheckOptions, __doc__, argv)
     if options.checkpoint is not None:
         check_checkpoint(options.checkpoint)
     entries = manifest_entries(options.manifest)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-INTRO = """\
+TEXT = """\
 # Configuration keys
 
 *Made by `make docs` from the descriptions in the code; change them there: `shared/utils/config.py`,
@@ -20,41 +17,34 @@ INTRO = """\
 The keys of a file of `configs/train/`, for `scripts/train_ccl.py` and `scripts/train_mtv.py`. In a file a section is an
 indented block; `--set SECTION.KEY=VALUE` sets one key from the command line. Their use: [training.md](training.md).
 
-"""
-STAGES = """
+{run}
 # Keys of a run in stages
 
 `scripts/train_mtv.py` takes these beside the keys above ([mtv.md](mtv.md#training)).
 
-"""
-MODEL = """
+{stages}
 # Keys of a model
 
 `model`, a file of `configs/model/`. Channels and text width are filled in from the codecs and the text encoder.
 
-"""
-STREAM = """
+{model}
 ## A stream
 
 What `video` and `audio` of a model hold.
 
-"""
-CONTROL = """
+{stream}
 # Keys of a control network
 
 `control`, a file of `configs/model/`. The backbone's sizes and the widths of the tracks' features are filled in.
 
-"""
+{control}"""
 
 
 class PageOptions(Options):
-    """What to do with the page."""
-
     check: bool = option(False, "write nothing; fail if the page is not what the code says")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write or check the page."""
     options = parse(PageOptions, __doc__, argv)
     page = make_page()
     if not options.check:
@@ -72,10 +62,13 @@ def make_page() -> str:
     from shared.utils.config import TrainConfig
     from shared.utils.config_page import argument_table, key_tables
 
-    run, stages = key_tables(TrainConfig), key_tables(CurriculumConfig, ["backbone", "stages"])
-    model, control = argument_table(DualStreamTransformer), argument_table(MSTControlNet)
-    stream = argument_table(StreamConfig, "Attributes:")
-    return "".join([INTRO, run, STAGES, stages, MODEL, model, STREAM, stream, CONTROL, control])
+    return TEXT.format(
+        run=key_tables(TrainConfig),
+        stages=key_tables(CurriculumConfig, ["backbone", "stages"]),
+        model=argument_table(DualStreamTransformer),
+        stream=argument_table(StreamConfig, "Attributes:"),
+        control=argument_table(MSTControlNet),
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ docs/conversion.md says what maps where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,13 @@ class SizeOptions(Options):
     model: Path = option(help="a YAML file of configs/model/")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     command, options = parse_command({name: kind for name, (kind, _) in COMMANDS.items()}, __doc__, argv)
     COMMANDS[command][1](options)
 
 
 def convert(options: WanOptions | OviOptions) -> None:
     plan = ConversionPlan.of(options)
-
     from ccl.conversion import Conversion
 
     conversion = Conversion(options, plan)
@@ -79,7 +78,6 @@ def unpickle(options: PickleOptions) -> None:
         raise UserError(f"--source {options.source}: no such file")
     if options.output.suffix != ".safetensors" or options.output.exists():
         raise UserError(f"--output {options.output}: a new file that ends in .safetensors is needed")
-
     from shared.checkpoint.conversion.pickles import to_safetensors
 
     tensors, others = to_safetensors(options.source, options.output)
@@ -90,7 +88,6 @@ def unpickle(options: PickleOptions) -> None:
 
 def sizes(options: SizeOptions) -> None:
     settings = read_model(options.model)
-
     from ccl.conversion import build_transformer
     from shared.checkpoint.conversion.weight_map import as_text, shapes_of, totals
 

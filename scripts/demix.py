@@ -11,22 +11,19 @@ the tracks are compared with those that the manifest already has.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import model_validator
 from tqdm import tqdm
 
 from shared.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
-from shared.utils import cli
-from shared.utils.cli import option, parse
-from shared.utils.errors import run_main
+from shared.utils.cli import Options, option, parse
+from shared.utils.errors import exit_for_failed_clips, run_main
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
 
-class Options(cli.Options):
+class DemixOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script")
     demixer: str = option("dsp", f"one of {', '.join(DEMIXERS)}")
@@ -36,7 +33,7 @@ class Options(cli.Options):
     workers: int | None = option(None, "processes; default: all cores for dsp, else 1", ge=1)
 
     @model_validator(mode="after")
-    def _fitting(self) -> Options:
+    def _fitting(self) -> DemixOptions:
         if self.demixer not in DEMIXERS:
             raise ValueError(f"--demixer {self.demixer}: give one of {', '.join(DEMIXERS)}")
         if self.demixer == "dsp" and (self.checkpoint or self.device != "cpu"):
@@ -50,9 +47,9 @@ class Options(cli.Options):
         return self.workers or ((os.cpu_count() or 1) if self.demixer == "dsp" else 1)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Separate all clips; exit code 1 if one failed."""
-    options = parse(Options, __doc__, argv)
+    options = parse(DemixOptions, __doc__, argv)
     clips = read_manifest(options.manifest)
     from mtv.demix import DemixerChoice, demix_clips, scores_table
 
@@ -66,12 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{len(done)} clips, {manifest}")
     if options.measure:
         print(scores_table(done))
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        print(f"failed: clip {outcome.clip.id!r}: {outcome.error}", file=sys.stderr)
-    if failed:
-        print(f"{len(failed)} of {len(clips)} clips failed; the manifest is without them", file=sys.stderr)
-        sys.exit(1)
+    failed = [(outcome.clip.id, outcome.error) for outcome in outcomes if outcome.error]
+    exit_for_failed_clips(failed, len(clips), "manifest is")
 
 
 if __name__ == "__main__":

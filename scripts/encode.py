@@ -11,8 +11,6 @@ Clips that fail are listed at the end, the shards hold the others, and the exit 
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +21,11 @@ from shared.checkpoint.loading import TrustOptions
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
 from shared.data.manifest import read_manifest
 from shared.utils.cli import option, parse
-from shared.utils.config import Tracks
-from shared.utils.errors import UserError, run_main
+from shared.utils.config_sections import TrackSettings
+from shared.utils.errors import UserError, exit_for_failed_clips, run_main
 
 
-class Options(TrustOptions):
+class EncodeOptions(TrustOptions):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script")
     checkpoint: Path | None = option(None, "checkpoint folder whose codecs and text encoder are used")
@@ -61,11 +59,10 @@ class Options(TrustOptions):
         return specs
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Parse, check, encode, report; exit code 1 if a clip failed."""
-    options = parse(Options, __doc__, argv)
+    options = parse(EncodeOptions, __doc__, argv)
     settings, sources, clips = record_settings(options), component_sources(options), read_manifest(options.manifest)
-    # arguments and manifest are looked at before torch is loaded
     from mtv.captions import drop_speaker
     from mtv.track_features import check_tracks
     from mtv.tracks import clip_features
@@ -75,10 +72,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_tracks(clips)
     how = options.model_dump(include={"output", "device", "workers", "threads"}) | {"without_speaker": drop_speaker}
     job = EncodeJob(clips=clips, sources=sources, settings=settings, features=clip_features, **how)
-    report(encode(job), options.output, len(clips))
+    failed = encode(job)
+    if failed is None:
+        print(f"{options.output}: this process is done; the last one writes index.json")
+        return
+    if len(failed) < len(clips):
+        print(f"{len(clips) - len(failed)} clips, {options.output / 'index.json'}")
+    exit_for_failed_clips([(failure["id"], failure["reason"]) for failure in failed], len(clips), "shards are")
 
 
-def component_sources(options: Options) -> dict[str, ComponentSource]:
+def component_sources(options: EncodeOptions) -> dict[str, ComponentSource]:
     """Find the class and folder of each component. UserError if one is not given or not there."""
     folders = {name: getattr(options, name) or options.checkpoint or "" for name in COMPONENTS}
     if missing := [name for name, folder in folders.items() if folder == ""]:
@@ -87,7 +90,7 @@ def component_sources(options: Options) -> dict[str, ComponentSource]:
     return {name: find_component(name, folder, options.trust_package) for name, folder in folders.items()}
 
 
-def record_settings(options: Options) -> dict[str, Any]:
+def record_settings(options: EncodeOptions) -> dict[str, Any]:
     """Collect what decides the records (`EncodeJob.settings`); frame rate and size default to the checkpoint's."""
     index = check_checkpoint(options.checkpoint, options.trust_package) if options.checkpoint else {}
     fps = options.fps or index.get("fps")
@@ -96,24 +99,10 @@ def record_settings(options: Options) -> dict[str, Any]:
         if not value:
             raise UserError(f"--{name} is needed, or --checkpoint with one that says it")
     specs = options.track_encoders.split(",")
-    encoders = dict(zip(Tracks().encoders, specs * (3 // len(specs)), strict=True))
+    encoders = dict(zip(TrackSettings().encoders, specs * (3 // len(specs)), strict=True))
     names = {"duration", "needs", "text_dtype", "latents_dtype", "low_memory", "shard_clips"}
     settings = options.model_dump(include=names) | {"fps": fps, "sizes": [list(size) for size in sizes]}
     return settings | {"keyframe_latents": options.stills, "tracks": encoders if options.tracks else None}
-
-
-def report(failed: list[dict[str, Any]] | None, output: Path, count: int) -> None:
-    """Print what came of the clips; exit if some failed."""
-    if failed is None:
-        print(f"{output}: this process is done; the last one writes index.json")
-        return
-    if len(failed) < count:
-        print(f"{count - len(failed)} clips, {output / 'index.json'}")
-    for failure in failed:
-        print(f"failed: clip {failure['id']!r}: {failure['reason']}", file=sys.stderr)
-    if failed:
-        print(f"{len(failed)} of {count} clips failed; the shards are without them", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

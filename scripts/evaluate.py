@@ -26,13 +26,10 @@ from shared.utils.errors import run_main
 from shared.utils.files import writable_folder
 
 if TYPE_CHECKING:
-    from ccl.guidance import Guidance
-    from mtv.guidance import TrackGuidance
     from shared.evaluation.run import EvaluatedModel, TrackTools
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Check, load, measure, write."""
+def main(argv: list[str] | None = None) -> None:
     options = parse(EvaluationOptions, __doc__, argv)
     options = options.settled(check_checkpoint(options.checkpoint, options.trust_package))
     against = options.read_against()
@@ -56,32 +53,23 @@ def load(checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[s
 
 def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> EvaluatedModel:
     """Pipelines with their guidance, and how other processes load them."""
+    from ccl.guidance import Form, Guidance
+    from mtv.guidance import TrackGuidance
     from shared.evaluation.run import EvaluatedModel
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:
-        guidance["joint"] = joint_guidance(options).settled(pipelines["joint"].transformer.has_unconditional)
+        form = "dual" if options.no_context else options.guidance
+        context_scale = (0.0, 0.0) if options.no_context else options.context_scale
+        scales: dict[str, Any] = {"text_scale": options.text_scale, "context_scale": context_scale}
+        given = {name: value for name, value in scales.items() if value is not None}
+        asked = Guidance(Form(form) if form else None, **given)
+        guidance["joint"] = asked.settled(pipelines["joint"].transformer.has_unconditional)
     if "mtv" in pipelines:
-        guidance["mtv"] = track_guidance(options)
+        guidance["mtv"] = TrackGuidance(**options.scales())
     where = str(next(iter(pipelines.values())).device)
     reload = partial(load, options.checkpoint, options.tasks or (), where, options.trust_package)
     return EvaluatedModel(pipelines, guidance, reload, track_tools())
-
-
-def joint_guidance(options: EvaluationOptions) -> Guidance:
-    from ccl.guidance import Form, Guidance
-
-    scales: dict[str, Any] = {"text_scale": options.text_scale, "context_scale": options.context_scale}
-    given = {name: value for name, value in scales.items() if value is not None}
-    if options.no_context:
-        return Guidance(Form.DUAL, **{**given, "context_scale": (0.0, 0.0)})
-    return Guidance(Form(options.guidance) if options.guidance else None, **given)
-
-
-def track_guidance(options: EvaluationOptions) -> TrackGuidance:
-    from mtv.guidance import TrackGuidance
-
-    return TrackGuidance(**options.scales())
 
 
 def track_tools() -> TrackTools:

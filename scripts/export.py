@@ -19,7 +19,7 @@ from mtv.curriculum import BackboneConfig
 from shared.training.card import Progress
 from shared.training.consolidate import StateFolder, find_state, whole_weights
 from shared.utils import cli
-from shared.utils.config import TrainConfig, load_config_as
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
 
 
@@ -57,7 +57,7 @@ def read_config(run: Path) -> TrainConfig:
         raise UserError(f"--run {run}: no config.yaml there; {advice}")
     on_backbone = any(line.startswith("backbone:") for line in file.read_text(encoding="utf-8").splitlines())
     kind = BackboneConfig if on_backbone else TrainConfig
-    return load_config_as(kind, file).model_copy(update={"output": str(run)})
+    return kind.load(file).model_copy(update={"output": str(run)})
 
 
 def export(config: TrainConfig, state: StateFolder, average: bool, output: Path) -> None:

@@ -5,16 +5,14 @@ python scripts/fit_codecs.py --manifest data/puppets/manifest.jsonl --output out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from shared.data.manifest import read_manifest
-from shared.utils import cli
-from shared.utils.cli import option, parse
+from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 
 
-class Options(cli.Options):
+class FitOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder for video_codec/ and audio_codec/")
     clips: int = option(256, "clips to fit on")
@@ -24,9 +22,8 @@ class Options(cli.Options):
     sample_rate: int = option(16000, "of the sound, in Hz")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Fit, save, measure."""
-    options = parse(Options, __doc__, argv)
+def main(argv: list[str] | None = None) -> None:
+    options = parse(FitOptions, __doc__, argv)
     clips = read_manifest(options.manifest)
     held_out = min(options.held_out, len(clips) // 2)
     if held_out < 1 or options.clips < 1:

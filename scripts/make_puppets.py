@@ -10,7 +10,6 @@ held-out set).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +19,7 @@ from tqdm import tqdm
 from shared.data.manifest import MANIFEST_NAME, write_manifest
 from shared.puppets.files import make_clips
 from shared.puppets.script import LEVELS
-from shared.utils import cli
-from shared.utils.cli import option, parse
+from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
 
 
@@ -33,30 +31,25 @@ def pixels(text: Any) -> Any:
     return int(numbers[0]), int(numbers[-1])
 
 
-class Options(cli.Options):
+class PuppetOptions(Options):
     clips: int = option(help="how many clips", ge=1)
     output: Path = option(help="folder to fill; new, empty, or made by the same arguments")
     seed: int = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
     size: Annotated[tuple[int, int], BeforeValidator(pixels)] = option(
-        (64, 64), "pixels: 64 (default), or height x width as 64x96", one_word=True
+        (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
-    conflict: float = option(
-        0.0, "fraction of clips whose text contradicts the sound (subset 'conflict'; never train on them)"
-    )
+    conflict: float = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Render on all cores; the manifest appears only when every clip is there."""
-    options = parse(Options, __doc__, argv)
-    output = options.output
-    made = make_clips(
-        output, options.clips, options.seed, options.level, options.size, options.conflict, options.workers
-    )
-    clips = list(tqdm(made, total=options.clips, unit="clip", desc=str(output)))
-    write_manifest(output / MANIFEST_NAME, clips)
-    print(f"{len(clips)} clips, {output / MANIFEST_NAME}")
+    given = parse(PuppetOptions, __doc__, argv)
+    made = make_clips(given.output, given.clips, given.seed, given.level, given.size, given.conflict, given.workers)
+    clips = list(tqdm(made, total=given.clips, unit="clip", desc=str(given.output)))
+    write_manifest(given.output / MANIFEST_NAME, clips)
+    print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 
 
 if __name__ == "__main__":

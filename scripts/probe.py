@@ -13,7 +13,6 @@ sounds.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,11 @@ from shared.utils.errors import UserError, run_main
 from shared.utils.files import writable_folder, write_json
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Check, load, measure, write."""
+def main(argv: list[str] | None = None) -> None:
     options = parse(ProbeOptions, __doc__, argv)
-    for name, folder in (("--checkpoint", options.checkpoint), ("--against", options.against)):
-        if folder is not None:
-            check_joint(name, folder)
+    check_joint("--checkpoint", options.checkpoint)
+    if options.against is not None:
+        check_joint("--against", options.against)
     clips = read_manifest(options.manifest)[: options.clips]
     truths = {clip.id: truth_of(clip, options) for clip in clips} if set(options.probes) & BY_TRUTH else {}
     writable_folder("--output", options.output.parent)
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     survey(clips, needs_video=True, needs_audio=True)
     begun, where = time.monotonic(), device(options.device)
-    folders = [folder for folder in (options.checkpoint, options.against) if folder is not None]
+    folders = filter(None, (options.checkpoint, options.against))
     pipelines = [load_checkpoint(CCLPipeline, folder, None, where) for folder in folders]
     result = JointProbe(pipelines[0], clips, truths, options, *pipelines[1:]).measure()
     result["settings"]["seconds"] = round(time.monotonic() - begun, 1)
@@ -64,10 +62,8 @@ def truth_of(clip: Clip, options: ProbeOptions) -> dict[str, Any]:
     """Truth of a clip; UserError, with what can be done, for a clip that has none."""
     if clip.truth is None:
         rest = ",".join(name for name in options.probes if name not in BY_TRUTH) or "loss,gain,model"
-        raise UserError(
-            f"--manifest {options.manifest}: clip {clip.id!r} has no truth, which leakage and attention need; give "
-            f"clips of scripts/make_puppets.py, or --probes {rest}"
-        )
+        what = f"--manifest {options.manifest}: clip {clip.id!r} has no truth, which leakage and attention need"
+        raise UserError(f"{what}; give clips of scripts/make_puppets.py, or --probes {rest}")
     return read_truth(clip.truth)
 
 

@@ -8,12 +8,10 @@ The files are those that evaluate.py wrote: assets/puppets/metrics*.json, and as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from shared.evaluation.checkpoint_tables import control, curve, results
-from shared.utils import cli
-from shared.utils.cli import option, parse
+from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import replaced
 
@@ -27,15 +25,12 @@ BLOCKS = (
 """Document, name of the marks in it, and what stands between them."""
 
 
-class Options(cli.Options):
-    """What results_table.py is asked to do."""
-
+class TableOptions(Options):
     check: bool = option(False, "change nothing; fail if a table is out of date")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Renew, or compare, every block."""
-    options = parse(Options, __doc__, argv)
+def main(argv: list[str] | None = None) -> None:
+    options = parse(TableOptions, __doc__, argv)
     for path, name, make in BLOCKS:
         file = ROOT / path
         text = file.read_text(encoding="utf-8")

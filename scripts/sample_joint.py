@@ -22,14 +22,12 @@ Guidance by itself and per stream (video, then audio):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ccl.generate import JointOptions, generate
 from shared.utils.cli import parse
 from shared.utils.errors import run_main
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print each file as soon as it is written."""
     for file in generate(parse(JointOptions, __doc__, argv)):
         print(file)

@@ -17,14 +17,12 @@ To edit a video, sample again with the same --seed and one track or the text rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mtv.generate import MTVOptions, generate
 from shared.utils.cli import parse
 from shared.utils.errors import run_main
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the file once it is written."""
     print(generate(parse(MTVOptions, __doc__, argv)))
 

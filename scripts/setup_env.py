@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 
-from shared.utils import cli, environment
-from shared.utils.cli import parse
-from shared.utils.errors import run_main
-
-
-class Options(cli.Options):
-    pass
+from shared.utils import environment
+from shared.utils.errors import UserError, run_main
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Mend what is there, and print what was done."""
-    parse(Options, __doc__, argv)
+def main(argv: list[str] | None = None) -> None:
+    """Mend what is there, and print what was done; this needs no package but those that it looks at."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if unknown := parser.parse_known_args(argv)[1]:
+        raise UserError(f"unknown option {unknown[0]}; the nearest is --help (see --help)")
     environment.main()
 
 

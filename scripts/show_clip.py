@@ -9,14 +9,12 @@ has; a gif needs both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from shared.utils import cli
-from shared.utils.cli import option, parse
+from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 
 
@@ -26,17 +24,14 @@ def _picture(path: Path) -> Path:
     return path
 
 
-class Options(cli.Options):
-    """What show_clip.py is asked to draw."""
-
+class ShowOptions(Options):
     clip: Path = option(help="mp4, mov, mkv, webm or wav", positional=True)
     output: Annotated[Path, AfterValidator(_picture)] = option(help="the picture, a png, or a gif that moves")
     frames: int = option(12, "frames in the strip of a png", ge=1)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Check, draw, write."""
-    options = parse(Options, __doc__, argv)
+def main(argv: list[str] | None = None) -> None:
+    options = parse(ShowOptions, __doc__, argv)
     if not options.clip.is_file():
         raise UserError(f"{options.clip}: no such file")
     if options.output.suffix == ".gif":

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 from shared.training.inputs import TrainOptions, check_inputs
 from shared.utils.cli import parse
-from shared.utils.config import load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(TrainOptions, __doc__, argv)
-    config = load_config(options.config, options.overrides)
+    config = TrainConfig.load(options.config, options.overrides)
     check_inputs(config)
 
     from ccl.training.build import JointAdapter

@@ -18,13 +18,12 @@ from mtv.cogvideox.loading import check_cogvideox
 from mtv.curriculum import CurriculumConfig
 from shared.training.inputs import TrainOptions, check_inputs
 from shared.utils.cli import parse
-from shared.utils.config import load_config_as
 from shared.utils.errors import run_main
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(TrainOptions, __doc__, argv)
-    config = load_config_as(CurriculumConfig, options.config, options.overrides)
+    config = CurriculumConfig.load(options.config, options.overrides)
     stages = [config.stage(index) for index in range(len(config.stages))]
     check_inputs(config)
     if config.backbone is not None:

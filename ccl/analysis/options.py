@@ -22,7 +22,7 @@ class ProbeOptions(cli.Options):
     output: Path = option(help="the numbers, a .json", metavar="FILE")
     clips: int = option(64, "the first so many clips", ge=1)
     probes: Annotated[tuple[str, ...], BeforeValidator(some_of(PROBES))] = option(
-        PROBES, f"some of {','.join(PROBES)}; default: all", one_word=True
+        PROBES, f"some of {','.join(PROBES)}; default: all"
     )
     against: Path | None = option(None, "the checkpoint of the towers before joint training: forgetting", metavar="DIR")
     pictures: Path | None = option(None, "attention maps of the first clips as png files", metavar="DIR")

@@ -25,7 +25,7 @@ import yaml
 
 from shared.ablation.plan import OWNED, AblationPlan
 from shared.ablation.sections import Evaluation, ProbeSettings
-from shared.utils.config import dump_config, flatten, load_config
+from shared.utils.config import TrainConfig, dump_config, flatten
 from shared.utils.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -249,7 +249,7 @@ def overridden(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[
     sections_first = sorted(overrides, key=lambda key: key.count("."))  # or `model` would undo `model.fusion`
     words = [f"{key}={_yaml(overrides[key])}" for key in sections_first]
     try:
-        config = load_config(base, words)
+        config = TrainConfig.load(base, words)
     except UserError as error:
         raise UserError(f"{who}: {error}") from None
     return words, flatten(yaml.safe_load(dump_config(config)))

@@ -30,10 +30,10 @@ class EvaluationOptions(TrustOptions):
     clips: int = option(128, "held-out clips per task", ge=2)
     output: Path = option(help="for metrics.json and index.html", metavar="DIR")
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
-        None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do", one_word=True
+        None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do"
     )
     variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none"))] | None = option(
-        None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or none; default: all", one_word=True
+        None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or none; default: all"
     )
     against: Path | None = option(None, "metrics.json of another evaluation, to compare with", metavar="FILE")
     seed: int = option(0, "of the noise")
@@ -41,11 +41,9 @@ class EvaluationOptions(TrustOptions):
     guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
         None, "of the joint tasks; default: dual, or text"
     )
-    text_scale: PerStream | None = option(
-        None, "how much the text counts, for video and audio", metavar="V[,A]", one_word=True
-    )
+    text_scale: PerStream | None = option(None, "how much the text counts, for video and audio", metavar="V[,A]")
     context_scale: PerStream | None = option(
-        None, "how much the other modality counts, in the joint tasks", metavar="V[,A]", one_word=True
+        None, "how much the other modality counts, in the joint tasks", metavar="V[,A]"
     )
     speech_scale: float | None = option(None, "how much the speech counts, in mtv", metavar="W")
     effects_scale: float | None = option(None, "how much the effects count, in mtv", metavar="W")

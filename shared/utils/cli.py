@@ -1,10 +1,10 @@
 """Options of a script: a pydantic model, as the training configuration is one. A field is an option.
 
-    class Options(cli.Options):
+    class CheckOptions(Options):
         manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
         steps: int = option(24, "solver steps", ge=1)
 
-    options = parse(Options, __doc__, argv)
+    options = parse(CheckOptions, __doc__, argv)
 
 Nothing here imports torch, so a script can refuse its options at once.
 """
@@ -47,23 +47,15 @@ def option(
     repeat: bool = False,
     positional: bool = False,
     hidden: bool = False,
-    one_word: bool = False,
     **limits: Any,
 ) -> Any:
     """Make a field of `Options`: `--its-name`, or `--name`.
 
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
-    any number after one option or, with `repeat`, one for each time that the option is given; with `one_word` either
-    is one word, which a validator takes apart. `limits`: pydantic's (gt, ge, le, min_length ...).
+    any number after one option or, with `repeat`, one for each time that the option is given; with a `BeforeValidator`,
+    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...).
     """
-    said: dict[str, Any] = {
-        "name": name,
-        "metavar": metavar,
-        "repeat": repeat,
-        "positional": positional,
-        "hidden": hidden,
-    }
-    said["one_word"] = one_word
+    said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden)
     return Field(default, description=help, json_schema_extra={"option": said}, **limits)
 
 
@@ -72,8 +64,7 @@ def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None
     parser = _Parser(description)
     _add(parser, kind)
     given, unknown = parser.parse_known_args(argv)
-    _refuse_unknown(unknown, kind)
-    return _validated(kind, vars(given))
+    return _validated(kind, vars(given), unknown)
 
 
 def parse_command(
@@ -88,8 +79,7 @@ def parse_command(
     given, unknown = parser.parse_known_args(argv)
     values = vars(given)
     command = values.pop("_command")
-    _refuse_unknown(unknown, kinds[command])
-    return command, _validated(kinds[command], values)
+    return command, _validated(kinds[command], values, unknown)
 
 
 def exclusive(options: Options, *names: str, required: bool = False) -> None:
@@ -115,15 +105,13 @@ def per_stream(text: Any) -> Any:
     return values[0], values[-1]
 
 
-#: An option with a value for each stream; give it `one_word=True`.
+#: An option with a value for each stream.
 PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
     """Make a validator that reads names between commas, in the order of `known`, each once; `none`: no name at all.
-
-    ValueError for a name that is not known. Give the option `one_word=True`.
-    """
+    ValueError for a name that is not known."""
 
     def read(text: Any) -> Any:
         if not isinstance(text, str) or text == none:
@@ -165,36 +153,37 @@ class _Parser(argparse.ArgumentParser):
 def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
     own = inspect.get_annotations(kind)
     for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in own):  # inherited ones follow
-        said, settings = _said(field), _settings(field)
-        settings["default"] = argparse.SUPPRESS  # pydantic has the defaults, and tells what is missing
-        if said["positional"]:
+        settings = _settings(field)
+        if _said(field)["positional"]:
             parser.add_argument(name, **({"nargs": "?"} | settings))
         else:
             # a hidden option is a launcher's, and some write it with underscores
-            spellings = {_flag(name, field), f"--{name}"} if said["hidden"] else {_flag(name, field)}
+            spellings = {_flag(name, field), f"--{name}"} if _said(field)["hidden"] else {_flag(name, field)}
             parser.add_argument(*sorted(spellings), dest=name, **settings)
 
 
 def _settings(field: FieldInfo) -> dict[str, Any]:
-    """Tell argparse of a field; pydantic turns the words into values."""
-    kind, said = _bare(field.annotation), _said(field)
-    settings: dict[str, Any] = {"help": argparse.SUPPRESS if said["hidden"] else _help(field)}
+    """Tell argparse of a field; pydantic turns the words into values, has the defaults, and tells what is missing."""
+    kind: Any = field.annotation
+    said = _said(field)
+    if get_origin(kind) in (Union, types.UnionType):  # X | None
+        kind = next(part for part in get_args(kind) if part is not types.NoneType)
+    origin, parts = get_origin(kind), get_args(kind)
+    settings: dict[str, Any] = {
+        "default": argparse.SUPPRESS,
+        "help": argparse.SUPPRESS if said["hidden"] else _help(field),
+    }
     if kind is bool:
-        plain = field.default is False
-        return settings | {"action": "store_true" if plain else argparse.BooleanOptionalAction}
-    if said["metavar"] or get_origin(kind) is not Literal:
+        return settings | {"action": "store_true" if field.default is False else argparse.BooleanOptionalAction}
+    if origin is Literal:
+        settings["choices"] = parts
+    if said["metavar"] or origin is not Literal:
         settings["metavar"] = said["metavar"] or {int: "N", float: "X"}.get(kind)
-    if get_origin(kind) is Literal:
-        settings["choices"] = get_args(kind)
     if said["repeat"]:
         settings["action"] = "append"
-        kind = get_args(kind)[0]
-    if said["one_word"]:
-        return settings
-    if get_origin(kind) is tuple:
-        settings["nargs"] = len(get_args(kind))
-    elif get_origin(kind) is list:
-        settings["nargs"] = "+"
+        origin, parts = get_origin(parts[0]), get_args(parts[0])
+    if origin in (tuple, list) and not any(isinstance(rule, BeforeValidator) for rule in field.metadata):
+        settings["nargs"] = len(parts) if origin is tuple else "+"
     return settings
 
 
@@ -207,16 +196,9 @@ def _help(field: FieldInfo) -> str:
     return text if shown == "" else f"{text} (default: {shown})".strip()
 
 
-def _bare(kind: Any) -> Any:
-    """Take `| None` from a type."""
-    if get_origin(kind) in (Union, types.UnionType):
-        return next(part for part in get_args(kind) if part is not type(None))
-    return kind
-
-
 def _said(field: FieldInfo) -> dict[str, Any]:
     extra: Any = field.json_schema_extra
-    return dict(extra["option"])
+    return extra["option"]
 
 
 def _flag(name: str, field: FieldInfo) -> str:
@@ -225,31 +207,21 @@ def _flag(name: str, field: FieldInfo) -> str:
     return "--" + (_said(field)["name"] or name).replace("_", "-")
 
 
-def _refuse_unknown(words: Sequence[str], kind: type[Options]) -> None:
-    if not words:
-        return
-    word = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
-    flags = [
-        _flag(name, field)
-        for name, field in kind.model_fields.items()
-        if not (_said(field)["hidden"] or _said(field)["positional"])
-    ]
-    near = difflib.get_close_matches(word, [*flags, "--help"], n=1, cutoff=0)
-    what = (
-        f"unknown option {word}; the nearest is {near[0]}" if word.startswith("-") else f"{word}: belongs to no option"
-    )
-    raise UserError(f"{what} (see --help)")
-
-
-def _validated(kind: type[Model], values: dict[str, Any]) -> Model:
+def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]) -> Model:
+    flags = {name: _flag(name, field) for name, field in kind.model_fields.items()}
+    if options := [word for word in unknown if word.startswith("-")]:
+        word = options[0].partition("=")[0]
+        known = [flags[name] for name, field in kind.model_fields.items() if not _said(field)["hidden"]]
+        near = difflib.get_close_matches(word, ["--help", *known], n=1, cutoff=0)
+        raise UserError(f"unknown option {word}; the nearest is {near[0]} (see --help)")
+    if unknown:
+        raise UserError(f"{unknown[0]}: belongs to no option (see --help)")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:
-            raise UserError(str(first["ctx"]["error"])) from None
-        name = str(first["loc"][0])
-        if first["type"] == "missing":
-            raise UserError(f"{_flag(name, kind.model_fields[name])} is needed (see --help)") from None
         said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"
-        raise UserError(f"{_flag(name, kind.model_fields[name])} {said} (see --help)") from None
+        if not first["loc"]:
+            raise UserError(str(said)) from None
+        said = "is needed" if first["type"] == "missing" else said
+        raise UserError(f"{flags[str(first['loc'][0])]} {said} (see --help)") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -22,10 +22,11 @@ from shared.utils.config_sections import (
     Rate,
     Section,
     Task,
-    Tracks,
+    TaskWeights,
+    TrackSettings,
     Train,
     Validation,
-    Weights,
+    key,
 )
 from shared.utils.errors import UserError
 
@@ -48,65 +49,60 @@ class TrainConfig(Section):
     """Everything a run depends on. `model`, `control` and `deepspeed` hold the contents of the files they name."""
 
     output: str = Field(description="Folder of the run; the same command again resumes in it.")
-    seed: int = Field(default=0, description="Everything random follows from it.")
+    seed: int = key(0, "Everything random follows from it.")
     model: dict[str, Any] = Field(description="A file of configs/model/, or its content.")
-    init: str | None = Field(
-        default=None,
-        description="Checkpoint folder that weights and codecs start from; `model` and `control` must fit them.",
+    init: str | None = key(
+        None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit them."
     )
-    init_streams: str | None = Field(
-        default=None,
-        description="In place of `init`: checkpoint folder that the two streams and codecs come from, nothing else.",
+    init_streams: str | None = key(
+        None, "In place of `init`: checkpoint folder that the two streams and codecs come from, nothing else."
     )
     data: Data
-    codecs: str | None = Field(
-        default=None, description="Folder with video_codec/ and audio_codec/; null fits a linear pair to the clips."
-    )
+    codecs: str | None = key(None, "Folder with video_codec/ and audio_codec/; null fits a linear pair to the clips.")
     components: ComponentSources | None = None
     train: Train
     optimizer: Optimizer = Optimizer()
-    tasks: Weights = Field(
-        default={"t2av": 0.6, "a2v": 0.15, "v2a": 0.15, "t2v": 0.1, "t2a": 0.1},
-        description="Weights of the tasks where there are no `phases`; they need not sum to 1.",
+    tasks: TaskWeights = key(
+        {"t2av": 0.6, "a2v": 0.15, "v2a": 0.15, "t2v": 0.1, "t2a": 0.1},
+        "Weights of the tasks where there are no `phases`; they need not sum to 1.",
     )
-    phases: list[Phase] = Field(
-        default=[], description="Stretches of training, one after the other; the last ends with it."
+    phases: list[Phase] = key([], "Stretches of training, one after the other; the last ends with it.")
+    text_dropout: Rate = key(0.1, "How often the text is empty, for both streams together.")
+    text_dropout_per_task: dict[Task, Rate] = key({}, "The same for single tasks: {v2a: 0.3}.")
+    audio_caption_rate: Rate = key(0.5, "How often the audio stream reads the audio caption instead of the caption.")
+    clean_frames: Rate = key(0.1, "How often a video sample keeps its first latents clean (image to video).")
+    keyframes: Rate = key(0.0, "How often it has one to three clean latents anywhere, each of a still frame.")
+    control: dict[str, Any] | None = key(
+        None, "Control network of task mtv: a file of configs/model/, or its content; sizes are filled in."
     )
-    text_dropout: Rate = Field(default=0.1, description="How often the text is empty, for both streams together.")
-    text_dropout_per_task: dict[Task, Rate] = Field(default={}, description="The same for single tasks: {v2a: 0.3}.")
-    audio_caption_rate: Rate = Field(
-        default=0.5, description="How often the audio stream reads the audio caption instead of the caption."
-    )
-    clean_frames: Rate = Field(
-        default=0.1, description="How often a video sample keeps its first latents clean (image to video)."
-    )
-    keyframes: Rate = Field(
-        default=0.0,
-        description="How often it has one to three clean latents anywhere, each of a frame that stands still.",
-    )
-    control: dict[str, Any] | None = Field(
-        default=None,
-        description="Control network of task mtv: a file of configs/model/, or its content; sizes are filled in.",
-    )
-    tracks: Tracks = Tracks()
-    trainable: list[Part] = Field(
-        default=["transformer", "control"],
-        description="What learns; attention: that of the video stream alone; holistic: music's way through control.",
+    tracks: TrackSettings = TrackSettings()
+    trainable: list[Part] = key(
+        ["transformer", "control"],
+        "What learns; attention: that of the video stream alone; holistic: music's way through control.",
     )
     lora: Lora | None = None
-    reinit: list[Literal["control", "holistic"]] = Field(
-        default=[], description="Parts that begin anew though `init` has them."
-    )
-    detach_clean_stream: bool = Field(
-        default=False, description="In a2v and v2a the given stream learns nothing from the other's loss."
-    )
+    reinit: list[Literal["control", "holistic"]] = key([], "Parts that begin anew though `init` has them.")
+    detach_clean_stream: bool = key(False, "In a2v and v2a the given stream learns nothing from the other's loss.")
     loss: Loss = Loss()
     flow: Flow = Flow()
     validation: Validation = Validation()
-    deepspeed: dict[str, Any] = Field(
-        default={"zero_optimization": {"stage": 1}},
-        description="A file of configs/deepspeed/, or its content: ZeRO and offload.",
+    deepspeed: dict[str, Any] = key(
+        {"zero_optimization": {"stage": 1}}, "A file of configs/deepspeed/, or its content: ZeRO and offload."
     )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:
+        """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
+
+        `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the
+        folder of the config and the folders above it; its content takes its place, so `model.width=64` is an override
+        too. Raises `UserError` naming the key, the file and the nearest known key.
+        """
+        raw = config_file.read(Path(path), overrides or [])
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise UserError(config_file.explain(error, Path(path), cls)) from None
 
     def trains(self, *tasks: str) -> bool:
         """Whether any step may be on one of `tasks`."""
@@ -120,24 +116,20 @@ class TrainConfig(Section):
         if self.lora and not self.init:
             raise ValueError("lora: adapters change the weights of a checkpoint; set init to its folder")
         if self.init and self.init_streams:
-            raise ValueError(
-                f"init ({self.init}) gives the streams too, so init_streams ({self.init_streams}) has no use; give one"
-            )
+            raise ValueError(f"init ({self.init}) gives the streams too; leave out init_streams ({self.init_streams})")
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
             if sum(weights.values()) <= 0:
                 raise ValueError(f"{name}: at least one task weight must be above 0")
             if weights.get("mtv", 0) > 0 and self.control is None:
-                raise ValueError(
-                    f"{name}: task mtv needs a control network; set control: configs/model/puppets_control.yaml"
-                )
+                raise ValueError(f"{name}: task mtv needs a control network, as configs/model/puppets_control.yaml is")
         ends = [self.phase_end(phase) for phase in self.phases]
         if ends and (ends != sorted(set(ends)) or ends[-1] != self.train.steps):
             raise ValueError(f"phases end at steps {ends}; they must increase and end at {self.train.steps}")
-        for key in self.deepspeed:
-            if key not in DEEPSPEED_KEYS:
-                owner = OWNED_BY_TRAIN.get(key)
+        for name in self.deepspeed:
+            if name not in DEEPSPEED_KEYS:
+                owner = OWNED_BY_TRAIN.get(name)
                 what = f"belongs in the train config ({owner})" if owner else f"is none of {sorted(DEEPSPEED_KEYS)}"
-                raise ValueError(f"deepspeed.{key} {what}")
+                raise ValueError(f"deepspeed.{name} {what}")
         return self
 
     def phase_end(self, phase: Phase) -> int:
@@ -146,49 +138,22 @@ class TrainConfig(Section):
 
     def phase_at(self, step: int) -> Phase:
         """Phase that `step` (from 0) belongs to; without phases one phase of all tasks."""
-        for phase in self.phases:
-            if step < self.phase_end(phase):
-                return phase
-        return self.phases[-1] if self.phases else Phase(name="joint", tasks=self.tasks)
+        phases = self.phases or [Phase(name="joint", tasks=self.tasks)]
+        return next((phase for phase in phases if step < self.phase_end(phase)), phases[-1])
 
     def text_dropout_for(self, task: Task) -> float:
         return self.text_dropout_per_task.get(task, self.text_dropout)
 
 
-Config = TypeVar("Config", bound=TrainConfig)
-
-
-def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> TrainConfig:
-    """Read a `TrainConfig`: `load_config_as(TrainConfig, ...)`."""
-    return load_config_as(TrainConfig, path, overrides)
-
-
-def load_config_as(kind: type[Config], path: str | os.PathLike[str], overrides: list[str] | None = None) -> Config:
-    """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
-
-    `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the folder
-    of the config and the folders above it; its content takes its place, so `model.width=64` is an override too.
-    Raises `UserError` naming the key, the file and the nearest known key.
-    """
-    file = Path(path)
-    raw = config_file.read(file, overrides or [])
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(config_file.explain(error, file, kind)) from None
-
-
 def dump_config(config: TrainConfig) -> str:
-    """YAML that `load_config` reads back to the same config."""
+    """YAML that `TrainConfig.load` reads back to the same config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"train": {"steps": 4}} -> {"train.steps": 4}; lists are leaves."""
     flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+    for name, value in tree.items():
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
     return flat

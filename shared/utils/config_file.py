@@ -20,8 +20,7 @@ INLINED = ("model", "deepspeed", "control")
 
 def read(file: Path, overrides: list[str]) -> dict[str, Any]:
     """Keys and values of a YAML file, and of the files it names, after `overrides` ("train.steps=40") in order."""
-    raw = _read(file)
-    _inline(raw, file)
+    raw = _inline(_read(file), file)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -30,7 +29,7 @@ def read(file: Path, overrides: list[str]) -> dict[str, Any]:
             _set(raw, key, yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise UserError(f"--set {override}: the value is not YAML ({error})") from None
-        _inline(raw, file)
+        raw = _inline(raw, file)
     return raw
 
 
@@ -77,29 +76,27 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _inline(raw: dict[str, Any], file: Path) -> None:
+def _inline(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     for key in INLINED:
         if isinstance(name := raw.get(key), str):
-            candidates = [Path(name), *(folder / name for folder in file.resolve().parents)]
-            source = next((path for path in candidates if path.is_file()), None)
-            if source is None:
+            sources = [path for path in (Path(name), *(up / name for up in file.resolve().parents)) if path.is_file()]
+            if not sources:
                 raise UserError(f"{key}: {name}: no such file, from the working directory or from {file}")
-            raw[key] = _read(source)
+            raw[key] = _read(sources[0])
+    return raw
 
 
 def _set(raw: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = raw
     for parent in parents:
-        child = node[_index(node, parent, key)] if isinstance(node, list) else node.setdefault(parent, {})
-        if not isinstance(child, dict | list):
+        node = node[_index(node, parent, key)] if isinstance(node, list) else node.setdefault(parent, {})
+        if not isinstance(node, dict | list):
             raise UserError(f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole")
-        node = child
     node[_index(node, last, key) if isinstance(node, list) else last] = value
 
 
 def _index(items: list[Any], number: str, key: str) -> int:
-    """Index that a part of a dotted key is in a list."""
     if not number.isdigit() or int(number) >= len(items):
         raise UserError(f"--set {key}: {number} is none of the list's entries 0 to {len(items) - 1}")
     return int(number)

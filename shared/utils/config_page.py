@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from shared.utils.config_file import section_of
+from shared.utils.markdown import markdown_table
 
 
 def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> str:
@@ -33,26 +34,31 @@ def argument_table(kind: type, title: str = "Args:") -> str:
         name: "" if given.default is given.empty else _yaml(given.default)
         for name, given in inspect.signature(kind).parameters.items()
     }
-    return _table(
-        (names, "", ", ".join(filter(None, map(defaults.__getitem__, names))), text)
-        for names, text in _described(inspect.cleandoc(kind.__doc__ or ""), title)
-    )
+    block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", inspect.cleandoc(kind.__doc__ or "") + "\n", re.M)
+    rows = []
+    for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:
+        words, colon, text = entry.partition(": ")
+        if colon:
+            names = words.strip().split(", ")
+            given = ", ".join(filter(None, map(defaults.__getitem__, names)))
+            rows.append((", ".join(f"`{name}`" for name in names), "", given, " ".join(text.split())))
+    return _table(rows)
 
 
 def _about(section: type[BaseModel]) -> str:
     return " ".join((section.__doc__ or "").split())
 
 
-def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | None) -> tuple[list[str], str, str, str]:
+def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | None) -> tuple[str, str, str, str]:
     entry = schema["properties"][name]
     if section:
         kind = "a list of sections" if entry.get("type") == "array" else "a section"
         default = _yaml(entry["default"]) if entry.get("default") in (None, []) and "default" in entry else ""
-        return [name], kind, default, f"[{entry.get('description', _about(section))}](#{name})"
+        return f"`{name}`", kind, default, f"[{entry.get('description', _about(section))}](#{name})"
     if "description" not in entry:
         raise ValueError(f"{schema['title']}.{name} has no description; the page of keys is made of them")
     needed = name in schema.get("required", [])
-    return [name], _values(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
+    return f"`{name}`", _values(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
 
 
 def _values(entry: Mapping[str, Any]) -> str:
@@ -69,29 +75,13 @@ def _values(entry: Mapping[str, Any]) -> str:
     if isinstance(inner := entry.get("additionalProperties"), dict):
         return f"by name: {_values(inner)}"
     names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "keys and values"}
-    return names.get(entry["type"], entry["type"]) + _limits(entry)
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    said = [f"{word} {entry[key]}" for key, word in limits.items() if key in entry]
+    return " ".join([names.get(entry["type"], entry["type"]), *said])
 
 
-def _limits(entry: Mapping[str, Any]) -> str:
-    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    return "".join(f" {word} {entry[key]}" for key, word in words.items() if key in entry)
-
-
-def _described(doc: str, title: str) -> Iterator[tuple[list[str], str]]:
-    """Names and text of every entry below `title` in a docstring."""
-    block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", f"{doc}\n", re.M)
-    for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:
-        names, colon, text = entry.partition(": ")
-        if colon:
-            yield names.strip().split(", "), " ".join(text.split())
-
-
-def _table(rows: Iterator[tuple[list[str], str, str, str]]) -> str:
-    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for names, values, default, text in rows:
-        keys = ", ".join(f"`{name}`" for name in names)
-        lines.append(f"| {keys} | {values} | {default} | {text} |".replace("  ", " "))
-    return "\n".join(lines) + "\n"
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    return markdown_table(["key", "values", "default", "meaning"], rows).replace("  ", " ")
 
 
 def _yaml(value: Any) -> str:

@@ -36,10 +36,9 @@ class World:
 
 @contextlib.contextmanager
 def session() -> Iterator[World]:
-    """Join the processes of this run; leave them in good order. Within a session, another one is the same.
+    """Join the processes of this run (one without a launcher) and part in good order; a session within one is the same.
 
-    Without a launcher the run is one process. Everything that holds an engine must be gone when the block
-    ends (`Trainer.run` sees to its own): otherwise gloo may abort the interpreter at exit.
+    Everything that holds an engine must be gone when the block ends: otherwise gloo may abort the interpreter at exit.
     """
     if torch.distributed.is_initialized():
         yield _world()
@@ -80,10 +79,8 @@ def barrier() -> None:
 
 def gather(value: Any) -> list[Any]:
     """Gather the picklable `value` of every rank, in rank order, on every rank."""
-    size = torch.distributed.get_world_size()
-    values: list[Any] = [value]
-    if size > 1:
-        values = [None] * size
+    values = [value] * torch.distributed.get_world_size()
+    if len(values) > 1:
         torch.distributed.all_gather_object(values, value)
     return values
 
@@ -101,8 +98,7 @@ def _prepare_environment() -> None:
     """Set what DeepSpeed reads at import and at start; a launcher's own values are kept."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    defaults = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    for name, value in defaults.items():
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
         os.environ.setdefault(name, value)
     if os.environ["WORLD_SIZE"] == "1":
         # A port of our own, even where an earlier run in this process left one: it may be taken by now.

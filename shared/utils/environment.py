@@ -17,8 +17,9 @@ from pathlib import Path
 
 from shared.utils.errors import UserError, run_main
 
-#: Versions (major, minor) that were tried together, the first and the last.
+#: Versions (major, minor) that were tried together: the first and the last.
 TESTED = {"torch": ((2, 11), (2, 13)), "torchaudio": ((2, 11), (2, 11))}
+RANGES = ", ".join(f"{name} {a}.{b} to {c}.{d}" for name, ((a, b), (c, d)) in TESTED.items())
 
 
 def torch_build() -> str | None:
@@ -31,7 +32,7 @@ def torch_build() -> str | None:
 
 
 def compiled_libraries() -> list[Path]:
-    """Find torchaudio's compiled libraries. The package is located without being imported: importing is what fails."""
+    """Find torchaudio's compiled libraries without importing it: importing is what fails."""
     spec = importlib.util.find_spec("torchaudio")
     if spec is None or spec.origin is None:
         raise UserError("torchaudio is not installed in this environment; run `make setup` first")
@@ -45,17 +46,15 @@ def untested(versions: dict[str, str]) -> str:
     if all(first <= numbers[name] <= last for name, (first, last) in TESTED.items()):
         return ""
     found = " with ".join(f"{name} {version}" for name, version in versions.items())
-    ranges = ", ".join(f"{name} {a}.{b} to {c}.{d}" for name, ((a, b), (c, d)) in TESTED.items())
-    return f"{found}: a pair that was not tested; {ranges} was, and is what pip should be asked for"
+    return f"{found}: a pair that was not tested; {RANGES} was, and is what pip should be asked for"
 
 
 def main() -> None:
     """Remove what cannot be loaded, then import the pair. UserError if it cannot be imported even so."""
     import torch
 
-    build = torch_build()
     libraries = compiled_libraries()
-    if build is not None:
+    if build := torch_build():
         print(f"torchaudio: left as it is (torch has {build})")
     elif not libraries:
         print("torchaudio: nothing to do (CPU torch, compiled libraries already removed)")
@@ -67,9 +66,9 @@ def main() -> None:
     try:
         import torchaudio
     except OSError as error:
-        first, last = (".".join(map(str, version)) for version in TESTED["torch"])
-        raise UserError(f"torchaudio does not load beside torch {torch.__version__} ({error}); "
-                        f"install torch {first} to {last}") from None  # fmt: skip
+        raise UserError(
+            f"torchaudio does not load beside torch {torch.__version__} ({error}); install {RANGES}"
+        ) from None
     versions = {"torch": torch.__version__, "torchaudio": torchaudio.__version__}
     print(untested(versions) or f"torchaudio {torchaudio.__version__} imports beside torch {torch.__version__}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class UserError(ValueError):
@@ -18,6 +18,15 @@ def torchaudio_cure(error: Exception) -> str:
         "torchaudio cannot be loaded, because its compiled part wants CUDA and torch is a CPU build; "
         "run: python -m shared.utils.environment"
     )
+
+
+def exit_for_failed_clips(failed: Sequence[tuple[str, str]], count: int, result: str) -> None:
+    """Tell ids and reasons of the clips that failed, of `count`; if any did, exit with code 1. `result` lacks them."""
+    for clip, reason in failed:
+        print(f"failed: clip {clip!r}: {reason}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {count} clips failed; the {result} without them", file=sys.stderr)
+        sys.exit(1)
 
 
 def run_main(main: Callable[[], None]) -> None:

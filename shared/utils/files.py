@@ -18,9 +18,7 @@ from shared.utils.errors import UserError
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what shall stand at `path`: it goes there when the block ends, and nowhere if the block fails.
-
-    Any number of processes and threads may do so at a time: the last one wins.
-    """
+    Any number of processes and threads may do so at a time: the last one wins."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield part
@@ -66,10 +64,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict[str, Any]:
-    """Read the object that a JSON file holds. UserError if the file is missing or holds none.
-
-    `name`: what the error calls the file, its path by default; `advice`: what it says to do.
-    """
+    """Read the object that a JSON file holds. UserError if it is missing or holds none; that calls the file `name`, by
+    default its path, and gives the `advice`."""
     name = name or str(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

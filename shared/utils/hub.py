@@ -30,9 +30,7 @@ def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str,
     """Those of the files `names` that a folder or a hub id has: {name: file on this machine}, in their order.
 
     Without the net, or with HF_HUB_OFFLINE, the hub is what the cache holds of it. `options`: see `OPTIONS`.
-
-    Raises:
-        NotFound: there is none, so the source holds no `what`; it ends with what is `wanted`.
+    Raises `NotFound` if there is none, so that the source holds no `what`; it ends with what is `wanted`.
     """
     names, folder = list(dict.fromkeys(names)), Path(source)
     if folder.is_dir():
@@ -49,19 +47,15 @@ def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str,
 def find_configs(
     source: str | Path, what: str, places: Iterable[str], wanted: str, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """Read what the config.json says in those of `places` (subfolders; "" is the source itself) that have one.
-
-    Raises `NotFound` as `find_files`, or UserError for a file that is damaged.
-    """
+    """Read config.json in those of `places` (subfolders; "" is the source itself) that have one. Raises `NotFound` as
+    `find_files`, or UserError for a file that is damaged."""
     files = find_files(source, what, (f"{place}/config.json".lstrip("/") for place in places), wanted, **options)
     return {name.rpartition("/")[0]: read_json(file) for name, file in files.items()}
 
 
 def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any) -> Path:
     """Find the folder itself, or copy a hub id: of it the subfolders `places`, by default all; "" is its own files.
-
-    Raises UserError if it cannot be downloaded.
-    """
+    UserError if it cannot be downloaded."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -72,9 +66,8 @@ def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any)
     try:
         return Path(snapshot_download(str(source), allow_patterns=patterns, ignore_patterns=ignored, **options))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{source}: cannot be downloaded ({first_line(error)}); copy its folder and name that"
-        ) from None
+        reason = first_line(error)
+        raise UserError(f"{source}: cannot be downloaded ({reason}); copy its folder and name that") from None
 
 
 def first_line(error: Exception) -> str:

@@ -21,22 +21,19 @@ def onset_peaks(
 ) -> list[int]:
     """Frames of the peaks of `curve` [T] that are onsets, ascending.
 
-    Args:
-        floor, share: the least height, and the least share of the highest value.
-        distance: frames between two onsets at least; of nearer ones the higher counts.
-        prominent: whether the peak's prominence, too, must reach the least height.
-        rise: how many times higher it is than all from `before[0]` to `before[1]` frames earlier.
+    They are at least `floor`, and `share` of the highest value, high; `distance` frames apart (of nearer ones the
+    higher counts); `rise` times higher than all from `before[0]` to `before[1]` frames earlier; if `prominent`, their
+    prominence reaches the least height, too.
     """
     least = max(floor, share * float(curve.max(initial=0)))
     padded = np.pad(curve, 1)  # a peak may be the first or the last frame
     peaks, _ = find_peaks(padded, height=least, distance=distance, prominence=least if prominent else None)
-    earliest, latest = before
-    return [
-        peak
-        for peak in map(int, peaks - 1)
-        if not (earlier := curve[max(0, peak - earliest) : max(0, peak - latest)]).size
-        or curve[peak] >= rise * earlier.max()
-    ]
+    onsets = []
+    for peak in map(int, peaks - 1):
+        earlier = curve[max(0, peak - before[0]) : max(0, peak - before[1])]
+        if not earlier.size or curve[peak] >= rise * earlier.max():
+            onsets.append(peak)
+    return onsets
 
 
 def half_rise(curve: Array, peak: int) -> float:

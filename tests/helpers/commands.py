@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from mtv.curriculum import CurriculumConfig
-from shared.utils.config import TrainConfig, load_config_as
+from shared.utils.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 #: Options that name what a command writes.
@@ -83,7 +83,7 @@ def _files(command: Command) -> None:
 
 def _files_of_run(command: Command, config: str, overrides: list[str]) -> None:
     kind = CurriculumConfig if command.script == "train_mtv" else TrainConfig
-    run = load_config_as(kind, ROOT / config, overrides)
+    run = kind.load(ROOT / config, overrides)
     named = [*run.data.manifests, *run.data.shard_folders, run.init, run.init_streams, run.codecs]
     named += [run.validation.manifest, getattr(run, "backbone", None)]
     if run.components:

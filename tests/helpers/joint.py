@@ -25,7 +25,7 @@ from ccl.training.objective import Batch, JointObjective
 from shared.training.optimizer import parameter_groups
 from shared.training.trainer import Trainer
 from shared.utils import distributed
-from shared.utils.config import TrainConfig, load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import run_main
 from shared.utils.rng import generator
 
@@ -133,7 +133,7 @@ def main() -> None:
     with distributed.session() as world:
         for path in plan["configs"]:
             with contextlib.suppress(Stop):
-                exported = train(load_config(path), world, plan.get("stop_at", -1), plan.get("die_at", -1))
+                exported = train(TrainConfig.load(path), world, plan.get("stop_at", -1), plan.get("die_at", -1))
                 if world.is_main:
                     save_file(exported, f"{Path(path).parent}/weights.safetensors")
 

@@ -17,7 +17,7 @@ from shared.training.log import LossRecord
 from shared.training.optimizer import parameter_groups
 from shared.training.trainer import StepOutput, Trainer
 from shared.utils import distributed
-from shared.utils.config import TrainConfig, load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import run_main
 from shared.utils.rng import generator
 
@@ -108,7 +108,7 @@ def train(config: TrainConfig, world: distributed.World, on_validate=None, nan_a
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("config")
-    config = load_config(parser.parse_known_args()[0].config)
+    config = TrainConfig.load(parser.parse_known_args()[0].config)
     with distributed.session() as world:
         exported, _ = train(
             config, world, nan_at=int(os.environ.get("NAN_AT", -1)), die_at=int(os.environ.get("DIE_AT", -1))

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from mtv.curriculum import BackboneConfig, CurriculumConfig
-from shared.utils.config import load_config_as
 from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +29,7 @@ BASE = {
 def load(tmp_path: Path, *overrides: str, **changes: object) -> CurriculumConfig:
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({**BASE, **changes}))
-    return load_config_as(CurriculumConfig, file, list(overrides))
+    return CurriculumConfig.load(file, list(overrides))
 
 
 def test_each_stage_is_a_run_from_the_checkpoint_of_the_last(tmp_path):
@@ -86,7 +85,7 @@ def on_backbone(tmp_path: Path, **changes: object) -> CurriculumConfig:
     raw = {**BASE, "backbone": "folder", "stages": mtv, **changes}
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({key: value for key, value in raw.items() if key not in ("model", "init")}))
-    return load_config_as(CurriculumConfig, file, [])
+    return CurriculumConfig.load(file, [])
 
 
 def test_a_backbone_stands_in_the_place_of_the_model(tmp_path):
@@ -121,7 +120,7 @@ def test_what_has_no_place_beside_a_backbone_is_refused(tmp_path, changes, messa
 
 @pytest.mark.parametrize("name", ["puppets_mtv", "mtv_cogvideox"])
 def test_the_curricula_have_the_papers_five(name):
-    config = load_config_as(CurriculumConfig, ROOT / f"configs/train/{name}.yaml")
+    config = CurriculumConfig.load(ROOT / f"configs/train/{name}.yaml")
     names = ["basic face", "single character", "multiple characters", "sound event", "environmental ambience"]
     assert [stage.name for stage in config.stages] == names
     for index in range(5):

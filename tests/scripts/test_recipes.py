@@ -12,7 +12,7 @@ from public import stream_shapes
 from ccl.transformer import DualStreamTransformer
 from mtv.control import TRACKS, MSTControlNet
 from mtv.curriculum import CurriculumConfig
-from shared.utils.config import TrainConfig, load_config, load_config_as
+from shared.utils.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("ccl_wan14b_pretrain_audio", "ccl_wan14b_joint", "mtv_wan14b")
@@ -21,7 +21,7 @@ CODECS = {"video": {"in_channels": 16, "text_dim": 4096}, "audio": {"in_channels
 
 def recipe(name: str) -> TrainConfig:
     file = ROOT / f"configs/train/{name}.yaml"
-    return load_config_as(CurriculumConfig, file) if name.startswith("mtv") else load_config(file)
+    return CurriculumConfig.load(file) if name.startswith("mtv") else TrainConfig.load(file)
 
 
 def model(config: TrainConfig) -> DualStreamTransformer:

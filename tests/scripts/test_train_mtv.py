@@ -23,7 +23,7 @@ from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from shared.checkpoint.folder import load_checkpoint
 from shared.data.media import write_video
-from shared.utils.config import load_config
+from shared.utils.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 FPS = 8
@@ -213,7 +213,7 @@ def test_what_music_adds_to_every_clip_stays_where_its_way_begins_anew(
         torch.nn.init.normal_(injection.to_style.weight)
         torch.nn.init.normal_(injection.to_style.bias)
     control.save_pretrained(start / "control")
-    config = load_config(folder / "music/config.yaml", [f"init={start}"])
+    config = TrainConfig.load(folder / "music/config.yaml", [f"init={start}"])
     assert config.reinit == ["holistic"]
     before, begun = control.state_dict(), JointAdapter(config).control.state_dict()
     kept = {name for name, value in before.items() if begun[name].equal(value)}

@@ -63,9 +63,7 @@ class ConversionOptions(cli.Options):
     video_codec: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")
     audio_codec: str | None = option(None, "LTX-2's audio VAE and vocoder, or Oobleck", metavar="FOLDER")
     text_encoder: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")
-    shift: Shifts | None = option(
-        None, "of the schedulers (default: the source's, or 5)", metavar="VIDEO[,AUDIO]", one_word=True
-    )
+    shift: Shifts | None = option(None, "of the schedulers (default: the source's, or 5)", metavar="VIDEO[,AUDIO]")
     fps: float | None = option(None, "frames a second of its video (default: the public model's)", gt=0, lt=1000)
     size: tuple[Pixels, Pixels] | None = option(None, "of its video (default likewise)", metavar=("HEIGHT", "WIDTH"))
     dtype: Literal["keep", "float32", "bfloat16"] = option("keep", "of the weights")

@@ -13,8 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
-from scripts.encode import Options as EncodeOptions
-from scripts.encode import component_sources
+from scripts.encode import EncodeOptions, component_sources
 from shared.checkpoint.folder import INDEX, check_checkpoint, load_checkpoint, save_checkpoint
 from shared.checkpoint.loading import SamplingOptions, load_model
 from shared.checkpoint.registry import find_component, load_component
@@ -22,7 +21,7 @@ from shared.codecs import LinearAudioCodec, VideoCodec
 from shared.encoders import HashedWords, audio_features
 from shared.training.inputs import component_source, trusted_packages
 from shared.utils.cli import parse
-from shared.utils.config import load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -108,7 +107,7 @@ def test_a_named_class_is_found_without_an_import_and_works(codec: Path) -> None
 
 def test_a_training_configuration_names_it(codec: Path) -> None:
     settings = [f"components.video_codec={NAME}@{codec}", "data.manifest=clips", "output=run"]
-    config = load_config(ROOT / "configs/train/puppets_tiny.yaml", settings)
+    config = TrainConfig.load(ROOT / "configs/train/puppets_tiny.yaml", settings)
     source = component_source(config, "video_codec")
     assert source is not None and source.kind == NAME and source.root == str(codec)
     assert trusted_packages(config) == {"my_codecs"}

@@ -6,12 +6,12 @@ import pytest
 import toy
 
 from shared.training.state import RunState, claim_output
-from shared.utils.config import load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 
 def config_for(folder, *overrides, **train):
-    return load_config(toy.write_config(folder, folder / "out", **train), list(overrides))
+    return TrainConfig.load(toy.write_config(folder, folder / "out", **train), list(overrides))
 
 
 def test_another_configuration_in_the_output_is_refused_by_key(tmp_path, world):

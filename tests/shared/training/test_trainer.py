@@ -13,14 +13,14 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from shared.utils.config import load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 
 
 def config_for(folder, *overrides, **train):
-    return load_config(toy.write_config(folder, folder / "out", **train), list(overrides))
+    return TrainConfig.load(toy.write_config(folder, folder / "out", **train), list(overrides))
 
 
 def test_every_zero_stage_arrives_at_the_same_average(tmp_path, world):
@@ -140,7 +140,7 @@ def test_two_processes_with_zero2_train_as_one(tmp_path, world):
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     runs = [start(config, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01"]
-    one, _ = toy.train(load_config(toy.write_config(tmp_path / "one", tmp_path / "one/out", **task)), world)
+    one, _ = toy.train(TrainConfig.load(toy.write_config(tmp_path / "one", tmp_path / "one/out", **task)), world)
     for run in runs:
         assert run.wait(timeout=120) == 0, run.communicate()[1]
     torch.testing.assert_close(load_file(tmp_path / "two/out/weights.safetensors"), one, rtol=1e-5, atol=1e-6)

@@ -24,7 +24,7 @@ from torch import Tensor
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
 from shared.training.log import sigma_bucket
 from shared.training.optimizer import build_optimizer, learning_rate
-from shared.utils.config import load_config
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -81,7 +81,7 @@ def moved(source: Path, target: Path, step: int, **train: int) -> Path:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, ...], float], dict[str, Tensor]]:
     """Losses and averaged weights of a loop without DeepSpeed. A stream that is skipped has a gradient of zero."""
-    config = load_config(joint.write_config(tmp_path_factory.mktemp("plain"), 0))
+    config = TrainConfig.load(joint.write_config(tmp_path_factory.mktemp("plain"), 0))
     module = joint.objective(config)
     optimizer = build_optimizer(joint.groups(config, module), config.optimizer, config.train.ema)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -124,13 +124,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory, world) -> Path:
     for stage in STAGES:
         dying = launch(folder / f"dying{stage}.json", [killed[stage]], die_at=13)
         path = joint.write_config(folder / f"one/{stage}", stage, checkpoint_every=10)
-        save(folder / f"one/{stage}", joint.train(load_config(path), world))
+        save(folder / f"one/{stage}", joint.train(TrainConfig.load(path), world))
         finish(dying, -signal.SIGKILL)
     up = [moved(folder / f"one/{stage}", folder / f"up/{stage}", 10, **TWO) for stage in STAGES]
     finish(launch(folder / "two.json", [*killed, *two, *up]))
     for stage in STAGES:
         path = moved(folder / f"two/{stage}", folder / f"down/{stage}", 10, micro_batch=2)
-        save(folder / f"down/{stage}", joint.train(load_config(path), world))
+        save(folder / f"down/{stage}", joint.train(TrainConfig.load(path), world))
     return folder
 
 
@@ -192,7 +192,7 @@ def test_a_run_goes_on_with_another_number_of_processes(runs, plain, way, stage)
 @pytest.mark.parametrize("stage", [2, 3])
 def test_offload_changes_nothing(tmp_path, world, plain, stage):
     shipped = json.loads((ROOT / f"configs/deepspeed/zero{stage}_offload.json").read_text())["zero_optimization"]
-    config = load_config(joint.write_config(tmp_path, stage, zero=shipped))
+    config = TrainConfig.load(joint.write_config(tmp_path, stage, zero=shipped))
     with pytest.raises(joint.Stop):
         joint.train(config, world, stop_at=6)
     found = joint.losses(tmp_path)
@@ -208,7 +208,7 @@ def test_activation_checkpointing_gives_the_same_loss(tmp_path, world, stage, pr
     for name, choice in (("kept", False), ("again", True)):
         config = joint.write_config(tmp_path / name, stage, activation_checkpointing=choice, precision=precision)
         with pytest.raises(joint.Stop):
-            joint.train(load_config(config), world, stop_at=4)
+            joint.train(TrainConfig.load(config), world, stop_at=4)
         found.append(joint.losses(tmp_path / name))
     first = [{key: loss for key, loss in one.items() if stage != 3 or key[0] == "1"} for one in found]
     assert first[0] == first[1]
@@ -231,7 +231,7 @@ def test_a_step_of_other_clips_is_refused_with_what_would_be_right(runs, tmp_pat
     with pytest.raises(
         UserError, match=r"steps of 4 clips, and this run's have 2 .*train\.micro_batch=1 and train\.gradient_acc\w+=4"
     ):
-        joint.Trainer(load_config(path), world, torch.nn.Module(), [], None).run()
+        joint.Trainer(TrainConfig.load(path), world, torch.nn.Module(), [], None).run()
     before = yaml.safe_load((tmp_path / "run/out/config.yaml").read_text())
     assert before["train"]["micro_batch"] == 1
 

@@ -22,7 +22,7 @@ class Example(Options):
     results: list[Path] = option([], "folders")
     overrides: list[str] = option([], "one key", name="set", repeat=True)
     form: Literal["dual", "none"] = option("dual", "of guidance")
-    text_scale: PerStream | None = option(None, "of the text", metavar="V[,A]", one_word=True)
+    text_scale: PerStream | None = option(None, "of the text", metavar="V[,A]")
     check: bool = option(False, "only compare")
     ema: bool | None = option(None, "the average")
     local_rank: int = option(0, hidden=True)

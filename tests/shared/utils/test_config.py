@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from shared.utils.config import TrainConfig, dump_config, load_config
+from shared.utils.config import TrainConfig, dump_config
 from shared.utils.errors import UserError
 
 MINIMAL = {"output": "out", "model": {"width": 8}, "data": {"manifest": "clips"}, "train": {"steps": 100}}
@@ -16,7 +16,7 @@ def write(tmp_path, **changes):
 
 
 def test_overrides_are_yaml_and_reach_into_sections(tmp_path):
-    config = load_config(
+    config = TrainConfig.load(
         write(tmp_path),
         [
             "train.steps=40",
@@ -32,9 +32,9 @@ def test_overrides_are_yaml_and_reach_into_sections(tmp_path):
 
 
 def test_a_dumped_config_reads_back_equal(tmp_path):
-    config = load_config(write(tmp_path, phases=[{"name": "a", "until": 1, "tasks": {"t2a": 1}}]))
+    config = TrainConfig.load(write(tmp_path, phases=[{"name": "a", "until": 1, "tasks": {"t2a": 1}}]))
     (tmp_path / "again.yaml").write_text(dump_config(config))
-    assert load_config(tmp_path / "again.yaml") == config
+    assert TrainConfig.load(tmp_path / "again.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_dumped_config_reads_back_equal(tmp_path):
 )
 def test_bad_overrides_are_one_clear_error(tmp_path, override, words):
     with pytest.raises(UserError) as error:
-        load_config(write(tmp_path), [override])
+        TrainConfig.load(write(tmp_path), [override])
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
@@ -69,9 +69,9 @@ def test_bad_overrides_are_one_clear_error(tmp_path, override, words):
 def test_bad_files_are_named(tmp_path, content, words):
     (tmp_path / "bad.yaml").write_text(content)
     with pytest.raises(UserError, match=f"bad.yaml: .*{words}"):
-        load_config(tmp_path / "bad.yaml")
+        TrainConfig.load(tmp_path / "bad.yaml")
     with pytest.raises(UserError, match=r"absent.yaml: cannot read"):
-        load_config(tmp_path / "absent.yaml")
+        TrainConfig.load(tmp_path / "absent.yaml")
 
 
 def test_model_and_deepspeed_files_are_found_and_overridable(tmp_path):
@@ -80,7 +80,7 @@ def test_model_and_deepspeed_files_are_found_and_overridable(tmp_path):
     (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 2}}')
     (tmp_path / "train").mkdir()
     path = write(tmp_path / "train", model="model/tiny.yaml", deepspeed="zero.json")
-    config = load_config(path, ["model.width=32"])
+    config = TrainConfig.load(path, ["model.width=32"])
     assert config.model == {"width": 32, "depth": 2} and config.deepspeed["zero_optimization"]["stage"] == 2
 
 
