@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
+from torch import Tensor
 
 from shared.utils import hub
 from shared.utils.errors import UserError
@@ -35,10 +36,8 @@ class LibraryCodec(ModelMixin):
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
 
         `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
-
-        Raises:
-            UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
-                configuration that this codec cannot serve.
+        UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
+        configuration that this codec cannot serve.
         """
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
@@ -49,6 +48,16 @@ class LibraryCodec(ModelMixin):
             return cls(*models)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
+
+    def _encoded(self, clip: Tensor) -> Tensor:
+        """Find the mode of the model's posterior, float32, computed in the model's dtype."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.model.encode(clip.to(self.device, self.dtype)).latent_dist.mode().float()
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Run the decoder on raw latents, in the model's dtype."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.model.decode(latents.to(self.device, self.dtype)).sample
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
         """Write the model's own folder: config.json and safetensors."""
@@ -70,9 +79,8 @@ class LibraryCodec(ModelMixin):
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
     """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
 
-    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` go to
-    `from_pretrained`. Raises UserError as `LibraryCodec.from_pretrained`; configuration and weights are checked in
-    this order.
+    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` and errors
+    are those of `LibraryCodec.from_pretrained`.
     """
     names = " or ".join(kind.__name__ for kind in kinds)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"

@@ -82,9 +82,7 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         mel = self.levels(audio.to(self.device)).expand(-1, self.model.config.in_channels, -1, -1)
-        with torch.autocast(self.device.type, enabled=False):
-            latents = self.model.encode(mel.to(self.dtype)).latent_dist.mode().float()
-        packed = latents.transpose(1, 2).flatten(2)
+        packed = self._encoded(mel).transpose(1, 2).flatten(2)
         return (packed - self.model.latents_mean.float()) / self.model.latents_std.float()
 
     @apply_forward_hook
@@ -96,7 +94,7 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         packed = latents.to(self.device).float() * self.model.latents_std.float() + self.model.latents_mean.float()
         unpacked = packed.unflatten(2, (self.model.config.latent_channels, -1)).transpose(1, 2)
         with torch.autocast(self.device.type, enabled=False):
-            audio = self.vocoder(self.model.decode(unpacked.to(self.dtype)).sample)
+            audio = self.vocoder(self._decoded(unpacked))
         return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)
 
     def levels(self, audio: Tensor) -> Tensor:
@@ -138,20 +136,9 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
 
 
 @cache
-def _spectrogram(sample_rate: int, hop: int, bins: int, device: torch.device) -> MelSpectrogram:
-    """Magnitudes in `bins` triangles of Slaney's mel scale and norm; frames centred, ends mirrored."""
+def _spectrogram(rate: int, hop: int, bins: int, device: torch.device) -> MelSpectrogram:
+    """Magnitudes in `bins` triangles of Slaney's mel scale and norm; torchaudio centres frames and mirrors ends."""
     transform = MelSpectrogram(
-        sample_rate=sample_rate,
-        n_fft=N_FFT,
-        win_length=N_FFT,
-        hop_length=hop,
-        f_min=0.0,
-        f_max=sample_rate / 2,
-        n_mels=bins,
-        power=1.0,
-        center=True,
-        pad_mode="reflect",
-        mel_scale="slaney",
-        norm="slaney",
+        rate, n_fft=N_FFT, hop_length=hop, n_mels=bins, power=1.0, mel_scale="slaney", norm="slaney"
     )
     return transform.to(device)

@@ -22,6 +22,7 @@ from shared.utils.rng import derive
 PATTERN = WEIGHTS.replace(".", "{suffix}.")  # huggingface_hub fills in "-00001-of-00002"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK = re.compile(r"\.(\d+)\.")
+Fresh = Callable[[str], Tensor]
 
 
 class FreshTensors:
@@ -54,18 +55,17 @@ def block_of(name: str) -> int:
 def planned(mapping: WeightMap, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
     """Tensors without values of what `write_tensors` will write, block by block.
 
-    `dtype` None keeps what the sources have, and makes new tensors float32. Names that hold one of `fp32` are float32
-    where `dtype` is given.
+    `dtype` None keeps what the sources have, and makes new tensors float32. Names that hold one of `fp32` are float32.
     """
-    kinds = {}
+    tensors = {}
     for name in sorted(mapping.shapes, key=block_of):
-        origin = mapping.origins[name]
-        if dtype is not None:
-            kind = torch.float32 if any(part in name for part in fp32) else dtype
-        else:
-            kind = DTYPES[origin.weights.dtypes[origin.name]] if isinstance(origin, SourceTensor) else torch.float32
-        kinds[name] = torch.empty(mapping.shapes[name], dtype=kind, device="meta")
-    return kinds
+        origin, kind = mapping.origins[name], dtype or torch.float32
+        if any(part in name for part in fp32):
+            kind = torch.float32
+        elif dtype is None and isinstance(origin, SourceTensor):
+            kind = DTYPES[origin.weights.dtypes[origin.name]]
+        tensors[name] = torch.empty(mapping.shapes[name], dtype=kind, device="meta")
+    return tensors
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
@@ -74,11 +74,7 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 
 def write_tensors(
-    folder: Path,
-    plan: Mapping[str, Tensor],
-    mapping: WeightMap,
-    shard_size: str,
-    fresh: Callable[[str], Tensor] | None = None,
+    folder: Path, plan: Mapping[str, Tensor], mapping: WeightMap, shard_size: str, fresh: Fresh | None = None
 ) -> None:
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
 
@@ -106,9 +102,7 @@ def write_tensors(
 
 def check_output(path: Path) -> None:
     """Refuse to write over anything. Raises UserError."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"--output {path}: exists already; remove it or choose another place")
 
 

@@ -43,8 +43,7 @@ BLOCK = {
     "ffn.2.": "ffn.net.2.",
     "modulation": "scale_shift_table",
 }  # fmt: skip
-_TOP_BACK = {theirs: original for original, theirs in TOP.items()}
-_BLOCK_BACK = {theirs: original for original, theirs in BLOCK.items()}
+_TOP_BACK, _BLOCK_BACK = ({theirs: original for original, theirs in names.items()} for names in (TOP, BLOCK))
 _IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
 #: Configuration of the original layout -> of a stream.
 ORIGINAL_SIZES = {
@@ -57,7 +56,6 @@ FIXED = {
     "pos_embed_seq_len": None,
 }  # fmt: skip
 
-
 NEW_AUDIO = "no audio tower given"
 NEW_FUSION = "Wan has nothing that joins two towers"
 OTHER_PARTS = "only its audio tower is wanted"
@@ -68,16 +66,14 @@ def weight_map(
 ) -> WeightMap:
     """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
 
-    Raises:
-        UserError: no Wan, tensors that it should or should not have, sizes that differ.
+    UserError: no Wan, tensors that it should or should not have, sizes that differ.
     """
     mapping = WeightMap(shapes)
-    _, names = stream_names(weights.shapes, weights.label)
+    names = stream_names(weights.shapes, weights.label)[1]
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
     if audio is not None:
-        tower = [name for name in audio.shapes if part_of(name) == "audio_stream"]
-        mapping.take(audio, {name: name for name in tower})
-        mapping.leave(audio, [name for name in audio.shapes if name not in tower], OTHER_PARTS)
+        mapping.take(audio, {name: name for name in audio.shapes if part_of(name) == "audio_stream"})
+        mapping.leave(audio, [name for name in audio.shapes if part_of(name) != "audio_stream"], OTHER_PARTS)
     else:
         mapping.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
     mapping.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
@@ -111,8 +107,7 @@ def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]
 def transformer_place(source: Path) -> Path:
     """Where in a diffusers pipeline, a model's folder or a file the transformer lies.
 
-    Raises:
-        UserError: a Wan 2.2 of two experts, of which one must be named.
+    UserError: a Wan 2.2 of two experts, of which one must be named.
     """
     if (source / "transformer_2").is_dir():
         raise UserError(
@@ -125,10 +120,8 @@ def transformer_place(source: Path) -> Path:
 def check_config(place: Path, stream: StreamConfig) -> bool:
     """Compare the sizes that stand beside the weights (a folder or a file) with those of `stream`; False if none do.
 
-    Names and shapes do not tell heads, eps or patches of equal size apart.
-
-    Raises:
-        UserError: another class, an architecture other than text-to-video, or a size that differs.
+    Names and shapes do not tell heads, eps or patches of equal size apart. UserError: another class, an architecture
+    other than text-to-video, or a size that differs.
     """
     file = (place if place.is_dir() else place.parent) / "config.json"
     if not file.is_file():
@@ -149,25 +142,18 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
     sizes = ORIGINAL_SIZES if original else {name: name for name in ours}
     found = {sizes[name]: value for name, value in config.items() if name in sizes}
     out = config.get("out_dim" if original else "out_channels")
-    compare_sizes(file, found | ({} if out is None else {"in_channels": out}), "video", stream)
-    return compare_sizes(file, found, "video", stream)
+    for sizes_there in (found if out is None else found | {"in_channels": out}, found):
+        compare_sizes(file, sizes_there, "video", stream)
+    return True
 
 
-def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> bool:
-    """Tell whether the values of `found` are those of `stream`; UserError naming the first that is not."""
+def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> None:
+    """Raise UserError, naming the first, if a value of `found` is not that of `stream`."""
     for name, value in found.items():
         here = getattr(stream, name)
         value = tuple(value) if isinstance(value, list) else value
         if value != here:
             raise UserError(f"{file}: {name} is {value}, and {part}.{name} {here} in the model; make them agree")
-    return True
-
-
-def open_wan(source: Path) -> tuple[SourceWeights, Path]:
-    """Open the transformer's weights at `source`; and where they lie. UserError as `transformer_place`,
-    `SourceWeights.open`."""
-    place = transformer_place(source)
-    return SourceWeights.open(place, source.name), place
 
 
 def read_video_stream(checkpoint: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from diffusers import WanTransformer3DModel
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.sharded_writer import check_output, check_space, planned, size_of, write_tensors
 from shared.checkpoint.conversion.wan import wan_config
-from shared.checkpoint.conversion.weight_map import WeightMap, as_text, report_rows, shapes_of, totals
+from shared.checkpoint.conversion.weight_map import WeightMap, shapes_of
 from shared.nn.dit import StreamConfig
 from shared.nn.parameter_names import stream_name
 from shared.utils.files import replacing_folder
@@ -28,16 +28,13 @@ class WanExport:
         with torch.device("meta"):
             self.model = WanTransformer3DModel(**config)
         weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
-        self.mapping = WeightMap(shapes_of(self.model))
         ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
-        self.mapping.take(weights, ours)
         others = [name for name in weights.shapes if name not in ours.values()]
+        self.mapping = WeightMap(shapes_of(self.model))
+        self.mapping.take(weights, ours)
         self.mapping.leave(weights, others, "Wan has a video stream only")
         self.mapping.check()
-
-    def report(self) -> str:
-        """Where every group of tensors comes from, and what is left."""
-        return as_text([*report_rows(self.mapping), *totals(self.mapping.shapes)[-1:]])
+        self.report = self.mapping.report
 
     def write(self, shard_size: str) -> None:
         """Write the folder, in files of at most `shard_size`."""
