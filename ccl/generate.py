@@ -15,8 +15,7 @@ from pydantic import model_validator
 
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint.folder import check_checkpoint, check_joint
-from shared.checkpoint.loading import load_model
-from shared.checkpoint.sampling_options import SHORT, SamplingOptions, check_output
+from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
 from shared.data.media import probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.data.media_write import AAC_RATES, Audio, Video
 from shared.encoders.timed_prompts import TimedPrompts

@@ -19,8 +19,7 @@ import numpy as np
 from pydantic import model_validator
 
 from shared.checkpoint.folder import check_checkpoint, check_driven
-from shared.checkpoint.loading import load_model
-from shared.checkpoint.sampling_options import SHORT, SamplingOptions, check_output, existing_folder
+from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, existing_folder, load_model
 from shared.data.media import probe, read_audio, read_image, write_video
 from shared.data.media_write import AAC_RATES, Audio
 from shared.encoders.timed_prompts import TimedPrompts

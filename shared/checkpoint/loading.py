@@ -1,14 +1,15 @@
-"""What both sampling scripts ask about the model, and how they load it: device, precision, adapters and memory."""
+"""What both sampling scripts ask about the model and a sample, how they load the one and where they write the other."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import model_validator
 
@@ -18,6 +19,8 @@ from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.cli import option
 from shared.utils.errors import UserError
+
+SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
 
 
 def shipped_checkpoint() -> Path:
@@ -31,8 +34,7 @@ def shipped_checkpoint() -> Path:
     return checkout
 
 
-@dataclass(frozen=True)
-class LoraOption:
+class LoraOption(NamedTuple):
     """A value of --lora: a file of adapters, and how much they count."""
 
     file: Path
@@ -77,10 +79,9 @@ class ModelOptions(TrustOptions):
     )  # fmt: skip
     fuse_lora: bool = option(False, "add them to the weights first: each step then is faster")
     memory: Level = option(
-        "fast",
-        "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in fp8 "
-        "(docs/memory.md)",
-    )
+        "fast", "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in "
+        "fp8 (docs/memory.md)",
+    )  # fmt: skip
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
     attention: str = option("native", "backend: native (default), flash, xformers ...")
@@ -97,21 +98,57 @@ class ModelOptions(TrustOptions):
         return [LoraOption.parse(text) for text in self.lora]
 
 
+class SamplingOptions(ModelOptions):
+    """Options of a script that writes samples of a checkpoint."""
+
+    prompt: str | None = option(None, "what to see", metavar="TEXT")
+    timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT", metavar="FILE")
+    negative_prompt: str | None = option(None, "what guidance leads away from; default: the empty text", metavar="TEXT")
+    image: Path | None = option(None, "png, jpeg or webp: the first frame")
+    seed: int = option(0, "the same seed makes the same sample")
+    steps: int | None = option(None, "solver steps; default: the pipeline's", ge=1)
+
+    @model_validator(mode="after")
+    def _has_text(self) -> SamplingOptions:
+        if self.prompt is not None and not self.prompt.strip():
+            raise ValueError("--prompt is empty; a text is needed")
+        return self
+
+    def given_arguments(self) -> dict[str, Any]:
+        """Arguments of a pipeline; options without a value leave it its own default."""
+        arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps}
+        return {name: value for name, value in arguments.items() if value is not None}
+
+
 def load_model(kind: type[Any], options: ModelOptions) -> Any:
     """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
     import torch
 
     device = cli.device(options.device)
-    pipeline = load_checkpoint(
-        kind, options.checkpoint, getattr(torch, options.dtype), trusted_packages=options.trust_package
-    )
-    adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}
-    for name, lora in adapters.items():
-        pipeline.load_lora_weights(lora.file, adapter_name=name)
-    if adapters:
+    dtype = getattr(torch, options.dtype)
+    pipeline = load_checkpoint(kind, options.checkpoint, dtype, trusted_packages=options.trust_package)
+    if adapters := {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}:
+        for name, lora in adapters.items():
+            pipeline.load_lora_weights(lora.file, adapter_name=name)
         pipeline.set_adapters(list(adapters), [lora.scale for lora in adapters.values()])
     if options.fuse_lora:
         pipeline.fuse_lora()
     for line in pipeline.set_memory(options.memory, device):
         print(line, file=sys.stderr)
     return pipeline
+
+
+def existing_folder(path: Path) -> Path:
+    """Find the nearest folder above `path` that is there."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def check_output(output: Path, files: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Raise UserError unless `files`, all beside `output`, can be written and are none of the `inputs`."""
+    folder = existing_folder(output)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output {output}: {folder} is no folder that can be written to")
+    given = [path.resolve() for path in inputs if path is not None]
+    for file in files:
+        if file.is_dir() or file.resolve() in given:
+            raise UserError(f"--output {file}: is a folder or a given file; give another name")

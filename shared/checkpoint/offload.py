@@ -1,7 +1,6 @@
 """One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
 
-docs/memory.md says what each level does and what it costs. Nothing here is imported with torch but on use: scripts ask
-for `Level` before they load anything.
+docs/memory.md says what each level does and costs. torch is imported on use: scripts ask for `Level` before.
 """
 
 from __future__ import annotations
@@ -39,11 +38,8 @@ class MemoryMixin:
           dtype; a layer of a denoiser or of the text encoder is on the device only while it runs, a codec only while
           it encodes or decodes; codecs work in tiles.
 
-        Returns:
-            What of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
-
-        Raises:
-            UserError: an unknown level, or a pipeline that is set to another one already.
+        Returns what of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
+        UserError: an unknown level, or a pipeline that is set to another one already.
         """
         import torch
 
@@ -55,14 +51,15 @@ class MemoryMixin:
         if level == "fast":
             self.to(device)  # type: ignore[attr-defined]
             return []
-        (self._balance if level == "balanced" else self._lower)(device)
+        if level == "balanced":
+            effect = "the clips of a batch are decoded one by one"
+            self._balance(device)
+        else:
+            effect = "weights are kept in fp8 and codecs work in tiles"
+            self._lower(device)
         if device.type != "cpu":
             return []
-        effects = {
-            "balanced": "the clips of a batch are decoded one by one",
-            "low": "weights are kept in fp8 and codecs work in tiles",
-        }
-        return [f"memory {level}: on a CPU there is nothing to offload from; {effects[level]}"]
+        return [f"memory {level}: on a CPU there is nothing to offload from; {effect}"]
 
     def _balance(self, device: torch.device) -> None:
         for codec in self._codecs():

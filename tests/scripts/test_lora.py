@@ -34,7 +34,7 @@ from shared.utils.distributed import session
 torch.set_num_threads(1)
 config, whole, halved = sys.argv[1:4]
 others = dict(other.split(":") for other in sys.argv[4:])  # output: ZeRO stage
-with session():
+with session() as world:
     for output, stage in others.items():
         zero = {"stage": int(stage), "stage3_param_persistence_threshold": 0}
         batch = f"train.micro_batch={2 // world.size}"

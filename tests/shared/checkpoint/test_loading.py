@@ -1,4 +1,4 @@
-"""Options about the model: the shipped checkpoint, adapters and their scales."""
+"""Options about the model and a sample: the shipped checkpoint, adapters, and which files are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.loading import LoraOption, ModelOptions, shipped_checkpoint
+from shared.checkpoint.loading import (
+    LoraOption,
+    ModelOptions,
+    SamplingOptions,
+    check_output,
+    existing_folder,
+    shipped_checkpoint,
+)
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
@@ -34,3 +41,25 @@ def test_adapters_have_a_file_and_a_scale(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             parse(ModelOptions, None, words)
+
+
+def test_what_is_not_given_is_left_to_the_pipeline() -> None:
+    assert parse(SamplingOptions, None, []).given_arguments() == {}
+    given = parse(SamplingOptions, None, ["--steps", "3", "--negative-prompt", ""]).given_arguments()
+    assert given == {"num_inference_steps": 3, "negative_prompt": ""}
+    with pytest.raises(UserError, match="--prompt is empty"):
+        parse(SamplingOptions, None, ["--prompt", " "])
+
+
+def test_a_file_that_is_given_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "given.mp4").touch()
+    deep = tmp_path / "a/b/x.mp4"
+    assert existing_folder(deep) == tmp_path
+    check_output(deep, [deep], [tmp_path / "given.mp4", None])
+    for file in (tmp_path / "given.mp4", tmp_path / "a" / ".." / "given.mp4", tmp_path):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="is a folder or a given file; give another name"):
+            check_output(file, [file], [tmp_path / "given.mp4"])
+    below = tmp_path / "given.mp4" / "x.mp4"
+    with pytest.raises(UserError, match=r"given\.mp4 is no folder that can be written to"):
+        check_output(below, [below], [])
