@@ -19,4 +19,3 @@ class TextEncoder(Protocol):
 
     def encode(self, prompts: list[str]) -> Tensor:
         """Embeddings, float [B, max_length, dim] on the encoder's device, deterministic."""
-        ...
