@@ -15,7 +15,7 @@ from shared.checkpoint.conversion import ovi, sharded_writer, wan
 from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, WanOptions
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.weight_map import WeightMap, report_rows, shapes_of
-from shared.checkpoint.registry import load_component
+from shared.checkpoint.registry import COMPONENTS, load_component
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 from shared.utils.markdown import markdown_table
@@ -63,7 +63,7 @@ class Conversion:
 
     def report(self) -> str:
         """Where every group of tensors and every component comes from, and what is missing."""
-        parts = [f"{name.replace('_', ' ')}: {source.label}" for name, source in self.plan.found.items()]
+        parts = [f"{name.replace('_', ' ')}: {source.label}" for name, source in self.plan.components.items()]
         return "\n".join([*self.notes, self.mapping.report(), *parts, *(f"no {text}" for text in self.plan.missing)])
 
     def write(self) -> None:
@@ -72,7 +72,7 @@ class Conversion:
         dtype = None if options.dtype == "keep" else getattr(torch, options.dtype)
         fp32 = self.model._keep_in_fp32_modules if dtype == torch.bfloat16 else ()
         tensors = sharded_writer.planned(self.mapping, dtype, fp32)
-        size = sharded_writer.size_of(tensors.values()) + sum(part.size for part in plan.found.values())
+        size = sharded_writer.size_of(tensors.values()) + sum(part.size for part in plan.components.values())
         sharded_writer.check_space(options.output, size)
         with replacing_folder(options.output) as folder:
             self._write_parts(folder)
@@ -87,8 +87,8 @@ class Conversion:
     def _write_parts(self, folder: Path) -> None:
         """Codecs, text encoder, schedulers and model_index.json; nothing of them stays in memory."""
         plan = self.plan
-        components: dict[str, Any] = dict.fromkeys(plan.components)
-        for name, source in plan.found.items():
+        components: dict[str, Any] = dict.fromkeys(COMPONENTS)
+        for name, source in plan.components.items():
             # UMT5 as it was saved: in float32 UMT5-XXL takes 23 GB
             options = {"torch_dtype": "auto"} if source.class_name == "UMT5Text" else {}
             components[name] = load_component(source, **options)
@@ -97,7 +97,7 @@ class Conversion:
         components |= zip(names, solvers, strict=True)
         height, width = plan.size
         CCLPipeline(self.model, **components, fps=plan.fps, height=height, width=width).save_config(folder)
-        for name in plan.found:
+        for name in plan.components:
             components[name].save_pretrained(folder / name, max_shard_size=self.options.shard_size)
         for name in names:
             components[name].save_pretrained(folder / name)
@@ -120,7 +120,7 @@ class Conversion:
         """Markdown: what came from where, what is new and what is not there."""
         options = self.options
         rows = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in report_rows(self.mapping)]
-        parts = [f"- {source.label}\n" for source in self.plan.found.values()]
+        parts = [f"- {source.label}\n" for source in self.plan.components.values()]
         absent = [f"- not here: {text}\n" for text in self.plan.missing]
         about_ovi = f"\n{OVI_FUSION[options.into]}\n\n{OVI_AUDIO}\n" if isinstance(options, OviOptions) else ""
         return f"""---

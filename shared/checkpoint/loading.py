@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -34,30 +34,23 @@ def shipped_checkpoint() -> Path:
     return checkout
 
 
-class LoraOption(NamedTuple):
-    """A value of --lora: a file of adapters, and how much they count."""
+def file_and_scale(text: str) -> tuple[Path, float]:
+    """Read a value of --lora: FOLDER or FILE, or either followed by =SCALE (1); a whole name that is there needs none.
 
-    file: Path
-    scale: float = 1.0
-
-    @classmethod
-    def parse(cls, text: str) -> LoraOption:
-        """FOLDER or FILE, or either followed by =SCALE; what is there under the whole name needs none.
-
-        Raises UserError as `shared.checkpoint.lora_file.read_header`, or for a scale that is no number.
-        """
-        path, equals, number = text.rpartition("=")
-        if not equals or Path(text).exists():
-            path, number = text, "1"
-        try:
-            scale = float(number)
-        except ValueError:
-            scale = math.nan
-        if not math.isfinite(scale):
-            raise UserError(f"--lora {text}: {number!r} is no scale; FOLDER or FOLDER=SCALE is needed, as style=0.8")
-        file = lora_file(path)
-        read_header(file)
-        return cls(file, scale)
+    UserError as `shared.checkpoint.lora_file.read_header`, or for a scale that is no number.
+    """
+    path, equals, number = text.rpartition("=")
+    if not equals or Path(text).exists():
+        path, number = text, "1"
+    try:
+        scale = float(number)
+    except ValueError:
+        scale = math.nan
+    if not math.isfinite(scale):
+        raise UserError(f"--lora {text}: {number!r} is no scale; FOLDER or FOLDER=SCALE is needed, as style=0.8")
+    file = lora_file(path)
+    read_header(file)
+    return file, scale
 
 
 class TrustOptions(cli.Options):
@@ -93,9 +86,9 @@ class ModelOptions(TrustOptions):
         self.adapters()
         return self
 
-    def adapters(self) -> list[LoraOption]:
-        """Read the values of --lora. UserError as `LoraOption.parse`."""
-        return [LoraOption.parse(text) for text in self.lora]
+    def adapters(self) -> list[tuple[Path, float]]:
+        """Read the values of --lora, files and scales. UserError as `file_and_scale`."""
+        return [file_and_scale(text) for text in self.lora]
 
 
 class SamplingOptions(ModelOptions):
@@ -128,9 +121,9 @@ def load_model(kind: type[Any], options: ModelOptions) -> Any:
     dtype = getattr(torch, options.dtype)
     pipeline = load_checkpoint(kind, options.checkpoint, dtype, trusted_packages=options.trust_package)
     if adapters := {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}:
-        for name, lora in adapters.items():
-            pipeline.load_lora_weights(lora.file, adapter_name=name)
-        pipeline.set_adapters(list(adapters), [lora.scale for lora in adapters.values()])
+        for name, (file, _) in adapters.items():
+            pipeline.load_lora_weights(file, adapter_name=name)
+        pipeline.set_adapters(list(adapters), [scale for _, scale in adapters.values()])
     if options.fuse_lora:
         pipeline.fuse_lora()
     for line in pipeline.set_memory(options.memory, device):

@@ -46,21 +46,20 @@ class TimedPrompts:
         UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a text
         that would only begin after the end.
         """
-        path = Path(path)
-        if not path.is_file():
+        if not Path(path).is_file():
             raise UserError(f"timed prompts {path}: no such file")
         times, texts = [], []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             raise UserError(f"timed prompts {path}: not UTF-8 text") from None
         for number, line in enumerate(lines, start=1):
-            seconds, comma, text = line.partition(",")
+            seconds, _, text = line.partition(",")
             try:
                 times.append(float(seconds))
             except ValueError:
-                comma = ""
-            if not comma or not text.strip():
+                text = ""
+            if not text.strip():
                 raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {line!r}")
             texts.append(text.strip())
         try:

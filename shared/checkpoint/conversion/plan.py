@@ -88,10 +88,11 @@ class OviOptions(ConversionOptions):
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What a conversion is to make: `settings` of the joint transformer, components, shifts of the two schedulers."""
+    """What a conversion is to make: `settings` of the joint transformer, what components there are, shifts of the
+    two schedulers."""
 
     settings: dict[str, Any]
-    components: dict[str, ComponentSource | None]
+    components: dict[str, ComponentSource]
     shifts: tuple[float, float]
     fps: float
     size: tuple[int, int]
@@ -103,8 +104,8 @@ class ConversionPlan:
         weight_files(transformer_place(options.source) if isinstance(options, WanOptions) else options.source)
         if isinstance(options, WanOptions) and options.audio is not None:
             check_checkpoint(options.audio)
-        components = {name: locate(options, name) for name in COMPONENTS}
-        if (codec := components["audio_codec"]) is not None:  # it says how many values a token has, as in training
+        components = {name: found for name in COMPONENTS if (found := locate(options, name))}
+        if codec := components.get("audio_codec"):  # it says how many values a token has, as in training
             settings["audio"] = settings["audio"] | {"in_channels": codec.width}
         check_widths(settings, components, options.model)
         if isinstance(options, OviOptions):
@@ -114,14 +115,9 @@ class ConversionPlan:
         return cls(settings, components, shifts, options.fps or fps, options.size or size)
 
     @property
-    def found(self) -> dict[str, ComponentSource]:
-        """The components that are there."""
-        return {name: source for name, source in self.components.items() if source is not None}
-
-    @property
     def missing(self) -> list[str]:
         """What the folder will lack, and what gives it."""
-        return [f"{name.replace('_', ' ')}; {ADVICE[name]}" for name in self.components if name not in self.found]
+        return [f"{name.replace('_', ' ')}; {ADVICE[name]}" for name in COMPONENTS if name not in self.components]
 
 
 def read_model(path: Path) -> dict[str, Any]:
@@ -151,10 +147,10 @@ def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | Non
     return None
 
 
-def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource | None], model: Path) -> None:
+def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource], model: Path) -> None:
     """Raise UserError where a component has another width than the model reads."""
     for name, stream, key in WIDTHS:
-        part, here = components[name], settings[stream][key]
+        part, here = components.get(name), settings[stream][key]
         if part is not None and part.width != here:
             raise UserError(
                 f"{part.root}: {part.class_name} has {part.width} values, and {stream}.{key} is {here} in {model}; "

@@ -1,4 +1,4 @@
-"""Wan's video transformer: original names <-> diffusers', which are those of our streams, and its sizes."""
+"""Wan's video transformer: original names <-> diffusers', which are those of our streams, its sizes, and its export."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
-from shared.checkpoint.conversion.weight_map import WeightMap
+from shared.checkpoint.conversion.weight_map import WeightMap, shapes_of
 from shared.checkpoint.folder import check_checkpoint
-from shared.nn.parameter_names import joint_name, part_of
+from shared.nn.parameter_names import joint_name, part_of, stream_name
 from shared.utils.errors import UserError
-from shared.utils.files import read_json
+from shared.utils.files import read_json, replacing_folder
 
 if TYPE_CHECKING:
     from shared.nn.dit import StreamConfig
@@ -164,6 +164,42 @@ def read_video_stream(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(video, dict):
         raise UserError(f"{file}: describes no joint transformer with a video stream; a checkpoint of ours is needed")
     return video
+
+
+class WanExport:
+    """The video stream of a joint model (`checkpoint`, a folder) as a folder that diffusers' class for Wan reads."""
+
+    def __init__(self, checkpoint: Path, video: dict[str, Any], output: Path) -> None:
+        """Open the weights; `video`: see `read_video_stream`. UserError for a stream that Wan cannot hold, or an
+        output that exists."""
+        import torch
+        from diffusers import WanTransformer3DModel
+
+        from shared.checkpoint.conversion.sharded_writer import check_output
+        from shared.nn.dit import StreamConfig
+
+        check_output(output)
+        self.output = output
+        config = wan_config(StreamConfig(**video), str(checkpoint))
+        with torch.device("meta"):
+            self.model = WanTransformer3DModel(**config)
+        weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
+        ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
+        others = [name for name in weights.shapes if name not in ours.values()]
+        self.mapping = WeightMap(shapes_of(self.model))
+        self.mapping.take(weights, ours)
+        self.mapping.leave(weights, others, "Wan has a video stream only")
+        self.mapping.check()
+
+    def write(self, shard_size: str) -> None:
+        """Write the folder, in files of at most `shard_size`."""
+        from shared.checkpoint.conversion.sharded_writer import check_space, planned, size_of, write_tensors
+
+        tensors = planned(self.mapping, None)
+        check_space(self.output, size_of(tensors.values()))
+        with replacing_folder(self.output) as folder:
+            self.model.save_config(folder)
+            write_tensors(folder, tensors, self.mapping, shard_size)
 
 
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:

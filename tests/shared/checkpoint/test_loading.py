@@ -9,14 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.loading import (
-    LoraOption,
-    ModelOptions,
-    SamplingOptions,
-    check_output,
-    existing_folder,
-    shipped_checkpoint,
-)
+from shared.checkpoint.loading import ModelOptions, SamplingOptions, check_output, existing_folder, shipped_checkpoint
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
@@ -32,7 +25,7 @@ def test_adapters_have_a_file_and_a_scale(tmp_path: Path) -> None:
     layer = "transformer.blocks.0.attn1.to_q"
     save_file({f"{layer}.lora_A.weight": torch.zeros(2, 4), f"{layer}.lora_B.weight": torch.zeros(4, 2)}, file)
     whole, scaled = parse(ModelOptions, None, ["--lora", str(file.parent), "--lora", f"{file}=-0.5"]).adapters()
-    assert (whole, scaled) == (LoraOption(file, 1.0), LoraOption(file, -0.5))
+    assert (whole, scaled) == ((file, 1.0), (file, -0.5))
     for words, said in (
         (["--lora", f"{file}=much"], "'much' is no scale"),
         (["--lora", f"{file}=nan"], "'nan' is no scale"),
