@@ -131,11 +131,7 @@ def adapter_settings(settings: LoraSettings) -> dict[str, Any]:
 
 
 def save_lora(
-    weights: Mapping[str, Tensor],
-    folder: str | Path,
-    card: str,
-    settings: LoraSettings,
-    dtype: torch.dtype | None = None,
+    weights: Mapping[str, Tensor], folder: Path, card: str, settings: LoraSettings, dtype: torch.dtype | None = None
 ) -> None:
     """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
 
@@ -144,7 +140,7 @@ def save_lora(
     adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
     check_names(adapters, str(folder))
     metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
-    with replacing_folder(Path(folder)) as partial:
+    with replacing_folder(folder) as partial:
         save_file(adapters, partial / FILE, metadata=metadata)
         (partial / "README.md").write_text(card, encoding="utf-8")
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from shared.checkpoint.folder import OURS
+from shared.checkpoint.folder import OURS, package_of
 from shared.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,10 +63,9 @@ class MemoryMixin:
         return [f"memory {level}: on a CPU there is nothing to offload from; {effect}"]
 
     def _balance(self, device: torch.device) -> None:
-        for codec in self._codecs():
-            for model in codec.children():
-                if hasattr(model, "use_slicing"):
-                    model.use_slicing = True
+        for model in (model for codec in self._codecs() for model in codec.children()):
+            if hasattr(model, "use_slicing"):
+                model.use_slicing = True
         if device.type != "cpu":
             offload_components(self, device)
 
@@ -99,15 +99,14 @@ def offload_components(pipeline: Any, device: torch.device) -> None:
 
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     bare = [name for name, part in parts.items() if not list(part.parameters())]
-    order = [name for name in pipeline.model_cpu_offload_seq.split("->") if name not in bare]
-    pipeline.model_cpu_offload_seq = "->".join(order)
+    order = pipeline.model_cpu_offload_seq.split("->")
+    pipeline.model_cpu_offload_seq = "->".join(name for name in order if name not in bare)
     pipeline._exclude_from_cpu_offload = [*pipeline._exclude_from_cpu_offload, *bare]
     pipeline.enable_model_cpu_offload(device=device)
-    for part in parts.values():
-        for entry in ENTRIES:
-            if hasattr(part, "_hf_hook") and hasattr(part, entry):
-                # looks for the hook when it is called: diffusers renews them after each sample
-                setattr(part, entry, apply_forward_hook(getattr(type(part), entry)).__get__(part))
+    for part, entry in product(parts.values(), ENTRIES):
+        if hasattr(part, "_hf_hook") and hasattr(part, entry):
+            # looks for the hook when it is called: diffusers renews them after each sample
+            setattr(part, entry, apply_forward_hook(getattr(type(part), entry)).__get__(part))
 
 
 def keep_in_fp8(model: Any) -> None:
@@ -137,12 +136,10 @@ def offload_layers(model: Any, device: torch.device) -> None:
         if registry is None:
             continue
         for hook in ("lazy_prefetch_group_offloading", "layer_execution_tracker"):
-            if registry.get_hook(hook) is not None:
-                registry.remove_hook(hook, recurse=False)
+            registry.remove_hook(hook, recurse=False)
         leaf = isinstance(module, nn.Linear | nn.Conv3d | nn.Conv1d | nn.Embedding)
-        if type(module).__module__.partition(".")[0] in OURS and not leaf:
-            if registry.get_hook("group_offloading") is not None:
-                registry.remove_hook("group_offloading", recurse=False)
+        if package_of(type(module).__module__) in OURS and not leaf:
+            registry.remove_hook("group_offloading", recurse=False)
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 tensor.data = tensor.data.to(device)
 

@@ -27,47 +27,40 @@ class Kind(NamedTuple):
     beside: tuple[str, str] = ("", "")
 
 
-class Component(NamedTuple):
-    """Where a folder may hold a component, and by the class or model type in its config.json how it is read.
+#: By the class or model type in config.json.
+KINDS = {
+    "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
+    "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
+    "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
+    "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
+    "AutoencoderKLLTX2Audio": Kind(
+        "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
+    ),
+    "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
+    "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
+    "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
+}
 
-    `width`: where the config.json of a user's own class has its width.
-    """
+
+class Component(NamedTuple):
+    """Where a folder may hold it, which of `KINDS` it may be, and where a user's own class's config has its width."""
 
     places: tuple[str, ...]
+    kinds: tuple[str, ...]
     width: str
-    kinds: dict[str, Kind]
 
 
 COMPONENTS = {
     "video_codec": Component(
-        ("", "video_codec", "vae"),
+        ("", "video_codec", "vae"), ("LinearVideoCodec", "AutoencoderKLWan", "AutoencoderKLCogVideoX"),
         "latent_channels",
-        {
-            "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
-            "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
-            "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
-        },
     ),
     "audio_codec": Component(
-        ("", "audio_codec", "audio_vae", "vae"),
+        ("", "audio_codec", "audio_vae", "vae"), ("LinearAudioCodec", "AutoencoderKLLTX2Audio", "AutoencoderOobleck"),
         "latent_channels",
-        {
-            "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
-            "AutoencoderKLLTX2Audio": Kind(
-                "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
-            ),
-            "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
-        },
     ),
-    "text_encoder": Component(
-        ("", "text_encoder"),
-        "dim",
-        {
-            "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
-            "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
-        },
-    ),
-}
+    "text_encoder": Component(("", "text_encoder"), ("HashedWords", "umt5"), "dim"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,8 +117,10 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
         found.append(str(config.get("_class_name") or config.get("model_type")))
         if named:
             kind: Kind | None = Kind(named.kind, component.width)
+        elif found[-1] in component.kinds:
+            kind = KINDS[found[-1]]
         else:
-            kind = component.kinds.get(found[-1]) or _trusted_kind(name, root, found[-1], trusted_packages)
+            kind = _trusted_kind(name, root, found[-1], trusted_packages)
         if kind is not None:
             width = config.get(kind.width)
             if not isinstance(width, int):
