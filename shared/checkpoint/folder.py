@@ -84,10 +84,8 @@ def load_checkpoint(
     import torch
 
     check_checkpoint(folder, trusted_packages)  # a folder: what has no slash would be looked for on the hub
-    pipeline = kind.from_pretrained(
-        str(folder), dtype=dtype or torch.float32, use_safetensors=True, trusted_packages=trusted_packages
-    )
-    return pipeline.to(device)
+    options = {"dtype": dtype or torch.float32, "use_safetensors": True}
+    return kind.from_pretrained(str(folder), trusted_packages=trusted_packages, **options).to(device)
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
@@ -130,19 +128,15 @@ def check_joint(found: Mapping[str, Any], where: str = "") -> None:
     if missing := [name for name in JOINT if found.get(name) in ABSENT]:
         advice = "copy the whole folder again"
         if all(name.startswith("audio_") for name in missing):
-            advice = (
-                "a model of the video alone: scripts/sample_mtv.py drives one that has control, by speech and sounds"
-            )
+            advice = "a model of the video alone: scripts/sample_mtv.py drives one with control, by speech and sounds"
         raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
 
 
 def check_driven(found: Mapping[str, Any], where: str = "") -> None:
     """Raise UserError unless `found`, an index or components by name, has what audio-driven video needs."""
     if missing := [name for name in DRIVEN if found.get(name) in ABSENT]:
-        raise UserError(
-            f"{where}no {' and no '.join(missing)}, this is a joint model only; audio-driven video needs a checkpoint "
-            "that scripts/train_mtv.py wrote"
-        )
+        needed = "audio-driven video needs a checkpoint that scripts/train_mtv.py wrote"
+        raise UserError(f"{where}no {' and no '.join(missing)}, this is a joint model only; {needed}")
 
 
 def _check_component(folder: Path, name: str, weights: bool) -> None:

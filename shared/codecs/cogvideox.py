@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import torch
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from shared.codecs.base import CausalVideo, extended
@@ -39,8 +37,6 @@ class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMix
         self.latent_channels, self.temporal_stride = config.latent_channels, 4
         self.spatial_stride = 2 ** (len(config.block_out_channels) - 1)
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
@@ -48,8 +44,6 @@ class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMix
         latents = self._encoded(extended(video, 1 + 8 * math.ceil((frames - 1) / 8)))
         return latents[:, :, : self.latent_frames(frames)] * self.model.config.scaling_factor
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Later latents are not looked at."""
         self.check_frames(latents.shape[2], frames)

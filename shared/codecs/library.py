@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -30,6 +32,12 @@ class LibraryCodec(ModelMixin):
         super().__init__()
         self.model = model
         self.requires_grad_(False).eval()
+
+    def __init_subclass__(cls) -> None:
+        """Let `encode` and `decode` fetch a model that is offloaded, and take no gradient."""
+        super().__init_subclass__()
+        for entry in {"encode", "decode"} & vars(cls).keys():
+            setattr(cls, entry, apply_forward_hook(torch.no_grad()(getattr(cls, entry))))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
@@ -64,12 +72,10 @@ class LibraryCodec(ModelMixin):
         self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
 
     def low_memory(self, on: bool = True) -> None:
-        """Trade time for memory: clips of a batch one by one and, where the library can, long or large ones in tiles
-        that overlap (docs/codecs.md says what that changes)."""
-        for model in self.children():
-            for switch in ("use_slicing", "use_tiling"):
-                if hasattr(model, switch):
-                    setattr(model, switch, on)
+        """Trade time for memory: clips of a batch one by one, long or large ones in tiles (see docs/codecs.md)."""
+        for model, switch in product(self.children(), ("use_slicing", "use_tiling")):
+            if hasattr(model, switch):
+                setattr(model, switch, on)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode, whatever `mode`."""

@@ -55,12 +55,12 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
         """One batch of clips as vectors [..., D]."""
 
     def _project(self, vectors: Tensor) -> Tensor:
-        with _full_precision(vectors):
+        with torch.autocast(vectors.device.type, enabled=False):
             weights = self.basis.float() / self.scale.float()
             return vectors.float() @ weights - self.mean.float() @ weights
 
     def _unproject(self, latents: Tensor) -> Tensor:
-        with _full_precision(latents):
+        with torch.autocast(latents.device.type, enabled=False):
             return (latents.float() * self.scale.float()) @ self.basis.float().T + self.mean.float()
 
     @classmethod
@@ -185,7 +185,7 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         spectrum = torch.stft(audio, cfg.n_fft, cfg.hop, window=window, pad_mode="constant", return_complex=True)
         frames = (audio.shape[-1] - half - cfg.n_fft) // cfg.hop
         power = sine_power(spectrum[..., 1 : frames + 1], window)
-        with _full_precision(power):
+        with torch.autocast(power.device.type, enabled=False):
             mel = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, audio.device).T @ power
         return 1 - 2 * decibels(mel, cfg.floor_db) / cfg.floor_db
 
@@ -202,16 +202,12 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         floor = 10 ** (cfg.floor_db / 10)
         mel = (10 ** ((1 - levels.clamp(-1, 1.2)) * cfg.floor_db / 20) - floor).clamp_min(0)
         filters = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, levels.device)
-        with _full_precision(mel):
+        with torch.autocast(mel.device.type, enabled=False):
             target, gram = filters @ mel, filters @ filters.T
             power = target.clone()
             for _ in range(30):
                 power = power * target / (gram @ power).clamp_min(1e-20)
         return power.sqrt() * hann(cfg.n_fft, levels.device).sum() / 2
-
-
-def _full_precision(tensor: Tensor) -> torch.autocast:
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 @cache

@@ -11,7 +11,6 @@ import torch
 from diffusers import AutoencoderKLLTX2Audio
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.ltx2 import LTX2Vocoder, LTX2VocoderWithBWE
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import resample
@@ -26,6 +25,7 @@ from shared.utils.errors import UserError
 #: modular_pipelines/echo/encoders.py, the only place in which it encodes sound with this autoencoder.
 N_FFT = 1024
 FLOOR = 1e-5
+NO_PAIR = "these two do not belong together"
 
 
 class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
@@ -52,10 +52,10 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         self.samples_per_frame = math.prod(config.upsample_factors) * self.sample_rate // inside
         self.mel_rate = model.config.sample_rate / model.config.mel_hop_length
         if self.samples_per_frame * self.mel_rate != self.sample_rate:
-            raise UserError(
-                f"the vocoder makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz; the "
-                f"autoencoder has {self.mel_rate:g} frames a second: these two do not belong together"
+            vocoder_makes = (
+                f"the vocoder makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz"
             )
+            raise UserError(f"{vocoder_makes}; the autoencoder has {self.mel_rate:g} frames a second: {NO_PAIR}")
         self.latent_channels = len(model.latents_mean)
         self.latent_rate = self.mel_rate / self.STRIDE
 
@@ -77,16 +77,12 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def clock(self, samples: int) -> LatentClock:
         return LatentClock.causal_video(self.latent_tokens(samples), self.mel_rate, self.STRIDE)
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         mel = self.levels(audio.to(self.device)).expand(-1, self.model.config.in_channels, -1, -1)
         packed = self._encoded(mel).transpose(1, 2).flatten(2)
         return (packed - self.model.latents_mean.float()) / self.model.latents_std.float()
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         if not 0 < samples <= self._mel_frames(latents.shape[1]) * self.samples_per_frame:
@@ -117,22 +113,17 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def _check(self, model: Any, vocoder: Any) -> None:
         """UserError unless the clock above holds and the parts fit."""
         if model.causality_axis != "height" or len(model.ch_mult) != 3:
-            raise UserError(
-                f"causality_axis is {model.causality_axis!r} with {len(model.ch_mult)} values of ch_mult; the codec's "
-                "clock is that of LTX-2: 'height' with 3"
-            )
+            what = f"causality_axis is {model.causality_axis!r} with {len(model.ch_mult)} values of ch_mult"
+            raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
         bins = model.mel_bins or 0
         if not bins or bins % self.STRIDE or model.latent_channels * bins // self.STRIDE != model.base_channels:
             raise UserError(
                 f"{model.latent_channels} latent_channels of {model.mel_bins} mel_bins do not pack into the "
-                f"{model.base_channels} values whose statistics the model holds; latent_channels * mel_bins / 4 = "
-                "base_channels is needed"
+                f"{model.base_channels} values of base_channels; latent_channels * mel_bins / 4 must be these"
             )
         if vocoder.in_channels != model.output_channels * bins:
-            raise UserError(
-                f"the vocoder reads {vocoder.in_channels} channels; the autoencoder makes {model.output_channels} x "
-                f"{bins}: these two do not belong together"
-            )
+            makes = f"the autoencoder makes {model.output_channels} x {bins}"
+            raise UserError(f"the vocoder reads {vocoder.in_channels} channels; {makes}: {NO_PAIR}")
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from shared.codecs.base import CausalVideo, extended
@@ -37,8 +36,6 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
         self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
@@ -47,8 +44,6 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         mean, std = self._statistics()
         return (latents - mean) / std
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Causal: later latents are not looked at."""
         self.check_frames(latents.shape[2], frames)

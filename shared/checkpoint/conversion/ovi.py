@@ -40,10 +40,8 @@ def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fu
     UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ.
     """
     if not any(name.startswith("audio_model.") and ".k_fusion." in name for name in weights.shapes):
-        raise UserError(
-            f"{weights.label}: {named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion; "
-            "a fused checkpoint of Ovi is needed"
-        )
+        what = f"{named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion"
+        raise UserError(f"{weights.label}: {what}; a fused checkpoint of Ovi is needed")
     mapping = WeightMap(shapes)
     ours = {name: found for name in weights.shapes if (found := _ours(name))}
     foreign = [name for name in AUDIO_OUT if name in ours and shapes.get(ours[name]) != weights.shapes[name]]

@@ -88,8 +88,7 @@ class OviOptions(ConversionOptions):
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What a conversion is to make: `settings` of the joint transformer, what components there are, shifts of the
-    two schedulers."""
+    """What a conversion is to make: settings of the transformer, components that are there, shifts of both solvers."""
 
     settings: dict[str, Any]
     components: dict[str, ComponentSource]
@@ -107,7 +106,11 @@ class ConversionPlan:
         components = {name: found for name in COMPONENTS if (found := locate(options, name))}
         if codec := components.get("audio_codec"):  # it says how many values a token has, as in training
             settings["audio"] = settings["audio"] | {"in_channels": codec.width}
-        check_widths(settings, components, options.model)
+        for name, stream, key in WIDTHS:
+            part, here = components.get(name), settings[stream][key]
+            if part is not None and part.width != here:
+                what = f"{part.class_name} has {part.width} values, and {stream}.{key} is {here} in {options.model}"
+                raise UserError(f"{part.root}: {what}; make them agree")
         if isinstance(options, OviOptions):
             settings["fusion"] = ovi_fusion(settings, options)
         fps, size = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
@@ -147,17 +150,6 @@ def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | Non
     return None
 
 
-def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource], model: Path) -> None:
-    """Raise UserError where a component has another width than the model reads."""
-    for name, stream, key in WIDTHS:
-        part, here = components.get(name), settings[stream][key]
-        if part is not None and part.width != here:
-            raise UserError(
-                f"{part.root}: {part.class_name} has {part.width} values, and {stream}.{key} is {here} in {model}; "
-                "make them agree"
-            )
-
-
 def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
     """Check what --into asks for, if the model's sizes can hold Ovi's fusion. Raises UserError."""
     if (here := settings.get("fusion", options.into)) != options.into:
@@ -166,10 +158,8 @@ def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
     sizes = {(tower.get("num_attention_heads"), tower.get("attention_head_dim")) for tower in towers}
     heads, head_dim = settings.get("cca_heads"), settings.get("cca_head_dim")
     if options.into == "cca" and sizes != {(heads, head_dim)}:
-        raise UserError(
-            f"--into cca: {options.model} has cca_heads {heads} of {head_dim}; Ovi's fusion needs those of both "
-            "towers, as in configs/model/wan2.2-5b-ovi.yaml"
-        )
+        needed = "Ovi's fusion needs those of both towers, as in configs/model/wan2.2-5b-ovi.yaml"
+        raise UserError(f"--into cca: {options.model} has cca_heads {heads} of {head_dim}; {needed}")
     return options.into
 
 

@@ -52,9 +52,9 @@ class SourceWeights:
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{file}: damaged ({error}); copy it again") from None
         if quantised := sorted(name for name, dtype in dtypes.items() if dtype not in FLOATS):
+            what = f"{named(quantised)} of type {dtypes[quantised[0]]}"
             raise UserError(
-                f"{source}: {named(quantised)} of type {dtypes[quantised[0]]}; quantised weights cannot be converted, "
-                "take those in float32, float16 or bfloat16"
+                f"{source}: {what}; quantised weights cannot be converted, take float32, float16 or bfloat16"
             )
         return cls(label or source.name, shapes, dtypes, lambda name: places[name].get_tensor(name))
 

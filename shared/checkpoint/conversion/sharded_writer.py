@@ -22,7 +22,6 @@ from shared.utils.rng import derive
 PATTERN = WEIGHTS.replace(".", "{suffix}.")  # huggingface_hub fills in "-00001-of-00002"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK = re.compile(r"\.(\d+)\.")
-Fresh = Callable[[str], Tensor]
 
 
 class FreshTensors:
@@ -74,7 +73,11 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 
 def write_tensors(
-    folder: Path, plan: Mapping[str, Tensor], mapping: WeightMap, shard_size: str, fresh: Fresh | None = None
+    folder: Path,
+    plan: Mapping[str, Tensor],
+    mapping: WeightMap,
+    shard_size: str,
+    fresh: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
 

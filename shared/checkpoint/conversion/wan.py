@@ -110,10 +110,8 @@ def transformer_place(source: Path) -> Path:
     UserError: a Wan 2.2 of two experts, of which one must be named.
     """
     if (source / "transformer_2").is_dir():
-        raise UserError(
-            f"{source}: has two experts; name the folder of the one for high noise, {source.name}/transformer, or for "
-            f"low noise, {source.name}/transformer_2"
-        )
+        either = "transformer (high noise) or transformer_2 (low noise)"
+        raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")
     return source / "transformer" if (source / "transformer").is_dir() else source
 
 
@@ -170,8 +168,7 @@ class WanExport:
     """The video stream of a joint model (`checkpoint`, a folder) as a folder that diffusers' class for Wan reads."""
 
     def __init__(self, checkpoint: Path, video: dict[str, Any], output: Path) -> None:
-        """Open the weights; `video`: see `read_video_stream`. UserError for a stream that Wan cannot hold, or an
-        output that exists."""
+        """Open the weights; `video`: see `read_video_stream`. UserError if Wan cannot hold it, or the output exists."""
         import torch
         from diffusers import WanTransformer3DModel
 
@@ -205,12 +202,9 @@ class WanExport:
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
     """Arguments of diffusers' WanTransformer3DModel for a stream of ours. UserError if Wan has no such stream."""
     if stream.skip or stream.grid != "video":
-        raise UserError(
-            f"{label}: the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}; Wan has neither a "
-            "skip nor another grid than video, so it cannot hold these weights"
-        )
-    sizes = asdict(stream)
-    del sizes["skip"], sizes["grid"], sizes["time_unit"]
+        what = f"the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}"
+        raise UserError(f"{label}: {what}; Wan has no skip and no grid but video, so it cannot hold these weights")
+    sizes = {name: value for name, value in asdict(stream).items() if name not in ("skip", "grid", "time_unit")}
     return sizes | {"out_channels": stream.in_channels}
 
 
