@@ -35,9 +35,7 @@ keeps the rotation per second that the tower was trained with."""
 
 def build_transformer(settings: dict[str, Any], path: Path, blocks: int | None = None) -> DualStreamTransformer:
     """Build the model of a file of configs/model/: without values, or with them where it has so many `blocks`.
-
-    UserError, naming the file, if it describes none.
-    """
+    UserError, naming the file, if it describes none."""
     if blocks is not None:
         settings = settings | {name: settings[name] | {"num_layers": blocks} for name in ("video", "audio")}
     try:
@@ -106,9 +104,8 @@ class Conversion:
         place = wan.transformer_place(options.source)
         weights, audio = SourceWeights.open(place, options.source.name), None
         if not wan.check_config(place, self.model.video_stream.config):
-            self.notes.append(
-                f"{options.source}: no config.json beside the weights; heads and eps are taken from {options.model}"
-            )
+            what = "no config.json beside the weights; heads and eps are taken from"
+            self.notes.append(f"{options.source}: {what} {options.model}")
         if options.audio is not None:
             file = options.audio / "transformer" / "config.json"
             sizes = {"skip": False, "time_unit": 1.0} | read_json(file).get("audio", {})

@@ -68,9 +68,7 @@ class CheckpointMixin:
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
     """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written.
-
-    Weights that would exceed `shard_size` ("14MB") are cut into several files.
-    """
+    Weights that would exceed `shard_size` ("14MB") are cut into several files."""
     with replacing_folder(Path(folder)) as partial:
         pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
         (partial / "README.md").write_text(card, encoding="utf-8")
@@ -90,10 +88,8 @@ def load_checkpoint(
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
     """Read the folder's index, after a look at every file that it promises. Nothing is imported.
-
     UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
-    without config or weights, or a file that cannot be read.
-    """
+    without config or weights, or a file that cannot be read."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder}: no such folder; one that holds {INDEX} is needed")

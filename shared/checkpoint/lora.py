@@ -48,9 +48,7 @@ class LoraSettings(Protocol):
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
     """Add adapters to the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
-
-    UserError: a target that names no linear layer, or a rank larger than a layer.
-    """
+    UserError: a target that names no linear layer, or a rank larger than a layer."""
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]
@@ -68,9 +66,7 @@ def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSe
 
 def seed_dropout(objective: nn.Module, seed: int) -> None:
     """Draw the adapters' dropout anew for each batch, from its step and clips: a resumed run is equal to the bit.
-
-    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only.
-    """
+    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only."""
 
     def draw(_: nn.Module, args: tuple[Any, ...]) -> None:
         torch.manual_seed(derive(seed, "lora", "dropout", args[0].step, *args[0].ids))
@@ -86,21 +82,19 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
             pattern = re.compile(PRESETS.get(target, target))
         except re.error as error:
             raise UserError(f"lora.targets: {target!r} is no preset and no regular expression: {error}") from None
-        hits = {
-            (component, name): layer
-            for component, model in models.items()
-            for name, layer in linear_layers(model).items()
-            if pattern.fullmatch(f"{component}.{name}")
-        }
-        if not hits:
+        found = False
+        for component, model in models.items():
+            layers = linear_layers(model).items()
+            if hits := {name: layer for name, layer in layers if pattern.fullmatch(f"{component}.{name}")}:
+                if not isinstance(model, PeftAdapterMixin):
+                    raise UserError(f"lora.targets: {target!r}: {type(model).__name__} takes no adapters")
+                chosen[component] = chosen.get(component, {}) | hits
+                found = True
+        if not found:
+            advice = r"or a regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
             raise UserError(
-                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, or a "
-                r"regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
+                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, {advice}"
             )
-        for (component, name), layer in hits.items():
-            if not isinstance(models[component], PeftAdapterMixin):
-                raise UserError(f"lora.targets: {target!r}: {type(models[component]).__name__} takes no adapters")
-            chosen.setdefault(component, {})[name] = layer
     return chosen
 
 
@@ -134,9 +128,7 @@ def save_lora(
     weights: Mapping[str, Tensor], folder: Path, card: str, settings: LoraSettings, dtype: torch.dtype | None = None
 ) -> None:
     """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
-
-    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model.
-    """
+    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model."""
     adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
     check_names(adapters, str(folder))
     metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
@@ -171,9 +163,7 @@ def _alpha(settings: LoraSettings) -> float:
 
 class LoraMixin(LoraBaseMixin):
     """`load_lora_weights`, `set_adapters`, `fuse_lora`, `unfuse_lora`, `unload_lora_weights` ... of a pipeline.
-
-    As in diffusers, adapters that are loaded act at once, instead of earlier ones; `set_adapters` chooses several.
-    """
+    As in diffusers, adapters that are loaded act at once, instead of earlier ones; `set_adapters` chooses several."""
 
     transformer: Any
 
@@ -224,9 +214,7 @@ class LoraMixin(LoraBaseMixin):
 
     def fuse_lora(self, components: list[str] | None = None, *args: Any, **options: Any) -> None:
         """Add the active adapters, times `lora_scale`, to the weights: sampling then costs what it does without them.
-
-        Arguments are diffusers'; `components` None is all. UserError: nothing to fuse, or something fused already.
-        """
+        Arguments are diffusers'; `components` None is all. UserError: nothing to fuse, or something fused already."""
         self._refuse_low_memory("fuse_lora")
         if not any(self.get_list_adapters().values()):
             raise UserError("fuse_lora: no adapters are loaded; load_lora_weights comes first")
@@ -275,9 +263,7 @@ def _check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], comp
 
 def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:
     """PEFT's settings for these weights; None where the file says nothing: scale 1, as diffusers has it.
-
-    Raises UserError if the file says another rank than its weights have, an alpha that is no number, or several.
-    """
+    Raises UserError if the file says another rank than its weights have, an alpha that is no number, or several."""
     names = [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]
     ranks = sorted({len(part[f"{name}.lora_A.weight"]) for name in names})
     rank, alpha = (settings.get(prefix + name) for name in ("r", "lora_alpha"))

@@ -20,9 +20,7 @@ SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
     """Find the safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
-
-    UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote.
-    """
+    UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote."""
     path = Path(source, weight_name or "")
     if path.is_dir():
         files = [path / FILE] if (path / FILE).is_file() else sorted(path.glob("*.safetensors"))
@@ -41,9 +39,7 @@ def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
 
 def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
     """Names of the weights, and PEFT's settings by component, "transformer.r" (none: scale 1).
-
-    UserError: a file that is damaged, or holds no LoRA weights, or others beside them.
-    """
+    UserError: a file that is damaged, or holds no LoRA weights, or others beside them."""
     try:
         with safe_open(file, framework="np") as handle:
             names, metadata = list(handle.keys()), handle.metadata() or {}

@@ -5,8 +5,8 @@ docs/memory.md says what each level does and costs. torch is imported on use: sc
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -90,10 +90,8 @@ class MemoryMixin:
 
 def offload_components(pipeline: Any, device: torch.device) -> None:
     """Offload by component as diffusers does, for entries other than `forward` too.
-
     Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
-    are the embedded ones, whose buffers are small.
-    """
+    are the embedded ones, whose buffers are small."""
     from diffusers.utils.accelerate_utils import apply_forward_hook
     from torch import nn
 
@@ -111,9 +109,7 @@ def offload_components(pipeline: Any, device: torch.device) -> None:
 
 def keep_in_fp8(model: Any) -> None:
     """Store the weights of linear layers in fp8, and compute in the model's dtype; diffusers' layerwise casting.
-
-    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are.
-    """
+    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are."""
     import torch
 
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
@@ -147,17 +143,14 @@ def offload_layers(model: Any, device: torch.device) -> None:
 def offload_while_idle(part: Any, device: torch.device) -> None:
     """`part` is on `device` only while it encodes or decodes."""
 
-    def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            part.to(device)
-            try:
-                return method(*args, **kwargs)
-            finally:
-                part.to("cpu")
-
-        return run
+    @contextmanager
+    def on_device() -> Iterator[None]:
+        part.to(device)
+        try:
+            yield
+        finally:
+            part.to("cpu")
 
     for entry in ENTRIES:
         if hasattr(part, entry):
-            setattr(part, entry, on_device(getattr(part, entry)))
+            setattr(part, entry, on_device()(getattr(part, entry)))  # a context is entered anew at each call

@@ -18,9 +18,7 @@ WANTED = "a folder with the model, or its hub id, is needed"
 
 class Kind(NamedTuple):
     """How a component is read. `path`: its class here, as module:class; `width`: where config.json has its width.
-
-    `beside`: a folder of its library and the one that lies beside it there and belongs to it.
-    """
+    `beside`: a folder of its library and the one that lies beside it there and belongs to it."""
 
     path: str
     width: str
@@ -66,9 +64,7 @@ COMPONENTS = {
 @dataclass(frozen=True)
 class ComponentSource:
     """A component that was found and is not loaded: its class as module:class, the folder or hub id, the place in it.
-
-    `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it.
-    """
+    `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it."""
 
     kind: str
     root: str

@@ -118,10 +118,8 @@ class Codecs:
 
 
 def keyframe_latents(codec: VideoCodec, images: Tensor, first: bool) -> Tensor:
-    """Images [B, 3, H, W] in [-1, 1] as keyframes: latents [B, C, 1, h, w].
-
-    A keyframe fills its latent: the image stands still for all frames of it. `first`: in latent 0, which is one frame.
-    """
+    """Images [B, 3, H, W] in [-1, 1] as keyframes: latents [B, C, 1, h, w]. A keyframe fills its latent: the image
+    stands still for all frames of it. `first`: in latent 0, which is one frame."""
     if first:
         return codec.encode(images[:, :, None])
     still = images[:, :, None].expand(-1, -1, 1 + codec.temporal_stride, -1, -1)

@@ -25,10 +25,8 @@ def fit_linear_codecs(
 ) -> tuple[LinearVideoCodec, LinearAudioCodec]:
     """Fit both codecs to at most `clips` clips chosen by `seed`; one clip is in memory at a time."""
     chosen = numpy_generator(seed, "codec clips").permutation(len(samples))[:clips].tolist()
-    sounds = _streams(samples, chosen, "audio")
-    return LinearVideoCodec.fit(_streams(samples, chosen, "video")), LinearAudioCodec.fit(
-        sounds, sample_rate=sample_rate
-    )
+    video_codec = LinearVideoCodec.fit(_streams(samples, chosen, "video"))
+    return video_codec, LinearAudioCodec.fit(_streams(samples, chosen, "audio"), sample_rate=sample_rate)
 
 
 def measure_codecs(

@@ -84,10 +84,8 @@ class LibraryCodec(ModelMixin):
 
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
     """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
-
     Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` and errors
-    are those of `LibraryCodec.from_pretrained`.
-    """
+    are those of `LibraryCodec.from_pretrained`."""
     names = " or ".join(kind.__name__ for kind in kinds)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
     where = hub.hub_options(options)

@@ -66,9 +66,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
     @classmethod
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
         """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
-
-        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`.
-        """
+        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`."""
         codec = cls(**config)
         count = 0
         sums = torch.zeros_like(codec.mean, dtype=torch.float64)
@@ -194,10 +192,8 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
 
     def _linear_magnitude(self, levels: Tensor) -> Tensor:
         """Non-negative STFT magnitudes [B, bins, frames] whose mel powers are those of `levels`.
-
         Multiplicative updates (Lee and Seung 2001, Euclidean) from a flat start keep all powers non-negative. What
-        stands at the floor is silence, not noise at the floor, so the floor's power is taken off first.
-        """
+        stands at the floor is silence, not noise at the floor, so the floor's power is taken off first."""
         cfg = self.config
         floor = 10 ** (cfg.floor_db / 10)
         mel = (10 ** ((1 - levels.clamp(-1, 1.2)) * cfg.floor_db / 20) - floor).clamp_min(0)

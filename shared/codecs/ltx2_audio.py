@@ -52,10 +52,8 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         self.samples_per_frame = math.prod(config.upsample_factors) * self.sample_rate // inside
         self.mel_rate = model.config.sample_rate / model.config.mel_hop_length
         if self.samples_per_frame * self.mel_rate != self.sample_rate:
-            vocoder_makes = (
-                f"the vocoder makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz"
-            )
-            raise UserError(f"{vocoder_makes}; the autoencoder has {self.mel_rate:g} frames a second: {NO_PAIR}")
+            makes = f"makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz"
+            raise UserError(f"the vocoder {makes}; the autoencoder has {self.mel_rate:g} frames a second: {NO_PAIR}")
         self.latent_channels = len(model.latents_mean)
         self.latent_rate = self.mel_rate / self.STRIDE
 
@@ -95,9 +93,7 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
 
     def levels(self, audio: Tensor) -> Tensor:
         """Log-mel levels [B, 1, 4A - 3, mel_bins] of sound [B, 1, N] at `sample_rate`, float32.
-
-        Frame i is centred at i hops; the sound is mirrored at its ends, and what lacks of the last token is silence.
-        """
+        Frame i is centred at i hops; the sound is mirrored at its ends, and what lacks of the last token is silence."""
         config, frames = self.model.config, self._mel_frames(self.latent_tokens(audio.shape[-1]))
         with torch.autocast(audio.device.type, enabled=False):
             sound = resample(audio[:, 0].float(), self.sample_rate, config.sample_rate)
@@ -117,9 +113,9 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
             raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
         bins = model.mel_bins or 0
         if not bins or bins % self.STRIDE or model.latent_channels * bins // self.STRIDE != model.base_channels:
+            what = f"{model.latent_channels} latent_channels of {model.mel_bins} mel_bins do not pack into the"
             raise UserError(
-                f"{model.latent_channels} latent_channels of {model.mel_bins} mel_bins do not pack into the "
-                f"{model.base_channels} values of base_channels; latent_channels * mel_bins / 4 must be these"
+                f"{what} {model.base_channels} values of base_channels; their product must be 4 times these"
             )
         if vocoder.in_channels != model.output_channels * bins:
             makes = f"the autoencoder makes {model.output_channels} x {bins}"
@@ -129,7 +125,5 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
 @cache
 def _spectrogram(rate: int, hop: int, bins: int, device: torch.device) -> MelSpectrogram:
     """Magnitudes in `bins` triangles of Slaney's mel scale and norm; torchaudio centres frames and mirrors ends."""
-    transform = MelSpectrogram(
-        rate, n_fft=N_FFT, hop_length=hop, n_mels=bins, power=1.0, mel_scale="slaney", norm="slaney"
-    )
-    return transform.to(device)
+    slaney = {"mel_scale": "slaney", "norm": "slaney"}
+    return MelSpectrogram(rate, n_fft=N_FFT, hop_length=hop, n_mels=bins, power=1.0, **slaney).to(device)

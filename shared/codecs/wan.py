@@ -27,10 +27,9 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         config = model.config
         stride = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
         if (config.scale_factor_temporal, config.scale_factor_spatial) != (4, stride):
-            raise UserError(
-                f"scale_factor_temporal and scale_factor_spatial are {config.scale_factor_temporal} and "
-                f"{config.scale_factor_spatial}; for its dim_mult and patch_size they must be 4 and {stride}"
-            )
+            what = f"are {config.scale_factor_temporal} and {config.scale_factor_spatial}"
+            needed = f"for its dim_mult and patch_size they must be 4 and {stride}"
+            raise UserError(f"scale_factor_temporal and scale_factor_spatial {what}; {needed}")
         for name in ("latents_mean", "latents_std"):
             if len(config[name]) != config.z_dim:
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")

@@ -49,10 +49,8 @@ class AudioFeatures(Protocol):
 
     def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's device.
-
         The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer sound, encode
-        the whole and take the part's frames, or its ends lose their neighbours.
-        """
+        the whole and take the part's frames, or its ends lose their neighbours."""
 
 
 class FrameFeatures(ModelMixin, ConfigMixin, ABC):
@@ -158,9 +156,7 @@ class FrozenFeatures(FrameFeatures):
     @classmethod
     def from_transformers(cls, source: str) -> Self:
         """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
-
-        UserError: there is none, it is of another kind, or weights or the preprocessor's settings are missing.
-        """
+        UserError: there is none, it is of another kind, or weights or the preprocessor's settings are missing."""
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
         found = hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")
@@ -197,9 +193,7 @@ class FrozenFeatures(FrameFeatures):
 
 def audio_features(spec: str) -> FrameFeatures:
     """Load the encoder that `spec` names, as `KNOWN_FEATURES` has it.
-
-    UserError: it names another, or the path or hub id has no such model.
-    """
+    UserError: it names another, or the path or hub id has no such model."""
     name, _, source = spec.partition(":")
     if spec == "log-mel":
         return LogMel()

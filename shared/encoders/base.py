@@ -10,9 +10,7 @@ from torch import Tensor
 @runtime_checkable
 class TextEncoder(Protocol):
     """Prompts -> embeddings [B, max_length, dim], zeros after the last token (Wan pads so, and masks nothing).
-
-    The empty text is one null token, never all zeros.
-    """
+    The empty text is one null token, never all zeros."""
 
     dim: int
     max_length: int

@@ -42,10 +42,8 @@ class TimedPrompts:
     @classmethod
     def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
         """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
-
         UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a text
-        that would only begin after the end.
-        """
+        that would only begin after the end."""
         if not Path(path).is_file():
             raise UserError(f"timed prompts {path}: no such file")
         times, texts = [], []

@@ -68,9 +68,8 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
         beside = next(iter(hub.find_files(source, "tokenizer", names, WANTED, **where))).rpartition("/")[0]
         folder = hub.local_folder(source, dict.fromkeys((place, beside)), **where)
         try:
-            model, report = cls.kind.from_pretrained(  # with all its weights; a decoder beside it is left out
-                folder / place, use_safetensors=True, output_loading_info=True, dtype=dtype, **placed
-            )
+            placed |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+            model, report = cls.kind.from_pretrained(folder / place, **placed)  # a decoder beside it is left out
             if missing := sorted(report["missing_keys"])[:3]:
                 raise UserError(f"weights are missing ({', '.join(missing)} ...); {WANTED}")
             tokenizer = AutoTokenizer.from_pretrained(folder / beside)

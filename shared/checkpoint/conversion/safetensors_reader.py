@@ -23,9 +23,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 @dataclass(frozen=True, eq=False)
 class SourceWeights:
     """Tensors of one checkpoint, read one by one. `dtypes`: in safetensors' words.
-
-    `label`: what reports call it; `read`: a tensor by its name, which may lie in a mapped file.
-    """
+    `label`: what reports call it; `read`: a tensor by its name, which may lie in a mapped file."""
 
     label: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -35,9 +33,7 @@ class SourceWeights:
     @classmethod
     def open(cls, source: Path, label: str | None = None) -> SourceWeights:
         """Open a .safetensors file, or a folder of one model's (see `weight_files`).
-
-        UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them.
-        """
+        UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them."""
         places: dict[str, Any] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         dtypes: dict[str, str] = {}
@@ -54,16 +50,14 @@ class SourceWeights:
         if quantised := sorted(name for name, dtype in dtypes.items() if dtype not in FLOATS):
             what = f"{named(quantised)} of type {dtypes[quantised[0]]}"
             raise UserError(
-                f"{source}: {what}; quantised weights cannot be converted, take float32, float16 or bfloat16"
+                f"{source}: {what}; quantised weights cannot be converted, take those in {', '.join(FLOATS)}"
             )
         return cls(label or source.name, shapes, dtypes, lambda name: places[name].get_tensor(name))
 
 
 def weight_files(source: Path) -> list[Path]:
     """Find the files of one model: a file, or in a folder those of its index, the usual one, or the only one.
-
-    UserError: there are none, or several and nothing says which; a pickle, with what to do about it.
-    """
+    UserError: there are none, or several and nothing says which; a pickle, with what to do about it."""
     if source.is_file():
         if source.suffix in PICKLES:
             raise _refused(source)

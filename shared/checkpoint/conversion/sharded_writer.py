@@ -52,10 +52,8 @@ def block_of(name: str) -> int:
 
 
 def planned(mapping: WeightMap, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Tensors without values of what `write_tensors` will write, block by block.
-
-    `dtype` None keeps what the sources have, and makes new tensors float32. Names that hold one of `fp32` are float32.
-    """
+    """Tensors without values of what `write_tensors` will write, block by block. `dtype` None keeps what the sources
+    have, and makes new tensors float32. Names that hold one of `fp32` are float32."""
     tensors = {}
     for name in sorted(mapping.shapes, key=block_of):
         origin, kind = mapping.origins[name], dtype or torch.float32
@@ -80,9 +78,7 @@ def write_tensors(
     fresh: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
-
-    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new.
-    """
+    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new."""
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
     with tqdm(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
         for file, names in split.filename_to_tensors.items():

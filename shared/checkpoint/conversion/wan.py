@@ -65,9 +65,7 @@ def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
 ) -> WeightMap:
     """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
-
-    UserError: no Wan, tensors that it should or should not have, sizes that differ.
-    """
+    UserError: no Wan, tensors that it should or should not have, sizes that differ."""
     mapping = WeightMap(shapes)
     names = stream_names(weights.shapes, weights.label)[1]
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
@@ -93,9 +91,7 @@ def to_original(name: str) -> str | None:
 
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
     """Tell the layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
-
-    Names that Wan does not have are left out. Raises UserError if neither layout is there.
-    """
+    Names that Wan does not have are left out. Raises UserError if neither layout is there."""
     names = list(names)
     if any(".attn1." in name for name in names):
         return "diffusers", {name: name for name in names if to_original(name)}
@@ -106,9 +102,7 @@ def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]
 
 def transformer_place(source: Path) -> Path:
     """Where in a diffusers pipeline, a model's folder or a file the transformer lies.
-
-    UserError: a Wan 2.2 of two experts, of which one must be named.
-    """
+    UserError: a Wan 2.2 of two experts, of which one must be named."""
     if (source / "transformer_2").is_dir():
         either = "transformer (high noise) or transformer_2 (low noise)"
         raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")
@@ -117,10 +111,8 @@ def transformer_place(source: Path) -> Path:
 
 def check_config(place: Path, stream: StreamConfig) -> bool:
     """Compare the sizes that stand beside the weights (a folder or a file) with those of `stream`; False if none do.
-
     Names and shapes do not tell heads, eps or patches of equal size apart. UserError: another class, an architecture
-    other than text-to-video, or a size that differs.
-    """
+    other than text-to-video, or a size that differs."""
     file = (place if place.is_dir() else place.parent) / "config.json"
     if not file.is_file():
         return False

@@ -52,9 +52,7 @@ class WeightMap:
 
     def check(self) -> None:
         """Every tensor has an origin of its shape, and every tensor of a source is used or left.
-
-        UserError: how many are wrong, and the first of them.
-        """
+        UserError: how many are wrong, and the first of them."""
         used = {ours: origin for ours, origin in self.origins.items() if isinstance(origin, SourceTensor)}
         settled = {*used.values(), *(SourceTensor(weights, name) for weights, name, _ in self.left)}
         for weights in self.sources:
@@ -64,14 +62,11 @@ class WeightMap:
             label = ", ".join(weights.label for weights in self.sources)
             raise UserError(f"{label}: nothing for {named(lacking)} of the model; is it the right one?")
         for source in self.sources:
-            of_source = [(ours, name) for ours, (weights, name) in used.items() if weights is source]
-            wrong = [(ours, name) for ours, name in of_source if source.shapes[name] != self.shapes[ours]]
-            if wrong:
+            taken = [(ours, name) for ours, (weights, name) in used.items() if weights is source]
+            if wrong := [(ours, name) for ours, name in taken if source.shapes[name] != self.shapes[ours]]:
                 ours, theirs = wrong[0]
-                raise UserError(
-                    f"{source.label}: {named([name for _, name in wrong])} of another shape: {theirs} is "
-                    f"{list(source.shapes[theirs])}, {ours} {list(self.shapes[ours])}"
-                )
+                sizes = f"{theirs} is {list(source.shapes[theirs])}, {ours} {list(self.shapes[ours])}"
+                raise UserError(f"{source.label}: {named([name for _, name in wrong])} of another shape: {sizes}")
 
     def report(self) -> str:
         """Write a table for a terminal: parts by origin, and the sum."""
