@@ -45,12 +45,21 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def __init__(self, model: AutoencoderKLLTX2Audio, vocoder: LTX2Vocoder | LTX2VocoderWithBWE) -> None:
         super().__init__(model)
         self.vocoder = vocoder.requires_grad_(False).eval()
-        self._check(model.config, vocoder.config)
-        config = vocoder.config
-        self.sample_rate = config.output_sampling_rate
-        inside = config.get("input_sampling_rate", self.sample_rate)  # before the bandwidth extension
-        self.samples_per_frame = math.prod(config.upsample_factors) * self.sample_rate // inside
-        self.mel_rate = model.config.sample_rate / model.config.mel_hop_length
+        config, voice = model.config, vocoder.config
+        if config.causality_axis != "height" or len(config.ch_mult) != 3:
+            what = f"causality_axis is {config.causality_axis!r} with {len(config.ch_mult)} values of ch_mult"
+            raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
+        bins = config.mel_bins or 0
+        if not bins or bins % self.STRIDE or config.latent_channels * bins // self.STRIDE != config.base_channels:
+            what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into"
+            raise UserError(f"{what} the {config.base_channels} values of base_channels; a quarter of their product is needed")
+        if voice.in_channels != config.output_channels * bins:
+            makes = f"the autoencoder makes {config.output_channels} x {bins}"
+            raise UserError(f"the vocoder reads {voice.in_channels} channels; {makes}: {NO_PAIR}")
+        self.sample_rate = voice.output_sampling_rate
+        inside = voice.get("input_sampling_rate", self.sample_rate)  # before the bandwidth extension
+        self.samples_per_frame = math.prod(voice.upsample_factors) * self.sample_rate // inside
+        self.mel_rate = config.sample_rate / config.mel_hop_length
         if self.samples_per_frame * self.mel_rate != self.sample_rate:
             makes = f"makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz"
             raise UserError(f"the vocoder {makes}; the autoencoder has {self.mel_rate:g} frames a second: {NO_PAIR}")
@@ -105,21 +114,6 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
 
     def _mel_frames(self, tokens: int) -> int:
         return self.STRIDE * (tokens - 1) + 1
-
-    def _check(self, model: Any, vocoder: Any) -> None:
-        """UserError unless the clock above holds and the parts fit."""
-        if model.causality_axis != "height" or len(model.ch_mult) != 3:
-            what = f"causality_axis is {model.causality_axis!r} with {len(model.ch_mult)} values of ch_mult"
-            raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
-        bins = model.mel_bins or 0
-        if not bins or bins % self.STRIDE or model.latent_channels * bins // self.STRIDE != model.base_channels:
-            what = f"{model.latent_channels} latent_channels of {model.mel_bins} mel_bins do not pack into the"
-            raise UserError(
-                f"{what} {model.base_channels} values of base_channels; their product must be 4 times these"
-            )
-        if vocoder.in_channels != model.output_channels * bins:
-            makes = f"the autoencoder makes {model.output_channels} x {bins}"
-            raise UserError(f"the vocoder reads {vocoder.in_channels} channels; {makes}: {NO_PAIR}")
 
 
 @cache

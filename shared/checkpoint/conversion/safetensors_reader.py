@@ -48,10 +48,8 @@ class SourceWeights:
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{file}: damaged ({error}); copy it again") from None
         if quantised := sorted(name for name, dtype in dtypes.items() if dtype not in FLOATS):
-            what = f"{named(quantised)} of type {dtypes[quantised[0]]}"
-            raise UserError(
-                f"{source}: {what}; quantised weights cannot be converted, take those in {', '.join(FLOATS)}"
-            )
+            what = f"{named(quantised)} of type {dtypes[quantised[0]]}; quantised weights cannot be converted"
+            raise UserError(f"{source}: {what}, take those in {', '.join(FLOATS)}")
         return cls(label or source.name, shapes, dtypes, lambda name: places[name].get_tensor(name))
 
 
@@ -66,14 +64,11 @@ def weight_files(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"{source}: no such file or folder")
-    indices, index = sorted(source.glob("*.safetensors.index.json")), source / f"{WEIGHTS}.index.json"
-    if len(indices) == 1 or index in indices:
-        return _indexed(source, index if index in indices else indices[0])
-    files = sorted(source.glob("*.safetensors"))
-    if source / WEIGHTS in files:
-        return [source / WEIGHTS]
-    if len(files) == 1:
-        return files
+    indices, files = (sorted(source.glob(pattern)) for pattern in ("*.safetensors.index.json", "*.safetensors"))
+    for found, usual in ((indices, f"{WEIGHTS}.index.json"), (files, WEIGHTS)):
+        chosen = [file for file in found if file.name == usual] or found
+        if len(chosen) == 1:
+            return _indexed(source, chosen[0]) if found is indices else chosen
     if files or indices:
         raise UserError(f"{source}: holds {', '.join(file.name for file in files or indices)}; name one of the files")
     if pickles := sorted(file for file in source.iterdir() if file.suffix in PICKLES):
