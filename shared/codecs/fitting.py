@@ -14,7 +14,6 @@ from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.rng import numpy_generator
 
-FOLDERS = ("video_codec", "audio_codec")
 ENVELOPE_WINDOW = 0.02  # s
 #: A data set, or a list: clips by number, each with `video`, `audio`, `has_video` and `has_audio`.
 Samples = Any
@@ -42,10 +41,11 @@ def measure_codecs(
 
 def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
     """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one exists."""
-    for name in FOLDERS:
+    codecs = {"video_codec": video_codec, "audio_codec": audio_codec}
+    for name in codecs:
         if (folder / name).exists():
             raise UserError(f"{folder / name} exists already; give another folder or remove it")
-    for name, codec in zip(FOLDERS, (video_codec, audio_codec), strict=True):
+    for name, codec in codecs.items():
         with replacing_folder(folder / name) as partial:
             codec.save_pretrained(partial)
 

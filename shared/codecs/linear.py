@@ -80,17 +80,14 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
             raise UserError(f"{cls.__name__}.fit got no clips; it needs at least one")
         mean = sums / count
         variances, vectors = torch.linalg.eigh(moments / count - mean.outer(mean))
-        codec._set_basis(mean, vectors.flip(-1), variances.flip(-1))
-        return codec
-
-    def _set_basis(self, mean: Tensor, vectors: Tensor, variances: Tensor) -> None:
-        basis = vectors[:, : self.latent_channels]
+        variances, basis = (found.flip(-1)[..., : codec.latent_channels] for found in (variances, vectors))
         largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
-        std = variances[: self.latent_channels].clamp_min(1e-10 * variances[0].clamp_min(1e-10)).sqrt()
-        scale = std**self.config.whitening
-        self.mean.copy_(mean)
-        self.basis.copy_(basis * largest.sign())  # eigh leaves the sign open; fix it
-        self.scale.copy_(scale * (std / scale).square().mean().sqrt())
+        std = variances.clamp_min(1e-10 * variances[0].clamp_min(1e-10)).sqrt()
+        scale = std**codec.config.whitening
+        codec.mean.copy_(mean)
+        codec.basis.copy_(basis * largest.sign())  # eigh leaves the sign open; fix it
+        codec.scale.copy_(scale * (std / scale).square().mean().sqrt())
+        return codec
 
 
 class LinearVideoCodec(CausalVideo, _LinearCodec):

@@ -67,11 +67,7 @@ class HashedWords(ModelMixin, ConfigMixin):
         mixed = torch.stack([_random_vector(self.dim, "word", word) for word in words])
         mixed = mixed + self.PAIR_WEIGHT * torch.stack(pairs)
         mixed = mixed / mixed.square().mean(-1, keepdim=True).sqrt()
-        return mixed + self.POSITION_SCALE * _positions(len(words), self.dim)
-
-
-def _positions(count: int, dim: int) -> Tensor:
-    """Sinusoids [count, dim] of unit RMS with periods from 2 pi to 2 pi 1000 tokens."""
-    rates = 1000 ** -torch.linspace(0, 1, (dim + 1) // 2)
-    angles = torch.arange(count)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], -1)[:, :dim] * 2**0.5
+        # sinusoids of unit RMS with periods from 2 pi to 2 pi 1000 tokens
+        angles = torch.arange(len(words))[:, None] * 1000 ** -torch.linspace(0, 1, (self.dim + 1) // 2)
+        positions = torch.cat([angles.sin(), angles.cos()], -1)[:, : self.dim] * 2**0.5
+        return mixed + self.POSITION_SCALE * positions
