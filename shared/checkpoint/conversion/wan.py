@@ -56,10 +56,6 @@ FIXED = {
     "pos_embed_seq_len": None,
 }  # fmt: skip
 
-NEW_AUDIO = "no audio tower given"
-NEW_FUSION = "Wan has nothing that joins two towers"
-OTHER_PARTS = "only its audio tower is wanted"
-
 
 def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
@@ -71,10 +67,12 @@ def weight_map(
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
     if audio is not None:
         mapping.take(audio, {name: name for name in audio.shapes if part_of(name) == "audio_stream"})
-        mapping.leave(audio, [name for name in audio.shapes if part_of(name) != "audio_stream"], OTHER_PARTS)
+        others = [name for name in audio.shapes if part_of(name) != "audio_stream"]
+        mapping.leave(audio, others, "only its audio tower is wanted")
     else:
-        mapping.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
-    mapping.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
+        mapping.new([name for name in shapes if part_of(name) == "audio_stream"], "no audio tower given")
+    fusion = [name for name in shapes if part_of(name) == "fusion"]
+    mapping.new(fusion, "Wan has nothing that joins two towers")
     mapping.check()
     return mapping
 
