@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, ShardSize, WanOptions, read_model
-from shared.checkpoint.conversion.wan import read_video_stream
+from shared.checkpoint.conversion.wan import WanExport, read_video_stream
 from shared.utils.cli import Options, option, parse_command
 from shared.utils.errors import UserError, run_main
 
@@ -62,12 +62,8 @@ def convert(options: WanOptions | OviOptions) -> None:
 
 
 def export_wan(options: ExportOptions) -> None:
-    video = read_video_stream(options.checkpoint)
-
-    from shared.checkpoint.conversion.wan_export import WanExport
-
-    export = WanExport(options.checkpoint, video, options.output)
-    print(export.report())
+    export = WanExport(options.checkpoint, read_video_stream(options.checkpoint), options.output)
+    print(export.mapping.report())
     if not options.dry_run:
         export.write(options.shard_size)
         print(f"written to {options.output}")

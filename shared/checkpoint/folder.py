@@ -48,10 +48,8 @@ class CheckpointMixin:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
 
         `trusted_packages`: packages outside this repository whose classes the folder may name ("my_codecs"). They are
-        imported, so that their code runs; nothing else is.
-
-        Raises:
-            UserError: as `check_checkpoint`, or for a folder without a part that this pipeline needs.
+        imported, so that their code runs; nothing else is. UserError as `check_checkpoint`, or for a folder without a
+        part that this pipeline needs.
         """
         source = hub.local_folder(folder, **hub.hub_options(options))
         index = check_checkpoint(source, trusted_packages)
@@ -70,42 +68,28 @@ class CheckpointMixin:
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
     """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written.
-
-    Weights that would exceed `shard_size` ("14MB") are cut into several files.
-    """
+    Weights that would exceed `shard_size` ("14MB") are cut into several files."""
     with replacing_folder(Path(folder)) as partial:
         pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def load_checkpoint(
-    kind: type[Pipeline],
-    folder: str | Path,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
+    kind: type[Pipeline], folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu",
     trusted_packages: Collection[str] = (),
-) -> Pipeline:
-    """Load a pipeline from a checkpoint folder, on `device`, in `dtype` (None: float32); files are checked first.
-
-    Raises:
-        UserError: see `check_checkpoint`.
-    """
+) -> Pipeline:  # fmt: skip
+    """Load a pipeline from a folder, on `device`, in `dtype` (None: float32). UserError: see `check_checkpoint`."""
     import torch
 
     check_checkpoint(folder, trusted_packages)  # a folder: what has no slash would be looked for on the hub
-    pipeline = kind.from_pretrained(
-        str(folder), dtype=dtype or torch.float32, use_safetensors=True, trusted_packages=trusted_packages
-    )
-    return pipeline.to(device)
+    options = {"dtype": dtype or torch.float32, "use_safetensors": True}
+    return kind.from_pretrained(str(folder), trusted_packages=trusted_packages, **options).to(device)
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
     """Read the folder's index, after a look at every file that it promises. Nothing is imported.
-
-    Raises:
-        UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
-            without config or weights, or a file that cannot be read.
-    """
+    UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
+    without config or weights, or a file that cannot be read."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder}: no such folder; one that holds {INDEX} is needed")
@@ -114,9 +98,8 @@ def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ())
     index = _read_json(folder, INDEX)
     if not isinstance(index.get("_class_name", ""), str):
         raise UserError(f"checkpoint {folder}: {INDEX} brings a pipeline of its own, which is not run; remove it there")
-    components = {name: kind for name, kind in index.items() if name[0] != "_" and isinstance(kind, list)}
-    for name, kind in components.items():
-        if kind in ABSENT:
+    for name, kind in index.items():
+        if name[0] == "_" or not isinstance(kind, list) or kind in ABSENT:
             continue
         if len(kind) != 2 or not all(isinstance(part, str) for part in kind):
             raise UserError(f"checkpoint {folder}: {INDEX} has {name} = {kind}; [module, class] is expected")
@@ -138,42 +121,34 @@ def package_of(module: str) -> str:
 
 def check_joint(found: Mapping[str, Any], where: str = "") -> None:
     """Raise UserError unless `found`, an index or components by name, has all that joint sampling needs."""
-    missing = [name for name in JOINT if found.get(name) in ABSENT]
-    if not missing:
-        return
-    advice = "copy the whole folder again"
-    if all(name.startswith("audio_") for name in missing):
-        advice = "a model of the video alone: scripts/sample_mtv.py drives one that has control, by speech and sounds"
-    raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
+    if missing := [name for name in JOINT if found.get(name) in ABSENT]:
+        advice = "copy the whole folder again"
+        if all(name.startswith("audio_") for name in missing):
+            advice = "a model of the video alone: scripts/sample_mtv.py drives one with control, by speech and sounds"
+        raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
 
 
 def check_driven(found: Mapping[str, Any], where: str = "") -> None:
     """Raise UserError unless `found`, an index or components by name, has what audio-driven video needs."""
     if missing := [name for name in DRIVEN if found.get(name) in ABSENT]:
-        raise UserError(
-            f"{where}no {' and no '.join(missing)}, this is a joint model only; audio-driven video needs a checkpoint "
-            "that scripts/train_mtv.py wrote"
-        )
+        needed = "audio-driven video needs a checkpoint that scripts/train_mtv.py wrote"
+        raise UserError(f"{where}no {' and no '.join(missing)}, this is a joint model only; {needed}")
 
 
 def _check_component(folder: Path, name: str, weights: bool) -> None:
-    config = f"{name}/{'config.json' if weights else 'scheduler_config.json'}"
-    _require(folder, config)
-    _read_json(folder, config)
+    _read_json(folder, f"{name}/{'config.json' if weights else 'scheduler_config.json'}")
     if not weights:
         return
     files = {file.name for file in (folder / name).glob("*.safetensors")}
     for shards in (folder / name).glob("*.safetensors.index.json"):
         files |= set(_read_json(folder, f"{name}/{shards.name}").get("weight_map", {}).values())
-    for file in sorted(files or {WEIGHTS}):
-        _require(folder, f"{name}/{file}")
+    for file in sorted(f"{name}/{file}" for file in files or {WEIGHTS}):
+        _require(folder, file)
         try:
-            with safe_open(folder / name / file, framework="np") as handle:
+            with safe_open(folder / file, framework="np") as handle:
                 handle.keys()
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"checkpoint {folder}: {name}/{file} is damaged ({error}); copy the whole folder again"
-            ) from None
+            raise UserError(f"checkpoint {folder}: {file} is damaged ({error}); copy the whole folder again") from None
 
 
 def _require(folder: Path, file: str) -> None:
@@ -182,4 +157,5 @@ def _require(folder: Path, file: str) -> None:
 
 
 def _read_json(folder: Path, file: str) -> dict[str, Any]:
+    _require(folder, file)
     return read_json(folder / file, f"checkpoint {folder}: {file}", "copy the whole folder again")

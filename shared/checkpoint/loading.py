@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any, Literal
@@ -35,31 +34,21 @@ def shipped_checkpoint() -> Path:
     return checkout
 
 
-@dataclass(frozen=True)
-class LoraOption:
-    """A value of --lora: a file of adapters, and how much they count."""
-
-    file: Path
-    scale: float = 1.0
-
-    @classmethod
-    def parse(cls, text: str) -> LoraOption:
-        """FOLDER or FILE, or either followed by =SCALE; what is there under the whole name needs none.
-
-        Raises UserError as `shared.checkpoint.lora_file.read_header`, or for a scale that is no number.
-        """
-        path, equals, number = text.rpartition("=")
-        if not equals or Path(text).exists():
-            path, number = text, "1"
-        try:
-            scale = float(number)
-        except ValueError:
-            scale = math.nan
-        if not math.isfinite(scale):
-            raise UserError(f"--lora {text}: {number!r} is no scale; FOLDER or FOLDER=SCALE is needed, as style=0.8")
-        file = lora_file(path)
-        read_header(file)
-        return cls(file, scale)
+def file_and_scale(text: str) -> tuple[Path, float]:
+    """Read a value of --lora: FOLDER or FILE, or either followed by =SCALE (1); a whole name that is there needs none.
+    UserError as `shared.checkpoint.lora_file.read_header`, or for a scale that is no number."""
+    path, equals, number = text.rpartition("=")
+    if not equals or Path(text).exists():
+        path, number = text, "1"
+    try:
+        scale = float(number)
+    except ValueError:
+        scale = math.nan
+    if not math.isfinite(scale):
+        raise UserError(f"--lora {text}: {number!r} is no scale; FOLDER or FOLDER=SCALE is needed, as style=0.8")
+    file = lora_file(path)
+    read_header(file)
+    return file, scale
 
 
 class TrustOptions(cli.Options):
@@ -87,10 +76,9 @@ class SamplingOptions(TrustOptions):
     )  # fmt: skip
     fuse_lora: bool = option(False, "add them to the weights first: each step then is faster")
     memory: Level = option(
-        "fast",
-        "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in fp8 "
-        "(docs/memory.md)",
-    )
+        "fast", "fast (default): all on the device; balanced: one component at a time; low: layer by layer, weights in "
+        "fp8 (docs/memory.md)",
+    )  # fmt: skip
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
     attention: str = option("native", "backend: native (default), flash, xformers ...")
@@ -104,9 +92,9 @@ class SamplingOptions(TrustOptions):
         self.adapters()
         return self
 
-    def adapters(self) -> list[LoraOption]:
-        """Read the values of --lora. UserError as `LoraOption.parse`."""
-        return [LoraOption.parse(text) for text in self.lora]
+    def adapters(self) -> list[tuple[Path, float]]:
+        """Read the values of --lora, files and scales. UserError as `file_and_scale`."""
+        return [file_and_scale(text) for text in self.lora]
 
     def given_arguments(self) -> dict[str, Any]:
         """Arguments of a pipeline; options without a value leave it its own default."""
@@ -119,14 +107,12 @@ def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     import torch
 
     device = cli.device(options.device)
-    pipeline = load_checkpoint(
-        kind, options.checkpoint, getattr(torch, options.dtype), trusted_packages=options.trust_package
-    )
-    adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}
-    for name, lora in adapters.items():
-        pipeline.load_lora_weights(lora.file, adapter_name=name)
-    if adapters:
-        pipeline.set_adapters(list(adapters), [lora.scale for lora in adapters.values()])
+    dtype = getattr(torch, options.dtype)
+    pipeline = load_checkpoint(kind, options.checkpoint, dtype, trusted_packages=options.trust_package)
+    if adapters := {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}:
+        for name, (file, _) in adapters.items():
+            pipeline.load_lora_weights(file, adapter_name=name)
+        pipeline.set_adapters(list(adapters), [scale for _, scale in adapters.values()])
     if options.fuse_lora:
         pipeline.fuse_lora()
     for line in pipeline.set_memory(options.memory, device):

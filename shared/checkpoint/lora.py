@@ -49,10 +49,7 @@ class LoraSettings(Protocol):
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
     """Add adapters to the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
-
-    Raises:
-        UserError: a target that names no linear layer, or a rank larger than a layer.
-    """
+    UserError: a target that names no linear layer, or a rank larger than a layer."""
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]
@@ -61,23 +58,16 @@ def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSe
             if settings.rank > min(layer.in_features, layer.out_features):
                 size = f"{layer.out_features}x{layer.in_features}"
                 raise UserError(f"lora.rank: {settings.rank} exceeds a side of {component}.{name} ({size}); lower it")
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=_alpha(settings),
-            lora_dropout=settings.dropout,
-            target_modules=list(layers),
-        )
+        values = {"r": settings.rank, "lora_alpha": _alpha(settings), "lora_dropout": settings.dropout}
         torch.manual_seed(derive(seed, "lora", component))  # PEFT draws from torch's own generator
-        model.add_adapter(config, ADAPTER)
+        model.add_adapter(LoraConfig(**values, target_modules=list(layers)), ADAPTER)
         for weight in learning:  # PEFT has frozen them
             weight.requires_grad_(True)
 
 
 def seed_dropout(objective: nn.Module, seed: int) -> None:
     """Draw the adapters' dropout anew for each batch, from its step and clips: a resumed run is equal to the bit.
-
-    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only.
-    """
+    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only."""
 
     def draw(_: nn.Module, args: tuple[Any, ...]) -> None:
         torch.manual_seed(derive(seed, "lora", "dropout", args[0].step, *args[0].ids))
@@ -93,34 +83,30 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
             pattern = re.compile(PRESETS.get(target, target))
         except re.error as error:
             raise UserError(f"lora.targets: {target!r} is no preset and no regular expression: {error}") from None
-        hits = {
-            (component, name): layer
-            for component, model in models.items()
-            for name, layer in linear_layers(model).items()
-            if pattern.fullmatch(f"{component}.{name}")
-        }
-        if not hits:
+        found = False
+        for component, model in models.items():
+            layers = linear_layers(model).items()
+            if hits := {name: layer for name, layer in layers if pattern.fullmatch(f"{component}.{name}")}:
+                if not isinstance(model, PeftAdapterMixin):
+                    raise UserError(f"lora.targets: {target!r}: {type(model).__name__} takes no adapters")
+                chosen[component] = chosen.get(component, {}) | hits
+                found = True
+        if not found:
+            advice = r"or a regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
             raise UserError(
-                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, or a "
-                r"regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
+                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, {advice}"
             )
-        for (component, name), layer in hits.items():
-            if not isinstance(models[component], PeftAdapterMixin):
-                raise UserError(f"lora.targets: {target!r}: {type(models[component]).__name__} takes no adapters")
-            chosen.setdefault(component, {})[name] = layer
     return chosen
 
 
 def linear_layers(model: nn.Module | None) -> dict[str, nn.Linear]:
     """List the model's own linear layers by name, whether they carry adapters or not."""
-    layers: dict[str, nn.Linear] = {}
-    for name, module in () if model is None else model.named_modules():
-        if ".base_layer" in name or ".lora_" in name:
-            continue
-        layer = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-        if isinstance(layer, nn.Linear):
-            layers[name] = layer
-    return layers
+    layers = {
+        name: module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+        for name, module in ([] if model is None else model.named_modules())
+        if ".base_layer" not in name and ".lora_" not in name
+    }
+    return {name: layer for name, layer in layers.items() if isinstance(layer, nn.Linear)}
 
 
 def base_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -140,20 +126,14 @@ def adapter_settings(settings: LoraSettings) -> dict[str, Any]:
 
 
 def save_lora(
-    weights: Mapping[str, Tensor],
-    folder: str | Path,
-    card: str,
-    settings: LoraSettings,
-    dtype: torch.dtype | None = None,
+    weights: Mapping[str, Tensor], folder: Path, card: str, settings: LoraSettings, dtype: torch.dtype | None = None
 ) -> None:
     """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
-
-    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model.
-    """
+    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model."""
     adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
     check_names(adapters, str(folder))
     metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
-    with replacing_folder(Path(folder)) as partial:
+    with replacing_folder(folder) as partial:
         save_file(adapters, partial / FILE, metadata=metadata)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
@@ -161,14 +141,13 @@ def save_lora(
 def lora_card(card: str, settings: LoraSettings, base: str) -> str:
     """Markdown for a folder of adapters; `card`: of the run that made them (`shared.training.card`)."""
     _, table, about = card.partition("| | |\n")
-    targets = ", ".join(settings.targets)
     return f"""---
 library_name: diffusers
 tags: [lora, audio-video, cross-modal-context-learning]
 ---
 # LoRA adapters
 
-Rank {settings.rank}, alpha {_alpha(settings)}; on {targets}.
+Rank {settings.rank}, alpha {_alpha(settings)}; on {", ".join(settings.targets)}.
 They change the checkpoint `{base}` and fit no other model:
 
 ```python
@@ -185,33 +164,23 @@ def _alpha(settings: LoraSettings) -> float:
 
 class LoraMixin(LoraBaseMixin):
     """`load_lora_weights`, `set_adapters`, `fuse_lora`, `unfuse_lora`, `unload_lora_weights` ... of a pipeline.
-
-    As in diffusers, adapters that are loaded act at once, instead of earlier ones; `set_adapters` chooses several.
-    """
+    As in diffusers, adapters that are loaded act at once, instead of earlier ones; `set_adapters` chooses several."""
 
     transformer: Any
-    _memory: Level
 
     @property
     def _lora_loadable_modules(self) -> list[str]:
         return [name for name in COMPONENTS if isinstance(getattr(self, name, None), PeftAdapterMixin)]
 
     def load_lora_weights(  # type: ignore[override]
-        self,
-        source: str | Path | Mapping[str, Tensor],
-        adapter_name: str | None = None,
-        weight_name: str | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
+        self, source: str | Path | Mapping[str, Tensor], adapter_name: str | None = None,
+        weight_name: str | None = None, settings: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
 
-        Args:
-            adapter_name: to speak of them in `set_adapters`; default: default_0, default_1 ...
-            weight_name: the file, in a folder that has several.
-
-        Raises:
-            UserError: no LoRA weights, a pickle, a name that is taken, or layers that this model has not, or not in
-                this size. The pipeline then is as before.
+        `adapter_name` speaks of them in `set_adapters` (default: default_0, default_1 ...), `weight_name` is the file
+        in a folder that has several. UserError: no LoRA weights, a pickle, a name that is taken, or layers that this
+        model has not, or not in this size. The pipeline then is as before.
         """
         self._refuse_low_memory("load_lora_weights")
         if isinstance(source, Mapping):
@@ -225,47 +194,35 @@ class LoraMixin(LoraBaseMixin):
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
         if chosen in taken:
             raise UserError(f"lora {where}: there are adapters of the name {chosen!r}; give another adapter_name")
-        parts = self._parts(weights, where)
+        parts = self._parts(weights, where)  # all is checked before anything is loaded
         configs = {component: _config(part, settings, f"{component}.", where) for component, part in parts.items()}
         for component, part in parts.items():
-            getattr(self, component).load_lora_adapter(
-                part, prefix=None, adapter_name=chosen, metadata=configs[component], _pipeline=self
-            )
+            options = {"adapter_name": chosen, "metadata": configs[component], "_pipeline": self}
+            getattr(self, component).load_lora_adapter(part, prefix=None, **options)
         self.set_adapters(chosen)
 
     def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
         """Sort the weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
         parts: dict[str, dict[str, Tensor]] = {}
-        for component in COMPONENTS:
-            prefix = f"{component}."
-            part = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-            if part and component not in self._lora_loadable_modules:
+        for name, value in weights.items():
+            component, _, layer = name.partition(".")
+            parts.setdefault(component, {})[layer] = value
+        for component, part in parts.items():
+            if component not in self._lora_loadable_modules:
                 raise UserError(f"lora {where}: changes {component}, of which this pipeline has none that takes it")
-            if part:
-                check_fit(part, linear_layers(getattr(self, component)), component, where)
-                parts[component] = part
-        return parts
+            _check_fit(part, linear_layers(getattr(self, component)), component, where)
+        return {component: parts[component] for component in COMPONENTS if component in parts}
 
-    def fuse_lora(
-        self,
-        components: list[str] | None = None,
-        lora_scale: float = 1.0,
-        safe_fusing: bool = False,
-        adapter_names: list[str] | None = None,
-        **_: Any,
-    ) -> None:
+    def fuse_lora(self, components: list[str] | None = None, *args: Any, **options: Any) -> None:
         """Add the active adapters, times `lora_scale`, to the weights: sampling then costs what it does without them.
-
-        Raises:
-            UserError: nothing to fuse, or something fused already.
-        """
+        Arguments are diffusers'; `components` None is all. UserError: nothing to fuse, or something fused already."""
         self._refuse_low_memory("fuse_lora")
         if not any(self.get_list_adapters().values()):
             raise UserError("fuse_lora: no adapters are loaded; load_lora_weights comes first")
         if self.num_fused_loras:
             raise UserError(f"fuse_lora: {', '.join(sorted(self.fused_loras))} is fused already; unfuse_lora first")
         chosen = self._lora_loadable_modules if components is None else components
-        super().fuse_lora(chosen, lora_scale, safe_fusing, adapter_names)
+        super().fuse_lora(chosen, *args, **options)
 
     def unfuse_lora(self, components: list[str] | None = None, **_: Any) -> None:
         """Take them out of the weights again: what they were, but for rounding."""
@@ -279,39 +236,35 @@ class LoraMixin(LoraBaseMixin):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Raise UserError while adapters are loaded: a checkpoint is whole weights."""
         if any(self.get_list_adapters().values()):
-            raise UserError(
-                "save_pretrained: adapters are loaded; unload_lora_weights first, after fuse_lora to keep them"
-            )
+            what = "save_pretrained: adapters are loaded"
+            raise UserError(f"{what}; unload_lora_weights first, after fuse_lora to keep them")
         super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
     def _refuse_low_memory(self, what: str) -> None:
-        if getattr(self, "_memory", "fast") != "fast":
+        if getattr(self, "_memory", "fast") != "fast":  # of `shared.checkpoint.offload.MemoryMixin`
             raise UserError(f"{what}: comes before set_memory; load the pipeline again")
 
 
-def check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], component: str, where: str) -> None:
+def _check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], component: str, where: str) -> None:
     """Raise UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
     for name in sorted({weight.rpartition(".lora_")[0] for weight in part}):
         a, b = (part.get(f"{name}.lora_{side}.weight") for side in "AB")
+        layer = f"{component}.{name}"
         if a is None or b is None:
-            raise UserError(
-                f"lora {where}: {component}.{name} has only one of lora_A and lora_B; the file is not whole"
-            )
+            raise UserError(f"lora {where}: {layer} has only one of lora_A and lora_B; the file is not whole")
         if name not in layers:
-            raise UserError(f"lora {where}: this model has no layer {component}.{name}; it belongs to another one")
-        here = [layers[name].out_features, layers[name].in_features]
-        if a.ndim != 2 or b.ndim != 2 or [b.shape[0], a.shape[1]] != here or a.shape[0] != b.shape[1]:
+            raise UserError(f"lora {where}: this model has no layer {layer}; it belongs to another one")
+        out, into = layers[name].weight.shape
+        if a.ndim != 2 or b.ndim != 2 or (b.shape[0], a.shape[1]) != (out, into) or a.shape[0] != b.shape[1]:
             raise UserError(
-                f"lora {where}: {component}.{name} has A {list(a.shape)} and B {list(b.shape)}; here they must be "
-                f"[rank, {here[1]}] and [{here[0]}, rank]: it belongs to another model"
+                f"lora {where}: {layer} has A {list(a.shape)} and B {list(b.shape)}; here they must be [rank, {into}] "
+                f"and [{out}, rank]: it belongs to another model"
             )
 
 
 def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:
     """PEFT's settings for these weights; None where the file says nothing: scale 1, as diffusers has it.
-
-    Raises UserError if the file says another rank than its weights have, an alpha that is no number, or several.
-    """
+    Raises UserError if the file says another rank than its weights have, an alpha that is no number, or several."""
     names = [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]
     ranks = sorted({len(part[f"{name}.lora_A.weight"]) for name in names})
     rank, alpha = (settings.get(prefix + name) for name in ("r", "lora_alpha"))

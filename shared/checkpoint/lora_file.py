@@ -20,15 +20,10 @@ SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
     """Find the safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
-
-    Raises:
-        UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote.
-    """
-    path = Path(source)
-    path = path / weight_name if weight_name else path
+    UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote."""
+    path = Path(source, weight_name or "")
     if path.is_dir():
-        files = sorted(path.glob("*.safetensors"))
-        files = [file for file in files if file.name == FILE] or files
+        files = [path / FILE] if (path / FILE).is_file() else sorted(path.glob("*.safetensors"))
         if len(files) > 1:
             raise UserError(f"lora {path}: {', '.join(file.name for file in files)}: name one of these files")
         files = files or [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
@@ -44,10 +39,7 @@ def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
 
 def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
     """Names of the weights, and PEFT's settings by component, "transformer.r" (none: scale 1).
-
-    Raises:
-        UserError: a file that is damaged, or holds no LoRA weights, or others beside them.
-    """
+    UserError: a file that is damaged, or holds no LoRA weights, or others beside them."""
     try:
         with safe_open(file, framework="np") as handle:
             names, metadata = list(handle.keys()), handle.metadata() or {}
@@ -65,7 +57,5 @@ def check_names(names: Iterable[str], where: str) -> None:
         raise UserError(f"lora {where}: holds no LoRA weights; a file that training with lora wrote is needed")
     for name in names:
         if not name.endswith(SUFFIXES) or name.partition(".")[0] not in COMPONENTS:
-            raise UserError(
-                f"lora {where}: {name} is unknown; {' and '.join(SUFFIXES)} of layers of "
-                f"{' and '.join(COMPONENTS)} are loaded"
-            )
+            known = f"{' and '.join(SUFFIXES)} of layers of {' and '.join(COMPONENTS)}"
+            raise UserError(f"lora {where}: {name} is unknown; {known} are loaded")

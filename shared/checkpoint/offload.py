@@ -1,16 +1,16 @@
 """One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
 
-docs/memory.md says what each level does and what it costs. Nothing here is imported with torch but on use: scripts ask
-for `Level` before they load anything.
+docs/memory.md says what each level does and costs. torch is imported on use: scripts ask for `Level` before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from shared.checkpoint.folder import OURS
+from shared.checkpoint.folder import OURS, package_of
 from shared.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,11 +39,8 @@ class MemoryMixin:
           dtype; a layer of a denoiser or of the text encoder is on the device only while it runs, a codec only while
           it encodes or decodes; codecs work in tiles.
 
-        Returns:
-            What of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
-
-        Raises:
-            UserError: an unknown level, or a pipeline that is set to another one already.
+        Returns what of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
+        UserError: an unknown level, or a pipeline that is set to another one already.
         """
         import torch
 
@@ -55,20 +52,20 @@ class MemoryMixin:
         if level == "fast":
             self.to(device)  # type: ignore[attr-defined]
             return []
-        (self._balance if level == "balanced" else self._lower)(device)
+        if level == "balanced":
+            effect = "the clips of a batch are decoded one by one"
+            self._balance(device)
+        else:
+            effect = "weights are kept in fp8 and codecs work in tiles"
+            self._lower(device)
         if device.type != "cpu":
             return []
-        effects = {
-            "balanced": "the clips of a batch are decoded one by one",
-            "low": "weights are kept in fp8 and codecs work in tiles",
-        }
-        return [f"memory {level}: on a CPU there is nothing to offload from; {effects[level]}"]
+        return [f"memory {level}: on a CPU there is nothing to offload from; {effect}"]
 
     def _balance(self, device: torch.device) -> None:
-        for codec in self._codecs():
-            for model in codec.children():
-                if hasattr(model, "use_slicing"):
-                    model.use_slicing = True
+        for model in (model for codec in self._codecs() for model in codec.children()):
+            if hasattr(model, "use_slicing"):
+                model.use_slicing = True
         if device.type != "cpu":
             offload_components(self, device)
 
@@ -93,31 +90,26 @@ class MemoryMixin:
 
 def offload_components(pipeline: Any, device: torch.device) -> None:
     """Offload by component as diffusers does, for entries other than `forward` too.
-
     Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
-    are the embedded ones, whose buffers are small.
-    """
+    are the embedded ones, whose buffers are small."""
     from diffusers.utils.accelerate_utils import apply_forward_hook
     from torch import nn
 
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     bare = [name for name, part in parts.items() if not list(part.parameters())]
-    order = [name for name in pipeline.model_cpu_offload_seq.split("->") if name not in bare]
-    pipeline.model_cpu_offload_seq = "->".join(order)
+    order = pipeline.model_cpu_offload_seq.split("->")
+    pipeline.model_cpu_offload_seq = "->".join(name for name in order if name not in bare)
     pipeline._exclude_from_cpu_offload = [*pipeline._exclude_from_cpu_offload, *bare]
     pipeline.enable_model_cpu_offload(device=device)
-    for part in parts.values():
-        for entry in ENTRIES:
-            if hasattr(part, "_hf_hook") and hasattr(part, entry):
-                # looks for the hook when it is called: diffusers renews them after each sample
-                setattr(part, entry, apply_forward_hook(getattr(type(part), entry)).__get__(part))
+    for part, entry in product(parts.values(), ENTRIES):
+        if hasattr(part, "_hf_hook") and hasattr(part, entry):
+            # looks for the hook when it is called: diffusers renews them after each sample
+            setattr(part, entry, apply_forward_hook(getattr(type(part), entry)).__get__(part))
 
 
 def keep_in_fp8(model: Any) -> None:
     """Store the weights of linear layers in fp8, and compute in the model's dtype; diffusers' layerwise casting.
-
-    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are.
-    """
+    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are."""
     import torch
 
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
@@ -140,12 +132,10 @@ def offload_layers(model: Any, device: torch.device) -> None:
         if registry is None:
             continue
         for hook in ("lazy_prefetch_group_offloading", "layer_execution_tracker"):
-            if registry.get_hook(hook) is not None:
-                registry.remove_hook(hook, recurse=False)
+            registry.remove_hook(hook, recurse=False)
         leaf = isinstance(module, nn.Linear | nn.Conv3d | nn.Conv1d | nn.Embedding)
-        if type(module).__module__.partition(".")[0] in OURS and not leaf:
-            if registry.get_hook("group_offloading") is not None:
-                registry.remove_hook("group_offloading", recurse=False)
+        if package_of(type(module).__module__) in OURS and not leaf:
+            registry.remove_hook("group_offloading", recurse=False)
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 tensor.data = tensor.data.to(device)
 
@@ -153,17 +143,14 @@ def offload_layers(model: Any, device: torch.device) -> None:
 def offload_while_idle(part: Any, device: torch.device) -> None:
     """`part` is on `device` only while it encodes or decodes."""
 
-    def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            part.to(device)
-            try:
-                return method(*args, **kwargs)
-            finally:
-                part.to("cpu")
-
-        return run
+    @contextmanager
+    def on_device() -> Iterator[None]:
+        part.to(device)
+        try:
+            yield
+        finally:
+            part.to("cpu")
 
     for entry in ENTRIES:
         if hasattr(part, entry):
-            setattr(part, entry, on_device(getattr(part, entry)))
+            setattr(part, entry, on_device()(getattr(part, entry)))  # a context is entered anew at each call

@@ -1,12 +1,11 @@
-"""Codecs and text encoders by the folders or hub ids that hold them: ours, the libraries', and those of a user's own
-package."""
+"""Codecs and text encoders by the folders or hub ids that hold them: ours, the libraries', and a user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.checkpoint.folder import INDEX, package_of
 from shared.utils import hub
@@ -17,66 +16,55 @@ from shared.utils.files import read_json
 WANTED = "a folder with the model, or its hub id, is needed"
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """How a component is read. `path`: its class here, as module:class; `width`: where config.json has its width.
-
-    `beside`: a folder of its library and the one that lies beside it there and belongs to it.
-    """
+    `beside`: a folder of its library and the one that lies beside it there and belongs to it."""
 
     path: str
     width: str
     beside: tuple[str, str] = ("", "")
 
 
-@dataclass(frozen=True)
-class Component:
-    """Where a folder may hold a component, and by the class or model type in its config.json how it is read.
+#: By the class or model type in config.json.
+KINDS = {
+    "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
+    "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
+    "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
+    "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
+    "AutoencoderKLLTX2Audio": Kind(
+        "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
+    ),
+    "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
+    "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
+    "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
+}
 
-    `width`: where the config.json of a user's own class has its width.
-    """
+
+class Component(NamedTuple):
+    """Where a folder may hold it, which of `KINDS` it may be, and where a user's own class's config has its width."""
 
     places: tuple[str, ...]
-    kinds: dict[str, Kind]
-    width: str = "latent_channels"
+    kinds: tuple[str, ...]
+    width: str
 
 
 COMPONENTS = {
     "video_codec": Component(
-        ("", "video_codec", "vae"),
-        {
-            "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
-            "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
-            "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
-        },
+        ("", "video_codec", "vae"), ("LinearVideoCodec", "AutoencoderKLWan", "AutoencoderKLCogVideoX"),
+        "latent_channels",
     ),
     "audio_codec": Component(
-        ("", "audio_codec", "audio_vae", "vae"),
-        {
-            "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
-            "AutoencoderKLLTX2Audio": Kind(
-                "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
-            ),
-            "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
-        },
+        ("", "audio_codec", "audio_vae", "vae"), ("LinearAudioCodec", "AutoencoderKLLTX2Audio", "AutoencoderOobleck"),
+        "latent_channels",
     ),
-    "text_encoder": Component(
-        ("", "text_encoder"),
-        {
-            "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
-            "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
-        },
-        width="dim",
-    ),
-}
+    "text_encoder": Component(("", "text_encoder"), ("HashedWords", "umt5"), "dim"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ComponentSource:
     """A component that was found and is not loaded: its class as module:class, the folder or hub id, the place in it.
-
-    `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it.
-    """
+    `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it."""
 
     kind: str
     root: str
@@ -114,22 +102,21 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
     """Which class component `name` in a folder or under a hub id has, from its config.json alone; nothing is imported.
 
     A class of a user's own package is known where the user names it, as "package.module:Class@FOLDER", or where
-    model_index.json does and its package is one of `trusted_packages`.
-
-    Raises:
-        shared.utils.hub.NotFound: there is none, or one of a kind that is not known.
-        UserError: its config.json is damaged, or says no width.
+    model_index.json does and its package is one of `trusted_packages`. Raises `shared.utils.hub.NotFound` if there is
+    none, or one of a kind that is not known; UserError if its config.json is damaged, or says no width.
     """
     component, what = COMPONENTS[name], name.replace("_", " ")
     named = NamedClass.parse(str(source))
     root = named.source if named else str(source)
-    configs = hub.find_configs(root, what, component.places, WANTED)
-    for place, config in configs.items():
-        called = config.get("_class_name") or config.get("model_type")
+    found = []
+    for place, config in hub.find_configs(root, what, component.places, WANTED).items():
+        found.append(str(config.get("_class_name") or config.get("model_type")))
         if named:
             kind: Kind | None = Kind(named.kind, component.width)
+        elif found[-1] in component.kinds:
+            kind = KINDS[found[-1]]
         else:
-            kind = component.kinds.get(str(called)) or _trusted_kind(name, root, called, trusted_packages)
+            kind = _trusted_kind(name, root, found[-1], trusted_packages)
         if kind is not None:
             width = config.get(kind.width)
             if not isinstance(width, int):
@@ -137,8 +124,7 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
                 raise UserError(f"{file}: has no {kind.width}; copy the whole folder again")
             beside = kind.beside[1] if place == kind.beside[0] else ""
             return ComponentSource(kind.path, root, place, width, beside)
-    found = ", ".join(str(config.get("_class_name") or config.get("model_type")) for config in configs.values())
-    raise hub.NotFound(f"{what} {source}: holds {found}; one of {', '.join(component.kinds)} is needed")
+    raise hub.NotFound(f"{what} {source}: holds {', '.join(found)}; one of {', '.join(component.kinds)} is needed")
 
 
 def load_component(source: ComponentSource, **options: Any) -> Any:
@@ -146,12 +132,10 @@ def load_component(source: ComponentSource, **options: Any) -> Any:
     return load_class(source.kind).from_pretrained(source.folder, **options).eval()
 
 
-def _trusted_kind(name: str, root: str, called: Any, trusted_packages: Collection[str]) -> Kind | None:
+def _trusted_kind(name: str, root: str, called: str, trusted_packages: Collection[str]) -> Kind | None:
     """Find the class that a checkpoint folder's index names for a component, if the user trusts its package."""
     index = Path(root) / INDEX
-    if not trusted_packages or not index.is_file():
-        return None
-    entry = read_json(index).get(name)
-    if not isinstance(entry, list) or entry[1:] != [called] or package_of(str(entry[0])) not in trusted_packages:
-        return None
-    return Kind(":".join(entry), COMPONENTS[name].width)
+    entry = read_json(index).get(name) if trusted_packages and index.is_file() else None
+    if isinstance(entry, list) and entry[1:] == [called] and package_of(str(entry[0])) in trusted_packages:
+        return Kind(":".join(entry), COMPONENTS[name].width)
+    return None

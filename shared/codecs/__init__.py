@@ -8,15 +8,8 @@ if TYPE_CHECKING:
     from shared.codecs.base import AudioCodec, Codecs, VideoCodec, frames_to_tensor, keyframe_latents, tensor_to_frames
     from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
 
-_BASE = ("AudioCodec", "Codecs", "VideoCodec", "frames_to_tensor", "keyframe_latents", "tensor_to_frames")
 __all__ = [
-    "AudioCodec",
-    "Codecs",
-    "LinearAudioCodec",
-    "LinearVideoCodec",
-    "VideoCodec",
-    "frames_to_tensor",
-    "keyframe_latents",
-    "tensor_to_frames",
-]
-__getattr__ = lazy(__name__, {name: f"{__name__}.{'base' if name in _BASE else 'linear'}" for name in __all__})
+    "AudioCodec", "Codecs", "LinearAudioCodec", "LinearVideoCodec", "VideoCodec", "frames_to_tensor",
+    "keyframe_latents", "tensor_to_frames",
+]  # fmt: skip
+__getattr__ = lazy(__name__, {name: f"{__name__}.{'linear' if 'Linear' in name else 'base'}" for name in __all__})

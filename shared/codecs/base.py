@@ -1,8 +1,7 @@
-"""What every codec does: turn pixels or sound into normalised latents and back, and say when each latent
-lives.
+"""What every codec does: turn pixels or sound into normalised latents and back, and say when each latent lives.
 
-Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels
-together, variance 1. Nothing outside a codec knows its mean, scale or rate.
+Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels together,
+variance 1. Nothing outside a codec knows its mean, scale or rate.
 """
 
 from __future__ import annotations
@@ -20,12 +19,10 @@ from shared.utils.errors import UserError
 
 @runtime_checkable
 class VideoCodec(Protocol):
-    """Video [B, 3, T, H, W], float32 in [-1, 1] <-> latents [B, C, F, H / spatial_stride, W /
-    spatial_stride].
+    """Video [B, 3, T, H, W], float32 in [-1, 1] <-> latents [B, C, F, h, w], h = H / spatial_stride, w likewise.
 
-    The clock is causal: latent 0 is frame 0 alone, latent i >= 1 is frames r(i-1)+1 .. ri with r =
-    `temporal_stride`, so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the
-    last frame.
+    The clock is causal: latent 0 is frame 0 alone, latent i >= 1 is frames r(i-1)+1 .. ri with r = `temporal_stride`,
+    so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the last frame.
     """
 
     latent_channels: int
@@ -33,31 +30,24 @@ class VideoCodec(Protocol):
     spatial_stride: int
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, C, F, h, w], deterministic. UserError if a side is no multiple of the
-        stride."""
-        ...
+        """[B, 3, T, H, W] -> [B, C, F, h, w], deterministic. UserError if a side is no multiple of the stride."""
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
         """[B, C, F, h, w] -> [B, 3, frames, H, W], clamped to [-1, 1]; the padded tail is cut off."""
-        ...
 
     def latent_frames(self, frames: int) -> int:
         """F for T frames."""
-        ...
 
     def clock(self, frames: int, fps: float) -> LatentClock:
         """When each of the F latents starts and ends, in seconds from the start of the clip."""
-        ...
 
 
 @runtime_checkable
 class AudioCodec(Protocol):
-    """Sound [B, 1, N], float32 in [-1, 1] at `sample_rate` <-> latents [B, A, C], A = ceil(N / sample_rate
-    * rate).
+    """Sound [B, 1, N], float32 in [-1, 1] at `sample_rate` <-> latents [B, A, C], A = ceil(N / sample_rate * rate).
 
-    Token j of a codec of `latent_rate` q stands for the interval [j / q, (j + 1) / q) seconds (a causal
-    codec states its own intervals). An incomplete last token is filled with silence. The level of the sound
-    is kept.
+    Token j of a codec of `latent_rate` q stands for the interval [j / q, (j + 1) / q) seconds (a causal codec states
+    its own intervals). An incomplete last token is filled with silence. The level of the sound is kept.
     """
 
     sample_rate: int
@@ -66,19 +56,15 @@ class AudioCodec(Protocol):
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, N] -> [B, A, C], deterministic."""
-        ...
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """[B, A, C] -> [B, 1, samples], clamped to [-1, 1]; equal latents give equal samples."""
-        ...
 
     def latent_tokens(self, samples: int) -> int:
         """Count A for N samples."""
-        ...
 
     def clock(self, samples: int) -> LatentClock:
         """When each of the A tokens starts and ends, in seconds from the start of the clip."""
-        ...
 
 
 class CausalVideo:
@@ -96,9 +82,8 @@ class CausalVideo:
     def check_sides(self, height: int, width: int) -> None:
         """Raise UserError if a side is no multiple of `spatial_stride`."""
         if height % self.spatial_stride or width % self.spatial_stride:
-            raise UserError(
-                f"the video is {height}x{width} pixels; both sides must be multiples of {self.spatial_stride}"
-            )
+            stride = self.spatial_stride
+            raise UserError(f"the video is {height}x{width} pixels; both sides must be multiples of {stride}")
 
     def check_frames(self, latents: int, frames: int) -> None:
         """Raise UserError if so many latents hold fewer frames."""
@@ -133,14 +118,17 @@ class Codecs:
 
 
 def keyframe_latents(codec: VideoCodec, images: Tensor, first: bool) -> Tensor:
-    """Images [B, 3, H, W] in [-1, 1] as keyframes: latents [B, C, 1, h, w].
-
-    A keyframe fills its latent: the image stands still for all frames of it. `first`: in latent 0, which is one frame.
-    """
+    """Images [B, 3, H, W] in [-1, 1] as keyframes: latents [B, C, 1, h, w]. A keyframe fills its latent: the image
+    stands still for all frames of it. `first`: in latent 0, which is one frame."""
     if first:
         return codec.encode(images[:, :, None])
     still = images[:, :, None].expand(-1, -1, 1 + codec.temporal_stride, -1, -1)
     return codec.encode(still)[:, :, 1:]
+
+
+def extended(clip: Tensor, count: int) -> Tensor:
+    """[B, C, T, H, W] -> [B, C, count, H, W], the last frame or latent repeated."""
+    return torch.cat([clip, clip[:, :, -1:].expand(-1, -1, count - clip.shape[2], -1, -1)], 2)
 
 
 def frames_to_tensor(frames: Tensor) -> Tensor:

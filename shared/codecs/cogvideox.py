@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from shared.codecs.base import CausalVideo
+from shared.codecs.base import CausalVideo, extended
 from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
@@ -39,31 +37,17 @@ class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMix
         self.latent_channels, self.temporal_stride = config.latent_channels, 4
         self.spatial_stride = 2 ** (len(config.block_out_channels) - 1)
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of
-        `spatial_stride`."""
+        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
         self.check_sides(height, width)
-        video = _filled(video, 1 + 8 * math.ceil((frames - 1) / 8))
-        with torch.autocast(self.device.type, enabled=False):
-            latents = self.model.encode(video.to(self.device, self.dtype)).latent_dist.mode().float()
+        latents = self._encoded(extended(video, 1 + 8 * math.ceil((frames - 1) / 8)))
         return latents[:, :, : self.latent_frames(frames)] * self.model.config.scaling_factor
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> Tensor:
-        """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Latents after the last frame are not looked
-        at."""
+        """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Later latents are not looked at."""
         self.check_frames(latents.shape[2], frames)
         count = self.latent_frames(frames)
-        latents = _filled(latents[:, :, :count], count + (count + 1) % 2).to(self.device).float()
-        with torch.autocast(self.device.type, enabled=False):
-            video = self.model.decode((latents / self.model.config.scaling_factor).to(self.dtype)).sample
+        latents = extended(latents[:, :, :count], count + (count + 1) % 2).to(self.device).float()
+        video = self._decoded(latents / self.model.config.scaling_factor)
         return video[:, :, :frames].float().clamp(-1, 1)
-
-
-def _filled(x: Tensor, count: int) -> Tensor:
-    """[B, C, T, H, W] -> [B, C, count, H, W], the last repeated."""
-    return torch.cat([x, x[:, :, -1:].expand(-1, -1, count - x.shape[2], -1, -1)], 2)

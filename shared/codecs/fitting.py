@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,16 +14,9 @@ from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.rng import numpy_generator
 
-FOLDERS = ("video_codec", "audio_codec")
 ENVELOPE_WINDOW = 0.02  # s
-
-
-class Samples(Protocol):
-    """What a data set offers here: clips by number, each with `video`, `audio`, `has_video` and `has_audio`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
+#: A data set, or a list: clips by number, each with `video`, `audio`, `has_video` and `has_audio`.
+Samples = Any
 
 
 def fit_linear_codecs(
@@ -31,40 +24,35 @@ def fit_linear_codecs(
 ) -> tuple[LinearVideoCodec, LinearAudioCodec]:
     """Fit both codecs to at most `clips` clips chosen by `seed`; one clip is in memory at a time."""
     chosen = numpy_generator(seed, "codec clips").permutation(len(samples))[:clips].tolist()
-    return (
-        LinearVideoCodec.fit(_videos(samples, chosen)),
-        LinearAudioCodec.fit(_sounds(samples, chosen), sample_rate=sample_rate),
-    )
+    video_codec = LinearVideoCodec.fit(_streams(samples, chosen, "video"))
+    return video_codec, LinearAudioCodec.fit(_streams(samples, chosen, "audio"), sample_rate=sample_rate)
 
 
 def measure_codecs(
     samples: Samples, numbers: Sequence[int], video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec
 ) -> dict[str, float]:
-    """Means over the clips `numbers`: `psnr` and `psnr_lowest` of the video in dB (peak 2), and of the
-    sound the mean absolute `mel_error` and `level_error` in dB and the `envelope_correlation` of loudness
-    in 20 ms windows."""
-    psnr = [_psnr(video_codec, video) for video in _videos(samples, numbers)]
-    sound = [_sound_errors(audio_codec, audio) for audio in _sounds(samples, numbers)]
+    """Means over the clips `numbers`: `psnr` and `psnr_lowest` of the video in dB (peak 2), and of the sound the mean
+    absolute `mel_error` and `level_error` in dB and the `envelope_correlation` of loudness in 20 ms windows."""
+    psnr = [_psnr(video_codec, video) for video in _streams(samples, numbers, "video")]
+    sound = [_sound_errors(audio_codec, audio) for audio in _streams(samples, numbers, "audio")]
     means = {name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {}
     return ({"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)} if psnr else {}) | means
 
 
 def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
     """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one exists."""
-    for name in FOLDERS:
+    codecs = {"video_codec": video_codec, "audio_codec": audio_codec}
+    for name in codecs:
         if (folder / name).exists():
             raise UserError(f"{folder / name} exists already; give another folder or remove it")
-    for name, codec in zip(FOLDERS, (video_codec, audio_codec), strict=True):
+    for name, codec in codecs.items():
         with replacing_folder(folder / name) as partial:
             codec.save_pretrained(partial)
 
 
-def _videos(samples: Samples, numbers: Sequence[int]) -> Iterator[Tensor]:
-    return (sample.video[None] for sample in map(samples.__getitem__, numbers) if sample.has_video)
-
-
-def _sounds(samples: Samples, numbers: Sequence[int]) -> Iterator[Tensor]:
-    return (sample.audio[None] for sample in map(samples.__getitem__, numbers) if sample.has_audio)
+def _streams(samples: Samples, numbers: Sequence[int], stream: str) -> Iterator[Tensor]:
+    chosen = map(samples.__getitem__, numbers)
+    return (getattr(sample, stream)[None] for sample in chosen if getattr(sample, f"has_{stream}"))
 
 
 def _psnr(codec: LinearVideoCodec, video: Tensor) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from safetensors import SafetensorError
+from torch import Tensor
 
 from shared.utils import hub
 from shared.utils.errors import UserError
@@ -30,15 +33,19 @@ class LibraryCodec(ModelMixin):
         self.model = model
         self.requires_grad_(False).eval()
 
+    def __init_subclass__(cls) -> None:
+        """Let `encode` and `decode` fetch a model that is offloaded, and take no gradient."""
+        super().__init_subclass__()
+        for entry in {"encode", "decode"} & vars(cls).keys():
+            setattr(cls, entry, apply_forward_hook(torch.no_grad()(getattr(cls, entry))))
+
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
 
         `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
-
-        Raises:
-            UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
-                configuration that this codec cannot serve.
+        UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
+        configuration that this codec cannot serve.
         """
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
@@ -50,17 +57,25 @@ class LibraryCodec(ModelMixin):
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
 
+    def _encoded(self, clip: Tensor) -> Tensor:
+        """Find the mode of the model's posterior, float32, computed in the model's dtype."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.model.encode(clip.to(self.device, self.dtype)).latent_dist.mode().float()
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Run the decoder on raw latents, in the model's dtype."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.model.decode(latents.to(self.device, self.dtype)).sample
+
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
         """Write the model's own folder: config.json and safetensors."""
         self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
 
     def low_memory(self, on: bool = True) -> None:
-        """Trade time for memory: clips of a batch one by one and, where the library can, long or large ones in tiles
-        that overlap (docs/codecs.md says what that changes)."""
-        for model in self.children():
-            for switch in ("use_slicing", "use_tiling"):
-                if hasattr(model, switch):
-                    setattr(model, switch, on)
+        """Trade time for memory: clips of a batch one by one, long or large ones in tiles (see docs/codecs.md)."""
+        for model, switch in product(self.children(), ("use_slicing", "use_tiling")):
+            if hasattr(model, switch):
+                setattr(model, switch, on)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode, whatever `mode`."""
@@ -69,11 +84,8 @@ class LibraryCodec(ModelMixin):
 
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
     """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
-
-    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` go to
-    `from_pretrained`. Raises UserError as `LibraryCodec.from_pretrained`; configuration and weights are checked in
-    this order.
-    """
+    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` and errors
+    are those of `LibraryCodec.from_pretrained`."""
     names = " or ".join(kind.__name__ for kind in kinds)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
     where = hub.hub_options(options)

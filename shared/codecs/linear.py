@@ -1,13 +1,13 @@
 """The embedded codecs: closed-form linear autoencoders, fitted in seconds and stored in the checkpoint.
 
-Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on
-the way back (design, section 9). No network, no download, exact to save and load.
+Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on the way
+back (design, section 9). No network, no download, exact to save and load.
 
-Normalisation. The variances of PCA coefficients span more than three decades. One global scale would drown
-fine but telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give
-noise-like detail the weight of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c
-** a * k), with k such that the variance over all channels is 1; a = 0 is the global scale, a = 1 full
-whitening. At a = 1/2 an error of given size in the latents does the least harm to the decoded signal.
+Normalisation. The variances of PCA coefficients span more than three decades. One global scale would drown fine but
+telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give noise-like detail the weight
+of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c ** a * k), with k such that the variance
+over all channels is 1; a = 0 is the global scale, a = 1 full whitening. At a = 1/2 an error of given size in the
+latents does the least harm to the decoded signal.
 """
 
 from __future__ import annotations
@@ -55,20 +55,18 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
         """One batch of clips as vectors [..., D]."""
 
     def _project(self, vectors: Tensor) -> Tensor:
-        with _full_precision(vectors):
+        with torch.autocast(vectors.device.type, enabled=False):
             weights = self.basis.float() / self.scale.float()
             return vectors.float() @ weights - self.mean.float() @ weights
 
     def _unproject(self, latents: Tensor) -> Tensor:
-        with _full_precision(latents):
+        with torch.autocast(latents.device.type, enabled=False):
             return (latents.float() * self.scale.float()) @ self.basis.float().T + self.mean.float()
 
     @classmethod
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
         """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
-
-        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`.
-        """
+        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`."""
         codec = cls(**config)
         count = 0
         sums = torch.zeros_like(codec.mean, dtype=torch.float64)
@@ -82,39 +80,29 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
             raise UserError(f"{cls.__name__}.fit got no clips; it needs at least one")
         mean = sums / count
         variances, vectors = torch.linalg.eigh(moments / count - mean.outer(mean))
-        codec._set_basis(mean, vectors.flip(-1), variances.flip(-1))
-        return codec
-
-    def _set_basis(self, mean: Tensor, vectors: Tensor, variances: Tensor) -> None:
-        channels = self.latent_channels
-        basis = vectors[:, :channels]
+        variances, basis = (found.flip(-1)[..., : codec.latent_channels] for found in (variances, vectors))
         largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
-        std = variances[:channels].clamp_min(1e-10 * variances[0].clamp_min(1e-10)).sqrt()
-        scale = std**self.config.whitening
-        scale = scale * (std / scale).square().mean().sqrt()
-        self.mean.copy_(mean)
-        self.basis.copy_(basis * largest.sign())  # eigh leaves the sign open; fix it
-        self.scale.copy_(scale)
+        std = variances.clamp_min(1e-10 * variances[0].clamp_min(1e-10)).sqrt()
+        scale = std**codec.config.whitening
+        codec.mean.copy_(mean)
+        codec.basis.copy_(basis * largest.sign())  # eigh leaves the sign open; fix it
+        codec.scale.copy_(scale * (std / scale).square().mean().sqrt())
+        return codec
 
 
 class LinearVideoCodec(CausalVideo, _LinearCodec):
     """PCA of r x p x p x 3 patches (r frames, p pixels); implements `shared.codecs.base.VideoCodec`.
 
-    Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r
-    frames. `motion_weight`: a patch's deviation from its mean over time counts this much more than that
-    mean. A mouth moves few pixels by little: what moves
-    is kept rather than still detail.
+    Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r frames.
+    `motion_weight`: a patch's deviation from its mean over time counts this much more than that mean. A mouth moves
+    few pixels by little: what moves is kept rather than still detail.
     """
 
     @register_to_config
     def __init__(
-        self,
-        latent_channels: int = 48,
-        temporal_stride: int = 4,
-        spatial_stride: int = 8,
-        whitening: float = 0.5,
+        self, latent_channels: int = 48, temporal_stride: int = 4, spatial_stride: int = 8, whitening: float = 0.5,
         motion_weight: float = 3.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if not motion_weight > 0:
             raise UserError(f"motion_weight is {motion_weight}; it must be above 0")
@@ -122,8 +110,7 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
         self._register(temporal_stride * spatial_stride**2 * 3, latent_channels, whitening)
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> [B, C, F, h, w]. UserError if a side is no multiple of
-        `spatial_stride`."""
+        """[B, 3, T, H, W] in [-1, 1] -> [B, C, F, h, w]. UserError if a side is no multiple of `spatial_stride`."""
         return rearrange(self._project(self._patches(video)), "b f h w c -> b c f h w")
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
@@ -140,8 +127,7 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
         p, r = self.spatial_stride, self.temporal_stride
         frames, height, width = clip.shape[-3:]
         self.check_sides(height, width)
-        tail = (self.latent_frames(frames) - 1) * r - (frames - 1)
-        index = torch.cat([torch.zeros(r), torch.arange(1, frames), torch.full((tail,), frames - 1)]).long()
+        index = torch.arange(1 - r, 1 + (self.latent_frames(frames) - 1) * r).clamp(0, frames - 1)
         clip = clip.index_select(2, index.to(clip.device))
         patches = rearrange(clip, "b c (f r) (h p) (w q) -> b f h w (r c p q)", r=r, p=p, q=p)
         return self._weigh_motion(patches, self.config.motion_weight)
@@ -154,24 +140,15 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
 class LinearAudioCodec(UniformAudio, _LinearCodec):
     """PCA of log-mel patches, Griffin-Lim on the way back; implements `shared.codecs.base.AudioCodec`.
 
-    Mel frame i is centred at (i + 1/2) hop, so the `frames_per_token` frames of token j fill exactly its
-    interval. Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and
-    shifted to [-1, 1].
+    Mel frame i is centred at (i + 1/2) hop, so the `frames_per_token` frames of token j fill exactly its interval.
+    Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and shifted to [-1, 1].
     """
 
     @register_to_config
     def __init__(
-        self,
-        latent_channels: int = 64,
-        sample_rate: int = 16000,
-        hop: int = 160,
-        frames_per_token: int = 4,
-        n_fft: int = 512,
-        n_mels: int = 64,
-        floor_db: float = -70.0,
-        whitening: float = 0.5,
-        iterations: int = 32,
-    ) -> None:
+        self, latent_channels: int = 64, sample_rate: int = 16000, hop: int = 160, frames_per_token: int = 4,
+        n_fft: int = 512, n_mels: int = 64, floor_db: float = -70.0, whitening: float = 0.5, iterations: int = 32,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.sample_rate, self.samples_per_token = sample_rate, hop * frames_per_token
         self.latent_rate = sample_rate / self.samples_per_token
@@ -188,17 +165,9 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         magnitude = functional.pad(self._linear_magnitude(levels), (1, 0), mode="replicate")
         cfg, half = self.config, self.config.hop // 2
         audio = griffinlim(
-            magnitude,
-            window=hann(cfg.n_fft, latents.device),
-            n_fft=cfg.n_fft,
-            hop_length=cfg.hop,
-            win_length=cfg.n_fft,
-            power=1.0,
-            n_iter=cfg.iterations,
-            momentum=0.99,
-            length=latents.shape[1] * self.samples_per_token + half,
-            rand_init=False,
-        )
+            magnitude, hann(cfg.n_fft, latents.device), cfg.n_fft, cfg.hop, cfg.n_fft, power=1.0, n_iter=cfg.iterations,
+            momentum=0.99, length=latents.shape[1] * self.samples_per_token + half, rand_init=False,
+        )  # fmt: skip
         return audio[:, None, half : half + samples].clamp(-1, 1)
 
     def levels(self, audio: Tensor) -> Tensor:
@@ -211,7 +180,7 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         spectrum = torch.stft(audio, cfg.n_fft, cfg.hop, window=window, pad_mode="constant", return_complex=True)
         frames = (audio.shape[-1] - half - cfg.n_fft) // cfg.hop
         power = sine_power(spectrum[..., 1 : frames + 1], window)
-        with _full_precision(power):
+        with torch.autocast(power.device.type, enabled=False):
             mel = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, audio.device).T @ power
         return 1 - 2 * decibels(mel, cfg.floor_db) / cfg.floor_db
 
@@ -220,25 +189,18 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
 
     def _linear_magnitude(self, levels: Tensor) -> Tensor:
         """Non-negative STFT magnitudes [B, bins, frames] whose mel powers are those of `levels`.
-
-        Multiplicative updates (Lee and Seung 2001, Euclidean) from a flat start keep all powers
-        non-negative. What stands at the floor is silence, not noise at the floor, so the floor's power is
-        taken off first.
-        """
+        Multiplicative updates (Lee and Seung 2001, Euclidean) from a flat start keep all powers non-negative. What
+        stands at the floor is silence, not noise at the floor, so the floor's power is taken off first."""
         cfg = self.config
         floor = 10 ** (cfg.floor_db / 10)
         mel = (10 ** ((1 - levels.clamp(-1, 1.2)) * cfg.floor_db / 20) - floor).clamp_min(0)
         filters = _filters(cfg.n_fft, cfg.n_mels, self.sample_rate, levels.device)
-        with _full_precision(mel):
+        with torch.autocast(mel.device.type, enabled=False):
             target, gram = filters @ mel, filters @ filters.T
             power = target.clone()
             for _ in range(30):
                 power = power * target / (gram @ power).clamp_min(1e-20)
         return power.sqrt() * hann(cfg.n_fft, levels.device).sum() / 2
-
-
-def _full_precision(tensor: Tensor) -> torch.autocast:
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 @cache

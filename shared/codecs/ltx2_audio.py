@@ -11,7 +11,6 @@ import torch
 from diffusers import AutoencoderKLLTX2Audio
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.ltx2 import LTX2Vocoder, LTX2VocoderWithBWE
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import resample
@@ -26,6 +25,7 @@ from shared.utils.errors import UserError
 #: modular_pipelines/echo/encoders.py, the only place in which it encodes sound with this autoencoder.
 N_FFT = 1024
 FLOOR = 1e-5
+NO_PAIR = "these two do not belong together"
 
 
 class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
@@ -45,17 +45,26 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def __init__(self, model: AutoencoderKLLTX2Audio, vocoder: LTX2Vocoder | LTX2VocoderWithBWE) -> None:
         super().__init__(model)
         self.vocoder = vocoder.requires_grad_(False).eval()
-        self._check(model.config, vocoder.config)
-        config = vocoder.config
-        self.sample_rate = config.output_sampling_rate
-        inside = config.get("input_sampling_rate", self.sample_rate)  # before the bandwidth extension
-        self.samples_per_frame = math.prod(config.upsample_factors) * self.sample_rate // inside
-        self.mel_rate = model.config.sample_rate / model.config.mel_hop_length
-        if self.samples_per_frame * self.mel_rate != self.sample_rate:
+        config, voice = model.config, vocoder.config
+        if config.causality_axis != "height" or len(config.ch_mult) != 3:
+            what = f"causality_axis is {config.causality_axis!r} with {len(config.ch_mult)} values of ch_mult"
+            raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
+        bins = config.mel_bins or 0
+        if not bins or bins % self.STRIDE or config.latent_channels * bins // self.STRIDE != config.base_channels:
+            what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into the"
             raise UserError(
-                f"the vocoder makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz; the "
-                f"autoencoder has {self.mel_rate:g} frames a second: these two do not belong together"
+                f"{what} {config.base_channels} values of base_channels; a quarter of their product is needed"
             )
+        if voice.in_channels != config.output_channels * bins:
+            makes = f"the autoencoder makes {config.output_channels} x {bins}"
+            raise UserError(f"the vocoder reads {voice.in_channels} channels; {makes}: {NO_PAIR}")
+        self.sample_rate = voice.output_sampling_rate
+        inside = voice.get("input_sampling_rate", self.sample_rate)  # before the bandwidth extension
+        self.samples_per_frame = math.prod(voice.upsample_factors) * self.sample_rate // inside
+        self.mel_rate = config.sample_rate / config.mel_hop_length
+        if self.samples_per_frame * self.mel_rate != self.sample_rate:
+            makes = f"makes {self.samples_per_frame} samples of a mel frame at {self.sample_rate} Hz"
+            raise UserError(f"the vocoder {makes}; the autoencoder has {self.mel_rate:g} frames a second: {NO_PAIR}")
         self.latent_channels = len(model.latents_mean)
         self.latent_rate = self.mel_rate / self.STRIDE
 
@@ -77,18 +86,12 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def clock(self, samples: int) -> LatentClock:
         return LatentClock.causal_video(self.latent_tokens(samples), self.mel_rate, self.STRIDE)
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         mel = self.levels(audio.to(self.device)).expand(-1, self.model.config.in_channels, -1, -1)
-        with torch.autocast(self.device.type, enabled=False):
-            latents = self.model.encode(mel.to(self.dtype)).latent_dist.mode().float()
-        packed = latents.transpose(1, 2).flatten(2)
+        packed = self._encoded(mel).transpose(1, 2).flatten(2)
         return (packed - self.model.latents_mean.float()) / self.model.latents_std.float()
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         if not 0 < samples <= self._mel_frames(latents.shape[1]) * self.samples_per_frame:
@@ -96,14 +99,12 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
         packed = latents.to(self.device).float() * self.model.latents_std.float() + self.model.latents_mean.float()
         unpacked = packed.unflatten(2, (self.model.config.latent_channels, -1)).transpose(1, 2)
         with torch.autocast(self.device.type, enabled=False):
-            audio = self.vocoder(self.model.decode(unpacked.to(self.dtype)).sample)
+            audio = self.vocoder(self._decoded(unpacked))
         return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)
 
     def levels(self, audio: Tensor) -> Tensor:
         """Log-mel levels [B, 1, 4A - 3, mel_bins] of sound [B, 1, N] at `sample_rate`, float32.
-
-        Frame i is centred at i hops; the sound is mirrored at its ends, and what lacks of the last token is silence.
-        """
+        Frame i is centred at i hops; the sound is mirrored at its ends, and what lacks of the last token is silence."""
         config, frames = self.model.config, self._mel_frames(self.latent_tokens(audio.shape[-1]))
         with torch.autocast(audio.device.type, enabled=False):
             sound = resample(audio[:, 0].float(), self.sample_rate, config.sample_rate)
@@ -116,42 +117,9 @@ class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
     def _mel_frames(self, tokens: int) -> int:
         return self.STRIDE * (tokens - 1) + 1
 
-    def _check(self, model: Any, vocoder: Any) -> None:
-        """UserError unless the clock above holds and the parts fit."""
-        if model.causality_axis != "height" or len(model.ch_mult) != 3:
-            raise UserError(
-                f"causality_axis is {model.causality_axis!r} with {len(model.ch_mult)} values of ch_mult; the codec's "
-                "clock is that of LTX-2: 'height' with 3"
-            )
-        bins = model.mel_bins or 0
-        if not bins or bins % self.STRIDE or model.latent_channels * bins // self.STRIDE != model.base_channels:
-            raise UserError(
-                f"{model.latent_channels} latent_channels of {model.mel_bins} mel_bins do not pack into the "
-                f"{model.base_channels} values whose statistics the model holds; latent_channels * mel_bins / 4 = "
-                "base_channels is needed"
-            )
-        if vocoder.in_channels != model.output_channels * bins:
-            raise UserError(
-                f"the vocoder reads {vocoder.in_channels} channels; the autoencoder makes {model.output_channels} x "
-                f"{bins}: these two do not belong together"
-            )
-
 
 @cache
-def _spectrogram(sample_rate: int, hop: int, bins: int, device: torch.device) -> MelSpectrogram:
-    """Magnitudes in `bins` triangles of Slaney's mel scale and norm; frames centred, ends mirrored."""
-    transform = MelSpectrogram(
-        sample_rate=sample_rate,
-        n_fft=N_FFT,
-        win_length=N_FFT,
-        hop_length=hop,
-        f_min=0.0,
-        f_max=sample_rate / 2,
-        n_mels=bins,
-        power=1.0,
-        center=True,
-        pad_mode="reflect",
-        mel_scale="slaney",
-        norm="slaney",
-    )
-    return transform.to(device)
+def _spectrogram(rate: int, hop: int, bins: int, device: torch.device) -> MelSpectrogram:
+    """Magnitudes in `bins` triangles of Slaney's mel scale and norm; torchaudio centres frames and mirrors ends."""
+    slaney = {"mel_scale": "slaney", "norm": "slaney"}
+    return MelSpectrogram(rate, n_fft=N_FFT, hop_length=hop, n_mels=bins, power=1.0, **slaney).to(device)

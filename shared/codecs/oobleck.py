@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers import AutoencoderOobleck
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,21 +36,14 @@ class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixi
         model.tile_sample_overlap = self.OVERLAP * self.samples_per_token
         model.tile_latent_min_length, model.tile_latent_overlap = self.TILE, self.OVERLAP
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
         audio = functional.pad(audio, (0, tail)).expand(-1, self.model.config.audio_channels, -1)
-        with torch.autocast(self.device.type, enabled=False):
-            latents = self.model.encode(audio.to(self.device, self.dtype)).latent_dist.mode()
-        return latents.float().transpose(1, 2)
+        return self._encoded(audio).transpose(1, 2)
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         self.check_samples(latents.shape[1], samples)
-        with torch.autocast(self.device.type, enabled=False):
-            audio = self.model.decode(latents.transpose(1, 2).to(self.device, self.dtype)).sample
+        audio = self._decoded(latents.transpose(1, 2))
         return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from shared.codecs.base import CausalVideo
+from shared.codecs.base import CausalVideo, extended
 from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
@@ -28,39 +27,27 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         config = model.config
         stride = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
         if (config.scale_factor_temporal, config.scale_factor_spatial) != (4, stride):
-            raise UserError(
-                f"scale_factor_temporal and scale_factor_spatial are {config.scale_factor_temporal} and "
-                f"{config.scale_factor_spatial}; for its dim_mult and patch_size they must be 4 and {stride}"
-            )
+            what = f"are {config.scale_factor_temporal} and {config.scale_factor_spatial}"
+            needed = f"for its dim_mult and patch_size they must be 4 and {stride}"
+            raise UserError(f"scale_factor_temporal and scale_factor_spatial {what}; {needed}")
         for name in ("latents_mean", "latents_std"):
             if len(config[name]) != config.z_dim:
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
         self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
 
-    @apply_forward_hook
-    @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of
-        `spatial_stride`."""
+        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
         self.check_sides(height, width)
-        tail = 1 + (self.latent_frames(frames) - 1) * self.temporal_stride - frames
-        video = torch.cat([video, video[:, :, -1:].expand(-1, -1, tail, -1, -1)], 2)
-        with torch.autocast(self.device.type, enabled=False):
-            latents = self.model.encode(video.to(self.device, self.dtype)).latent_dist.mode().float()
+        latents = self._encoded(extended(video, 1 + (self.latent_frames(frames) - 1) * self.temporal_stride))
         mean, std = self._statistics()
         return (latents - mean) / std
 
-    @apply_forward_hook
-    @torch.no_grad()
     def decode(self, latents: Tensor, frames: int) -> Tensor:
-        """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Latents after the last frame are not looked at:
-        the model is causal."""
+        """[B, C, F, h, w] -> float32 [B, 3, frames, H, W] in [-1, 1]. Causal: later latents are not looked at."""
         self.check_frames(latents.shape[2], frames)
         mean, std = self._statistics()
-        latents = latents[:, :, : self.latent_frames(frames)].to(self.device).float() * std + mean
-        with torch.autocast(self.device.type, enabled=False):
-            video = self.model.decode(latents.to(self.dtype)).sample
+        video = self._decoded(latents[:, :, : self.latent_frames(frames)].to(self.device).float() * std + mean)
         return video[:, :, :frames].float().clamp(-1, 1)
 
     def _statistics(self) -> tuple[Tensor, Tensor]:

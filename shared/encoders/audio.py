@@ -1,9 +1,9 @@
 """Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
 
-Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it
-(MTV, arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of
-the frames k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout:
-wav2vec2's own normalisation would lift noise at -60 dB to full scale.
+Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it (MTV,
+arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of the frames
+k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout: wav2vec2's own normalisation
+would lift noise at -60 dB to full scale.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "packag
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
 
-    A clip that is silent (`shared.utils.levels.is_silent`: all zeros, or below -45 dBFS) gives exact zeros. Each
-    clip of a batch is encoded as if it were alone.
+    A clip that is silent (`shared.utils.levels.is_silent`: below -45 dBFS) gives exact zeros. Each clip of a batch is
+    encoded as if it were alone.
     """
 
     sample_rate: int
@@ -48,10 +48,9 @@ class AudioFeatures(Protocol):
     dim: int
 
     def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
-        """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's
-        device. The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer
-        sound, encode the whole and take the part's frames, or its ends lose their neighbours."""
-        ...
+        """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's device.
+        The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer sound, encode
+        the whole and take the part's frames, or its ends lose their neighbours."""
 
 
 class FrameFeatures(ModelMixin, ConfigMixin, ABC):
@@ -78,8 +77,7 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
         samples = round(frames / fps * self.sample_rate)
         audio = functional.pad(audio[..., :samples].float(), (0, max(0, samples - audio.shape[-1])))
         out = torch.zeros(len(audio), frames, self.window, self.layers, self.dim, device=self.device)
-        audible = [i for i, clip in enumerate(audio) if not is_silent(clip.cpu().numpy())]
-        if audible:
+        if audible := [i for i, clip in enumerate(audio) if not is_silent(clip.cpu().numpy())]:
             with torch.autocast(self.device.type, enabled=False):
                 features = self._frame_features(audio[audible].to(self.device), frames, fps)
             out[audible] = windows(features.float(), self.window)
@@ -89,10 +87,10 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
 class LogMel(FrameFeatures):
     """The embedded default, without weights: log-mel levels of `parts_per_frame` equal parts of each frame.
 
-    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap, so an onset shows in its quarter
-    of a frame at any frame rate. A level is the mean power of its part (spectra at most `HOP` apart), in
-    decibels of a full-scale sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is
-    1, dim is parts_per_frame * n_mels, mels running fastest.
+    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap, so an onset shows in its quarter of a frame
+    at any frame rate. A level is the mean power of its part (spectra at most `HOP` apart), in decibels of a full-scale
+    sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is 1, dim is
+    parts_per_frame * n_mels, mels running fastest.
     """
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["filters"]
@@ -100,13 +98,9 @@ class LogMel(FrameFeatures):
 
     @register_to_config
     def __init__(
-        self,
-        sample_rate: int = 16000,
-        parts_per_frame: int = 4,
-        n_fft: int = 512,
-        n_mels: int = 64,
+        self, sample_rate: int = 16000, parts_per_frame: int = 4, n_fft: int = 512, n_mels: int = 64,
         floor_db: float = -70.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if not floor_db < 0:
             raise UserError(f"floor_db is {floor_db}; it must be below 0")
@@ -124,9 +118,8 @@ class LogMel(FrameFeatures):
         # 4096 spectra at a time: a long track must not be held 512 times over
         power = torch.cat([self._mel_power(audio[:, 0], some) for some in samples.split(4096)], 1)
         power = power.unflatten(1, (-1, spectra)).mean(2)
-        floor_db = cfg.floor_db
         # relative to the floor, so that what lies below it is exactly 0
-        levels = (power / 10 ** (floor_db / 10)).clamp_min(1).log10() * (-10 / floor_db)
+        levels = (power / 10 ** (cfg.floor_db / 10)).clamp_min(1).log10() * (-10 / cfg.floor_db)
         return levels.reshape(len(audio), frames, 1, self.dim)
 
     def _mel_power(self, audio: Tensor, centres: Tensor) -> Tensor:
@@ -142,9 +135,8 @@ class LogMel(FrameFeatures):
 class FrozenFeatures(FrameFeatures):
     """A frozen encoder of transformers inside a checkpoint folder. A subclass names transformers' classes.
 
-    `from_transformers` takes a public model; `save_pretrained` and `from_pretrained` are those of every other
-    component and keep the encoder with the settings of its preprocessor in one folder. It is never in training
-    mode and its weights take no gradient.
+    `from_transformers` takes a public model; `save_pretrained` and `from_pretrained` are those of every other component
+    and keep the encoder with its preprocessor's settings. Never in training mode; its weights take no gradient.
     """
 
     config_type: ClassVar[Any]
@@ -164,10 +156,7 @@ class FrozenFeatures(FrameFeatures):
     @classmethod
     def from_transformers(cls, source: str) -> Self:
         """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
-
-        Raises UserError if there is none, it is of another kind, or weights or the preprocessor's settings are
-        missing.
-        """
+        UserError: there is none, it is of another kind, or weights or the preprocessor's settings are missing."""
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
         found = hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")
@@ -180,8 +169,7 @@ class FrozenFeatures(FrameFeatures):
         except (OSError, SafetensorError) as error:
             raise UserError(f"{source}: no {kind} model ({hub.first_line(error)}); {wanted}") from error
         # SpecAugment's mask serves training alone, and the best-known checkpoint comes without it
-        missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
-        if missing:
+        if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
             raise UserError(f"{source}: weights are missing ({', '.join(missing[:3])} ...); {wanted}")
         with torch.device("meta"):  # the weights are at hand already
             features = cls(model_config=model.config.to_dict(), preprocessor_config=preprocessor.to_dict())
@@ -189,8 +177,7 @@ class FrozenFeatures(FrameFeatures):
         return features
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, whatever `mode`: a trainer that sets all it holds to training must not bring
-        dropout into the features."""
+        """Stays in evaluation mode, whatever `mode`: a trainer must not bring dropout into the features."""
         return super().train(False)
 
     def _prepared(self, audio: Tensor) -> Tensor:
@@ -205,11 +192,8 @@ class FrozenFeatures(FrameFeatures):
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """Load the encoder that `spec` names: "log-mel", "wav2vec2:PATH_OR_ID", "ast:PATH_OR_ID", or one of your own,
-    "package.module:Class@PATH_OR_ID".
-
-    Raises UserError if it names another, or if the path or hub id has no such model.
-    """
+    """Load the encoder that `spec` names, as `KNOWN_FEATURES` has it.
+    UserError: it names another, or the path or hub id has no such model."""
     name, _, source = spec.partition(":")
     if spec == "log-mel":
         return LogMel()
@@ -235,11 +219,6 @@ def interpolate_features(features: Tensor, positions: Tensor) -> Tensor:
     share = (positions - low).to(features.device, features.dtype).view(-1, *[1] * (features.ndim - 2))
     low = low.to(features.device)
     return torch.lerp(features[:, low], features[:, (low + 1).clamp_max(features.shape[1] - 1)], share)
-
-
-def frame_samples(frames: int, fps: float, sample_rate: int) -> Tensor:
-    """[frames] float64: where each video frame's time lies among the samples."""
-    return torch.arange(frames, dtype=torch.float64) * (sample_rate / fps)
 
 
 def windows(features: Tensor, window: int) -> Tensor:

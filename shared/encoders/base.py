@@ -10,13 +10,10 @@ from torch import Tensor
 @runtime_checkable
 class TextEncoder(Protocol):
     """Prompts -> embeddings [B, max_length, dim], zeros after the last token (Wan pads so, and masks nothing).
-
-    The empty text is one null token, never all zeros.
-    """
+    The empty text is one null token, never all zeros."""
 
     dim: int
     max_length: int
 
     def encode(self, prompts: list[str]) -> Tensor:
         """Embeddings, float [B, max_length, dim] on the encoder's device, deterministic."""
-        ...

@@ -33,31 +33,33 @@ class CachedText:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"text cache {folder}: cannot be made ({error.strerror}); give a folder that can be written"
-            ) from error
+            what = f"cannot be made ({error.strerror})"
+            raise UserError(f"text cache {folder}: {what}; give a folder that can be written") from error
 
     def encode(self, prompts: list[str]) -> Tensor:
         """See `TextEncoder.encode`; on the encoder's device."""
         embeddings: dict[str, Tensor] = {}
         for prompt in dict.fromkeys(prompts):
-            path = self.folder / f"{hashlib.sha256(_bytes(prompt)).hexdigest()}.safetensors"
-            rows = _read(path)
-            if rows is None:
-                rows = self._encode(path, prompt)
-            embeddings[prompt] = rows
+            text = prompt.encode(
+                "utf-8", "backslashreplace"
+            )  # half a surrogate pair, which JSON can hold, is spelt out
+            path = self.folder / f"{hashlib.sha256(text).hexdigest()}.safetensors"
+            try:
+                with safe_open(path, framework="pt") as file:
+                    embeddings[prompt] = file.get_tensor("embedding")
+            except (OSError, SafetensorError):  # there is none, or a damaged one
+                embeddings[prompt] = self._encode(path, prompt, text.decode())
         out = unpack_texts([embeddings[prompt] for prompt in prompts], self.max_length, self.dim)
         return out.to(getattr(self.encoder, "device", "cpu"))
 
-    def _encode(self, path: Path, prompt: str) -> Tensor:
+    def _encode(self, path: Path, prompt: str, text: str) -> Tensor:
         rows = pack_text(self.encoder.encode([prompt])[0])
         try:
             with replacing(path) as part:
-                save_file({"embedding": rows}, part, metadata={"text": _bytes(prompt).decode()})
+                save_file({"embedding": rows}, part, metadata={"text": text})
         except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"text cache {self.folder}: cannot be written ({error}); make room, or give another folder"
-            ) from error
+            what = f"cannot be written ({error})"
+            raise UserError(f"text cache {self.folder}: {what}; make room, or give another folder") from error
         return rows
 
 
@@ -75,17 +77,3 @@ def unpack_texts(packed: Sequence[Tensor], max_length: int, dim: int) -> Tensor:
     for row, tokens in zip(out, packed, strict=True):
         row[: len(tokens)] = tokens
     return out
-
-
-def _read(path: Path) -> Tensor | None:
-    """Read the embedding in a file; None if there is none, or a damaged one."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor("embedding")
-    except (OSError, SafetensorError):
-        return None
-
-
-def _bytes(text: str) -> bytes:
-    """UTF-8; half a surrogate pair, which JSON can hold, is spelt out."""
-    return text.encode("utf-8", "backslashreplace")

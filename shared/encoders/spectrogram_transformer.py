@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
-from shared.encoders.audio import FrozenFeatures, frame_samples, interpolate_features
+from shared.encoders.audio import FrozenFeatures, interpolate_features
 
 
 class SpectrogramFeatures(FrozenFeatures, ModelMixin):
     """Features of sound events from AST (Gong et al. 2021); stands where the paper's variant has BEATs.
 
-    The clip is read in segments as long as the model's positions allow (10.24 s), which follow each other on
-    one grid of patches. Patches are averaged over frequency and interpolated in time to the video frames. A
-    patch sees 0.16 s and comes every 0.1 s: enough for what sounds, coarse for the moment when.
+    The clip is read in segments as long as the model's positions allow (10.24 s), which follow each other on one grid
+    of patches. Patches are averaged over frequency and interpolated in time to the video frames. A patch sees 0.16 s
+    and comes every 0.1 s: enough for what sounds, coarse for the moment when.
     """
 
     config_type, model_type, preprocessor_type = ASTConfig, ASTModel, ASTFeatureExtractor
@@ -31,7 +31,7 @@ class SpectrogramFeatures(FrozenFeatures, ModelMixin):
         columns = (cfg.max_length - cfg.patch_size) // cfg.time_stride + 1  # patches in time of a segment
         stride = cfg.time_stride * hop  # samples from one patch to the next
         first = ((cfg.patch_size - 1) * hop + span) / 2  # the sample on which patch 0 is centred
-        positions = (frame_samples(frames, fps, self.sample_rate) - first) / stride
+        positions = (torch.arange(frames, dtype=torch.float64) * (self.sample_rate / fps) - first) / stride
         segments = 1 + max(0, math.ceil(positions[-1])) // columns
         features = []
         for begin in range(0, segments * columns * stride, columns * stride):

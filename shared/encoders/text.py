@@ -1,5 +1,4 @@
-"""The embedded text encoder: words hashed to fixed random vectors. Deterministic, nothing to download or to
-train."""
+"""The embedded text encoder: words hashed to fixed random vectors. Deterministic, nothing to download or to train."""
 
 from __future__ import annotations
 
@@ -32,10 +31,9 @@ def _random_vector(dim: int, *names: str) -> Tensor:
 class HashedWords(ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
 
-    A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that
-    "red ball" differs from "red shirt" in the token "ball", and the model need not join neighbours itself.
-    The empty text is one null token, which is stored with the encoder; it is not zero, so classifier-free
-    guidance has a key to read.
+    A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
+    differs from "red shirt" in the token "ball", and the model need not join neighbours itself. The empty text is one
+    null token, stored with the encoder; it is not zero, so classifier-free guidance has a key to read.
     """
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
@@ -50,19 +48,14 @@ class HashedWords(ModelMixin, ConfigMixin):
         self.null_token: Tensor
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """float32 [B, max_length, dim], zeros after the last token. Longer prompts are cut, with a
-        warning."""
+        """float32 [B, max_length, dim], zeros after the last token. Longer prompts are cut, with a warning."""
         out = torch.zeros(len(prompts), self.max_length, self.dim)
         for row, prompt in zip(out, prompts, strict=True):
             words = tokens_of(prompt)
-            if len(words) > self.max_length:
-                cut = " ".join(words[self.max_length :])
-                warnings.warn(
-                    f"a prompt of {len(words)} tokens is cut to {self.max_length}; lost: {cut!r}",
-                    stacklevel=2,
-                )
-                words = words[: self.max_length]
-            if words:
+            if cut := " ".join(words[self.max_length :]):
+                said = f"a prompt of {len(words)} tokens is cut to {self.max_length}; lost: {cut!r}"
+                warnings.warn(said, stacklevel=2)
+            if words := words[: self.max_length]:
                 row[: len(words)] = self._embed(words)
             else:
                 row[0] = self.null_token.float().cpu()
@@ -70,18 +63,11 @@ class HashedWords(ModelMixin, ConfigMixin):
 
     def _embed(self, words: list[str]) -> Tensor:
         """[len(words), dim] for at least one word."""
-        pairs = zip(["", *words], words, strict=False)
-        vectors = [
-            _random_vector(self.dim, "word", word) + self.PAIR_WEIGHT * _random_vector(self.dim, "pair", before, word)
-            for before, word in pairs
-        ]
-        mixed = torch.stack(vectors)
+        pairs = [_random_vector(self.dim, "pair", *pair) for pair in zip(["", *words], words, strict=False)]
+        mixed = torch.stack([_random_vector(self.dim, "word", word) for word in words])
+        mixed = mixed + self.PAIR_WEIGHT * torch.stack(pairs)
         mixed = mixed / mixed.square().mean(-1, keepdim=True).sqrt()
-        return mixed + self.POSITION_SCALE * _positions(len(words), self.dim)
-
-
-def _positions(count: int, dim: int) -> Tensor:
-    """Sinusoids [count, dim] of unit RMS with periods from 2 pi to 2 pi 1000 tokens."""
-    rates = 1000 ** -torch.linspace(0, 1, (dim + 1) // 2)
-    angles = torch.arange(count)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], -1)[:, :dim] * 2**0.5
+        # sinusoids of unit RMS with periods from 2 pi to 2 pi 1000 tokens
+        angles = torch.arange(len(words))[:, None] * 1000 ** -torch.linspace(0, 1, (self.dim + 1) // 2)
+        positions = torch.cat([angles.sin(), angles.cos()], -1)[:, : self.dim] * 2**0.5
+        return mixed + self.POSITION_SCALE * positions

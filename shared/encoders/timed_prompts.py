@@ -17,10 +17,8 @@ if TYPE_CHECKING:  # a file of prompts is checked before torch is imported
 class TimedPrompts:
     """Texts with the second from which each holds; the first starts at 0.
 
-    Around a change, over `fade` seconds, the weights of the two texts cross linearly.
-
-    Raises:
-        UserError: no text, times out of order, a first time that is not 0, or a fade that does not last.
+    Around a change, over `fade` seconds, the weights of the two texts cross linearly. UserError: no text, times out of
+    order, a first time that is not 0, or a fade that does not last.
     """
 
     times: tuple[float, ...]
@@ -44,26 +42,22 @@ class TimedPrompts:
     @classmethod
     def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
         """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
-
-        Raises:
-            UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a
-                text that would only begin after the end.
-        """
-        path = Path(path)
-        if not path.is_file():
+        UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a text
+        that would only begin after the end."""
+        if not Path(path).is_file():
             raise UserError(f"timed prompts {path}: no such file")
         times, texts = [], []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             raise UserError(f"timed prompts {path}: not UTF-8 text") from None
         for number, line in enumerate(lines, start=1):
-            seconds, comma, text = line.partition(",")
+            seconds, _, text = line.partition(",")
             try:
                 times.append(float(seconds))
             except ValueError:
-                comma = ""
-            if not comma or not text.strip():
+                text = ""
+            if not text.strip():
                 raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {line!r}")
             texts.append(text.strip())
         try:
@@ -79,11 +73,8 @@ class TimedPrompts:
         import torch
 
         seconds = seconds.double()
-        reached = [torch.ones_like(seconds)]
-        for start in self.times[1:]:
-            reached.append(((seconds - start) / self.fade + 0.5).clamp(0, 1))
-        reached.append(torch.zeros_like(seconds))
-        steps = torch.stack(reached)
+        reached = [((seconds - start) / self.fade + 0.5).clamp(0, 1) for start in self.times[1:]]
+        steps = torch.stack([torch.ones_like(seconds), *reached, torch.zeros_like(seconds)])
         return steps[:-1] - torch.minimum(steps[:-1], steps[1:])
 
     def at(self, times: tuple[float, ...]) -> TimedPrompts:

@@ -21,7 +21,6 @@ from shared.utils import hub
 from shared.utils.errors import UserError
 
 WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
-
 TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
@@ -39,14 +38,11 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
     def __init__(self, model: Any, tokenizer: Any, max_length: int = 512) -> None:
         super().__init__()
         if len(tokenizer) > model.config.vocab_size:
-            raise UserError(
-                f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}: these two do not "
-                "belong together"
-            )
+            sizes = f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}"
+            raise UserError(f"{sizes}: these two do not belong together")
         if not tokenizer("").input_ids:
-            raise UserError(
-                f"the tokenizer ends a text with no token, so that the empty one has none; {self.name}'s adds </s>"
-            )
+            what = "the tokenizer ends a text with no token, so that the empty one has none"
+            raise UserError(f"{what}; {self.name}'s adds </s>")
         self.model, self.tokenizer = model, tokenizer
         self.dim, self.max_length = model.config.d_model, max_length
         tokenizer.model_max_length = max_length
@@ -58,11 +54,8 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
 
         The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/: a folder that
         `save_pretrained` wrote, transformers' own, or a Wan pipeline. `options`: torch_dtype (default float32),
-        max_length (default 512; a saved encoder's own), device_map, revision, cache_dir ...
-
-        Raises:
-            UserError: nothing there, a model of another kind, weights missing or damaged, no tokenizer, or one that
-                does not fit.
+        max_length (default 512; a saved encoder's own), device_map, revision, cache_dir ... UserError: nothing there,
+        a model of another kind, weights missing or damaged, no tokenizer, or one that does not fit.
         """
         where, what = hub.hub_options(options), f"{cls.name} encoder"
         dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
@@ -75,7 +68,10 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
         beside = next(iter(hub.find_files(source, "tokenizer", names, WANTED, **where))).rpartition("/")[0]
         folder = hub.local_folder(source, dict.fromkeys((place, beside)), **where)
         try:
-            model = _model(cls.kind, folder / place, dtype=dtype, **placed)
+            placed |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+            model, report = cls.kind.from_pretrained(folder / place, **placed)  # a decoder beside it is left out
+            if missing := sorted(report["missing_keys"])[:3]:
+                raise UserError(f"weights are missing ({', '.join(missing)} ...); {WANTED}")
             tokenizer = AutoTokenizer.from_pretrained(folder / beside)
             limit = tokenizer.model_max_length
             # transformers writes 10^30 where nobody set one
@@ -106,15 +102,19 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
         out = torch.zeros(len(prompts), self.max_length, self.dim, device=self.device)
         with torch.autocast(self.device.type, enabled=False):
             for row, prompt in zip(out, prompts, strict=True):
-                tokens = torch.tensor(self._tokens(clean(prompt)), device=self.device)
+                tokens = torch.tensor(self._tokens(prompt), device=self.device)
                 row[: len(tokens)] = self.model(tokens[None]).last_hidden_state[0].float()
         return out
 
-    def _tokens(self, text: str) -> list[int]:
+    def _tokens(self, prompt: str) -> list[int]:
+        """Give what the model reads."""
+        return self._cut(clean(prompt))
+
+    def _cut(self, text: str) -> list[int]:
         found = self.tokenizer(text, verbose=False).input_ids
         if len(found) <= self.max_length:
             return found
-        warnings.warn(f"a prompt of {len(found)} tokens is cut to {self.max_length}: {text[:60]!r} ...", stacklevel=3)
+        warnings.warn(f"a prompt of {len(found)} tokens is cut to {self.max_length}: {text[:60]!r} ...", stacklevel=4)
         return self.tokenizer(text, truncation=True, max_length=self.max_length).input_ids
 
 
@@ -122,11 +122,3 @@ def clean(text: str) -> str:
     """Wan's cleaning: broken encodings mended (ftfy), HTML entities resolved, twice, spaces joined."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip()
-
-
-def _model(kind: Any, folder: Path, **options: Any) -> Any:
-    """Load the encoder with all its weights; a decoder beside it is left out."""
-    model, report = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
-    if report["missing_keys"]:
-        raise UserError(f"weights are missing ({', '.join(sorted(report['missing_keys'])[:3])} ...); {WANTED}")
-    return model

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 from torch.nn import Module, functional
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from shared.encoders.audio import FrozenFeatures, frame_samples, interpolate_features
+from shared.encoders.audio import FrozenFeatures, interpolate_features
 
 
 class Wav2Vec2Features(FrozenFeatures, ModelMixin):
     """Features of speech, effects and music from one wav2vec2 (MTV, arXiv 2506.08003: base-960h, 12 layers, 768).
 
-    The convolutions' features (50 per second) are interpolated to one per video frame *before* the
-    transformer, which so attends over video frames. The interpolation knows the time at which each feature is
-    centred; stretching first feature to first frame and last to last would be off by up to a frame. layers and
-    dim are the model's num_hidden_layers and hidden_size. Attention is over the whole track: encode a track
-    once, not window by window.
+    The convolutions' features (50 per second) are interpolated to one per video frame *before* the transformer, which
+    so attends over video frames. The interpolation knows the time at which each feature is centred; stretching first
+    feature to first frame and last to last would be off by up to a frame. layers and dim are the model's
+    num_hidden_layers and hidden_size. Attention is over the whole track: encode a track once, not window by window.
     """
 
     config_type, model_type, preprocessor_type = Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2FeatureExtractor
 
     def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
-        span, hop = self._receptive_field()
-        positions = (frame_samples(frames, fps, self.sample_rate) - span / 2) / hop
+        span, hop = 1, 1  # samples that one feature of the convolutions sees, and from one to the next
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+            span, hop = span + (kernel - 1) * hop, hop * stride
+        positions = (torch.arange(frames, dtype=torch.float64) * (self.sample_rate / fps) - span / 2) / hop
         values = self._prepared(audio)
         values = functional.pad(values, (0, max(0, span - values.shape[-1])))
 
@@ -36,11 +38,3 @@ class Wav2Vec2Features(FrozenFeatures, ModelMixin):
             return self._hidden_states(values).transpose(1, 2)
         finally:
             handle.remove()
-
-    def _receptive_field(self) -> tuple[int, int]:
-        """Count the samples that one feature of the convolutions sees, and samples from one to the next."""
-        span, hop = 1, 1
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
-            span += (kernel - 1) * hop
-            hop *= stride
-        return span, hop

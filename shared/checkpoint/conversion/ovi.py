@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
 from shared.checkpoint.conversion.wan import to_diffusers
@@ -12,12 +12,7 @@ from shared.nn.parameter_names import joint_name
 from shared.utils.errors import UserError
 
 #: Ovi's names within a block's cross_attn -> those of our fusion, whatever it is.
-FUSION = {
-    "k_fusion.": "to_k.",
-    "v_fusion.": "to_v.",
-    "pre_attn_norm_fusion.": "norm_y.",
-    "norm_k_fusion.": "norm_k.",
-}
+FUSION = {"k_fusion": "to_k", "v_fusion": "to_v", "pre_attn_norm_fusion": "norm_y", "norm_k_fusion": "norm_k"}
 #: What CCA takes besides, of the tower's own text attention: theirs within a block -> ours within CCA.
 SHARED = {
     "cross_attn.q.weight": "to_q.weight",
@@ -41,24 +36,20 @@ NEW_TOKENS = "Ovi has no context tokens"
 
 def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fusion: str) -> WeightMap:
     """Where each tensor of a model of these shapes comes from. `fusion`: full, or cca as wide as the towers.
-
-    Raises:
-        UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ.
-    """
+    UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ."""
     if not any(name.startswith("audio_model.") and ".k_fusion." in name for name in weights.shapes):
-        raise UserError(
-            f"{weights.label}: {named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion; "
-            "a fused checkpoint of Ovi is needed"
-        )
+        what = f"{named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion"
+        raise UserError(f"{weights.label}: {what}; a fused checkpoint of Ovi is needed")
     mapping = WeightMap(shapes)
-    for name, ours in names(weights.shapes).items():
-        if name in AUDIO_OUT and shapes.get(ours) != weights.shapes[name]:
-            mapping.leave(weights, [name], OWN_CODEC)
-        else:
-            mapping.take(weights, {ours: name})
+    ours = {name: found for name in weights.shapes if (found := _ours(name))}
+    foreign = [name for name in AUDIO_OUT if name in ours and shapes.get(ours[name]) != weights.shapes[name]]
+    mapping.take(weights, {found: name for name, found in ours.items() if name not in foreign})
+    mapping.leave(weights, foreign, OWN_CODEC)
     mapping.leave(weights, [name for name in weights.shapes if _AUDIO_IN.fullmatch(name)], OWN_INPUT)
     if fusion == "cca":
-        mapping.take(weights, shared_names(weights.shapes))
+        for match in filter(None, map(_NAME.fullmatch, weights.shapes)):
+            if match[2] and match[3] in SHARED:
+                mapping.take(weights, {f"blocks.{match[2]}.fusion.{match[1]}.{SHARED[match[3]]}": match[0]})
         mapping.new([name for name in shapes if re.search(r"\.fusion\.\w+\.to_out\.bias", name)], NEW_BIAS)
         mapping.new([name for name in shapes if re.search(r"\.fusion\.\w+\.context_tokens", name)], NEW_TOKENS)
     mapping.new([name for name in shapes if name.startswith("audio_stream.patch_embedding.")], NEW_INPUT)
@@ -67,30 +58,14 @@ def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fu
     return mapping
 
 
-def names(theirs: Iterable[str]) -> dict[str, str]:
-    """{Ovi's name: ours} of the towers and of the fusion's keys and values; others are left out."""
-    return {name: ours for name in theirs if (ours := _ours(name))}
-
-
-def shared_names(theirs: Iterable[str]) -> dict[str, str]:
-    """{our name in CCA: Ovi's} of what fusion and text attention share there and do not share in CCA."""
-    found = {}
-    for name in theirs:
-        match = _NAME.fullmatch(name)
-        if match and match[2] and match[3] in SHARED:
-            found[f"blocks.{match[2]}.fusion.{match[1]}.{SHARED[match[3]]}"] = name
-    return found
-
-
 def _ours(name: str) -> str | None:
+    """Our name of a tensor of the towers, or of the fusion's keys and values; None for others."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
     tower, block, rest = match.groups()
-    for old, new in FUSION.items():
-        if block and rest in (f"cross_attn.{old}weight", f"cross_attn.{old}bias"):
-            return f"blocks.{block}.fusion.{tower}.{new}{rest.rpartition('.')[2]}"
-    if block:
-        rest = "modulation" if rest == "modulation.modulation" else rest
-    found = to_diffusers(f"blocks.{block}.{rest}" if block else rest)
+    fusion = re.fullmatch(r"cross_attn\.(\w+)\.(weight|bias)", rest)
+    if block and fusion and fusion[1] in FUSION:
+        return f"blocks.{block}.fusion.{tower}.{FUSION[fusion[1]]}.{fusion[2]}"
+    found = to_diffusers(f"blocks.{block}.{rest.replace('modulation.modulation', 'modulation')}" if block else rest)
     return found and joint_name(tower, found)

@@ -22,14 +22,9 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
 def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Write the tensors of a pickle to the file `output`; what they were, and the entries that are no tensors.
-
-    The file is read with `torch.load(weights_only=True)`: anything but tensors and plain containers in it is refused by
-    torch and not run. Nested weights ("state_dict") are taken from there.
-
-    Raises:
-        UserError: no pickle of tensors, or no space on the disk.
-    """
+    """Write the tensors of a pickle to the file `output`; what they were, and the entries that are no tensors. The file
+    is read with `torch.load(weights_only=True)`: anything but tensors and plain containers in it is refused by torch
+    and not run. Nested weights ("state_dict") are taken from there. UserError: no pickle of tensors, or no space."""
     if source.suffix not in PICKLES:
         raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
     content = _read(source)
@@ -49,13 +44,11 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
 
 
 def _read(source: Path) -> Any:
-    try:
-        mapped = is_zipfile(source)  # older files cannot be mapped
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    try:  # older files, which are no zip files, cannot be mapped
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zipfile(source))
     except UnpicklingError as error:
-        raise UserError(
-            f"{source}: holds more than weights, or is none; it is not read ({first_line(error)})"
-        ) from None
+        what = "holds more than weights, or is none; it is not read"
+        raise UserError(f"{source}: {what} ({first_line(error)})") from None
     except (OSError, RuntimeError, EOFError) as error:
         raise UserError(f"{source}: cannot be read ({first_line(error)})") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ from shared.utils.files import read_json
 from shared.utils.hub import NotFound
 
 #: Frames a second, height and width that a public Wan was trained at, by its latent channels.
-TRAINED_AT = {16: (16.0, 480, 832), 48: (24.0, 704, 1280)}
+TRAINED_AT = {16: (16.0, (480, 832)), 48: (24.0, (704, 1280))}
 SHIFT = 5.0
 #: What to do about a component that is not there.
 ADVICE = {
@@ -29,12 +30,11 @@ ADVICE = {
     "audio_codec": "--audio-codec FOLDER (LTX-2's audio_vae/ with vocoder/, or Stable Audio's AutoencoderOobleck)",
     "text_encoder": "--text-encoder FOLDER (UMT5-XXL with its tokenizer)",
 }
-#: By component: the streams' settings that are its width.
-WIDTHS = {
-    "video_codec": (("video", "in_channels"),),
-    "audio_codec": (("audio", "in_channels"),),
-    "text_encoder": (("video", "text_dim"), ("audio", "text_dim")),
-}
+#: Components and the settings of streams that are their width.
+WIDTHS = (
+    ("video_codec", "video", "in_channels"), ("audio_codec", "audio", "in_channels"),
+    ("text_encoder", "video", "text_dim"), ("text_encoder", "audio", "text_dim"),
+)  # fmt: skip
 
 
 def _shard_size(text: str) -> str:
@@ -86,10 +86,10 @@ class OviOptions(ConversionOptions):
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What a conversion is to make: `settings` of the joint transformer, components, shifts of the two schedulers."""
+    """What a conversion is to make: settings of the transformer, components that are there, shifts of both solvers."""
 
     settings: dict[str, Any]
-    components: dict[str, ComponentSource | None]
+    components: dict[str, ComponentSource]
     shifts: tuple[float, float]
     fps: float
     size: tuple[int, int]
@@ -98,29 +98,27 @@ class ConversionPlan:
     def of(cls, options: WanOptions | OviOptions) -> ConversionPlan:
         """Everything that can be checked without torch is. Raises UserError."""
         settings = read_model(options.model)
-        wan = isinstance(options, WanOptions)
-        weight_files(transformer_place(options.source) if wan else options.source)
+        weight_files(transformer_place(options.source) if isinstance(options, WanOptions) else options.source)
         if isinstance(options, WanOptions) and options.audio is not None:
             check_checkpoint(options.audio)
-        components = {name: locate(options, name) for name in COMPONENTS}
-        if (codec := components["audio_codec"]) is not None:  # it says how many values a token has, as in training
+        components = {name: found for name in COMPONENTS if (found := locate(options, name))}
+        if codec := components.get("audio_codec"):  # it says how many values a token has, as in training
             settings["audio"] = settings["audio"] | {"in_channels": codec.width}
-        check_widths(settings, components, options.model)
+        for name, stream, key in WIDTHS:
+            part, here = components.get(name), settings[stream][key]
+            if part is not None and part.width != here:
+                what = f"{part.class_name} has {part.width} values, and {stream}.{key} is {here} in {options.model}"
+                raise UserError(f"{part.root}: {what}; make them agree")
         if isinstance(options, OviOptions):
             settings["fusion"] = ovi_fusion(settings, options)
-        fps, height, width = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
+        fps, size = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
         shifts = options.shift or (trained_shift(options.source),) * 2
-        return cls(settings, components, shifts, options.fps or fps, options.size or (height, width))
-
-    @property
-    def found(self) -> dict[str, ComponentSource]:
-        """The components that are there."""
-        return {name: source for name, source in self.components.items() if source is not None}
+        return cls(settings, components, shifts, options.fps or fps, options.size or size)
 
     @property
     def missing(self) -> list[str]:
         """What the folder will lack, and what gives it."""
-        return [f"{name.replace('_', ' ')}; {ADVICE[name]}" for name in self.components if name not in self.found]
+        return [f"{name.replace('_', ' ')}; {ADVICE[name]}" for name in COMPONENTS if name not in self.components]
 
 
 def read_model(path: Path) -> dict[str, Any]:
@@ -131,10 +129,9 @@ def read_model(path: Path) -> dict[str, Any]:
         raise UserError(f"--model {path}: cannot be read ({error})") from None
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in ("video", "audio")):
         raise UserError(f"--model {path}: video and audio, each with its sizes, are needed; see configs/model/")
-    for stream in ("video", "audio"):
-        for name in ("in_channels", "text_dim"):
-            if name not in settings[stream]:
-                raise UserError(f"--model {path}: {stream}.{name} is missing; see configs/model/wan2.1-1.3b.yaml")
+    for _, stream, name in WIDTHS:
+        if name not in settings[stream]:
+            raise UserError(f"--model {path}: {stream}.{name} is missing; see configs/model/wan2.1-1.3b.yaml")
     return settings
 
 
@@ -145,40 +142,23 @@ def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | Non
     place: Path | None = options.source
     if name == "audio_codec":
         place = options.audio / name if isinstance(options, WanOptions) and options.audio is not None else None
-    if place is None or not place.is_dir():
-        return None
-    try:
-        return find_component(name, place)
-    except NotFound:
-        return None
-
-
-def check_widths(settings: dict[str, Any], components: dict[str, ComponentSource | None], model: Path) -> None:
-    """Raise UserError where a component has another width than the model reads."""
-    for name, keys in WIDTHS.items():
-        for stream, key in keys:
-            part, here = components[name], settings[stream][key]
-            if part is not None and part.width != here:
-                raise UserError(
-                    f"{part.root}: {part.class_name} has {part.width} values, and {stream}.{key} is {here} in {model}; "
-                    "make them agree"
-                )
+    if place is not None and place.is_dir():
+        with suppress(NotFound):
+            return find_component(name, place)
+    return None
 
 
 def ovi_fusion(settings: dict[str, Any], options: OviOptions) -> str:
     """Check what --into asks for, if the model's sizes can hold Ovi's fusion. Raises UserError."""
-    here = settings.get("fusion", options.into)
-    if here != options.into:
+    if (here := settings.get("fusion", options.into)) != options.into:
         raise UserError(f"--into {options.into}: {options.model} has fusion: {here}; leave it out there")
-    heads = {settings[stream].get("num_attention_heads") for stream in ("video", "audio")}
-    sizes = {settings[stream].get("attention_head_dim") for stream in ("video", "audio")}
-    if options.into == "cca" and (heads != {settings.get("cca_heads")} or sizes != {settings.get("cca_head_dim")}):
-        raise UserError(
-            f"--into cca: {options.model} has cca_heads {settings.get('cca_heads')} of "
-            f"{settings.get('cca_head_dim')}; Ovi's fusion needs those of both towers, as in "
-            "configs/model/wan2.2-5b-ovi.yaml"
-        )
-    return here
+    towers = [settings[stream] for stream in ("video", "audio")]
+    sizes = {(tower.get("num_attention_heads"), tower.get("attention_head_dim")) for tower in towers}
+    heads, head_dim = settings.get("cca_heads"), settings.get("cca_head_dim")
+    if options.into == "cca" and sizes != {(heads, head_dim)}:
+        needed = "Ovi's fusion needs those of both towers, as in configs/model/wan2.2-5b-ovi.yaml"
+        raise UserError(f"--into cca: {options.model} has cca_heads {heads} of {head_dim}; {needed}")
+    return options.into
 
 
 def trained_shift(source: Path) -> float:

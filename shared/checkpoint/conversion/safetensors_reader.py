@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,32 +20,20 @@ if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
+@dataclass(frozen=True, eq=False)
 class SourceWeights:
-    """Tensors of one checkpoint, read one by one.
+    """Tensors of one checkpoint, read one by one. `dtypes`: in safetensors' words.
+    `label`: what reports call it; `read`: a tensor by its name, which may lie in a mapped file."""
 
-    Attributes:
-        label: what reports call it.
-        shapes: of every tensor.
-        dtypes: of every tensor, in safetensors' words.
-        read: a tensor by its name; it may lie in a mapped file.
-    """
-
-    def __init__(
-        self,
-        label: str,
-        shapes: Mapping[str, tuple[int, ...]],
-        dtypes: Mapping[str, str],
-        read: Callable[[str], torch.Tensor],
-    ) -> None:
-        self.label, self.shapes, self.dtypes, self.read = label, shapes, dtypes, read
+    label: str
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
+    read: Callable[[str], torch.Tensor]
 
     @classmethod
     def open(cls, source: Path, label: str | None = None) -> SourceWeights:
         """Open a .safetensors file, or a folder of one model's (see `weight_files`).
-
-        Raises:
-            UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them.
-        """
+        UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them."""
         places: dict[str, Any] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         dtypes: dict[str, str] = {}
@@ -58,42 +47,33 @@ class SourceWeights:
                     places[name], shapes[name], dtypes[name] = handle, tuple(part.get_shape()), part.get_dtype()
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{file}: damaged ({error}); copy it again") from None
-        quantised = sorted(name for name, dtype in dtypes.items() if dtype not in FLOATS)
-        if quantised:
-            raise UserError(
-                f"{source}: {named(quantised)} of type {dtypes[quantised[0]]}; quantised weights cannot be converted, "
-                "take those in float32, float16 or bfloat16"
-            )
+        if quantised := sorted(name for name, dtype in dtypes.items() if dtype not in FLOATS):
+            what = f"{named(quantised)} of type {dtypes[quantised[0]]}; quantised weights cannot be converted"
+            raise UserError(f"{source}: {what}, take those in {', '.join(FLOATS)}")
         return cls(label or source.name, shapes, dtypes, lambda name: places[name].get_tensor(name))
 
 
 def weight_files(source: Path) -> list[Path]:
     """Find the files of one model: a file, or in a folder those of its index, the usual one, or the only one.
-
-    Raises:
-        UserError: there are none, or several and nothing says which; a pickle, with what to do about it.
-    """
+    UserError: there are none, or several and nothing says which; a pickle, with what to do about it."""
     if source.is_file():
         if source.suffix in PICKLES:
-            raise UserError(pickled(source))
+            raise _refused(source)
         if source.suffix != ".safetensors":
             raise UserError(f"{source}: a .safetensors file, or a folder with one, is needed")
         return [source]
     if not source.is_dir():
         raise UserError(f"{source}: no such file or folder")
-    indices = sorted(source.glob("*.safetensors.index.json"))
-    index = source / f"{WEIGHTS}.index.json"
-    if len(indices) == 1 or index in indices:
-        return _indexed(source, index if index in indices else indices[0])
-    files = sorted(source.glob("*.safetensors"))
-    if source / WEIGHTS in files:
-        return [source / WEIGHTS]
-    if len(files) == 1:
-        return files
+    indices, files = (sorted(source.glob(pattern)) for pattern in ("*.safetensors.index.json", "*.safetensors"))
+    for found, usual in ((indices, f"{WEIGHTS}.index.json"), (files, WEIGHTS)):
+        chosen = [file for file in found if file.name == usual] or found
+        if len(chosen) == 1:
+            return _indexed(source, chosen[0]) if found is indices else chosen
     if files or indices:
         raise UserError(f"{source}: holds {', '.join(file.name for file in files or indices)}; name one of the files")
-    pickles = sorted(file for file in source.iterdir() if file.suffix in PICKLES)
-    raise UserError(pickled(pickles[0]) if pickles else f"{source}: no .safetensors file in this folder")
+    if pickles := sorted(file for file in source.iterdir() if file.suffix in PICKLES):
+        raise _refused(pickles[0])
+    raise UserError(f"{source}: no .safetensors file in this folder")
 
 
 def named(keys: list[str]) -> str:
@@ -102,11 +82,10 @@ def named(keys: list[str]) -> str:
     return f"{len(keys)} tensor{'s' * (len(keys) != 1)} ({', '.join(keys[:3])}{dots})"
 
 
-def pickled(file: Path) -> str:
-    """Why a pickle is not read, and how to turn it into what is."""
-    return (
-        f"{file}: a pickle can run anything when it is read, so it is not read here; turn it into safetensors first: "
-        f"scripts/convert.py to-safetensors --source {file.name} --output {file.stem}.safetensors"
+def _refused(pickle: Path) -> UserError:
+    return UserError(
+        f"{pickle}: a pickle can run anything when it is read, so it is not read here; turn it into safetensors first: "
+        f"scripts/convert.py to-safetensors --source {pickle.name} --output {pickle.stem}.safetensors"
     )
 
 

@@ -52,20 +52,17 @@ def block_of(name: str) -> int:
 
 
 def planned(mapping: WeightMap, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Tensors without values of what `write_tensors` will write, block by block.
-
-    `dtype` None keeps what the sources have, and makes new tensors float32. Names that hold one of `fp32` are float32
-    where `dtype` is given.
-    """
-    kinds = {}
+    """Tensors without values of what `write_tensors` will write, block by block. `dtype` None keeps what the sources
+    have, and makes new tensors float32. Names that hold one of `fp32` are float32."""
+    tensors = {}
     for name in sorted(mapping.shapes, key=block_of):
-        origin = mapping.origins[name]
-        if dtype is not None:
-            kind = torch.float32 if any(part in name for part in fp32) else dtype
-        else:
-            kind = DTYPES[origin.weights.dtypes[origin.name]] if isinstance(origin, SourceTensor) else torch.float32
-        kinds[name] = torch.empty(mapping.shapes[name], dtype=kind, device="meta")
-    return kinds
+        origin, kind = mapping.origins[name], dtype or torch.float32
+        if any(part in name for part in fp32):
+            kind = torch.float32
+        elif dtype is None and isinstance(origin, SourceTensor):
+            kind = DTYPES[origin.weights.dtypes[origin.name]]
+        tensors[name] = torch.empty(mapping.shapes[name], dtype=kind, device="meta")
+    return tensors
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
@@ -81,9 +78,7 @@ def write_tensors(
     fresh: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
-
-    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new.
-    """
+    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new."""
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
     with tqdm(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
         for file, names in split.filename_to_tensors.items():
@@ -106,9 +101,7 @@ def write_tensors(
 
 def check_output(path: Path) -> None:
     """Refuse to write over anything. Raises UserError."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"--output {path}: exists already; remove it or choose another place")
 
 

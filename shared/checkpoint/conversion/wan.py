@@ -1,4 +1,4 @@
-"""Wan's video transformer: original names <-> diffusers', which are those of our streams, and its sizes."""
+"""Wan's video transformer: original names <-> diffusers', which are those of our streams, its sizes, and its export."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
-from shared.checkpoint.conversion.weight_map import WeightMap
+from shared.checkpoint.conversion.weight_map import WeightMap, shapes_of
 from shared.checkpoint.folder import check_checkpoint
-from shared.nn.parameter_names import joint_name, part_of
+from shared.nn.parameter_names import joint_name, part_of, stream_name
 from shared.utils.errors import UserError
-from shared.utils.files import read_json
+from shared.utils.files import read_json, replacing_folder
 
 if TYPE_CHECKING:
     from shared.nn.dit import StreamConfig
@@ -43,8 +43,7 @@ BLOCK = {
     "ffn.2.": "ffn.net.2.",
     "modulation": "scale_shift_table",
 }  # fmt: skip
-_TOP_BACK = {theirs: original for original, theirs in TOP.items()}
-_BLOCK_BACK = {theirs: original for original, theirs in BLOCK.items()}
+_TOP_BACK, _BLOCK_BACK = ({theirs: original for original, theirs in names.items()} for names in (TOP, BLOCK))
 _IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
 #: Configuration of the original layout -> of a stream.
 ORIGINAL_SIZES = {
@@ -58,29 +57,22 @@ FIXED = {
 }  # fmt: skip
 
 
-NEW_AUDIO = "no audio tower given"
-NEW_FUSION = "Wan has nothing that joins two towers"
-OTHER_PARTS = "only its audio tower is wanted"
-
-
 def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
 ) -> WeightMap:
     """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
-
-    Raises:
-        UserError: no Wan, tensors that it should or should not have, sizes that differ.
-    """
+    UserError: no Wan, tensors that it should or should not have, sizes that differ."""
     mapping = WeightMap(shapes)
-    _, names = stream_names(weights.shapes, weights.label)
+    names = stream_names(weights.shapes, weights.label)[1]
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
     if audio is not None:
-        tower = [name for name in audio.shapes if part_of(name) == "audio_stream"]
-        mapping.take(audio, {name: name for name in tower})
-        mapping.leave(audio, [name for name in audio.shapes if name not in tower], OTHER_PARTS)
+        mapping.take(audio, {name: name for name in audio.shapes if part_of(name) == "audio_stream"})
+        others = [name for name in audio.shapes if part_of(name) != "audio_stream"]
+        mapping.leave(audio, others, "only its audio tower is wanted")
     else:
-        mapping.new([name for name in shapes if part_of(name) == "audio_stream"], NEW_AUDIO)
-    mapping.new([name for name in shapes if part_of(name) == "fusion"], NEW_FUSION)
+        mapping.new([name for name in shapes if part_of(name) == "audio_stream"], "no audio tower given")
+    fusion = [name for name in shapes if part_of(name) == "fusion"]
+    mapping.new(fusion, "Wan has nothing that joins two towers")
     mapping.check()
     return mapping
 
@@ -97,9 +89,7 @@ def to_original(name: str) -> str | None:
 
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
     """Tell the layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
-
-    Names that Wan does not have are left out. Raises UserError if neither layout is there.
-    """
+    Names that Wan does not have are left out. Raises UserError if neither layout is there."""
     names = list(names)
     if any(".attn1." in name for name in names):
         return "diffusers", {name: name for name in names if to_original(name)}
@@ -110,26 +100,17 @@ def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]
 
 def transformer_place(source: Path) -> Path:
     """Where in a diffusers pipeline, a model's folder or a file the transformer lies.
-
-    Raises:
-        UserError: a Wan 2.2 of two experts, of which one must be named.
-    """
+    UserError: a Wan 2.2 of two experts, of which one must be named."""
     if (source / "transformer_2").is_dir():
-        raise UserError(
-            f"{source}: has two experts; name the folder of the one for high noise, {source.name}/transformer, or for "
-            f"low noise, {source.name}/transformer_2"
-        )
+        either = "transformer (high noise) or transformer_2 (low noise)"
+        raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")
     return source / "transformer" if (source / "transformer").is_dir() else source
 
 
 def check_config(place: Path, stream: StreamConfig) -> bool:
     """Compare the sizes that stand beside the weights (a folder or a file) with those of `stream`; False if none do.
-
-    Names and shapes do not tell heads, eps or patches of equal size apart.
-
-    Raises:
-        UserError: another class, an architecture other than text-to-video, or a size that differs.
-    """
+    Names and shapes do not tell heads, eps or patches of equal size apart. UserError: another class, an architecture
+    other than text-to-video, or a size that differs."""
     file = (place if place.is_dir() else place.parent) / "config.json"
     if not file.is_file():
         return False
@@ -149,25 +130,18 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
     sizes = ORIGINAL_SIZES if original else {name: name for name in ours}
     found = {sizes[name]: value for name, value in config.items() if name in sizes}
     out = config.get("out_dim" if original else "out_channels")
-    compare_sizes(file, found | ({} if out is None else {"in_channels": out}), "video", stream)
-    return compare_sizes(file, found, "video", stream)
+    for sizes_there in (found if out is None else found | {"in_channels": out}, found):
+        compare_sizes(file, sizes_there, "video", stream)
+    return True
 
 
-def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> bool:
-    """Tell whether the values of `found` are those of `stream`; UserError naming the first that is not."""
+def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> None:
+    """Raise UserError, naming the first, if a value of `found` is not that of `stream`."""
     for name, value in found.items():
         here = getattr(stream, name)
         value = tuple(value) if isinstance(value, list) else value
         if value != here:
             raise UserError(f"{file}: {name} is {value}, and {part}.{name} {here} in the model; make them agree")
-    return True
-
-
-def open_wan(source: Path) -> tuple[SourceWeights, Path]:
-    """Open the transformer's weights at `source`; and where they lie. UserError as `transformer_place`,
-    `SourceWeights.open`."""
-    place = transformer_place(source)
-    return SourceWeights.open(place, source.name), place
 
 
 def read_video_stream(checkpoint: Path) -> dict[str, Any]:
@@ -180,15 +154,47 @@ def read_video_stream(checkpoint: Path) -> dict[str, Any]:
     return video
 
 
+class WanExport:
+    """The video stream of a joint model (`checkpoint`, a folder) as a folder that diffusers' class for Wan reads."""
+
+    def __init__(self, checkpoint: Path, video: dict[str, Any], output: Path) -> None:
+        """Open the weights; `video`: see `read_video_stream`. UserError if Wan cannot hold it, or the output exists."""
+        import torch
+        from diffusers import WanTransformer3DModel
+
+        from shared.checkpoint.conversion.sharded_writer import check_output
+        from shared.nn.dit import StreamConfig
+
+        check_output(output)
+        self.output = output
+        config = wan_config(StreamConfig(**video), str(checkpoint))
+        with torch.device("meta"):
+            self.model = WanTransformer3DModel(**config)
+        weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
+        ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
+        others = [name for name in weights.shapes if name not in ours.values()]
+        self.mapping = WeightMap(shapes_of(self.model))
+        self.mapping.take(weights, ours)
+        self.mapping.leave(weights, others, "Wan has a video stream only")
+        self.mapping.check()
+
+    def write(self, shard_size: str) -> None:
+        """Write the folder, in files of at most `shard_size`."""
+        from shared.checkpoint.conversion.sharded_writer import check_space, planned, size_of, write_tensors
+
+        tensors = planned(self.mapping, None)
+        check_space(self.output, size_of(tensors.values()))
+        with replacing_folder(self.output) as folder:
+            self.model.save_config(folder)
+            write_tensors(folder, tensors, self.mapping, shard_size)
+
+
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
     """Arguments of diffusers' WanTransformer3DModel for a stream of ours. UserError if Wan has no such stream."""
     if stream.skip or stream.grid != "video":
-        raise UserError(
-            f"{label}: the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}; Wan has neither a "
-            "skip nor another grid than video, so it cannot hold these weights"
-        )
-    sizes = asdict(stream)
-    del sizes["skip"], sizes["grid"], sizes["time_unit"]
+        what = f"the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}"
+        raise UserError(f"{label}: {what}; Wan has no skip and no grid but video, so it cannot hold these weights")
+    sizes = {name: value for name, value in asdict(stream).items() if name not in ("skip", "grid", "time_unit")}
     return sizes | {"out_channels": stream.in_channels}
 
 

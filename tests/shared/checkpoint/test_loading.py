@@ -1,4 +1,4 @@
-"""What both sampling scripts ask: the shipped checkpoint, adapters and their scales, and where they may write."""
+"""Options about the model and a sample: the shipped checkpoint, adapters, and which files are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.loading import LoraOption, SamplingOptions, check_output, existing_folder, shipped_checkpoint
+from shared.checkpoint.loading import SamplingOptions, check_output, existing_folder, shipped_checkpoint
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
@@ -25,7 +25,7 @@ def test_adapters_have_a_file_and_a_scale(tmp_path: Path) -> None:
     layer = "transformer.blocks.0.attn1.to_q"
     save_file({f"{layer}.lora_A.weight": torch.zeros(2, 4), f"{layer}.lora_B.weight": torch.zeros(4, 2)}, file)
     whole, scaled = parse(SamplingOptions, None, ["--lora", str(file.parent), "--lora", f"{file}=-0.5"]).adapters()
-    assert (whole, scaled) == (LoraOption(file, 1.0), LoraOption(file, -0.5))
+    assert (whole, scaled) == ((file, 1.0), (file, -0.5))
     for words, said in (
         (["--lora", f"{file}=much"], "'much' is no scale"),
         (["--lora", f"{file}=nan"], "'nan' is no scale"),
