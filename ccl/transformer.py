@@ -203,8 +203,10 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         """Predict the velocity of each noisy stream of `route`.
 
         A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored.
+
         Returns:
             (video [B, C, F, H, W], audio [B, A, C]); None for a stream that is not noisy.
+
         Raises:
             UserError: without DCR (`routing: joint`), a route on which a stream is alone.
         """

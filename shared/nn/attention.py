@@ -28,6 +28,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     Args:
         q: [B, N, h, d]. k, v: [B, M, h, d]. mask: boolean, True where a key may be seen, broadcastable to
             [B, h, N, M]; only `native` and `flex` take one.
+
     Returns:
         [B, N, h, d].
     """
