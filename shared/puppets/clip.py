@@ -1,9 +1,8 @@
 """A clip of the puppets: a procedural theatre with exact ground truth (docs/design.md section 9).
 
-`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth
-and captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A
-clip's id contains all three, so clips of another seed (a held-out set) never share an id, nor any random
-number, with these.
+`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth and
+captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A clip's id contains
+all three, so clips of another seed (a held-out set) never share an id, nor any random number, with these.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ __all__ = ["LEVELS", "PuppetClip", "Spec", "render_clip", "sample_spec", "subset
 
 
 class PuppetClip(NamedTuple):
-    """What `render_clip` returns: frames uint8 [T,H,W,3], stems and mix float32 [N], truth (JSON-able),
-    captions."""
+    """What `render_clip` returns: frames uint8 [T,H,W,3], stems and mix float32 [N], truth (JSON-able), captions."""
 
     frames: NDArray[np.uint8]
     stems: dict[str, NDArray[np.float32]]
@@ -44,12 +42,12 @@ def render_clip(spec: Spec) -> PuppetClip:
 
 def subsets(spec: Spec) -> list[str]:
     """MTV's five overlapping subsets by construction, and `conflict`, which only evaluation should read."""
-    visible = [character for character in spec.characters if character.visible]
-    speaking = any(character.syllables for character in visible)
+    people, speaking = len(spec.characters), any(c.syllables for c in spec.characters)
+    alone = people == 1 and speaking and spec.characters[0].visible
     tags = {
-        "basic_face": len(spec.characters) == 1 and speaking and not spec.props,
-        "single_character": len(spec.characters) == 1 and speaking,
-        "multiple_characters": len(spec.characters) == 2 and any(c.syllables for c in spec.characters),
+        "basic_face": alone and not spec.props,
+        "single_character": alone,
+        "multiple_characters": people == 2 and speaking,
         "sound_event": bool(spec.props),
         "ambience": spec.music,
         "conflict": bool(spec.caption_overrides),
