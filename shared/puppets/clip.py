@@ -8,6 +8,7 @@ all three, so clips of another seed (a held-out set) never share an id, nor any 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,14 @@ from numpy.typing import NDArray
 
 from shared.puppets import picture, sound
 from shared.puppets.captions import audio_caption, caption
-from shared.puppets.script import LEVELS, Character, Prop, Spec, sample_spec
+from shared.puppets.script import Character, Prop, Spec, sample_spec
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
-__all__ = ["LEVELS", "PuppetClip", "Spec", "render_clip", "sample_spec", "subsets", "truth"]
+__all__ = ["PuppetClip", "Spec", "read_truth", "render_clip", "sample_spec", "subsets", "truth"]
+
+NEEDED = ("characters", "objects", "events", "pan", "mood", "music")
+"""Of the truth, all that measuring uses."""
 
 
 class PuppetClip(NamedTuple):
@@ -75,6 +81,14 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
         "subsets": subsets(spec),
         "conflict": dict(spec.caption_overrides),
     }
+
+
+def read_truth(file: Path) -> dict[str, Any]:
+    """Read the `truth` of a clip back. UserError for a file that cannot be read or that lacks any of `NEEDED`."""
+    truth = read_json(file)
+    if missing := [name for name in NEEDED if name not in truth]:
+        raise UserError(f"{file}: has no {missing[0]}; the truth of a puppet clip is needed")
+    return truth
 
 
 def _fields(thing: object, *names: str) -> dict[str, Any]:

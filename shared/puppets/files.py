@@ -1,8 +1,4 @@
-"""Clips of the toy world on the disk: mp4 with sound, wav stems, ground truth and a manifest.
-
-FOLDER/video/ID.mp4, FOLDER/stems/ID.{speech1, speech2, effects, music}.wav, FOLDER/truth/ID.json,
-FOLDER/manifest.jsonl (last).
-"""
+"""Clips of the puppets on the disk: FOLDER/video/ID.mp4, stems/ID.{speech1, .., effects, music}.wav, truth/ID.json."""
 
 from __future__ import annotations
 
@@ -27,7 +23,7 @@ def make_clips(
 
     Raises UserError for settings that there are not, and for a folder that holds anything else.
     """
-    sample_spec(seed, 0, level, size, conflict)
+    sample_spec(seed, 0, level, size, conflict)  # checks them
     settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict}
     claim_folder(folder, SETTINGS_NAME, settings)
     return spread(partial(make_clip, folder, seed, level, size, conflict), range(count), workers)
