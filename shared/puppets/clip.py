@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.puppets import picture, sound
 from shared.puppets.captions import audio_caption, caption
-from shared.puppets.script import Character, Prop, Spec, sample_spec
+from shared.puppets.script import Spec, sample_spec
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 
@@ -64,15 +64,30 @@ def subsets(spec: Spec) -> list[str]:
 def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     """Everything a metric may ask, JSON-able. Times in seconds, places in scene units (`picture`)."""
     speakers = [i for i, character in enumerate(spec.characters) if character.syllables]
+    characters, objects = [], []
+    for person, mouth in zip(spec.characters, mouths, strict=True):
+        syllables = person.syllables
+        characters.append({
+            **_fields(person, "kind", "side", "shirt", "visible", "pitch"), "speaking": bool(syllables),
+            "mentioned": list(person.mentioned), "mouth": np.round(mouth, 5).tolist(),
+            "mouth_centre": [picture.SLOTS[person.side], picture.MOUTH_CENTRE_Y],
+            "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
+        })  # fmt: skip
+    for prop in spec.props:
+        objects.append({
+            **_fields(prop, "kind", "size", "colour", "slot", "visible"), "audible": True,
+            "mentioned": list(prop.mentioned), "count": len(prop.onsets),
+            "flash_centre": [picture.SLOTS[prop.slot], picture.FLASH_CENTRE_Y[prop.kind]],
+        })  # fmt: skip
     events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
     return {
         **_fields(spec, "id", "seed", "index", "level", "fps", "frames", "duration"),
         "size": list(spec.size),
         "sample_rate": spec.rate,
-        "characters": [_character_truth(c, mouth) for c, mouth in zip(spec.characters, mouths, strict=True)],
+        "characters": characters,
         "active_speaker": speakers[0] if len(speakers) == 1 else None,
         "speakers": speakers,
-        "objects": [_prop_truth(prop) for prop in spec.props],
+        "objects": objects,
         "events": [{"time": t, "object": i, **_fields(spec.props[i], "kind", "visible")} for t, i in events],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
         **_fields(spec, "mood", "mood_mentioned", "mode", "tempo", "beat_phase", "music"),
@@ -93,25 +108,3 @@ def read_truth(file: Path) -> dict[str, Any]:
 
 def _fields(thing: object, *names: str) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
-
-
-def _character_truth(character: Character, mouth: sound.Array) -> dict[str, Any]:
-    syllables = character.syllables
-    return {
-        **_fields(character, "kind", "side", "shirt", "visible", "pitch"),
-        "speaking": bool(syllables),
-        "mentioned": list(character.mentioned),
-        "mouth": np.round(mouth, 5).tolist(),
-        "mouth_centre": [picture.SLOTS[character.side], picture.MOUTH_CENTRE_Y],
-        "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
-    }
-
-
-def _prop_truth(prop: Prop) -> dict[str, Any]:
-    return {
-        **_fields(prop, "kind", "size", "colour", "slot", "visible"),
-        "audible": True,
-        "mentioned": list(prop.mentioned),
-        "count": len(prop.onsets),
-        "flash_centre": [picture.SLOTS[prop.slot], picture.FLASH_CENTRE_Y[prop.kind]],
-    }

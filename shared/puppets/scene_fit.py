@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared.puppets.picture import PALETTE, SLOTS, WALL, render
-from shared.puppets.script import KINDS, PERSONS, SIZES, Character, Prop, Spec, sample_spec
+from shared.puppets.script import KINDS, PERSONS, SIZES, Character, Prop, sample_spec
 
 Array = NDArray[np.float64]
 Frames = NDArray[np.float32]
@@ -84,21 +84,20 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
     The mentioned things are put in different places such that the summed squared error against our own painting,
     empty where nothing is mentioned, is least.
     """
-    mood = read_mood(frames)
+    top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
+    mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
-    errors = {slot: _errors(frames[moments], slot, mood, shifts) for slot in SLOTS}
+    names, poses = _paintings(mood, 1)
     best: dict[tuple[str, str], Detection] = {}
-    for slot, kind in product(SLOTS, {t.kind for t in mentions}):
-        error, colour, size = min((e, c, s) for (k, c, s), e in errors[slot].items() if k == kind)
-        best[slot, kind] = Detection(kind, slot, colour, size, errors[slot]["", "", ""] - error)
+    for slot in SLOTS:
+        table = _distances(frames[moments], slot, poses[slot], shifts, 1)
+        means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)  # each frame at its best pose
+        errors: dict[Name, float] = dict(zip(names, means.tolist(), strict=True))
+        for kind in {t.kind for t in mentions}:
+            error, colour, size = min((e, c, s) for (k, c, s), e in errors.items() if k == kind)
+            best[slot, kind] = Detection(kind, slot, colour, size, errors["", "", ""] - error)
     return Layout(mood, _assign(mentions, best), pan)
-
-
-def read_mood(frames: Frames) -> str:
-    """Mood whose wall is nearest to the median colour of the picture's top eighth."""
-    colour = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
-    return min(WALL, key=lambda mood: float(np.square(colour - np.array(WALL[mood][0])).sum()))
 
 
 def _assign(mentions: Sequence[Mention], best: dict[tuple[str, str], Detection]) -> tuple[Detection, ...]:
@@ -106,19 +105,11 @@ def _assign(mentions: Sequence[Mention], best: dict[tuple[str, str], Detection])
 
     def cost(chosen: tuple[Detection, ...]) -> float:
         crowded = len(chosen) - len({found.slot for found in chosen})
-        return crowded + sum(-found.gain for found in chosen)
+        return crowded - sum(found.gain for found in chosen)
 
     places = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
     choices = [[best[slot, t.kind] for slot in slots] for t, slots in zip(mentions, places, strict=True)]
     return min(product(*choices), key=cost)
-
-
-def _errors(moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]) -> dict[Name, float]:
-    """Mean squared error of every hypothesis (kind, colour, size) at a place, each frame at its best pose."""
-    names, poses = _paintings(mood, 1)
-    table = _distances(moments, slot, poses[slot], shifts, 1)
-    means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)
-    return dict(zip(names, means.tolist(), strict=True))
 
 
 def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
@@ -181,19 +172,14 @@ def _scenes(mood: str) -> tuple[list[Name], dict[str, list[Frames]]]:
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
     places: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
-    for name in names:
+    for kind, colour, size in names:
         for slots in (("left", "right"), ("centre",)):
-            frames = canonical(_paint(script, name, slots))
+            if kind in PERSONS:
+                people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
+                frames = render(replace(script, characters=people), [np.linspace(0, 1, POSES)] * len(slots))
+            else:
+                things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
+                frames = render(replace(script, props=things), [])
             for slot in slots:
-                places[slot] += list(frames)
+                places[slot] += list(canonical(frames))
     return names, places
-
-
-def _paint(script: Spec, name: Name, slots: tuple[str, ...]) -> NDArray[np.uint8]:
-    kind, colour, size = name
-    if kind in PERSONS:
-        people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
-        mouths = [np.linspace(0, 1, POSES)] * len(slots)
-        return render(replace(script, characters=people), mouths)
-    things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
-    return render(replace(script, props=things), [])

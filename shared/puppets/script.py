@@ -152,7 +152,11 @@ def sample_spec(
     full = level == "full"
     fps = int(rng.choice(FRAME_RATES)) if full else 16
     duration = int(rng.choice(LONG_DURATIONS)) if full and rng.random() < 0.5 else 2
-    silence = _silent_span(rng, duration) if full and rng.random() < 0.25 else None
+    silence = None
+    if full and rng.random() < 0.25:
+        length = rng.uniform(0.25, 0.4) * duration
+        start = rng.uniform(0.35 * duration, duration - length)
+        silence = start, start + length
     speaking, objects = _cast(rng, full)
     characters = _characters(rng, speaking, full, duration, silence)
     props = _props(rng, objects, [c.side for c in characters if c.visible], full, duration, silence)
@@ -255,12 +259,6 @@ def _onsets(rng: Generator, least: int, duration: float, silence: Span | None) -
     slack = length - (count - 1) * ONSET_GAP
     times = np.sort(rng.uniform(0, slack, count)) + FIRST_ONSET + ONSET_GAP * np.arange(count)
     return times + np.where(times >= hole[0], hole[1] - hole[0], 0.0)
-
-
-def _silent_span(rng: Generator, duration: float) -> Span:
-    length = rng.uniform(0.25, 0.4) * duration
-    start = rng.uniform(0.35 * duration, duration - length)
-    return start, start + length
 
 
 def _distractors(rng: Generator, duration: float) -> tuple[Distractor, ...]:
