@@ -26,7 +26,7 @@ def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: 
     pixels = tensor_to_frames(codec.decode(batch.video[row : row + 1], frames))[0].cpu()
     shown = torch.linspace(0, len(clock) - 1, min(COLUMNS, len(clock))).round().long()
     moments = (clock.centres[shown] * fps).long().clamp(max=frames - 1)
-    layers = {name: values.cpu()[shown] for name, values in (*maps.video.items(), ("received", maps.received))}
+    layers = {name: values.cpu()[shown] for name, values in maps.items()}
     figure = draw(pixels[moments], layers, [f"{time:.2f} s" for time in clock.centres[shown].tolist()])
     path = folder / f"{batch.ids[row].replace(os.sep, '_')}.png"
     with replacing(path) as part:

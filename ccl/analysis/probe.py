@@ -98,9 +98,7 @@ class JointProbe:
                 check_clip(sample, needs_video=True, needs_audio=True)
                 yield sample
 
-        pipe = self.pipeline
-        codecs = (pipe.video_codec, pipe.audio_codec)
-        return encode(samples(), codecs, pipe.text_encoder, pipe.config.fps, self.options.batch, pipe.device)
+        return encode(samples(), self.pipeline, self.options.batch)
 
     def _losses(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""

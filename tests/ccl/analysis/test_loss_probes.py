@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def by_hand(model, data: Batch, task: Task, step: int, unconditional: bool = Fal
         ("video", data.video, 3.0, data.text, data.video_clock),
         ("audio", data.audio, 1.5, data.audio_text, data.audio_clock),
     ):
-        given = not getattr(task, f"makes_{stream}")
+        given = not getattr(task.route, f"{stream}_noisy")
         sigma = torch.tensor(0.0) if given else amount * u / (1 + (amount - 1) * u)
         e = draw_noise(5, step, data.ids, tuple(clean.shape[1:]), stream)
         targets[stream] = e - clean
@@ -93,7 +94,7 @@ def test_an_untrained_cca_gains_exactly_nothing_and_a_trained_one_something():
     table = losses(transformer(keep="to_out"), batch("a", "b"))
     for task in JOINED:
         gains = context_gain(table, task)
-        assert set(gains) == {s for s in ("video", "audio") if getattr(task, f"makes_{s}")}
+        assert set(gains) == {s for s in ("video", "audio") if getattr(task.route, f"{s}_noisy")}
         assert all(value == 0 for gain in gains.values() for clip in gain.clips.values() for value in clip)
     table = losses(transformer(), batch("a", "b"))
     for task in JOINED:
@@ -155,7 +156,9 @@ def test_clips_are_encoded_by_shape_and_each_stream_reads_its_own_caption():
                f"heard {name}", True, True)
         for name, frames in (("a", 13), ("b", 29), ("c", 13), ("d", 13))
     ]  # fmt: skip
-    made = encode(clips, codecs, encoder, 16.0, 2, torch.device("cpu"))
+    parts = {"video_codec": codecs[0], "audio_codec": codecs[1], "text_encoder": encoder}
+    pipeline = SimpleNamespace(**parts, config=SimpleNamespace(fps=16.0), device=torch.device("cpu"))
+    made = encode(clips, pipeline, 2)
     assert [one.ids for one in made] == [["a", "c"], ["d"], ["b"]]
     first = made[0]
     assert torch.equal(first.video[1], codecs[0].encode(clips[2].video[None])[0].half().float())
