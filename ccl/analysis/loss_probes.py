@@ -8,7 +8,7 @@ number of the level), so the losses of two models are paired clip by clip.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -135,14 +135,9 @@ class Unconditional(nn.Module):
 
 @torch.no_grad()
 def held_out_losses(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    levels: Sequence[float],
-    flow: Flow,
-    seed: int,
-    states: Sequence[ConditionedTask],
-    name: str = "held-out loss",
-) -> dict[ConditionedTask, ByStream]:
+    model: nn.Module, batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
+    states: Sequence[ConditionedTask], name: str = "held-out loss",
+) -> dict[ConditionedTask, ByStream]:  # fmt: skip
     """Losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
 
     `model`: a `DualStreamTransformer` in evaluation mode, on the batches' device. `levels`: [K] u in (0, 1); level k of
@@ -183,8 +178,39 @@ def summaries(streams: ByStream) -> dict[str, Any]:
 
 def context_gain(table: Mapping[ConditionedTask, ByStream], task: Task) -> ByStream:
     """Loss with 0m minus loss with m: how much the other stream helps. `table` holds the task in both states."""
-    with_m, without = table[ConditionedTask(task)], table[ConditionedTask(task, unconditional=True)]
-    return {stream: without[stream] - losses for stream, losses in with_m.items()}
+    return differences(table[ConditionedTask(task, unconditional=True)], table[ConditionedTask(task)])
+
+
+def differences(streams: ByStream, others: ByStream) -> ByStream:
+    """Losses of `streams` less those of `others`, of the streams that both have."""
+    return {stream: losses - others[stream] for stream, losses in streams.items() if stream in others}
+
+
+def loss_report(
+    probes: Collection[str], model: DualStreamTransformer, towers: DualStreamTransformer | None,
+    batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
+    tasks = tasks_of(model)
+    single = [ConditionedTask(task) for task in tasks if task not in JOINED]
+    if not single:
+        print("this model knows no stream alone: no loss of t2v and t2a, no gain, no forgetting")
+    states = [ConditionedTask(task) for task in tasks] if "loss" in probes else []
+    if "gain" in probes and single:
+        states += [ConditionedTask(task, unconditional) for task in JOINED for unconditional in (False, True)]
+    if not states:
+        return {"gain": {}}
+    table = held_out_losses(model, batches, levels, flow, seed, list(dict.fromkeys(states)))
+    result: dict[str, Any] = {}
+    if "loss" in probes:
+        result["loss"] = {task.value: summaries(table[ConditionedTask(task)]) for task in tasks}
+    if "gain" in probes:
+        result["gain"] = {task.value: summaries(context_gain(table, task)) for task in JOINED if single}
+    if towers is not None and single:
+        before = held_out_losses(towers, batches, levels, flow, seed, single, "held-out loss, against")
+        changes = {one.task.value: differences(table[one], before[one]) for one in single}
+        result["forgetting"] = {task: summaries(change) for task, change in changes.items()}
+    return result
 
 
 def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:

@@ -23,23 +23,15 @@ BACKENDS = {
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ/√d) v on the active backend.
+    """softmax(q kᵀ/√d) v on the active backend, [B, N, h, d], of q [B, N, h, d] and k, v [B, M, h, d].
 
-    Args:
-        q: [B, N, h, d]. k, v: [B, M, h, d]. mask: boolean, True where a key may be seen, broadcastable to
-            [B, h, N, M]; only `native` and `flex` take one.
-    Returns:
-        [B, N, h, d].
+    `mask`: True where a key may be seen, broadcastable to [B, h, N, M]; only `native` and `flex` take one.
     """
     return dispatch_attention_fn(q, k, v, attn_mask=mask)
 
 
 def use_backend(name: str) -> AbstractContextManager[None]:
-    """A context in which all attention of both streams runs on `name`.
-
-    Raises:
-        UserError: an unknown backend, or one that cannot run here, with what would be needed.
-    """
+    """Run all attention of both streams on `name` in this context. UserError if it is unknown or cannot run here."""
     if name not in BACKENDS:
         raise UserError(f"attention backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
     theirs, package = BACKENDS[name]
