@@ -27,14 +27,14 @@ def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: 
     shown = torch.linspace(0, len(clock) - 1, min(COLUMNS, len(clock))).round().long()
     moments = (clock.centres[shown] * fps).long().clamp(max=frames - 1)
     layers = {name: values.cpu()[shown] for name, values in maps.items()}
-    figure = draw(pixels[moments], layers, [f"{time:.2f} s" for time in clock.centres[shown].tolist()])
+    figure = _draw(pixels[moments], layers, [f"{time:.2f} s" for time in clock.centres[shown].tolist()])
     path = folder / f"{batch.ids[row].replace(os.sep, '_')}.png"
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=110)
     return path
 
 
-def draw(pictures: Tensor, layers: dict[str, Tensor], times: list[str]) -> Figure:
+def _draw(pictures: Tensor, layers: dict[str, Tensor], times: list[str]) -> Figure:
     """Pictures uint8 [T, H, W, 3] in a row, and a row per layer [T, h, w], scaled from 0 to its own maximum."""
     figure = Figure(figsize=(1.3 * len(times) + 1.2, 1.4 * (len(layers) + 1)))
     figure.subplots_adjust(left=0.09, right=0.99, top=0.95, bottom=0.01, wspace=0.04, hspace=0.04)
@@ -51,6 +51,5 @@ def draw(pictures: Tensor, layers: dict[str, Tensor], times: list[str]) -> Figur
             axes[row, column].imshow(layer[column].numpy(), vmax=highest, **over)
         axes[row, 0].set_ylabel(f"{name.replace('_', ' ')}\n0 .. {highest:.2g}", fontsize=7)
     for one in axes.flat:
-        one.set_xticks([])
-        one.set_yticks([])
+        one.set(xticks=[], yticks=[])
     return figure

@@ -41,16 +41,12 @@ LEAST_COVER = 0.2
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    """Attention of one direction in one block, mean over heads: context [B, N, L], text [B, N, T], other [B, N, M].
+    """Attention of one direction in one block, mean over heads. A query's weights sum to 1 over the three parts."""
 
-    `visible` [N, M] is True where a query may see a token of the other stream. Over the three parts a query's weights
-    sum to 1.
-    """
-
-    context: Tensor
-    text: Tensor
-    other: Tensor
-    visible: Tensor
+    context: Tensor  # [B, N, L]
+    text: Tensor  # [B, N, T]
+    other: Tensor  # [B, N, M]
+    visible: Tensor  # [N, M], True where a query may see a token of the other stream
 
 
 @contextmanager
@@ -127,7 +123,7 @@ def dense_weights(
     q = cca.queries(x)
     logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
     context, other = _softmax(_context_logits(cca, q), logits, q.shape[-1])
-    return AttentionWeights(context, context[..., :0], other, _all(other))
+    return AttentionWeights(context, context[..., :0], other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 @weights_of.register(FullTextAttention)
@@ -138,7 +134,7 @@ def full_weights(
     """Weights of Ovi's second attention, which is to the other stream alone: its text is read apart."""
     logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
     none, other = _softmax(_logits(q, text_k[:, :0]), logits, q.shape[-1])
-    return AttentionWeights(none, none, other, _all(other))
+    return AttentionWeights(none, none, other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 @weights_of.register(AppendedTextAttention)
@@ -147,7 +143,7 @@ def appended_weights(
 ) -> AttentionWeights:
     """Weights of UniVerse-1's one softmax over the text and the other stream."""
     text, other = _softmax(_logits(q, text_k), _logits(q, key_value[0]), q.shape[-1])
-    return AttentionWeights(text[..., :0], text, other, _all(other))
+    return AttentionWeights(text[..., :0], text, other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 def _logits(q: Tensor, k: Tensor) -> Tensor:
@@ -165,10 +161,6 @@ def _softmax(first: Tensor, second: Tensor, head_dim: int) -> tuple[Tensor, Tens
     weights = (torch.cat([first, second], -1).float() / head_dim**0.5).softmax(-1).mean(1)
     one, other = weights.split([first.shape[-1], second.shape[-1]], -1)
     return one, other
-
-
-def _all(other: Tensor) -> Tensor:
-    return torch.ones(other.shape[1:], dtype=torch.bool, device=other.device)
 
 
 #: Of "video" [B, F·S] and "audio" [B, A], bool: which tokens are of each of the `KINDS`; one partly inside is of none.

@@ -95,25 +95,21 @@ class Case:
         k = torch.cat([torch.cat([still, torch.zeros_like(still), space], dim=-1), k], dim=1)
         q = q * (q.shape[-1] / dim) ** 0.5  # the kernel divides by the root of the longer dimension
         v = torch.nn.functional.pad(torch.cat([context_v, v], dim=1), (0, time_dim))
-        return self.cca.to_out(attend(q, k, v, self._mask())[..., :dim].flatten(-2))
-
-    def _mask(self) -> Tensor:
-        space = self.tokens_per_frame
         if self.direction == DIRECTIONS[0]:
-            mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(space, dim=0)
+            mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(self.tokens_per_frame, dim=0)
         else:
-            mask = self.alignment.audio_reads().repeat_interleave(space, dim=1)
-        context = torch.ones(len(mask), len(self.cca.context_tokens), dtype=torch.bool)
-        return torch.cat([context, mask], dim=1).to(self.query.device)
+            mask = self.alignment.audio_reads().repeat_interleave(self.tokens_per_frame, dim=1)
+        mask = torch.nn.functional.pad(mask, (context_k.shape[1], 0), value=True).to(q.device)
+        return self.cca.to_out(attend(q, k, v, mask)[..., :dim].flatten(-2))
 
 
 def benchmark_cca(options: CcaOptions) -> None:
     """Print the two tables."""
     what = "forward and backward" if options.backward else "forward"
-    width = options.heads * options.head_dim
     print(
-        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {width}), {options.context_tokens} "
-        f"context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; projections included in both\n"
+        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {options.heads * options.head_dim}), "
+        f"{options.context_tokens} context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; "
+        "projections included in both\n"
     )
     print("   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio")
     for size in options.sizes:

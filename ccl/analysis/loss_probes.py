@@ -8,7 +8,7 @@ number of the level), so the losses of two models are paired clip by clip.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +21,7 @@ from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS, Route, Task
 from ccl.training.objective import Batch, JointObjective
 from ccl.transformer import DualStreamTransformer
-from shared.data.dataset import Sample
+from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.evaluation.bootstrap import over_clips
 from shared.training.log import sigma_bucket
 from shared.utils.config import Flow, Loss
@@ -84,23 +84,25 @@ def noise_levels(count: int, flow: Flow) -> list[float]:
 
 
 @torch.no_grad()
-def encode(samples: Iterable[Sample], pipeline: CCLPipeline, size: int) -> list[Batch]:
+def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: int) -> list[Batch]:
     """Held-out clips as batches of up to `size` clips of one shape, all t2av, at step 0, without dropout.
 
     The video stream reads the caption, the audio stream the audio caption. Latents are rounded to float16, as the
-    training's are in their shards.
+    training's are in their shards. UserError for a clip that cannot train both streams.
     """
     device, read = pipeline.device, pipeline.text_encoder.encode
     shapes: dict[tuple[int, int], list[Sample]] = defaultdict(list)
-    for sample in samples:
+    for index in tqdm(range(len(clips)), desc="encoding clips", unit="clip"):
+        sample = clips[index]
+        check_clip(sample, needs_video=True, needs_audio=True)
         video = pipeline.video_codec.encode(sample.video[None].to(device))[0].half().float()
         audio = pipeline.audio_codec.encode(sample.audio[None].to(device))[0].half().float()
         shapes[sample.video.shape[1], sample.audio.shape[1]].append(replace(sample, video=video, audio=audio))
     batches = []
-    for (frames, count), clips in shapes.items():
+    for (frames, count), alike in shapes.items():
         clocks = pipeline.video_codec.clock(frames, pipeline.config.fps), pipeline.audio_codec.clock(count)
-        for first in range(0, len(clips), size):
-            some = clips[first : first + size]
+        for first in range(0, len(alike), size):
+            some = alike[first : first + size]
             video, audio = torch.stack([clip.video for clip in some]), torch.stack([clip.audio for clip in some])
             texts = read([clip.caption for clip in some]), read([clip.audio_caption for clip in some])
             clean = torch.zeros(len(some), video.shape[2], dtype=torch.bool)
@@ -128,9 +130,8 @@ class Unconditional(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, route: Route, *streams: Any, **options: Any) -> tuple[Tensor | None, Tensor | None]:
-        outputs: tuple[Tensor | None, Tensor | None] = self.model(route.unconditional, *streams, **options)
-        return outputs
+    def forward(self, route: Route, *streams: Any, **options: Any) -> Any:
+        return self.model(route.unconditional, *streams, **options)
 
 
 @torch.no_grad()
@@ -162,8 +163,7 @@ def held_out_losses(
                 bar.update(len(batch.ids))
     table: dict[ConditionedTask, ByStream] = {state: {} for state in states}
     for (state, stream), clips in losses.items():
-        per_clip = {clip: tuple(values) for clip, values in clips.items()}
-        table[state][stream] = Losses(tuple(sigma[state, stream]), per_clip)
+        table[state][stream] = Losses(tuple(sigma[state, stream]), {name: tuple(row) for name, row in clips.items()})
     return table
 
 

@@ -14,7 +14,7 @@ from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_leve
 from ccl.analysis.options import ProbeOptions
 from ccl.pipeline import CCLPipeline
 from ccl.training.objective import Batch
-from shared.data.dataset import ClipDataset, Sample, check_clip
+from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
 from shared.nn.fingerprint import fingerprint
 from shared.utils.config import Flow
@@ -54,7 +54,9 @@ class JointProbe:
     def measure(self) -> dict[str, Any]:
         """Results by probe, and "settings", how they were measured."""
         probes, result = set(self.options.probes), dict[str, Any]()
-        batches = self._encode() if probes - {"leakage"} else []
+        batches: list[Batch] = []
+        if probes - {"leakage"}:
+            batches = encode(self._dataset(self.clips), self.pipeline, self.options.batch)
         if {"loss", "gain"} & probes:
             towers = self.towers and self.towers.transformer
             common = (batches, self.levels, self.flow, self.options.seed)
@@ -73,16 +75,6 @@ class JointProbe:
 
     def _dataset(self, clips: Sequence[Clip]) -> ClipDataset:
         return ClipDataset(clips, self.pipeline.config.fps, self.size, self.pipeline.audio_codec.sample_rate)
-
-    def _encode(self) -> list[Batch]:
-        def samples() -> Iterator[Sample]:
-            dataset = self._dataset(self.clips)
-            for index in tqdm(range(len(dataset)), desc="encoding clips", unit="clip"):
-                sample = dataset[index]
-                check_clip(sample, needs_video=True, needs_audio=True)
-                yield sample
-
-        return encode(samples(), self.pipeline, self.options.batch)
 
     def _leakage(self) -> dict[str, Any]:
         options, clips = self.options, self.clips[: self.options.sampled]
