@@ -171,7 +171,7 @@ def _wall(canvas: _Canvas, spec: Spec) -> None:
     height = np.clip(canvas.y / FLOOR, 0, 1)[..., None]
     spot = np.exp(-(((canvas.x - 0.5) / 0.45) ** 2) - ((canvas.y - 0.3) / 0.4) ** 2)[..., None]
     wall = (top + (bottom - top) * height) * (1 + 0.14 * (spot - 0.4))
-    gain = 1 + PULSE * (beat(canvas.t, spec)[..., None] if spec.music else 0.0)
+    gain = 1 + PULSE * (beat(canvas.t, spec.tempo, spec.beat_phase)[..., None] if spec.music else 0.0)
     canvas.pixels[:] = wall * gain
     canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, WOOD)
     canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)

@@ -67,9 +67,9 @@ def mouth_opening(spec: Spec, character: Character) -> Array:
     return np.clip(1.15 * np.interp(spec.frame_times() * rate, np.arange(len(smooth)), smooth), 0, 1)
 
 
-def beat(t: Array, spec: Spec) -> Array:
+def beat(t: Array, tempo: float, phase: float) -> Array:
     """How far the beat is on, 0..1, at times `t`: the pulse that music and light share."""
-    return (0.5 + 0.5 * np.cos(2 * np.pi * (t * spec.tempo / 60 - spec.beat_phase))) ** 2
+    return (0.5 + 0.5 * np.cos(2 * np.pi * (t * tempo / 60 - phase))) ** 2
 
 
 def _loudness(t: Array, syllable: Syllable) -> Array:
@@ -153,7 +153,7 @@ def _music(spec: Spec) -> Array:
     for i, ratio in enumerate(CHORD[spec.mode]):
         turn = np.exp(2j * np.pi * (spec.root * ratio * t + 0.37 * i))
         pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
-    pad *= 0.35 + 0.65 * beat(t, spec)
+    pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)
     return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)
 
 
