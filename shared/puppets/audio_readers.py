@@ -95,7 +95,7 @@ def read_pace(sound: Sound, rate: int) -> str:
 @cache
 def _beats(count: int) -> tuple[Array, NDArray[np.bool_]]:
     """Loudness of the puppets' music at tempi and phases of a grid, [grid, count], and which of them are fast."""
-    times: Array = np.arange(count) * HOP * PACE_STEP
+    times = np.arange(count, dtype=np.float64) * HOP * PACE_STEP
     grid = [(bpm, phase) for bpm in (*range(64, 81, 4), *range(132, 153, 5)) for phase in np.arange(0, 1, 0.125)]
     swing = np.array([beat(times, bpm, phase) for bpm, phase in grid])
     return 0.35 + 0.65 * swing, np.array([bpm > 100 for bpm, _ in grid])
