@@ -238,10 +238,8 @@ def _ball(canvas: _Canvas, prop: Prop) -> None:
 def _bell(canvas: _Canvas, prop: Prop) -> None:
     cx, half, colour = SLOTS[prop.slot], BELL_HALF_WIDTH[prop.size], PALETTE[prop.colour]
     height = 2.1 * half
-    angle = np.zeros_like(canvas.t)
-    for onset in prop.onsets:
-        after = np.maximum(canvas.t - onset, 0)
-        angle = angle + 0.16 * np.exp(-after / 0.45) * np.sin(2 * np.pi * 1.5 * after)
+    swings = [np.maximum(canvas.t - onset, 0) for onset in prop.onsets]
+    angle = sum(0.16 * np.exp(-after / 0.45) * np.sin(2 * np.pi * 1.5 * after) for after in swings)
     cos, sin = np.cos(angle), np.sin(angle)
     length = BELL_MOUTH_Y - BELL_PIVOT_Y
 

@@ -88,10 +88,10 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
     mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
-    names, poses = _paintings(mood, 1)
+    names, poses = _paintings(mood)
     best: dict[tuple[str, str], Detection] = {}
     for slot in SLOTS:
-        table = _distances(frames[moments], slot, poses[slot], shifts, 1)
+        table = _distances(frames[moments], slot, poses[slot, 1], shifts, 1)
         means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)  # each frame at its best pose
         errors: dict[Name, float] = dict(zip(names, means.tolist(), strict=True))
         for kind in {t.kind for t in mentions}:
@@ -135,11 +135,11 @@ def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDA
     The camera swings once from one end to the other, so two ends are fitted to all moments; less than three quarters of
     a pixel is taken as a fixed camera.
     """
-    poses = _paintings(mood, 2)[1]
+    _, poses = _paintings(mood)
     totals = []
     for shift in range(-MAX_PAN, MAX_PAN + 1):
         shifts = np.full(len(moments), shift)
-        totals.append(sum(_distances(moments, slot, poses[slot], shifts, 2).min(1) for slot in SLOTS))
+        totals.append(sum(_distances(moments, slot, poses[slot, 2], shifts, 2).min(1) for slot in SLOTS))
     best = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
     ends, *_ = np.linalg.lstsq(_swing(along), best, rcond=None)
     if np.abs(ends).max() < 0.75:
@@ -155,31 +155,26 @@ def _swing(along: Array) -> Array:
 
 
 @cache
-def _paintings(mood: str, step: int) -> tuple[list[Name], dict[str, Poses]]:
-    """Names of all hypotheses, the empty place first, and their POSES per place."""
-    names, places = _scenes(mood)
-    poses = {}
-    for slot, frames in places.items():
-        strips = np.stack([_strip(frame, slot, 0, step) for frame in frames])
-        poses[slot] = strips, np.square(strips).sum(1)
-    return names, poses
+def _paintings(mood: str) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
+    """Names of all hypotheses, the empty place first, and their POSES per place and `step` of `_strip`.
 
-
-@cache
-def _scenes(mood: str) -> tuple[list[Name], dict[str, list[Frames]]]:
-    """Paint the same as whole frames: with one thing at the place, or at the left and the right at once."""
+    One thing is painted at a time: in the centre, or at the left and the right at once.
+    """
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
     places: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
-    for kind, colour, size in names:
-        for slots in (("left", "right"), ("centre",)):
-            if kind in PERSONS:
-                people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
-                frames = render(replace(script, characters=people), [np.linspace(0, 1, POSES)] * len(slots))
-            else:
-                things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
-                frames = render(replace(script, props=things), [])
-            for slot in slots:
-                places[slot] += list(canonical(frames))
-    return names, places
+    for (kind, colour, size), slots in product(names, (("left", "right"), ("centre",))):
+        if kind in PERSONS:
+            people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
+            frames = render(replace(script, characters=people), [np.linspace(0, 1, POSES)] * len(slots))
+        else:
+            things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
+            frames = render(replace(script, props=things), [])
+        for slot in slots:
+            places[slot] += list(canonical(frames))
+    poses = {}
+    for slot, step in product(SLOTS, (1, 2)):
+        strips = np.stack([_strip(frame, slot, 0, step) for frame in places[slot]])
+        poses[slot, step] = strips, np.square(strips).sum(1)
+    return names, poses
