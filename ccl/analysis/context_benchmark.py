@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from ccl.context_attention import AudioContextAttention, ContextAttention, VideoContextAttention
-from ccl.tarp import Alignment, align
+from ccl.context_attention import AudioContextAttention, VideoContextAttention
+from ccl.tarp import align
 from shared.nn.attention import attend
 from shared.nn.clock import LatentClock
 from shared.nn.rope import bands, rotate, time_rotary
@@ -39,38 +39,29 @@ class CcaOptions:
     device: str
 
 
-@dataclass(frozen=True)
 class Case:
-    """One direction of CCA at one size; video tokens are F·S, the streams are as wide as CCA."""
+    """One direction of CCA at one size (F, S, A); video tokens are F·S, the streams are as wide as CCA."""
 
-    cca: ContextAttention
-    direction: str
-    query: Tensor
-    other: Tensor
-    alignment: Alignment
-    positions: Tensor
-    tokens_per_frame: int
-
-    @classmethod
-    def build(cls, direction: str, size: tuple[int, int, int], options: CcaOptions) -> Case:
-        frames, space, tokens = size
+    def __init__(self, direction: str, size: tuple[int, int, int], options: CcaOptions) -> None:
+        frames, self.tokens_per_frame, tokens = size
+        self.reads_audio = direction == DIRECTIONS[0]
         width = options.heads * options.head_dim
         how: dict[str, Any] = {"device": options.device, "requires_grad": options.backward}
         torch.manual_seed(0)
-        video, audio = torch.randn(1, frames * space, width, **how), torch.randn(1, tokens, width, **how)
-        kind = VideoContextAttention if direction == DIRECTIONS[0] else AudioContextAttention
-        cca = kind(width, width, options.heads, options.head_dim, options.context_tokens)
-        torch.nn.init.normal_(cca.to_out.weight, std=width**-0.5)
+        streams = [torch.randn(1, count, width, **how) for count in (frames * self.tokens_per_frame, tokens)]
+        self.query, self.other = streams if self.reads_audio else streams[::-1]
+        kind = VideoContextAttention if self.reads_audio else AudioContextAttention
+        self.cca = kind(width, width, options.heads, options.head_dim, options.context_tokens)
+        torch.nn.init.normal_(self.cca.to_out.weight, std=width**-0.5)
+        self.cca.to(options.device)
         audio_clock = LatentClock.at_rate(tokens, 31.25)
         video_clock = LatentClock.causal_video(frames, (4 * frames - 3) / audio_clock.duration, 4)
-        query, other = (video, audio) if direction == DIRECTIONS[0] else (audio, video)
-        alignment = align(video_clock, audio_clock).to(options.device)
-        positions = video_clock.position(audio_clock.centres).to(options.device)
-        return cls(cca.to(options.device), direction, query, other, alignment, positions, space)
+        self.alignment = align(video_clock, audio_clock).to(options.device)
+        self.positions = video_clock.position(audio_clock.centres).to(options.device)
 
     def gathered(self) -> Tensor:
         """As the model runs it."""
-        offset = self.alignment.window_offset if self.direction == DIRECTIONS[0] else self.alignment.offset
+        offset = self.alignment.window_offset if self.reads_audio else self.alignment.offset
         rotary = time_rotary(offset, self.cca.head_dim)
         made: Tensor = self.cca(self.query, self.cca.key_value(self.other), self.alignment, rotary)
         return made
@@ -87,7 +78,7 @@ class Case:
         time_dim, dim = bands(q.shape[-1])[0], q.shape[-1]
         frames = torch.arange(len(self.alignment.window), dtype=torch.float64, device=self.positions.device)
         times = frames.repeat_interleave(self.tokens_per_frame), self.positions
-        own = times if self.direction == DIRECTIONS[0] else times[::-1]
+        own = times if self.reads_audio else times[::-1]
         q_rotary, k_rotary = (time_rotary(positions, dim) for positions in own)
         q = torch.cat([q[..., :time_dim], rotate(q, q_rotary)], dim=-1)
         k = torch.cat([torch.zeros_like(k[..., :time_dim]), rotate(k, k_rotary)], dim=-1)
@@ -95,7 +86,7 @@ class Case:
         k = torch.cat([torch.cat([still, torch.zeros_like(still), space], dim=-1), k], dim=1)
         q = q * (q.shape[-1] / dim) ** 0.5  # the kernel divides by the root of the longer dimension
         v = torch.nn.functional.pad(torch.cat([context_v, v], dim=1), (0, time_dim))
-        if self.direction == DIRECTIONS[0]:
+        if self.reads_audio:
             mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(self.tokens_per_frame, dim=0)
         else:
             mask = self.alignment.audio_reads().repeat_interleave(self.tokens_per_frame, dim=1)
@@ -135,7 +126,7 @@ def measure(
     direction: str, size: tuple[int, int, int], options: CcaOptions, repeats: int | None = None
 ) -> list[tuple[float, int]]:
     """(seconds, bytes at the peak) of gathered and of dense, after a check that both give the same."""
-    case = Case.build(direction, size, options)
+    case = Case(direction, size, options)
     with torch.no_grad():
         apart = float((case.gathered() - case.dense()).abs().max())
     if apart > 1e-3:

@@ -26,9 +26,9 @@ class LatentClock:
     ends: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not self.starts or len(self.starts) != len(self.ends):
-            counts = f"{len(self.starts)} and {len(self.ends)}"
-            raise ValueError(f"a clock needs as many starts as ends, at least one: {counts}")
+        counts = (len(self.starts), len(self.ends))
+        if not 0 < counts[0] == counts[1]:
+            raise ValueError(f"a clock needs as many starts as ends, at least one: {counts[0]} and {counts[1]}")
         if any(end - start <= SAME_TIME for start, end in zip(self.starts, self.ends, strict=True)):
             raise ValueError("every latent of a clock must last: an end is not after its start")
         if any(abs(b - a) > 1e-6 for a, b in zip(self.ends, self.starts[1:], strict=False)):
