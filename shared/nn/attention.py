@@ -11,15 +11,11 @@ from torch import Tensor
 
 from shared.utils.errors import UserError
 
-#: Our name -> (diffusers' name, the package it needs).
+#: Name, with - for diffusers' _, and the package that it needs.
 BACKENDS = {
-    "native": ("native", None),
-    "flash": ("flash", "flash_attn"),
-    "flash-varlen": ("flash_varlen", "flash_attn"),
-    "xformers": ("xformers", "xformers"),
-    "flex": ("flex", None),
-    "sage": ("sage", "sageattention"),
-}
+    "native": None, "flash": "flash_attn", "flash-varlen": "flash_attn", "xformers": "xformers", "flex": None,
+    "sage": "sageattention",
+}  # fmt: skip
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -34,9 +30,9 @@ def use_backend(name: str) -> AbstractContextManager[None]:
     """Run all attention of both streams on `name` in this context. UserError if it is unknown or cannot run here."""
     if name not in BACKENDS:
         raise UserError(f"attention backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    theirs, package = BACKENDS[name]
+    package = BACKENDS[name]
     if package and importlib.util.find_spec(package) is None:
         raise UserError(f"attention backend {name!r} needs the package {package}, which is not installed")
     if package and not torch.cuda.is_available():
         raise UserError(f"attention backend {name!r} needs a CUDA device; use 'native' on a CPU")
-    return attention_backend(theirs)
+    return attention_backend(name.replace("-", "_"))
