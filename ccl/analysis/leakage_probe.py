@@ -66,8 +66,7 @@ class LeakageProbe:
         result = over_clips({name: change and change.ratio for name, change in changes.items()})
         counted = [change for change in changes.values() if change is not None]
         for name in Change._fields:
-            values = [getattr(change, name) for change in counted]
-            result[name] = sum(values) / len(values) if values else None
+            result[name] = sum(getattr(change, name) for change in counted) / len(counted) if counted else None
         return result
 
     def _sample(self, task: str, clips: Sequence[int], given: Sequence[int]) -> Any:

@@ -64,11 +64,9 @@ def memory_report(options: MemoryOptions) -> str:
     from ccl.routing import Task
     from shared.training.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
 
+    kept = (options.precision, not options.no_ema, options.offload, options.bucket or BUCKET)
     try:
-        setting = Setting(
-            int(options.zero), options.gpus, options.precision, not options.no_ema, options.offload,
-            options.bucket or BUCKET,
-        )  # fmt: skip
+        setting = Setting(int(options.zero), options.gpus, *kept)
     except ValueError as error:
         raise UserError(str(error)) from None
     patch, sizes = latent_sizes(options, config)
@@ -127,9 +125,6 @@ def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[
         if (pixels := getattr(options, name)) % (stride * side):
             raise UserError(f"--{name} {pixels} is no multiple of {stride * side}, codec stride times patch")
     frames = options.clip_frames
-    sizes = LatentSizes(
-        1 + math.ceil((frames - 1) / TEMPORAL_STRIDE), options.height // stride, options.width // stride,
-        math.ceil(frames / options.fps * options.audio_rate), options.text_tokens, options.fps, TEMPORAL_STRIDE,
-        options.audio_rate,
-    )  # fmt: skip
-    return (patch[0], patch[1]), sizes
+    latents = 1 + math.ceil((frames - 1) / TEMPORAL_STRIDE), options.height // stride, options.width // stride
+    tokens = math.ceil(frames / options.fps * options.audio_rate), options.text_tokens
+    return (patch[0], patch[1]), LatentSizes(*latents, *tokens, options.fps, TEMPORAL_STRIDE, options.audio_rate)
