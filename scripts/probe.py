@@ -19,7 +19,7 @@ from typing import Any
 from ccl.analysis.options import BY_TRUTH, ProbeOptions
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
 from shared.data.manifest import Clip, read_manifest
-from shared.puppets.truth import read_truth
+from shared.puppets.clip import read_truth
 from shared.utils.cli import device, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import writable_folder, write_json

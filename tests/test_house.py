@@ -30,7 +30,6 @@ TESTED_ELSEWHERE = {
     "shared/puppets/scene_fit.py": "tests/shared/puppets/test_readers.py",
     "shared/puppets/script.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/sound.py": "tests/shared/puppets/test_clip.py",
-    "shared/puppets/video_readers.py": "tests/shared/puppets/test_readers.py",
     "shared/training/consolidate.py": "tests/shared/training/test_zero.py",
     "shared/training/universal.py": "tests/shared/training/test_zero.py",
     "shared/utils/config_file.py": "tests/shared/utils/test_config.py",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import astuple, dataclass
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from shared.training.memory_estimate import Activations, Parameters, step_bytes
 
 DEPTHS = (2, 3)
 """Blocks of the models that are looked at: all blocks are alike, so what the third adds every further one adds."""
+
+Counts = TypeVar("Counts", Parameters, Activations)
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,17 @@ class LatentSizes:
 
 def parameters(config: Mapping[str, Any]) -> Parameters:
     """Of a `DualStreamTransformer` with `config`, all of them trained."""
-    few, more = (Parameters.of(on_meta(config, depth)) for depth in DEPTHS)
-    return Parameters(*(_at_depth(config, getattr(few, n), getattr(more, n)) for n in ("trained", "frozen", "linear")))
+    return _at_depth(config, *(Parameters.of(on_meta(config, depth)) for depth in DEPTHS))
 
 
 def activations(
-    config: Mapping[str, Any],
-    sizes: LatentSizes,
-    batch: int = 1,
-    task: Task = Task.T2AV,
-    precision: Literal["fp32", "bf16"] = "bf16",
-    checkpointing: bool = False,
-) -> Activations:
+    config: Mapping[str, Any], sizes: LatentSizes, batch: int = 1, task: Task = Task.T2AV,
+    precision: Literal["fp32", "bf16"] = "bf16", checkpointing: bool = False,
+) -> Activations:  # fmt: skip
     """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only."""
     latents, measured = (sizes.frames, sizes.height, sizes.width), []
-    clocks = (
-        LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride),
-        LatentClock.at_rate(sizes.audio, sizes.audio_rate),
-    )
+    video_clock = LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride)
+    clocks = video_clock, LatentClock.at_rate(sizes.audio, sizes.audio_rate)
     for depth in DEPTHS:
         model = on_meta(config, depth).train()
         video, audio = meta_inputs(model, latents, sizes.audio, sizes.text, clocks, batch)
@@ -66,9 +61,10 @@ def activations(
             return torch.stack([part.float().square().mean() for part in made if part is not None]).sum()
 
         measured.append(step_bytes(model, run, precision, checkpointing))
-    few, more = measured
-    return Activations(_at_depth(config, few.kept, more.kept), _at_depth(config, few.peak, more.peak))
+    return _at_depth(config, *measured)
 
 
-def _at_depth(config: Mapping[str, Any], few: int, more: int) -> int:
-    return few + (config["video"]["num_layers"] - DEPTHS[0]) * (more - few)
+def _at_depth(config: Mapping[str, Any], few: Counts, more: Counts) -> Counts:
+    """Carry the counts at `DEPTHS` on to the depth of the config, number by number."""
+    further = config["video"]["num_layers"] - DEPTHS[0]
+    return type(few)(*(a + further * (b - a) for a, b in zip(astuple(few), astuple(more), strict=True)))

@@ -7,9 +7,9 @@ the queries and keys that it is given; what it returns is what it always returns
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from typing import Any
 
@@ -32,42 +32,39 @@ SHARES = ("lct", "text", "other", "last", "right_time", "sounding")
 this part: the last token that the query may see; tokens whose latent shares time with the query's; tokens where
 something sounds. The first three sum to 1."""
 
+KINDS = ("background", "foreground")
+"""Of queries: tokens that surely do not sound, and tokens where something does."""
+
 LEAST_COVER = 0.2
 """Share of a video token's pixels that lie in a sounding region, from which on the token counts as foreground."""
 
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    """Attention of one direction in one block, mean over heads: context [B, N, L], text [B, N, T], other [B, N, M].
+    """Attention of one direction in one block, mean over heads. A query's weights sum to 1 over the three parts."""
 
-    `visible` [N, M] is True where a query may see a token of the other stream. Over the three parts a query's weights
-    sum to 1.
-    """
-
-    context: Tensor
-    text: Tensor
-    other: Tensor
-    visible: Tensor
-
-
-@dataclass
-class AttentionRecording:
-    """The weights of each block of one forward pass, by the stream that reads."""
-
-    video: list[AttentionWeights] = field(default_factory=list)
-    audio: list[AttentionWeights] = field(default_factory=list)
+    context: Tensor  # [B, N, L]
+    text: Tensor  # [B, N, T]
+    other: Tensor  # [B, N, M]
+    visible: Tensor  # [N, M], True where a query may see a token of the other stream
 
 
 @contextmanager
-def recording(model: Any) -> Iterator[AttentionRecording]:
-    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts."""
-    recorded = AttentionRecording()
+def recording(model: Any) -> Iterator[dict[str, list[AttentionWeights]]]:
+    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts.
+
+    The weights of each block in order, by the stream that reads.
+    """
+
+    @torch.no_grad()
+    def write(kept: list[AttentionWeights], direction: nn.Module, given: tuple[Any], named: dict[str, Any]) -> None:
+        kept.append(weights_of(direction, *given, **named))
+
+    recorded: dict[str, list[AttentionWeights]] = {stream: [] for stream in STREAMS}
     hooks = [
-        getattr(block.fusion, stream).register_forward_pre_hook(
-            partial(_write, getattr(recorded, stream)), with_kwargs=True
-        )
+        getattr(block.fusion, stream).register_forward_pre_hook(partial(write, kept), with_kwargs=True)
         for block in model.blocks
-        for stream in STREAMS
+        for stream, kept in recorded.items()
     ]
     try:
         yield recorded
@@ -76,21 +73,11 @@ def recording(model: Any) -> Iterator[AttentionRecording]:
             hook.remove()
 
 
-@torch.no_grad()
-def _write(
-    recorded: list[AttentionWeights], direction: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    recorded.append(weights_of(direction, *args, **kwargs))
-
-
 @singledispatch
 def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeights:
-    """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments.
+    """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments; TypeError if unknown here.
 
     Of a gate too: what it multiplies is no part of the weights.
-
-    Raises:
-        TypeError: one whose attention is not known here.
     """
     raise TypeError(f"attention of a {type(direction).__name__} cannot be recorded: `weights_of` does not know it")
 
@@ -136,24 +123,18 @@ def dense_weights(
     q = cca.queries(x)
     logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
     context, other = _softmax(_context_logits(cca, q), logits, q.shape[-1])
-    return AttentionWeights(context, context[..., :0], other, _all(other))
+    return AttentionWeights(context, context[..., :0], other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 @weights_of.register(FullTextAttention)
 def full_weights(
-    _: FullTextAttention,
-    q: Tensor,
-    text_k: Tensor,
-    text_v: Tensor,
-    key_value: KeyValue,
-    query_rotary: Rotary,
+    _: FullTextAttention, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary,
     key_rotary: Rotary,
-) -> AttentionWeights:
+) -> AttentionWeights:  # fmt: skip
     """Weights of Ovi's second attention, which is to the other stream alone: its text is read apart."""
-    none, other = _softmax(
-        _logits(q, text_k[:, :0]), _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary)), q.shape[-1]
-    )
-    return AttentionWeights(none, none, other, _all(other))
+    logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
+    none, other = _softmax(_logits(q, text_k[:, :0]), logits, q.shape[-1])
+    return AttentionWeights(none, none, other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 @weights_of.register(AppendedTextAttention)
@@ -162,7 +143,7 @@ def appended_weights(
 ) -> AttentionWeights:
     """Weights of UniVerse-1's one softmax over the text and the other stream."""
     text, other = _softmax(_logits(q, text_k), _logits(q, key_value[0]), q.shape[-1])
-    return AttentionWeights(text[..., :0], text, other, _all(other))
+    return AttentionWeights(text[..., :0], text, other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 def _logits(q: Tensor, k: Tensor) -> Tensor:
@@ -182,32 +163,14 @@ def _softmax(first: Tensor, second: Tensor, head_dim: int) -> tuple[Tensor, Tens
     return one, other
 
 
-def _all(other: Tensor) -> Tensor:
-    return torch.ones(other.shape[1:], dtype=torch.bool, device=other.device)
+#: Of "video" [B, F·S] and "audio" [B, A], bool: which tokens are of each of the `KINDS`; one partly inside is of none.
+Sounding = dict[str, tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class SoundingTokens:
-    """Which tokens of a batch are where something sounds, video [B, F·S] and audio [B, A], bool; and which surely are
-    not. A token that is partly inside is neither."""
-
-    video: Tensor
-    video_not: Tensor
-    audio: Tensor
-    audio_not: Tensor
-
-    def tokens(self, stream: str) -> dict[str, Tensor]:
-        here, away = (self.video, self.video_not) if stream == "video" else (self.audio, self.audio_not)
-        return {"background": away, "foreground": here}
-
-
-def sounding_tokens(
-    batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int
-) -> SoundingTokens:
+def sounding_tokens(batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int) -> Sounding:
     """By the puppets' truth of every clip of a batch, each cut at so many seconds of its file.
 
-    Args:
-        size: (H, W) of the picture in pixels. space: video tokens per frame, S.
+    `size`: (H, W) of the picture in pixels. `space`: video tokens per frame, S.
     """
     frames, (height, width) = len(batch.video_clock), size
     columns = round((space * width / height) ** 0.5)
@@ -219,22 +182,23 @@ def sounding_tokens(
         spans = sounding_spans(truth, start)
         audible.append(torch.from_numpy(overlaps(spans, batch.audio_clock.starts, batch.audio_clock.ends)))
     share, sounds = torch.stack(covered).to(batch.video.device), torch.stack(audible).to(batch.video.device)
-    return SoundingTokens(share >= LEAST_COVER, share == 0, sounds, ~sounds)
+    return {"video": (share == 0, share >= LEAST_COVER), "audio": (~sounds, sounds)}
+
+
+#: One clip at one noise level, mean over heads and blocks, [F, h, w] each: of every video token as a query its share on
+#: lct, last and right_time, and what it has "received" of the audio of its time.
+AttentionMaps = dict[str, Tensor]
 
 
 def same_time(video: LatentClock, audio: LatentClock) -> Tensor:
     """[F, A]: whether a video latent and an audio token share any time."""
-    first, last = (torch.tensor(edges, dtype=torch.float64)[:, None] for edges in (video.starts, video.ends))
-    begin, end = (torch.tensor(edges, dtype=torch.float64)[None] for edges in (audio.starts, audio.ends))
+    first, last = torch.tensor([video.starts, video.ends], dtype=torch.float64)[:, :, None]
+    begin, end = torch.tensor([audio.starts, audio.ends], dtype=torch.float64)
     return (torch.minimum(last, end) - torch.maximum(first, begin)) > 1e-9
 
 
 def shares(weights: AttentionWeights, right: Tensor, sounding: Tensor) -> Tensor:
-    """[B, N, 6]: the `SHARES` of each query.
-
-    Args:
-        right: [N, M], tokens of the query's own time. sounding: [B, M], tokens where something sounds.
-    """
+    """[B, N, 6]: the `SHARES` of each query; `right` [N, M] are the tokens of its own time, `sounding` [B, M]."""
     tokens = weights.visible.shape[1]
     last = tokens - 1 - weights.visible.flip(1).int().argmax(1)
     at_last = weights.other.gather(-1, last[None, :, None].expand(len(weights.other), -1, 1))[..., 0]
@@ -252,27 +216,17 @@ def even(weights: AttentionWeights) -> AttentionWeights:
     return AttentionWeights(context / total, text / total, other / total, weights.visible)
 
 
-@dataclass(frozen=True)
-class AttentionMaps:
-    """One clip at one noise level, mean over heads and blocks. `video`: of every video token as a query its share on
-    lct, last and right_time, [F, h, w] each; `received`: what each video token gets of the audio of its time."""
-
-    video: dict[str, Tensor]
-    received: Tensor
-
-
 class AttentionProbe:
     """Attention of one model in t2av, over batches: shares per direction, kind of query, block and noise level."""
 
     def __init__(self, model: Any, flow: Flow, levels: Sequence[float], seed: int) -> None:
         self.model, self.flow, self.levels, self.seed = model, flow, levels, seed
-        blocks = len(model.blocks)
-        size = (len(STREAMS), len(levels), blocks, 2, 2, len(SHARES))  # .., background or foreground, measured or even
+        size = (len(STREAMS), len(levels), len(model.blocks), len(KINDS), 2, len(SHARES))  # 2: measured, even
         self.sums = torch.zeros(size, dtype=torch.float64)
         self.counts = torch.zeros(size[:4], dtype=torch.float64)
 
     @torch.no_grad()
-    def add(self, batch: Batch, sounding: SoundingTokens) -> list[AttentionMaps]:
+    def add(self, batch: Batch, sounding: Sounding) -> list[AttentionMaps]:
         """Measure a batch of t2av samples; returns the maps of its clips at the middle one of the noise levels."""
         maps: list[AttentionMaps] = []
         right = same_time(batch.video_clock, batch.audio_clock).to(batch.video.device)
@@ -280,21 +234,17 @@ class AttentionProbe:
         for level, u in enumerate(self.levels):
             with recording(self.model) as recorded:
                 FixedLevel(self.model, self.flow, self.seed, u)(replace(batch, step=level))
-            for stream, blocks, own, other in (
-                ("video", recorded.video, right, sounding.audio), ("audio", recorded.audio, right.T, sounding.video),
-            ):  # fmt: skip
-                for block, weights in enumerate(blocks):
-                    measured = [shares(w, own, other) for w in (weights, even(weights))]
-                    self._sum((STREAMS.index(stream), level, block), measured, list(sounding.tokens(stream).values()))
+            for index, (own, other) in enumerate(((right, "audio"), (right.T, "video"))):
+                stream = STREAMS[index]
+                for block, weights in enumerate(recorded[stream]):
+                    measured = [shares(w, own, sounding[other][1]) for w in (weights, even(weights))]
+                    for kind, chosen in enumerate(sounding[stream]):
+                        self.counts[index, level, block, kind] += int(chosen.sum())
+                        for which, values in enumerate(measured):
+                            self.sums[index, level, block, kind, which] += values[chosen].double().sum(0).cpu()
             if level == len(self.levels) // 2:
                 maps = _maps(recorded, right, len(batch.video_clock), self._grid(batch))
         return maps
-
-    def _sum(self, index: tuple[int, int, int], measured: list[Tensor], kinds: list[Tensor]) -> None:
-        for kind, chosen in enumerate(kinds):
-            self.counts[(*index, kind)] += int(chosen.sum())
-            for which, values in enumerate(measured):
-                self.sums[(*index, kind, which)] += values[chosen].double().sum(0).cpu()
 
     def space(self, batch: Batch) -> int:
         """S, the video tokens of one latent frame."""
@@ -307,39 +257,33 @@ class AttentionProbe:
     def summary(self) -> dict[str, Any]:
         """Per stream and kind of query the shares over all levels and blocks, those of an even spread, and the shares
         per block (in order) and per noise level u. None where no query of the kind was there."""
-        return {stream: self._stream(index) for index, stream in enumerate(STREAMS)}
-
-    def _stream(self, index: int) -> dict[str, Any]:
-        sums, counts = self.sums[index], self.counts[index]
-        summary = _by_kind(sums.sum((0, 1)), counts.sum((0, 1)))
-        for kind, values in _by_kind(sums.sum((0, 1)), counts.sum((0, 1)), which=1).items():
-            summary[kind]["even"] = values
-        blocks = [_by_kind(sums[:, b].sum(0), counts[:, b].sum(0)) for b in range(sums.shape[1])]
-        levels = [{"u": u, **_by_kind(sums[k].sum(0), counts[k].sum(0))} for k, u in enumerate(self.levels)]
-        return {**summary, "blocks": blocks, "levels": levels}
+        told = {}
+        for stream, sums, counts in zip(STREAMS, self.sums, self.counts, strict=True):
+            whole = _by_kind(sums.sum((0, 1)), counts.sum((0, 1)))
+            for kind, values in _by_kind(sums.sum((0, 1)), counts.sum((0, 1)), which=1).items():
+                whole[kind]["even"] = values
+            blocks = [_by_kind(sums[:, b].sum(0), counts[:, b].sum(0)) for b in range(sums.shape[1])]
+            levels = [{"u": u, **_by_kind(sums[k].sum(0), counts[k].sum(0))} for k, u in enumerate(self.levels)]
+            told[stream] = {**whole, "blocks": blocks, "levels": levels}
+        return told
 
 
 def _by_kind(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:
     """Divide sums [2, 2, 6] by counts [2]: {"background": {share: value}, "foreground": ...}."""
     summary = {}
-    for kind, name in enumerate(("background", "foreground")):
+    for kind, name in enumerate(KINDS):
         values = (sums[kind, which] / counts[kind]).tolist() if counts[kind] else [None] * len(SHARES)
         summary[name] = dict(zip(SHARES, values, strict=True))
     return summary
 
 
-def _maps(recorded: AttentionRecording, right: Tensor, frames: int, grid: tuple[int, int]) -> list[AttentionMaps]:
-    """Draw up the maps of every clip of a batch from one forward pass."""
+def _maps(
+    recorded: Mapping[str, Sequence[AttentionWeights]], right: Tensor, frames: int, grid: tuple[int, int]
+) -> list[AttentionMaps]:
+    """Draw up the maps of every clip of a batch from one forward pass; `right` is [F·S, A]."""
     nothing = torch.zeros(1, right.shape[1], device=right.device)
-    video_shares = torch.stack([shares(weights, right, nothing) for weights in recorded.video]).mean(0)
-    other = torch.stack([weights.other for weights in recorded.audio]).mean(0)
-    own = right.T  # [A, F·S]
-    received = (other * own).sum(1) / own.sum(0).clamp(min=1)
-    maps = []
-    for clip in range(len(video_shares)):
-        video = {
-            name: video_shares[clip, :, SHARES.index(name)].view(frames, *grid)
-            for name in ("lct", "last", "right_time")
-        }
-        maps.append(AttentionMaps(video, received[clip].view(frames, *grid)))
-    return maps
+    shown = torch.stack([shares(weights, right, nothing) for weights in recorded["video"]]).mean(0)
+    other = torch.stack([weights.other for weights in recorded["audio"]]).mean(0)
+    received = (other * right.T).sum(1) / right.T.sum(0).clamp(min=1)
+    layers = {name: shown[..., SHARES.index(name)] for name in ("lct", "last", "right_time")} | {"received": received}
+    return [{name: layer[i].view(frames, *grid) for name, layer in layers.items()} for i in range(len(received))]

@@ -9,18 +9,18 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from ccl.context_attention import AudioContextAttention, ContextAttention, VideoContextAttention
-from ccl.tarp import Alignment, align
+from ccl.context_attention import AudioContextAttention, VideoContextAttention
+from ccl.tarp import align
 from shared.nn.attention import attend
 from shared.nn.clock import LatentClock
-from shared.nn.rope import Rotary, bands, rotate, time_rotary
+from shared.nn.rope import bands, rotate, time_rotary
 
 DIRECTIONS = ("audio to video", "video to audio")
 MIB = 2**20
@@ -39,38 +39,29 @@ class CcaOptions:
     device: str
 
 
-@dataclass(frozen=True)
 class Case:
-    """One direction of CCA at one size; video tokens are F·S, the streams are as wide as CCA."""
+    """One direction of CCA at one size (F, S, A); video tokens are F·S, the streams are as wide as CCA."""
 
-    cca: ContextAttention
-    direction: str
-    query: Tensor
-    other: Tensor
-    alignment: Alignment
-    positions: Tensor
-    tokens_per_frame: int
-
-    @classmethod
-    def build(cls, direction: str, size: tuple[int, int, int], options: CcaOptions) -> Case:
-        frames, space, tokens = size
+    def __init__(self, direction: str, size: tuple[int, int, int], options: CcaOptions) -> None:
+        frames, self.tokens_per_frame, tokens = size
+        self.reads_audio = direction == DIRECTIONS[0]
         width = options.heads * options.head_dim
+        how: dict[str, Any] = {"device": options.device, "requires_grad": options.backward}
         torch.manual_seed(0)
-        video = torch.randn(1, frames * space, width, device=options.device, requires_grad=options.backward)
-        audio = torch.randn(1, tokens, width, device=options.device, requires_grad=options.backward)
-        kind = VideoContextAttention if direction == DIRECTIONS[0] else AudioContextAttention
-        cca = kind(width, width, options.heads, options.head_dim, options.context_tokens)
-        torch.nn.init.normal_(cca.to_out.weight, std=width**-0.5)
+        streams = [torch.randn(1, count, width, **how) for count in (frames * self.tokens_per_frame, tokens)]
+        self.query, self.other = streams if self.reads_audio else streams[::-1]
+        kind = VideoContextAttention if self.reads_audio else AudioContextAttention
+        self.cca = kind(width, width, options.heads, options.head_dim, options.context_tokens)
+        torch.nn.init.normal_(self.cca.to_out.weight, std=width**-0.5)
+        self.cca.to(options.device)
         audio_clock = LatentClock.at_rate(tokens, 31.25)
         video_clock = LatentClock.causal_video(frames, (4 * frames - 3) / audio_clock.duration, 4)
-        query, other = (video, audio) if direction == DIRECTIONS[0] else (audio, video)
-        alignment = align(video_clock, audio_clock).to(options.device)
-        positions = video_clock.position(audio_clock.centres).to(options.device)
-        return cls(cca.to(options.device), direction, query, other, alignment, positions, space)
+        self.alignment = align(video_clock, audio_clock).to(options.device)
+        self.positions = video_clock.position(audio_clock.centres).to(options.device)
 
     def gathered(self) -> Tensor:
         """As the model runs it."""
-        offset = self.alignment.window_offset if self.direction == DIRECTIONS[0] else self.alignment.offset
+        offset = self.alignment.window_offset if self.reads_audio else self.alignment.offset
         rotary = time_rotary(offset, self.cca.head_dim)
         made: Tensor = self.cca(self.query, self.cca.key_value(self.other), self.alignment, rotary)
         return made
@@ -85,38 +76,31 @@ class Case:
         q, (k, v) = self.cca.queries(self.query), self.cca.key_value(self.other)
         context_k, context_v = (part[None] for part in self.cca._key_value(self.cca.context_tokens))
         time_dim, dim = bands(q.shape[-1])[0], q.shape[-1]
-        q_rotary, k_rotary = self._own_times(dim)
+        frames = torch.arange(len(self.alignment.window), dtype=torch.float64, device=self.positions.device)
+        times = frames.repeat_interleave(self.tokens_per_frame), self.positions
+        own = times if self.reads_audio else times[::-1]
+        q_rotary, k_rotary = (time_rotary(positions, dim) for positions in own)
         q = torch.cat([q[..., :time_dim], rotate(q, q_rotary)], dim=-1)
         k = torch.cat([torch.zeros_like(k[..., :time_dim]), rotate(k, k_rotary)], dim=-1)
         still, space = context_k.split([time_dim, dim - time_dim], dim=-1)
         k = torch.cat([torch.cat([still, torch.zeros_like(still), space], dim=-1), k], dim=1)
         q = q * (q.shape[-1] / dim) ** 0.5  # the kernel divides by the root of the longer dimension
         v = torch.nn.functional.pad(torch.cat([context_v, v], dim=1), (0, time_dim))
-        return self.cca.to_out(attend(q, k, v, self._mask())[..., :dim].flatten(-2))
-
-    def _own_times(self, dim: int) -> tuple[Rotary, Rotary]:
-        frames = torch.arange(len(self.alignment.window), dtype=torch.float64, device=self.positions.device)
-        video = time_rotary(frames.repeat_interleave(self.tokens_per_frame), dim)
-        audio = time_rotary(self.positions, dim)
-        return (video, audio) if self.direction == DIRECTIONS[0] else (audio, video)
-
-    def _mask(self) -> Tensor:
-        space = self.tokens_per_frame
-        if self.direction == DIRECTIONS[0]:
-            mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(space, dim=0)
+        if self.reads_audio:
+            mask = self.alignment.video_reads(self.other.shape[1]).repeat_interleave(self.tokens_per_frame, dim=0)
         else:
-            mask = self.alignment.audio_reads().repeat_interleave(space, dim=1)
-        context = torch.ones(len(mask), len(self.cca.context_tokens), dtype=torch.bool)
-        return torch.cat([context, mask], dim=1).to(self.query.device)
+            mask = self.alignment.audio_reads().repeat_interleave(self.tokens_per_frame, dim=1)
+        mask = torch.nn.functional.pad(mask, (context_k.shape[1], 0), value=True).to(q.device)
+        return self.cca.to_out(attend(q, k, v, mask)[..., :dim].flatten(-2))
 
 
 def benchmark_cca(options: CcaOptions) -> None:
     """Print the two tables."""
     what = "forward and backward" if options.backward else "forward"
-    width = options.heads * options.head_dim
     print(
-        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {width}), {options.context_tokens} "
-        f"context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; projections included in both\n"
+        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {options.heads * options.head_dim}), "
+        f"{options.context_tokens} context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; "
+        "projections included in both\n"
     )
     print("   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio")
     for size in options.sizes:
@@ -142,42 +126,39 @@ def measure(
     direction: str, size: tuple[int, int, int], options: CcaOptions, repeats: int | None = None
 ) -> list[tuple[float, int]]:
     """(seconds, bytes at the peak) of gathered and of dense, after a check that both give the same."""
-    case = Case.build(direction, size, options)
+    case = Case(direction, size, options)
     with torch.no_grad():
         apart = float((case.gathered() - case.dense()).abs().max())
     if apart > 1e-3:
         raise RuntimeError(f"gathered and dense CCA differ by {apart} at {size}, {direction}")
-    return [_measure(partial(_run, form, options.backward), repeats or options.repeats, options.device)
-            for form in (case.gathered, case.dense)]  # fmt: skip
+    return [_measure(form, options, repeats or options.repeats) for form in (case.gathered, case.dense)]
 
 
-def _run(form: Callable[[], Tensor], backward: bool) -> None:
-    with torch.set_grad_enabled(backward):
-        out = form()
-        if backward:
-            out.sum().backward()
-
-
-def _measure(run: Callable[[], None], repeats: int, device: str) -> tuple[float, int]:
+def _measure(form: Callable[[], Tensor], options: CcaOptions, repeats: int) -> tuple[float, int]:
     """Seconds of the fastest of `repeats` runs, and the most bytes that a run allocates at once."""
-    seconds = []
+    on_gpu, seconds = options.device.startswith("cuda"), []
+
+    def run() -> None:
+        with torch.set_grad_enabled(options.backward):
+            out = form()
+            if options.backward:
+                out.sum().backward()
+
     for _ in range(repeats):
         started = time.perf_counter()
         run()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
+        if on_gpu:
+            torch.cuda.synchronize(options.device)
         seconds.append(time.perf_counter() - started)
-    return min(seconds), (_cuda_peak if device.startswith("cuda") else _cpu_peak)(run, device)
-
-
-def _cuda_peak(run: Callable[[], None], device: str) -> int:
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+    if not on_gpu:
+        return min(seconds), _cpu_peak(run)
+    torch.cuda.reset_peak_memory_stats(options.device)
+    before = torch.cuda.memory_allocated(options.device)
     run()
-    return torch.cuda.max_memory_allocated(device) - before
+    return min(seconds), torch.cuda.max_memory_allocated(options.device) - before
 
 
-def _cpu_peak(run: Callable[[], None], device: str) -> int:
+def _cpu_peak(run: Callable[[], None]) -> int:
     """From the profiler's record of every allocation, those inside kernels too."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:

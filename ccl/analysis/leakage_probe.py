@@ -5,7 +5,7 @@ Sampling is without guidance: the model's own velocity v(c,m) is what is measure
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,23 +38,14 @@ def choose_partners(frames: Sequence[int], truths: Sequence[Truth]) -> dict[int,
 class LeakageProbe:
     """Leakage of one pipeline on clips of the puppets.
 
-    Args:
-        samples, truths, starts: per clip, as decoded, its truth, and the second of its file at which it begins.
-        partners: by number of a clip that of the other, as `choose_partners` has it.
-        steps: of the solver. batch: clips at a time.
+    Per clip: `samples`, as decoded, `truths`, and `starts`, the second of its file at which it begins. `partners`: by
+    number of a clip that of the other, as `choose_partners` has it. `steps`: of the solver. `batch`: clips at a time.
     """
 
     def __init__(
-        self,
-        pipeline: CCLPipeline,
-        samples: Sequence[Sample],
-        truths: Sequence[Truth],
-        starts: Sequence[float],
-        partners: Mapping[int, int],
-        steps: int,
-        batch: int,
-        seed: int,
-    ) -> None:
+        self, pipeline: CCLPipeline, samples: Sequence[Sample], truths: Sequence[Truth], starts: Sequence[float],
+        partners: Mapping[int, int], steps: int, batch: int, seed: int,
+    ) -> None:  # fmt: skip
         self.pipeline, self.samples, self.truths, self.starts = pipeline, samples, truths, starts
         self.partners, self.steps, self.batch, self.seed = partners, steps, batch, seed
         pipeline.set_progress_bar_config(disable=True)
@@ -62,40 +53,32 @@ class LeakageProbe:
     def leakage(self, task: str) -> dict[str, Any]:
         """Of "a2v" or "v2a": `over_clips` of outside over inside, and the means of both as "outside" and "inside"."""
         changes: dict[str, Change | None] = {}
+        lengths = {i: self.samples[i].video.shape[1] for i in self.partners}
         with tqdm(total=len(self.partners), desc=f"leakage {task}", unit="clip") as bar:
-            for rows in self._groups():
-                own, other = self._sample(task, rows, rows), self._sample(task, rows, [self.partners[i] for i in rows])
-                for row, i in enumerate(rows):
-                    changes[self.samples[i].id] = self._change(task, own[row], other[row], i)
-                bar.update(len(rows))
+            for length in sorted(set(lengths.values())):
+                same = [i for i, own in lengths.items() if own == length]
+                for rows in (same[first : first + self.batch] for first in range(0, len(same), self.batch)):
+                    partners = [self.partners[i] for i in rows]
+                    own, other = self._sample(task, rows, rows), self._sample(task, rows, partners)
+                    for row, i in enumerate(rows):
+                        changes[self.samples[i].id] = self._change(task, own[row], other[row], i)
+                    bar.update(len(rows))
         result = over_clips({name: change and change.ratio for name, change in changes.items()})
         counted = [change for change in changes.values() if change is not None]
         for name in Change._fields:
-            values = [getattr(change, name) for change in counted]
-            result[name] = sum(values) / len(values) if values else None
+            result[name] = sum(getattr(change, name) for change in counted) / len(counted) if counted else None
         return result
-
-    def _groups(self) -> Iterator[list[int]]:
-        """Clips of one length, up to `batch` at a time."""
-        lengths = {i: self.samples[i].video.shape[1] for i in self.partners}
-        for length in sorted(set(lengths.values())):
-            same = [i for i, own in lengths.items() if own == length]
-            yield from (same[first : first + self.batch] for first in range(0, len(same), self.batch))
 
     def _sample(self, task: str, clips: Sequence[int], given: Sequence[int]) -> Any:
         """Frames uint8 [B, T, H, W, 3] or sounds [B, N] for the texts and noise of `clips`, the stream of `given`."""
         stream, chosen = GIVEN[task], [self.samples[i] for i in clips]
         streams: dict[str, Any] = {stream: torch.stack([getattr(self.samples[i], stream) for i in given])}
         output = self.pipeline(
-            [clip.caption for clip in chosen],
-            [clip.audio_caption for clip in chosen],
-            task=task,
-            duration=chosen[0].video.shape[1] / self.pipeline.config.fps,
-            num_inference_steps=self.steps,
-            guidance=Guidance(Form.NONE),
-            seed=[derive(self.seed, "leakage", task, clip.id) for clip in chosen],
+            [clip.caption for clip in chosen], [clip.audio_caption for clip in chosen], task=task,
+            duration=chosen[0].video.shape[1] / self.pipeline.config.fps, num_inference_steps=self.steps,
+            guidance=Guidance(Form.NONE), seed=[derive(self.seed, "leakage", task, clip.id) for clip in chosen],
             **streams,
-        )
+        )  # fmt: skip
         return output.video if task == "a2v" else output.audio
 
     def _change(self, task: str, first: Any, second: Any, clip: int) -> Change | None:

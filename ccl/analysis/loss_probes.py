@@ -8,7 +8,7 @@ number of the level), so the losses of two models are paired clip by clip.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ccl.flops import Tokens, costs
+from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS, Route, Task
 from ccl.training.objective import Batch, JointObjective
 from ccl.transformer import DualStreamTransformer
-from shared.codecs import AudioCodec, VideoCodec
-from shared.data.dataset import Sample
-from shared.encoders import TextEncoder
+from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.evaluation.bootstrap import over_clips
 from shared.training.log import sigma_bucket
 from shared.utils.config import Flow, Loss
@@ -63,17 +62,13 @@ class Losses:
         """Mean over the levels."""
         return {name: sum(values) / len(values) for name, values in self.clips.items()}
 
-    def bucket(self, name: str) -> dict[str, float]:
-        """Mean over the levels in one bucket of sigma (`shared.training.log.sigma_bucket`)."""
-        inside = [k for k, sigma in enumerate(self.sigma) if sigma_bucket(sigma) == name]
-        return {clip: sum(values[k] for k in inside) / len(inside) for clip, values in self.clips.items()}
-
     def summary(self) -> dict[str, Any]:
-        """Mean, interval and value per clip, and of each sigma bucket mean and interval."""
-        buckets = {}
-        for name in sorted(set(map(sigma_bucket, self.sigma))):
-            values = over_clips(self.bucket(name))
-            buckets[name] = {"mean": values["mean"], "interval": values["interval"]}
+        """Mean, interval and value per clip; mean and interval of each bucket of sigma (`sigma_bucket`)."""
+        names, buckets = [sigma_bucket(sigma) for sigma in self.sigma], {}
+        for name in sorted(set(names)):
+            inside = [k for k, its in enumerate(names) if its == name]
+            values = {clip: sum(losses[k] for k in inside) / len(inside) for clip, losses in self.clips.items()}
+            buckets[name] = {key: value for key, value in over_clips(values).items() if key in ("mean", "interval")}
         return {**over_clips(self.per_clip()), "buckets": buckets}
 
 
@@ -89,43 +84,30 @@ def noise_levels(count: int, flow: Flow) -> list[float]:
 
 
 @torch.no_grad()
-def encode(
-    samples: Iterable[Sample],
-    codecs: tuple[VideoCodec, AudioCodec],
-    text_encoder: TextEncoder,
-    fps: float,
-    size: int,
-    device: torch.device,
-) -> list[Batch]:
+def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: int) -> list[Batch]:
     """Held-out clips as batches of up to `size` clips of one shape, all t2av, at step 0, without dropout.
 
     The video stream reads the caption, the audio stream the audio caption. Latents are rounded to float16, as the
-    training's are in their shards.
+    training's are in their shards. UserError for a clip that cannot train both streams.
     """
-    shapes: dict[tuple[int, int], list[tuple[Sample, Tensor, Tensor]]] = defaultdict(list)
-    for sample in samples:
-        video = codecs[0].encode(sample.video[None].to(device))[0].half().float()
-        audio = codecs[1].encode(sample.audio[None].to(device))[0].half().float()
-        bare = replace(sample, video=sample.video[:, :, :0], audio=sample.audio[:, :0])  # pixels are no longer needed
-        shapes[sample.video.shape[1], sample.audio.shape[1]].append((bare, video, audio))
+    device, read = pipeline.device, pipeline.text_encoder.encode
+    shapes: dict[tuple[int, int], list[Sample]] = defaultdict(list)
+    for index in tqdm(range(len(clips)), desc="encoding clips", unit="clip"):
+        sample = clips[index]
+        check_clip(sample, needs_video=True, needs_audio=True)
+        video = pipeline.video_codec.encode(sample.video[None].to(device))[0].half().float()
+        audio = pipeline.audio_codec.encode(sample.audio[None].to(device))[0].half().float()
+        shapes[sample.video.shape[1], sample.audio.shape[1]].append(replace(sample, video=video, audio=audio))
     batches = []
-    for (frames, count), clips in shapes.items():
-        for first in range(0, len(clips), size):
-            part = clips[first : first + size]
-            some, latents = [clip for clip, _, _ in part], torch.stack([video for _, video, _ in part])
-            batch = Batch(
-                step=0,
-                ids=[clip.id for clip in some],
-                tasks=[Task.T2AV] * len(some),
-                video=latents,
-                audio=torch.stack([audio for _, _, audio in part]),
-                text=text_encoder.encode([clip.caption for clip in some]),
-                audio_text=text_encoder.encode([clip.audio_caption for clip in some]),
-                clean_frames=torch.zeros(len(some), latents.shape[2], dtype=torch.bool),
-                video_clock=codecs[0].clock(frames, fps),
-                audio_clock=codecs[1].clock(count),
-            )
-            batches.append(batch.to(device))
+    for (frames, count), alike in shapes.items():
+        clocks = pipeline.video_codec.clock(frames, pipeline.config.fps), pipeline.audio_codec.clock(count)
+        for first in range(0, len(alike), size):
+            some = alike[first : first + size]
+            video, audio = torch.stack([clip.video for clip in some]), torch.stack([clip.audio for clip in some])
+            texts = read([clip.caption for clip in some]), read([clip.audio_caption for clip in some])
+            clean = torch.zeros(len(some), video.shape[2], dtype=torch.bool)
+            ids, tasks = [clip.id for clip in some], [Task.T2AV.value] * len(some)
+            batches.append(Batch(0, ids, tasks, video, audio, *texts, clean, *clocks).to(device))
     return batches
 
 
@@ -148,27 +130,19 @@ class Unconditional(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, route: Route, *streams: Any, **options: Any) -> tuple[Tensor | None, Tensor | None]:
-        outputs: tuple[Tensor | None, Tensor | None] = self.model(route.unconditional, *streams, **options)
-        return outputs
+    def forward(self, route: Route, *streams: Any, **options: Any) -> Any:
+        return self.model(route.unconditional, *streams, **options)
 
 
 @torch.no_grad()
 def held_out_losses(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    levels: Sequence[float],
-    flow: Flow,
-    seed: int,
-    states: Sequence[ConditionedTask],
-    name: str = "held-out loss",
-) -> dict[ConditionedTask, ByStream]:
+    model: nn.Module, batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
+    states: Sequence[ConditionedTask], name: str = "held-out loss",
+) -> dict[ConditionedTask, ByStream]:  # fmt: skip
     """Losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
 
-    Args:
-        model: a `DualStreamTransformer` in evaluation mode, on the batches' device.
-        levels: [K] u in (0, 1); level k of a batch has the noise of step k.
-        name: stands beside the progress bar.
+    `model`: a `DualStreamTransformer` in evaluation mode, on the batches' device. `levels`: [K] u in (0, 1); level k of
+    a batch has the noise of step k. `name` stands beside the progress bar.
     """
     sigma: dict[tuple[ConditionedTask, str], list[float]] = {}
     losses: dict[tuple[ConditionedTask, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -189,8 +163,7 @@ def held_out_losses(
                 bar.update(len(batch.ids))
     table: dict[ConditionedTask, ByStream] = {state: {} for state in states}
     for (state, stream), clips in losses.items():
-        per_clip = {clip: tuple(values) for clip, values in clips.items()}
-        table[state][stream] = Losses(tuple(sigma[state, stream]), per_clip)
+        table[state][stream] = Losses(tuple(sigma[state, stream]), {name: tuple(row) for name, row in clips.items()})
     return table
 
 
@@ -205,19 +178,47 @@ def summaries(streams: ByStream) -> dict[str, Any]:
 
 def context_gain(table: Mapping[ConditionedTask, ByStream], task: Task) -> ByStream:
     """Loss with 0m minus loss with m: how much the other stream helps. `table` holds the task in both states."""
-    with_m, without = table[ConditionedTask(task)], table[ConditionedTask(task, unconditional=True)]
-    return {stream: without[stream] - losses for stream, losses in with_m.items()}
+    return differences(table[ConditionedTask(task, unconditional=True)], table[ConditionedTask(task)])
+
+
+def differences(streams: ByStream, others: ByStream) -> ByStream:
+    """Losses of `streams` less those of `others`, of the streams that both have."""
+    return {stream: losses - others[stream] for stream, losses in streams.items() if stream in others}
+
+
+def loss_report(
+    probes: Collection[str], model: DualStreamTransformer, towers: DualStreamTransformer | None,
+    batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
+    tasks = tasks_of(model)
+    single = [ConditionedTask(task) for task in tasks if task not in JOINED]
+    if not single:
+        print("this model knows no stream alone: no loss of t2v and t2a, no gain, no forgetting")
+    states = [ConditionedTask(task) for task in tasks] if "loss" in probes else []
+    if "gain" in probes and single:
+        states += [ConditionedTask(task, unconditional) for task in JOINED for unconditional in (False, True)]
+    if not states:
+        return {"gain": {}}
+    table = held_out_losses(model, batches, levels, flow, seed, list(dict.fromkeys(states)))
+    result: dict[str, Any] = {}
+    if "loss" in probes:
+        result["loss"] = {task.value: summaries(table[ConditionedTask(task)]) for task in tasks}
+    if "gain" in probes:
+        result["gain"] = {task.value: summaries(context_gain(table, task)) for task in JOINED if single}
+    if towers is not None and single:
+        before = held_out_losses(towers, batches, levels, flow, seed, single, "held-out loss, against")
+        changes = {one.task.value: differences(table[one], before[one]) for one in single}
+        result["forgetting"] = {task: summaries(change) for task, change in changes.items()}
+    return result
 
 
 def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:
-    """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.flops`); and those of what
-    joins the streams."""
+    """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.flops`), the streams' join apart."""
     patch = model.video_stream.config.patch_size
     space = batch.video.shape[3] // patch[1] * (batch.video.shape[4] // patch[2])
     sizes = costs(model.config, Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1]))
     return {
-        "parameters": sizes.parameters,
-        "cross_modal_parameters": sizes.cross_parameters,
-        "flops": sizes.flops,
-        "cross_modal_flops": sizes.cross_flops,
-    }
+        "parameters": sizes.parameters, "cross_modal_parameters": sizes.cross_parameters,
+        "flops": sizes.flops, "cross_modal_flops": sizes.cross_flops,
+    }  # fmt: skip

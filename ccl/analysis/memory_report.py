@@ -64,11 +64,9 @@ def memory_report(options: MemoryOptions) -> str:
     from ccl.routing import Task
     from shared.training.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
 
+    kept = (options.precision, not options.no_ema, options.offload, options.bucket or BUCKET)
     try:
-        setting = Setting(
-            int(options.zero), options.gpus, options.precision, not options.no_ema, options.offload,
-            options.bucket or BUCKET,
-        )  # fmt: skip
+        setting = Setting(int(options.zero), options.gpus, *kept)
     except ValueError as error:
         raise UserError(str(error)) from None
     patch, sizes = latent_sizes(options, config)
@@ -76,10 +74,8 @@ def memory_report(options: MemoryOptions) -> str:
         counted = parameters(config)
     except (TypeError, ValueError) as error:
         raise UserError(f"--model {options.model}: {error}; see configs/model/") from None
-    whole, blocks = (
-        activations(config, sizes, options.batch, Task(options.task), options.precision, checkpointing)
-        for checkpointing in (False, True)
-    )
+    pass_of = (config, sizes, options.batch, Task(options.task), options.precision)
+    whole, blocks = (activations(*pass_of, checkpointing) for checkpointing in (False, True))
     text_dims = config["video"]["text_dim"] + config["audio"]["text_dim"]
     text = 4 * options.batch * options.text_tokens * text_dims  # of both streams, fp32
     rows = [*states(counted, setting), MemoryUse("text embeddings", text)]
@@ -91,25 +87,17 @@ def memory_report(options: MemoryOptions) -> str:
         MemoryUse("all, checkpointing of every block", gpu + blocks.peak, host),
     ]
     lines = [f"{r.what:48s}{r.gpu:18,d}{r.gpu / GIB:9.2f}{r.host:18,d}{r.host / GIB:9.2f}" for r in rows]
+    tokens, averaged = sizes.tokens(patch), "without average" if options.no_ema else "with average"
     return "\n".join([
-        *_heading(options, counted.all, sizes, patch), "", COLUMNS, *lines, "",
+        f"{options.model}: {counted.all:,} parameters, ZeRO-{options.zero} on {options.gpus} GPUs, "
+        f"{options.precision}, offload: {options.offload}, {averaged}",
+        f"task {options.task}, {options.batch} clips per GPU of {options.height}x{options.width} at {options.fps:g} "
+        f"fps; tokens of a clip: video {sizes.frames} x {tokens.space} = {tokens.video:,}, audio {tokens.audio:,}, "
+        f"text {tokens.text} for each", "", COLUMNS, *lines, "",
         f"Activations are those of the worst moment; when the forward pass ends, {whole.kept / GIB:.2f} GiB and "
         f"{blocks.kept / GIB:.2f} GiB of them are kept.",
         "Not counted: the CUDA context, fragmentation, codecs and encoders.",
     ])  # fmt: skip
-
-
-def _heading(options: MemoryOptions, parameters: int, sizes: LatentSizes, patch: tuple[int, int]) -> list[str]:
-    """Lines that say what is counted."""
-    tokens = sizes.tokens(patch)
-    averaged = "without average" if options.no_ema else "with average"
-    return [
-        f"{options.model}: {parameters:,} parameters, ZeRO-{options.zero} on {options.gpus} GPUs, {options.precision}, "
-        f"offload: {options.offload}, {averaged}",
-        f"task {options.task}, {options.batch} clips per GPU of {options.height}x{options.width} at {options.fps:g} "
-        f"fps; tokens of a clip: video {sizes.frames} x {tokens.space} = {tokens.video:,}, audio {tokens.audio:,}, "
-        f"text {tokens.text} for each",
-    ]
 
 
 def model_config(name: str) -> dict[str, Any]:
@@ -137,9 +125,6 @@ def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[
         if (pixels := getattr(options, name)) % (stride * side):
             raise UserError(f"--{name} {pixels} is no multiple of {stride * side}, codec stride times patch")
     frames = options.clip_frames
-    sizes = LatentSizes(
-        1 + math.ceil((frames - 1) / TEMPORAL_STRIDE), options.height // stride, options.width // stride,
-        math.ceil(frames / options.fps * options.audio_rate), options.text_tokens, options.fps, TEMPORAL_STRIDE,
-        options.audio_rate,
-    )  # fmt: skip
-    return (patch[0], patch[1]), sizes
+    latents = 1 + math.ceil((frames - 1) / TEMPORAL_STRIDE), options.height // stride, options.width // stride
+    tokens = math.ceil(frames / options.fps * options.audio_rate), options.text_tokens
+    return (patch[0], patch[1]), LatentSizes(*latents, *tokens, options.fps, TEMPORAL_STRIDE, options.audio_rate)

@@ -10,21 +10,11 @@ from tqdm import tqdm
 from ccl.analysis.attention_figures import draw_maps
 from ccl.analysis.attention_maps import AttentionProbe, sounding_tokens
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
-from ccl.analysis.loss_probes import (
-    JOINED,
-    ConditionedTask,
-    context_gain,
-    encode,
-    held_out_losses,
-    model_size,
-    noise_levels,
-    summaries,
-    tasks_of,
-)
+from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
 from ccl.analysis.options import ProbeOptions
 from ccl.pipeline import CCLPipeline
 from ccl.training.objective import Batch
-from shared.data.dataset import ClipDataset, Sample, check_clip
+from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
 from shared.nn.fingerprint import fingerprint
 from shared.utils.config import Flow
@@ -37,24 +27,16 @@ ATTENTION_LEVELS = (0.2, 0.5, 0.8)
 
 
 class JointProbe:
-    """One checkpoint, the held-out clips and what has been encoded of them.
+    """One checkpoint on held-out clips.
 
-    Args:
-        clips, truths: the clips and, for leakage and attention, the truth of each by its id.
-        towers: the checkpoint before joint training, for forgetting.
-
-    Raises:
-        UserError: towers that have learned other latents or texts.
+    `truths`: for leakage and attention, the truth of each clip by its id. `towers`: the checkpoint before joint
+    training, for forgetting; UserError if it has learned other latents or texts.
     """
 
     def __init__(
-        self,
-        pipeline: CCLPipeline,
-        clips: Sequence[Clip],
-        truths: Mapping[str, Mapping[str, Any]],
-        options: ProbeOptions,
-        towers: CCLPipeline | None = None,
-    ) -> None:
+        self, pipeline: CCLPipeline, clips: Sequence[Clip], truths: Mapping[str, Mapping[str, Any]],
+        options: ProbeOptions, towers: CCLPipeline | None = None,
+    ) -> None:  # fmt: skip
         for name in ("video_codec", "audio_codec", "text_encoder"):
             if towers is not None and fingerprint(getattr(towers, name)) != fingerprint(getattr(pipeline, name)):
                 raise UserError(f"--against: its {name} is another one, so losses cannot be compared")
@@ -63,18 +45,22 @@ class JointProbe:
                 model.transformer.eval()
         self.pipeline, self.clips, self.truths = pipeline, clips, truths
         self.options, self.towers = options, towers
-        shifts = [_shift(scheduler) for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
+        solvers = [scheduler.config for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
+        shifts = [float(config["flow_shift" if "flow_shift" in config else "shift"]) for config in solvers]  # UniPC's
         self.flow = Flow(video_shift=shifts[0], audio_shift=shifts[1])
         self.levels = noise_levels(options.levels, self.flow)
         self.size = (pipeline.config.height, pipeline.config.width)
 
     def measure(self) -> dict[str, Any]:
         """Results by probe, and "settings", how they were measured."""
-        probes = set(self.options.probes)
-        result: dict[str, Any] = {}
-        batches = self._encode() if probes - {"leakage"} else []
+        probes, result = set(self.options.probes), dict[str, Any]()
+        batches: list[Batch] = []
+        if probes - {"leakage"}:
+            batches = encode(self._dataset(self.clips), self.pipeline, self.options.batch)
         if {"loss", "gain"} & probes:
-            result |= self._losses(batches)
+            towers = self.towers and self.towers.transformer
+            common = (batches, self.levels, self.flow, self.options.seed)
+            result |= loss_report(self.options.probes, self.pipeline.transformer, towers, *common)
         if "leakage" in probes:
             result["leakage"] = self._leakage()
         if "attention" in probes:
@@ -90,45 +76,6 @@ class JointProbe:
     def _dataset(self, clips: Sequence[Clip]) -> ClipDataset:
         return ClipDataset(clips, self.pipeline.config.fps, self.size, self.pipeline.audio_codec.sample_rate)
 
-    def _encode(self) -> list[Batch]:
-        def samples() -> Iterator[Sample]:
-            dataset = self._dataset(self.clips)
-            for index in tqdm(range(len(dataset)), desc="encoding clips", unit="clip"):
-                sample = dataset[index]
-                check_clip(sample, needs_video=True, needs_audio=True)
-                yield sample
-
-        pipe = self.pipeline
-        codecs = (pipe.video_codec, pipe.audio_codec)
-        return encode(samples(), codecs, pipe.text_encoder, pipe.config.fps, self.options.batch, pipe.device)
-
-    def _losses(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
-        probes, model = self.options.probes, self.pipeline.transformer
-        tasks = tasks_of(model)
-        single = [ConditionedTask(task) for task in tasks if task not in JOINED]
-        if not single:
-            print("this model knows no stream alone: no loss of t2v and t2a, no gain, no forgetting")
-        states = [ConditionedTask(task) for task in tasks] if "loss" in probes else []
-        if "gain" in probes and single:
-            states += [ConditionedTask(task, unconditional) for task in JOINED for unconditional in (False, True)]
-        if not states:
-            return {"gain": {}}
-        common = (batches, self.levels, self.flow, self.options.seed)
-        table = held_out_losses(model, *common, list(dict.fromkeys(states)))
-        result: dict[str, Any] = {}
-        if "loss" in probes:
-            result["loss"] = {task.value: summaries(table[ConditionedTask(task)]) for task in tasks}
-        if "gain" in probes:
-            result["gain"] = {task.value: summaries(context_gain(table, task)) for task in JOINED if single}
-        if self.towers is not None and single:
-            before = held_out_losses(self.towers.transformer, *common, single, "held-out loss, against")
-            result["forgetting"] = {
-                state.task.value: summaries({s: loss - before[state][s] for s, loss in table[state].items()})
-                for state in single
-            }
-        return result
-
     def _leakage(self) -> dict[str, Any]:
         options, clips = self.options, self.clips[: self.options.sampled]
         dataset = self._dataset(clips)
@@ -136,9 +83,8 @@ class JointProbe:
         partners = choose_partners([sample.video.shape[1] for sample in samples], truths)
         if not partners:
             raise UserError("--manifest: leakage needs two clips of one length; there are none")
-        starts = [clip.start for clip in clips]
-        common = (partners, options.steps, options.batch, options.seed)
-        probe = LeakageProbe(self.pipeline, samples, truths, starts, *common)
+        how = (options.steps, options.batch, options.seed)
+        probe = LeakageProbe(self.pipeline, samples, truths, [clip.start for clip in clips], partners, *how)
         return {task: probe.leakage(task) for task in GIVEN}
 
     def _attention(self, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -148,8 +94,7 @@ class JointProbe:
         pictured = list(chosen)[:PICTURED]
         with tqdm(total=len(chosen), desc="attention", unit="clip") as bar:
             for batch in batches:
-                rows = [row for row, name in enumerate(batch.ids) if name in chosen]
-                if not rows:
+                if not (rows := [row for row, name in enumerate(batch.ids) if name in chosen]):
                     continue
                 some = batch.take(rows)
                 sounding = sounding_tokens(some, [chosen[name] for name in some.ids], self.size, probe.space(some))
@@ -175,9 +120,3 @@ def headlines(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"attention  {stream:5s} {kind}: {words}"
     for name, value in result.get("model", {}).items():
         yield f"model      {name.replace('_', ' ')} {value:,}"
-
-
-def _shift(scheduler: Any) -> float:
-    """Shift of a solver; UniPC has its own name for it."""
-    config = scheduler.config
-    return float(config["flow_shift"] if "flow_shift" in config else config["shift"])

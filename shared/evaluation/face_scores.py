@@ -9,10 +9,9 @@ import numpy as np
 
 from shared.evaluation.bootstrap import Ratio
 from shared.puppets.picture import render
-from shared.puppets.readers import VideoReading
+from shared.puppets.readers import VideoReading, read_mouth
 from shared.puppets.scene_fit import SIDE, canonical
 from shared.puppets.script import Character, Spec, sample_spec
-from shared.puppets.video_readers import read_mouth
 
 
 def face_scores(video: VideoReading) -> dict[str, Ratio]:

@@ -19,17 +19,16 @@ SAME_TIME = 1e-9
 class LatentClock:
     """Start and end of each latent in seconds, contiguous and increasing. Hashable, so that it can key a cache.
 
-    Raises:
-        ValueError: no latent, a latent that does not last, or a gap between two latents.
+    ValueError for no latent, a latent that does not last, or a gap between two latents.
     """
 
     starts: tuple[float, ...]
     ends: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not self.starts or len(self.starts) != len(self.ends):
-            counts = f"{len(self.starts)} and {len(self.ends)}"
-            raise ValueError(f"a clock needs as many starts as ends, at least one: {counts}")
+        counts = (len(self.starts), len(self.ends))
+        if not 0 < counts[0] == counts[1]:
+            raise ValueError(f"a clock needs as many starts as ends, at least one: {counts[0]} and {counts[1]}")
         if any(end - start <= SAME_TIME for start, end in zip(self.starts, self.ends, strict=True)):
             raise ValueError("every latent of a clock must last: an end is not after its start")
         if any(abs(b - a) > 1e-6 for a, b in zip(self.ends, self.starts[1:], strict=False)):
@@ -37,13 +36,13 @@ class LatentClock:
 
     @classmethod
     def causal_video(cls, latents: int, fps: float, stride: int) -> LatentClock:
-        """A causal video codec: latent 0 is frame 0, latent i >= 1 is frames stride·(i−1)+1 .. stride·i."""
+        """Clock of a causal video codec: latent 0 is frame 0, latent i >= 1 is frames stride·(i−1)+1 .. stride·i."""
         edges = [0.0, *((stride * i + 1) / fps for i in range(latents))]
         return cls(tuple(edges[:-1]), tuple(edges[1:]))
 
     @classmethod
     def at_rate(cls, count: int, rate: float) -> LatentClock:
-        """A non-causal codec with `rate` latents per second: latent j is [j/rate, (j+1)/rate)."""
+        """Clock of a non-causal codec with `rate` latents per second: latent j is [j/rate, (j+1)/rate)."""
         edges = [j / rate for j in range(count + 1)]
         return cls(tuple(edges[:-1]), tuple(edges[1:]))
 
@@ -76,7 +75,7 @@ class LatentClock:
         return (starts + ends) / 2
 
     def shifted(self, seconds: float) -> LatentClock:
-        """The same latents, `seconds` later."""
+        """Move the same latents to `seconds` later."""
         return LatentClock(tuple(t + seconds for t in self.starts), tuple(t + seconds for t in self.ends))
 
     def index(self, times: Tensor) -> Tensor:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar, cast
 
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.normalization import FP32LayerNorm
-from diffusers.models.transformers.transformer_wan import (
-    WanAttention,
-    WanAttnProcessor,
-    WanTimeTextImageEmbedding,
-)
+from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanTimeTextImageEmbedding
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -80,25 +77,15 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class StreamState:
-    """What a stream carries from block to block.
+    """What a stream carries from block to block."""
 
-    Attributes:
-        x: [B, N, D] hidden states, frame-major.
-        modulation: [B, T, 6, D] projected time embedding, T = 1 or a divisor of N (the latent frames).
-        time: [B, T, D] time embedding, for the output layer.
-        text: [B, L, D] embedded text.
-        rotary: rotation of self-attention.
-        grid: (frames, height, width) in tokens.
-        latents: [B, C, F, H, W], what the stream was given.
-    """
-
-    x: Tensor
-    modulation: Tensor
-    time: Tensor
-    text: Tensor
-    rotary: Rotary
-    grid: tuple[int, int, int]
-    latents: Tensor
+    x: Tensor  # [B, N, D] hidden states, frame-major
+    modulation: Tensor  # [B, T, 6, D] projected time embedding, T = 1 or a divisor of N (the latent frames)
+    time: Tensor  # [B, T, D] time embedding, for the output layer
+    text: Tensor  # [B, L, D] embedded text
+    rotary: Rotary  # of self-attention
+    grid: tuple[int, int, int]  # (frames, height, width) in tokens
+    latents: Tensor  # [B, C, F, H, W], what the stream was given
 
     def with_x(self, x: Tensor) -> StreamState:
         return replace(self, x=x)
@@ -114,24 +101,18 @@ class StreamAttnProcessor(WanAttnProcessor):
     """Wan's attention with rotation at any real position; the backend is diffusers' to choose."""
 
     def __call__(
-        self,
-        attn: WanAttention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        rotary_emb: Rotary | None = None,
-        attention: Attention | None = None,
-    ) -> Tensor:
+        self, attn: WanAttention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None, rotary_emb: Rotary | None = None, attention: Attention | None = None,
+    ) -> Tensor:  # fmt: skip
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         k = attn.norm_k(attn.to_k(source)).unflatten(2, (attn.heads, -1))
         v = attn.to_v(source).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             q, k = rotate(q, rotary_emb), rotate(k, rotary_emb)
-        if attention is not None:
-            out = attention(q, k, v)
-        else:
-            out = dispatch_attention_fn(q, k, v, attn_mask=attention_mask, backend=self._attention_backend)
+        if attention is None:
+            attention = partial(dispatch_attention_fn, attn_mask=attention_mask, backend=self._attention_backend)
+        out = attention(q, k, v)
         return attn.to_out[0](out.flatten(2, 3).type_as(q))
 
 
@@ -140,13 +121,11 @@ class DiTBlock(nn.Module):
 
     def __init__(self, config: StreamConfig) -> None:
         super().__init__()
-        width, heads, eps = config.width, config.num_attention_heads, config.eps
+        width, eps, head_dim = config.width, config.eps, config.attention_head_dim
+        sizes = (width, config.num_attention_heads, head_dim, eps)
         self.norm1 = FP32LayerNorm(width, eps, elementwise_affine=False)
-        head_dim = config.attention_head_dim
-        self.attn1 = WanAttention(width, heads, head_dim, eps, processor=StreamAttnProcessor())
-        self.attn2 = WanAttention(
-            width, heads, head_dim, eps, cross_attention_dim_head=head_dim, processor=StreamAttnProcessor()
-        )
+        self.attn1 = WanAttention(*sizes, processor=StreamAttnProcessor())
+        self.attn2 = WanAttention(*sizes, cross_attention_dim_head=head_dim, processor=StreamAttnProcessor())
         self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
         self.ffn = FeedForward(width, inner_dim=config.ffn_dim, activation_fn="gelu-approximate")
         self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
@@ -160,7 +139,7 @@ class DiTBlock(nn.Module):
         return self.attend_text(self.attend_self(state))
 
     def attend_self(self, state: StreamState) -> StreamState:
-        """The modulated self-attention."""
+        """Modulated self-attention."""
         shift, scale, gate, *_ = self._modulation(state)
         x = state.x
         normed = modulate(self.norm1(x.float()), 1 + scale, shift).type_as(x)
@@ -174,19 +153,18 @@ class DiTBlock(nn.Module):
         return state.with_x(x + self.attn2(normed, state.text, None, None, attention=attention))
 
     def feed_forward(self, state: StreamState) -> StreamState:
-        """The modulated feed-forward half."""
+        """Modulated feed-forward half."""
         *_, shift, scale, gate = self._modulation(state)
         x = state.x
         normed = modulate(self.norm3(x.float()), 1 + scale, shift).type_as(x)
-        x = (x.float() + modulate(self.ffn(normed), gate)).type_as(x)
-        return state.with_x(x)
+        return state.with_x((x.float() + modulate(self.ffn(normed), gate)).type_as(x))
 
 
 Block = TypeVar("Block", bound=nn.Module)
 
 
 def modules(blocks: Iterable[Block]) -> Sequence[Block]:
-    """An `nn.ModuleList` that type checkers know the members of."""
+    """Make an `nn.ModuleList` that type checkers know the members of."""
     return cast("Sequence[Block]", nn.ModuleList(blocks))
 
 
@@ -217,13 +195,12 @@ class DiTStream(nn.Module):
         self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
         self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(width, config.patch_values)
-        nn.init.zeros_(self.proj_out.weight)  # an untrained stream predicts nothing, as Wan's does
-        nn.init.zeros_(self.proj_out.bias)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
         self.skip = nn.Linear(width, config.in_channels) if config.skip else None
-        if self.skip is not None:
-            nn.init.zeros_(self.skip.weight)
-            nn.init.zeros_(self.skip.bias)
+        for layer in (self.proj_out, self.skip):
+            if layer is not None:  # an untrained stream predicts nothing, as Wan's does
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def lend_blocks(self) -> Sequence[DiTBlock]:
         """Hand the blocks to a joint model, whose parameters they become; `forward` still runs them.
@@ -236,21 +213,16 @@ class DiTStream(nn.Module):
         return blocks
 
     def embed(self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None) -> StreamState:
-        """Tokens, modulation and positions.
+        """Tokens, modulation and positions of noisy latents [B, C, F, H, W] with text [B, L, text_dim].
 
-        Args:
-            latents: [B, C, F, H, W], the noisy latents.
-            sigma: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise.
-            text: [B, L, text_dim].
-            clock: needed by `grid="time"`.
+        `sigma`: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise. `grid="time"` needs the clock.
         """
         pt, ph, pw = self.config.patch_size
         x = self.patch_embedding(latents)
         grid = (latents.shape[2] // pt, latents.shape[3] // ph, latents.shape[4] // pw)
-        sigma = sigma if sigma.ndim == 2 else sigma[:, None]
-        time, modulation, text, _ = self.condition_embedder(
-            sigma[:, ::pt].flatten() * 1000.0, text, timestep_seq_len=sigma[:, ::pt].shape[1]
-        )
+        sigma = (sigma if sigma.ndim == 2 else sigma[:, None])[:, ::pt]
+        times = sigma.flatten() * 1000.0
+        time, modulation, text, _ = self.condition_embedder(times, text, timestep_seq_len=sigma.shape[1])
         rotary = self._rotary(grid, clock).to(x.device)
         return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary, grid, latents)
 
@@ -277,14 +249,10 @@ class DiTStream(nn.Module):
         return out + state.latents * factor[..., None, None]
 
     def forward(
-        self,
-        latents: Tensor,
-        sigma: Tensor,
-        text: Tensor,
-        clock: LatentClock | None = None,
+        self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None,
         control: Control | None = None,
-    ) -> Tensor:
-        """The stream alone: latents [B, C, F, H, W] in, prediction of the same shape out."""
+    ) -> Tensor:  # fmt: skip
+        """Run the stream alone: latents [B, C, F, H, W] in, prediction of the same shape out."""
         return self.run(self.embed(latents, sigma, text, clock), control)
 
     def run(self, state: StreamState, control: Control | None = None) -> Tensor:

@@ -24,7 +24,7 @@ def noisy(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """The target ε − x_0."""
+    """Target ε − x_0."""
     return noise - clean
 
 
@@ -40,5 +40,5 @@ def draw_noise(seed: int, step: int, ids: list[str], shape: tuple[int, ...], str
 
 
 def u_grid(steps: int) -> Tensor:
-    """[steps] from 1 down to 1/steps: the u of each solver step; 0 follows the last."""
+    """Values of u at each solver step, [steps] from 1 down to 1/steps; 0 follows the last."""
     return torch.linspace(1.0, 1.0 / steps, steps, dtype=torch.float64)

@@ -13,13 +13,13 @@ _IN_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 
 
 def joint_name(stream: str, name: str) -> str:
-    """The name in a joint model of the parameter `name` of `stream` ("video" or "audio"); Wan's own names are those."""
+    """Name in a joint model of the parameter `name` of `stream` ("video" or "audio"); Wan's own names are those."""
     inside = _IN_BLOCK.fullmatch(name)
     return f"blocks.{inside[1]}.{stream}.{inside[2]}" if inside else f"{stream}_stream.{name}"
 
 
 def stream_name(name: str) -> tuple[str, str] | None:
-    """The stream of a joint model's parameter and its name there, as `joint_name` takes them; None if it has none."""
+    """Stream of a joint model's parameter and its name there, as `joint_name` takes them; None if it has none."""
     match = _OF_STREAM.fullmatch(name)
     if match is None:
         return None
@@ -28,7 +28,7 @@ def stream_name(name: str) -> tuple[str, str] | None:
 
 
 def part_of(name: str) -> str:
-    """ "video_stream", "audio_stream" or "fusion"; of a parameter of another model its outermost module."""
+    """Name "video_stream", "audio_stream" or "fusion"; of a parameter of another model its outermost module."""
     stream = stream_name(name)
     if stream is not None:
         return f"{stream[0]}_stream"

@@ -28,13 +28,8 @@ def _turns(angle: Tensor) -> Rotary:
 def grid_rotary(frames: int, height: int, width: int, head_dim: int) -> Rotary:
     """Wan's 3-D rotation for a frame-major grid, [1, F·H·W, 1, d/2]."""
     shape = (frames, height, width)
-    parts = []
-    for axis, dim in enumerate(bands(head_dim)):
-        angle = angles(torch.arange(shape[axis]), dim)
-        view = [1, 1, 1, angle.shape[-1]]
-        view[axis] = shape[axis]
-        parts.append(angle.view(view).expand(*shape, -1))
-    return _turns(torch.cat(parts, dim=-1).flatten(0, 2))[None]
+    places = torch.cartesian_prod(*map(torch.arange, shape)).T
+    return _turns(torch.cat([angles(at, dim) for at, dim in zip(places, bands(head_dim), strict=True)], dim=-1))[None]
 
 
 def time_rotary(positions: Tensor, head_dim: int) -> Rotary:

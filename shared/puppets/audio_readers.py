@@ -1,17 +1,19 @@
 """Readers of the puppets' audio that know nothing of its script.
 
-Bands (Hz), which the puppets keep apart: onsets click in 4500-7500, voices alone reach 2300-3800, music is
-looked for in 120-330, its roots.
+Bands (Hz), which the puppets keep apart: onsets click in 4500-7500, voices alone reach 2300-3800, music is looked for
+in 120-330, its roots.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
+from shared.puppets.sound import beat
 from shared.utils.onsets import half_rise, onset_peaks
 
 Array = NDArray[np.float64]
@@ -32,13 +34,11 @@ LEAST_GAP = 0.15
 LAST = 0.03
 """Seconds before the end in which nothing is an onset: codecs put a step there."""
 MUSIC_FLOOR, PACE_STEP, PACE_SPREAD = 1e-4, 4, 0.3
-"""RMS below which there is no music; frames per step of the beat's fit; relative deviation that counts as a
-misfit."""
+"""RMS below which there is no music; frames per step of the beat's fit; relative deviation that counts as a misfit."""
 
 
 def band_level(sound: Sound, rate: int, band: tuple[float, float], window: float = WINDOW) -> Array:
-    """RMS amplitude of `sound` [N] inside `band` every HOP seconds, [1 + N / (rate * HOP)]; frame k is at k *
-    HOP."""
+    """RMS amplitude of `sound` [N] inside `band` every HOP seconds, [1 + N / (rate * HOP)]; frame k is at k * HOP."""
     size, hop = round(window * rate), round(HOP * rate)
     padded = np.pad(np.asarray(sound, np.float64), (size // 2, size))
     count = len(sound) // hop + 1
@@ -52,8 +52,8 @@ def band_level(sound: Sound, rate: int, band: tuple[float, float], window: float
 def read_onsets(sound: Sound, rate: int) -> Array:
     """Onset times in seconds, ascending: peaks of the log spectral flux of CLICK_BAND.
 
-    The flux is the rise of the band's level over the loudest of the 15-45 ms before; the onset stands where
-    the level passes half of the peak that follows.
+    The flux is the rise of the band's level over the loudest of the 15-45 ms before; the onset stands where the level
+    passes half of the peak that follows.
     """
     level = band_level(sound, rate, CLICK_BAND)
     peaks = onset_peaks(level, CLICK_FLOOR, CLICK_SHARE, round(LEAST_GAP / HOP), rise=CLICK_RISE, before=BEFORE)
@@ -68,10 +68,9 @@ def read_loudness(sound: Sound, rate: int) -> Array:
 def read_pace(sound: Sound, rate: int) -> str:
     """Pace of the music: "bright" (fast) or "dark" (slow), "" where there is none.
 
-    The level of MUSIC_BAND is fitted by the puppets' beat at every tempo and phase of a grid. Frames with
-    speech or just after a click weigh little, and what is louder than the beat explains is taken as something
-    else on top of it. Of the music's mode nothing is read: thirds are 6 Hz apart, and codecs on mel bands do
-    not carry that.
+    The level of MUSIC_BAND is fitted by the puppets' beat at every tempo and phase of a grid. Frames with speech or
+    just after a click weigh little; what is louder than the beat explains is taken as something else on top of it. Of
+    the music's mode nothing is read: thirds are 6 Hz apart, and codecs on mel bands do not carry that.
     """
     level, loudness, click = (
         band_level(sound, rate, band, window)[::PACE_STEP]
@@ -80,7 +79,8 @@ def read_pace(sound: Sound, rate: int) -> str:
     if np.median(level) < MUSIC_FLOOR:
         return ""
     loudness = maximum_filter1d(loudness, 3)
-    ringing = _ringing(click)
+    fade = np.exp(-HOP * PACE_STEP / 0.2)  # a hit rings on, by 1/e in 0.2 s
+    ringing = np.array(list(accumulate(click[1:], lambda last, hit: max(last * fade, hit), initial=0.0)))
     clean = (level > MUSIC_FLOOR) / (1 + (loudness / 0.002) ** 2 + (ringing / 0.005) ** 2)
     beats, fast = _beats(len(level))
     weights = np.broadcast_to(clean, beats.shape)
@@ -92,20 +92,10 @@ def read_pace(sound: Sound, rate: int) -> str:
     return "bright" if fast[np.argmin(misfit)] else "dark"
 
 
-def _ringing(click: Array) -> Array:
-    """How loud the last hit was, fading by 1/e in 0.2 s."""
-    fade = np.exp(-HOP * PACE_STEP / 0.2)
-    ringing = np.zeros_like(click)
-    for k in range(1, len(click)):
-        ringing[k] = max(ringing[k - 1] * fade, click[k])
-    return ringing
-
-
 @cache
 def _beats(count: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Loudness of the puppets' music at tempi and phases of a grid, [grid, count], and which of them are
-    fast."""
-    times = np.arange(count) * HOP * PACE_STEP
+    """Loudness of the puppets' music at tempi and phases of a grid, [grid, count], and which of them are fast."""
+    times = np.arange(count, dtype=np.float64) * HOP * PACE_STEP
     grid = [(bpm, phase) for bpm in (*range(64, 81, 4), *range(132, 153, 5)) for phase in np.arange(0, 1, 0.125)]
-    swing = np.array([0.5 + 0.5 * np.cos(2 * np.pi * (times * bpm / 60 - phase)) for bpm, phase in grid])
-    return 0.35 + 0.65 * swing**2, np.array([bpm > 100 for bpm, _ in grid])
+    swing = np.array([beat(times, bpm, phase) for bpm, phase in grid])
+    return 0.35 + 0.65 * swing, np.array([bpm > 100 for bpm, _ in grid])

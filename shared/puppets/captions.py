@@ -1,5 +1,4 @@
-"""Captions of the puppets in the structured template (docs/design.md section 7) and their counterparts for the
-audio."""
+"""Captions of the puppets in the structured template (docs/design.md section 7), and those of their sound."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ from shared.puppets.script import Character, Prop, Spec
 VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
 TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")
 """Up to `script.MOST_COUNTED`."""
-COUNT_WORDS = {1: "One", 2: "Two"}
 
 
 def caption(spec: Spec) -> str:
@@ -18,15 +16,20 @@ def caption(spec: Spec) -> str:
     """
     said = dict(spec.caption_overrides)
     scene = [_event(prop, said, audio=False) for prop in spec.props]
-    scene += [
-        f"a {f'{d.colour} ' if d.kind == 'balloon' else ''}{d.kind} drifts by" for d in spec.distractors if d.mentioned
-    ]
+    for drifting in spec.distractors:
+        colour = f"{drifting.colour} " if drifting.kind == "balloon" else ""
+        scene += [f"a {colour}{drifting.kind} drifts by"] if drifting.mentioned else []
     light = f" under a {said.get('mood', spec.mood)} light" if spec.mood_mentioned else ""
-    speaking = any(character.syllables for character in spec.characters)
-    if speaking:
-        return f"{_people(spec, said)} Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
-    silent = [f"{_look(character, said)} is silent" for character in spec.characters]
-    return f"Scene description: {' and '.join(silent + scene) or 'an empty stage'}{light}."
+    looks = [_look(character, said) for character in spec.characters]
+    people = ""
+    if any(character.syllables for character in spec.characters):
+        parts = [f"{('One', 'Two')[len(looks) - 1]} person conversation."]
+        parts += [f"Person{i}: {look}." for i, look in enumerate(looks, 1)]
+        parts += [f"Person{i} is speaking." for i, character in enumerate(spec.characters, 1) if character.syllables]
+        people = " ".join(parts) + " "
+    else:
+        scene = [f"{look} is silent" for look in looks] + scene
+    return f"{people}Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
 
 
 def audio_caption(spec: Spec) -> str:
@@ -39,13 +42,6 @@ def audio_caption(spec: Spec) -> str:
     if spec.music:
         text += f" with {said.get('mood', spec.mood)} music" if spec.mood_mentioned else " with music"
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _people(spec: Spec, said: dict[str, str]) -> str:
-    parts = [f"{COUNT_WORDS[len(spec.characters)]} person conversation."]
-    parts += [f"Person{i + 1}: {_look(character, said)}." for i, character in enumerate(spec.characters)]
-    parts += [f"Person{i + 1} is speaking." for i, character in enumerate(spec.characters) if character.syllables]
-    return " ".join(parts)
 
 
 def _look(character: Character, said: dict[str, str]) -> str:

@@ -1,14 +1,14 @@
 """A clip of the puppets: a procedural theatre with exact ground truth (docs/design.md section 9).
 
-`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth
-and captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A
-clip's id contains all three, so clips of another seed (a held-out set) never share an id, nor any random
-number, with these.
+`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth and
+captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A clip's id contains
+all three, so clips of another seed (a held-out set) never share an id, nor any random number, with these.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 
 from shared.puppets import picture, sound
 from shared.puppets.captions import audio_caption, caption
-from shared.puppets.script import LEVELS, Character, Prop, Spec, sample_spec
+from shared.puppets.script import Spec, sample_spec
+from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
-__all__ = ["LEVELS", "PuppetClip", "Spec", "render_clip", "sample_spec", "subsets", "truth"]
+__all__ = ["PuppetClip", "Spec", "read_truth", "render_clip", "sample_spec", "subsets", "truth"]
+
+NEEDED = ("characters", "objects", "events", "pan", "mood", "music")
+"""Of the truth, all that measuring uses."""
 
 
 class PuppetClip(NamedTuple):
-    """What `render_clip` returns: frames uint8 [T,H,W,3], stems and mix float32 [N], truth (JSON-able),
-    captions."""
+    """What `render_clip` returns: frames uint8 [T,H,W,3], stems and mix float32 [N], truth (JSON-able), captions."""
 
     frames: NDArray[np.uint8]
     stems: dict[str, NDArray[np.float32]]
@@ -44,12 +48,12 @@ def render_clip(spec: Spec) -> PuppetClip:
 
 def subsets(spec: Spec) -> list[str]:
     """MTV's five overlapping subsets by construction, and `conflict`, which only evaluation should read."""
-    visible = [character for character in spec.characters if character.visible]
-    speaking = any(character.syllables for character in visible)
+    people, speaking = len(spec.characters), any(c.syllables for c in spec.characters)
+    alone = people == 1 and speaking and spec.characters[0].visible
     tags = {
-        "basic_face": len(spec.characters) == 1 and speaking and not spec.props,
-        "single_character": len(spec.characters) == 1 and speaking,
-        "multiple_characters": len(spec.characters) == 2 and any(c.syllables for c in spec.characters),
+        "basic_face": alone and not spec.props,
+        "single_character": alone,
+        "multiple_characters": people == 2 and speaking,
         "sound_event": bool(spec.props),
         "ambience": spec.music,
         "conflict": bool(spec.caption_overrides),
@@ -60,15 +64,30 @@ def subsets(spec: Spec) -> list[str]:
 def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     """Everything a metric may ask, JSON-able. Times in seconds, places in scene units (`picture`)."""
     speakers = [i for i, character in enumerate(spec.characters) if character.syllables]
+    characters, objects = [], []
+    for person, mouth in zip(spec.characters, mouths, strict=True):
+        syllables = person.syllables
+        characters.append({
+            **_fields(person, "kind", "side", "shirt", "visible", "pitch"), "speaking": bool(syllables),
+            "mentioned": list(person.mentioned), "mouth": np.round(mouth, 5).tolist(),
+            "mouth_centre": [picture.SLOTS[person.side], picture.MOUTH_CENTRE_Y],
+            "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
+        })  # fmt: skip
+    for prop in spec.props:
+        objects.append({
+            **_fields(prop, "kind", "size", "colour", "slot", "visible"), "audible": True,
+            "mentioned": list(prop.mentioned), "count": len(prop.onsets),
+            "flash_centre": [picture.SLOTS[prop.slot], picture.FLASH_CENTRE_Y[prop.kind]],
+        })  # fmt: skip
     events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
     return {
         **_fields(spec, "id", "seed", "index", "level", "fps", "frames", "duration"),
         "size": list(spec.size),
         "sample_rate": spec.rate,
-        "characters": [_character_truth(c, mouth) for c, mouth in zip(spec.characters, mouths, strict=True)],
+        "characters": characters,
         "active_speaker": speakers[0] if len(speakers) == 1 else None,
         "speakers": speakers,
-        "objects": [_prop_truth(prop) for prop in spec.props],
+        "objects": objects,
         "events": [{"time": t, "object": i, **_fields(spec.props[i], "kind", "visible")} for t, i in events],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
         **_fields(spec, "mood", "mood_mentioned", "mode", "tempo", "beat_phase", "music"),
@@ -79,27 +98,13 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     }
 
 
+def read_truth(file: Path) -> dict[str, Any]:
+    """Read the `truth` of a clip back. UserError for a file that cannot be read or that lacks any of `NEEDED`."""
+    truth = read_json(file)
+    if missing := [name for name in NEEDED if name not in truth]:
+        raise UserError(f"{file}: has no {missing[0]}; the truth of a puppet clip is needed")
+    return truth
+
+
 def _fields(thing: object, *names: str) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
-
-
-def _character_truth(character: Character, mouth: sound.Array) -> dict[str, Any]:
-    syllables = character.syllables
-    return {
-        **_fields(character, "kind", "side", "shirt", "visible", "pitch"),
-        "speaking": bool(syllables),
-        "mentioned": list(character.mentioned),
-        "mouth": np.round(mouth, 5).tolist(),
-        "mouth_centre": [picture.SLOTS[character.side], picture.MOUTH_CENTRE_Y],
-        "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
-    }
-
-
-def _prop_truth(prop: Prop) -> dict[str, Any]:
-    return {
-        **_fields(prop, "kind", "size", "colour", "slot", "visible"),
-        "audible": True,
-        "mentioned": list(prop.mentioned),
-        "count": len(prop.onsets),
-        "flash_centre": [picture.SLOTS[prop.slot], picture.FLASH_CENTRE_Y[prop.kind]],
-    }

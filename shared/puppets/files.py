@@ -1,8 +1,4 @@
-"""Clips of the toy world on the disk: mp4 with sound, wav stems, ground truth and a manifest.
-
-FOLDER/video/ID.mp4, FOLDER/stems/ID.{speech1, speech2, effects, music}.wav, FOLDER/truth/ID.json,
-FOLDER/manifest.jsonl (last).
-"""
+"""Clips of the puppets on the disk: FOLDER/video/ID.mp4, stems/ID.{speech1, .., effects, music}.wav, truth/ID.json."""
 
 from __future__ import annotations
 
@@ -17,8 +13,6 @@ from shared.puppets.clip import render_clip, sample_spec
 from shared.utils.files import replacing
 from shared.utils.parallel import spread
 
-SETTINGS_NAME = "puppets.json"
-
 
 def make_clips(
     folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int
@@ -27,9 +21,9 @@ def make_clips(
 
     Raises UserError for settings that there are not, and for a folder that holds anything else.
     """
-    sample_spec(seed, 0, level, size, conflict)
+    sample_spec(seed, 0, level, size, conflict)  # checks them
     settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict}
-    claim_folder(folder, SETTINGS_NAME, settings)
+    claim_folder(folder, "puppets.json", settings)
     return spread(partial(make_clip, folder, seed, level, size, conflict), range(count), workers)
 
 
@@ -38,15 +32,11 @@ def make_clip(folder: Path, seed: int, level: str, size: tuple[int, int], confli
     spec = sample_spec(seed, index, level, size, conflict)
     clip = render_clip(spec)
     record = Clip(
-        id=spec.id,
-        video=folder / "video" / f"{spec.id}.mp4",
-        caption=clip.caption,
-        audio_caption=clip.audio_caption,
+        id=spec.id, caption=clip.caption, audio_caption=clip.audio_caption, subsets=clip.truth["subsets"],
+        video=folder / "video" / f"{spec.id}.mp4", truth=folder / "truth" / f"{spec.id}.json",
         tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
         speakers=[character.kind for character in spec.characters],
-        subsets=clip.truth["subsets"],
-        truth=folder / "truth" / f"{spec.id}.json",
-    )
+    )  # fmt: skip
     files = record.files()
     write_video(files["video"], clip.frames, spec.fps, clip.mix[None], spec.rate)
     for name, stem in clip.stems.items():

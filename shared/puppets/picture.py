@@ -1,9 +1,7 @@
-"""What the puppets look like (docs/design.md section 9): every shape is a smooth signed distance, evaluated
-for all frames at once.
+"""What the puppets look like (docs/design.md section 9): smooth signed distances, evaluated for all frames at once.
 
-Scene units: the shorter side of the picture is 1, the square [0,1]x[0,1] is centred in it, y grows downwards.
-Geometry that can be measured in pixels stands here as named constants; a panning camera shifts it by
-`-pan[t]` in x.
+Scene units: the shorter side of the picture is 1, the square [0,1]x[0,1] is centred in it, y grows downwards. Geometry
+that can be measured in pixels stands here as named constants; a panning camera shifts it by `-pan[t]` in x.
 """
 
 from __future__ import annotations
@@ -18,7 +16,12 @@ from shared.puppets.script import Character, Distractor, Prop, Spec
 from shared.puppets.sound import beat
 
 Array = NDArray[np.float64]
-Colour = tuple[float, float, float]
+PerFrame = Array | float
+"""One number, or one per frame, [T,1,1]."""
+Colour = tuple[float, float, float] | Array
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1."""
+Distance = Callable[[Array, Array], Array]
 
 SLOTS = {"left": 0.1875, "centre": 0.5, "right": 0.8125}
 """x of the places where characters and objects stand; at 64 pixels a mouth lies within one 8x8 patch."""
@@ -30,8 +33,7 @@ MOUTH_HALF_HEIGHT = 0.062
 MOUTH_SHUT = 0.007
 FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
 FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
-"""The white spark at an object's contact point (x: its slot): standard deviations of a Gaussian spot are half
-of these."""
+"""The white spark at an object's contact point (x: its slot): twice the standard deviations of a Gaussian spot."""
 FLASH_DECAY = 0.09
 """Seconds: the spark's opacity is exp(-(t - onset) / FLASH_DECAY) from the onset on and 0 before it."""
 BALL_RADIUS = {"big": 0.115, "small": 0.075}
@@ -77,8 +79,7 @@ def scene_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, f
 
 
 def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
-    """All frames, uint8 [T,H,W,3]; `mouths` holds the opening 0..1 of each character at the frame times, [T]
-    each."""
+    """All frames, uint8 [T,H,W,3]; `mouths`: opening 0..1 of each character at the frame times, [T] each."""
     canvas = _Canvas(spec)
     _wall(canvas, spec)
     for distractor in spec.distractors:
@@ -86,6 +87,8 @@ def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
     for prop in spec.props:
         if prop.visible:
             _PAINTERS[prop.kind](canvas, prop)
+            spark = decay(canvas.t, prop.onsets, FLASH_DECAY)
+            canvas.glow(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], FLASH_RADII[prop.kind], (1.0, 1.0, 1.0), spark)
     for character, opening in zip(spec.characters, mouths, strict=True):
         if character.visible:
             _character(canvas, character, opening[:, None, None])
@@ -108,76 +111,59 @@ class _Canvas:
         self.light = np.array(LIGHT[spec.mood])
         self.pixels = np.empty((len(self.t), height, width, 3))
 
-    def paint(
-        self,
-        box: tuple[float, float, float, float],
-        distance: Callable[[Array, Array], Array],
-        colour: Colour,
-        opacity: float = 1.0,
-        edge: float = _EDGE,
-    ) -> None:
-        """Lay the shape `distance(x, y) < 0` over the picture; nothing outside `box` (x0, y0, x1, y1) is
-        touched."""
+    def paint(self, box: Box, distance: Distance, colour: Colour, opacity: float = 1.0, edge: float = _EDGE) -> None:
+        """Lay the shape `distance(x, y) < 0` over the picture; nothing outside `box` is touched."""
         rows, columns = self._window(box)
-        softness = edge * self.pixel
-        mask = np.clip(0.5 - distance(self.x[..., columns], self.y[:, rows]) / softness, 0, 1)
+        mask = np.clip(0.5 - distance(self.x[..., columns], self.y[:, rows]) / (edge * self.pixel), 0, 1)
         mask = mask * mask * (3 - 2 * mask) * opacity
         self._blend(rows, columns, mask, np.array(colour) * self.light)
 
     def glow(self, cx: float, cy: float, radii: tuple[float, float], colour: Colour, opacity: Array) -> None:
         """Gaussian spot of light, `opacity` [T,1,1]; not tinted by the mood."""
-        rows, columns = self._window(
-            (cx - 1.6 * radii[0], cy - 1.6 * radii[1], cx + 1.6 * radii[0], cy + 1.6 * radii[1])
-        )
-        x, y = (self.x[..., columns] - cx) / radii[0], (self.y[:, rows] - cy) / radii[1]
+        rx, ry = radii
+        rows, columns = self._window((cx - 1.6 * rx, cy - 1.6 * ry, cx + 1.6 * rx, cy + 1.6 * ry))
+        x, y = (self.x[..., columns] - cx) / rx, (self.y[:, rows] - cy) / ry
         spot = np.maximum(np.exp(-2 * (x * x + y * y)) - 0.006, 0) / 0.994
         self._blend(rows, columns, spot * opacity, np.array(colour))
 
     def ellipse(
-        self,
-        cx: Array | float,
-        cy: Array | float,
-        rx: Array | float,
-        ry: Array | float,
-        colour: Colour,
-        opacity: float = 1.0,
+        self, cx: PerFrame, cy: PerFrame, rx: PerFrame, ry: PerFrame, colour: Colour, opacity: float = 1.0,
         edge: float = _EDGE,
-    ) -> None:
-        """Paint a filled ellipse; centre and radii may be per frame, [T,1,1]."""
+    ) -> None:  # fmt: skip
+        """Paint a filled ellipse."""
         box = (float(np.min(cx - rx)), float(np.min(cy - ry)), float(np.max(cx + rx)), float(np.max(cy + ry)))
         self.paint(box, lambda x, y: ellipse_distance(x - cx, y - cy, rx, ry), colour, opacity, edge)
 
-    def _window(self, box: tuple[float, float, float, float]) -> tuple[slice, slice]:
+    def _window(self, box: Box) -> tuple[slice, slice]:
+        """Rows and columns that `box` may touch, whatever the camera does."""
         margin = 2 * self.pixel
         xs, ys = self.x[0, 0], self.y[0, :, 0]
         inside_x = np.flatnonzero((xs > box[0] - margin - 2 * self.reach) & (xs < box[2] + margin + 2 * self.reach))
         inside_y = np.flatnonzero((ys > box[1] - margin) & (ys < box[3] + margin))
-        columns = slice(inside_x[0], inside_x[-1] + 1) if len(inside_x) else slice(0, 0)
-        return (slice(inside_y[0], inside_y[-1] + 1) if len(inside_y) else slice(0, 0)), columns
+        rows, columns = (slice(i[0], i[-1] + 1) if len(i) else slice(0, 0) for i in (inside_y, inside_x))
+        return rows, columns
 
     def _blend(self, rows: slice, columns: slice, mask: Array, colour: Array) -> None:
         region = self.pixels[:, rows, columns]
         region += mask[..., None] * (colour - region)
 
 
-def ellipse_distance(x: Array, y: Array, rx: Array | float, ry: Array | float) -> Array:
+def ellipse_distance(x: Array, y: Array, rx: PerFrame, ry: PerFrame) -> Array:
     """Signed distance to an ellipse at the origin (first order, exact on the axes)."""
     inner = np.sqrt((x / rx) ** 2 + (y / ry) ** 2)
     slope = np.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2)
     return inner * (inner - 1) / np.maximum(slope, 1e-9)
 
 
-def capsule_distance(
-    x: Array,
-    y: Array,
-    a: tuple[Array | float, Array | float],
-    b: tuple[Array | float, Array | float],
-    radius: float,
-) -> Array:
+def capsule(a: tuple[PerFrame, PerFrame], b: tuple[PerFrame, PerFrame], radius: float) -> Distance:
     """Signed distance to the thick line from `a` to `b`."""
     dx, dy = b[0] - a[0], b[1] - a[1]
-    along = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy), 0, 1)
-    return np.hypot(x - a[0] - along * dx, y - a[1] - along * dy) - radius
+
+    def distance(x: Array, y: Array) -> Array:
+        along = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy), 0, 1)
+        return np.hypot(x - a[0] - along * dx, y - a[1] - along * dy) - radius
+
+    return distance
 
 
 def _wall(canvas: _Canvas, spec: Spec) -> None:
@@ -185,29 +171,29 @@ def _wall(canvas: _Canvas, spec: Spec) -> None:
     height = np.clip(canvas.y / FLOOR, 0, 1)[..., None]
     spot = np.exp(-(((canvas.x - 0.5) / 0.45) ** 2) - ((canvas.y - 0.3) / 0.4) ** 2)[..., None]
     wall = (top + (bottom - top) * height) * (1 + 0.14 * (spot - 0.4))
-    gain = 1 + PULSE * (beat(canvas.t, spec)[..., None] if spec.music else 0.0)
+    gain = 1 + PULSE * (beat(canvas.t, spec.tempo, spec.beat_phase)[..., None] if spec.music else 0.0)
     canvas.pixels[:] = wall * gain
     canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, WOOD)
     canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)
 
 
 def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
-    cx = SLOTS[character.side]
-    shirt, hair, (rx, ry) = PALETTE[character.shirt], HAIR[character.kind], HEAD_RADII
-    if character.kind == "woman":
+    cx, woman = SLOTS[character.side], character.kind == "woman"
+    hair, neck, (rx, ry) = HAIR[character.kind], (0.86, 0.64, 0.51), HEAD_RADII
+    if woman:
         canvas.ellipse(cx, HEAD_CENTRE_Y + 0.05, rx + 0.035, ry + 0.09, hair)
-    canvas.ellipse(cx, 0.64, 0.05, 0.09, (0.86, 0.64, 0.51))
-    canvas.ellipse(cx, 0.98, 0.18, 0.29, shirt)
-    canvas.ellipse(cx, 0.685, 0.065, 0.045, (0.86, 0.64, 0.51))
-    if character.kind == "man":
+    canvas.ellipse(cx, 0.64, 0.05, 0.09, neck)
+    canvas.ellipse(cx, 0.98, 0.18, 0.29, PALETTE[character.shirt])
+    canvas.ellipse(cx, 0.685, 0.065, 0.045, neck)
+    if not woman:
         for ear in (-1, 1):
             canvas.ellipse(cx + ear * rx, HEAD_CENTRE_Y + 0.01, 0.028, 0.045, (0.90, 0.68, 0.55))
     canvas.ellipse(cx, HEAD_CENTRE_Y, rx, ry, SKIN)
-    brow = 0.33 if character.kind == "woman" else 0.30
+    brow, bend = (0.33, 2.5) if woman else (0.30, -1)
 
     def cap(x: Array, y: Array) -> Array:
         head = ellipse_distance(x - cx, y - HEAD_CENTRE_Y, rx + 0.012, ry + 0.02)
-        return np.maximum(head, y - brow + 1.6 * (x - cx) ** 2 * (-1 if character.kind == "man" else 2.5))
+        return np.maximum(head, y - brow + 1.6 * (x - cx) ** 2 * bend)
 
     canvas.paint((cx - rx - 0.02, 0.15, cx + rx + 0.02, 0.45), cap, hair)
     for eye in (-1, 1):
@@ -215,16 +201,6 @@ def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
         canvas.ellipse(cx + eye * 0.058, 0.405, 0.015, 0.022, DARK)
     half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
     canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
-
-
-def _flash(canvas: _Canvas, prop: Prop) -> None:
-    canvas.glow(
-        SLOTS[prop.slot],
-        FLASH_CENTRE_Y[prop.kind],
-        FLASH_RADII[prop.kind],
-        (1.0, 1.0, 1.0),
-        decay(canvas.t, prop.onsets, FLASH_DECAY),
-    )
 
 
 def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:
@@ -236,8 +212,8 @@ def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:
 
 
 def ball_height(t: Array, onsets: tuple[float, ...]) -> Array:
-    """Height of the ball's lowest point over the floor: it hovers, falls onto the first onset, flies a
-    parabola between onsets and stays on the floor after the last."""
+    """Height of the ball's lowest point over the floor: it hovers, falls onto the first onset, flies a parabola between
+    onsets and stays on the floor after the last."""
     fall = np.clip((t - onsets[0]) / BALL_FALL + 1, 0, 1)
     height = np.where(t < onsets[0], BALL_HOVER * (1 - fall**2), 0.0)
     for start, end in pairwise(onsets):
@@ -254,18 +230,16 @@ def _ball(canvas: _Canvas, prop: Prop) -> None:
     height = ball_height(canvas.t, prop.onsets)
     cy = FLOOR - height - ry
     canvas.ellipse(cx, FLOOR + 0.01, radius * (1 - height), 0.022, (0.22, 0.13, 0.10), 0.6)
-    canvas.ellipse(cx, cy, rx, ry, _mixed(colour, 0.0))
-    canvas.ellipse(cx - 0.3 * radius, cy - 0.35 * ry, 0.42 * rx, 0.36 * ry, _mixed(colour, 0.5), 0.7, edge=4)
-    _flash(canvas, prop)
+    canvas.ellipse(cx, cy, rx, ry, colour)
+    shine = colour + (1 - colour) * 0.5
+    canvas.ellipse(cx - 0.3 * radius, cy - 0.35 * ry, 0.42 * rx, 0.36 * ry, shine, 0.7, edge=4)
 
 
 def _bell(canvas: _Canvas, prop: Prop) -> None:
-    cx, half, colour = SLOTS[prop.slot], BELL_HALF_WIDTH[prop.size], np.array(PALETTE[prop.colour])
+    cx, half, colour = SLOTS[prop.slot], BELL_HALF_WIDTH[prop.size], PALETTE[prop.colour]
     height = 2.1 * half
-    angle = np.zeros_like(canvas.t)
-    for onset in prop.onsets:
-        after = np.maximum(canvas.t - onset, 0)
-        angle = angle + 0.16 * np.exp(-after / 0.45) * np.sin(2 * np.pi * 1.5 * after)
+    swings = [np.maximum(canvas.t - onset, 0) for onset in prop.onsets]
+    angle = sum(0.16 * np.exp(-after / 0.45) * np.sin(2 * np.pi * 1.5 * after) for after in swings)
     cos, sin = np.cos(angle), np.sin(angle)
     length = BELL_MOUTH_Y - BELL_PIVOT_Y
 
@@ -277,37 +251,27 @@ def _bell(canvas: _Canvas, prop: Prop) -> None:
 
     canvas.glow(cx, 0.48, (2.3 * half, 2.3 * half), (1.0, 0.95, 0.7), 0.75 * decay(canvas.t, prop.onsets, 0.15))
     top = (cx + sin * (length - height), BELL_PIVOT_Y + cos * (length - height))
-    canvas.paint(
-        (cx - 0.1, -9, cx + 0.1, 0.5),
-        lambda x, y: capsule_distance(x, y, (cx, -1.0), top, 0.009),
-        (0.35, 0.25, 0.2),
-    )
+    canvas.paint((cx - 0.1, -9, cx + 0.1, 0.5), capsule((cx, -1.0), top, 0.009), (0.35, 0.25, 0.2))
     canvas.ellipse(cx + sin * (length + 0.012), BELL_PIVOT_Y + cos * (length + 0.012), 0.026, 0.026, (0.25, 0.2, 0.15))
-    canvas.paint((cx - 2 * half, 0.2, cx + 2 * half, BELL_MOUTH_Y + 0.05), body, _mixed(colour, 0.0))
-    _flash(canvas, prop)
+    canvas.paint((cx - 2 * half, 0.2, cx + 2 * half, BELL_MOUTH_Y + 0.05), body, colour)
 
 
 def _drum(canvas: _Canvas, prop: Prop) -> None:
-    cx, half, colour = SLOTS[prop.slot], DRUM_HALF_WIDTH[prop.size], np.array(PALETTE[prop.colour])
+    cx, half, colour = SLOTS[prop.slot], DRUM_HALF_WIDTH[prop.size], PALETTE[prop.colour]
     skin, bottom = DRUM_SKIN_Y, FLOOR + 0.02
 
     def shell(x: Array, y: Array) -> Array:
         box = np.maximum(np.abs(x - cx) - half, np.maximum(skin - y, y - bottom))
         return np.minimum(box, ellipse_distance(x - cx, y - bottom, half, 0.035))
 
-    canvas.paint((cx - half, skin, cx + half, bottom + 0.04), shell, _mixed(colour, 0.0))
+    canvas.paint((cx - half, skin, cx + half, bottom + 0.04), shell, colour)
     canvas.ellipse(cx, skin, half, 0.036, (0.66, 0.50, 0.34))
     lift = np.ones_like(canvas.t)
     for onset in prop.onsets:
         before, after = (onset - canvas.t) / 0.15, (canvas.t - onset) / 0.25
         lift = np.minimum(lift, np.where(canvas.t < onset, np.clip(before, 0, 1) ** 0.7, np.clip(after, 0, 1)))
     hand, tip = (cx + 0.17, skin - 0.13), (cx - 0.012, skin - 0.30 * lift)
-    canvas.paint(
-        (cx - 0.2, 0.2, cx + 0.22, skin + 0.05),
-        lambda x, y: capsule_distance(x, y, hand, tip, 0.014),
-        (0.62, 0.42, 0.25),
-    )
-    _flash(canvas, prop)
+    canvas.paint((cx - 0.2, 0.2, cx + 0.22, skin + 0.05), capsule(hand, tip, 0.014), (0.62, 0.42, 0.25))
 
 
 _PAINTERS: dict[str, Callable[[_Canvas, Prop], None]] = {"ball": _ball, "bell": _bell, "drum": _drum}
@@ -320,15 +284,5 @@ def _drift(canvas: _Canvas, distractor: Distractor) -> None:
         for dx, dy, radius in ((-0.07, 0.01, 0.05), (0.0, -0.015, 0.065), (0.075, 0.01, 0.05)):
             canvas.ellipse(cx + dx, cy + dy, radius * 1.2, radius, (0.93, 0.95, 0.98), edge=4)
     else:
-        colour = PALETTE[distractor.colour]
-        canvas.paint(
-            (-9, 0, 9, 0.6),
-            lambda x, y: capsule_distance(x, y, (cx, cy), (cx - 0.01, cy + 0.2), 0.005),
-            (0.4, 0.35, 0.3),
-        )
-        canvas.ellipse(cx, cy, 0.06, 0.075, colour)
-
-
-def _mixed(colour: Array, white: float) -> Colour:
-    red, green, blue = colour + (1 - colour) * white
-    return float(red), float(green), float(blue)
+        canvas.paint((-9, 0, 9, 0.6), capsule((cx, cy), (cx - 0.01, cy + 0.2), 0.005), (0.4, 0.35, 0.3))
+        canvas.ellipse(cx, cy, 0.06, 0.075, PALETTE[distractor.colour])

@@ -1,15 +1,13 @@
-"""Who stands where in a picture of the puppets, read by synthesis: every place is compared with what would be
-painted there.
+"""Who stands where in a picture of the puppets: every place is compared with what would be painted there.
 
-The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read.
-All readers work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size
-are met alike.
+The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read. All readers
+work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size are met alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -19,10 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from shared.puppets.picture import PALETTE, SLOTS, WALL, render
-from shared.puppets.script import KINDS, PERSONS, SIZES, Character, Prop, Spec, sample_spec
+from shared.puppets.script import KINDS, PERSONS, SIZES, Character, Prop, sample_spec
 
 Array = NDArray[np.float64]
 Frames = NDArray[np.float32]
+Name = tuple[str, str, str]
+"""Kind, colour and size of a thing; empty where it has none."""
+Poses = tuple[Frames, Frames]
+"""Painted strips [P, D] and the sums of their squares [P]."""
 
 SIDE = 64
 HALF_WIDTH = 0.14
@@ -33,18 +35,16 @@ MAX_PAN = 4
 """Pixels of SIDE by which a panning camera may have shifted the scene."""
 
 
-@dataclass(frozen=True)
-class Mention:
+class Mention(NamedTuple):
     """What the text says of one visible person or object: its kind, and its place if the text has it."""
 
     kind: str
     slot: str | None = None
 
 
-@dataclass(frozen=True)
-class Detection:
-    """What was found for one `Mention`. `gain`: how much better than an empty place it explains the picture, in
-    mean squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
+class Detection(NamedTuple):
+    """What was found for one `Mention`. `gain`: how much better than an empty place it explains the picture, in mean
+    squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
 
     kind: str
     slot: str
@@ -57,21 +57,12 @@ class Detection:
         return self.gain > 0
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Mood of the picture, one `Detection` per `Mention` in order, and the camera's x per frame in scene units,
-    [T]."""
+class Layout(NamedTuple):
+    """Mood of the picture, one `Detection` per `Mention` in order, and the camera's x per frame [T] in scene units."""
 
     mood: str
     detections: tuple[Detection, ...]
     pan: Array
-
-
-class Poses(NamedTuple):
-    """Painted strips [P, D] and the sums of their squares [P]."""
-
-    strips: Frames
-    squares: Frames
 
 
 def canonical(frames: NDArray[np.uint8]) -> Frames:
@@ -93,61 +84,46 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
     The mentioned things are put in different places such that the summed squared error against our own painting,
     empty where nothing is mentioned, is least.
     """
-    mood = read_mood(frames)
+    top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
+    mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
-    errors = {slot: _errors(frames[moments], slot, mood, shifts) for slot in SLOTS}
-    best: dict[tuple[str, str], tuple[float, str, str]] = {}
-    for slot, kind in product(SLOTS, {t.kind for t in mentions}):
-        best[slot, kind] = min((e, c, s) for (k, c, s), e in errors[slot].items() if k == kind)
-    empty = {slot: errors[slot]["", "", ""] for slot in SLOTS}
-    places = _assign(mentions, best, empty)
-    detections = [
-        Detection(t.kind, slot, best[slot, t.kind][1], best[slot, t.kind][2], empty[slot] - best[slot, t.kind][0])
-        for t, slot in zip(mentions, places, strict=True)
-    ]
-    return Layout(mood, tuple(detections), pan)
+    names, poses = _paintings(mood)
+    best: dict[tuple[str, str], Detection] = {}
+    for slot in SLOTS:
+        table = _distances(frames[moments], slot, poses[slot, 1], shifts, 1)
+        means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)  # each frame at its best pose
+        errors: dict[Name, float] = dict(zip(names, means.tolist(), strict=True))
+        for kind in {t.kind for t in mentions}:
+            error, colour, size = min((e, c, s) for (k, c, s), e in errors.items() if k == kind)
+            best[slot, kind] = Detection(kind, slot, colour, size, errors["", "", ""] - error)
+    return Layout(mood, _assign(mentions, best), pan)
 
 
-def read_mood(frames: Frames) -> str:
-    """Mood whose wall is nearest to the median colour of the picture's top eighth."""
-    colour = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
-    return min(WALL, key=lambda mood: float(np.square(colour - np.array(WALL[mood][0])).sum()))
+def _assign(mentions: Sequence[Mention], best: dict[tuple[str, str], Detection]) -> tuple[Detection, ...]:
+    """Choose one of the `best` per mention; places differ as long as there are enough of them."""
 
+    def cost(chosen: tuple[Detection, ...]) -> float:
+        crowded = len(chosen) - len({found.slot for found in chosen})
+        return crowded - sum(found.gain for found in chosen)
 
-def _assign(
-    mentions: Sequence[Mention], best: dict[tuple[str, str], tuple[float, str, str]], empty: dict[str, float]
-) -> tuple[str, ...]:
-    """One place per mention; places differ as long as there are enough of them."""
-
-    def cost(places: tuple[str, ...]) -> float:
-        crowded = len(places) - len(set(places))
-        return crowded + sum(best[slot, t.kind][0] - empty[slot] for t, slot in zip(mentions, places, strict=True))
-
-    choices = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
+    places = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
+    choices = [[best[slot, t.kind] for slot in slots] for t, slots in zip(mentions, places, strict=True)]
     return min(product(*choices), key=cost)
-
-
-def _errors(moments: Frames, slot: str, mood: str, shifts: NDArray[np.int_]) -> dict[tuple[str, str, str], float]:
-    """Mean squared error of every hypothesis (kind, colour, size) at a place, each frame at its best pose."""
-    names, poses = _paintings(mood, 1)
-    table = _distances(moments, slot, poses[slot], shifts, 1)
-    means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)
-    return dict(zip(names, means.tolist(), strict=True))
 
 
 def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
     """Mean squared error of frames [M, ...], moved by `shifts` pixels, against poses [P, D]: [M, P]."""
     strips = np.stack([_strip(f, slot, shift, step) for f, shift in zip(moments, shifts, strict=True)])
     # torch's product: NumPy's has threads of its own, whose spinning costs a hundredfold beside another process
-    products: Frames = (torch.from_numpy(strips) @ torch.from_numpy(poses.strips).T).numpy()
-    squares = np.square(strips).sum(1)[:, None] + poses.squares - 2 * products
+    products: Frames = (torch.from_numpy(strips) @ torch.from_numpy(poses[0]).T).numpy()
+    squares = np.square(strips).sum(1)[:, None] + poses[1] - 2 * products
     return squares / strips.shape[1]
 
 
 def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
-    """Columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of
-    rows and columns every `step`-th."""
+    """Columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of rows and
+    columns every `step`-th."""
     centre, half = SLOTS[slot] * SIDE, HALF_WIDTH * SIDE
     columns = np.arange(round(centre - half), round(centre + half), step) - shift
     return frame[::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
@@ -156,14 +132,14 @@ def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
 def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDArray[np.int_], Array]:
     """Shift in pixels at the moments and the camera's x per frame, from the best explanation at each moment.
 
-    The camera swings once from one end to the other, so two ends are fitted to all moments; less than
-    three quarters of a pixel is taken as a fixed camera.
+    The camera swings once from one end to the other, so two ends are fitted to all moments; less than three quarters of
+    a pixel is taken as a fixed camera.
     """
-    poses = _paintings(mood, 2)[1]
+    _, poses = _paintings(mood)
     totals = []
     for shift in range(-MAX_PAN, MAX_PAN + 1):
         shifts = np.full(len(moments), shift)
-        totals.append(sum(_distances(moments, slot, poses[slot], shifts, 2).min(1) for slot in SLOTS))
+        totals.append(sum(_distances(moments, slot, poses[slot, 2], shifts, 2).min(1) for slot in SLOTS))
     best = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
     ends, *_ = np.linalg.lstsq(_swing(along), best, rcond=None)
     if np.abs(ends).max() < 0.75:
@@ -179,36 +155,26 @@ def _swing(along: Array) -> Array:
 
 
 @cache
-def _paintings(mood: str, step: int) -> tuple[list[tuple[str, str, str]], dict[str, Poses]]:
-    """Names (kind, colour, size) of all hypotheses, the empty place first, and their POSES per place."""
-    names, places = _scenes(mood)
-    poses = {}
-    for slot, frames in places.items():
-        strips = np.stack([_strip(frame, slot, 0, step) for frame in frames])
-        poses[slot] = Poses(strips, np.square(strips).sum(1))
-    return names, poses
+def _paintings(mood: str) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
+    """Names of all hypotheses, the empty place first, and their POSES per place and `step` of `_strip`.
 
-
-@cache
-def _scenes(mood: str) -> tuple[list[tuple[str, str, str]], dict[str, list[Frames]]]:
-    """Paint the same as whole frames: with one thing at the place, or at the left and the right at once."""
+    One thing is painted at a time: in the centre, or at the left and the right at once.
+    """
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
     places: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
-    for name in names:
-        for slots in (("left", "right"), ("centre",)):
-            frames = canonical(_paint(script, name, slots))
-            for slot in slots:
-                places[slot] += list(frames)
-    return names, places
-
-
-def _paint(script: Spec, name: tuple[str, str, str], slots: tuple[str, ...]) -> NDArray[np.uint8]:
-    kind, colour, size = name
-    if kind in PERSONS:
-        people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
-        mouths = [np.linspace(0, 1, POSES)] * len(slots)
-        return render(replace(script, characters=people), mouths)
-    things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
-    return render(replace(script, props=things), [])
+    for (kind, colour, size), slots in product(names, (("left", "right"), ("centre",))):
+        if kind in PERSONS:
+            people = tuple(Character(kind, slot, colour, 0.0, True, (), ()) for slot in slots)
+            frames = render(replace(script, characters=people), [np.linspace(0, 1, POSES)] * len(slots))
+        else:
+            things = tuple(Prop(kind, size, colour, slot, True, (0.4,), ()) for slot in slots) if kind else ()
+            frames = render(replace(script, props=things), [])
+        for slot in slots:
+            places[slot] += list(canonical(frames))
+    poses = {}
+    for slot, step in product(SLOTS, (1, 2)):
+        strips = np.stack([_strip(frame, slot, 0, step) for frame in places[slot]])
+        poses[slot, step] = strips, np.square(strips).sum(1)
+    return names, poses

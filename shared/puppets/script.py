@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
+Span = tuple[float, float]
 
 LEVELS = ("simple", "full")
 HELD_OUT_SEED = 900001
@@ -36,7 +38,7 @@ class Syllable:
     end: float
     loudness: float
     vowel: int
-    glide: tuple[float, float]
+    glide: Span
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Spec:
     characters: tuple[Character, ...]
     props: tuple[Prop, ...]
     distractors: tuple[Distractor, ...]
-    pan: tuple[float, float]
-    silence: tuple[float, float] | None
+    pan: Span
+    silence: Span | None
     caption_overrides: tuple[tuple[str, str], ...]
 
     @property
@@ -132,50 +134,12 @@ class Spec:
 def sample_spec(
     seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0
 ) -> Spec:
-    """Draw the script of clip `index`. `conflict` is the fraction of clips whose text contradicts sound and
-    picture.
+    """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture.
 
-    Such clips carry the subset tag `conflict`; they measure and must not train. Raises UserError on an
-    unknown level, a negative index, an odd or too small size, a fraction outside [0, 1].
+    Such clips carry the subset tag `conflict`; they measure and must not train. Raises UserError on an unknown level, a
+    negative index, an odd or too small size, a fraction outside [0, 1].
     """
     size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    _check(index, level, size, conflict)
-    rng = numpy_generator(seed, "clip", index, level)
-    full = level == "full"
-    fps = int(rng.choice(FRAME_RATES)) if full else 16
-    duration = int(rng.choice(LONG_DURATIONS)) if full and rng.random() < 0.5 else 2
-    silence = _silent_span(rng, duration) if full and rng.random() < 0.25 else None
-    people, speaking, objects = _cast(rng, full)
-    characters = _characters(rng, people, speaking, full, duration, silence)
-    props = _props(rng, objects, [c.side for c in characters if c.visible], full, duration, silence)
-    mood = MOODS[rng.integers(4 if full else 2)]
-    tempo = rng.uniform(132, 152) if mood.endswith("bright") else rng.uniform(64, 80)
-    spec = Spec(
-        seed=seed,
-        index=index,
-        level=level,
-        size=size,
-        fps=fps,
-        frames=duration * fps,
-        rate=16000,
-        mood=mood,
-        mood_mentioned=not full or bool(rng.random() < 0.85),
-        tempo=tempo,
-        beat_phase=rng.random(),
-        music=bool(rng.random() < 0.9),
-        music_level=rng.uniform(-30, -26),
-        root=130.81 * 2 ** (rng.integers(8) / 12),
-        characters=characters,
-        props=props,
-        distractors=_distractors(rng, duration) if full else (),
-        pan=(rng.uniform(-0.05, 0.0), rng.uniform(0.0, 0.05)) if full and rng.random() < 0.3 else (0.0, 0.0),
-        silence=silence,
-        caption_overrides=(),
-    )
-    return _contradict(spec, rng) if rng.random() < conflict else spec
-
-
-def _check(index: int, level: str, size: tuple[int, int], conflict: float) -> None:
     if level not in LEVELS:
         raise UserError(f"puppet level '{level}' is unknown: give one of {', '.join(LEVELS)}")
     if index < 0:
@@ -184,10 +148,33 @@ def _check(index: int, level: str, size: tuple[int, int], conflict: float) -> No
         raise UserError(f"puppet size {size[0]}x{size[1]}: height and width must be even and at least 32")
     if not 0 <= conflict <= 1:
         raise UserError(f"puppet conflict fraction {conflict}: give a number from 0 to 1")
+    rng = numpy_generator(seed, "clip", index, level)
+    full = level == "full"
+    fps = int(rng.choice(FRAME_RATES)) if full else 16
+    duration = int(rng.choice(LONG_DURATIONS)) if full and rng.random() < 0.5 else 2
+    silence = None
+    if full and rng.random() < 0.25:
+        length = rng.uniform(0.25, 0.4) * duration
+        start = rng.uniform(0.35 * duration, duration - length)
+        silence = start, start + length
+    speaking, objects = _cast(rng, full)
+    characters = _characters(rng, speaking, full, duration, silence)
+    props = _props(rng, objects, [c.side for c in characters if c.visible], full, duration, silence)
+    mood = MOODS[rng.integers(4 if full else 2)]
+    tempo = rng.uniform(132, 152) if mood.endswith("bright") else rng.uniform(64, 80)
+    spec = Spec(
+        seed=seed, index=index, level=level, size=size, fps=fps, frames=duration * fps, rate=16000,
+        mood=mood, mood_mentioned=not full or bool(rng.random() < 0.85), tempo=tempo, beat_phase=rng.random(),
+        music=bool(rng.random() < 0.9), music_level=rng.uniform(-30, -26), root=130.81 * 2 ** (rng.integers(8) / 12),
+        characters=characters, props=props, distractors=_distractors(rng, duration) if full else (),
+        pan=(rng.uniform(-0.05, 0.0), rng.uniform(0.0, 0.05)) if full and rng.random() < 0.3 else (0.0, 0.0),
+        silence=silence, caption_overrides=(),
+    )  # fmt: skip
+    return _contradict(spec, rng) if rng.random() < conflict else spec
 
 
-def _cast(rng: np.random.Generator, full: bool) -> tuple[int, list[bool], int]:
-    """Cast a clip: number of people, who of them speaks, number of objects; something always sounds."""
+def _cast(rng: Generator, full: bool) -> tuple[list[bool], int]:
+    """Cast a clip: whether each of its people speaks, and the number of objects; something always sounds."""
     while True:
         if full:
             people, objects = int(rng.choice(3, p=[0.2, 0.45, 0.35])), int(rng.choice(3, p=[0.15, 0.6, 0.25]))
@@ -202,46 +189,30 @@ def _cast(rng: np.random.Generator, full: bool) -> tuple[int, list[bool], int]:
             speaking = [bool(rng.random() < 0.9 or not objects)]
         speaking = speaking[:people]
         if any(speaking) or objects:
-            return people, speaking, objects
+            return speaking, objects
 
 
 def _characters(
-    rng: np.random.Generator,
-    people: int,
-    speaking: list[bool],
-    full: bool,
-    duration: float,
-    silence: tuple[float, float] | None,
+    rng: Generator, speaking: list[bool], full: bool, duration: float, silence: Span | None
 ) -> tuple[Character, ...]:
-    sides = ["left", "right"] if people == 2 else [("left", "right")[rng.integers(2)]]
+    sides = ["left", "right"] if len(speaking) == 2 else [("left", "right")[rng.integers(2)]]
     hole = silence or (duration, duration)
     length = duration - (hole[1] - hole[0])
     split = length * rng.uniform(0.4, 0.6)
     turns = [(0.0, split), (split, length)][:: 1 if rng.random() < 0.5 else -1]
     characters: list[Character] = []
-    for i in range(people):
+    for i, speaks in enumerate(speaking):
         kind = PERSONS[rng.integers(2)]
-        span = turns[i] if sum(speaking) == 2 else (0.0, length)
-        syllables = _syllables(rng, span, hole) if speaking[i] else ()
-        mentioned = ["shirt", "side"] if not full else [name for name in ("shirt", "side") if rng.random() < 0.85]
+        syllables = _syllables(rng, turns[i] if sum(speaking) == 2 else (0.0, length), hole) if speaks else ()
+        mentioned = tuple(name for name in ("shirt", "side") if not full or rng.random() < 0.85)
         visible = not (full and syllables and rng.random() < 0.12 and all(c.visible for c in characters))
-        characters.append(
-            Character(
-                kind=kind,
-                side=sides[i],
-                shirt=COLOURS[rng.integers(4)],
-                pitch=rng.uniform(*PITCHES[kind]),
-                visible=visible,
-                syllables=syllables,
-                mentioned=tuple(mentioned),
-            )
-        )
+        shirt, pitch = COLOURS[rng.integers(4)], rng.uniform(*PITCHES[kind])
+        characters.append(Character(kind, sides[i], shirt, pitch, visible, syllables, mentioned))
     return tuple(characters)
 
 
-def _syllables(rng: np.random.Generator, span: tuple[float, float], hole: tuple[float, float]) -> tuple[Syllable, ...]:
-    """Random speech inside `span`; times from hole[0] on are moved behind the silent `hole`, none straddles
-    it."""
+def _syllables(rng: Generator, span: Span, hole: Span) -> tuple[Syllable, ...]:
+    """Random speech inside `span`; times from hole[0] on are moved behind the silent `hole`, none straddles it."""
     syllables: list[Syllable] = []
     t = span[0] + rng.uniform(0.03, 0.35)
     while True:
@@ -250,30 +221,17 @@ def _syllables(rng: np.random.Generator, span: tuple[float, float], hole: tuple[
             t = hole[0]
         if t + length > span[1] - 0.02:
             return tuple(syllables)
-        shift = hole[1] - hole[0] if t >= hole[0] else 0.0
+        start = t + (hole[1] - hole[0] if t >= hole[0] else 0.0)
         glide = rng.uniform(0.92, 1.12)
-        syllables.append(
-            Syllable(
-                t + shift,
-                t + shift + length,
-                rng.uniform(0.45, 1.0),
-                int(rng.integers(5)),
-                (glide, glide * rng.uniform(0.88, 1.04)),
-            )
-        )
+        loudness, vowel = rng.uniform(0.45, 1.0), int(rng.integers(5))
+        syllables.append(Syllable(start, start + length, loudness, vowel, (glide, glide * rng.uniform(0.88, 1.04))))
         t += length + (rng.uniform(0.25, 0.5) if rng.random() < 0.14 else rng.uniform(0.02, 0.09))
 
 
 def _props(
-    rng: np.random.Generator,
-    count: int,
-    taken: list[str],
-    full: bool,
-    duration: float,
-    silence: tuple[float, float] | None,
+    rng: Generator, count: int, taken: list[str], full: bool, duration: float, silence: Span | None
 ) -> tuple[Prop, ...]:
-    """Objects of different kinds in free places (simple: opposite the person); without a free place,
-    offscreen."""
+    """Objects of different kinds in free places (simple: opposite the person); without a free place, offscreen."""
     if not count:
         return ()
     free = [slot for slot in ("left", "right", "centre") if slot not in taken]
@@ -283,26 +241,17 @@ def _props(
     props = []
     for i, kind in enumerate(rng.permutation(KINDS)[:count]):
         visible = i < len(free) and not (full and rng.random() < 0.15)
-        mentioned = ["size", "colour"] if not full else [name for name in ("size", "colour") if rng.random() < 0.85]
+        mentioned = [name for name in ("size", "colour") if not full or rng.random() < 0.85]
         mine = tuple(onsets[owners == i].tolist())
         mentioned += ["count"] if rng.random() < 0.5 and len(mine) <= MOST_COUNTED else []
-        props.append(
-            Prop(
-                kind=str(kind),
-                size=SIZES[rng.integers(2)],
-                colour=COLOURS[rng.integers(4)],
-                slot=free[i] if i < len(free) else "centre",
-                visible=visible,
-                onsets=mine,
-                mentioned=tuple(mentioned),
-            )
-        )
+        size, colour = SIZES[rng.integers(2)], COLOURS[rng.integers(4)]
+        slot = free[i] if i < len(free) else "centre"
+        props.append(Prop(str(kind), size, colour, slot, visible, mine, tuple(mentioned)))
     return tuple(props)
 
 
-def _onsets(rng: np.random.Generator, least: int, duration: float, silence: tuple[float, float] | None) -> Array:
-    """1-3 onsets per 2 s, uniform over all sets of times that keep ONSET_GAP and the silent span (and 0.3 s
-    before)."""
+def _onsets(rng: Generator, least: int, duration: float, silence: Span | None) -> Array:
+    """1-3 onsets per 2 s, uniform over all sets of times that keep ONSET_GAP and the silent span (and 0.3 s before)."""
     hole = (silence[0] - 0.3, silence[1]) if silence else (duration, duration)
     length = duration - (hole[1] - hole[0]) - FIRST_ONSET - LAST_ONSET
     count = max(least, round(rng.uniform(0.5, 3.5) * duration / 2 * length / (duration - FIRST_ONSET - LAST_ONSET)))
@@ -312,30 +261,17 @@ def _onsets(rng: np.random.Generator, least: int, duration: float, silence: tupl
     return times + np.where(times >= hole[0], hole[1] - hole[0], 0.0)
 
 
-def _silent_span(rng: np.random.Generator, duration: float) -> tuple[float, float]:
-    length = rng.uniform(0.25, 0.4) * duration
-    start = rng.uniform(0.35 * duration, duration - length)
-    return start, start + length
-
-
-def _distractors(rng: np.random.Generator, duration: float) -> tuple[Distractor, ...]:
+def _distractors(rng: Generator, duration: float) -> tuple[Distractor, ...]:
     if rng.random() >= 0.3:
         return ()
     direction = 1 if rng.random() < 0.5 else -1
     speed = direction * rng.uniform(0.6, 1.0) / duration
-    return (
-        Distractor(
-            kind=("cloud", "balloon")[rng.integers(2)],
-            colour=COLOURS[rng.integers(4)],
-            x=0.5 - direction * rng.uniform(0.2, 0.5),
-            y=rng.uniform(0.1, 0.2),
-            speed=speed,
-            mentioned=bool(rng.random() < 0.5),
-        ),
-    )
+    kind, colour = ("cloud", "balloon")[rng.integers(2)], COLOURS[rng.integers(4)]
+    x, y = 0.5 - direction * rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.2)
+    return (Distractor(kind, colour, x, y, speed, mentioned=bool(rng.random() < 0.5)),)
 
 
-def _contradict(spec: Spec, rng: np.random.Generator) -> Spec:
+def _contradict(spec: Spec, rng: Generator) -> Spec:
     """Let the text name another mood, object or speaker than picture and sound have, if just one of those sounds."""
     choices = []
     if spec.music:

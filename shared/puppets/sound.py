@@ -1,7 +1,7 @@
 """What the puppets sound like (docs/design.md section 9): stems are functions of the script alone.
 
-Bands: speech 150-3800 Hz with a fixed share above 2.3 kHz; effects ring below 2.2 kHz and click in 4.4-7.4
-kHz; music 130-1500 Hz. So all three overlap below 2 kHz, 2.3-3.8 kHz is speech and 4.5-7.5 kHz marks onsets.
+Bands: speech 150-3800 Hz with a fixed share above 2.3 kHz; effects ring below 2.2 kHz and click in 4.4-7.4 kHz; music
+130-1500 Hz. So all three overlap below 2 kHz, 2.3-3.8 kHz is speech and 4.5-7.5 kHz marks onsets.
 """
 
 from __future__ import annotations
@@ -42,16 +42,13 @@ FADE = 0.03
 
 
 def synthesise(spec: Spec) -> dict[str, NDArray[np.float32]]:
-    """Stems `speech1`.. (one per character, at least one), `effects`, `music`: float32 [N] on the 16-bit
-    grid, absent ones exact zeros; one common gain keeps the peak of their sum under 0.95."""
-    speakers = max(1, len(spec.characters))
-    stems = {f"speech{i + 1}": np.zeros(spec.samples) for i in range(speakers)}
-    for i, character in enumerate(spec.characters):
-        stems[f"speech{i + 1}"] = _speech(spec, character)
-    stems["effects"] = _effects(spec)
-    stems["music"] = _music(spec)
-    if spec.silence:
-        gate = _gate(spec, spec.silence)
+    """Stems `speech1`.. (one per character, at least one), `effects`, `music`: float32 [N] on the 16-bit grid, absent
+    ones exact zeros; one common gain keeps the peak of their sum under 0.95."""
+    stems = {f"speech{i}": _speech(spec, character) for i, character in enumerate(spec.characters, 1)}
+    stems = (stems or {"speech1": np.zeros(spec.samples)}) | {"effects": _effects(spec), "music": _music(spec)}
+    if spec.silence:  # ramps of FADE seconds just inside its ends
+        t, (start, end) = np.arange(spec.samples) / spec.rate, spec.silence
+        gate = np.clip(np.maximum((start + FADE - t) / FADE, (t - end + FADE) / FADE), 0, 1)
         stems = {name: stem * gate for name, stem in stems.items()}
     gain = min(1.0, PEAK / max(1e-9, float(np.abs(sum(stems.values())).max())))
     return {name: (np.rint(stem * gain * 32768) / 32768).astype(np.float32) for name, stem in stems.items()}
@@ -70,9 +67,9 @@ def mouth_opening(spec: Spec, character: Character) -> Array:
     return np.clip(1.15 * np.interp(spec.frame_times() * rate, np.arange(len(smooth)), smooth), 0, 1)
 
 
-def beat(t: Array, spec: Spec) -> Array:
+def beat(t: Array, tempo: float, phase: float) -> Array:
     """How far the beat is on, 0..1, at times `t`: the pulse that music and light share."""
-    return (0.5 + 0.5 * np.cos(2 * np.pi * (t * spec.tempo / 60 - spec.beat_phase))) ** 2
+    return (0.5 + 0.5 * np.cos(2 * np.pi * (t * tempo / 60 - phase))) ** 2
 
 
 def _loudness(t: Array, syllable: Syllable) -> Array:
@@ -83,10 +80,7 @@ def _loudness(t: Array, syllable: Syllable) -> Array:
 def _speech(spec: Spec, character: Character) -> Array:
     sound = np.zeros(spec.samples)
     for syllable in character.syllables:
-        first, last = (
-            int(np.ceil(syllable.start * spec.rate)),
-            min(spec.samples, int(syllable.end * spec.rate)),
-        )
+        first, last = int(np.ceil(syllable.start * spec.rate)), min(spec.samples, int(syllable.end * spec.rate))
         t = np.arange(first, last) / spec.rate
         since, length = t - syllable.start, syllable.end - syllable.start
         low, high = character.pitch * syllable.glide[0], character.pitch * syllable.glide[1]
@@ -98,9 +92,8 @@ def _speech(spec: Spec, character: Character) -> Array:
 
 
 def _harmonics(pitch: float, vowel: int, kind: str) -> NDArray[np.complex128]:
-    """Complex amplitudes of the harmonics 1.. of a vowel; low and high band are normalised separately, so
-    that the loudness read from the high band does not depend on vowel or pitch. Schroeder phases keep the
-    crest low."""
+    """Complex amplitudes of the harmonics 1.. of a vowel; low and high band are normalised separately, so that the
+    loudness read from the high band does not depend on vowel or pitch. Schroeder phases keep the crest low."""
     scale = 1.15 if kind == "woman" else 1.0
     count = int(SPEECH_TOP / (pitch * 1.1))
     frequency = pitch * np.arange(1, count + 1)
@@ -160,16 +153,10 @@ def _music(spec: Spec) -> Array:
     for i, ratio in enumerate(CHORD[spec.mode]):
         turn = np.exp(2j * np.pi * (spec.root * ratio * t + 0.37 * i))
         pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
-    pad *= 0.35 + 0.65 * beat(t, spec)
+    pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)
     return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)
 
 
 def exact_silence(spec: Spec) -> list[float] | None:
     """Start and end, in seconds, of the span in which every stem is exactly zero."""
     return [spec.silence[0] + FADE, spec.silence[1] - FADE] if spec.silence else None
-
-
-def _gate(spec: Spec, silence: tuple[float, float]) -> Array:
-    """1 outside the silent span, 0 inside it, with ramps of FADE seconds just inside its ends."""
-    t = np.arange(spec.samples) / spec.rate
-    return np.clip(np.maximum((silence[0] + FADE - t) / FADE, (t - silence[1] + FADE) / FADE), 0, 1)

@@ -14,10 +14,9 @@ from tiny import CONFIG, FRAMES, TOKENS, inputs, transformer
 from ccl.analysis.attention_figures import draw_maps
 from ccl.analysis.attention_maps import (
     SHARES,
-    AttentionMaps,
     AttentionProbe,
     AttentionWeights,
-    SoundingTokens,
+    Sounding,
     audio_weights,
     even,
     recording,
@@ -110,7 +109,7 @@ def test_recorded_weights_make_the_update_and_the_output_stays_as_it_was(variant
         during = model(Task.T2AV.route, *inputs())
     assert all(torch.equal(a, b) for a, b in zip(before, during, strict=True))
     for stream, made in calls.items():
-        recorded = getattr(kept, stream)
+        recorded = kept[stream]
         assert len(recorded) == len(made) == 2
         for weights, (direction, own, key_value, update) in zip(recorded, made, strict=True):
             torch.testing.assert_close(remade(direction, weights, own, key_value), update, rtol=0, atol=1e-5)
@@ -131,7 +130,7 @@ def test_recording_ends_with_its_block():
         model(Task.T2V.route, inputs()[0], None)
         model(Task.A2V.route, *inputs())
     model(Task.T2AV.route, *inputs())
-    assert (len(kept.video), len(kept.audio)) == (2, 0)
+    assert (len(kept["video"]), len(kept["audio"])) == (2, 0)
     assert not model.blocks[0].fusion.video._forward_pre_hooks
 
 
@@ -162,18 +161,19 @@ def test_tokens_that_sound_are_those_of_the_truth():
     begin = min([c.syllables[0].start for c in spec.characters if c.syllables] + [p.onsets[0] for p in spec.props])
     found = sounding_tokens(data, [(truth, begin - 0.21), (truth, 100.0)], (64, 64), 64)
     region = torch.from_numpy(sounding_region([truth], (64, 64)))
-    place = found.video[0].view(FRAMES, 8, 8)
+    (video_not, video), (audio_not, audio) = found["video"], found["audio"]
+    place = video[0].view(FRAMES, 8, 8)
     assert torch.equal(place[0], place[-1]) and place.any() and not place.all()
     cells = region.view(8, 8, 8, 8).float().mean((1, 3))
-    assert torch.equal(place[0], cells >= 0.2) and torch.equal(found.video_not[0].view(FRAMES, 8, 8)[0], cells == 0)
-    assert found.audio[0].nonzero()[0] == 5  # 25 tokens a second
-    assert not found.audio[1].any() and torch.equal(found.audio_not, ~found.audio)
+    assert torch.equal(place[0], cells >= 0.2) and torch.equal(video_not[0].view(FRAMES, 8, 8)[0], cells == 0)
+    assert audio[0].nonzero()[0] == 5  # 25 tokens a second
+    assert not audio[1].any() and torch.equal(audio_not, ~audio)
 
 
-def halves() -> SoundingTokens:
+def halves() -> Sounding:
     video, audio = torch.zeros(2, FRAMES * SPACE, dtype=torch.bool), torch.zeros(2, TOKENS, dtype=torch.bool)
     video[:, ::2], audio[0, :5] = True, True
-    return SoundingTokens(video, ~video, audio, ~audio)
+    return {"video": (~video, video), "audio": (~audio, audio)}
 
 
 def test_the_probe_pools_queries_by_kind():
@@ -192,8 +192,8 @@ def test_the_probe_pools_queries_by_kind():
             sum(block["background"]["lct"] for block in told[stream]["blocks"]) / 2
         )
     assert [level["u"] for level in told["video"]["levels"]] == [0.3, 0.7]
-    assert len(maps) == 2 and maps[0].received.shape == maps[0].video["lct"].shape == (FRAMES, 2, 2)
-    assert 0 < float(maps[1].video["lct"].mean()) < 1
+    assert len(maps) == 2 and maps[0]["received"].shape == maps[0]["lct"].shape == (FRAMES, 2, 2)
+    assert 0 < float(maps[1]["lct"].mean()) < 1
     again = AttentionProbe(model, FLOW, (0.3, 0.7), seed=1)
     again.add(batch("a", "b"), halves())
     assert again.summary() == told
@@ -214,10 +214,8 @@ def test_who_prefers_nothing_spreads_evenly():
 
 
 def test_kinds_that_are_not_there_have_no_shares():
-    nothing = halves()
     probe = AttentionProbe(transformer(), FLOW, (0.5,), seed=1)
-    away = SoundingTokens(nothing.video & False, nothing.video_not, nothing.audio & False, nothing.audio_not)
-    probe.add(batch("a", "b"), away)
+    probe.add(batch("a", "b"), {stream: (away, here & False) for stream, (away, here) in halves().items()})
     told = probe.summary()
     assert told["video"]["foreground"]["lct"] is None and told["audio"]["background"]["lct"] > 0
     assert told["video"]["background"]["sounding"] == 0
@@ -226,7 +224,7 @@ def test_kinds_that_are_not_there_have_no_shares():
 def test_a_picture_is_drawn(tmp_path: Path):
     codec = LinearVideoCodec(latent_channels=4)
     layer = torch.rand(FRAMES, 2, 2)
-    maps = AttentionMaps({"lct": layer, "last": 0 * layer, "right_time": layer}, layer)
+    maps = {"lct": layer, "last": 0 * layer, "right_time": layer, "received": layer}
     path = draw_maps(tmp_path, batch("x/y", "b"), 0, maps, codec, 16.0)
     assert path.name == "x_y.png" and [file.name for file in tmp_path.iterdir()] == ["x_y.png"]
     assert min(Image.open(path).size) > 300

@@ -19,7 +19,7 @@ def options(**changes) -> context.CcaOptions:
 @pytest.mark.parametrize("direction", context.DIRECTIONS)
 @pytest.mark.parametrize("size", [(5, 4, 27), (9, 3, 8), (13, 2, 70)])
 def test_gathered_and_dense_are_the_same_function(direction, size):
-    case = context.Case.build(direction, size, options())
+    case = context.Case(direction, size, options())
     torch.testing.assert_close(case.gathered(), case.dense(), rtol=0, atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,7 +156,9 @@ def test_clips_are_encoded_by_shape_and_each_stream_reads_its_own_caption():
                f"heard {name}", True, True)
         for name, frames in (("a", 13), ("b", 29), ("c", 13), ("d", 13))
     ]  # fmt: skip
-    made = encode(clips, codecs, encoder, 16.0, 2, torch.device("cpu"))
+    parts = {"video_codec": codecs[0], "audio_codec": codecs[1], "text_encoder": encoder}
+    pipeline = SimpleNamespace(**parts, config=SimpleNamespace(fps=16.0), device=torch.device("cpu"))
+    made = encode(clips, pipeline, 2)
     assert [one.ids for one in made] == [["a", "c"], ["d"], ["b"]]
     first = made[0]
     assert torch.equal(first.video[1], codecs[0].encode(clips[2].video[None])[0].half().float())

@@ -35,7 +35,7 @@ def test_an_unknown_backend_is_refused_with_the_choices():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without CUDA")
-@pytest.mark.parametrize("name", [name for name, (_, package) in BACKENDS.items() if package])
+@pytest.mark.parametrize("name", [name for name, package in BACKENDS.items() if package])
 def test_a_backend_that_cannot_run_says_what_it_needs(name):
     with pytest.raises(UserError, match="needs"):
         use_backend(name)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from shared.puppets.captions import audio_caption, caption
-from shared.puppets.clip import PuppetClip, Spec, render_clip, sample_spec
+from shared.puppets.clip import PuppetClip, Spec, read_truth, render_clip, sample_spec
 from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, scene_to_pixels
 from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
 from shared.utils.errors import UserError
@@ -195,9 +196,20 @@ def test_conflict_changes_the_text_alone() -> None:
     assert not any(s.caption_overrides for s in SIMPLE + FULL)
 
 
-def test_truth_survives_json() -> None:
+def test_truth_survives_json(tmp_path: Path) -> None:
     truth = render_clip(sample_spec(0, 2, "full")).truth
-    assert json.loads(json.dumps(truth)) == truth
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    assert read_truth(tmp_path / "t.json") == json.loads(json.dumps(truth)) == truth
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"characters": []}', "has no objects"), ("[1]", "no JSON object"), ("", "is damaged")],
+)
+def test_what_is_no_truth_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(UserError, match=rf"t\.json:? .*{said}"):
+        read_truth(tmp_path / "t.json")
 
 
 @pytest.mark.parametrize("bad", [{"level": "hard"}, {"index": -1}, {"size": 63}, {"size": 16}, {"conflict": 2.0}])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from shared.evaluation.scores import TOLERANCE, events, match
-from shared.puppets import audio_readers, video_readers
+from shared.puppets import audio_readers
 from shared.puppets.clip import PuppetClip, render_clip, sample_spec
-from shared.puppets.readers import VideoReading, read_picture, read_sound
+from shared.puppets.readers import VideoReading, flash_onsets, read_picture, read_sound
 from shared.puppets.scene_fit import Mention, canonical, read_layout
 from shared.puppets.script import Spec
 
@@ -118,5 +118,5 @@ def test_the_camera_is_followed() -> None:
 
 def test_a_spread_flash_is_one_onset() -> None:
     flash = np.array([0, 0, 0.1, 0.3, 0.32, 0.1, 0, 0, 0, 0, 0.8, 0.4, 0.2, 0.1])
-    onsets = video_readers.read_onsets(flash, 10.0)
+    onsets = flash_onsets(flash, 10.0)
     assert onsets == pytest.approx([0.23, 0.95], abs=0.011)
