@@ -52,7 +52,11 @@ class Conversion:
         self.options, self.plan = options, plan
         self.notes: list[str] = []
         self.model = build_transformer(plan.settings, options.model)
-        self.mapping = self._wan(options) if isinstance(options, WanOptions) else self._ovi(options)
+        if isinstance(options, WanOptions):
+            self.mapping = self._wan(options)
+        else:
+            source = SourceWeights.open(options.source)
+            self.mapping = ovi.weight_map(shapes_of(self.model), source, options.into)
 
     def report(self) -> str:
         """Where every group of tensors and every component comes from, and what is missing."""
@@ -69,8 +73,7 @@ class Conversion:
         with replacing_folder(options.output) as folder:
             self._write_parts(folder)
             labels = [source.label for source in plan.found.values()]
-            into = options.into if isinstance(options, OviOptions) else ""
-            rows = report_rows(self.mapping)
+            into, rows = options.into if isinstance(options, OviOptions) else "", report_rows(self.mapping)
             card = conversion_card(options.source.name, rows, labels, plan.missing, options.seed, into, commit())
             (folder / "README.md").write_text(card, encoding="utf-8")
             (folder / "transformer").mkdir()
@@ -86,10 +89,8 @@ class Conversion:
             # UMT5 as it was saved: in float32 UMT5-XXL takes 23 GB
             options = {"torch_dtype": "auto"} if source.class_name == "UMT5Text" else {}
             components[name] = load_component(source, **options)
-        solvers = {
-            name: FlowMatchEulerDiscreteScheduler(shift=shift)
-            for name, shift in zip(("scheduler", "audio_scheduler"), plan.shifts, strict=True)
-        }
+        shifts = zip(("scheduler", "audio_scheduler"), plan.shifts, strict=True)
+        solvers = {name: FlowMatchEulerDiscreteScheduler(shift=shift) for name, shift in shifts}
         height, width = plan.size
         pipeline = CCLPipeline(self.model, **components, **solvers, fps=plan.fps, height=height, width=width)
         pipeline.save_config(folder)
@@ -101,9 +102,8 @@ class Conversion:
     def _wan(self, options: WanOptions) -> WeightMap:
         weights, place = wan.open_wan(options.source)
         if not wan.check_config(place, self.model.video_stream.config):
-            self.notes.append(
-                f"{options.source}: no config.json beside the weights; heads and eps are taken from {options.model}"
-            )
+            note = f"no config.json beside the weights; heads and eps are taken from {options.model}"
+            self.notes.append(f"{options.source}: {note}")
         audio = None
         if options.audio is not None:
             file = options.audio / "transformer" / "config.json"
@@ -111,6 +111,3 @@ class Conversion:
             wan.compare_sizes(file, sizes, "audio", self.model.audio_stream.config)
             audio = SourceWeights.open(options.audio / "transformer", f"the audio tower of {options.audio.name}")
         return wan.weight_map(shapes_of(self.model), weights, audio)
-
-    def _ovi(self, options: OviOptions) -> WeightMap:
-        return ovi.weight_map(shapes_of(self.model), SourceWeights.open(options.source), options.into)
