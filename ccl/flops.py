@@ -101,7 +101,8 @@ def meta_inputs(
     video, audio = model.video_stream.config, model.audio_stream.config
 
     def given(latents: tuple[int, ...], sigma: tuple[int, ...], dim: int, clock: LatentClock) -> StreamInput:
-        return StreamInput(*(torch.empty(batch, *s, device="meta") for s in (latents, sigma, (text, dim))), clock)
+        parts = [torch.empty(batch, *shape, device="meta") for shape in (latents, sigma, (text, dim))]
+        return StreamInput(parts[0], parts[1], parts[2], clock)
 
     return (
         given((video.in_channels, *latents), latents[:1], video.text_dim, clocks[0]),

@@ -132,7 +132,7 @@ def read_prompts(path: Path) -> list[str]:
 def output_files(options: JointOptions, count: int | None) -> list[Path]:
     """OUT, or OUT_000 ... for `count` prompts. Raises UserError if they cannot be written."""
     out, task = options.output, options.chosen_task
-    suffix = ".mp4" if task.makes_video or options.video else ".wav"
+    suffix = ".mp4" if task.route.video_noisy or options.video else ".wav"
     if out.suffix.lower() != suffix:
         raise UserError(f"--output {out}: task {task} writes {suffix}; give a name that ends so")
     files = [out] if count is None else [out.with_stem(f"{out.stem}_{i:03d}") for i in range(count)]
@@ -178,8 +178,7 @@ class GivenMedia:
         size = (pipeline.config.height, pipeline.config.width)
         arguments: dict[str, Any] = {"duration": self.duration}
         if options.image is not None:
-            frame = torch.from_numpy(read_image(options.image, size))[None]
-            arguments["image"] = frames_to_tensor(frame)[None, :, 0]
+            arguments["image"] = frames_to_tensor(torch.from_numpy(read_image(options.image, size))[None])[None, :, 0]
         if options.audio is not None:
             sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration)
             arguments["audio"] = torch.from_numpy(sound)[None]

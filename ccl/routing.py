@@ -72,10 +72,6 @@ class Task(StrEnum):
     def route(self) -> Route:
         return ROUTES[self]
 
-    @property
-    def makes_video(self) -> bool:
-        return self.route.video_noisy
-
 
 ROUTES = {
     Task.T2AV: Route(Reads.CROSS_MODAL, Reads.CROSS_MODAL, video_noisy=True, audio_noisy=True),
@@ -115,5 +111,5 @@ def check_given(task: Task, audio: bool, video: bool, image: bool) -> None:
             raise UserError(f"task {task} needs the given {name}; give one, or choose t2av")
         if name not in needs and there:
             raise UserError(f"task {task} does not read a given {name}; leave it out, or choose a2v or v2a")
-    if image and not task.makes_video:
+    if image and not task.route.video_noisy:
         raise UserError(f"task {task} makes no video, so a first frame has no use; leave the image out")

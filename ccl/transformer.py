@@ -192,11 +192,9 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         )
         for index, block in enumerate(self.blocks):
             control = video_control and partial(video_control, index)
-            arguments = (*states, route, rotary, cached_video[index], cached_audio[index], control)
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                states = self._gradient_checkpointing_func(block, *arguments)
-            else:
-                states = block(*arguments)
+            checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
+            run = partial(self._gradient_checkpointing_func, block) if checkpointed else block
+            states = run(*states, route, rotary, cached_video[index], cached_audio[index], control)
         v, a = states
         return (
             self.video_stream.head(v) if v is not None and route.video_noisy else None,

@@ -61,7 +61,7 @@ class JointBatches:
         clean = draw_clean_frames(config.clean_frames, config.seed, step, ids, len(video_clock))
         video = torch.stack([clip.video for clip in clips])
         # keyframes, images that stand still: of samples that make video and do not begin with clean frames already
-        free = torch.tensor([Task(task).makes_video for task in tasks]) & ~clean.any(1)
+        free = torch.tensor([Task(task).route.video_noisy for task in tasks]) & ~clean.any(1)
         keyframes = draw_keyframes(config.keyframes, config.seed, step, names, video.shape[2]) & free[:, None]
         if keyframes.any():
             images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]

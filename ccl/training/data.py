@@ -23,7 +23,6 @@ from shared.data.shard_writer import NewRecord, fill_shards
 from shared.data.sharded_latents import ShardedLatents
 from shared.data.shards import LatentShards
 from shared.encoders import TextEncoder
-from shared.encoders.audio import FrameFeatures
 from shared.nn.fingerprint import fingerprint
 from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
@@ -53,25 +52,19 @@ class TrainingData:
         if source.shards is not None:
             return cls._opened(config, source.shards, components, world)
         texts = components.text.cached(training_texts(config, source.clips), latents_folder(config) / "texts", world)
-        return cls.encoded(config, source.clips, components.codecs, components.encoders, texts, world)
+        return cls.encoded(config, source.clips, components, texts, world)
 
     @classmethod
     def encoded(
-        cls,
-        config: TrainConfig,
-        clips: list[Clip],
-        codecs: Codecs,
-        encoders: Mapping[str, FrameFeatures],
-        texts: TextEncoder,
-        world: World,
+        cls, config: TrainConfig, clips: list[Clip], components: Components, texts: TextEncoder, world: World
     ) -> TrainingData:
-        """Latents by `codecs` and features by `encoders`, made where they are missing and kept beside the run."""
+        """Latents and features of tracks by `components`, made where they are missing and kept beside the run."""
         if config.trains("mtv"):
             check_tracks(clips)
-        latents = encode_latents(config, clips, codecs, world)
+        latents = encode_latents(config, clips, components.codecs, world)
         if not config.trains("mtv"):
             return cls(latents, texts, None, clips)
-        folder, data = latents_folder(config) / "tracks", config.data
+        folder, data, encoders = latents_folder(config) / "tracks", config.data, components.encoders
         tracks = encode_tracks(folder, clips, latents, data.fps, encoders, data.latents_dtype, world)
         return cls(latents, texts, TrackBatches(tracks, encoders), clips)
 

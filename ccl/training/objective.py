@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +41,13 @@ class Batch:
     def take(self, rows: Sequence[int]) -> Batch:
         """Take the samples `rows`."""
         index, ids, tasks = torch.tensor(rows), [self.ids[i] for i in rows], [self.tasks[i] for i in rows]
-        tensors = {name: value[index] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {k: value[index] for k, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, ids=ids, tasks=tasks, tracks=self.tracks and self.tracks.take(index), **tensors)
 
     def to(self, device: torch.device | str) -> Batch:
         """All tensors on `device`."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, tracks=self.tracks and self.tracks.to(device), **tensors)
+        moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, tracks=self.tracks and self.tracks.to(device), **moved)
 
 
 def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:

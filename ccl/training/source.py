@@ -69,7 +69,7 @@ def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
     reader = logging.getLogger(ShardedLatents.__module__)
     reader.disabled = True  # it would name every record on every rank
     try:
-        shards = ShardedLatents(data.shard_folders, *needs, tracks=mtv)
+        shards = ShardedLatents(data.shard_folders, needs[0], needs[1], tracks=mtv)
     finally:
         reader.disabled = False
     shards = shards.subset(data.subsets, data.exclude_subsets)
