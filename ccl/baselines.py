@@ -34,8 +34,8 @@ from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 class HardGateFusion(Fusion):
     """x + CA(x, y): attention without context tokens, which is 0 where the route reads nothing.
 
-    The output projection starts as any other, not at zero: before a learned gate at zero neither would ever learn, and
-    a hard gate with CCA's start would be CCA with `context_tokens: 0` to the bit.
+    The output projection does not start at zero: behind a learned gate at zero neither would ever learn, and a hard
+    gate with CCA's start would be CCA with `context_tokens: 0` to the bit.
     """
 
     @classmethod
@@ -74,20 +74,10 @@ class DenseContextAttention(ContextAttention):
     """CCA without a partition: every token sees the context tokens and all tokens of the other stream."""
 
     def forward(self, x: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary) -> Tensor:
-        """The update of x [B, N, D] by all keys [B, M, h, d]; rotations [N, 1, d/2] and [M, 1, d/2].
-
-        Context tokens meet the unturned queries, as in CCA.
-        """
+        """Make the update of x [B, N, D] by all keys [B, M, h, d]; rotations [N, 1, d/2] and [M, 1, d/2]."""
         plain, (k, v) = self.queries(x), key_value
-        turned, k = rotate(plain, query_rotary), rotate(k, key_rotary)
-        context_k, context_v = self._key_value(self.context_tokens)
-        logits = torch.cat(
-            [torch.einsum("bnhd,lhd->bhnl", plain, context_k), torch.einsum("bnhd,bmhd->bhnm", turned, k)], dim=-1
-        )
-        weights = (logits.float() / plain.shape[-1] ** 0.5).softmax(-1).type_as(v)
-        context, other = weights.split([len(context_k), k.shape[1]], dim=-1)
-        out = torch.einsum("bhnl,lhd->bnhd", context, context_v) + torch.einsum("bhnm,bmhd->bnhd", other, v)
-        return self.to_out(out.flatten(2))
+        all_in_one = (part[:, None] for part in (plain, rotate(plain, query_rotary), rotate(k, key_rotary), v))
+        return self.to_out(self._attend_groups(*all_in_one)[:, 0].flatten(2))
 
 
 class DenseFusion(Fusion):
@@ -98,8 +88,8 @@ class DenseFusion(Fusion):
     def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         """Every video token turned by i and every audio token by p_j: a logit of the two sees p_j − i alone."""
         frames = torch.arange(grid[0]).repeat_interleave(grid[1] * grid[2])
-        positions = scale * frames, scale * (alignment.offset + alignment.frame)
-        return _both_ways(*(time_rotary(position, self.video.head_dim) for position in positions))
+        places = frames, alignment.offset + alignment.frame
+        return _both_ways(*(time_rotary(scale * place, self.video.head_dim) for place in places))
 
 
 class TextPlaceAttention(nn.Module):
@@ -129,7 +119,6 @@ class FullTextAttention(TextPlaceAttention):
     """Ovi's: a second attention, to all tokens of the other stream; both results share one output projection."""
 
     def unconditional(self, q: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
-        """The text attention alone."""
         return attend(q, text_k, text_v)
 
     def forward(
@@ -165,8 +154,7 @@ class FullTextFusion(Fusion):
 
     @classmethod
     def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
-        """The heads are those of the text attention, so CCA's sizes have no meaning here."""
-        return cls.directions[stream](reader, other.width)
+        return cls.directions[stream](reader, other.width)  # the text attention's heads, not CCA's
 
     def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         """Ovi's: video tokens on three axes at integer places, audio token j of A on the temporal one at j·F/A.
@@ -187,8 +175,7 @@ class AppendedTextFusion(FullTextFusion):
     directions = {"video": AppendedTextAttention, "audio": AppendedTextAttention}  # noqa: RUF012
 
     def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
-        """None: keys are not rotated."""
-        return {}, {}
+        return {}, {}  # keys are not rotated
 
 
 def _both_ways(video: Rotary, audio: Rotary) -> RotaryArguments:
@@ -197,9 +184,9 @@ def _both_ways(video: Rotary, audio: Rotary) -> RotaryArguments:
 
 
 def by_index(alignment: Alignment) -> Alignment:
-    """The same partition at naive positions: audio token j stands at j and video frame i at i, whatever the clocks."""
-    frames, tokens = torch.arange(len(alignment.window)), torch.arange(len(alignment.frame))
-    window, token = alignment.window - frames[:, None], tokens - alignment.frame
+    """Put a partition at naive positions: audio token j stands at j and video frame i at i, whatever the clocks."""
+    window = alignment.window - torch.arange(len(alignment.window))[:, None]
+    token = torch.arange(len(alignment.frame)) - alignment.frame
     return replace(alignment, window_offset=window.double(), offset=token.double())
 
 
@@ -217,47 +204,28 @@ FUSIONS: dict[str, type[Fusion]] = {
 class Variant:
     """How the streams of a `DualStreamTransformer` are joined; its defaults are CCL.
 
-    Attributes:
-        fusion: one of `FUSIONS`, see the module.
-        positions: `aligned`, or `index`: audio token j stands at j, video frame i at i (no aligned RoPE). The angle is
-            j − i then: `cca_time_scale` has no meaning for it.
-        partition: false lets every token see all tokens of the other stream, at p_j − i.
-        routing: `dynamic` (DCR), or `joint`: both streams always read each other, the clean one in a2v and v2a too.
-
-    Raises:
-        ValueError: a value that there is not, or positions and partition varied together with the fusion.
+    Raises ValueError for a value that there is not, or positions and partition varied together with the fusion.
     """
 
-    fusion: str = "cca"
-    positions: str = "aligned"
-    partition: bool = True
-    routing: str = "dynamic"
+    fusion: str = "cca"  # one of `FUSIONS`, see the module
+    positions: str = "aligned"  # or `index`: token j at j, frame i at i (no aligned RoPE, no `cca_time_scale`)
+    partition: bool = True  # false: every token sees all tokens of the other stream, at p_j − i
+    routing: str = "dynamic"  # DCR; or `joint`: both streams always read each other, a clean one in a2v and v2a too
 
     def __post_init__(self) -> None:
-        choices = {
-            "fusion": tuple(FUSIONS),
-            "positions": ("aligned", "index"),
-            "partition": (True, False),
-            "routing": ("dynamic", "joint"),
-        }
-        for name, values in choices.items():
-            if (value := getattr(self, name)) not in values:
+        choices = tuple(FUSIONS), ("aligned", "index"), (True, False), ("dynamic", "joint")
+        for (name, value), values in zip(vars(self).items(), choices, strict=True):
+            if value not in values:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, values))}")
         if self.fusion != "cca" and (self.positions, self.partition) != ("aligned", True):
             raise ValueError(f"positions and partition are varied with fusion cca, not {self.fusion}; leave them out")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Variant:
-        """The variant in a model's settings, whatever else they say. Raises ValueError as the class."""
+        """Pick the variant out of a model's settings. Raises ValueError as the class."""
         return cls(**{part.name: settings[part.name] for part in fields(cls) if part.name in settings})
 
     @property
     def kind(self) -> type[Fusion]:
         """The class that joins the streams of a block."""
         return FUSIONS[self.fusion] if self.partition else DenseFusion
-
-    @property
-    def has_unconditional(self) -> bool:
-        """Whether guidance may compare with 0m. The papers of `full` and `appended` guide by text only, and without DCR
-        no stream is ever alone."""
-        return not self.kind.inside_text_attention and self.routing == "dynamic"

@@ -63,21 +63,31 @@ class ContextAttention(nn.Module):
         return self.norm_q(self.to_q(self.norm_x(x))).unflatten(-1, (self.heads, -1))
 
     def unconditional(self, x: Tensor) -> Tensor:
-        """The update of x [B, N, query_dim] by the context tokens only: "nothing from the other modality" (0m).
-
-        Without context tokens it is zero, of no dimension.
-        """
+        """Make the update of x [B, N, query_dim] by the context tokens only (0m); without any it is a scalar 0."""
         if not len(self.context_tokens):
             return x.new_zeros(())
         k, v = (part.expand(len(x), -1, -1, -1) for part in self._key_value(self.context_tokens))
         return self.to_out(attend(self.queries(x), k, v).flatten(-2))
+
+    def _attend_groups(self, plain: Tensor, turned: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Let groups of queries [B, F, G, h, d] read context tokens unturned, and keys [B, F, S, h, d] turned.
+
+        So the context tokens' logits depend on content alone. A fused kernel knows one query only.
+        """
+        context_k, context_v = self._key_value(self.context_tokens)
+        logits = torch.cat(
+            [torch.einsum("bfghd,lhd->bfhgl", plain, context_k), torch.einsum("bfghd,bfshd->bfhgs", turned, k)], dim=-1
+        )
+        weights = (logits.float() / plain.shape[-1] ** 0.5).softmax(-1).type_as(v)
+        context, other = weights.split([len(context_k), k.shape[2]], dim=-1)
+        return torch.einsum("bfhgl,lhd->bfghd", context, context_v) + torch.einsum("bfhgs,bfshd->bfghd", other, v)
 
 
 class VideoContextAttention(ContextAttention):
     """The video reads the audio: a frame's tokens read context tokens and the frame's window of audio tokens."""
 
     def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
-        """The update of video x [B, F·S, D] by context tokens and each frame's audio window [B, A, h, d].
+        """Make the update of video x [B, F·S, D] by context tokens and each frame's audio window [B, A, h, d].
 
         `rotary` turns the gathered keys by p_j − i, [F, s]; the queries of a frame stand at 0. The context tokens stand
         before the window in one softmax.
@@ -90,29 +100,19 @@ class VideoContextAttention(ContextAttention):
             torch.cat([context.expand(len(q), -1, -1, -1), window.flatten(0, 1)], dim=1)
             for context, window in zip(self._key_value(self.context_tokens), (k, v), strict=True)
         )
-        out = attend(q, k, v).flatten(-2)
-        return self.to_out(out.view(x.shape[0], x.shape[1], -1))
+        return self.to_out(attend(q, k, v).flatten(-2).view(*x.shape[:2], -1))
 
 
 class AudioContextAttention(ContextAttention):
     """The audio reads the video: an audio token reads context tokens and the video tokens of one frame."""
 
     def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
-        """The update of audio x [B, A, D] by context tokens and one frame's S video tokens, [B, F·S, h, d].
+        """Make the update of audio x [B, A, D] by context tokens and one frame's S video tokens, [B, F·S, h, d].
 
-        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0. The context tokens meet the
-        unturned queries, so that their logits depend on content alone; a fused kernel knows one query only, and A·(L+S)
-        logits are few.
+        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0.
         """
-        groups, rows = alignment.groups, len(x)
         q = self.queries(x)
-        turned, plain = (part[:, groups] for part in (rotate(q, rotary), q))
-        k, v = (part.unflatten(1, (len(groups), -1)) for part in key_value)
-        context_k, context_v = self._key_value(self.context_tokens)
-        logits = torch.cat(
-            [torch.einsum("bfghd,lhd->bfhgl", plain, context_k), torch.einsum("bfghd,bfshd->bfhgs", turned, k)], dim=-1
-        )
-        weights = (logits.float() / q.shape[-1] ** 0.5).softmax(-1).type_as(v)
-        context, partition = weights.split([len(context_k), k.shape[2]], dim=-1)
-        out = torch.einsum("bfhgl,lhd->bfghd", context, context_v) + torch.einsum("bfhgs,bfshd->bfghd", partition, v)
-        return self.to_out(out.reshape(rows, -1, q.shape[-2] * q.shape[-1])[:, alignment.slot])
+        turned, plain = (part[:, alignment.groups] for part in (rotate(q, rotary), q))
+        k, v = (part.unflatten(1, (len(alignment.groups), -1)) for part in key_value)
+        out = self._attend_groups(plain, turned, k, v)
+        return self.to_out(out.flatten(3).flatten(1, 2)[:, alignment.slot])

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
@@ -52,15 +51,12 @@ class Costs:
 def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     """Of a `DualStreamTransformer` with `config` (its arguments, or the config.json of a checkpoint's transformer/).
 
-    The pass is that of task t2av for one clip. What joins the streams costs what the pass costs beyond the two streams
-    run alone.
+    The pass is that of task t2av for one clip; what joins the streams costs what it costs beyond the two run alone.
     """
     model = on_meta(config)
-    video, audio = _one_clip(model, tokens)
+    streams = list(zip((model.video_stream, model.audio_stream), _one_clip(model, tokens), strict=True))
     whole = task_flops(model, tokens, Task.T2AV)
-    alone = count_flops(lambda: [
-        stream.run(embed(stream, given)) for stream, given in ((model.video_stream, video), (model.audio_stream, audio))
-    ])  # fmt: skip
+    alone = count_flops(lambda: [stream.run(embed(stream, given)) for stream, given in streams])
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     cross = sum(size for name, size in sizes.items() if part_of(name) == "fusion")
     return Costs(cross, sum(sizes.values()), whole - alone, whole)
@@ -70,10 +66,7 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     """Operations of one forward pass of `task` for one clip; as in `Costs`, with what the route leaves out left out.
 
     With a noise level per video frame and an even clock: the audio tokens that read one frame are never more than
-    ⌈A/F⌉.
-
-    Raises:
-        UserError: a task that the model's routing does not know (`Route.joint`).
+    ⌈A/F⌉. Raises UserError for a task that the model's routing does not know (`Route.joint`).
     """
     settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
     few, more = (_flops_at(json.dumps(settings, sort_keys=True), depth, tokens, task) for depth in (1, 2))
@@ -84,8 +77,7 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
 def _flops_at(settings: str, depth: int, tokens: Tokens, task: Task) -> int:
     """Those of a model of so many blocks. A pass takes a quarter of a second, so each is run once in a process."""
     twin = on_meta(json.loads(settings), depth)
-    video, audio = _one_clip(twin, tokens)
-    return count_flops(lambda: twin(task.route, video, audio))
+    return count_flops(lambda: twin(task.route, *_one_clip(twin, tokens)))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:
@@ -108,15 +100,14 @@ def meta_inputs(
     """Make inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
     video, audio = model.video_stream.config, model.audio_stream.config
 
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(batch, *shape, device="meta")
+    def given(latents: tuple[int, ...], sigma: tuple[int, ...], dim: int, clock: LatentClock) -> StreamInput:
+        parts = [torch.empty(batch, *shape, device="meta") for shape in (latents, sigma, (text, dim))]
+        return StreamInput(parts[0], parts[1], parts[2], clock)
 
     return (
-        StreamInput(
-            empty(video.in_channels, *latents), empty(latents[0]), empty(text, video.text_dim), clocks[0]
-        ),
-        StreamInput(empty(audio_tokens, audio.in_channels), empty(), empty(text, audio.text_dim), clocks[1]),
-    )  # fmt: skip
+        given((video.in_channels, *latents), latents[:1], video.text_dim, clocks[0]),
+        given((audio_tokens, audio.in_channels), (), audio.text_dim, clocks[1]),
+    )
 
 
 def _one_clip(model: DualStreamTransformer, tokens: Tokens) -> tuple[StreamInput, StreamInput]:

@@ -15,8 +15,7 @@ from ccl.tarp import Alignment
 from shared.nn.dit import StreamConfig
 from shared.nn.rope import time_rotary
 
-#: Partition and rotation by which the video and the audio read one another: named arguments of `Fusion.video` and of
-#: `Fusion.audio`.
+#: Partition and rotation by which the streams read one another: named arguments of `Fusion.video` and `Fusion.audio`.
 RotaryArguments = tuple[Mapping[str, Any], Mapping[str, Any]]
 #: CCA's heads, their width and the number of context tokens.
 Sizes = tuple[int, int, int]
@@ -50,13 +49,13 @@ class Fusion(nn.Module):
 
     @classmethod
     def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
-        """The direction in which `stream` ("video" or "audio"), the `reader`, reads the `other`."""
+        """Build the direction in which `stream` ("video" or "audio"), the `reader`, reads the `other`."""
         return cls.directions[stream](reader.width, other.width, *sizes)
 
     def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         """Those of all blocks, on the CPU; `scale` is the model's `cca_time_scale`."""
-        offsets = alignment.window_offset, alignment.offset
         video, audio = (
-            {"alignment": alignment, "rotary": time_rotary(scale * offset, self.video.head_dim)} for offset in offsets
+            {"alignment": alignment, "rotary": time_rotary(scale * offset, self.video.head_dim)}
+            for offset in (alignment.window_offset, alignment.offset)
         )
         return video, audio

@@ -5,7 +5,7 @@ What is wrong with the options is said before torch and diffusers are imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +80,7 @@ class JointOptions(SamplingOptions):
 
 
 def generate(options: JointOptions) -> Iterator[Path]:
-    """Sample and write all clips; each file as soon as it is written.
+    """Sample all clips in batches and write them; each file as soon as it is written.
 
     Raises UserError for whatever the options name that cannot be used, where possible before the model is loaded.
     """
@@ -92,7 +92,23 @@ def generate(options: JointOptions) -> Iterator[Path]:
     given = GivenMedia.read(options)
     if options.timed_prompts is not None:
         prompts = [TimedPrompts.read(options.timed_prompts, given.duration)]
-    yield from _sample(options, given, prompts, files)
+
+    from ccl.pipeline import CCLPipeline
+    from shared.nn.attention import use_backend
+
+    with use_backend(options.attention):
+        pipeline = load_model(CCLPipeline, options)
+        arguments = given.arguments(options, pipeline) | options.given_arguments()
+        arguments |= {"task": options.chosen_task.value, "guidance": guidance(options)}
+        for start in range(0, len(prompts), options.batch):
+            batch = prompts[start : start + options.batch]
+            pipeline.set_progress_bar_config(desc=f"clips {start + len(batch)}/{len(prompts)}", unit="step")
+            audio_prompts = None if options.audio_prompt is None else [options.audio_prompt] * len(batch)
+            seeds = [options.seed + start + i for i in range(len(batch))]
+            output = pipeline(batch, audio_prompt=audio_prompts, seed=seeds, **arguments)
+            for index, file in enumerate(files[start : start + len(batch)]):
+                _write(file, output, index, given)
+                yield file
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -114,7 +130,7 @@ def read_prompts(path: Path) -> list[str]:
 def output_files(options: JointOptions, count: int | None) -> list[Path]:
     """OUT, or OUT_000 ... for `count` prompts. Raises UserError if they cannot be written."""
     out, task = options.output, options.chosen_task
-    suffix = ".mp4" if task.makes_video or options.video else ".wav"
+    suffix = ".mp4" if task.route.video_noisy or options.video else ".wav"
     if out.suffix.lower() != suffix:
         raise UserError(f"--output {out}: task {task} writes {suffix}; give a name that ends so")
     files = [out] if count is None else [out.with_stem(f"{out.stem}_{i:03d}") for i in range(count)]
@@ -124,17 +140,12 @@ def output_files(options: JointOptions, count: int | None) -> list[Path]:
 
 @dataclass(frozen=True)
 class GivenMedia:
-    """What the user gave, decoded once as it is; `duration` of the clip in seconds.
-
-    Attributes:
-        audio: [channels, N] float32 at `rate` Hz, to be carried by the clip.
-        video: [T, H, W, 3] uint8 at `fps`, to be carried by the clip.
-    """
+    """What the user gave to be carried by the clip, decoded once as it is; `duration` of the clip in seconds."""
 
     duration: float
-    audio: Audio | None = None
+    audio: Audio | None = None  # [channels, N] float32 at `rate` Hz
     rate: int = 0
-    video: Video | None = None
+    video: Video | None = None  # [T, H, W, 3] uint8 at `fps`
     fps: float = 0.0
 
     @classmethod
@@ -165,8 +176,7 @@ class GivenMedia:
         size = (pipeline.config.height, pipeline.config.width)
         arguments: dict[str, Any] = {"duration": self.duration}
         if options.image is not None:
-            frame = torch.from_numpy(read_image(options.image, size))[None]
-            arguments["image"] = frames_to_tensor(frame)[None, :, 0]
+            arguments["image"] = frames_to_tensor(torch.from_numpy(read_image(options.image, size))[None])[None, :, 0]
         if options.audio is not None:
             sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration)
             arguments["audio"] = torch.from_numpy(sound)[None]
@@ -187,35 +197,13 @@ def _duration(path: Path, what: str, lasts: float | None, wanted: float | None) 
     return lasts if wanted is None else wanted
 
 
-def _sample(
-    options: JointOptions, given: GivenMedia, prompts: Sequence[str | TimedPrompts], files: list[Path]
-) -> Iterator[Path]:
-    """Load the checkpoint, sample the prompts in batches, and write each clip as soon as it is made."""
-    from ccl.pipeline import CCLPipeline
-    from shared.nn.attention import use_backend
-
-    with use_backend(options.attention):
-        pipeline = load_model(CCLPipeline, options)
-        arguments = given.arguments(options, pipeline) | options.given_arguments()
-        arguments |= {"task": options.chosen_task.value, "guidance": guidance(options)}
-        for start in range(0, len(prompts), options.batch):
-            batch = prompts[start : start + options.batch]
-            pipeline.set_progress_bar_config(desc=f"clips {start + len(batch)}/{len(prompts)}", unit="step")
-            audio_prompts = None if options.audio_prompt is None else [options.audio_prompt] * len(batch)
-            seeds = [options.seed + start + i for i in range(len(batch))]
-            output = pipeline(batch, audio_prompt=audio_prompts, seed=seeds, **arguments)
-            for index, file in enumerate(files[start : start + len(batch)]):
-                _write(file, output, index, given)
-                yield file
-
-
 def guidance(options: JointOptions) -> Guidance:
     """Form and scales that are asked for."""
     from ccl.guidance import Form, Guidance
 
     scales = {"text_scale": options.text_scale, "context_scale": options.context_scale}
     given: dict[str, Any] = {name: value for name, value in scales.items() if value is not None}
-    return Guidance(**given) if options.guidance is None else Guidance(Form(options.guidance), **given)
+    return Guidance(options.guidance and Form(options.guidance), **given)
 
 
 def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None:

@@ -47,41 +47,33 @@ FULL, TEXT_ONLY, OTHER_ONLY, NOTHING = State(True, True), State(True, False), St
 
 
 def coefficients(form: Form, text_scale: float, context_scale: float, has_context: bool = True) -> dict[State, float]:
-    """The weight of each state's prediction; they sum to 1, and zeros are left out.
+    """Weigh each state's prediction; weights sum to 1, and zeros are left out.
 
     Without another modality (t2v, t2a) m is 0m, and every form is text guidance of the single tower.
     """
     w_c, w_m = text_scale, context_scale
+    weights = {
+        Form.NONE: {FULL: 1.0},
+        Form.TEXT: {FULL: w_c, OTHER_ONLY: 1 - w_c},
+        Form.JOINT: {FULL: w_c, NOTHING: 1 - w_c},
+        Form.CONTEXT: {FULL: w_m, TEXT_ONLY: 1 - w_m},
+        Form.DUAL: {FULL: w_m, TEXT_ONLY: w_c - w_m, NOTHING: 1 - w_c},
+    }[form]
     if not has_context:
         w_c = 1.0 if form in (Form.NONE, Form.CONTEXT) else w_c
         weights = {TEXT_ONLY: w_c, NOTHING: 1 - w_c}
-    else:
-        weights = {
-            Form.NONE: {FULL: 1.0},
-            Form.TEXT: {FULL: w_c, OTHER_ONLY: 1 - w_c},
-            Form.JOINT: {FULL: w_c, NOTHING: 1 - w_c},
-            Form.CONTEXT: {FULL: w_m, TEXT_ONLY: 1 - w_m},
-            Form.DUAL: {FULL: w_m, TEXT_ONLY: w_c - w_m, NOTHING: 1 - w_c},
-        }[form]
     return {state: weight for state, weight in weights.items() if weight != 0}
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Guidance of both streams.
+    """Guidance of both streams: which states are compared, and (video, audio) weights w_c and w_m; 1 is no guidance."""
 
-    Attributes:
-        form: which states are compared; None: dual, or text where the model is not guided by 0m (`settled`).
-        text_scale, context_scale: (video, audio) weights w_c and w_m; 1 is no guidance.
-        interval: sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used.
-        rescale: 0..1, how far the guided prediction's deviation is brought back to that of v(c,m).
-    """
-
-    form: Form | None = None
+    form: Form | None = None  # None: dual, or text where the model is not guided by 0m (`settled`)
     text_scale: tuple[float, float] = (2.5, 2.5)
     context_scale: tuple[float, float] = (3.0, 3.0)
-    interval: tuple[float, float] = (0.0, 1.0)
-    rescale: float = 0.0
+    interval: tuple[float, float] = (0.0, 1.0)  # sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used
+    rescale: float = 0.0  # 0..1, how far the guided prediction's deviation is brought back to that of v(c,m)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rescale <= 1:
@@ -90,11 +82,7 @@ class Guidance:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
     def settled(self, has_unconditional: bool) -> Guidance:
-        """With its form chosen where none is given; `has_unconditional`: of the model, whether it knows 0m.
-
-        Raises:
-            UserError: a form that compares with 0m, of a model that has none.
-        """
+        """Choose the form where none is given. UserError for one that compares with 0m, where the model has none."""
         if self.form is None:
             if not has_unconditional:
                 _say_text_only()

@@ -14,7 +14,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from ccl.guidance import Guidance
-from ccl.routing import Route, Task, check_given, infer_task, parse_task
+from ccl.routing import Route, check_given, infer_task, parse_task
 from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import CheckpointMixin, check_joint
@@ -34,33 +34,23 @@ StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] 
 
 @dataclass
 class CCLOutput(BaseOutput):
-    """What was made; None for a stream that was given or is not in the task.
+    """What was made; None for a stream that was given or is not in the task."""
 
-    Attributes:
-        video: [B, T, H, W, 3] uint8. audio: [B, samples] float32 in [-1, 1].
-        fps, sample_rate: of the two.
-    """
-
-    video: np.ndarray | None
-    audio: np.ndarray | None
+    video: np.ndarray | None  # [B, T, H, W, 3] uint8
+    audio: np.ndarray | None  # [B, samples] float32 in [-1, 1]
     fps: float
     sample_rate: int
 
 
 @dataclass(frozen=True)
 class Size:
-    """The sample to make: video frames and audio samples of one duration, and their clocks."""
+    """The sample to make: video frames and audio samples of one duration, and the clocks of video and audio."""
 
     frames: int
     samples: int
     height: int
     width: int
-    video_clock: LatentClock
-    audio_clock: LatentClock
-
-    @property
-    def clocks(self) -> tuple[LatentClock, LatentClock]:
-        return self.video_clock, self.audio_clock
+    clocks: tuple[LatentClock, LatentClock]
 
 
 class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
@@ -100,17 +90,10 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(
-            transformer=transformer,
-            video_codec=video_codec,
-            audio_codec=audio_codec,
-            text_encoder=text_encoder,
-            scheduler=scheduler,
-            audio_scheduler=audio_scheduler,
-            control=control,
-            audio_encoder=audio_encoder,
-            effects_encoder=effects_encoder,
-            music_encoder=music_encoder,
-        )
+            transformer=transformer, video_codec=video_codec, audio_codec=audio_codec, text_encoder=text_encoder,
+            scheduler=scheduler, audio_scheduler=audio_scheduler, control=control, audio_encoder=audio_encoder,
+            effects_encoder=effects_encoder, music_encoder=music_encoder,
+        )  # fmt: skip
         self.register_to_config(fps=fps, height=height, width=width)
 
     @classmethod
@@ -138,14 +121,11 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """Sample one clip per prompt.
 
         Args:
-            prompt, audio_prompt: what to see and what to hear; the latter defaults to the former. `TimedPrompts` change
-                over time.
-            negative_prompt: the text 0c of guidance.
+            prompt, audio_prompt: what to see, and to hear (default: the same). `TimedPrompts` change over time.
+            negative_prompt, guidance: the text 0c of guidance; form and weights of UCG.
             task: t2av, t2v, t2a, a2v, v2a, or auto: by what is given.
             duration: seconds.
-            guidance: form and weights of UCG.
-            seed: one, or one per prompt. Prompt i of a list draws from seed + i when one is given. Video and sound
-                have noise of their own.
+            seed: one per prompt, or one: prompt i draws from seed + i. Video and sound have noise of their own.
             image: [B or 1, 3, H, W] in [-1, 1], the first frame (i2av, i2v).
             audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
 
@@ -158,16 +138,15 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         check_given(chosen, audio is not None, video is not None, image is not None)
         size = self._size(duration, height, width)
         seeds = seed_of_each(seed, len(prompts))
-        given = self._encode_given(chosen, size, len(prompts), image, audio, video)
+        streams, first = self._encode_given(size, len(prompts), image, audio, video)
         latents = self._noise(chosen.route, size, seeds)
-        audio_prompts = _audio_prompts(audio_prompt, prompts)
+        heard = prompts if audio_prompt is None else _per_sample(audio_prompt)
+        if len(heard) != len(prompts):
+            raise UserError(f"{len(heard)} audio prompts for {len(prompts)} prompts; give one for each")
         device, dtype = self._execution_device, self.transformer.dtype
-        conditions = Conditions.build(
-            self.text_encoder, prompts, audio_prompts, negative_prompt, size.clocks, device, dtype
-        )
-        sampler = JointSampler(
-            self.transformer, chosen.route, conditions, size.clocks, guidance or Guidance(), given.streams, given.first
-        )
+        texts = Conditions.build(self.text_encoder, prompts, heard, negative_prompt, size.clocks, device, dtype)
+        guidance = guidance or Guidance()
+        sampler = JointSampler(self.transformer, chosen.route, texts, size.clocks, guidance, streams, first)
         sampler.restore_clean(latents)
         self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
         made = self._decode(chosen.route, size, latents)
@@ -178,9 +157,12 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None
     ) -> None:
         """Bring the latents of the noisy streams, in their place, from noise to a sample."""
-        solvers = {"video": self.scheduler, "audio": self.audio_scheduler}
-        self._set_timesteps(steps)
-        grid = u_grid(steps)
+        if steps < 1:
+            raise UserError(f"{steps} sampling steps; at least 1 is needed")
+        solvers, grid = {"video": self.scheduler, "audio": self.audio_scheduler}, u_grid(steps)
+        for solver in solvers.values():
+            solver.set_timesteps(sigmas=grid.numpy(), device=self._execution_device)
+            solver.set_begin_index(0)
         for step in self.progress_bar(range(steps)):
             velocity = sampler.velocity(latents, {name: float(s.sigmas[step]) for name, s in solvers.items()})
             for name, value in velocity.items():
@@ -200,48 +182,54 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         samples = round(frames / self.config.fps * self.audio_codec.sample_rate)
-        video_clock = self.video_codec.clock(frames, self.config.fps)
-        return Size(frames, samples, height, width, video_clock, self.audio_codec.clock(samples))
+        clocks = self.video_codec.clock(frames, self.config.fps), self.audio_codec.clock(samples)
+        return Size(frames, samples, height, width, clocks)
 
     def _noise(self, route: Route, size: Size, seeds: list[int]) -> dict[str, Tensor]:
         """Noise per noisy stream from its own generator: the other stream's size changes nothing."""
-        stride = self.video_codec.spatial_stride
-        height, width = size.height // stride, size.width // stride
+        stride, (video, audio) = self.video_codec.spatial_stride, size.clocks
         shapes: dict[str, tuple[int, ...]] = {}
         if route.video_noisy:
-            shapes["video"] = (self.video_codec.latent_channels, len(size.video_clock), height, width)
+            sides = size.height // stride, size.width // stride
+            shapes["video"] = (self.video_codec.latent_channels, len(video), *sides)
         if route.audio_noisy:
-            shapes["audio"] = (len(size.audio_clock), self.audio_codec.latent_channels)
-        return {
-            name: torch.stack([torch.randn(shape, generator=generator(s, "sample", name)) for s in seeds]).to(
-                self._execution_device
-            )
-            for name, shape in shapes.items()
-        }
+            shapes["audio"] = (len(audio), self.audio_codec.latent_channels)
+        latents = {}
+        for name, shape in shapes.items():
+            drawn = [torch.randn(shape, generator=generator(seed, "sample", name)) for seed in seeds]
+            latents[name] = torch.stack(drawn).to(self._execution_device)
+        return latents
 
     def _encode_given(
-        self, task: Task, size: Size, batch: int, image: Tensor | None, audio: Tensor | None, video: Tensor | None
-    ) -> _Given:
-        device, streams, first = self._execution_device, {}, None
+        self, size: Size, batch: int, image: Tensor | None, audio: Tensor | None, video: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Latents of the given stream by its name, and of the first frame."""
+        streams, first = {}, None
         if audio is not None:
-            audio = _fit(audio.to(device, torch.float32), size.samples, "audio", "samples")
-            streams["audio"] = self.audio_codec.encode(_per_prompt(audio, batch, "audio"))
+            streams["audio"] = self.audio_codec.encode(self._fit("audio", audio, size, batch))
         if video is not None:
-            _check_picture(video, size, "video")
-            video = _fit(video.to(device, torch.float32), size.frames, "video", "frames")
-            streams["video"] = self.video_codec.encode(_per_prompt(video, batch, "video"))
+            streams["video"] = self.video_codec.encode(self._fit("video", video, size, batch))
         if image is not None:
-            _check_picture(image, size, "image")
-            frame = image.to(device, torch.float32)[:, :, None]
-            first = self.video_codec.encode(_per_prompt(frame, batch, "image"))
-        return _Given(streams, first)
+            first = self.video_codec.encode(self._fit("image", image[:, :, None], size, batch))
+        return streams, first
 
-    def _set_timesteps(self, steps: int) -> None:
-        if steps < 1:
-            raise UserError(f"{steps} sampling steps; at least 1 is needed")
-        for scheduler in (self.scheduler, self.audio_scheduler):
-            scheduler.set_timesteps(sigmas=u_grid(steps).numpy(), device=self._execution_device)
-            scheduler.set_begin_index(0)
+    def _fit(self, name: str, given: Tensor, size: Size, batch: int) -> Tensor:
+        """Trim dimension 2, one per prompt. What lacks up to a twentieth ends in silence, or in its last picture."""
+        if name != "audio" and tuple(given.shape[-2:]) != (size.height, size.width):
+            shape = "x".join(map(str, given.shape[-2:]))
+            raise UserError(f"the {name} is {shape}; the sample is {size.height}x{size.width}: resize one of them")
+        length = {"audio": size.samples, "video": size.frames, "image": 1}[name]
+        missing, unit = length - given.shape[2], "samples" if name == "audio" else "frames"
+        if missing > 0.05 * length:
+            there = f"the given {name} has {given.shape[2]} {unit}"
+            raise UserError(f"{there}, the sample needs {length}: lower the duration")
+        if given.shape[0] not in (1, batch):
+            raise UserError(f"{given.shape[0]} of the given {name} for {batch} prompts; give one, or one per prompt")
+        given = given.to(self._execution_device, torch.float32)[:, :, :length]
+        if missing > 0:
+            last = given[:, :, -1:].repeat_interleave(missing, dim=2)
+            given = torch.cat([given, torch.zeros_like(last) if name == "audio" else last], dim=2)
+        return given.expand(batch, *given.shape[1:])
 
     def _decode(self, route: Route, size: Size, latents: dict[str, Tensor]) -> CCLOutput:
         video = audio = None
@@ -254,43 +242,5 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         return CCLOutput(video, audio, self.config.fps, self.audio_codec.sample_rate)
 
 
-@dataclass(frozen=True)
-class _Given:
-    streams: dict[str, Tensor]
-    first: Tensor | None
-
-
 def _per_sample(prompt: str | TimedPrompts | Sequence[str | TimedPrompts]) -> list[str | TimedPrompts]:
     return [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
-
-
-def _audio_prompts(
-    given: str | TimedPrompts | Sequence[str | TimedPrompts] | None, prompts: list[str | TimedPrompts]
-) -> list[str | TimedPrompts]:
-    audio_prompts = prompts if given is None else _per_sample(given)
-    if len(audio_prompts) != len(prompts):
-        raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
-    return audio_prompts
-
-
-def _check_picture(picture: Tensor, size: Size, name: str) -> None:
-    if tuple(picture.shape[-2:]) != (size.height, size.width):
-        shape = "x".join(map(str, picture.shape[-2:]))
-        raise UserError(f"the {name} is {shape}; the sample is {size.height}x{size.width}: resize one of them")
-
-
-def _per_prompt(given: Tensor, batch: int, name: str) -> Tensor:
-    if given.shape[0] not in (1, batch):
-        raise UserError(f"{given.shape[0]} of the given {name} for {batch} prompts; give one, or one per prompt")
-    return given.expand(batch, *given.shape[1:])
-
-
-def _fit(given: Tensor, length: int, name: str, unit: str) -> Tensor:
-    """Trim dimension 2 to `length`. What lacks up to a twentieth ends in silence, or in its last picture."""
-    missing = length - given.shape[2]
-    if missing > 0.05 * length:
-        raise UserError(f"the given {name} has {given.shape[2]} {unit}, the sample needs {length}: lower the duration")
-    if missing <= 0:
-        return given[:, :, :length]
-    last = given[:, :, -1:].repeat_interleave(missing, dim=2)
-    return torch.cat([given, torch.zeros_like(last) if name == "audio" else last], dim=2)

@@ -41,22 +41,14 @@ class Route:
     @property
     def unconditional(self) -> Route:
         """The 0m route: every noisy stream reads its context tokens only; a clean stream is not needed."""
-        return replace(
-            self,
-            video=Reads.CONTEXT if self.video_noisy else Reads.SKIPPED,
-            audio=Reads.CONTEXT if self.audio_noisy else Reads.SKIPPED,
-        )
-
-    def reads(self, stream: str) -> Reads:
-        """What the stream "video" or "audio" reads."""
-        return self.video if stream == "video" else self.audio
+        video, audio = (Reads.CONTEXT if noisy else Reads.SKIPPED for noisy in (self.video_noisy, self.audio_noisy))
+        return replace(self, video=video, audio=audio)
 
     @property
     def joint(self) -> Route:
         """The route without DCR: both streams always read each other, a clean one the noisy one too.
 
-        Raises:
-            UserError: a route on which no stream reads the other, such as t2v or 0m: it has no such form.
+        UserError for a route on which no stream reads the other, such as t2v or 0m: it has no such form.
         """
         if not self.has_context:
             raise UserError("a model with routing: joint knows no stream alone (t2v, t2a, mtv); take t2av, a2v or v2a")
@@ -80,10 +72,6 @@ class Task(StrEnum):
     def route(self) -> Route:
         return ROUTES[self]
 
-    @property
-    def makes_video(self) -> bool:
-        return self.route.video_noisy
-
 
 ROUTES = {
     Task.T2AV: Route(Reads.CROSS_MODAL, Reads.CROSS_MODAL, video_noisy=True, audio_noisy=True),
@@ -99,7 +87,7 @@ JOINT_TASKS = tuple(task for task in Task if task is not Task.MTV)
 
 
 def parse_task(name: str) -> Task:
-    """The task of joint sampling called `name`; a `UserError` lists those there are."""
+    """Find the task of joint sampling called `name`; a `UserError` lists those there are."""
     if name == Task.MTV:
         raise UserError("task mtv is driven by tracks; sample it with scripts/sample_mtv.py or MTVPipeline")
     try:
@@ -123,5 +111,5 @@ def check_given(task: Task, audio: bool, video: bool, image: bool) -> None:
             raise UserError(f"task {task} needs the given {name}; give one, or choose t2av")
         if name not in needs and there:
             raise UserError(f"task {task} does not read a given {name}; leave it out, or choose a2v or v2a")
-    if image and not task.makes_video:
+    if image and not task.route.video_noisy:
         raise UserError(f"task {task} makes no video, so a first frame has no use; leave the image out")

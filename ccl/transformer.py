@@ -26,19 +26,12 @@ from shared.nn.memory_alignment import AlignedModelMixin
 
 @dataclass(frozen=True)
 class StreamInput:
-    """One stream's part of a forward pass.
+    """One stream's part of a forward pass."""
 
-    Attributes:
-        latents: video [B, C, F, H, W] or audio [B, A, C], noisy or clean.
-        sigma: [B], or for video [B, F]; 0 clean .. 1 noise.
-        text: [B, L, text_dim].
-        clock: when each latent lives.
-    """
-
-    latents: Tensor
-    sigma: Tensor
-    text: Tensor
-    clock: LatentClock
+    latents: Tensor  # video [B, C, F, H, W] or audio [B, A, C], noisy or clean
+    sigma: Tensor  # [B], or for video [B, F]; 0 clean .. 1 noise
+    text: Tensor  # [B, L, text_dim]
+    clock: LatentClock  # when each latent lives
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,8 @@ class StreamContext:
 
 #: A stream's part of a pass; None where it has none.
 Given = StreamInput | StreamContext | None
+#: What a stream reads: the other's state, or where that is clean and has run its keys and values in this block.
+Readable = StreamState | KeyValue | None
 
 
 class JointBlock(nn.Module):
@@ -73,17 +68,14 @@ class JointBlock(nn.Module):
     ) -> tuple[StreamState | None, StreamState | None]:
         """Both directions of the fusion read the states from before it (symmetric).
 
-        Args:
-            video, audio: None for a stream that is not computed.
-            rotary: `Fusion.rotary_arguments` of this pass, where a stream reads the other.
-            cached_video, cached_audio: keys and values of a clean stream that has run before (`run_clean`).
-            control: adds to the video's hidden states [B, N, D].
+        A stream that is not computed is None; of a clean one that has run before (`run_clean`) there are its cached
+        keys and values. `rotary`: `Fusion.rotary_arguments`. `control` adds to the video's hidden states [B, N, D].
         """
         video = video and self._attend(self.video, video)
         audio = audio and self._attend(self.audio, audio)
         video, audio = (
-            video and self._join("video", video, audio, route.video, cached_audio, rotary[0]),
-            audio and self._join("audio", audio, video, route.audio, cached_video, rotary[1]),
+            video and self._join("video", video, route.video, cached_audio or audio, rotary[0]),
+            audio and self._join("audio", audio, route.audio, cached_video or video, rotary[1]),
         )
         if video is not None and control is not None:
             video = video.with_x(control(video.x))
@@ -100,34 +92,25 @@ class JointBlock(nn.Module):
             state = self._attend(block, state)
         key_value = reader.key_value(state.x)
         with torch.set_grad_enabled(learns):
-            state = block.feed_forward(self._join(stream, state, None, Reads.CONTEXT, None, {}))
+            state = block.feed_forward(self._join(stream, state, Reads.CONTEXT, None, {}))
         return state, key_value
 
     def _attend(self, block: DiTBlock, state: StreamState) -> StreamState:
-        """What comes before the fusion: self-attention and, unless the fusion acts inside it, text attention."""
+        """Self-attention and, unless the fusion acts inside it, text attention."""
         return block.attend_self(state) if self.fusion.inside_text_attention else block.attend(state)
 
     def _join(
-        self,
-        stream: str,
-        state: StreamState,
-        other: StreamState | None,
-        reads: Reads,
-        cached: KeyValue | None,
-        rotary: Mapping[str, Any],
+        self, stream: str, state: StreamState, reads: Reads, other: Readable, rotary: Mapping[str, Any]
     ) -> StreamState:
-        """The stream's state with what it reads: of `other`, or where that is clean of its `cached` keys and values."""
+        """Add to a stream's state what it reads of the other."""
         block, direction = getattr(self, stream), getattr(self.fusion, stream)
         update = direction.unconditional
         if reads is Reads.CROSS_MODAL:
-            if cached is None:
-                assert other is not None, "the route joins the streams"
-                cached = direction.key_value(other.x)
-            update = partial(direction, key_value=cached, **rotary)
-        if self.fusion.inside_text_attention:
-            joined: StreamState = block.attend_text(state, update)
-            return joined
-        return state.with_x(state.x + update(state.x))
+            assert other is not None, "the route joins the streams"
+            key_value = direction.key_value(other.x) if isinstance(other, StreamState) else other
+            update = partial(direction, key_value=key_value, **rotary)
+        inside = self.fusion.inside_text_attention
+        return block.attend_text(state, update) if inside else state.with_x(state.x + update(state.x))
 
 
 class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
@@ -145,8 +128,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
 
-    Raises:
-        ValueError: towers of different depth, patches that join latents in time, or a variant that there is not.
+    Raises ValueError for towers of different depth, patches that join latents in time, or no such variant.
     """
 
     _supports_gradient_checkpointing = True
@@ -189,26 +171,17 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
 
     @property
     def has_unconditional(self) -> bool:
-        """Whether 0m, a stream without the other, is a state that guidance may compare with."""
-        return self.variant.has_unconditional
-
-    @property
-    def can_cache_clean_stream(self) -> bool:
-        """Whether a clean stream does not depend on the step, so that its `context` can be cached."""
-        return self.variant.routing == "dynamic"
+        """Whether guidance may compare with 0m. The papers of `full` and `appended` guide by text only, and without DCR
+        no stream is ever alone."""
+        return not self.variant.kind.inside_text_attention and self.variant.routing == "dynamic"
 
     def forward(
         self, route: Route, video: Given, audio: Given, video_control: Control | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Predict the velocity of each noisy stream of `route`.
+        """Predict the velocity of each noisy stream of `route`: (video [B, C, F, H, W], audio [B, A, C]), else None.
 
-        A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored.
-
-        Returns:
-            (video [B, C, F, H, W], audio [B, A, C]); None for a stream that is not noisy.
-
-        Raises:
-            UserError: without DCR (`routing: joint`), a route on which a stream is alone.
+        A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored. Raises
+        UserError, without DCR (`routing: joint`), for a route on which a stream is alone.
         """
         route = route.joint if self.variant.routing == "joint" else route
         states = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
@@ -219,11 +192,9 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         )
         for index, block in enumerate(self.blocks):
             control = video_control and partial(video_control, index)
-            arguments = (*states, route, rotary, cached_video[index], cached_audio[index], control)
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                states = self._gradient_checkpointing_func(block, *arguments)
-            else:
-                states = block(*arguments)
+            checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
+            run = partial(self._gradient_checkpointing_func, block) if checkpointed else block
+            states = run(*states, route, rotary, cached_video[index], cached_audio[index], control)
         v, a = states
         return (
             self.video_stream.head(v) if v is not None and route.video_noisy else None,
@@ -233,10 +204,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
     def denoise_video(
         self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control | None = None
     ) -> Tensor:
-        """The video's velocity [B, C, F, H, W] on its context tokens alone (t2v, mtv), steered by `control`.
-
-        Arguments are those of `StreamInput`.
-        """
+        """Predict the video's velocity [B, C, F, H, W] alone (t2v, mtv); arguments as `StreamInput`'s."""
         video, _ = self(Task.T2V.route, StreamInput(latents, sigma, text, clock), None, control)
         assert video is not None, "the route makes video"
         return video
@@ -245,13 +213,10 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
     def context(self, stream: str, given: StreamInput, detach: bool = False) -> StreamContext:
         """Run a clean stream ("video" or "audio") on its context tokens once, for the other stream to read.
 
-        The result depends on the text and the content only, not on the step. With `detach` the clean tower learns
-        nothing from the other stream's loss; the layers that read it do.
-
-        Raises:
-            ValueError: without DCR (`routing: joint`) it does depend on the step.
+        The result depends on the text and the content only, not on the step; without DCR (`routing: joint`) it would,
+        a ValueError. With `detach` the clean tower learns nothing from the other stream's loss; what reads it does.
         """
-        if not self.can_cache_clean_stream:
+        if self.variant.routing == "joint":
             raise ValueError("with routing: joint a clean stream reads the noisy one; run it in every step")
         learns = torch.is_grad_enabled() and not detach
         with torch.set_grad_enabled(learns):
@@ -263,7 +228,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         return StreamContext(key_values, given.clock, state.grid)
 
     def _rotary(self, route: Route, video: Given, audio: Given, state: StreamState | None) -> RotaryArguments:
-        """What the video's and the audio's fusion need of the clocks; `state` is the video's, unless it was cached."""
+        """Make what both directions need of the clocks; `state` is the video's, unless it was cached."""
         if not route.has_context:
             return {}, {}
         if video is None or audio is None:
@@ -274,26 +239,19 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         alignment, scale = align(video.clock, audio.clock, config.centre, config.clock_mode), config.cca_time_scale
         if self.variant.positions == "index":
             alignment, scale = by_index(alignment), 1.0
-        own, others = (
-            {name: part.to(self.device) for name, part in arguments.items()}
-            for arguments in self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)
-        )
-        return own, others
+        v, a = self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)
+        return {k: part.to(self.device) for k, part in v.items()}, {k: part.to(self.device) for k, part in a.items()}
 
 
 def start(stream: DiTStream, given: Given, reads: Reads) -> StreamState | None:
-    """The stream's state before its first block; None if it is not computed, or has been.
-
-    Raises:
-        ValueError: nothing given, for a stream that is computed.
-    """
+    """Make the stream's state before its first block; None if it is not computed, or has been."""
     if given is None and reads is not Reads.SKIPPED:
         raise ValueError(f"the route reads {reads} in a stream that is not given")
     return embed(stream, given) if isinstance(given, StreamInput) and reads is not Reads.SKIPPED else None
 
 
 def embed(stream: DiTStream, given: StreamInput) -> StreamState:
-    """A stream's input as its tower wants it: audio tokens [B, A, C] become A frames of 1x1."""
+    """Bring a stream's input into its tower: audio tokens [B, A, C] become A frames of 1x1."""
     latents = given.latents
     if latents.ndim == 3:
         latents = latents.transpose(1, 2)[..., None, None]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ccl.routing import Task
 from ccl.training.objective import Batch, draw_clean_frames, draw_keyframes
@@ -17,7 +16,6 @@ from shared.codecs import Codecs
 from shared.data.bucketing import BatchPlan, draw_tasks
 from shared.data.shards import Latents, LatentShards
 from shared.encoders import TextEncoder
-from shared.nn.clock import LatentClock
 from shared.utils.config import TrainConfig
 from shared.utils.rng import generator
 
@@ -39,10 +37,7 @@ class JointBatches:
         tracks: Callable[[int, list[str]], TrackFeatures] | None = None,
         buckets: Mapping[str, Any] | None = None,
     ) -> None:
-        """For task mtv: `tracks(step, ids)` drives these clips.
-
-        `buckets`: of every clip, in the place of its latents' shape, where pictures have several sizes.
-        """
+        """For task mtv `tracks(step, ids)` drives these clips. `buckets`: of every clip, else its shape."""
         train = config.train
         self.config, self.latents, self.codecs, self.text_encoder = config, latents, codecs, text_encoder
         self.tracks = tracks
@@ -61,11 +56,16 @@ class JointBatches:
         """Make the batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
         clips = [self.latents.get(i) for i in ids]
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
-        seed, rate = self.config.seed, self.config.clean_frames
-        video_clock, audio_clock = self.clocks(clips[0])
-        clean = draw_clean_frames(rate, seed, step, ids, len(video_clock))
-        free = torch.tensor([Task(task).makes_video for task in tasks]) & ~clean.any(1)
-        video, keyframes = self._keyframes(clips, step, free)
+        config, first, names = self.config, clips[0], [clip.id for clip in clips]
+        video_clock = self.codecs.video.clock(first.frames, config.data.fps)
+        clean = draw_clean_frames(config.clean_frames, config.seed, step, ids, len(video_clock))
+        video = torch.stack([clip.video for clip in clips])
+        # keyframes, images that stand still: of samples that make video and do not begin with clean frames already
+        free = torch.tensor([Task(task).route.video_noisy for task in tasks]) & ~clean.any(1)
+        keyframes = draw_keyframes(config.keyframes, config.seed, step, names, video.shape[2]) & free[:, None]
+        if keyframes.any():
+            images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]
+            video = torch.where(keyframes[:, None, :, None, None], torch.stack(images), video)
         return Batch(
             step=step,
             ids=ids,
@@ -76,27 +76,9 @@ class JointBatches:
             audio_text=self.text_encoder.encode([of_audio for _, of_audio in texts]),
             clean_frames=clean | keyframes,
             video_clock=video_clock,
-            audio_clock=audio_clock,
-            tracks=self.tracks(step, [clip.id for clip in clips]) if self.tracks and Task.MTV in tasks else None,
+            audio_clock=self.codecs.audio.clock(first.samples),
+            tracks=self.tracks(step, names) if self.tracks and Task.MTV in tasks else None,
         )
-
-    def _keyframes(self, clips: list[Latents], step: int, free: Tensor) -> tuple[Tensor, Tensor]:
-        """Video latents [B, C, F, h, w] with images that stand still as keyframes, and where these are, [B, F].
-
-        Only the samples that are `free` have keyframes: they make video, and do not begin with clean frames already.
-        """
-        video = torch.stack([clip.video for clip in clips])
-        config = self.config
-        keyframes = draw_keyframes(config.keyframes, config.seed, step, [clip.id for clip in clips], video.shape[2])
-        keyframes &= free[:, None]
-        if keyframes.any():
-            images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]
-            video = torch.where(keyframes[:, None, :, None, None], torch.stack(images), video)
-        return video, keyframes
-
-    def clocks(self, clip: Latents) -> tuple[LatentClock, LatentClock]:
-        """When the clip's video latents and audio tokens start and end."""
-        return self.codecs.video.clock(clip.frames, self.config.data.fps), self.codecs.audio.clock(clip.samples)
 
     def _texts(self, clip: Latents, task: Task, step: int) -> tuple[str, str]:
         """Texts of the video and the audio stream: both lose their text together."""

@@ -19,14 +19,7 @@ from ccl.training.objective import JointObjective
 from ccl.training.source import Source
 from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
-from mtv.control_training import (
-    NonsilentFeatures,
-    build_control,
-    freeze,
-    pipeline_parts,
-    sample_clips,
-    start_control,
-)
+from mtv.control_training import NonsilentFeatures, build_control, freeze, pipeline_parts, sample_clips, start_control
 from mtv.flops import forward_flops
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lora_card, lora_weights, save_lora
@@ -50,8 +43,7 @@ class JointAdapter:
     """`transformer` and, where there is one, `control`, with the weights that training starts from; `components`, which
     are not trained.
 
-    The weights that it has come to are given to `pipeline` and `save` by the names of `JointObjective`'s state dict:
-    "transformer...." and "control....".
+    `pipeline` and `save` take weights by the names of `JointObjective`'s state dict.
     """
 
     def __init__(
@@ -79,7 +71,17 @@ class JointAdapter:
     def check(config: TrainConfig, stages: Sequence[TrainConfig]) -> None:
         """UserError for a variant that there is not, tasks that it cannot learn, and components that are not there."""
         for stage in stages:
-            check_variant(stage)
+            try:
+                joint = Variant.of(stage.model).routing == "joint"
+            except (TypeError, ValueError) as error:
+                raise UserError(f"model: {error}") from None
+            alone = ", ".join(task for task in ("t2v", "t2a", "mtv") if stage.trains(task))
+            if joint and alone:
+                why = f"model.routing joint joins the streams in every task, so {alone} cannot be trained"
+                raise UserError(f"{why}; give weights to t2av, a2v and v2a only")
+            if joint and stage.detach_clean_stream:
+                why = "with model.routing joint the given stream reads the other"
+                raise UserError(f"detach_clean_stream: {why}; set it false")
         bare = [name for name in COMPONENTS if component_source(config, name) is None and name != "text_encoder"]
         if bare and (config.data.shards is not None or len(bare) == 1):
             why = "a codec alone is not fitted" if len(bare) == 1 else "none is fitted to data.shards"
@@ -104,21 +106,15 @@ class JointAdapter:
 
     def objective(self) -> JointObjective:
         """Make the joint objective over `transformer` and `control`."""
-        return JointObjective(
-            self.transformer,
-            self.config.flow,
-            self.config.loss,
-            self.config.seed,
-            self.config.detach_clean_stream,
-            self.control,
-            None if self.control is None else partial(forward_flops, self.control),
-        )
+        config, control = self.config, self.control
+        flops = None if control is None else partial(forward_flops, control)
+        settings = config.flow, config.loss, config.seed, config.detach_clean_stream
+        return JointObjective(self.transformer, *settings, control, flops)
 
     def pipeline(self, weights: StateDict) -> CCLPipeline:
         """Make a pipeline of these weights (the average, where there is one), apart from those in training.
 
-        With `lora` its adapters are loaded, and act. The text encoder is loaded for it: UMT5-XXL is larger than many a
-        model that reads its embeddings.
+        With `lora` its adapters are loaded, and act. The text encoder is loaded for it.
         """
         flow, audio_codec = self.config.flow, cast(Any, copy.deepcopy(self.components.codecs.audio))
         pipeline = CCLPipeline(
@@ -134,8 +130,7 @@ class JointAdapter:
     def sample(
         self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
     ) -> None:
-        """Write STEM_I.mp4 of the prompts, and STEM_mtv_I.mp4 of those `clips` that have tracks, which drive their
-        captions; on the CPU, beside the model in training."""
+        """Write STEM_I.mp4 of the prompts, and STEM_mtv_I.mp4 of the `clips` that have tracks; on the CPU."""
         pipeline = self.pipeline(weights)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
         if prompts and self.config.trains(*JOINT_TASKS):
@@ -154,15 +149,12 @@ class JointAdapter:
         With `lora` the adapters alone, in a folder lora beside `folder`; `folder` is written only where other parts
         have learnt too (`lora.modules_to_save`), without the adapters.
         """
+        evaluate = "python scripts/evaluate.py --checkpoint FOLDER --suite puppets --level simple --output DIR"
         card = model_card(
-            self.config,
-            progress,
-            title="Joint audio-video checkpoint",
+            self.config, progress, title="Joint audio-video checkpoint",
             tags="audio-video, joint-generation, cross-modal-context-learning",
-            use="Read it with `CCLPipeline.from_pretrained(folder)`.",
-            then="Measure it with `python scripts/evaluate.py --checkpoint FOLDER --suite puppets --level simple "
-            "--output DIR`.",
-        )
+            use="Read it with `CCLPipeline.from_pretrained(folder)`.", then=f"Measure it with `{evaluate}`.",
+        )  # fmt: skip
         lora = self.config.lora
         if lora is not None:
             about = lora_card(card, lora, str(self.config.init))
@@ -174,24 +166,6 @@ class JointAdapter:
         if lora is not None:
             pipeline.unload_lora_weights()
         export_pipeline(pipeline, folder, card, self.config.train)
-
-
-def check_variant(config: TrainConfig) -> None:
-    """Refuse a variant of the model that there is not, and tasks that it cannot learn, before anything is encoded."""
-    try:
-        variant = Variant.of(config.model)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model: {error}") from None
-    if variant.routing == "dynamic":
-        return
-    alone = [task for task in ("t2v", "t2a", "mtv") if config.trains(task)]
-    if alone:
-        raise UserError(
-            f"model.routing joint joins the streams in every task, so {', '.join(alone)} cannot be trained; "
-            "give weights to t2av, a2v and v2a only"
-        )
-    if config.detach_clean_stream:
-        raise UserError("detach_clean_stream: with model.routing joint the given stream reads the other; set it false")
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:

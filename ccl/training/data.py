@@ -23,7 +23,6 @@ from shared.data.shard_writer import NewRecord, fill_shards
 from shared.data.sharded_latents import ShardedLatents
 from shared.data.shards import LatentShards
 from shared.encoders import TextEncoder
-from shared.encoders.audio import FrameFeatures
 from shared.nn.fingerprint import fingerprint
 from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
@@ -37,15 +36,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Latents of all clips, embeddings of their texts and, for task mtv, features of their tracks.
-
-    `clips`: what they were made of, none with shards of scripts/encode.py.
-    """
+    """Latents of all clips, embeddings of their texts and, for task mtv, features of their tracks."""
 
     latents: LatentShards
     texts: TextEncoder
     tracks: TrackBatches | None
-    clips: list[Clip]
+    clips: list[Clip]  # what they were made of, none with shards of scripts/encode.py
 
     @classmethod
     def of(cls, config: TrainConfig, source: Source, components: Components, world: World) -> TrainingData:
@@ -56,25 +52,19 @@ class TrainingData:
         if source.shards is not None:
             return cls._opened(config, source.shards, components, world)
         texts = components.text.cached(training_texts(config, source.clips), latents_folder(config) / "texts", world)
-        return cls.encoded(config, source.clips, components.codecs, components.encoders, texts, world)
+        return cls.encoded(config, source.clips, components, texts, world)
 
     @classmethod
     def encoded(
-        cls,
-        config: TrainConfig,
-        clips: list[Clip],
-        codecs: Codecs,
-        encoders: Mapping[str, FrameFeatures],
-        texts: TextEncoder,
-        world: World,
+        cls, config: TrainConfig, clips: list[Clip], components: Components, texts: TextEncoder, world: World
     ) -> TrainingData:
-        """Latents by `codecs` and features by `encoders`, made where they are missing and kept beside the run."""
+        """Latents and features of tracks by `components`, made where they are missing and kept beside the run."""
         if config.trains("mtv"):
             check_tracks(clips)
-        latents = encode_latents(config, clips, codecs, world)
+        latents = encode_latents(config, clips, components.codecs, world)
         if not config.trains("mtv"):
             return cls(latents, texts, None, clips)
-        folder, data = latents_folder(config) / "tracks", config.data
+        folder, data, encoders = latents_folder(config) / "tracks", config.data, components.encoders
         tracks = encode_tracks(folder, clips, latents, data.fps, encoders, data.latents_dtype, world)
         return cls(latents, texts, TrackBatches(tracks, encoders), clips)
 
@@ -106,8 +96,8 @@ class TrainingData:
         """Choose the clips of `part`."""
         latents, tracks = self.latents.only(part.ids), self.tracks
         if tracks is not None:
-            together = tracks.shards is self.latents
-            tracks = TrackBatches(latents if together else tracks.shards.only(part.ids), tracks.encoders)
+            shards = latents if tracks.shards is self.latents else tracks.shards.only(part.ids)
+            tracks = TrackBatches(shards, tracks.encoders)
         return replace(self, latents=latents, tracks=tracks, clips=part.clips)
 
     def captions(self, count: int) -> list[str]:
@@ -115,11 +105,8 @@ class TrainingData:
         return [self.latents.get(name).caption for name in list(self.latents.records)[:count]]
 
     def buckets(self, stride: int, patch: int) -> tuple[Mapping[str, Any], int]:
-        """Bucket of every clip, and the tokens in a unit of its first number: (F, A) where all pictures are of
-        one size, otherwise with that size.
-
-        UserError for a picture that is no whole number of tokens high and wide.
-        """
+        """Bucket of every clip, and the tokens in a unit of its first number: (F, A), with the size where there are
+        several. UserError for a picture that is no whole number of tokens high and wide."""
         sizes = sorted({(record.video[2], record.video[3]) for record in self.latents.records.values()})
         for height, width in sizes:
             if height % patch or width % patch:
@@ -144,8 +131,8 @@ def encode_latents(config: TrainConfig, clips: list[Clip], codecs: Codecs, world
     is silent.
     """
     data, keyframes, by_id = config.data, config.keyframes > 0, {clip.id: clip for clip in clips}
-    dtype = getattr(torch, data.latents_dtype)
     options = data.model_dump_json(include={"fps", "size", "sample_rate", "duration", "latents_dtype"})
+    dtype = getattr(torch, data.latents_dtype)
     common = [options, fingerprint(codecs.video), fingerprint(codecs.audio), *(["keyframes"] if keyframes else [])]
     keys = {clip.id: clip_key(clip, (clip.video, clip.audio), common) for clip in clips}
 
@@ -175,13 +162,11 @@ def latents_folder(config: TrainConfig) -> Path:
 
 def training_texts(config: TrainConfig, clips: list[Clip]) -> set[str]:
     """Every text that training on these clips can ask for."""
+    forms = {form for clip in clips for form in (clip.caption, drop_speaker(clip.caption))}
+    for pattern in config.tracks.drop_from_caption:
+        forms |= {re.sub(pattern, "", text) for text in forms}
     texts = {"", *(clip.caption for clip in clips), *(clip.audio_caption for clip in clips)}
-    if config.trains("mtv"):
-        forms = {form for clip in clips for form in (clip.caption, drop_speaker(clip.caption))}
-        for pattern in config.tracks.drop_from_caption:
-            forms |= {re.sub(pattern, "", text) for text in forms}
-        texts |= forms
-    return texts
+    return texts | forms if config.trains("mtv") else texts
 
 
 def _check_text(shards: ShardedLatents, text: LazyTextEncoder, world: World) -> None:

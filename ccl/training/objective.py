@@ -24,54 +24,37 @@ from shared.utils.rng import generator
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean latents of one bucket and what is known of them.
+    """Clean latents of one bucket and what is known of them."""
 
-    Attributes:
-        step: keys noise and u together with the seed and each sample's id.
-        ids, tasks: per sample.
-        video: [B, C, F, H, W]. audio: [B, A, C].
-        text, audio_text: [B, L, D], dropped texts already replaced by the empty one.
-        clean_frames: [B, F] bool, video latents that stay at sigma 0.
-        video_clock, audio_clock: of the bucket.
-        tracks: of all samples, where any of them is on task mtv.
-    """
-
-    step: int
+    step: int  # keys noise and u together with the seed and each sample's id
     ids: list[str]
     tasks: list[str]
-    video: Tensor
-    audio: Tensor
-    text: Tensor
-    audio_text: Tensor
-    clean_frames: Tensor
+    video: Tensor  # [B, C, F, H, W]
+    audio: Tensor  # [B, A, C]
+    text: Tensor  # [B, L, D], dropped texts already replaced by the empty one
+    audio_text: Tensor  # the same
+    clean_frames: Tensor  # [B, F] bool, video latents that stay at sigma 0
     video_clock: LatentClock
     audio_clock: LatentClock
-    tracks: TrackFeatures | None = None
+    tracks: TrackFeatures | None = None  # of all samples, where any of them is on task mtv
 
     def take(self, rows: Sequence[int]) -> Batch:
         """Take the samples `rows`."""
         index, ids, tasks = torch.tensor(rows), [self.ids[i] for i in rows], [self.tasks[i] for i in rows]
-        tracks = self.tracks and self.tracks.take(index)
-        return replace(self, ids=ids, tasks=tasks, tracks=tracks, **self._tensors(lambda value: value[index]))
+        tensors: dict[str, Any] = {k: value[index] for k, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, ids=ids, tasks=tasks, tracks=self.tracks and self.tracks.take(index), **tensors)
 
     def to(self, device: torch.device | str) -> Batch:
         """All tensors on `device`."""
-        tracks = self.tracks and self.tracks.to(device)
-        return replace(self, tracks=tracks, **self._tensors(lambda value: value.to(device)))
-
-    def _tensors(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        names = ("video", "audio", "text", "audio_text", "clean_frames")
-        return {name: change(getattr(self, name)) for name in names}
+        moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, tracks=self.tracks and self.tracks.to(device), **moved)
 
 
 def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
     """[B, F] bool: with probability `rate` a sample keeps its first frame or a short prefix clean (image to video)."""
     mask = torch.zeros(len(ids), frames, dtype=torch.bool)
-    if frames == 1:  # nothing would be left to learn
-        return mask
-    for row, clip in enumerate(ids):
-        g = generator(seed, "clean frames", step, clip)
-        chosen, longer, length = torch.rand(3, generator=g).tolist()
+    for row, clip in enumerate(ids if frames > 1 else ()):  # of a single one nothing would be left to learn
+        chosen, longer, length = torch.rand(3, generator=generator(seed, "clean frames", step, clip)).tolist()
         if chosen < rate:
             mask[row, : 1 + (int(length * frames / 2) if longer < 0.25 else 0)] = True
     return mask
@@ -80,9 +63,7 @@ def draw_clean_frames(rate: float, seed: int, step: int, ids: list[str], frames:
 def draw_keyframes(rate: float, seed: int, step: int, ids: list[str], frames: int) -> Tensor:
     """[B, F] bool: with probability `rate` a sample has one to three keyframes, anywhere but never everywhere."""
     mask = torch.zeros(len(ids), frames, dtype=torch.bool)
-    if frames == 1:
-        return mask
-    for row, clip in enumerate(ids):
+    for row, clip in enumerate(ids if frames > 1 else ()):
         g = generator(seed, "keyframes", step, clip)
         if float(torch.rand((), generator=g)) < rate:
             count = 1 + int(torch.randint(min(3, frames - 1), (), generator=g))
@@ -95,9 +76,8 @@ class JointObjective(nn.Module):
 
     The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's and
     the task's weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that
-    drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task.
-    `control_flops(frames, space)`: operations of its forward pass for a clip of so many video latent frames, of so many
-    tokens each; they are part of the cost that the records tell.
+    drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task. `control_flops(frames,
+    space)`: its operations for a clip of so many latent frames of so many tokens, part of the cost in the records.
     """
 
     def __init__(
@@ -111,8 +91,7 @@ class JointObjective(nn.Module):
         control_flops: Callable[[int, int], int] | None = None,
     ) -> None:
         super().__init__()
-        self.control_flops = control_flops
-        self.transformer, self.control = transformer, control
+        self.transformer, self.control, self.control_flops = transformer, control, control_flops
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
         self._trained = trained_share(transformer)
         self._flops = cache(self._forward_flops)  # of each shape and task

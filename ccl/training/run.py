@@ -30,19 +30,13 @@ from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
 from shared.utils.files import replacing_folder, write_atomically
 
+#: Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate.
 CROSS_MODAL = (".fusion.", "control.")
-"""Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate."""
 
 
 class Adapter(Protocol):
     """What a run has to know of the model that it trains: `ccl.training.build.JointAdapter`,
-    `mtv.cogvideox_adapter.CogVideoXAdapter`.
-
-    Attributes:
-        components: what is not trained. patch: video latents along the side of a token.
-    """
-
-    components: Components
+    `mtv.cogvideox_adapter.CogVideoXAdapter`."""
 
     def __init__(self, config: Any, components: Components, features: NonsilentFeatures | None) -> None: ...
 
@@ -55,7 +49,7 @@ class Adapter(Protocol):
         """Load the components of all stages of `config`; every rank calls it."""
 
     @property
-    def patch(self) -> int: ...
+    def patch(self) -> int: ...  # video latents along the side of a token
 
     def objective(self) -> nn.Module:
         """Make what the trainer trains: `objective(batch) -> StepOutput`."""
@@ -81,18 +75,16 @@ class Run:
         self.objective = self.model.objective()
         if config.lora is not None:
             seed_dropout(self.objective, config.seed)
-        codecs = components.codecs
+        codecs, tracks = components.codecs, None if data.tracks is None else self._tracks
         buckets, tokens = data.buckets(codecs.video.spatial_stride, self.model.patch)
-        tracks = None if data.tracks is None else self._tracks
         self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, world.size, tracks, buckets)
 
     def train(self) -> None:
         """Train to the last step, and say which records were found broken on the way."""
-        groups = parameter_groups(
-            self.objective, self.config.optimizer, lambda name: any(part in name for part in CROSS_MODAL)
-        )
-        objective = self.objective.to(self.world.device)
-        Trainer(self.config, self.world, objective, groups, self.batches, self.validate, self.export).run()
+        config, world = self.config, self.world
+        groups = parameter_groups(self.objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
+        objective = self.objective.to(world.device)
+        Trainer(config, world, objective, groups, self.batches, self.validate, self.export).run()
         self.data.report(self.world)
 
     def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
@@ -104,8 +96,7 @@ class Run:
     def validate(self, step: int, weights: StateDict) -> None:
         """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples: stepN_I.mp4, and stepN_mtv_I.mp4 for mtv.
 
-        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips; for mtv
-        the captions of those of these clips that have tracks, with their tracks.
+        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips.
         """
         validation, folder = self.config.validation, Path(self.config.output) / "samples"
         self.export(weights, step)

@@ -36,14 +36,6 @@ class Source:
         return Source([], self.shards.subset(include, exclude))
 
 
-def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
-    """Find the clips or the shards of `data`, before anything else: what cannot train is refused at the start.
-
-    `tasks`: those that the run trains, in any of its stages.
-    """
-    return Source([], read_shards(config, tasks)) if config.data.shards is not None else Source(read_clips(config.data))
-
-
 def read_clips(data: Data) -> list[Clip]:
     """Every clip of the manifests. UserError if none is left, two have one id, or one has not both streams."""
     clips = subset(
@@ -61,20 +53,23 @@ def read_clips(data: Data) -> list[Clip]:
     return clips
 
 
-def read_shards(config: TrainConfig, tasks: Collection[str]) -> ShardedLatents:
-    """Find the records that these tasks can use; those left out are told.
+def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
+    """Find the clips or the shards of `data`, before anything else: what cannot train is refused at the start.
 
-    Raises UserError if the shards lack what the tasks or options need (with the option of scripts/encode.py that makes
-    it), were encoded at another rate or duration, or no record is left.
+    `tasks`: those that the run trains, in any of its stages. UserError as `read_clips`, or if the shards lack what the
+    tasks or options need (with the option of scripts/encode.py that makes it), were encoded at another rate or
+    duration, or no record is left.
     """
     data, mtv = config.data, Task.MTV in tasks
+    if data.shards is None:
+        return Source(read_clips(data))
     _check_settings(config, mtv)
     routes = [Task(task).route for task in tasks]
-    needs = {s: any(r.reads(s) is not Reads.SKIPPED for r in routes) for s in ("video", "audio")}
+    needs = [any(getattr(route, name) is not Reads.SKIPPED for route in routes) for name in ("video", "audio")]
     reader = logging.getLogger(ShardedLatents.__module__)
     reader.disabled = True  # it would name every record on every rank
     try:
-        shards = ShardedLatents(data.shard_folders, needs["video"], needs["audio"], tracks=mtv)
+        shards = ShardedLatents(data.shard_folders, needs[0], needs[1], tracks=mtv)
     finally:
         reader.disabled = False
     shards = shards.subset(data.subsets, data.exclude_subsets)
@@ -83,7 +78,7 @@ def read_shards(config: TrainConfig, tasks: Collection[str]) -> ShardedLatents:
         shards = shards.only([name for name, record in shards.records.items() if record.frames / data.fps <= limit])
         if not shards.records:
             raise UserError(f"{shards.where()}: no record of up to data.max_duration {data.max_duration} s")
-    return shards
+    return Source([], shards)
 
 
 def clip_duration(clip: Clip) -> float:
@@ -97,18 +92,14 @@ def _check_settings(config: TrainConfig, mtv: bool) -> None:
     """Refuse shards whose settings are not those of the configuration, before their records are looked at."""
     data, validation = config.data, config.validation
     if mtv and validation.every and validation.clips and validation.manifest is None:
-        raise UserError(
-            "validation: samples of task mtv are driven by sound files, which data.shards do not hold; set "
-            "validation.manifest, or validation.clips=0"
-        )
+        why = "samples of task mtv are driven by sound files, which data.shards do not hold"
+        raise UserError(f"validation: {why}; set validation.manifest, or validation.clips=0")
     for folder in data.shard_folders:
         settings = read_index(folder)["settings"]
-        for key, name in (("data.fps", "fps"), ("data.duration", "duration"), ("data.sample_rate", "sample_rate")):
-            wanted = getattr(data, name)
-            if wanted not in (None, settings.get(name)):
-                raise UserError(
-                    f"{key} {wanted}: {folder} was encoded with {settings.get(name)}; set that, or encode again"
-                )
+        for name in ("fps", "duration", "sample_rate"):
+            wanted, found = getattr(data, name), settings.get(name)
+            if wanted not in (None, found):
+                raise UserError(f"data.{name} {wanted}: {folder} was encoded with {found}; set that, or encode again")
         if mtv and not settings.get("tracks"):
             raise UserError(f"{folder}: has no features of tracks, which task mtv needs; encode with --tracks")
         if config.keyframes > 0 and not settings.get("keyframe_latents"):

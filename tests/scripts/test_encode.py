@@ -21,6 +21,7 @@ from shared.data.shard_loader import ShardedText
 from shared.data.sharded_latents import ShardedLatents
 from shared.encoders import HashedWords
 from shared.encoders.audio import load_track_encoders
+from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
@@ -77,7 +78,8 @@ def test_every_tensor_is_what_training_makes(
         output=str(tmp_path), model={}, data=data, train={"steps": 1}, keyframes=0.5, tasks={"mtv": 1}, control={}
     )
     encoders = load_track_encoders(config.tracks.encoders)
-    own = TrainingData.encoded(config, clips, codecs, encoders, HashedWords(), one_process(monkeypatch))
+    components = Components(codecs, LazyTextEncoder(None), encoders)
+    own = TrainingData.encoded(config, clips, components, HashedWords(), one_process(monkeypatch))
     shards = ShardedLatents(encoded, tracks=True)
     assert own.tracks is not None and shards.shapes() == own.latents.shapes() and not shards.problems
     for clip in clips:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CONFIG
 
-from ccl.training.build import JointAdapter, build_model, check_variant
+from ccl.training.build import JointAdapter, build_model
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
 from shared.training.card import Progress
 from shared.training.components import Components, LazyTextEncoder
@@ -68,8 +68,9 @@ def test_a_pipeline_of_a_run_stands_apart_from_the_model_in_training(tmp_path: P
     ],
 )
 def test_a_variant_that_cannot_learn_the_tasks_is_refused(model: dict, changes: dict, said: str) -> None:
+    given = config(model, **changes)
     with pytest.raises(UserError, match=said):
-        check_variant(config(model, **changes))
+        JointAdapter.check(given, [given])
 
 
 def test_one_codec_alone_is_not_fitted(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
+from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
@@ -131,6 +132,7 @@ def test_errors_name_the_clip_and_leave_no_shard(tmp_path, clips, world):
 
 def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
     video, words = Video(), HashedWords()
+    components = Components(Codecs(video, Audio()), LazyTextEncoder(None), ENCODERS)
     mtv = config(tmp_path / "latents", tasks={"mtv": 1.0}, control={})
     clips = [
         clip.model_copy(
@@ -140,7 +142,7 @@ def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
     ]
 
     def made() -> TrainingData:
-        return TrainingData.encoded(mtv, clips, Codecs(video, Audio()), ENCODERS, words, world)
+        return TrainingData.encoded(mtv, clips, components, words, world)
 
     first = made()
     assert video.encoded == 3 and first.tracks is not None
@@ -157,7 +159,7 @@ def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
     assert part.captions(1) == ["caption 1"] and second.captions(5) == [f"caption {i}" for i in range(3)]
     bare = [clip.model_copy(update={"tracks": {}}) for clip in clips[:1]]
     with pytest.raises(UserError, match="1 of 1 clips, 'clip0' first, have no tracks, which task mtv needs"):
-        TrainingData.encoded(mtv, bare, Codecs(video, Audio()), ENCODERS, words, world)
+        TrainingData.encoded(mtv, bare, components, words, world)
 
 
 def test_texts_hold_every_form_of_a_caption(clips):
