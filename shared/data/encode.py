@@ -37,7 +37,6 @@ from shared.utils.errors import UserError
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
-NEEDS = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
 _queue: Any = None  # of this process: where it tells how many clips it has done
 
 
@@ -63,12 +62,11 @@ class EncodeJob:
 
     @property
     def folder(self) -> ShardFolder:
-        """The folder to fill."""
         return ShardFolder(self.output, self.clips, self.settings)
 
     @property
     def processes(self) -> int:
-        """The processes of all ranks."""
+        """Number of the processes of all ranks."""
         return self.workers * int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -112,12 +110,13 @@ class ClipEncoder:
     def __init__(self, job: EncodeJob, device: torch.device) -> None:
         """Load the components. UserError if one cannot be read, or a size does not suit the video codec."""
         self.job, self.device, settings = job, device, job.settings
-        components = {}
-        for name, source in job.sources.items():
-            bf16 = name == "text_encoder" and settings["text_dtype"] == "bf16"
-            components[name] = load_component(source, **({"torch_dtype": torch.bfloat16} if bf16 else {})).to(device)
-        self.codecs = Codecs(components["video_codec"], components["audio_codec"])
-        self.text_encoder = components["text_encoder"]
+        bf16 = {"torch_dtype": torch.bfloat16} if settings["text_dtype"] == "bf16" else {}
+        self.components: dict[str, Any] = {
+            name: load_component(source, **(bf16 if name == "text_encoder" else {})).to(device)
+            for name, source in job.sources.items()
+        }
+        self.codecs = Codecs(self.components["video_codec"], self.components["audio_codec"])
+        self.text_encoder = self.components["text_encoder"]
         if settings["low_memory"] and hasattr(self.codecs.video, "low_memory"):
             self.codecs.video.low_memory()
         self.track_encoders = load_track_encoders(settings["tracks"] or {}, device)
@@ -128,14 +127,9 @@ class ClipEncoder:
 
     def made_by(self) -> dict[str, Any]:
         """Fingerprints of all that makes the records, and what an index says of texts and sound."""
-        text = self.text_encoder
-        components = {"video_codec": self.codecs.video, "audio_codec": self.codecs.audio, "text_encoder": text}
-        components |= self.track_encoders
-        return {
-            "fingerprints": {name: fingerprint(component) for name, component in components.items()},
-            "text": {"dim": text.dim, "max_length": text.max_length},
-            "sample_rate": self.codecs.audio.sample_rate,
-        }
+        made = {name: fingerprint(part) for name, part in (self.components | self.track_encoders).items()}
+        text = {"dim": self.text_encoder.dim, "max_length": self.text_encoder.max_length}
+        return {"fingerprints": made, "text": text, "sample_rate": self.codecs.audio.sample_rate}
 
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
@@ -164,27 +158,19 @@ class ClipEncoder:
     def _record(self, clip: Clip, sample: Sample) -> NewRecord:
         """UserError if the clip lacks what it needs, is silent, or cannot be encoded."""
         settings = self.job.settings
-        needs = NEEDS[settings["needs"]]
-        check_clip(sample, "video" in needs, "audio" in needs)
+        check_clip(sample, settings["needs"] != "audio", settings["needs"] != "video")
         fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
         features = partial(self.job.features, clip, fps=fps, encoders=self.track_encoders)
+        features = features if settings["tracks"] else None
         members, facts = encode_clip(
-            sample, self.codecs, fps, self.device, dtype, settings["keyframe_latents"],
-            features if settings["tracks"] else None,
-        )  # fmt: skip
-        members["texts"] = {
-            text_key(text): pack_text(self.text_encoder.encode([text])[0]) for text in self._texts(clip)
-        }
+            sample, self.codecs, fps, self.device, dtype, settings["keyframe_latents"], features
+        )
+        texts = {text_key(text): pack_text(self.text_encoder.encode([text])[0]) for text in self._texts(clip)}
         streams = {"video": clip.caption, "audio": clip.audio_caption}
-        return members, facts | {
-            "key": self.key(clip),
-            "caption": clip.caption,
-            "audio_caption": clip.audio_caption,
-            "subsets": clip.subsets,
-            "speakers": clip.speakers,
-            "texts": {stream: [[0.0, text_key(text)]] for stream, text in streams.items()},
-            "tokens": {key: len(embedded) for key, embedded in members["texts"].items()},
-        }
+        facts |= {"key": self.key(clip)} | clip.model_dump(include={"caption", "audio_caption", "subsets", "speakers"})
+        facts["texts"] = {stream: [[0.0, text_key(text)]] for stream, text in streams.items()}
+        facts["tokens"] = {key: len(embedded) for key, embedded in texts.items()}
+        return members | {"texts": texts}, facts
 
     def _texts(self, clip: Clip) -> list[str]:
         """Texts of a clip that are embedded: equal texts once, the empty one apart."""

@@ -1,8 +1,8 @@
 """Media files in and out: mp4, mov, mkv, webm, wav and pictures, at any frame rate, size and sample rate.
 
-Everything lives on one timeline in seconds. Its zero is the moment the first picture is shown (in a file
-without pictures: the first sample), so pictures and sound that are read separately with the same `start` and
-`end` are in sync. Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
+All lives on one timeline in seconds. Its zero is the moment the first picture is shown (without pictures: the first
+sample), so pictures and sound that are read separately with the same `start` and `end` are in sync.
+Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
 """
 
 from __future__ import annotations
@@ -23,20 +23,9 @@ from PIL import Image, ImageOps
 
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
-from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
+from shared.utils.levels import is_silent
 
-__all__ = [
-    "SILENCE_DBFS",
-    "MediaInfo",
-    "is_silent",
-    "probe",
-    "read_audio",
-    "read_image",
-    "read_video",
-    "rms_dbfs",
-    "write_audio",
-    "write_video",
-]
+__all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_video", "write_audio", "write_video"]
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
@@ -56,7 +45,7 @@ class MediaInfo:
     video_end: float | None = None
     rate: int | None = None
     channels: int | None = None
-    audio_start: float | None = None
+    audio_start: float | None = None  # negative: before the first picture
     audio_end: float | None = None
 
     @property
@@ -69,11 +58,7 @@ class MediaInfo:
 
 
 def read_video(
-    path: str | Path,
-    fps: float,
-    size: tuple[int, int] | None = None,
-    start: float = 0.0,
-    end: float | None = None,
+    path: str | Path, fps: float, size: tuple[int, int] | None = None, start: float = 0.0, end: float | None = None
 ) -> Video:
     """Pictures between `start` and `end` seconds as uint8 [T, H, W, 3], T = round(duration * fps).
 
@@ -88,6 +73,13 @@ def read_video(
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     limit = _checked_cut(path, start, end, fps)
     pictures: list[Video] = []
+
+    def hold(frame: Any, until: float) -> None:
+        """Show `frame` until there are so many pictures; one that is never shown is never converted."""
+        missing = int(min(until, limit)) - len(pictures)
+        if missing > 0:
+            pictures.extend([_picture(frame, size, stream)] * missing)
+
     with _reading(path) as container:
         stream = _first_video(container)
         if stream is None:
@@ -97,14 +89,16 @@ def read_video(
             if shown is not None:
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
-                _hold(pictures, shown, min(math.ceil((due - 1e-6) * fps), limit), size, stream)
+                hold(shown, math.ceil((due - 1e-6) * fps))
             if len(pictures) == limit:
                 return np.stack(pictures)
             shown, time, length = frame, frame_time, frame_length
         if shown is None or time + length <= 0:
             raise UserError(f"{path}: no pictures after {start} s; a start before the end of the file is needed")
-        _check_complete(path, stream, start + time + length)
-        _hold(pictures, shown, min(max(1, round((time + length) * fps)), limit), size, stream)
+        reached, promised = start + time + length, float((stream.duration or 0) * stream.time_base)
+        if reached < promised - _CUT_OFF:
+            raise UserError(f"{path}: pictures end at {reached:.2f} s of {promised:.2f} s; a whole file is needed")
+        hold(shown, max(1, round((time + length) * fps)))
     return np.stack(pictures)
 
 
@@ -152,23 +146,17 @@ def probe(path: str | Path) -> MediaInfo:
     """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
     path = Path(path)
     with _reading(path) as container:
-        zero = _zero(container)
+        zero, found = _zero(container), {}
         video, audio = _first_video(container), next(iter(container.streams.audio), None)
-        ends = [_stream_end(container, stream) - zero for stream in (video, audio) if stream is not None]
-        if not ends:
-            raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
-        found: dict[str, Any] = {}
         if video is not None:
-            found = {
-                "fps": _stream_fps(video),
-                "width": video.width,
-                "height": video.height,
-                "video_end": ends[0],
-            }
+            found = {"fps": _stream_fps(video), "width": video.width, "height": video.height}
+            found["video_end"] = _stream_end(container, video) - zero
         if audio is not None:
-            found |= {"rate": audio.rate, "channels": audio.channels, "audio_end": ends[-1]}
-            found["audio_start"] = max(0.0, _stream_start(audio) - zero)
-        return MediaInfo(path, max(ends), **found)
+            found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - zero}
+            found["audio_end"] = _stream_end(container, audio) - zero
+        if not found:
+            raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
+        return MediaInfo(path, max(found[end] for end in ("video_end", "audio_end") if end in found), **found)
 
 
 def _check_file(path: Path) -> None:
@@ -202,8 +190,7 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
 
 def _first_video(container: Any) -> Any:
     """First stream of moving pictures, or None: the cover art of a song is not one."""
-    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(moving, None)
+    return next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
 
 
 def _stream_start(stream: Any) -> float:
@@ -253,13 +240,6 @@ def _timed_pictures(container: Any, stream: Any, start: float) -> Iterator[tuple
         yield frame, time, length
 
 
-def _hold(pictures: list[Video], frame: Any, count: float, size: tuple[int, int] | None, stream: Any) -> None:
-    """Append `frame` until there are `count` pictures; a frame that is never shown is never converted."""
-    missing = int(count) - len(pictures)
-    if missing > 0:
-        pictures.extend([_picture(frame, size, stream)] * missing)
-
-
 def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     """RGB [H, W, 3], upright, with square pixels; see `read_video` for `size`."""
     turns = round(frame.rotation / 90) % 4  # counter-clockwise; a telephone held upright says so
@@ -271,12 +251,6 @@ def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     scaled = frame.reformat(width, height, "rgb24", interpolation=method | EXACT, threads=1).to_ndarray()
     top, left = (height - rows) // 2, (width - columns) // 2
     return np.rot90(scaled[top : top + rows, left : left + columns], turns)
-
-
-def _check_complete(path: Path, stream: Any, end: float) -> None:
-    promised = None if stream.duration is None else float(stream.duration * stream.time_base)
-    if promised is not None and end < promised - _CUT_OFF:
-        raise UserError(f"{path}: pictures end at {end:.2f} s of {promised:.2f} s; a whole file is needed")
 
 
 def _decode_audio(container: Any, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
@@ -317,8 +291,7 @@ def _float_samples(frame: Any) -> Audio:
     if raw.dtype.kind == "f":
         return raw.astype(np.float32)
     scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
-    centre = scale if raw.dtype.kind == "u" else 0.0
-    return ((raw - centre) / scale).astype(np.float32)
+    return ((raw - (scale if raw.dtype.kind == "u" else 0.0)) / scale).astype(np.float32)
 
 
 def _resample(samples: Audio, source: int, target: int) -> Audio:

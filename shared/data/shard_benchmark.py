@@ -132,7 +132,4 @@ def _stream(folder: Path) -> dict[str, float]:
         json.loads(sample["json"])
         tensors = safetensors.torch.load(sample["latents.safetensors"])
         count += all(tensor.float().ndim > 1 for tensor in tensors.values())
-    return {
-        "all": round(count / (time.perf_counter() - wall)),
-        "cpu": round(count / (time.process_time() - cpu)),
-    }
+    return {"all": round(count / (time.perf_counter() - wall)), "cpu": round(count / (time.process_time() - cpu))}

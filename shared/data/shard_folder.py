@@ -17,11 +17,10 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from shared.data.manifest import Clip
+from shared.data.manifest import Clip, claim_folder
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Record, Shard
 from shared.data.shard_writer import NewRecord, read_shard, write_file, write_shard
 from shared.utils.errors import UserError
-from shared.utils.files import write_atomically
 
 REPORT_NAME, SETTINGS_NAME = "report.jsonl", "encode.json"
 #: What a shard's .json says besides the shard itself.
@@ -37,27 +36,8 @@ class ShardFolder:
         self.chunks = [clips[k : k + size] for k in range(0, len(clips), size)]
 
     def prepare(self) -> None:
-        """Make the folder. Refuse one that holds anything else, or shards of other settings."""
-        marker, settings = self.folder / SETTINGS_NAME, self.settings
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder}: is a file; give a folder")
-        try:
-            if marker.is_file():
-                earlier = json.loads(marker.read_text(encoding="utf-8"))
-                changed = [f"{name} {earlier.get(name)}" for name in settings if earlier.get(name) != settings[name]]
-                if changed:
-                    other = ", ".join(changed)
-                    raise UserError(f"{self.folder}: holds shards of other settings ({other}); give a new folder")
-                return
-            paths = self.folder.iterdir() if self.folder.is_dir() else ()
-            if any(path.name != marker.name for path in paths if not path.name.startswith(".")):
-                raise UserError(f"{self.folder}: holds other files; give a new or empty folder")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(marker, json.dumps(settings))
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder}: cannot be used ({error}); give a folder that can be written") from error
+        """Make the folder. UserError if it holds anything else, or shards of other settings."""
+        claim_folder(self.folder, SETTINGS_NAME, self.settings, "shards", index=None)
 
     def clear(self) -> None:
         """Take away the index and what belongs to no shard of this manifest; one process does it, before the others."""
@@ -84,17 +64,14 @@ class ShardFolder:
         """
         self._check_components(made_by["fingerprints"])
         write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": empty_text}))
-        mine = {
-            number: _joint_key(map(key, self.chunks[number])) for number in range(process, len(self.chunks), processes)
-        }
+        mine = {n: _joint_key(map(key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
         todo = [number for number, joint in mine.items() if not self.is_done(number, joint)]
         for number in todo:
             self.tar(number).with_suffix(".json").unlink(missing_ok=True)  # of other clips: nobody may take it for ours
         tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
         for number in todo:
             failed: list[dict[str, Any]] = []
-            records = make(self.chunks[number], failed)
-            write_shard(self.tar(number), records, key=mine[number], failed=failed, **made_by)
+            write_shard(self.tar(number), make(self.chunks[number], failed), key=mine[number], failed=failed, **made_by)
 
     def tar(self, number: int) -> Path:
         return self.folder / f"{number:05d}.tar"
@@ -102,10 +79,10 @@ class ShardFolder:
     def is_done(self, number: int, key: str | None) -> bool:
         """Whether a shard is there, whole, of these clips (any, without `key`), with no failure worth another try."""
         done = self._read(number)
-        if done is None or (key is not None and done[1]["key"] != key):
+        if done is None or not done[0].is_whole:
             return False
-        shard, about = done
-        return shard.is_whole and (key is None or not any(failure["again"] for failure in about["failed"]))
+        about = done[1]
+        return key is None or (about["key"] == key and not any(failure["again"] for failure in about["failed"]))
 
     def finish(self) -> list[dict[str, Any]] | None:
         """Write report and index once all shards are there; the clips that failed, or None if others are at work.
@@ -116,14 +93,11 @@ class ShardFolder:
             return None
         shards = [done for number in range(len(self.chunks)) if (done := self._read(number))]
         failed = [failure for _, about in shards for failure in about["failed"]]
-        lines = []
-        for clips, (shard, about) in zip(self.chunks, shards, strict=True):
-            reasons = {failure["id"]: failure["reason"] for failure in about["failed"]}
-            records = {record.id: record for record in shard.records}
-            for clip in clips:
-                line = _line(clip.id, shard, records, reasons)
-                lines.append(json.dumps(line, ensure_ascii=False))
-        write_file(self.folder / REPORT_NAME, ("\n".join(lines) + "\n").encode())
+        lines = {f["id"]: {"id": f["id"], "status": "failed", "reason": f["reason"]} for f in failed}
+        for shard, _ in shards:
+            lines |= {record.id: _line(record, shard.path.name) for record in shard.records}
+        report = [json.dumps(lines[clip.id], ensure_ascii=False) + "\n" for clips in self.chunks for clip in clips]
+        write_file(self.folder / REPORT_NAME, "".join(report).encode())
         first = shards[0][1]
         index = {
             "format": FORMAT,
@@ -146,8 +120,7 @@ class ShardFolder:
         for number in range(len(self.chunks)):
             done = self._read(number)
             theirs = made_by if done is None else done[1]["fingerprints"]
-            changed = [name for name in sorted(made_by.keys() | theirs) if made_by.get(name) != theirs.get(name)]
-            if changed:
+            if changed := [name for name in sorted(made_by.keys() | theirs) if made_by.get(name) != theirs.get(name)]:
                 names = ", ".join(changed)
                 raise UserError(f"{self.folder}: holds shards made with another {names}; give a new folder")
 
@@ -156,11 +129,8 @@ def _joint_key(keys: Iterable[str]) -> str:
     return hashlib.sha256("\x1f".join(keys).encode()).hexdigest()
 
 
-def _line(name: str, shard: Shard, records: dict[str, Record], reasons: dict[str, str]) -> dict[str, Any]:
-    """One clip in the report."""
-    if name in reasons:
-        return {"id": name, "status": "failed", "reason": reasons[name]}
-    record = records[name]
+def _line(record: Record, tar: str) -> dict[str, Any]:
+    """One encoded clip in the report."""
     tokens = {stream: [record.tokens.get(key, 0) for _, key in texts] for stream, texts in record.texts.items()}
     facts = {part: getattr(record, part) for part in ("frames", "samples", "video", "audio")}
-    return {"id": name, "status": "ok", "shard": shard.path.name, **facts, "text_tokens": tokens}
+    return {"id": record.id, "status": "ok", "shard": tar, **facts, "text_tokens": tokens}

@@ -92,7 +92,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     folder = ShardFolder(tmp_path / "out", CLIPS, SETTINGS)
     folder.prepare()
     folder.prepare()  # its own is not
-    with pytest.raises(UserError, match=r"holds shards of other settings \(fps 8\.0\); give a new folder"):
+    with pytest.raises(UserError, match=r'holds shards of other settings, {"fps": 8.0}; give a new folder'):
         ShardFolder(tmp_path / "out", CLIPS, SETTINGS | {"fps": 9.0}).prepare()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/a.txt").write_text("")
