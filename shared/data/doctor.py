@@ -107,7 +107,8 @@ def _examine_entry(entry: Clip | Problem, checkpoint: Path | None, sigma: float)
 def _latent_sanity(checkpoint: Path, sigma: float) -> LatentSanity:
     """Load the codecs once in each process, on the CPU."""
     index, sources = _codecs(checkpoint)
-    return LatentSanity(*map(load_component, sources), index["fps"], (index["height"], index["width"]), sigma)
+    video_codec, audio_codec = map(load_component, sources)
+    return LatentSanity(video_codec, audio_codec, index["fps"], (index["height"], index["width"]), sigma)
 
 
 def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[ComponentSource]]:

@@ -161,13 +161,12 @@ class ClipEncoder:
         check_clip(sample, settings["needs"] != "audio", settings["needs"] != "video")
         fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
         features = partial(self.job.features, clip, fps=fps, encoders=self.track_encoders)
-        features = features if settings["tracks"] else None
-        members, facts = encode_clip(
-            sample, self.codecs, fps, self.device, dtype, settings["keyframe_latents"], features
-        )
+        more = settings["keyframe_latents"], features if settings["tracks"] else None
+        members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
         texts = {text_key(text): pack_text(self.text_encoder.encode([text])[0]) for text in self._texts(clip)}
         streams = {"video": clip.caption, "audio": clip.audio_caption}
-        facts |= {"key": self.key(clip)} | clip.model_dump(include={"caption", "audio_caption", "subsets", "speakers"})
+        facts |= {"key": self.key(clip), "caption": clip.caption, "audio_caption": clip.audio_caption}
+        facts |= {"subsets": clip.subsets, "speakers": clip.speakers}
         facts["texts"] = {stream: [[0.0, text_key(text)]] for stream, text in streams.items()}
         facts["tokens"] = {key: len(embedded) for key, embedded in texts.items()}
         return members | {"texts": texts}, facts

@@ -56,7 +56,8 @@ class EpochLoader:
             self.store.note(problems)
             self.state = {**self.state, "batch": self.state["batch"] + 1}
             if clips:
-                yield _unpacked(clips, tensors)
+                parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
+                yield [replace(clip, **{name: part[i] for name, part in parts.items()}) for i, clip in enumerate(clips)]
         self.state = {"epoch": self.state["epoch"] + 1, "batch": 0}
 
 
@@ -106,8 +107,3 @@ class _Reader(IterableDataset[Any]):
             }
             bare: Any = dict.fromkeys(TENSORS)
             yield [replace(clip, **bare) for clip in clips], tensors, self.store.problems[before:]
-
-
-def _unpacked(clips: list[Latents], tensors: dict[str, Tensor]) -> list[Latents]:
-    parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
-    return [replace(clip, **{name: values[i] for name, values in parts.items()}) for i, clip in enumerate(clips)]

@@ -12,17 +12,8 @@ from typing import Any, Literal, Self
 from safetensors import SafetensorError
 
 from shared.data.manifest import subset
-from shared.data.shard_index import (
-    BAD_FACTS,
-    INDEX_NAME,
-    BrokenRecord,
-    Shard,
-    common_settings,
-    read_index,
-    scan_shard,
-    sha256_of,
-)
-from shared.data.shards import Latents, LatentShards, Problem, bucket, latents_of
+from shared.data.shard_index import BrokenRecord, Shard, common_settings, read_index, scan_shard, sha256_of, shards_of
+from shared.data.shards import Latents, LatentShards, Problem, as_float, bucket, latents_of
 from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
 
@@ -40,6 +31,8 @@ class ShardedLatents(LatentShards):
     `verify`: "record" compares the CRC-32 of each record with the index whenever it is read; "shard" the SHA-256 of a
     whole shard, once, before its first record is read; "none" neither.
     """
+
+    advice = "encode again"
 
     def __init__(
         self,
@@ -60,10 +53,10 @@ class ShardedLatents(LatentShards):
         indices = [read_index(folder) for folder in self.folders]
         self.settings, self.fingerprints, self.text = common_settings(self.folders, indices)
         for folder, index in zip(self.folders, indices, strict=True):
-            for facts in index["shards"]:
-                self._add(folder, facts, needed)
+            for shard in shards_of(folder, index):
+                self._add(shard, needed)
         if not self.records:
-            raise UserError(f"{self.where()}: nothing can be read: {self.summary()}")
+            raise UserError(f"{', '.join(map(str, self.folders))}: nothing can be read: {self.summary()}")
 
     def only(self, names: Collection[str]) -> Self:
         """See `LatentShards.only`; what is found damaged in the part is the part's alone."""
@@ -100,7 +93,8 @@ class ShardedLatents(LatentShards):
             facts = json.loads(contents["json"])
             if facts["id"] != name:
                 raise BrokenRecord(f"clip {facts['id']!r} is in its place")
-            return latents_of(self.records[name], contents["latents"], (facts["caption"], facts["audio_caption"]))
+            tensors = as_float(contents["latents"])
+            return latents_of(self.records[name], tensors, facts["caption"], facts["audio_caption"])
         except (BrokenRecord, SafetensorError, ValueError, KeyError) as error:
             self._drop(name, str(error))
             return None
@@ -120,16 +114,7 @@ class ShardedLatents(LatentShards):
         count = len(self.problems)
         return f"{len(self.records)} records" + (f"; {count} left out, first {self.problems[0]}" if count else "")
 
-    def where(self) -> str:
-        """Name the folders, for messages."""
-        return ", ".join(map(str, self.folders))
-
-    def _add(self, folder: Path, facts: dict[str, Any], needed: Sequence[str]) -> None:
-        try:
-            shard = Shard.of(facts, folder)
-        except BAD_FACTS as error:
-            wanted = "run scripts/encode.py again, which writes it anew"
-            raise UserError(f"{folder / INDEX_NAME}: is damaged ({error!r}); {wanted}") from None
+    def _add(self, shard: Shard, needed: Sequence[str]) -> None:
         for record in shard.records:
             if record.id in self.places:
                 raise UserError(f"{shard.path}: clip id {record.id!r} occurs twice among the shards; ids must differ")
@@ -137,8 +122,9 @@ class ShardedLatents(LatentShards):
         if not shard.is_whole:
             self._examine(shard)
         for record in shard.records:
+            has = {"video": record.has_video, "audio": record.has_audio, "tracks": "tracks" in record.members}
             for what in needed:
-                if record.without()[what]:
+                if not has[what]:
                     self._drop(record.id, f"has no {what}, needed here")
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
@@ -151,23 +137,23 @@ class ShardedLatents(LatentShards):
                 self._examine(shard)
         if shard.path not in self._examined:
             try:
-                return self._members(shard, self.records[name], endings)
+                return super()._contents(name, endings)
             except BrokenRecord:
                 self._examine(shard)
         if name not in self.records:
             raise BrokenRecord("was left out")
-        return self._members(shard, self.records[name], endings)
+        return super()._contents(name, endings)
 
     def _examine(self, shard: Shard) -> None:
         """Look through a shard that is not as the index says: records are where they are, and what is broken goes."""
         self._examined.add(shard.path)
         self._files.pop(shard.path, None)
         exists = shard.path.is_file()
+        why = "not in the shard, which is cut off or another" if exists else "the shard is gone"
         scanned = {record.id: record for record in (scan_shard(shard.path) if exists else [])}
         for record in shard.records:
             actual = scanned.get(record.id)
             if actual is None or not record.members.keys() <= actual.members.keys():
-                why = "not in the shard, which is cut off or another" if exists else "the shard is gone"
                 self._drop(record.id, why)
             elif any(actual.members[ending][1:] != span[1:] for ending, span in record.members.items()):
                 self._drop(record.id, "damaged: its checksum is not what the index says")
@@ -188,6 +174,3 @@ class ShardedLatents(LatentShards):
         if not names:
             raise UserError(f"{self.where()}: clip {name!r} and all others of its shape are broken; encode them again")
         return next((other for other in names if other > name), names[0])
-
-    def _damaged(self, name: str, what: str, error: Exception) -> UserError:
-        return UserError(f"{self.where()}: clip {name!r} has no readable {what} ({error}); encode again")

@@ -21,7 +21,6 @@ from shared.utils.errors import UserError
 Bucket = tuple[int, ...]
 #: By clip id, the shard and its record there.
 Places = Mapping[str, tuple[Shard, Record]]
-
 _OPEN_FILES = 256
 
 
@@ -64,6 +63,8 @@ class LatentShards:
     they may be edited.
     """
 
+    advice = "run the same command again, which encodes what is damaged anew"
+
     def __init__(self, places: Places, captions: Mapping[str, tuple[str, str]] | None = None) -> None:
         self.places, self.captions = dict(places), captions or {}
         self.records = {name: record for name, (_, record) in self.places.items()}
@@ -96,18 +97,16 @@ class LatentShards:
     def get(self, name: str) -> Latents:
         """Latents of clip `name`. UserError if they are damaged."""
         try:
-            contents = self._contents(name, ("latents",))
-            return latents_of(self.records[name], contents["latents"], self.captions.get(name, ("", "")))
-        except (BrokenRecord, SafetensorError) as error:
+            return latents_of(self.records[name], self.member(name, "latents"), *self.captions.get(name, ("", "")))
+        except BrokenRecord as error:
             raise self._damaged(name, "latents", error) from None
 
     def member(self, name: str, ending: str) -> dict[str, Tensor]:
         """Float32 tensors of one member of clip `name`: "latents", "texts" or "tracks". UserError if broken."""
         try:
-            tensors = safetensors.torch.load(self._contents(name, (ending,))[ending])
+            return as_float(self._contents(name, (ending,))[ending])
         except (BrokenRecord, SafetensorError) as error:
             raise self._damaged(name, ending, error) from None
-        return {part: tensor.float() for part, tensor in tensors.items()}
 
     def damaged(self, names: Sequence[str]) -> list[str]:
         """Those of `names` whose record is not, in all its members, what the index says."""
@@ -137,26 +136,22 @@ class LatentShards:
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
         """Members of a record. BrokenRecord if they are not what the index says."""
-        return self._members(self.places[name][0], self.records[name], endings)
-
-    def _members(self, shard: Shard, record: Record, endings: Sequence[str]) -> dict[str, bytes]:
+        path = self.places[name][0].path
         try:
-            file = self._file(shard.path)
+            file = self._file(path)
         except OSError as error:
             raise BrokenRecord(f"cannot be read ({error.strerror})") from None
-        return read_members(file.fileno(), record, endings, self.checks_records)
+        return read_members(file.fileno(), self.records[name], endings, self.checks_records)
 
     def _file(self, path: Path) -> BinaryIO:
-        file = self._files.get(path)
-        if file is None:
+        if path not in self._files:
             while len(self._files) >= _OPEN_FILES:  # who still reads from it keeps it open
                 self._files.pop(next(iter(self._files)))
-            file = self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115  open until it is forgotten
-        return file
+            self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115  open until it is forgotten
+        return self._files[path]
 
     def _damaged(self, name: str, what: str, error: Exception) -> UserError:
-        again = "run the same command again, which encodes what is damaged anew"
-        return UserError(f"{self.where()}: clip {name!r} has no readable {what} ({error}); {again}")
+        return UserError(f"{self.where()}: clip {name!r} has no readable {what} ({error}); {self.advice}")
 
 
 def bucket(record: Record, patch: int = 1) -> Bucket:
@@ -165,24 +160,18 @@ def bucket(record: Record, patch: int = 1) -> Bucket:
     return frames * (height // patch) * (width // patch), record.audio[0], frames, height, width
 
 
-def latents_of(record: Record, content: bytes, captions: tuple[str, str]) -> Latents:
-    """Clip whose latents member is `content`. BrokenRecord if the tensors are not what the index says."""
-    tensors = safetensors.torch.load(content)
+def as_float(content: bytes) -> dict[str, Tensor]:
+    """Float32 tensors of a member. SafetensorError if it holds none."""
+    return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
+
+
+def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audio_caption: str) -> Latents:
+    """Clip of a record with these latents. BrokenRecord if they are not what the index says."""
     for part in ("video", "audio"):
         if part not in tensors:
             raise BrokenRecord(f"has no {part} latents")
         if tuple(tensors[part].shape) != getattr(record, part):
             raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {getattr(record, part)}")
-    keyframe_latents = tensors.get("keyframe_latents")
-    return Latents(
-        id=record.id,
-        video=tensors["video"].float(),
-        audio=tensors["audio"].float(),
-        frames=record.frames,
-        samples=record.samples,
-        has_video=record.has_video,
-        has_audio=record.has_audio,
-        caption=captions[0],
-        audio_caption=captions[1],
-        keyframe_latents=None if keyframe_latents is None else keyframe_latents.float(),
-    )
+    about: dict[str, Any] = {"caption": caption, "audio_caption": audio_caption, **tensors}
+    about |= {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio")}
+    return Latents(**about)
