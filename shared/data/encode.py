@@ -1,14 +1,19 @@
 """Clips into a folder of shards, before any training: several processes, each with its own codecs and encoders.
 
-`encode` is one machine's or one launched rank's share; ranks share nothing but the folder (`shared.data.shard_folder`).
+Any number of them, on any machines, share nothing but the folder. A shard holds the clips k * n to (k + 1) * n - 1 of
+the manifest, and process p of P makes the shards p, p + P, ... For each it writes 0000k.tar and then 0000k.json: what
+the index will say of it, and which clips failed. Whoever finds all of them there writes `report.jsonl` and
+`index.json`. A shard whose clips, settings and components are as before is kept, so that the same command goes on
+where it was stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,11 +30,10 @@ from shared.checkpoint.registry import ComponentSource, load_component
 from shared.codecs.base import Codecs
 from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
 from shared.data.encode_clip import clip_key, encode_clip
-from shared.data.manifest import Clip
+from shared.data.manifest import Clip, claim_folder
 from shared.data.media import read_video
-from shared.data.shard_folder import ShardFolder
-from shared.data.shard_index import text_key
-from shared.data.shard_writer import NewRecord
+from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard, text_key
+from shared.data.shard_writer import NewRecord, read_shard, write_file, write_shard
 from shared.encoders.audio import load_track_encoders
 from shared.encoders.cache import pack_text
 from shared.nn.fingerprint import fingerprint
@@ -37,6 +42,9 @@ from shared.utils.errors import UserError
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
+REPORT_NAME, SETTINGS_NAME = "report.jsonl", "encode.json"
+#: What a shard's .json says besides the shard itself.
+_FACTS = {"key", "fingerprints", "text", "sample_rate", "failed"}
 _queue: Any = None  # of this process: where it tells how many clips it has done
 
 
@@ -194,6 +202,105 @@ class ClipEncoder:
         height, width = read_video(clip.video, 1.0, None, clip.start, clip.start + 1.0).shape[1:3]
         wanted = height / width
         return min(sizes, key=lambda size: max(wanted * size[1] / size[0], size[0] / size[1] / wanted))
+
+
+class ShardFolder:
+    """The shards of one manifest in a folder: which are done, which are to be made, and the index of all."""
+
+    def __init__(self, folder: Path, clips: Sequence[Clip], settings: dict[str, Any]) -> None:
+        size = settings["shard_clips"]
+        self.folder, self.settings = folder, settings
+        self.chunks = [clips[k : k + size] for k in range(0, len(clips), size)]
+
+    def prepare(self) -> None:
+        """Make the folder. UserError if it holds anything else, or shards of other settings."""
+        claim_folder(self.folder, SETTINGS_NAME, self.settings, "shards", index=None)
+
+    def clear(self) -> None:
+        """Take away the index and what belongs to no shard of this manifest; one process does it, before the others."""
+        (self.folder / INDEX_NAME).unlink(missing_ok=True)
+        for path in [*self.folder.glob("[0-9]*.tar"), *self.folder.glob("[0-9]*.json")]:
+            if path.stem.isdecimal() and int(path.stem) >= len(self.chunks):
+                path.unlink()
+
+    def encode(
+        self,
+        process: int,
+        processes: int,
+        made_by: dict[str, Any],
+        empty_text: Tensor,
+        key: Callable[[Clip], str],
+        make: Callable[[Sequence[Clip], list[dict[str, Any]]], Iterable[NewRecord]],
+        tick: Callable[[int], object],
+    ) -> None:
+        """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept.
+
+        `made_by`: fingerprints of the components, and what the index says of texts and sound. `key(clip)`: what else
+        decides its record. `make(clips, failed)`: their records; those that fail are added to `failed`.
+        Raises UserError if the folder's shards were made with other components, or cannot be written.
+        """
+        for number in range(len(self.chunks)):
+            theirs, ours = (self._read(number) or (None, made_by))[1]["fingerprints"], made_by["fingerprints"]
+            if changed := [name for name in sorted(ours.keys() | theirs) if ours.get(name) != theirs.get(name)]:
+                names = ", ".join(changed)
+                raise UserError(f"{self.folder}: holds shards made with another {names}; give a new folder")
+        write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": empty_text}))
+        keys = {n: "\x1f".join(map(key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
+        mine = {number: hashlib.sha256(joined.encode()).hexdigest() for number, joined in keys.items()}
+        todo = [number for number, joint in mine.items() if not self.is_done(number, joint)]
+        for number in todo:
+            self.tar(number).with_suffix(".json").unlink(missing_ok=True)  # of other clips: nobody may take it for ours
+        tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
+        for number in todo:
+            failed: list[dict[str, Any]] = []
+            write_shard(self.tar(number), make(self.chunks[number], failed), key=mine[number], failed=failed, **made_by)
+
+    def tar(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.tar"
+
+    def is_done(self, number: int, key: str | None) -> bool:
+        """Whether a shard is there, whole, of these clips (any, without `key`), with no failure worth another try."""
+        done = self._read(number)
+        if done is None or not done[0].is_whole:
+            return False
+        about = done[1]
+        return key is None or (about["key"] == key and not any(failure["again"] for failure in about["failed"]))
+
+    def finish(self) -> list[dict[str, Any]] | None:
+        """Write report and index once all shards are there; the clips that failed, or None if others are at work.
+
+        Without any record there is no index.
+        """
+        if not all(self.is_done(number, None) for number in range(len(self.chunks))):
+            return None
+        shards = [done for number in range(len(self.chunks)) if (done := self._read(number))]
+        failed = [failure for _, about in shards for failure in about["failed"]]
+        lines = {f["id"]: {"id": f["id"], "status": "failed", "reason": f["reason"]} for f in failed}
+        for shard, _ in shards:
+            for record in shard.records:
+                texts = record.texts.items()
+                facts = {part: getattr(record, part) for part in ("frames", "samples", "video", "audio")}
+                facts["text_tokens"] = {stream: [record.tokens.get(k, 0) for _, k in pairs] for stream, pairs in texts}
+                lines[record.id] = {"id": record.id, "status": "ok", "shard": shard.path.name} | facts
+        report = [json.dumps(lines[clip.id], ensure_ascii=False) + "\n" for clips in self.chunks for clip in clips]
+        write_file(self.folder / REPORT_NAME, "".join(report).encode())
+        first = shards[0][1]
+        index = {
+            "format": FORMAT,
+            "settings": self.settings | {"sample_rate": first["sample_rate"]},
+            "fingerprints": first["fingerprints"],
+            "text": first["text"],
+            "records": sum(len(shard.records) for shard, _ in shards),
+            "failed": [{"id": failure["id"], "reason": failure["reason"]} for failure in failed],
+            "shards": [shard.facts() for shard, _ in shards if shard.records],
+        }
+        if index["shards"]:
+            write_file(self.folder / INDEX_NAME, json.dumps(index).encode())
+        return failed
+
+    def _read(self, number: int) -> tuple[Shard, dict[str, Any]] | None:
+        shard = read_shard(self.tar(number))
+        return shard if shard is not None and shard[1].keys() >= _FACTS else None
 
 
 def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:

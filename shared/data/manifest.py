@@ -172,39 +172,31 @@ def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence
 def _read_lines(path: Path) -> Iterator[Clip | Problem]:
     seen: dict[str, int] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        entry = _parse(line, number, place)
-        if isinstance(entry, Problem):
-            yield entry
-            continue
-        clip = entry.resolved(path.absolute().parent)
-        missing = next(((field, file) for field, file in clip.files().items() if not file.is_file()), None)
-        if clip.id in seen:
-            first = seen[clip.id]
-            yield Problem(clip.id, f"{place}: clip {clip.id!r} is already on line {first}; ids must be unique")
-        elif missing:
-            reason = f"{missing[0]} file {missing[1]} does not exist; paths are relative to the manifest"
-            yield Problem(clip.id, f"{place}: clip {clip.id!r}: {reason}")
-        else:
-            yield clip
-        seen.setdefault(clip.id, number)
+        if line.strip():
+            yield _entry(line, path, number, seen)
 
 
-def _parse(line: str, number: int, place: str) -> Clip | Problem:
+def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | Problem:
+    """Clip of one line; `seen`: the lines of the ids so far."""
+    place, record = f"{path}:{number}", None
     try:
         record = json.loads(line)
+        clip = Clip.model_validate(record).resolved(path.absolute().parent)
     except json.JSONDecodeError as error:
         return Problem(f"line {number}", f"{place}: not JSON ({error}); one object per line is needed")
-    try:
-        return Clip.model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
         name = record.get("id", "?") if isinstance(record, dict) else "?"
         field = ".".join(map(str, first["loc"]))
         reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
         return Problem(str(name), f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}")
+    if (earlier := seen.setdefault(clip.id, number)) != number:
+        return Problem(clip.id, f"{place}: clip {clip.id!r} is already on line {earlier}; ids must be unique")
+    for field, file in clip.files().items():
+        if not file.is_file():
+            reason = f"{field} file {file} does not exist; paths are relative to the manifest"
+            return Problem(clip.id, f"{place}: clip {clip.id!r}: {reason}")
+    return clip
 
 
 def _read_folder(folder: Path) -> Iterator[Clip | Problem]:

@@ -105,10 +105,9 @@ def read_video(
 def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None) -> Audio:
     """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their mean.
 
-    Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound
-    that stops before `end` comes back short: the caller decides what that means.
-    Raises UserError if the file is missing or broken, has no sound, none after `start`, or holds NaN,
-    infinity or values that cannot be samples.
+    Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound that stops
+    before `end` comes back short: the caller decides what that means. Raises UserError if the file is missing or
+    broken, has no sound, none after `start`, or holds NaN, infinity or values that cannot be samples.
     """
     path = Path(path)
     if rate <= 0:
