@@ -45,7 +45,6 @@ TrackFeatures = Callable[..., dict[str, Tensor]]
 REPORT_NAME, SETTINGS_NAME = "report.jsonl", "encode.json"
 #: What a shard's .json says besides the shard itself.
 _FACTS = {"key", "fingerprints", "text", "sample_rate", "failed"}
-_queue: Any = None  # of this process: where it tells how many clips it has done
 
 
 @dataclass(frozen=True)
@@ -247,33 +246,27 @@ class ShardFolder:
         write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": empty_text}))
         keys = {n: "\x1f".join(map(key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
         mine = {number: hashlib.sha256(joined.encode()).hexdigest() for number, joined in keys.items()}
-        todo = [number for number, joint in mine.items() if not self.is_done(number, joint)]
-        for number in todo:
-            self.tar(number).with_suffix(".json").unlink(missing_ok=True)  # of other clips: nobody may take it for ours
+        todo = []
+        for number, joint in mine.items():
+            shard, about = self._read(number) or (None, {})
+            if shard is None or not shard.is_whole or about["key"] != joint or any(f["again"] for f in about["failed"]):
+                todo.append(number)  # the .json of other clips goes: nobody may take it for ours
+                self._tar(number).with_suffix(".json").unlink(missing_ok=True)
         tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
         for number in todo:
             failed: list[dict[str, Any]] = []
-            write_shard(self.tar(number), make(self.chunks[number], failed), key=mine[number], failed=failed, **made_by)
-
-    def tar(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.tar"
-
-    def is_done(self, number: int, key: str | None) -> bool:
-        """Whether a shard is there, whole, of these clips (any, without `key`), with no failure worth another try."""
-        done = self._read(number)
-        if done is None or not done[0].is_whole:
-            return False
-        about = done[1]
-        return key is None or (about["key"] == key and not any(failure["again"] for failure in about["failed"]))
+            write_shard(
+                self._tar(number), make(self.chunks[number], failed), key=mine[number], failed=failed, **made_by
+            )
 
     def finish(self) -> list[dict[str, Any]] | None:
         """Write report and index once all shards are there; the clips that failed, or None if others are at work.
 
         Without any record there is no index.
         """
-        if not all(self.is_done(number, None) for number in range(len(self.chunks))):
+        shards = [done for number in range(len(self.chunks)) if (done := self._read(number)) and done[0].is_whole]
+        if len(shards) < len(self.chunks):
             return None
-        shards = [done for number in range(len(self.chunks)) if (done := self._read(number))]
         failed = [failure for _, about in shards for failure in about["failed"]]
         lines = {f["id"]: {"id": f["id"], "status": "failed", "reason": f["reason"]} for f in failed}
         for shard, _ in shards:
@@ -298,8 +291,11 @@ class ShardFolder:
             write_file(self.folder / INDEX_NAME, json.dumps(index).encode())
         return failed
 
+    def _tar(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.tar"
+
     def _read(self, number: int) -> tuple[Shard, dict[str, Any]] | None:
-        shard = read_shard(self.tar(number))
+        shard = read_shard(self._tar(number))
         return shard if shard is not None and shard[1].keys() >= _FACTS else None
 
 
@@ -307,25 +303,16 @@ def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None
     """Start a process for each part. UserError if one is killed."""
     fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if fork else "spawn")
-    queue = context.SimpleQueue()
-    with ProcessPoolExecutor(len(parts), context, initializer=_adopt, initargs=(queue,)) as pool:
-        waiting = {pool.submit(_encode_in_worker, job, part) for part in parts}
+    with context.Manager() as manager, ProcessPoolExecutor(len(parts), context) as pool:
+        done_clips = manager.Queue()
+        waiting = {pool.submit(encode_part, job, part, done_clips.put) for part in parts}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2)
-                while not queue.empty():
-                    tick(queue.get())
+                while not done_clips.empty():
+                    tick(done_clips.get())
                 for future in done:
                     future.result()
         except BrokenProcessPool as error:
             advice = "run again to go on, with fewer --workers if memory is short"
             raise UserError(f"{job.output}: a process was killed; {advice}") from error
-
-
-def _encode_in_worker(job: EncodeJob, part: int) -> None:
-    encode_part(job, part, _queue.put)
-
-
-def _adopt(queue: Any) -> None:
-    global _queue
-    _queue = queue

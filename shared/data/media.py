@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -80,12 +80,12 @@ def read_video(
         if missing > 0:
             pictures.extend([_picture(frame, size, stream)] * missing)
 
-    with _reading(path) as container:
-        stream = _first_video(container)
+    with _reading(path) as file:
+        stream = file.video
         if stream is None:
             raise UserError(f"{path}: has no video stream; a file with pictures is needed")
         shown, time, length = None, 0.0, 0.0
-        for frame, frame_time, frame_length in _timed_pictures(container, stream, start):
+        for frame, frame_time, frame_length in _timed_pictures(file, start):
             if shown is not None:
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
@@ -113,8 +113,8 @@ def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.
     if rate <= 0:
         raise UserError(f"{path}: cannot be read at {rate} Hz; a positive sample rate is needed")
     _checked_cut(path, start, end, rate)
-    with _reading(path) as container:
-        samples, source_rate = _decode_audio(container, path, start, end)
+    with _reading(path) as file:
+        samples, source_rate = _decode_audio(file, path, start, end)
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
     if np.abs(samples).max() > _LOUDEST:
@@ -144,18 +144,26 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
 def probe(path: str | Path) -> MediaInfo:
     """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
     path = Path(path)
-    with _reading(path) as container:
-        zero, found = _zero(container), {}
-        video, audio = _first_video(container), next(iter(container.streams.audio), None)
+    with _reading(path) as file:
+        video, audio, found = file.video, file.audio, {}
         if video is not None:
             found = {"fps": _stream_fps(video), "width": video.width, "height": video.height}
-            found["video_end"] = _stream_end(container, video) - zero
+            found["video_end"] = _stream_end(file, video)
         if audio is not None:
-            found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - zero}
-            found["audio_end"] = _stream_end(container, audio) - zero
+            found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
+            found["audio_end"] = _stream_end(file, audio)
         if not found:
             raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
         return MediaInfo(path, max(found[end] for end in ("video_end", "audio_end") if end in found), **found)
+
+
+class _File(NamedTuple):
+    """An open file: its first stream of moving pictures (the cover art of a song is not one) and of sound, or None."""
+
+    container: Any
+    video: Any
+    audio: Any
+    zero: float  # of the timeline on the file's own clock: its first picture, or else its first sample
 
 
 def _check_file(path: Path) -> None:
@@ -166,12 +174,14 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def _reading(path: Path) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
     _check_file(path)
     try:
         with av.open(str(path)) as container:
-            yield container
+            moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+            video, audio = next(moving, None), next(iter(container.streams.audio), None)
+            yield _File(container, video, audio, _stream_start(audio if video is None else video))
     except (av.FFmpegError, OSError) as error:
         wanted = "a whole mp4, mov, mkv, webm or wav file is expected"
         raise UserError(f"{path}: broken or not media ({error.strerror}); {wanted}") from error
@@ -187,35 +197,24 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
     return limit
 
 
-def _first_video(container: Any) -> Any:
-    """First stream of moving pictures, or None: the cover art of a song is not one."""
-    return next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
-
-
 def _stream_start(stream: Any) -> float:
-    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+    return 0.0 if stream is None or stream.start_time is None else float(stream.start_time * stream.time_base)
 
 
-def _stream_end(container: Any, stream: Any) -> float:
+def _stream_end(file: _File, stream: Any) -> float:
     if stream.duration is not None:
-        return _stream_start(stream) + float(stream.duration * stream.time_base)
+        return _stream_start(stream) + float(stream.duration * stream.time_base) - file.zero
     # mkv and webm state one duration for the whole file
-    return float(((container.start_time or 0) + (container.duration or 0)) / av.time_base)
+    return float(((file.container.start_time or 0) + (file.container.duration or 0)) / av.time_base) - file.zero
 
 
 def _stream_fps(stream: Any) -> float:
     return float(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _zero(container: Any) -> float:
-    """Zero of the timeline on the file's own clock: its first picture, or else its first sample."""
-    stream = _first_video(container) or next(iter(container.streams.audio), None)
-    return 0.0 if stream is None else _stream_start(stream)
-
-
-def _decoded(container: Any, stream: Any, start: float) -> Iterator[Any]:
+def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     """Frames of `stream` from some time before `start` on, or all of them where seeking overshoots."""
-    zero = _zero(container)
+    container, zero = file.container, file.zero
     if start > _PREROLL:
         container.seek(int((zero + start - _PREROLL) * av.time_base))
         frames = container.decode(stream)
@@ -228,13 +227,12 @@ def _decoded(container: Any, stream: Any, start: float) -> Iterator[Any]:
     yield from container.decode(stream)
 
 
-def _timed_pictures(container: Any, stream: Any, start: float) -> Iterator[tuple[Any, float, float]]:
+def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
     """(frame, its time counted from `start`, its time on show) in order of presentation."""
-    zero, usual = _zero(container), 1 / _stream_fps(stream)
     following = -start  # for pictures without a time stamp (raw streams)
-    for frame in _decoded(container, stream, start):
-        time = following if frame.time is None else frame.time - zero - start
-        length = float(frame.duration * frame.time_base) if frame.duration else usual
+    for frame in _decoded(file, file.video, start):
+        time = following if frame.time is None else frame.time - file.zero - start
+        length = float(frame.duration * frame.time_base) if frame.duration else 1 / _stream_fps(file.video)
         following = time + length
         yield frame, time, length
 
@@ -252,18 +250,17 @@ def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     return np.rot90(scaled[top : top + rows, left : left + columns], turns)
 
 
-def _decode_audio(container: Any, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
+def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
     """[channels, n] at the file's own rate, laid on the timeline by time stamps, from `start` to `end`."""
-    stream = next(iter(container.streams.audio), None)
+    stream, zero = file.audio, file.zero
     if stream is None:
         raise UserError(f"{path}: has no audio stream; a file with sound is needed")
-    zero, rate = _zero(container), stream.rate
     # what lies past the stream's stated end is the padding of the last AAC packet
-    stated = math.inf if stream.duration is None else _stream_end(container, stream) - zero
-    stop = min(math.inf if end is None else end, stated) - start
+    stated = math.inf if stream.duration is None else _stream_end(file, stream)
+    rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
     pieces: list[tuple[int, Audio]] = []
     cursor = 0
-    for frame in _decoded(container, stream, start):
+    for frame in _decoded(file, stream, start):
         samples, rate = _float_samples(frame), frame.sample_rate
         at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
         if pieces and abs(at - cursor) <= _GAP * rate:
