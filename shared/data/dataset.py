@@ -40,10 +40,9 @@ class Sample:
 class ClipDataset(Dataset[Sample]):
     """Decodes `clips`; sample i is clip i.
 
-    T = round(duration * fps) pictures of `size` (H, W), where the duration is the clip's own (from its
-    `start` to its `end`), or with `duration` the first so many seconds of it. Sound is mono at `sample_rate`
-    and exactly as long as the picture: longer sound is cut, sound up to 0.25 s short is filled with silence.
-    UserError names a clip that is broken, shorter than `duration`, or whose sound stops earlier than that.
+    T = round(duration * fps) pictures of `size` (H, W), where the duration is the clip's own, or with `duration` the
+    first so many seconds of it. Sound is mono at `sample_rate` and as long as the picture: longer sound is cut, sound
+    up to 0.25 s short is filled with silence. UserError names a clip that is broken or too short, or its sound.
     """
 
     def __init__(
@@ -89,20 +88,16 @@ class ClipDataset(Dataset[Sample]):
             frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
         wanted = self.duration if self.duration is not None else clip.end and clip.end - clip.start
         if wanted is not None and frames < round(wanted * self.fps):
-            raise UserError(
-                f"{clip.video or clip.audio}: {frames / self.fps:.2f} s after start {clip.start} s, not "
-                f"the {wanted} s wanted; a longer clip or a shorter duration is needed"
-            )
+            lasts = f"{frames / self.fps:.2f} s after start {clip.start} s, not the {wanted} s wanted"
+            raise UserError(f"{clip.video or clip.audio}: {lasts}; a longer clip or a shorter duration is needed")
         return frames
 
     def _fit(self, clip: Clip, sound: np.ndarray, count: int) -> np.ndarray:
-        missing = count - sound.shape[1]
-        if missing > SHORT_SOUND * self.sample_rate:
-            raise UserError(
-                f"{clip.audio}: sound lasts {sound.shape[1] / self.sample_rate:.2f} s, the picture "
-                f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
-            )
-        return np.pad(sound[:, :count], ((0, 0), (0, max(0, missing))))
+        length, wanted = sound.shape[1] / self.sample_rate, count / self.sample_rate
+        if count - sound.shape[1] > SHORT_SOUND * self.sample_rate:
+            lasts = f"sound lasts {length:.2f} s, the picture {wanted:.2f} s"
+            raise UserError(f"{clip.audio}: {lasts}; at most {SHORT_SOUND} s may be missing")
+        return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

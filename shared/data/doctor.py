@@ -92,31 +92,26 @@ def examine_all(
 
     Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
     """
+    sanity = None
     if checkpoint is not None:
-        _codecs(checkpoint)
-    return spread(partial(_examine_entry, checkpoint=checkpoint, sigma=sigma), entries, workers)
+        index = check_checkpoint(checkpoint)
+        if not {"fps", "height", "width"} <= index.keys():
+            raise UserError(f"--checkpoint {checkpoint}: says no fps, height and width; one of ours is needed")
+        sources = (find_component(name, checkpoint) for name in ("video_codec", "audio_codec"))
+        sanity = (*sources, index["fps"], (index["height"], index["width"]), sigma)
+    return spread(partial(_examine_entry, sanity=sanity), entries, workers)
 
 
-def _examine_entry(entry: Clip | Problem, checkpoint: Path | None, sigma: float) -> Finding:
+def _examine_entry(entry: Clip | Problem, sanity: tuple[Any, ...] | None) -> Finding:
     if isinstance(entry, Problem):
         return Finding(entry.id, refused=[entry.message])
-    return examine(entry, None if checkpoint is None else _latent_sanity(checkpoint, sigma))
+    return examine(entry, None if sanity is None else _latent_sanity(*sanity))
 
 
 @cache
-def _latent_sanity(checkpoint: Path, sigma: float) -> LatentSanity:
+def _latent_sanity(video_codec: ComponentSource, audio_codec: ComponentSource, *settings: Any) -> LatentSanity:
     """Load the codecs once in each process, on the CPU."""
-    index, sources = _codecs(checkpoint)
-    video_codec, audio_codec = map(load_component, sources)
-    return LatentSanity(video_codec, audio_codec, index["fps"], (index["height"], index["width"]), sigma)
-
-
-def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[ComponentSource]]:
-    """Index of the checkpoint, and where its codecs are."""
-    index = check_checkpoint(checkpoint)
-    if not {"fps", "height", "width"} <= index.keys():
-        raise UserError(f"--checkpoint {checkpoint}: says no fps, height and width; one of ours is needed")
-    return index, [find_component(name, checkpoint) for name in ("video_codec", "audio_codec")]
+    return LatentSanity(load_component(video_codec), load_component(audio_codec), *settings)
 
 
 def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -> Finding:

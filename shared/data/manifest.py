@@ -237,9 +237,8 @@ def _record(clip: Clip, folder: Path) -> dict[str, object]:
     """Fields that say something, with paths as seen from `folder`."""
     record = clip.model_dump(exclude_defaults=True)
     paths = {name: os.path.relpath(path.absolute(), folder.absolute()) for name, path in clip.files().items()}
-    record |= {name: path for name, path in paths.items() if name not in clip.tracks}
-    if clip.tracks:
-        record["tracks"] = {name: paths[name] for name in clip.tracks}
+    for name, path in paths.items():
+        (record["tracks"] if name in clip.tracks else record)[name] = path
     if clip.audio == clip.video:
         del record["audio"]
     if clip.audio_caption == clip.caption:

@@ -53,13 +53,16 @@ def write_video(
     options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
     with _replacing(path, ".mp4") as part, av.open(str(part), "w", format="mp4", options=options) as container:
         pictures = _add_video_stream(container, height, width, speed)
-        sound: Iterator[Any] = iter(())
+        streams = [(pictures, _video_frames(frames, speed))]
         if audio is not None:
-            sound = _encoded_audio(container, *_fitted(path, audio, rate, len(frames) / speed))
-        for frame in chain(_video_frames(frames, speed), [None]):  # None: flush
-            container.mux(pictures.encode(frame))
-        for packets in sound:
-            container.mux(packets)
+            audio, rate = _fitted(path, audio, rate, len(frames) / speed)
+            sound = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
+            # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
+            sound.bit_rate = min(128_000, 6 * rate) * len(audio)
+            streams.append((sound, _audio_frames(sound, audio, rate)))
+        for stream, made in streams:  # both are there before the first packet is written
+            for frame in chain(made, [None]):  # None: flush
+                container.mux(stream.encode(frame))
 
 
 def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
@@ -142,16 +145,7 @@ def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
         yield frame
 
 
-def _encoded_audio(container: Any, audio: Audio, rate: int) -> Iterator[Any]:
-    """Add the stream at once (before any packet is written); packets come when asked."""
-    stream = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
-    # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
-    stream.bit_rate = min(128_000, 6 * rate) * len(audio)
-
-    def packets() -> Iterator[Any]:
-        size = stream.codec_context.frame_size or 1024
-        for at in range(0, audio.shape[1], size):
-            yield stream.encode(audio_frame(audio[:, at : at + size], rate, at))
-        yield stream.encode(None)
-
-    return packets()
+def _audio_frames(stream: Any, audio: Audio, rate: int) -> Iterator[Any]:
+    size = stream.codec_context.frame_size or 1024
+    for at in range(0, audio.shape[1], size):
+        yield audio_frame(audio[:, at : at + size], rate, at)

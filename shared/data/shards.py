@@ -59,8 +59,7 @@ class Problem:
 class LatentShards:
     """Records by clip id, in the order of `places`; each is compared with its checksum when it is read.
 
-    `captions`: of each clip, for the video and for the audio stream; records of a run's own clips hold none, so that
-    they may be edited.
+    `captions`: of each clip, by stream; records of a run's own clips hold none, so that they may be edited.
     """
 
     advice = "run the same command again, which encodes what is damaged anew"
@@ -86,10 +85,8 @@ class LatentShards:
     def only(self, names: Collection[str]) -> Self:
         """Store of these clips alone, in the same files. Raises UserError if one is not in the index."""
         if absent := [name for name in names if name not in self.places]:
-            raise UserError(
-                f"{len(absent)} of {len(names)} clips, {absent[0]!r} first, are not in {self.where()}; "
-                "encode them with scripts/encode.py"
-            )
+            missing = f"{len(absent)} of {len(names)} clips, {absent[0]!r} first"
+            raise UserError(f"{missing}, are not in {self.where()}; encode them with scripts/encode.py")
         part = copy.copy(self)
         part.records = {name: self.records[name] for name in names if name in self.records}
         return part
@@ -144,11 +141,11 @@ class LatentShards:
         return read_members(file.fileno(), self.records[name], endings, self.checks_records)
 
     def _file(self, path: Path) -> BinaryIO:
-        if path not in self._files:
+        if (file := self._files.get(path)) is None:
             while len(self._files) >= _OPEN_FILES:  # who still reads from it keeps it open
                 self._files.pop(next(iter(self._files)))
-            self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115  open until it is forgotten
-        return self._files[path]
+            file = self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115  open until it is forgotten
+        return file
 
     def _damaged(self, name: str, what: str, error: Exception) -> UserError:
         return UserError(f"{self.where()}: clip {name!r} has no readable {what} ({error}); {self.advice}")
