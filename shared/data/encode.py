@@ -13,7 +13,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -105,10 +105,7 @@ def encode_part(job: EncodeJob, part: int, tick: Callable[[int], object]) -> Non
         device = torch.device("cuda", number % torch.cuda.device_count())
     if device.type == "cpu" and local > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))  # otherwise they spin against each other
-    encoder = ClipEncoder(job, device)
-    empty_text = pack_text(encoder.text_encoder.encode([""])[0])
-    make = partial(encoder.records, tick=tick)
-    job.folder.encode(part, job.processes, encoder.made_by(), empty_text, encoder.key, make, tick)
+    job.folder.encode(part, job.processes, ClipEncoder(job, device), tick)
 
 
 class ClipEncoder:
@@ -137,6 +134,10 @@ class ClipEncoder:
         made = {name: fingerprint(part) for name, part in (self.components | self.track_encoders).items()}
         text = {"dim": self.text_encoder.dim, "max_length": self.text_encoder.max_length}
         return {"fingerprints": made, "text": text, "sample_rate": self.codecs.audio.sample_rate}
+
+    def embed(self, text: str) -> Tensor:
+        """Embedding of a text, as a record holds it."""
+        return pack_text(self.text_encoder.encode([text])[0])
 
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
@@ -170,7 +171,7 @@ class ClipEncoder:
         features = partial(self.job.features, clip, fps=fps, encoders=self.track_encoders)
         more = settings["keyframe_latents"], features if settings["tracks"] else None
         members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
-        texts = {text_key(text): pack_text(self.text_encoder.encode([text])[0]) for text in self._texts(clip)}
+        texts = {text_key(text): self.embed(text) for text in self._texts(clip)}
         streams = {"video": clip.caption, "audio": clip.audio_caption}
         facts |= {"key": self.key(clip), "caption": clip.caption, "audio_caption": clip.audio_caption}
         facts |= {"subsets": clip.subsets, "speakers": clip.speakers}
@@ -222,29 +223,19 @@ class ShardFolder:
             if path.stem.isdecimal() and int(path.stem) >= len(self.chunks):
                 path.unlink()
 
-    def encode(
-        self,
-        process: int,
-        processes: int,
-        made_by: dict[str, Any],
-        empty_text: Tensor,
-        key: Callable[[Clip], str],
-        make: Callable[[Sequence[Clip], list[dict[str, Any]]], Iterable[NewRecord]],
-        tick: Callable[[int], object],
-    ) -> None:
-        """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept.
+    def encode(self, process: int, processes: int, encoder: ClipEncoder, tick: Callable[[int], object]) -> None:
+        """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept or made.
 
-        `made_by`: fingerprints of the components, and what the index says of texts and sound. `key(clip)`: what else
-        decides its record. `make(clips, failed)`: their records; those that fail are added to `failed`.
         Raises UserError if the folder's shards were made with other components, or cannot be written.
         """
+        made_by = encoder.made_by()
         for number in range(len(self.chunks)):
             theirs, ours = (self._read(number) or (None, made_by))[1]["fingerprints"], made_by["fingerprints"]
             if changed := [name for name in sorted(ours.keys() | theirs) if ours.get(name) != theirs.get(name)]:
                 names = ", ".join(changed)
                 raise UserError(f"{self.folder}: holds shards made with another {names}; give a new folder")
-        write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": empty_text}))
-        keys = {n: "\x1f".join(map(key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
+        write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": encoder.embed("")}))
+        keys = {n: "\x1f".join(map(encoder.key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
         mine = {number: hashlib.sha256(joined.encode()).hexdigest() for number, joined in keys.items()}
         todo = []
         for number, joint in mine.items():
@@ -255,9 +246,8 @@ class ShardFolder:
         tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
         for number in todo:
             failed: list[dict[str, Any]] = []
-            write_shard(
-                self._tar(number), make(self.chunks[number], failed), key=mine[number], failed=failed, **made_by
-            )
+            records = encoder.records(self.chunks[number], failed, tick)
+            write_shard(self._tar(number), records, key=mine[number], failed=failed, **made_by)
 
     def finish(self) -> list[dict[str, Any]] | None:
         """Write report and index once all shards are there; the clips that failed, or None if others are at work.

@@ -104,11 +104,21 @@ MADE_BY = {"fingerprints": {"video_codec": "1"}, "text": {"dim": 2, "max_length"
 class Maker:
     """Makes records of the clips that are not `broken`, and counts them."""
 
-    def __init__(self, broken: dict[str, bool] | None = None) -> None:
-        self.broken = broken or {}
+    def __init__(self, broken: dict[str, bool] | None = None, codec: str = "1") -> None:
+        self.broken, self.codec = broken or {}, codec
         self.made: list[str] = []
 
-    def __call__(self, clips: Sequence[Clip], failed: list[dict[str, Any]]) -> Iterator[NewRecord]:
+    def made_by(self) -> dict[str, Any]:
+        return MADE_BY | {"fingerprints": {"video_codec": self.codec}}
+
+    def embed(self, text: str) -> torch.Tensor:
+        assert text == ""
+        return torch.ones(1, 2)
+
+    def key(self, clip: Clip) -> str:
+        return clip.caption
+
+    def records(self, clips: Sequence[Clip], failed: list[dict[str, Any]], tick: Any) -> Iterator[NewRecord]:
         for clip in clips:
             self.made.append(clip.id)
             if clip.id in self.broken:
@@ -121,12 +131,10 @@ class Maker:
             yield {"latents": latents, "texts": {"key": torch.ones(2, 2)}}, facts
 
 
-def fill(folder: ShardFolder, maker: Maker, process: int = 0, processes: int = 1, **made_by: Any) -> int:
+def fill(folder: ShardFolder, maker: Maker, process: int = 0, processes: int = 1) -> int:
     """The clips that were kept and not made."""
     ticks: list[int] = []
-    folder.encode(
-        process, processes, MADE_BY | made_by, torch.ones(1, 2), lambda clip: clip.caption, maker, ticks.append
-    )
+    folder.encode(process, processes, maker, ticks.append)  # type: ignore[arg-type]
     return sum(ticks)
 
 
@@ -165,7 +173,7 @@ def test_only_what_is_missing_changed_or_may_succeed_now_is_made(tmp_path: Path)
     fill(ShardFolder(tmp_path, edited, FOLDER_SETTINGS), cut)
     assert cut.made == ["clip2", "clip3"]
     with pytest.raises(UserError, match="holds shards made with another video_codec; give a new folder"):
-        fill(folder, Maker(), fingerprints={"video_codec": "2"})
+        fill(folder, Maker(codec="2"))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
