@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from shared.data.bucketing import BatchPlan
 from shared.data.shard_index import EMPTY_NAME, text_key
-from shared.data.sharded_latents import ShardedLatents
-from shared.data.shards import Latents, Problem
+from shared.data.shards import Latents, Problem, ShardedLatents
 from shared.encoders.cache import unpack_texts
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator

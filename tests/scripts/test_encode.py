@@ -18,7 +18,7 @@ from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
 from shared.data.manifest import read_manifest
 from shared.data.shard_index import text_key
 from shared.data.shard_loader import ShardedText
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.encoders import HashedWords
 from shared.encoders.audio import load_track_encoders
 from shared.utils.config import TrainConfig

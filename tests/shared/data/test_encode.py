@@ -21,7 +21,7 @@ from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.data.shard_index import text_key
 from shared.data.shard_writer import NewRecord
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.encoders import HashedWords
 from shared.utils.errors import UserError
 
