@@ -88,15 +88,19 @@ class ClipDataset(Dataset[Sample]):
             frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
         wanted = self.duration if self.duration is not None else clip.end and clip.end - clip.start
         if wanted is not None and frames < round(wanted * self.fps):
-            lasts = f"{frames / self.fps:.2f} s after start {clip.start} s, not the {wanted} s wanted"
-            raise UserError(f"{clip.video or clip.audio}: {lasts}; a longer clip or a shorter duration is needed")
+            raise UserError(
+                f"{clip.video or clip.audio}: {frames / self.fps:.2f} s after start {clip.start} s, not "
+                f"the {wanted} s wanted; a longer clip or a shorter duration is needed"
+            )
         return frames
 
     def _fit(self, clip: Clip, sound: np.ndarray, count: int) -> np.ndarray:
         length, wanted = sound.shape[1] / self.sample_rate, count / self.sample_rate
         if count - sound.shape[1] > SHORT_SOUND * self.sample_rate:
-            lasts = f"sound lasts {length:.2f} s, the picture {wanted:.2f} s"
-            raise UserError(f"{clip.audio}: {lasts}; at most {SHORT_SOUND} s may be missing")
+            raise UserError(
+                f"{clip.audio}: sound lasts {length:.2f} s, the picture {wanted:.2f} s; "
+                f"at most {SHORT_SOUND} s may be missing"
+            )
         return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))
 
 

@@ -187,10 +187,9 @@ class ClipEncoder:
 
     def _attempt(self, clip: Clip) -> Sample | Exception:
         """Decode the clip, or say why that cannot be."""
+        fps, duration, rate = self.job.settings["fps"], self.job.settings["duration"], self.codecs.audio.sample_rate
         try:
-            settings = self.job.settings
-            size = self._size(clip)
-            return ClipDataset([clip], settings["fps"], size, self.codecs.audio.sample_rate, settings["duration"])[0]
+            return ClipDataset([clip], fps, self._size(clip), rate, duration)[0]
         except Exception as error:
             return error
 

@@ -210,8 +210,8 @@ def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
         except UserError as error:
             yield Problem(video.stem, str(error))
     for stem in sorted(captions - set(stems)):
-        reason = f"has a caption but no video; {stem}.mp4 is needed beside it"
-        yield Problem(stem, f"{folder / stem}.txt: clip {stem!r} {reason}")
+        text = f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
+        yield Problem(stem, text)
 
 
 def _captioned(video: Path, stems: list[str], captions: set[str]) -> Clip:

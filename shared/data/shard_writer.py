@@ -130,8 +130,8 @@ def _records(folder: Path, keys: Mapping[str, str]) -> dict[str, Any]:
 def _locked(folder: Path, world: World) -> Iterator[None]:
     """Keep other runs out of the folder, until the lock is closed or the process ends; say so if one has it."""
     if (folder / INDEX_NAME).exists():
-        advice = "name them as data.shards, or give another folder"
-        raise UserError(f"{folder}: holds shards of scripts/encode.py; {advice}")
+        text = f"{folder}: holds shards of scripts/encode.py; name them as data.shards, or give another folder"
+        raise UserError(text)
     with ExitStack() as stack:
         if world.is_main:
             try:
