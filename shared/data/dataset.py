@@ -95,13 +95,13 @@ class ClipDataset(Dataset[Sample]):
         return frames
 
     def _fit(self, clip: Clip, sound: np.ndarray, count: int) -> np.ndarray:
-        length, wanted = sound.shape[1] / self.sample_rate, count / self.sample_rate
-        if count - sound.shape[1] > SHORT_SOUND * self.sample_rate:
+        missing = count - sound.shape[1]
+        if missing > SHORT_SOUND * self.sample_rate:
             raise UserError(
-                f"{clip.audio}: sound lasts {length:.2f} s, the picture {wanted:.2f} s; "
-                f"at most {SHORT_SOUND} s may be missing"
+                f"{clip.audio}: sound lasts {sound.shape[1] / self.sample_rate:.2f} s, the picture "
+                f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
             )
-        return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))
+        return np.pad(sound[:, :count], ((0, 0), (0, max(0, missing))))
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -82,10 +82,13 @@ class Clip(BaseModel):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one entry of a manifest. `id`: the clip's, or what stands in its place, a line's number."""
+    """What is wrong with an entry of a manifest, or a record. `id`: the clip's or, without one, the line's number."""
 
     id: str
     message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def read_manifest(path: str | Path) -> list[Clip]:

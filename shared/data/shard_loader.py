@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from shared.data.bucketing import BatchPlan
+from shared.data.manifest import Problem
 from shared.data.shard_index import EMPTY_NAME, text_key
-from shared.data.shards import Latents, Problem, ShardedLatents
+from shared.data.shards import Latents, ShardedLatents
 from shared.encoders.cache import unpack_texts
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator

@@ -27,7 +27,6 @@ from shared.utils.files import replacing
 SHARD_CLIPS = 256
 LOCK_NAME = ".lock"
 NUMBER = "[0-9]" * 5
-TARS = f"{NUMBER}.tar"
 #: A record before it is in a tar: its tensors, and what its JSON says.
 NewRecord = tuple[Members, dict[str, Any]]
 _log = logging.getLogger(__name__)
@@ -94,18 +93,18 @@ def fill_shards(
     with _locked(folder, world):
         usable = _records(folder, keys)
         damaged = LatentShards(usable).damaged(list(usable)[world.rank :: world.size])
-        first = 1 + max((int(path.stem) for path in folder.glob(TARS)), default=-1)
+        first = 1 + max((int(path.stem) for path in folder.glob(f"{NUMBER}.tar")), default=-1)
         for name in sorted({name for part in gather(damaged) for name in part}):
             del usable[name]
         if world.is_main:
             used = {shard.path for shard, _ in usable.values()}
-            for path in [*folder.glob(".*.part"), *folder.glob(TARS), *folder.glob(f"{NUMBER}.json")]:
+            for path in [*folder.glob(".*.part"), *folder.glob(f"{NUMBER}.tar"), *folder.glob(f"{NUMBER}.json")]:
                 if path.with_suffix(".tar") not in used:  # other shards, and what killed processes left
                     path.unlink(missing_ok=True)
         barrier()
         mine = [name for name in keys if name not in usable][world.rank :: world.size]
-        bar = tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=not world.is_main or not mine)
-        records = iter(bar)
+        hidden = not (world.is_main and mine)
+        records = iter(tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
         for turn in range(ceil(len(mine) / SHARD_CLIPS)):
             number = first + world.rank + turn * world.size
             write_shard(folder / f"{number:05d}.tar", islice(records, SHARD_CLIPS))
@@ -119,7 +118,7 @@ def fill_shards(
 def _records(folder: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """Find the records with these keys, in the order of `keys`; of two with one key, the later."""
     places: dict[str, Any] = {}
-    for path in sorted(folder.glob(TARS)):
+    for path in sorted(folder.glob(f"{NUMBER}.tar")):
         if found := read_shard(path):
             shard, _ = found
             places |= {record.id: (shard, record) for record in shard.records if keys.get(record.id) == record.key}

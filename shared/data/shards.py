@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from shared.data import shard_index
-from shared.data.manifest import subset
+from shared.data.manifest import Problem, subset
 from shared.data.shard_index import BrokenRecord, Record, Shard
 from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
@@ -49,18 +49,6 @@ class Latents:
     caption: str
     audio_caption: str
     keyframe_latents: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why record `id` of `shard` is not read."""
-
-    shard: str
-    id: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.shard}: clip {self.id!r}: {self.reason}"
 
 
 class LatentShards:
@@ -301,7 +289,7 @@ class ShardedLatents(LatentShards):
 
     def _drop(self, name: str, reason: str) -> None:
         if self.records.pop(name, None) is not None:
-            self.problems.append(Problem(str(self.places[name][0].path), name, reason))
+            self.problems.append(Problem(name, f"{self.places[name][0].path}: clip {name!r}: {reason}"))
             _log.warning("%s; it is left out", self.problems[-1])
 
     def _next(self, name: str) -> str:

@@ -100,7 +100,10 @@ def test_a_truncated_shard_loses_only_its_tail(shards: Path, caplog: pytest.LogC
 def test_a_lost_shard_loses_only_itself(shards: Path) -> None:
     (shards / "00003.tar").unlink()
     store = ShardedLatents(shards)
-    assert len(store) == 18 and [problem.reason for problem in store.problems] == ["the shard is gone"] * 4
+    gone = shards / "00003.tar"
+    assert len(store) == 18
+    assert [p.message for p in store.problems] == [f"{gone}: clip {p.id!r}: the shard is gone" for p in store.problems]
+    assert len(store.problems) == 4
 
 
 def test_records_are_found_where_the_index_does_not_say(shards: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +152,7 @@ def test_records_without_what_is_needed(shards: Path) -> None:
     (shards / "index.json").write_text(json.dumps(index))
     store = ShardedLatents(shards)
     assert len(store) == 24 and "clip 'mute': has no audio, needed here" in store.summary()
-    assert store.get("bare").id == "whole" and store.problems[-1].reason == "has no audio latents"
+    assert store.get("bare").id == "whole" and str(store.problems[-1]).endswith("'bare': has no audio latents")
     assert len(store) == 23 and store.subset(["a"]).records.keys() == {"whole"}
     assert ShardedLatents(shards, needs_audio=False).get("mute").has_audio is False
     with pytest.raises(UserError, match=r"nothing can be read: 0 records; 25 left out, first .*clip0.*no tracks"):
