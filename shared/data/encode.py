@@ -154,11 +154,10 @@ class ClipEncoder:
                 if isinstance(sample, Exception):
                     raise sample
                 record = self._record(clip, sample)
-            except UserError as error:
-                reason = str(error).removeprefix(f"clip {clip.id!r}: ")
-                failed.append({"id": clip.id, "reason": reason, "again": False})
-            except Exception as error:  # one clip must not cost hours of others; it is reported, and tried again
-                failed.append({"id": clip.id, "reason": f"{type(error).__name__}: {error}", "again": True})
+            except Exception as error:  # one clip must not cost hours of others; what nobody foresaw is tried again
+                known = isinstance(error, UserError)
+                reason = str(error).removeprefix(f"clip {clip.id!r}: ") if known else f"{type(error).__name__}: {error}"
+                failed.append({"id": clip.id, "reason": reason, "again": not known})
             else:
                 yield record
             tick(1)

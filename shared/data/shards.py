@@ -195,8 +195,7 @@ class ShardedLatents(LatentShards):
         return self.only([record.id for record in chosen])
 
     def check(self, **components: object) -> None:
-        """Raise UserError unless these components made the shards: video_codec, audio_codec, text_encoder; speech,
-        effects, music."""
+        """Raise UserError unless these made the shards: both codecs, text_encoder; speech, effects, music."""
         for name, component in components.items():
             if self.fingerprints.get(name) != fingerprint(component):
                 raise UserError(f"{self.where()}: encoded with another {name}; give that one, or encode again")
