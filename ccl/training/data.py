@@ -20,8 +20,7 @@ from shared.data.encode_clip import clip_key, encode_clip
 from shared.data.manifest import Clip
 from shared.data.shard_loader import ShardedText
 from shared.data.shard_writer import NewRecord, fill_shards
-from shared.data.sharded_latents import ShardedLatents
-from shared.data.shards import LatentShards
+from shared.data.shards import LatentShards, ShardedLatents
 from shared.encoders import TextEncoder
 from shared.nn.fingerprint import fingerprint
 from shared.training.components import Components, LazyTextEncoder

@@ -12,7 +12,7 @@ from shared.data.dataset import survey
 from shared.data.manifest import Clip, read_manifest, subset
 from shared.data.media import probe
 from shared.data.shard_index import read_index
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.utils.config import Data, TrainConfig
 from shared.utils.errors import UserError
 

@@ -1,1 +1,1 @@
-"""Clips on disk and in memory: the embedded world, manifests, datasets."""
+"""Clips on disk and in memory: manifests, media, datasets, and shards of latents."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -15,11 +15,10 @@ Shape = tuple[int, int]
 class BatchPlan:
     """Clips of equal (F, A) shape together, in an order that depends on the seed alone.
 
-    Each bucket (shape) is an endless stream of its clips, shuffled anew every time round, cut into batches
-    of `micro_batch * world_size` clips: every clip of a bucket comes once per round, and a batch may hold the
-    end of one round and the start of the next. A cycle of the plan takes round(clips / batch) batches, at
-    least one, from each bucket, in shuffled order; so buckets are seen in proportion to their clips, up to
-    that rounding.
+    Each bucket (shape) is an endless stream of its clips, shuffled anew every time round, cut into batches of
+    `micro_batch * world_size` clips: a batch may hold the end of one round and the start of the next. A cycle of the
+    plan takes round(clips / batch) batches, at least one, from each bucket, in shuffled order; so buckets are seen in
+    proportion to their clips, up to that rounding.
 
     `token_budget` limits F * tokens_per_frame + A tokens per micro-batch: longer clips, smaller batches.
     """
@@ -54,17 +53,12 @@ class BatchPlan:
 
     def at(self, step: int, micro: int, rank: int) -> list[str]:
         """Ids of one rank's micro-batch; every rank's have the same shape and number."""
-        shape, first = self._position(step, micro)
-        size = self.micro[shape]
-        clips = self.buckets[shape]
-        places = (divmod(first + rank * size + i, len(clips)) for i in range(size))
-        return [self._round(shape, turn)[place] for turn, place in places]
-
-    def _position(self, step: int, micro: int) -> tuple[Shape, int]:
-        """Bucket of a micro-batch, and the place in the bucket's stream where the ranks' clips start."""
         cycle, turn = divmod(step * self.accumulation + micro, len(self.turns))
         shape, index = self._cycle(cycle)[turn]
-        return shape, (cycle * self.per_cycle[shape] + index) * self.micro[shape] * self.world_size
+        size, clips = self.micro[shape], self.buckets[shape]
+        first = ((cycle * self.per_cycle[shape] + index) * self.world_size + rank) * size
+        places = (divmod(place, len(clips)) for place in range(first, first + size))
+        return [self._round(shape, turn)[place] for turn, place in places]
 
     def _shuffled_cycle(self, cycle: int) -> list[tuple[Shape, int]]:
         """Bucket of each batch, and which of the bucket's batches in this cycle it is."""
@@ -84,14 +78,13 @@ class BatchPlan:
 def draw_tasks(weights: Mapping[Name, float], seed: int, step: int, micro: int, n: int) -> list[Name]:
     """Tasks of the n samples of a micro-batch, grouped, the same on every rank.
 
-    Systematic sampling: one uniform offset, n equidistant points on the weights laid end to end. Each count
-    is its expected value rounded up or down, and right on average. Weights need not sum to 1.
+    Systematic sampling: one uniform offset, n equidistant points on the weights laid end to end. Each count is its
+    expected value rounded up or down, and right on average. Weights need not sum to 1.
     """
-    names: Sequence[Name] = [name for name, weight in weights.items() if weight > 0]
+    names = [name for name, weight in weights.items() if weight > 0]
     total = sum(weights[name] for name in names)
     offset = numpy_generator(seed, "tasks", step, micro).random()
-    drawn: list[Name] = []
-    end = 0.0
+    drawn, end = list[Name](), 0.0
     for name in names:
         end += weights[name] / total
         while len(drawn) < n and (len(drawn) + offset) / n < end:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.data.manifest import Clip
-from shared.data.media import MediaInfo, probe, read_audio, read_video
+from shared.data.media import probe, read_audio, read_video
 from shared.utils.errors import UserError
 from shared.utils.levels import is_silent, rms_dbfs
 
@@ -40,20 +40,13 @@ class Sample:
 class ClipDataset(Dataset[Sample]):
     """Decodes `clips`; sample i is clip i.
 
-    T = round(duration * fps) pictures of `size` (H, W), where the duration is the clip's own (from its
-    `start` to its `end`), or with `duration` the first so many seconds of it. Sound is mono at `sample_rate`
-    and exactly as long as the picture: longer sound is cut, sound up to 0.25 s short is filled with silence.
-    Reading a sample raises UserError naming the clip if a file is broken, if the clip is shorter than
-    `duration`, or if its sound stops earlier than that.
+    T = round(duration * fps) pictures of `size` (H, W), where the duration is the clip's own, or with `duration` the
+    first so many seconds of it. Sound is mono at `sample_rate` and as long as the picture: longer sound is cut, sound
+    up to 0.25 s short is filled with silence. UserError names a clip that is broken or too short, or its sound.
     """
 
     def __init__(
-        self,
-        clips: Sequence[Clip],
-        fps: float,
-        size: tuple[int, int],
-        sample_rate: int,
-        duration: float | None = None,
+        self, clips: Sequence[Clip], fps: float, size: tuple[int, int], sample_rate: int, duration: float | None = None
     ) -> None:
         if duration is not None and round(duration * fps) < 1:
             raise UserError(f"a duration of {duration} s holds no frame at {fps} fps; at least {1 / fps:g} s is needed")
@@ -73,32 +66,19 @@ class ClipDataset(Dataset[Sample]):
     def _read(self, clip: Clip) -> Sample:
         ends = [clip.end, None if self.duration is None else clip.start + self.duration]
         end = min((time for time in ends if time is not None), default=None)
-        pictures = None
+        pictures = sound = None
         if clip.video is not None:
             pictures = read_video(clip.video, self.fps, self.size, clip.start, end)
-        sound = self._sound(clip, end)
+        assert clip.audio is not None  # Clip guarantees it
+        if clip.audio != clip.video or probe(clip.audio).has_audio:  # a file of its own must have sound
+            sound = read_audio(clip.audio, self.sample_rate, True, clip.start, end)
         frames = self._frames(clip, pictures, sound)
         count = round(frames / self.fps * self.sample_rate)
         video = torch.zeros(3, frames, *self.size)
         if pictures is not None:
             video = torch.from_numpy(pictures).permute(3, 0, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
         audio = torch.zeros(1, count) if sound is None else torch.from_numpy(self._fit(clip, sound, count))
-        return Sample(
-            id=clip.id,
-            video=video,
-            audio=audio,
-            caption=clip.caption,
-            audio_caption=clip.audio_caption,
-            has_video=pictures is not None,
-            has_audio=sound is not None,
-        )
-
-    def _sound(self, clip: Clip, end: float | None) -> np.ndarray | None:
-        """[1, n], or None for a video without a sound track; an audio file of its own must have one."""
-        assert clip.audio is not None  # Clip guarantees it
-        if clip.audio == clip.video and not probe(clip.audio).has_audio:
-            return None
-        return read_audio(clip.audio, self.sample_rate, True, clip.start, end)
+        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, pictures is not None, sound is not None)
 
     def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
         if pictures is not None:
@@ -106,8 +86,7 @@ class ClipDataset(Dataset[Sample]):
         else:
             assert sound is not None  # a clip without video has sound
             frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
-        wanted = clip.end - clip.start if clip.end is not None else None
-        wanted = self.duration if self.duration is not None else wanted
+        wanted = self.duration if self.duration is not None else clip.end and clip.end - clip.start
         if wanted is not None and frames < round(wanted * self.fps):
             raise UserError(
                 f"{clip.video or clip.audio}: {frames / self.fps:.2f} s after start {clip.start} s, not "
@@ -127,18 +106,16 @@ class ClipDataset(Dataset[Sample]):
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Results of `read` in the items' order; `threads` threads work some items ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(read, item))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
@@ -155,13 +132,7 @@ def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
         raise UserError(f"clip {sample.id!r}: its sound is silent ({level:.1f} dBFS RMS); above -45 dBFS is needed")
 
 
-def survey(
-    clips: Sequence[Clip],
-    needs_video: bool,
-    needs_audio: bool,
-    duration: float | None = None,
-    workers: int = 8,
-) -> None:
+def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
     """Look at all headers before training: files open, streams are there, the cut or `duration` fits in.
 
     Raises one UserError with the number of bad clips, the first of them and the reasons. Silence and NaN take
@@ -175,7 +146,7 @@ def survey(
             return f"clip {clip.id!r}: {error}"
         return None
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(8) as pool:
         reasons = [text for text in pool.map(reason, clips) if text is not None]
     if reasons:
         more = f"; and {len(reasons) - _REPORTED} more" if len(reasons) > _REPORTED else ""
@@ -185,18 +156,15 @@ def survey(
 def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None) -> None:
     if needs_video and clip.video is None:
         raise UserError("has no video, which the tasks need")
-    infos: dict[str, MediaInfo] = {}
-    if clip.video is not None:
-        infos["video"] = probe(clip.video)
-        if not infos["video"].has_video:
-            raise UserError(f"{clip.video}: has no video stream; a file with pictures is needed")
-    if needs_audio or clip.audio != clip.video:
-        assert clip.audio is not None  # Clip guarantees it
-        infos["audio"] = probe(clip.audio)
-        if not infos["audio"].has_audio:
-            raise UserError(f"{clip.audio}: has no audio stream; a file with sound is needed")
-    end = clip.start + duration if duration is not None else clip.end
-    for name, info in infos.items():
+    end = clip.start + duration if duration is not None else clip.end or clip.start
+    paths = {"video": clip.video, "audio": clip.audio if needs_audio or clip.audio != clip.video else None}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        info = probe(path)
         lasts, tolerance = (info.video_end, 0.5 / (info.fps or 1)) if name == "video" else (info.audio_end, SHORT_SOUND)
-        if lasts is not None and (end or clip.start) > lasts + tolerance:
-            raise UserError(f"{info.path}: {name} lasts {lasts:.2f} s, but {end or clip.start:.2f} s are needed")
+        if lasts is None:
+            wanted = "pictures" if name == "video" else "sound"
+            raise UserError(f"{path}: has no {name} stream; a file with {wanted} is needed")
+        if end > lasts + tolerance:
+            raise UserError(f"{path}: {name} lasts {lasts:.2f} s, but {end:.2f} s are needed")

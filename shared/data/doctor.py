@@ -1,8 +1,7 @@
 """What is wrong with a clip before it trains: facts, warnings, and reasons to refuse it, in words.
 
 Reasons to refuse are those for which training refuses: a file that is broken or cut off, no pictures or no sound,
-silence (`shared.data.media.is_silent`), sound or tracks that are too short, latents that are not finite. Warnings are
-what a person should look at. Thresholds are the constants below.
+silence, sound or tracks that are too short, latents that are not finite. Warnings are what a person should look at.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.data.dataset import SHORT_SOUND, ClipDataset
 from shared.data.manifest import Clip, Problem
-from shared.data.media import SILENCE_DBFS, is_silent, probe, read_audio, read_video, rms_dbfs
+from shared.data.media import probe, read_audio, read_video
 from shared.utils.errors import UserError
+from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
 from shared.utils.parallel import spread
 
 OFFSET = 0.1  # s between the starts of picture and sound; it is honoured, but often a sign of a bad cut
@@ -33,7 +33,7 @@ LEAST_RATE = 16_000  # Hz; speech below it lacks its consonants
 MANY_WORDS = 350  # about UMT5's 512 tokens
 QUIET_DBFS = SILENCE_DBFS + 6
 
-Array = npt.NDArray[np.float64]
+Sound = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -92,38 +92,32 @@ def examine_all(
 
     Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
     """
+    sanity = None
     if checkpoint is not None:
-        _codecs(checkpoint)
-    return spread(partial(_examine_entry, checkpoint=checkpoint, sigma=sigma), entries, workers)
+        index = check_checkpoint(checkpoint)
+        if not {"fps", "height", "width"} <= index.keys():
+            raise UserError(f"--checkpoint {checkpoint}: says no fps, height and width; one of ours is needed")
+        sources = (find_component(name, checkpoint) for name in ("video_codec", "audio_codec"))
+        sanity = (*sources, index["fps"], (index["height"], index["width"]), sigma)
+    return spread(partial(_examine_entry, sanity=sanity), entries, workers)
 
 
-def _examine_entry(entry: Clip | Problem, checkpoint: Path | None, sigma: float) -> Finding:
+def _examine_entry(entry: Clip | Problem, sanity: tuple[Any, ...] | None) -> Finding:
     if isinstance(entry, Problem):
         return Finding(entry.id, refused=[entry.message])
-    return examine(entry, None if checkpoint is None else _latent_sanity(checkpoint, sigma))
+    return examine(entry, None if sanity is None else _latent_sanity(*sanity))
 
 
 @cache
-def _latent_sanity(checkpoint: Path, sigma: float) -> LatentSanity:
-    """Load once in each process, on the CPU."""
-    index, sources = _codecs(checkpoint)
-    video_codec, audio_codec = map(load_component, sources)
-    return LatentSanity(video_codec, audio_codec, index["fps"], (index["height"], index["width"]), sigma)
-
-
-def _codecs(checkpoint: Path) -> tuple[dict[str, Any], list[ComponentSource]]:
-    """Index of the checkpoint, and where its codecs are."""
-    index = check_checkpoint(checkpoint)
-    if not {"fps", "height", "width"} <= index.keys():
-        raise UserError(f"--checkpoint {checkpoint}: says no fps, height and width; one of ours is needed")
-    return index, [find_component(name, checkpoint) for name in ("video_codec", "audio_codec")]
+def _latent_sanity(video_codec: ComponentSource, audio_codec: ComponentSource, *settings: Any) -> LatentSanity:
+    """Load the codecs once in each process, on the CPU."""
+    return LatentSanity(load_component(video_codec), load_component(audio_codec), *settings)
 
 
 def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -> Finding:
     """Everything about a clip; nothing that is wrong with it is raised."""
     finding = Finding(clip.id)
-    parts = [_captions, _pictures, _sound, _tracks, *([] if sanity is None else [sanity])]
-    for part in parts:
+    for part in (_captions, _pictures, _sound, _tracks, *([] if sanity is None else [sanity])):
         try:
             part(clip, finding)
         except UserError as error:
@@ -135,10 +129,9 @@ def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -
     return finding
 
 
-def speech_share(sound: npt.NDArray[np.float32], rate: int) -> float:
+def speech_share(sound: Sound, rate: int) -> float:
     """Share of the time [0, 1] in which somebody speaks, of mono sound [N] at 16 kHz; see `speech_measure`."""
-    model = _silero()
-    if model is None:
+    if (model := _silero()) is None:
         return voiced_share(sound, rate)
     import torch
     from silero_vad import get_speech_timestamps  # type: ignore[import-not-found]
@@ -152,7 +145,7 @@ def speech_measure() -> str:
     return "voicing" if _silero() is None else "silero-vad"
 
 
-def voiced_share(sound: npt.NDArray[np.float32], rate: int) -> float:
+def voiced_share(sound: Sound, rate: int) -> float:
     """Share of the time with a voice: periodic at 70-400 Hz, audible between 2.3 and 3.8 kHz, gaps of 0.3 s bridged.
 
     Frames of 40 ms every 20 ms. Singing and instruments with a rich tone in that range count as well.
@@ -165,21 +158,22 @@ def voiced_share(sound: npt.NDArray[np.float32], rate: int) -> float:
     frames = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), size)[::hop]
     window = np.hanning(size)
     spectrum = np.abs(np.fft.rfft(frames * window, 2 * size)) ** 2
-    periodic = _periodicity(spectrum, window, rate) > 0.5
+    of_window = np.fft.irfft(np.abs(np.fft.rfft(window, 2 * size)) ** 2)
+    correlation = np.fft.irfft(spectrum) / (of_window / of_window[0] + 1e-3)
+    periodicity = correlation[:, rate // 400 : rate // 70 + 1].max(1) / (correlation[:, 0] + 1e-12)
     level = 10 * np.log10(np.square(frames).mean(1) + 1e-12)
     frequency = np.fft.rfftfreq(2 * size, 1 / rate)
     band = spectrum[:, (frequency > 2300) & (frequency < 3800)].sum(1) / (spectrum.sum(1) + 1e-12)
-    voiced = periodic & (level > SILENCE_DBFS) & (band > 1e-4)
+    voiced = (periodicity > 0.5) & (level > SILENCE_DBFS) & (band > 1e-4)
     voiced = binary_closing(np.pad(voiced, 15), np.ones(15, bool))[15:-15]
     return float(binary_opening(voiced, np.ones(3, bool)).mean())
 
 
-def clipping_share(sound: npt.NDArray[np.float32]) -> float:
+def clipping_share(sound: Sound) -> float:
     """Share of the samples of [channels, N] at full scale, in runs of at least three."""
     from scipy.ndimage import binary_opening
 
-    loud = np.abs(sound) >= CLIPPED
-    return float(binary_opening(loud, np.ones((1, CLIPPED_RUN), bool)).mean())
+    return float(binary_opening(np.abs(sound) >= CLIPPED, np.ones((1, CLIPPED_RUN), bool)).mean())
 
 
 def _captions(clip: Clip, finding: Finding) -> None:
@@ -189,7 +183,7 @@ def _captions(clip: Clip, finding: Finding) -> None:
         what = name.replace("_", " ")
         if not words:
             finding.warnings.append(f"has no {what}; that stream trains without text")
-        if words > MANY_WORDS:
+        elif words > MANY_WORDS:
             finding.warnings.append(f"its {what} has {words} words; UMT5 reads 512 tokens, the rest is cut off")
 
 
@@ -205,8 +199,10 @@ def _pictures(clip: Clip, finding: Finding) -> None:
     if clip.end is not None and info.video_end is not None and clip.end > info.video_end + 0.5 / (info.fps or 1):
         finding.refused.append(f"ends at {clip.end:g} s, but its pictures at {info.video_end:.2f} s")
     read_video(clip.video, 1.0, (32, 32), clip.start, clip.end)  # decodes all of it: broken and cut files show
-    times = _picture_times(clip.video)
-    steps = np.diff(times)
+    with av.open(str(clip.video)) as container:
+        packets = container.demux(container.streams.video[0])
+        times = [p.pts * float(p.time_base) for p in packets if p.pts is not None and not p.is_discard]
+    steps = np.diff(np.sort(times))
     if len(steps):
         usual = float(np.median(steps))
         varies = float((np.abs(steps - usual) > VARIABLE * usual).mean())
@@ -222,7 +218,7 @@ def _sound(clip: Clip, finding: Finding) -> None:
         raise UserError("has no sound track; only tasks without sound can use it")
     finding.facts |= {"sample_rate": info.rate, "channels": info.channels}
     if clip.audio == clip.video:
-        offset = _audio_offset(clip.audio)
+        offset = info.audio_start or 0.0
         finding.facts["audio_offset"] = round(offset, 4)
         if abs(offset) > OFFSET:
             when = "after" if offset > 0 else "before"
@@ -249,9 +245,8 @@ def _sound(clip: Clip, finding: Finding) -> None:
 def _tracks(clip: Clip, finding: Finding) -> None:
     if not clip.tracks:
         return
-    lengths = {}
-    for name, path in clip.tracks.items():
-        lengths[name] = read_audio(path, LEAST_RATE, True, clip.start, clip.end).shape[1] / LEAST_RATE
+    sounds = {name: read_audio(path, LEAST_RATE, True, clip.start, clip.end) for name, path in clip.tracks.items()}
+    lengths = {name: sound.shape[1] / LEAST_RATE for name, sound in sounds.items()}
     finding.facts["tracks"] = {name: round(seconds, 3) for name, seconds in lengths.items()}
     short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
     if lengths[long] - lengths[short] > 1 / finding.facts.get("fps", 25.0) + 1e-6:
@@ -260,32 +255,6 @@ def _tracks(clip: Clip, finding: Finding) -> None:
     seconds = finding.facts.get("seconds", 0.0)
     if seconds - lengths[long] > SHORT_SOUND:
         finding.warnings.append(f"its tracks last {lengths[long]:.2f} s, its pictures {seconds:.2f} s")
-
-
-def _picture_times(path: Path) -> Array:
-    """Seconds at which all pictures are shown, ascending, from the packets; nothing is decoded."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        times = [p.pts * float(p.time_base) for p in container.demux(stream) if p.pts is not None and not p.is_discard]
-    return np.sort(np.array(times))
-
-
-def _audio_offset(path: Path) -> float:
-    """Seconds by which the sound begins after the pictures, as the streams' start times say."""
-    with av.open(str(path)) as container:
-        starts = [
-            float((streams[0].start_time or 0) * streams[0].time_base) if streams else 0.0
-            for streams in (container.streams.video, container.streams.audio)
-        ]
-        return starts[1] - starts[0] if container.streams.video else 0.0
-
-
-def _periodicity(spectrum: Array, window: Array, rate: int) -> Array:
-    """Highest normalised autocorrelation of each frame at the periods of 70 to 400 Hz."""
-    own = np.fft.irfft(np.abs(np.fft.rfft(window, 2 * len(window))) ** 2)
-    correlation = np.fft.irfft(spectrum) / (own / own[0] + 1e-3)
-    lags = slice(rate // 400, rate // 70 + 1)
-    return np.asarray(correlation[:, lags].max(1) / (correlation[:, 0] + 1e-12))
 
 
 @cache

@@ -1,10 +1,15 @@
 """Clips into a folder of shards, before any training: several processes, each with its own codecs and encoders.
 
-`encode` is one machine's or one launched rank's share; ranks share nothing but the folder (`shared.data.shard_folder`).
+Any number of them, on any machines, share nothing but the folder. A shard holds the clips k * n to (k + 1) * n - 1 of
+the manifest, and process p of P makes the shards p, p + P, ... For each it writes 0000k.tar and then 0000k.json: what
+the index will say of it, and which clips failed. Whoever finds all of them there writes `report.jsonl` and
+`index.json`. A shard whose clips, settings and components are as before is kept, so that the same command goes on
+where it was stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,11 +30,10 @@ from shared.checkpoint.registry import ComponentSource, load_component
 from shared.codecs.base import Codecs
 from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
 from shared.data.encode_clip import clip_key, encode_clip
-from shared.data.manifest import Clip
+from shared.data.manifest import Clip, claim_folder
 from shared.data.media import read_video
-from shared.data.shard_folder import ShardFolder
-from shared.data.shard_index import text_key
-from shared.data.shard_writer import NewRecord
+from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard, text_key
+from shared.data.shard_writer import NewRecord, read_shard, write_file, write_shard
 from shared.encoders.audio import load_track_encoders
 from shared.encoders.cache import pack_text
 from shared.nn.fingerprint import fingerprint
@@ -37,8 +42,9 @@ from shared.utils.errors import UserError
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
-NEEDS = {"both": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
-_queue: Any = None  # of this process: where it tells how many clips it has done
+REPORT_NAME, SETTINGS_NAME = "report.jsonl", "encode.json"
+#: What a shard's .json says besides the shard itself.
+_FACTS = {"key", "fingerprints", "text", "sample_rate", "failed"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,11 @@ class EncodeJob:
 
     @property
     def folder(self) -> ShardFolder:
-        """The folder to fill."""
         return ShardFolder(self.output, self.clips, self.settings)
 
     @property
     def processes(self) -> int:
-        """The processes of all ranks."""
+        """Number of the processes of all ranks."""
         return self.workers * int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -100,10 +105,7 @@ def encode_part(job: EncodeJob, part: int, tick: Callable[[int], object]) -> Non
         device = torch.device("cuda", number % torch.cuda.device_count())
     if device.type == "cpu" and local > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))  # otherwise they spin against each other
-    encoder = ClipEncoder(job, device)
-    empty_text = pack_text(encoder.text_encoder.encode([""])[0])
-    make = partial(encoder.records, tick=tick)
-    job.folder.encode(part, job.processes, encoder.made_by(), empty_text, encoder.key, make, tick)
+    job.folder.encode(part, job.processes, ClipEncoder(job, device), tick)
 
 
 class ClipEncoder:
@@ -112,12 +114,13 @@ class ClipEncoder:
     def __init__(self, job: EncodeJob, device: torch.device) -> None:
         """Load the components. UserError if one cannot be read, or a size does not suit the video codec."""
         self.job, self.device, settings = job, device, job.settings
-        components = {}
-        for name, source in job.sources.items():
-            bf16 = name == "text_encoder" and settings["text_dtype"] == "bf16"
-            components[name] = load_component(source, **({"torch_dtype": torch.bfloat16} if bf16 else {})).to(device)
-        self.codecs = Codecs(components["video_codec"], components["audio_codec"])
-        self.text_encoder = components["text_encoder"]
+        bf16 = {"torch_dtype": torch.bfloat16} if settings["text_dtype"] == "bf16" else {}
+        self.components: dict[str, Any] = {
+            name: load_component(source, **(bf16 if name == "text_encoder" else {})).to(device)
+            for name, source in job.sources.items()
+        }
+        self.codecs = Codecs(self.components["video_codec"], self.components["audio_codec"])
+        self.text_encoder = self.components["text_encoder"]
         if settings["low_memory"] and hasattr(self.codecs.video, "low_memory"):
             self.codecs.video.low_memory()
         self.track_encoders = load_track_encoders(settings["tracks"] or {}, device)
@@ -128,14 +131,13 @@ class ClipEncoder:
 
     def made_by(self) -> dict[str, Any]:
         """Fingerprints of all that makes the records, and what an index says of texts and sound."""
-        text = self.text_encoder
-        components = {"video_codec": self.codecs.video, "audio_codec": self.codecs.audio, "text_encoder": text}
-        components |= self.track_encoders
-        return {
-            "fingerprints": {name: fingerprint(component) for name, component in components.items()},
-            "text": {"dim": text.dim, "max_length": text.max_length},
-            "sample_rate": self.codecs.audio.sample_rate,
-        }
+        made = {name: fingerprint(part) for name, part in (self.components | self.track_encoders).items()}
+        text = {"dim": self.text_encoder.dim, "max_length": self.text_encoder.max_length}
+        return {"fingerprints": made, "text": text, "sample_rate": self.codecs.audio.sample_rate}
+
+    def embed(self, text: str) -> Tensor:
+        """Embedding of a text, as a record holds it."""
+        return pack_text(self.text_encoder.encode([text])[0])
 
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
@@ -152,11 +154,10 @@ class ClipEncoder:
                 if isinstance(sample, Exception):
                     raise sample
                 record = self._record(clip, sample)
-            except UserError as error:
-                reason = str(error).removeprefix(f"clip {clip.id!r}: ")
-                failed.append({"id": clip.id, "reason": reason, "again": False})
-            except Exception as error:  # one clip must not cost hours of others; it is reported, and tried again
-                failed.append({"id": clip.id, "reason": f"{type(error).__name__}: {error}", "again": True})
+            except Exception as error:  # one clip must not cost hours of others; what nobody foresaw is tried again
+                known = isinstance(error, UserError)
+                reason = str(error).removeprefix(f"clip {clip.id!r}: ") if known else f"{type(error).__name__}: {error}"
+                failed.append({"id": clip.id, "reason": reason, "again": not known})
             else:
                 yield record
             tick(1)
@@ -164,27 +165,18 @@ class ClipEncoder:
     def _record(self, clip: Clip, sample: Sample) -> NewRecord:
         """UserError if the clip lacks what it needs, is silent, or cannot be encoded."""
         settings = self.job.settings
-        needs = NEEDS[settings["needs"]]
-        check_clip(sample, "video" in needs, "audio" in needs)
+        check_clip(sample, settings["needs"] != "audio", settings["needs"] != "video")
         fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
         features = partial(self.job.features, clip, fps=fps, encoders=self.track_encoders)
-        members, facts = encode_clip(
-            sample, self.codecs, fps, self.device, dtype, settings["keyframe_latents"],
-            features if settings["tracks"] else None,
-        )  # fmt: skip
-        members["texts"] = {
-            text_key(text): pack_text(self.text_encoder.encode([text])[0]) for text in self._texts(clip)
-        }
+        more = settings["keyframe_latents"], features if settings["tracks"] else None
+        members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
+        texts = {text_key(text): self.embed(text) for text in self._texts(clip)}
         streams = {"video": clip.caption, "audio": clip.audio_caption}
-        return members, facts | {
-            "key": self.key(clip),
-            "caption": clip.caption,
-            "audio_caption": clip.audio_caption,
-            "subsets": clip.subsets,
-            "speakers": clip.speakers,
-            "texts": {stream: [[0.0, text_key(text)]] for stream, text in streams.items()},
-            "tokens": {key: len(embedded) for key, embedded in members["texts"].items()},
-        }
+        facts |= {"key": self.key(clip), "caption": clip.caption, "audio_caption": clip.audio_caption}
+        facts |= {"subsets": clip.subsets, "speakers": clip.speakers}
+        facts["texts"] = {stream: [[0.0, text_key(text)]] for stream, text in streams.items()}
+        facts["tokens"] = {key: len(embedded) for key, embedded in texts.items()}
+        return members | {"texts": texts}, facts
 
     def _texts(self, clip: Clip) -> list[str]:
         """Texts of a clip that are embedded: equal texts once, the empty one apart."""
@@ -194,10 +186,9 @@ class ClipEncoder:
 
     def _attempt(self, clip: Clip) -> Sample | Exception:
         """Decode the clip, or say why that cannot be."""
+        fps, duration, rate = self.job.settings["fps"], self.job.settings["duration"], self.codecs.audio.sample_rate
         try:
-            settings = self.job.settings
-            size = self._size(clip)
-            return ClipDataset([clip], settings["fps"], size, self.codecs.audio.sample_rate, settings["duration"])[0]
+            return ClipDataset([clip], fps, self._size(clip), rate, duration)[0]
         except Exception as error:
             return error
 
@@ -211,29 +202,105 @@ class ClipEncoder:
         return min(sizes, key=lambda size: max(wanted * size[1] / size[0], size[0] / size[1] / wanted))
 
 
+class ShardFolder:
+    """The shards of one manifest in a folder: which are done, which are to be made, and the index of all."""
+
+    def __init__(self, folder: Path, clips: Sequence[Clip], settings: dict[str, Any]) -> None:
+        size = settings["shard_clips"]
+        self.folder, self.settings = folder, settings
+        self.chunks = [clips[k : k + size] for k in range(0, len(clips), size)]
+
+    def prepare(self) -> None:
+        """Make the folder. UserError if it holds anything else, or shards of other settings."""
+        claim_folder(self.folder, SETTINGS_NAME, self.settings, "shards", index=None)
+
+    def clear(self) -> None:
+        """Take away the index and what belongs to no shard of this manifest; one process does it, before the others."""
+        (self.folder / INDEX_NAME).unlink(missing_ok=True)
+        for path in [*self.folder.glob("[0-9]*.tar"), *self.folder.glob("[0-9]*.json")]:
+            if path.stem.isdecimal() and int(path.stem) >= len(self.chunks):
+                path.unlink()
+
+    def encode(self, process: int, processes: int, encoder: ClipEncoder, tick: Callable[[int], object]) -> None:
+        """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept or made.
+
+        Raises UserError if the folder's shards were made with other components, or cannot be written.
+        """
+        made_by = encoder.made_by()
+        for number in range(len(self.chunks)):
+            theirs, ours = (self._read(number) or (None, made_by))[1]["fingerprints"], made_by["fingerprints"]
+            if changed := [name for name in sorted(ours.keys() | theirs) if ours.get(name) != theirs.get(name)]:
+                names = ", ".join(changed)
+                raise UserError(f"{self.folder}: holds shards made with another {names}; give a new folder")
+        write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": encoder.embed("")}))
+        keys = {n: "\x1f".join(map(encoder.key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
+        mine = {number: hashlib.sha256(joined.encode()).hexdigest() for number, joined in keys.items()}
+        todo = []
+        for number, joint in mine.items():
+            shard, about = self._read(number) or (None, {})
+            if shard is None or not shard.is_whole or about["key"] != joint or any(f["again"] for f in about["failed"]):
+                todo.append(number)  # the .json of other clips goes: nobody may take it for ours
+                self._tar(number).with_suffix(".json").unlink(missing_ok=True)
+        tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
+        for number in todo:
+            failed: list[dict[str, Any]] = []
+            records = encoder.records(self.chunks[number], failed, tick)
+            write_shard(self._tar(number), records, key=mine[number], failed=failed, **made_by)
+
+    def finish(self) -> list[dict[str, Any]] | None:
+        """Write report and index once all shards are there; the clips that failed, or None if others are at work.
+
+        Without any record there is no index.
+        """
+        shards = [done for number in range(len(self.chunks)) if (done := self._read(number)) and done[0].is_whole]
+        if len(shards) < len(self.chunks):
+            return None
+        failed = [failure for _, about in shards for failure in about["failed"]]
+        lines = {f["id"]: {"id": f["id"], "status": "failed", "reason": f["reason"]} for f in failed}
+        for shard, _ in shards:
+            for record in shard.records:
+                texts = record.texts.items()
+                facts = {part: getattr(record, part) for part in ("frames", "samples", "video", "audio")}
+                facts["text_tokens"] = {stream: [record.tokens.get(k, 0) for _, k in pairs] for stream, pairs in texts}
+                lines[record.id] = {"id": record.id, "status": "ok", "shard": shard.path.name} | facts
+        report = [json.dumps(lines[clip.id], ensure_ascii=False) + "\n" for clips in self.chunks for clip in clips]
+        write_file(self.folder / REPORT_NAME, "".join(report).encode())
+        first = shards[0][1]
+        index = {
+            "format": FORMAT,
+            "settings": self.settings | {"sample_rate": first["sample_rate"]},
+            "fingerprints": first["fingerprints"],
+            "text": first["text"],
+            "records": sum(len(shard.records) for shard, _ in shards),
+            "failed": [{"id": failure["id"], "reason": failure["reason"]} for failure in failed],
+            "shards": [shard.facts() for shard, _ in shards if shard.records],
+        }
+        if index["shards"]:
+            write_file(self.folder / INDEX_NAME, json.dumps(index).encode())
+        return failed
+
+    def _tar(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.tar"
+
+    def _read(self, number: int) -> tuple[Shard, dict[str, Any]] | None:
+        shard = read_shard(self._tar(number))
+        return shard if shard is not None and shard[1].keys() >= _FACTS else None
+
+
 def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:
     """Start a process for each part. UserError if one is killed."""
     fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if fork else "spawn")
-    queue = context.SimpleQueue()
-    with ProcessPoolExecutor(len(parts), context, initializer=_adopt, initargs=(queue,)) as pool:
-        waiting = {pool.submit(_encode_in_worker, job, part) for part in parts}
+    with context.Manager() as manager, ProcessPoolExecutor(len(parts), context) as pool:
+        done_clips = manager.Queue()
+        waiting = {pool.submit(encode_part, job, part, done_clips.put) for part in parts}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2)
-                while not queue.empty():
-                    tick(queue.get())
+                while not done_clips.empty():
+                    tick(done_clips.get())
                 for future in done:
                     future.result()
         except BrokenProcessPool as error:
             advice = "run again to go on, with fewer --workers if memory is short"
             raise UserError(f"{job.output}: a process was killed; {advice}") from error
-
-
-def _encode_in_worker(job: EncodeJob, part: int) -> None:
-    encode_part(job, part, _queue.put)
-
-
-def _adopt(queue: Any) -> None:
-    global _queue
-    _queue = queue

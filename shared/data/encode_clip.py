@@ -48,15 +48,10 @@ def encode_clip(
     frames = sample.video.shape[1]
     if features is not None:
         members["tracks"] = features(frames)
-    facts = {
-        "id": sample.id,
-        "frames": frames,
-        "samples": sample.audio.shape[1],
-        "has_video": sample.has_video,
-        "has_audio": sample.has_audio and not is_silent(sample.audio.numpy()),
-        "video": list(video.shape),
-        "audio": list(audio.shape),
-    }
+    has_audio = sample.has_audio and not is_silent(sample.audio.numpy())
+    facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1]}
+    facts |= {"has_video": sample.has_video, "has_audio": has_audio}
+    facts |= {"video": list(video.shape), "audio": list(audio.shape)}
     return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
 
 

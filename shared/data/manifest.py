@@ -48,8 +48,7 @@ class Clip(BaseModel):
     @field_validator("tracks")
     @classmethod
     def _known_tracks(cls, tracks: dict[str, Path]) -> dict[str, Path]:
-        unknown = [name for name in tracks if not _TRACK.fullmatch(name)]
-        if unknown:
+        if unknown := [name for name in tracks if not _TRACK.fullmatch(name)]:
             raise ValueError(f"unknown {unknown}; tracks are speech or speech1, speech2 ..., effects, music")
         return tracks
 
@@ -83,39 +82,38 @@ class Clip(BaseModel):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one entry of a manifest. `id`: the clip's, or what stands in its place, a line's number."""
+    """What is wrong with an entry of a manifest, or a record. `id`: the clip's or, without one, the line's number."""
 
     id: str
     message: str
 
+    def __str__(self) -> str:
+        return self.message
+
 
 def read_manifest(path: str | Path) -> list[Clip]:
     """Clips of a manifest, as `manifest_entries` reads it. Raises UserError for its first problem too."""
-    clips = []
-    for entry in manifest_entries(path):
-        if isinstance(entry, Problem):
-            raise UserError(entry.message)
-        clips.append(entry)
-    return clips
+    entries = manifest_entries(path)
+    if problem := next((entry for entry in entries if isinstance(entry, Problem)), None):
+        raise UserError(problem.message)
+    return [entry for entry in entries if isinstance(entry, Clip)]
 
 
 def manifest_entries(path: str | Path) -> list[Clip | Problem]:
     """Entries of a manifest file, of the `manifest.jsonl` in a folder, or of a folder of X.mp4 with X.txt.
 
-    Paths come back resolved. X.txt holds the caption on its first line and, if there is a second, the audio
-    caption there. A problem names the file, line, clip and reason: bad JSON, unknown or wrong fields, an id that
-    occurs twice, a file that does not exist.
-    Raises UserError if the manifest cannot be read or has no entry.
+    Paths come back resolved. X.txt holds the caption on its first line and, if there is a second, the audio caption
+    there. A problem names the file, line, clip and reason: bad JSON, unknown or wrong fields, an id that occurs twice,
+    a file that does not exist. Raises UserError if the manifest cannot be read or has no entry.
     """
     path = find_manifest(path)
-    entries = list(_read_folder(path) if path.is_dir() else _read_lines(path))
-    if not entries:
-        raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
-    return entries
+    if entries := list(_read_folder(path) if path.is_dir() else _read_lines(path)):
+        return entries
+    raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
 
 
 def find_manifest(path: str | Path) -> Path:
-    """The manifest file at `path` or in that folder, or the folder of clips. UserError if there is neither."""
+    """Path of the manifest at `path` or in that folder, or of the folder of clips. UserError if there is neither."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
@@ -130,26 +128,32 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
     write_atomically(path, "".join(lines))
 
 
-def claim_folder(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
-    """Make `folder` one that a program fills with clips; its `settings` are kept there in the file `name`.
+def claim_folder(
+    folder: Path, name: str, settings: Mapping[str, Any], what: str = "clips", index: str | None = MANIFEST_NAME
+) -> None:
+    """Make `folder` one that a program fills with `what`; its `settings` are kept there in the file `name`.
 
-    A manifest that is there already is taken away: there is one only when all clips are done.
+    An `index` that is there already is taken away: there is one only when all is done.
     Raises UserError if the folder holds anything else, or was made with other settings.
     """
-    marker, text = folder / name, json.dumps(settings)
+    marker, wanted = folder / name, json.loads(json.dumps(settings))
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not marker.is_file():
-            raise UserError(f"{folder}: holds other files; give a new or empty folder")
-        if (found := marker.read_text(encoding="utf-8")) != text:
-            raise UserError(f"{folder}: holds clips of other settings, {found[:300]}; give a new folder")
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(marker, text)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); give a folder that can be written") from error
+        files = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if not files:
+            write_atomically(marker, json.dumps(settings))
+        found = json.loads(marker.read_text(encoding="utf-8")) if name in files else wanted
+        changed = {key: found.get(key) for key in found | wanted if found.get(key) != wanted.get(key)}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}: cannot be used ({error}); give a folder that can be written") from error
+    if files and name not in files:
+        raise UserError(f"{folder}: holds other files; give a new or empty folder")
+    if changed:
+        raise UserError(f"{folder}: holds {what} of other settings, {json.dumps(changed)[:300]}; give a new folder")
+    if index is not None:
+        (folder / index).unlink(missing_ok=True)
 
 
 def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
@@ -171,39 +175,31 @@ def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence
 def _read_lines(path: Path) -> Iterator[Clip | Problem]:
     seen: dict[str, int] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        entry = _parse(line, number, place)
-        if isinstance(entry, Problem):
-            yield entry
-            continue
-        clip = entry.resolved(path.absolute().parent)
-        missing = next(((field, file) for field, file in clip.files().items() if not file.is_file()), None)
-        if clip.id in seen:
-            first = seen[clip.id]
-            yield Problem(clip.id, f"{place}: clip {clip.id!r} is already on line {first}; ids must be unique")
-        elif missing:
-            reason = f"{missing[0]} file {missing[1]} does not exist; paths are relative to the manifest"
-            yield Problem(clip.id, f"{place}: clip {clip.id!r}: {reason}")
-        else:
-            yield clip
-        seen.setdefault(clip.id, number)
+        if line.strip():
+            yield _entry(line, path, number, seen)
 
 
-def _parse(line: str, number: int, place: str) -> Clip | Problem:
+def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | Problem:
+    """Clip of one line; `seen`: the lines of the ids so far."""
+    place, record = f"{path}:{number}", None
     try:
         record = json.loads(line)
+        clip = Clip.model_validate(record).resolved(path.absolute().parent)
     except json.JSONDecodeError as error:
         return Problem(f"line {number}", f"{place}: not JSON ({error}); one object per line is needed")
-    try:
-        return Clip.model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
         name = record.get("id", "?") if isinstance(record, dict) else "?"
         field = ".".join(map(str, first["loc"]))
         reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
         return Problem(str(name), f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}")
+    if (earlier := seen.setdefault(clip.id, number)) != number:
+        return Problem(clip.id, f"{place}: clip {clip.id!r} is already on line {earlier}; ids must be unique")
+    for field, file in clip.files().items():
+        if not file.is_file():
+            reason = f"{field} file {file} does not exist; paths are relative to the manifest"
+            return Problem(clip.id, f"{place}: clip {clip.id!r}: {reason}")
+    return clip
 
 
 def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
@@ -217,9 +213,8 @@ def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
         except UserError as error:
             yield Problem(video.stem, str(error))
     for stem in sorted(captions - set(stems)):
-        yield Problem(
-            stem, f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
-        )
+        text = f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
+        yield Problem(stem, text)
 
 
 def _captioned(video: Path, stems: list[str], captions: set[str]) -> Clip:
@@ -245,9 +240,8 @@ def _record(clip: Clip, folder: Path) -> dict[str, object]:
     """Fields that say something, with paths as seen from `folder`."""
     record = clip.model_dump(exclude_defaults=True)
     paths = {name: os.path.relpath(path.absolute(), folder.absolute()) for name, path in clip.files().items()}
-    record.update({name: path for name, path in paths.items() if name not in clip.tracks})
-    if clip.tracks:
-        record["tracks"] = {name: paths[name] for name in clip.tracks}
+    for name, path in paths.items():
+        (record["tracks"] if name in clip.tracks else record)[name] = path
     if clip.audio == clip.video:
         del record["audio"]
     if clip.audio_caption == clip.caption:

@@ -1,8 +1,8 @@
 """Media files in and out: mp4, mov, mkv, webm, wav and pictures, at any frame rate, size and sample rate.
 
-Everything lives on one timeline in seconds. Its zero is the moment the first picture is shown (in a file
-without pictures: the first sample), so pictures and sound that are read separately with the same `start` and
-`end` are in sync. Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
+All lives on one timeline in seconds. Its zero is the moment the first picture is shown (without pictures: the first
+sample), so pictures and sound that are read separately with the same `start` and `end` are in sync.
+Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -23,20 +23,9 @@ from PIL import Image, ImageOps
 
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
-from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
+from shared.utils.levels import is_silent
 
-__all__ = [
-    "SILENCE_DBFS",
-    "MediaInfo",
-    "is_silent",
-    "probe",
-    "read_audio",
-    "read_image",
-    "read_video",
-    "rms_dbfs",
-    "write_audio",
-    "write_video",
-]
+__all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_video", "write_audio", "write_video"]
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
@@ -56,7 +45,7 @@ class MediaInfo:
     video_end: float | None = None
     rate: int | None = None
     channels: int | None = None
-    audio_start: float | None = None
+    audio_start: float | None = None  # negative: before the first picture
     audio_end: float | None = None
 
     @property
@@ -69,11 +58,7 @@ class MediaInfo:
 
 
 def read_video(
-    path: str | Path,
-    fps: float,
-    size: tuple[int, int] | None = None,
-    start: float = 0.0,
-    end: float | None = None,
+    path: str | Path, fps: float, size: tuple[int, int] | None = None, start: float = 0.0, end: float | None = None
 ) -> Video:
     """Pictures between `start` and `end` seconds as uint8 [T, H, W, 3], T = round(duration * fps).
 
@@ -88,40 +73,48 @@ def read_video(
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     limit = _checked_cut(path, start, end, fps)
     pictures: list[Video] = []
-    with _reading(path) as container:
-        stream = _first_video(container)
+
+    def hold(frame: Any, until: float) -> None:
+        """Show `frame` until there are so many pictures; one that is never shown is never converted."""
+        missing = int(min(until, limit)) - len(pictures)
+        if missing > 0:
+            pictures.extend([_picture(frame, size, stream)] * missing)
+
+    with _reading(path) as file:
+        stream = file.video
         if stream is None:
             raise UserError(f"{path}: has no video stream; a file with pictures is needed")
         shown, time, length = None, 0.0, 0.0
-        for frame, frame_time, frame_length in _timed_pictures(container, stream, start):
+        for frame, frame_time, frame_length in _timed_pictures(file, start):
             if shown is not None:
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
-                _hold(pictures, shown, min(math.ceil((due - 1e-6) * fps), limit), size, stream)
+                hold(shown, math.ceil((due - 1e-6) * fps))
             if len(pictures) == limit:
                 return np.stack(pictures)
             shown, time, length = frame, frame_time, frame_length
         if shown is None or time + length <= 0:
             raise UserError(f"{path}: no pictures after {start} s; a start before the end of the file is needed")
-        _check_complete(path, stream, start + time + length)
-        _hold(pictures, shown, min(max(1, round((time + length) * fps)), limit), size, stream)
+        reached, promised = start + time + length, float((stream.duration or 0) * stream.time_base)
+        if reached < promised - _CUT_OFF:
+            raise UserError(f"{path}: pictures end at {reached:.2f} s of {promised:.2f} s; a whole file is needed")
+        hold(shown, max(1, round((time + length) * fps)))
     return np.stack(pictures)
 
 
 def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None) -> Audio:
     """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their mean.
 
-    Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound
-    that stops before `end` comes back short: the caller decides what that means.
-    Raises UserError if the file is missing or broken, has no sound, none after `start`, or holds NaN,
-    infinity or values that cannot be samples.
+    Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound that stops
+    before `end` comes back short: the caller decides what that means. Raises UserError if the file is missing or
+    broken, has no sound, none after `start`, or holds NaN, infinity or values that cannot be samples.
     """
     path = Path(path)
     if rate <= 0:
         raise UserError(f"{path}: cannot be read at {rate} Hz; a positive sample rate is needed")
     _checked_cut(path, start, end, rate)
-    with _reading(path) as container:
-        samples, source_rate = _decode_audio(container, path, start, end)
+    with _reading(path) as file:
+        samples, source_rate = _decode_audio(file, path, start, end)
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
     if np.abs(samples).max() > _LOUDEST:
@@ -151,24 +144,26 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
 def probe(path: str | Path) -> MediaInfo:
     """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
     path = Path(path)
-    with _reading(path) as container:
-        zero = _zero(container)
-        video, audio = _first_video(container), next(iter(container.streams.audio), None)
-        ends = [_stream_end(container, stream) - zero for stream in (video, audio) if stream is not None]
-        if not ends:
-            raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
-        found: dict[str, Any] = {}
+    with _reading(path) as file:
+        video, audio, found = file.video, file.audio, {}
         if video is not None:
-            found = {
-                "fps": _stream_fps(video),
-                "width": video.width,
-                "height": video.height,
-                "video_end": ends[0],
-            }
+            found = {"fps": _stream_fps(video), "width": video.width, "height": video.height}
+            found["video_end"] = _stream_end(file, video)
         if audio is not None:
-            found |= {"rate": audio.rate, "channels": audio.channels, "audio_end": ends[-1]}
-            found["audio_start"] = max(0.0, _stream_start(audio) - zero)
-        return MediaInfo(path, max(ends), **found)
+            found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
+            found["audio_end"] = _stream_end(file, audio)
+        if not found:
+            raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
+        return MediaInfo(path, max(found[end] for end in ("video_end", "audio_end") if end in found), **found)
+
+
+class _File(NamedTuple):
+    """An open file: its first stream of moving pictures (the cover art of a song is not one) and of sound, or None."""
+
+    container: Any
+    video: Any
+    audio: Any
+    zero: float  # of the timeline on the file's own clock: its first picture, or else its first sample
 
 
 def _check_file(path: Path) -> None:
@@ -179,12 +174,14 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def _reading(path: Path) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
     _check_file(path)
     try:
         with av.open(str(path)) as container:
-            yield container
+            moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+            video, audio = next(moving, None), next(iter(container.streams.audio), None)
+            yield _File(container, video, audio, _stream_start(audio if video is None else video))
     except (av.FFmpegError, OSError) as error:
         wanted = "a whole mp4, mov, mkv, webm or wav file is expected"
         raise UserError(f"{path}: broken or not media ({error.strerror}); {wanted}") from error
@@ -200,36 +197,24 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
     return limit
 
 
-def _first_video(container: Any) -> Any:
-    """First stream of moving pictures, or None: the cover art of a song is not one."""
-    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(moving, None)
-
-
 def _stream_start(stream: Any) -> float:
-    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+    return 0.0 if stream is None or stream.start_time is None else float(stream.start_time * stream.time_base)
 
 
-def _stream_end(container: Any, stream: Any) -> float:
+def _stream_end(file: _File, stream: Any) -> float:
     if stream.duration is not None:
-        return _stream_start(stream) + float(stream.duration * stream.time_base)
+        return _stream_start(stream) + float(stream.duration * stream.time_base) - file.zero
     # mkv and webm state one duration for the whole file
-    return float(((container.start_time or 0) + (container.duration or 0)) / av.time_base)
+    return float(((file.container.start_time or 0) + (file.container.duration or 0)) / av.time_base) - file.zero
 
 
 def _stream_fps(stream: Any) -> float:
     return float(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _zero(container: Any) -> float:
-    """Zero of the timeline on the file's own clock: its first picture, or else its first sample."""
-    stream = _first_video(container) or next(iter(container.streams.audio), None)
-    return 0.0 if stream is None else _stream_start(stream)
-
-
-def _decoded(container: Any, stream: Any, start: float) -> Iterator[Any]:
+def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     """Frames of `stream` from some time before `start` on, or all of them where seeking overshoots."""
-    zero = _zero(container)
+    container, zero = file.container, file.zero
     if start > _PREROLL:
         container.seek(int((zero + start - _PREROLL) * av.time_base))
         frames = container.decode(stream)
@@ -242,22 +227,14 @@ def _decoded(container: Any, stream: Any, start: float) -> Iterator[Any]:
     yield from container.decode(stream)
 
 
-def _timed_pictures(container: Any, stream: Any, start: float) -> Iterator[tuple[Any, float, float]]:
+def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
     """(frame, its time counted from `start`, its time on show) in order of presentation."""
-    zero, usual = _zero(container), 1 / _stream_fps(stream)
     following = -start  # for pictures without a time stamp (raw streams)
-    for frame in _decoded(container, stream, start):
-        time = following if frame.time is None else frame.time - zero - start
-        length = float(frame.duration * frame.time_base) if frame.duration else usual
+    for frame in _decoded(file, file.video, start):
+        time = following if frame.time is None else frame.time - file.zero - start
+        length = float(frame.duration * frame.time_base) if frame.duration else 1 / _stream_fps(file.video)
         following = time + length
         yield frame, time, length
-
-
-def _hold(pictures: list[Video], frame: Any, count: float, size: tuple[int, int] | None, stream: Any) -> None:
-    """Append `frame` until there are `count` pictures; a frame that is never shown is never converted."""
-    missing = int(count) - len(pictures)
-    if missing > 0:
-        pictures.extend([_picture(frame, size, stream)] * missing)
 
 
 def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
@@ -273,24 +250,17 @@ def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     return np.rot90(scaled[top : top + rows, left : left + columns], turns)
 
 
-def _check_complete(path: Path, stream: Any, end: float) -> None:
-    promised = None if stream.duration is None else float(stream.duration * stream.time_base)
-    if promised is not None and end < promised - _CUT_OFF:
-        raise UserError(f"{path}: pictures end at {end:.2f} s of {promised:.2f} s; a whole file is needed")
-
-
-def _decode_audio(container: Any, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
+def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
     """[channels, n] at the file's own rate, laid on the timeline by time stamps, from `start` to `end`."""
-    stream = next(iter(container.streams.audio), None)
+    stream, zero = file.audio, file.zero
     if stream is None:
         raise UserError(f"{path}: has no audio stream; a file with sound is needed")
-    zero, rate = _zero(container), stream.rate
     # what lies past the stream's stated end is the padding of the last AAC packet
-    stated = math.inf if stream.duration is None else _stream_end(container, stream) - zero
-    stop = min(math.inf if end is None else end, stated) - start
+    stated = math.inf if stream.duration is None else _stream_end(file, stream)
+    rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
     pieces: list[tuple[int, Audio]] = []
     cursor = 0
-    for frame in _decoded(container, stream, start):
+    for frame in _decoded(file, stream, start):
         samples, rate = _float_samples(frame), frame.sample_rate
         at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
         if pieces and abs(at - cursor) <= _GAP * rate:
@@ -317,8 +287,7 @@ def _float_samples(frame: Any) -> Audio:
     if raw.dtype.kind == "f":
         return raw.astype(np.float32)
     scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
-    centre = scale if raw.dtype.kind == "u" else 0.0
-    return ((raw - centre) / scale).astype(np.float32)
+    return ((raw - (scale if raw.dtype.kind == "u" else 0.0)) / scale).astype(np.float32)
 
 
 def _resample(samples: Audio, source: int, target: int) -> Audio:

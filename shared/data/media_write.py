@@ -36,40 +36,45 @@ def write_video(
 ) -> None:
     """Write `frames` uint8 [T, H, W, 3] as H.264 (yuv420p, crf 14) with AAC sound, if any, in an mp4.
 
-    `audio`, float [1 or 2, N] at `rate` Hz, is cut or filled with silence to round(T / fps * rate) samples,
-    so both streams last T / fps seconds; values outside [-1, 1] are clipped. The file appears when it is
-    complete.
+    `audio`, float [1 or 2, N] at `rate` Hz, is cut or filled with silence to round(T / fps * rate) samples, so both
+    streams last T / fps seconds; values outside [-1, 1] are clipped. The file appears when it is complete.
     Raises UserError if an array or the file name cannot become such a file.
     """
     path = Path(path)
     if not 0 < fps < math.inf:
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
     speed = Fraction(fps).limit_denominator(1001)
-    _check_frames(path, frames)
-    with _replacing(path, ".mp4") as part, _mp4(part, rate) as container:
-        pictures = _add_video_stream(container, frames.shape[1], frames.shape[2], speed)
-        sound: Iterator[Any] = iter(())
+    # the default of 1000 ticks per second would round the sound's duration to milliseconds
+    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
+    with _replacing(path, ".mp4") as part, av.open(str(part), "w", format="mp4", options=options) as container:
+        pictures = _add_video_stream(container, height, width, speed)
+        streams = [(pictures, _video_frames(frames, speed))]
         if audio is not None:
-            sound = _encoded_audio(container, *_fitted(path, audio, rate, len(frames) / speed))
-        for frame in chain(_video_frames(frames, speed), [None]):  # None: flush
-            container.mux(pictures.encode(frame))
-        for packets in sound:
-            container.mux(packets)
+            audio, rate = _fitted(path, audio, rate, len(frames) / speed)
+            sound = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
+            # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
+            sound.bit_rate = min(128_000, 6 * rate) * len(audio)
+            streams.append((sound, _audio_frames(sound, audio, rate)))
+        for stream, made in streams:  # both are there before the first packet is written
+            for frame in chain(made, [None]):  # None: flush
+                container.mux(stream.encode(frame))
 
 
 def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
     """Write float [channels, N] as a 16-bit PCM wav; `read_audio` returns it to half of one least bit.
 
-    Values outside [-1, 1] are clipped. The file appears when it is complete. Raises UserError as
-    `write_video`.
+    Values outside [-1, 1] are clipped. The file appears when it is complete. Raises UserError as `write_video`.
     """
     path = Path(path)
     samples, rate = _checked_samples(path, samples, rate)
     integers = np.clip(np.rint(samples.T * 32768.0), -32768, 32767).astype("<i2")
     with _replacing(path, ".wav") as part, wave.open(str(part), "wb") as file:
-        file.setnchannels(samples.shape[0])
-        file.setsampwidth(2)
-        file.setframerate(rate)
+        file.setparams((len(samples), 2, rate, 0, "NONE", "not compressed"))
         file.writeframes(integers.tobytes())
 
 
@@ -92,20 +97,6 @@ def _replacing(path: Path, suffix: str) -> Iterator[Path]:
             yield part
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
-
-
-def _mp4(path: Path, rate: int | None) -> Any:
-    # the default of 1000 ticks per second would round the sound's duration to milliseconds
-    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
-    return av.open(str(path), "w", format="mp4", options=options)
-
-
-def _check_frames(path: Path, frames: Video) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
-    height, width = frames.shape[1:3]
-    if height % 2 or width % 2:
-        raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
 
 
 def _checked_samples(path: Path, samples: Audio, rate: int | None) -> tuple[Audio, int]:
@@ -132,9 +123,8 @@ def _add_video_stream(container: Any, height: int, width: int, fps: Fraction) ->
     options = {"crf": "14", "preset": "medium", "x264-params": "chromaloc=1"}
     stream = container.add_stream("libx264", rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.time_base = 1 / fps
     context = stream.codec_context
-    context.time_base = 1 / fps
+    stream.time_base = context.time_base = 1 / fps
     if height * width <= 256 * 256:
         context.thread_count = 1  # threads cost more than they give, and small clips are written in parallel
     context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
@@ -155,16 +145,7 @@ def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
         yield frame
 
 
-def _encoded_audio(container: Any, audio: Audio, rate: int) -> Iterator[Any]:
-    """Add the stream at once (before any packet is written); packets come when asked."""
-    stream = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
-    # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
-    stream.bit_rate = min(128_000, 6 * rate) * len(audio)
-
-    def packets() -> Iterator[Any]:
-        size = stream.codec_context.frame_size or 1024
-        for at in range(0, audio.shape[1], size):
-            yield stream.encode(audio_frame(audio[:, at : at + size], rate, at))
-        yield stream.encode(None)
-
-    return packets()
+def _audio_frames(stream: Any, audio: Audio, rate: int) -> Iterator[Any]:
+    size = stream.codec_context.frame_size or 1024
+    for at in range(0, audio.shape[1], size):
+        yield audio_frame(audio[:, at : at + size], rate, at)

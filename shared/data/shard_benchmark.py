@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from shared.data.bucketing import BatchPlan
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import NewRecord, write_file, write_shard
-from shared.data.sharded_latents import ShardedLatents, Verify
+from shared.data.shards import ShardedLatents, Verify
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -41,14 +41,13 @@ def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> 
     if records < 1 or workers < 1:
         raise UserError(f"{records} records and {workers} workers; at least one of each is needed")
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        size = make_shards(Path(temporary), records)
-        rates: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": size}
+        shards = Path(temporary)
+        rates: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": make_shards(shards, records)}
         modes: tuple[Verify, ...] = ("record", "none")
         for verify in modes:
-            runs = [_processes(Path(temporary), workers, verify) for _ in range(REPEATS)]
+            runs = [_processes(shards, workers, verify) for _ in range(REPEATS)]
             rates[f"random_access_verify_{verify}"] = max(runs, key=lambda run: run["slowest_worker"])
-        rates["data_loader"] = _data_loader(Path(temporary), workers)
-        rates["webdataset_stream"] = _stream(Path(temporary))
+        rates |= {"data_loader": _data_loader(shards, workers), "webdataset_stream": _stream(shards)}
     return rates
 
 
@@ -56,8 +55,8 @@ def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
     """Shards of random latents in two buckets, with index; the bytes of the largest record."""
     draw = generator(SEED, "shard benchmark")
 
-    def made(first: int, last: int) -> Iterator[NewRecord]:
-        for number in range(first, last):
+    def made(numbers: range) -> Iterator[NewRecord]:
+        for number in numbers:
             frames = 4 + number % 2
             video = torch.randn(16, frames, 15, 20, generator=draw).half()
             audio = torch.randn(20 * frames, 64, generator=draw).half()
@@ -68,20 +67,14 @@ def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
             facts |= {"texts": {"video": [[0.0, f"{number}"]]}, "tokens": {f"{number}": TEXT_TOKENS}}
             yield {"latents": {"video": video, "audio": audio}, "texts": {f"{number}": text}}, facts
 
-    shards = []
-    for first in range(0, records, per_shard):
-        path = folder / f"{first // per_shard:05d}.tar"
-        shards.append(write_shard(path, made(first, min(records, first + per_shard))))
+    shards = [
+        write_shard(folder / f"{first // per_shard:05d}.tar", made(range(first, min(records, first + per_shard))))
+        for first in range(0, records, per_shard)
+    ]
     write_file(folder / EMPTY_NAME, safetensors.torch.save({"text": torch.ones(1, TEXT_DIM)}))
-    index = {
-        "format": FORMAT,
-        "settings": {"fps": 16.0, "sample_rate": 16000},
-        "fingerprints": {},
-        "text": {"dim": TEXT_DIM, "max_length": 64},
-        "records": records,
-        "failed": [],
-        "shards": [shard.facts() for shard in shards],
-    }
+    index: dict[str, Any] = {"format": FORMAT, "settings": {"fps": 16.0, "sample_rate": 16000}, "fingerprints": {}}
+    index |= {"text": {"dim": TEXT_DIM, "max_length": 64}, "records": records, "failed": []}
+    index["shards"] = [shard.facts() for shard in shards]
     write_file(folder / INDEX_NAME, json.dumps(index).encode())
     return max(sum(member[1] for member in record.members.values()) for shard in shards for record in shard.records)
 
@@ -91,8 +84,8 @@ def _processes(folder: Path, workers: int, verify: Verify) -> dict[str, float]:
     fork = "fork" in multiprocessing.get_all_start_methods()  # a fresh process would import torch first
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
     results, ready = context.SimpleQueue(), context.Barrier(workers)
-    started = [context.Process(target=_read_part, args=(folder, n, workers, verify, ready, results))
-               for n in range(workers)]  # fmt: skip
+    arguments = (folder, workers, verify, ready, results)
+    started = [context.Process(target=_read_part, args=(number, *arguments)) for number in range(workers)]
     for process in started:
         process.start()
     rates = [results.get() for _ in started]
@@ -102,37 +95,38 @@ def _processes(folder: Path, workers: int, verify: Verify) -> dict[str, float]:
     return {"slowest_worker": round(min(walls)), "all": round(sum(walls)), "slowest_worker_cpu": round(min(cpus))}
 
 
-def _read_part(folder: Path, number: int, workers: int, verify: Verify, ready: Any, results: Any) -> None:
+def _read_part(number: int, folder: Path, workers: int, verify: Verify, ready: Any, results: Any) -> None:
     torch.set_num_threads(1)
     store = ShardedLatents(folder, verify=verify)
     batches = epoch_batches(BatchPlan(store.shapes(), SEED, BATCH, workers, 1), 0, number)
     ready.wait()
-    wall, cpu, count = time.perf_counter(), time.process_time(), 0
-    for names in batches:
-        count += sum(store.read(name) is not None for name in names)
-    results.put((count / (time.perf_counter() - wall), count / (time.process_time() - cpu)))
+    results.put(_rates(store.read(name) is not None for names in batches for name in names))
 
 
 def _data_loader(folder: Path, workers: int) -> dict[str, float]:
     """Rate at which one training process receives samples from `workers` processes, their start not counted."""
     store = ShardedLatents(folder)
-    loader = EpochLoader(store, BatchPlan(store.shapes(), SEED, BATCH, 1, 1), workers=workers)
-    batches = iter(loader)
+    batches = iter(EpochLoader(store, BatchPlan(store.shapes(), SEED, BATCH, 1, 1), workers=workers))
     next(batches)
-    begin = time.perf_counter()
-    count = sum(len(clips) for clips in batches)
-    return {"all": round(count / (time.perf_counter() - begin))}
+    return {"all": round(_rates(len(clips) for clips in batches)[0])}
 
 
 def _stream(folder: Path) -> dict[str, float]:
     """Read with webdataset's own reader, from the first tar to the last in order, in one process."""
-    paths = [os.fspath(path) for path in sorted(folder.glob("*.tar"))]
-    wall, cpu, count = time.perf_counter(), time.process_time(), 0
-    for sample in webdataset.WebDataset(paths, shardshuffle=False):
-        json.loads(sample["json"])
-        tensors = safetensors.torch.load(sample["latents.safetensors"])
-        count += all(tensor.float().ndim > 1 for tensor in tensors.values())
-    return {
-        "all": round(count / (time.perf_counter() - wall)),
-        "cpu": round(count / (time.process_time() - cpu)),
-    }
+
+    def read() -> Iterator[bool]:
+        paths = [os.fspath(path) for path in sorted(folder.glob("*.tar"))]
+        for sample in webdataset.WebDataset(paths, shardshuffle=False):
+            json.loads(sample["json"])
+            tensors = safetensors.torch.load(sample["latents.safetensors"])
+            yield all(tensor.float().ndim > 1 for tensor in tensors.values())
+
+    wall, cpu = _rates(read())
+    return {"all": round(wall), "cpu": round(cpu)}
+
+
+def _rates(counts: Iterable[int]) -> tuple[float, float]:
+    """Sum of `counts` per second that goes by while it is made, and per second of this process's own time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    total = sum(counts)
+    return total / (time.perf_counter() - wall), total / (time.process_time() - cpu)

@@ -12,6 +12,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -55,23 +56,18 @@ class Record:
     @classmethod
     def of(cls, facts: dict[str, Any], members: dict[str, Any]) -> Self:
         """From a record's JSON. One of `BAD_FACTS` if that is something else."""
-        lists: dict[str, Any] = {"video": tuple(facts["video"]), "audio": tuple(facts["audio"])}
-        if len(lists["video"]) != 4 or len(lists["audio"]) != 2:
-            raise ValueError(f"sizes {lists['video']} and {lists['audio']}")
-        texts = facts.get("texts", {}).items()
-        lists["texts"] = {stream: tuple((at, key) for at, key in pairs) for stream, pairs in texts}
-        lists["members"] = {name: tuple(value) for name, value in members.items()}
-        lists |= {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
-        plain = ("id", "key", "frames", "samples", "has_video", "has_audio")
-        return cls(**{name: facts[name] for name in plain}, **lists)
+        video, audio = tuple(facts["video"]), tuple(facts["audio"])
+        if len(video) != 4 or len(audio) != 2:
+            raise ValueError(f"sizes {video} and {audio}")
+        texts = {stream: tuple((at, key) for at, key in pairs) for stream, pairs in facts.get("texts", {}).items()}
+        rest: dict[str, Any] = {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
+        rest |= {name: facts[name] for name in ("id", "key", "frames", "samples", "has_video", "has_audio")}
+        spans: Any = {name: tuple(span) for name, span in members.items()}
+        return cls(video=video, audio=audio, texts=texts, members=spans, **rest)
 
     def facts(self) -> dict[str, Any]:
         """Facts of the record's JSON, as far as the index has it."""
         return {name: value for name, value in asdict(self).items() if name != "members"}
-
-    def without(self) -> dict[str, bool]:
-        """Which of the things that training may need the clip lacks."""
-        return {"video": not self.has_video, "audio": not self.has_audio, "tracks": "tracks" not in self.members}
 
 
 @dataclass(frozen=True)
@@ -109,26 +105,21 @@ def scan_shard(path: Path) -> list[Record]:
     """Find the records of a shard, those before a damage if there is one; empty if it is no tar file at all."""
     members: dict[str, dict[str, tuple[int, int, int]]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                key, _, ending = member.name.partition(".")
-                data = tar.extractfile(member)
-                content = b"" if data is None else data.read()
-                if len(content) < member.size:
-                    break  # cut off inside this member
-                ending = ending.removesuffix(".safetensors")
-                members.setdefault(key, {})[ending] = (member.offset_data, member.size, zlib.crc32(content))
-                if ending == "json":
-                    facts[key] = json.loads(content)
-    except (tarfile.TarError, OSError, ValueError):
-        pass  # what was found before it counts
+    with suppress(tarfile.TarError, OSError, ValueError), tarfile.open(path, "r:") as tar:
+        for member in tar:
+            key, _, ending = member.name.partition(".")
+            data = tar.extractfile(member)
+            content = b"" if data is None else data.read()
+            if len(content) < member.size:
+                break  # cut off inside this member
+            ending = ending.removesuffix(".safetensors")
+            members.setdefault(key, {})[ending] = (member.offset_data, member.size, zlib.crc32(content))
+            if ending == "json":
+                facts[key] = json.loads(content)
     records = []
     for key in facts:
-        try:
+        with suppress(*BAD_FACTS):  # another program's
             records.append(Record.of(facts[key], members[key]))
-        except BAD_FACTS:
-            continue  # another program's
     return records
 
 
@@ -159,14 +150,25 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        kind = index["format"]
-        complete = {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys()
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        kind, complete = index["format"], {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is damaged ({error!r}); run scripts/encode.py again, which writes it anew") from None
+        raise _damaged(path, error) from None
     if kind != FORMAT or not complete:
         raise UserError(f"{path}: has the format {kind!r}; {FORMAT!r}, of scripts/encode.py, is needed")
-    return dict(index)
+    return index
+
+
+def shards_of(folder: Path, index: dict[str, Any]) -> list[Shard]:
+    """Shards of a folder, as its index has them. UserError if that is damaged."""
+    try:
+        return [Shard.of(facts, folder) for facts in index["shards"]]
+    except BAD_FACTS as error:
+        raise _damaged(folder / INDEX_NAME, error) from None
+
+
+def _damaged(index: Path, error: Exception) -> UserError:
+    return UserError(f"{index}: is damaged ({error!r}); run scripts/encode.py again, which writes it anew")
 
 
 def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:

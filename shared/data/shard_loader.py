@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from shared.data.bucketing import BatchPlan
+from shared.data.manifest import Problem
 from shared.data.shard_index import EMPTY_NAME, text_key
-from shared.data.sharded_latents import ShardedLatents
-from shared.data.shards import Latents, Problem
+from shared.data.shards import Latents, ShardedLatents
 from shared.encoders.cache import unpack_texts
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
@@ -51,12 +51,13 @@ class EpochLoader:
 
     def __iter__(self) -> Iterator[list[Latents]]:
         batches = epoch_batches(self.plan, self.state["epoch"], self.rank)[self.state["batch"] :]
-        reader = DataLoader(_Reader(self.store, batches), batch_size=None, num_workers=self.workers)
-        for clips, tensors, problems in reader:
+        loader = DataLoader(_Batches(self.store), batch_size=None, sampler=batches, num_workers=self.workers)
+        for clips, tensors, problems in loader:
             self.store.note(problems)
             self.state = {**self.state, "batch": self.state["batch"] + 1}
             if clips:
-                yield _unpacked(clips, tensors)
+                parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
+                yield [replace(clip, **{name: part[i] for name, part in parts.items()}) for i, clip in enumerate(clips)]
         self.state = {"epoch": self.state["epoch"] + 1, "batch": 0}
 
 
@@ -81,33 +82,24 @@ class ShardedText:
         if not prompt:
             return self.empty
         key = text_key(prompt)
-        for name in self.places.get(key, []):
-            if name in self.shards.records:
-                return self.shards.member(name, "texts")[key]
+        if name := next((name for name in self.places.get(key, []) if name in self.shards.records), None):
+            return self.shards.member(name, "texts")[key]
         raise UserError(f"no record of the shards has the text {prompt[:80]!r}; give the text encoder that made them")
 
 
-class _Reader(IterableDataset[Any]):
-    """Batches as (clips without tensors, their tensors stacked, problems found): few tensors to hand over."""
+class _Batches(Dataset[Any]):
+    """A batch, by the names of its clips: clips without tensors, these stacked (few to hand over), problems found."""
 
-    def __init__(self, store: ShardedLatents, batches: Sequence[list[str]]) -> None:
-        self.store, self.batches = store, batches
+    def __init__(self, store: ShardedLatents) -> None:
+        self.store = store
 
-    def __iter__(self) -> Iterator[tuple[list[Latents], dict[str, Tensor], list[Problem]]]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for names in self.batches[first::step]:
-            before = len(self.store.problems)
-            clips = [clip for clip in map(self.store.read, names) if clip is not None]
-            tensors = {
-                part: torch.stack([getattr(clip, part) for clip in clips])
-                for part in TENSORS
-                if clips and all(getattr(clip, part) is not None for clip in clips)
-            }
-            bare: Any = dict.fromkeys(TENSORS)
-            yield [replace(clip, **bare) for clip in clips], tensors, self.store.problems[before:]
-
-
-def _unpacked(clips: list[Latents], tensors: dict[str, Tensor]) -> list[Latents]:
-    parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
-    return [replace(clip, **{name: values[i] for name, values in parts.items()}) for i, clip in enumerate(clips)]
+    def __getitem__(self, names: list[str]) -> tuple[list[Latents], dict[str, Tensor], list[Problem]]:
+        before = len(self.store.problems)
+        clips = [clip for clip in map(self.store.read, names) if clip is not None]
+        tensors = {
+            part: torch.stack([getattr(clip, part) for clip in clips])
+            for part in TENSORS
+            if clips and all(getattr(clip, part) is not None for clip in clips)
+        }
+        bare: Any = dict.fromkeys(TENSORS)
+        return [replace(clip, **bare) for clip in clips], tensors, self.store.problems[before:]

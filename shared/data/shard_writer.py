@@ -7,11 +7,11 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import safetensors.torch
 from tqdm import tqdm
@@ -27,7 +27,6 @@ from shared.utils.files import replacing
 SHARD_CLIPS = 256
 LOCK_NAME = ".lock"
 NUMBER = "[0-9]" * 5
-TARS = f"{NUMBER}.tar"
 #: A record before it is in a tar: its tensors, and what its JSON says.
 NewRecord = tuple[Members, dict[str, Any]]
 _log = logging.getLogger(__name__)
@@ -40,38 +39,38 @@ def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
     """
     for old in path.parent.glob(f".{path.name}.*.part"):
         old.unlink(missing_ok=True)  # of a process that was killed: nobody else makes this shard
-    try:
-        with replacing(path) as part, open(part, "wb") as file:
-            with TarWriter(file, user="", group="", encoder=False, mtime=0) as tar:
-                for number, (members, facts) in enumerate(records):
-                    tensors = {f"{name}.safetensors": safetensors.torch.save(held) for name, held in members.items()}
-                    tar.write({"__key__": f"{path.stem}{number:05d}", "json": json.dumps(facts).encode(), **tensors})
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); make room, and run again") from error
+    with _writing(path) as part, open(part, "wb") as file:
+        with TarWriter(file, user="", group="", encoder=False, mtime=0) as tar:
+            for number, (members, facts) in enumerate(records):
+                tensors = {f"{name}.safetensors": safetensors.torch.save(held) for name, held in members.items()}
+                tar.write({"__key__": f"{path.stem}{number:05d}", "json": json.dumps(facts).encode(), **tensors})
+        file.flush()
+        os.fsync(file.fileno())
     shard = Shard.scanned(path)
-    about = {"format": FORMAT, **more, "shard": shard.facts()}
-    write_file(path.with_suffix(".json"), json.dumps(about).encode())
+    write_file(path.with_suffix(".json"), json.dumps({"format": FORMAT, **more, "shard": shard.facts()}).encode())
     return shard
 
 
 def read_shard(path: Path) -> tuple[Shard, dict[str, Any]] | None:
     """Read the shard whose tar is at `path`, and all that its .json says; None if that is missing or not whole."""
-    try:
+    with suppress(OSError, *BAD_FACTS):
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if about["format"] == FORMAT:
             return Shard.of(about["shard"], path.parent), about
-    except (OSError, *BAD_FACTS):
-        pass
     return None
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace the file at `path` in one go. UserError if it cannot be written."""
+    with _writing(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
     try:
         with replacing(path) as part:
-            part.write_bytes(content)
+            yield part
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, and run again") from error
 
@@ -94,14 +93,17 @@ def fill_shards(
     with _locked(folder, world):
         usable = _records(folder, keys)
         damaged = LatentShards(usable).damaged(list(usable)[world.rank :: world.size])
-        first = 1 + max((int(path.stem) for path in folder.glob(TARS)), default=-1)
+        first = 1 + max((int(path.stem) for path in folder.glob(f"{NUMBER}.tar")), default=-1)
         for name in sorted({name for part in gather(damaged) for name in part}):
             del usable[name]
         if world.is_main:
-            _sweep(folder, {shard.path for shard, _ in usable.values()})
+            used = {shard.path for shard, _ in usable.values()}
+            for path in [*folder.glob(".*.part"), *folder.glob(f"{NUMBER}.tar"), *folder.glob(f"{NUMBER}.json")]:
+                if path.with_suffix(".tar") not in used:  # other shards, and what killed processes left
+                    path.unlink(missing_ok=True)
         barrier()
         mine = [name for name in keys if name not in usable][world.rank :: world.size]
-        hidden = not world.is_main or not mine
+        hidden = not (world.is_main and mine)
         records = iter(tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
         for turn in range(ceil(len(mine) / SHARD_CLIPS)):
             number = first + world.rank + turn * world.size
@@ -115,29 +117,20 @@ def fill_shards(
 
 def _records(folder: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """Find the records with these keys, in the order of `keys`; of two with one key, the later."""
-    places = {}
-    for path in sorted(folder.glob(TARS)):
-        shard, _ = read_shard(path) or (None, None)
-        for record in shard.records if shard is not None else ():
-            if keys.get(record.id) == record.key:
-                places[record.id] = (shard, record)
+    places: dict[str, Any] = {}
+    for path in sorted(folder.glob(f"{NUMBER}.tar")):
+        if found := read_shard(path):
+            shard, _ = found
+            places |= {record.id: (shard, record) for record in shard.records if keys.get(record.id) == record.key}
     return {name: places[name] for name in keys if name in places}
-
-
-def _sweep(folder: Path, used: set[Path]) -> None:
-    """Delete the other shards, and what killed processes left."""
-    for path in [*folder.glob(".*.part"), *folder.glob(TARS), *folder.glob(f"{NUMBER}.json")]:
-        if path.with_suffix(".tar") not in used:
-            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _locked(folder: Path, world: World) -> Iterator[None]:
-    """Keep other runs out of the folder."""
+    """Keep other runs out of the folder, until the lock is closed or the process ends; say so if one has it."""
     if (folder / INDEX_NAME).exists():
-        raise UserError(
-            f"{folder}: holds shards of scripts/encode.py; name them as data.shards, or give another folder"
-        )
+        text = f"{folder}: holds shards of scripts/encode.py; name them as data.shards, or give another folder"
+        raise UserError(text)
     with ExitStack() as stack:
         if world.is_main:
             try:
@@ -145,22 +138,17 @@ def _locked(folder: Path, world: World) -> Iterator[None]:
                 lock = stack.enter_context((folder / LOCK_NAME).open("a+"))
             except OSError as error:
                 raise UserError(f"{folder}: cannot be made ({error.strerror}); give another folder") from None
-            _take(lock, folder)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                owner = lock.read().strip()
+                who = f"process {owner}" if owner else "another run"
+                _log.warning("%s: %s encodes clips into it; this run waits, and then reads what is there", folder, who)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
             stack.callback(lock.truncate, 0)
         barrier()
         yield
-
-
-def _take(lock: TextIO, folder: Path) -> None:
-    """Lock the file, which is let go when it is closed, or with the process; say so if another run has it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().strip()
-        who = f"process {owner}" if owner else "another run"
-        _log.warning("%s: %s encodes clips into it; this run waits, and then reads what is there", folder, who)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()

@@ -6,23 +6,29 @@ docs/data.md has the format and the measurements.
 from __future__ import annotations
 
 import copy
+import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from shared.data.shard_index import BrokenRecord, Record, Shard, read_members
+from shared.data import shard_index
+from shared.data.manifest import Problem, subset
+from shared.data.shard_index import BrokenRecord, Record, Shard
+from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
 
 Bucket = tuple[int, ...]
 #: By clip id, the shard and its record there.
 Places = Mapping[str, tuple[Shard, Record]]
-
+Verify = Literal["record", "shard", "none"]
 _OPEN_FILES = 256
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,13 @@ class Latents:
     keyframe_latents: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why record `id` of `shard` is not read."""
-
-    shard: str
-    id: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.shard}: clip {self.id!r}: {self.reason}"
-
-
 class LatentShards:
     """Records by clip id, in the order of `places`; each is compared with its checksum when it is read.
 
-    `captions`: of each clip, for the video and for the audio stream; records of a run's own clips hold none, so that
-    they may be edited.
+    `captions`: of each clip, by stream; records of a run's own clips hold none, so that they may be edited.
     """
+
+    advice = "run the same command again, which encodes what is damaged anew"
 
     def __init__(self, places: Places, captions: Mapping[str, tuple[str, str]] | None = None) -> None:
         self.places, self.captions = dict(places), captions or {}
@@ -85,10 +80,8 @@ class LatentShards:
     def only(self, names: Collection[str]) -> Self:
         """Store of these clips alone, in the same files. Raises UserError if one is not in the index."""
         if absent := [name for name in names if name not in self.places]:
-            raise UserError(
-                f"{len(absent)} of {len(names)} clips, {absent[0]!r} first, are not in {self.where()}; "
-                "encode them with scripts/encode.py"
-            )
+            missing = f"{len(absent)} of {len(names)} clips, {absent[0]!r} first"
+            raise UserError(f"{missing}, are not in {self.where()}; encode them with scripts/encode.py")
         part = copy.copy(self)
         part.records = {name: self.records[name] for name in names if name in self.records}
         return part
@@ -96,18 +89,16 @@ class LatentShards:
     def get(self, name: str) -> Latents:
         """Latents of clip `name`. UserError if they are damaged."""
         try:
-            contents = self._contents(name, ("latents",))
-            return latents_of(self.records[name], contents["latents"], self.captions.get(name, ("", "")))
-        except (BrokenRecord, SafetensorError) as error:
+            return latents_of(self.records[name], self.member(name, "latents"), *self.captions.get(name, ("", "")))
+        except BrokenRecord as error:
             raise self._damaged(name, "latents", error) from None
 
     def member(self, name: str, ending: str) -> dict[str, Tensor]:
         """Float32 tensors of one member of clip `name`: "latents", "texts" or "tracks". UserError if broken."""
         try:
-            tensors = safetensors.torch.load(self._contents(name, (ending,))[ending])
+            return as_float(self._contents(name, (ending,))[ending])
         except (BrokenRecord, SafetensorError) as error:
             raise self._damaged(name, ending, error) from None
-        return {part: tensor.float() for part, tensor in tensors.items()}
 
     def damaged(self, names: Sequence[str]) -> list[str]:
         """Those of `names` whose record is not, in all its members, what the index says."""
@@ -137,26 +128,176 @@ class LatentShards:
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
         """Members of a record. BrokenRecord if they are not what the index says."""
-        return self._members(self.places[name][0], self.records[name], endings)
-
-    def _members(self, shard: Shard, record: Record, endings: Sequence[str]) -> dict[str, bytes]:
+        path = self.places[name][0].path
         try:
-            file = self._file(shard.path)
+            file = self._file(path)
         except OSError as error:
             raise BrokenRecord(f"cannot be read ({error.strerror})") from None
-        return read_members(file.fileno(), record, endings, self.checks_records)
+        return shard_index.read_members(file.fileno(), self.records[name], endings, self.checks_records)
 
     def _file(self, path: Path) -> BinaryIO:
-        file = self._files.get(path)
-        if file is None:
+        if (file := self._files.get(path)) is None:
             while len(self._files) >= _OPEN_FILES:  # who still reads from it keeps it open
                 self._files.pop(next(iter(self._files)))
             file = self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115  open until it is forgotten
         return file
 
     def _damaged(self, name: str, what: str, error: Exception) -> UserError:
-        again = "run the same command again, which encodes what is damaged anew"
-        return UserError(f"{self.where()}: clip {name!r} has no readable {what} ({error}); {again}")
+        return UserError(f"{self.where()}: clip {name!r} has no readable {what} ({error}); {self.advice}")
+
+
+class ShardedLatents(LatentShards):
+    """Folders that scripts/encode.py made, one or several.
+
+    What cannot be read is left out, logged and listed in `problems`; all else is read. At the start: shards that are
+    gone or have another size than the index says, and records without a stream that is needed or, with `tracks`,
+    without tracks. Later, when it is read: a record that is damaged, in whose place `get` gives the next of its shape.
+
+    `verify`: "record" compares the CRC-32 of each record with the index whenever it is read; "shard" the SHA-256 of a
+    whole shard, once, before its first record is read; "none" neither.
+    """
+
+    advice = "encode again"
+
+    def __init__(
+        self,
+        folders: str | Path | Sequence[str | Path],
+        needs_video: bool = True,
+        needs_audio: bool = True,
+        tracks: bool = False,
+        verify: Verify = "record",
+    ) -> None:
+        """Read the indices. UserError if one is missing or damaged, folders do not fit together, or nothing is left."""
+        super().__init__({})
+        self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
+        self.verify, self.checks_records = verify, verify != "none"
+        self._examined: set[Path] = set()
+        self._instead: dict[str, str] = {}
+        self._endings = ("json", "latents", "texts", *(("tracks",) if tracks else ()))
+        needed = [n for n, wanted in (("video", needs_video), ("audio", needs_audio), ("tracks", tracks)) if wanted]
+        indices = [shard_index.read_index(folder) for folder in self.folders]
+        self.settings, self.fingerprints, self.text = shard_index.common_settings(self.folders, indices)
+        for folder, index in zip(self.folders, indices, strict=True):
+            for shard in shard_index.shards_of(folder, index):
+                self._add(shard, needed)
+        if not self.records:
+            raise UserError(f"{', '.join(map(str, self.folders))}: nothing can be read: {self.summary()}")
+
+    def only(self, names: Collection[str]) -> Self:
+        """See `LatentShards.only`; what is found damaged in the part is the part's alone."""
+        part = super().only(names)
+        part._examined, part._instead = set(), {}
+        return part
+
+    def subset(self, include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> Self:
+        """Choose clips as `shared.data.manifest.subset` does; its errors too."""
+        chosen: list[Any] = subset(list(self.records.values()), include, exclude)  # type: ignore[arg-type]
+        return self.only([record.id for record in chosen])
+
+    def check(self, **components: object) -> None:
+        """Raise UserError unless these made the shards: both codecs, text_encoder; speech, effects, music."""
+        for name, component in components.items():
+            if self.fingerprints.get(name) != fingerprint(component):
+                raise UserError(f"{self.where()}: encoded with another {name}; give that one, or encode again")
+
+    def get(self, name: str) -> Latents:
+        """Clip `name`, or in the place of a broken one the next of its shape. UserError if there is none."""
+        clip = self.read(self._instead.get(name, name))
+        while clip is None:
+            self._instead[name] = self._next(name)
+            clip = self.read(self._instead[name])
+        return clip
+
+    def read(self, name: str) -> Latents | None:
+        """Clip `name`; None if it is broken, which is then among `problems`."""
+        if name not in self.records:
+            return None
+        try:
+            contents = self._contents(name, self._endings)
+            facts = json.loads(contents["json"])
+            if facts["id"] != name:
+                raise BrokenRecord(f"clip {facts['id']!r} is in its place")
+            tensors = as_float(contents["latents"])
+            return latents_of(self.records[name], tensors, facts["caption"], facts["audio_caption"])
+        except (BrokenRecord, SafetensorError, ValueError, KeyError) as error:
+            self._drop(name, str(error))
+            return None
+
+    def is_readable(self, name: str) -> bool:
+        """Whether the record can be read; a broken one is then among `problems`."""
+        return self.read(name) is not None
+
+    def note(self, problems: Sequence[Problem]) -> None:
+        """Take over what another process found."""
+        for problem in problems:
+            if self.records.pop(problem.id, None) is not None:
+                self.problems.append(problem)
+
+    def summary(self) -> str:
+        """One line: how many records are read, how many are left out, and why the first of them."""
+        count = len(self.problems)
+        return f"{len(self.records)} records" + (f"; {count} left out, first {self.problems[0]}" if count else "")
+
+    def _add(self, shard: Shard, needed: Sequence[str]) -> None:
+        for record in shard.records:
+            if record.id in self.places:
+                raise UserError(f"{shard.path}: clip id {record.id!r} occurs twice among the shards; ids must differ")
+            self.records[record.id], self.places[record.id] = record, (shard, record)
+        if not shard.is_whole:
+            self._examine(shard)
+        for record in shard.records:
+            has = {"video": record.has_video, "audio": record.has_audio, "tracks": "tracks" in record.members}
+            for what in needed:
+                if not has[what]:
+                    self._drop(record.id, f"has no {what}, needed here")
+
+    def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
+        """Members of a record; where they are not what the index says, the whole shard is looked through, once."""
+        shard, _ = self.places[name]
+        if self.verify == "shard" and shard.path not in self._examined:
+            if shard.path.is_file() and shard_index.sha256_of(shard.path) == shard.sha256:
+                self._examined.add(shard.path)
+            else:
+                self._examine(shard)
+        if shard.path not in self._examined:
+            try:
+                return super()._contents(name, endings)
+            except BrokenRecord:
+                self._examine(shard)
+        if name not in self.records:
+            raise BrokenRecord("was left out")
+        return super()._contents(name, endings)
+
+    def _examine(self, shard: Shard) -> None:
+        """Look through a shard that is not as the index says: records are where they are, and what is broken goes."""
+        self._examined.add(shard.path)
+        self._files.pop(shard.path, None)
+        exists = shard.path.is_file()
+        why = "not in the shard, which is cut off or another" if exists else "the shard is gone"
+        scanned = {record.id: record for record in (shard_index.scan_shard(shard.path) if exists else [])}
+        for record in shard.records:
+            actual = scanned.get(record.id)
+            if actual is None or not record.members.keys() <= actual.members.keys():
+                self._drop(record.id, why)
+            elif any(actual.members[ending][1:] != span[1:] for ending, span in record.members.items()):
+                self._drop(record.id, "damaged: its checksum is not what the index says")
+            elif record.id in self.records:
+                self.records[record.id] = replace(record, members=actual.members)
+        count = sum(record.id in self.records for record in shard.records)
+        _log.warning("%s is not as its index says: %d of %d records are read", shard.path, count, len(shard.records))
+
+    def _drop(self, name: str, reason: str) -> None:
+        if self.records.pop(name, None) is not None:
+            self.problems.append(Problem(name, f"{self.places[name][0].path}: clip {name!r}: {reason}"))
+            _log.warning("%s; it is left out", self.problems[-1])
+
+    def _next(self, name: str) -> str:
+        """Clip that stands in for `name`: the next of its shape in the order of names, then from the first on."""
+        wanted = bucket(self.places[name][1])
+        names = sorted(other for other, record in self.records.items() if bucket(record) == wanted)
+        if not names:
+            raise UserError(f"{self.where()}: clip {name!r} and all others of its shape are broken; encode them again")
+        return next((other for other in names if other > name), names[0])
 
 
 def bucket(record: Record, patch: int = 1) -> Bucket:
@@ -165,24 +306,18 @@ def bucket(record: Record, patch: int = 1) -> Bucket:
     return frames * (height // patch) * (width // patch), record.audio[0], frames, height, width
 
 
-def latents_of(record: Record, content: bytes, captions: tuple[str, str]) -> Latents:
-    """Clip whose latents member is `content`. BrokenRecord if the tensors are not what the index says."""
-    tensors = safetensors.torch.load(content)
+def as_float(content: bytes) -> dict[str, Tensor]:
+    """Float32 tensors of a member. SafetensorError if it holds none."""
+    return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
+
+
+def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audio_caption: str) -> Latents:
+    """Clip of a record with these latents. BrokenRecord if they are not what the index says."""
     for part in ("video", "audio"):
         if part not in tensors:
             raise BrokenRecord(f"has no {part} latents")
         if tuple(tensors[part].shape) != getattr(record, part):
             raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {getattr(record, part)}")
-    keyframe_latents = tensors.get("keyframe_latents")
-    return Latents(
-        id=record.id,
-        video=tensors["video"].float(),
-        audio=tensors["audio"].float(),
-        frames=record.frames,
-        samples=record.samples,
-        has_video=record.has_video,
-        has_audio=record.has_audio,
-        caption=captions[0],
-        audio_caption=captions[1],
-        keyframe_latents=None if keyframe_latents is None else keyframe_latents.float(),
-    )
+    about: dict[str, Any] = {"caption": caption, "audio_caption": audio_caption, **tensors}
+    about |= {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio")}
+    return Latents(**about)

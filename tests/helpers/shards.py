@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.data.bucketing import BatchPlan
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 
 NAMES = {f"clip{i}" for i in range(22)}
 

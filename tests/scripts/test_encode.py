@@ -18,7 +18,7 @@ from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
 from shared.data.manifest import read_manifest
 from shared.data.shard_index import text_key
 from shared.data.shard_loader import ShardedText
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.encoders import HashedWords
 from shared.encoders.audio import load_track_encoders
 from shared.training.components import Components, LazyTextEncoder
@@ -145,7 +145,7 @@ def test_what_is_broken_or_changed_is_made_again(stage: Path, checkpoint: Path, 
     assert last.read_bytes() == whole and (output / "index.json").read_bytes() == index
     assert {name for name, stamp in stamps(output).items() if stamp != before[name]} == {"00000.tar", "00002.tar"}
     assert not list(output.glob(".*.part"))
-    with pytest.raises(UserError, match=r"shards of other settings \(keyframe_latents False\)"):
+    with pytest.raises(UserError, match=r'shards of other settings, {"keyframe_latents": false}; give'):
         encode(stage, checkpoint, output, "--shard-clips", "2", "--stills")
     other = tmp_path / "other"
     LinearAudioCodec(latent_channels=4, iterations=2).save_pretrained(other)

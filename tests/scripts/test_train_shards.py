@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from ccl.training.data import TrainingData
 from scripts.encode import main as encode
 from shared.data.media import write_video
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.encoders import HashedWords
 from shared.utils.errors import UserError, run_main
 

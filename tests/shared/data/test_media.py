@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.data.media import (
-    is_silent,
-    probe,
-    read_audio,
-    read_image,
-    read_video,
-    rms_dbfs,
-    write_audio,
-    write_video,
-)
+from shared.data.media import is_silent, probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.utils.errors import UserError
+from shared.utils.levels import rms_dbfs
 
 TICK = Fraction(1, 90000)
 

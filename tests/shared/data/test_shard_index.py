@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.data.shard_index import (
-    BrokenRecord,
-    Shard,
-    common_settings,
-    read_index,
-    read_members,
-    scan_shard,
-    text_key,
-)
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shard_index import BrokenRecord, Shard, common_settings, read_index, read_members, scan_shard, text_key
+from shared.data.shards import ShardedLatents
 from shared.utils.errors import UserError
 
 

@@ -12,7 +12,7 @@ from shards import NAMES, damage, middle, names, plan
 
 from shared.data.bucketing import BatchPlan
 from shared.data.shard_loader import EpochLoader, ShardedText, epoch_batches
-from shared.data.sharded_latents import ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.utils.errors import UserError
 
 
