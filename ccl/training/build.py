@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +26,6 @@ from mtv.control_training import (
     sample_clips,
     start_control,
 )
-from mtv.flops import forward_flops
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lora_card, lora_weights, save_lora
 from shared.checkpoint.registry import COMPONENTS
@@ -111,7 +109,7 @@ class JointAdapter:
             self.config.seed,
             self.config.detach_clean_stream,
             self.control,
-            None if self.control is None else partial(forward_flops, self.control),
+            None if self.control is None else self.control.forward_flops,
         )
 
     def pipeline(self, weights: StateDict) -> CCLPipeline:
