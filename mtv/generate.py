@@ -63,9 +63,7 @@ class MTVOptions(SamplingOptions):
     audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
-    duration: float | None = option(
-        None, "seconds; default: as long as the sound, which may be longer", metavar="S", gt=0
-    )
+    duration: float | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S", gt=0)
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
     steps: int | None = option(None, "solver steps per window; default: the pipeline's", ge=1)
     window: float | None = option(None, "seconds made at a time; default: 2", metavar="S", gt=0)
@@ -89,9 +87,7 @@ class MTVOptions(SamplingOptions):
         if self.audio is not None and given:
             raise UserError(f"--audio and {given}: a mix or its tracks are needed, not both")
         if self.audio is None and (self.demixer or self.demixer_checkpoint):
-            raise UserError(
-                "--demixer and --demixer-checkpoint take a mix apart; give it as --audio, or leave them out"
-            )
+            raise UserError("--demixer and --demixer-checkpoint take a mix apart: give --audio, or leave them out")
         name = self.demixer or "dsp"
         if name not in DEMIXERS:
             raise UserError(f"--demixer {name}: give one of {', '.join(DEMIXERS)}")
@@ -129,10 +125,7 @@ class MTVOptions(SamplingOptions):
 
 
 def generate(options: MTVOptions) -> Path:
-    """Check everything that can be checked without the model, then sample and write the file.
-
-    Raises UserError for whatever the options name that cannot be used.
-    """
+    """Check everything that can be checked without the model (else UserError), then sample and write the file."""
     if options.output.suffix.lower() != ".mp4":
         raise UserError(f"--output {options.output}: an .mp4 is written; give a name that ends so")
     inputs = [*options.track_files, *options.pictures.values(), options.audio, options.timed_prompts]
@@ -152,12 +145,12 @@ def generate(options: MTVOptions) -> Path:
 
 
 def _frame_rate(options: MTVOptions) -> float:
-    """Frame rate of the checkpoint. Raises UserError if it is none, or cannot make a video from tracks."""
+    """Frame rate of the checkpoint. UserError if it is none, or cannot make a video from tracks."""
     folder = options.checkpoint
     if (folder / "vae").is_dir() and not (folder / "control").is_dir():
+        how = "with scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
         raise UserError(
-            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, with "
-            "scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
+            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, {how}"
         )
     index = check_checkpoint(folder, options.trust_package)
     check_driven(index, f"checkpoint {folder}: ")
@@ -174,9 +167,9 @@ class Sound:
 
     @classmethod
     def read(cls, options: MTVOptions, fps: float) -> Sound:
-        """Mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
+        """Read the mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
 
-        What exceeds full scale is turned down as a whole. Raises UserError for a file that is broken or too short.
+        What exceeds full scale is turned down as a whole. UserError for a file that is broken or too short.
         """
         files = options.track_files if options.audio is None else [options.audio]
         infos = [probe(file) for file in files]
@@ -200,11 +193,8 @@ def _check_lengths(files: list[Path], seconds: list[float], wanted: float | None
     longest = max(seconds)  # rounded at their rates, so by less than a millisecond
     for file, lasts in zip(files, seconds, strict=True):
         if longest - lasts > 1 / fps + 1e-3:
-            other = files[seconds.index(longest)]
-            raise UserError(
-                f"{file} lasts {lasts:.3f} s, {other} {longest:.3f} s; "
-                f"tracks of one video must be equally long, to a frame of {1 / fps:.3f} s"
-            )
+            told = f"{file} lasts {lasts:.3f} s, {files[seconds.index(longest)]} {longest:.3f} s"
+            raise UserError(f"{told}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
     if wanted is not None and wanted > longest + SHORT:
         raise UserError(f"{files[0]}: the sound lasts {longest:.2f} s; --duration {wanted:g} is longer, lower it")
 
@@ -228,15 +218,15 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
     """Stems of the mix, at its own rate."""
     from mtv.separation import demixer
 
-    if options.demixer in (None, "dsp"):
-        return demixer("dsp").separate(sound.samples, sound.rate)
-    device = str(cli.device(options.device))
-    model = demixer(options.demixer, checkpoints=options.demixer_checkpoint, device=device, tell=_warn)
-    return model.separate(sound.samples, sound.rate)
+    settings: dict[str, Any] = {}
+    if options.demixer == "demucs-cdx23":
+        device = str(cli.device(options.device))
+        settings = {"checkpoints": options.demixer_checkpoint, "device": device, "tell": _warn}
+    return demixer(options.demixer or "dsp", **settings).separate(sound.samples, sound.rate)
 
 
 def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
-    """Tracks for the model. A person without a file before one who has one is there and silent."""
+    """Read the tracks for the model. A person without a file before one who has one is there and silent."""
     from mtv.tracks import Tracks, read_tracks
 
     speech = [voice for voice in options.voices if voice is not None]
@@ -260,9 +250,9 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
     from mtv.tracks import Tracks
 
-    mono = {name: torch.from_numpy(track).mean(0, keepdim=True) for name, track in stems.items()}
-    tracks = {name: resample(track, stems.rate, rate).clamp(-1, 1) for name, track in mono.items()}
-    return Tracks([tracks["speech"]], tracks["effects"], tracks["music"], rate)
+    mono = (torch.from_numpy(track).mean(0, keepdim=True) for _, track in stems.items())
+    speech, effects, music = (resample(track, stems.rate, rate).clamp(-1, 1) for track in mono)
+    return Tracks([speech], effects, music, rate)
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
@@ -274,18 +264,16 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
 
     size, stride = (pipeline.config.height, pipeline.config.width), pipeline.video_codec.temporal_stride
     arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}
-    arguments |= {"guidance": guidance(options), "overlap": 1 + stride}  # two latents
-    arguments["keyframes"] = {
-        time: frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
-        for time, file in options.pictures.items()
-    }
+    arguments |= {"guidance": guidance(options), "overlap": 1 + stride, "keyframes": {}}  # two latents are shared
+    for time, file in options.pictures.items():
+        arguments["keyframes"][time] = frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
     if options.window is not None:
         arguments["window"] = window_frames(options.window, pipeline.config.fps, stride)
     return arguments
 
 
 def guidance(options: MTVOptions) -> TrackGuidance:
-    """Scales that are asked for."""
+    """Make the guidance that is asked for."""
     from mtv.guidance import TrackGuidance
 
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
