@@ -58,11 +58,8 @@ _TINY = 1e-12
 def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
     """Speech, effects, music as float64 [channels, N] from `mix` [channels, N] at `rate` Hz; they sum to the mix.
 
-    One mask serves all channels, from their mean power, so a source keeps its place.
-    Raises ValueError for a rate below LEAST_RATE.
+    One mask serves all channels, from their mean power, so a source keeps its place. At least LEAST_RATE is needed.
     """
-    if rate < LEAST_RATE:
-        raise ValueError(f"a rate of {rate} Hz; at least {LEAST_RATE} is needed")
     sound = np.asarray(mix, np.float64)
     music = _masked(sound, rate, MUSIC_WINDOW, _music_mask)
     rest = sound - music
@@ -79,9 +76,8 @@ def find_clicks(sound: Array, rate: int) -> Array:
     # a sine of amplitude 1 has level 1
     loudness = 2 * np.sqrt((level[_inside(transform.f, CLICK_BAND)] ** 2).sum(0)) / transform.win.sum()
     times = transform.t(padded.shape[1])
-    distance = round(CLICK_GAP / transform.delta_t)
-    onsets = []
-    for peak in onset_peaks(loudness, CLICK_FLOOR, CLICK_SHARE, distance, rise=CLICK_RISE, before=CLICK_BEFORE):
+    gap, onsets = round(CLICK_GAP / transform.delta_t), []
+    for peak in onset_peaks(loudness, CLICK_FLOOR, CLICK_SHARE, gap, rise=CLICK_RISE, before=CLICK_BEFORE):
         while peak > 0 and loudness[peak - 1] > loudness[peak] / 2:
             peak -= 1
         onsets.append(times[peak])

@@ -55,9 +55,10 @@ class TrackBatches:
 def check_tracks(clips: Sequence[Clip]) -> None:
     """Raise UserError if a clip has no track at all, which task mtv needs."""
     if bare := [clip.id for clip in clips if not clip.tracks]:
-        cure = "separate their sound with scripts/demix.py, or leave mtv out of the tasks"
-        first = f"{len(bare)} of {len(clips)} clips, {bare[0]!r} first"
-        raise UserError(f"{first}, have no tracks, which task mtv needs; {cure}")
+        raise UserError(
+            f"{len(bare)} of {len(clips)} clips, {bare[0]!r} first, have no tracks, which task mtv needs; separate "
+            "their sound with scripts/demix.py, or leave mtv out of the tasks"
+        )
 
 
 def encode_tracks(
