@@ -136,7 +136,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
         Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
-        memory the features of the whole sound: beyond these, memory does not grow with the length.
+        memory the features of the whole sound: beyond these, memory does not grow with the length. UserError at once
+        for a size, duration, seed, track, picture or window that does not fit, with what would.
 
         Args:
             prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
@@ -147,15 +148,11 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
             keyframes: by second, pictures as `image`. The latent of the frame on show is then this picture and clean.
-            window, overlap: frames of a window (default: about 2 s; give what the model was trained on), and how many
-                it shares with the one before.
-
-        UserError at once, for a size, duration, seed, track, picture or window that does not fit, with what would.
+            window, overlap: frames of a window (default: about 2 s; best as trained), and those it shares with the last.
         """
         texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
         prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-        steps = checked_steps(self.scheduler, num_inference_steps)
         self._check_tracks(given, len(prompts))
         frames, size = self._frames(given, duration), self._size(height, width)
         fps, stride = self.config.fps, self.video_codec.temporal_stride
@@ -163,19 +160,18 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         plan = windows.plan(frames, length, overlap, stride)
         pictures = [*([] if image is None else [(0.0, image)]), *(keyframes or {}).items()]
         fitted = [(time, windows.fitted_picture(picture, time, size, len(prompts))) for time, picture in pictures]
-        placed = windows.place_keyframes([time for time, _ in fitted], plan, fps, stride)
         different = list(dict.fromkeys(text for one in prompts for text in one.texts))
         video = LongVideo(
+            steps=checked_steps(self.scheduler, num_inference_steps),
             seeds=seed_of_each(seed, len(prompts)),
+            keyframes=windows.place_keyframes([time for time, _ in fitted], plan, fps, stride),
             prompts=prompts,
             texts=dict(zip(different, self._encoded(different), strict=True)),
             negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
-            tracks=self._features(given, frames).take(torch.arange(len(prompts)) % len(given)),  # one for all, or each
+            tracks=self._features(given, frames, len(prompts)),
             windows=plan,
             pictures={time: picture.to(self._execution_device) for time, picture in fitted},
-            keyframes=placed,
             size=size,
-            steps=steps,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
         )
@@ -238,11 +234,11 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def _encoded(self, texts: list[str]) -> Tensor:
         return self.text_encoder.encode(texts).to(self._execution_device, self.transformer.dtype)
 
-    def _features(self, tracks: list[Tracks], frames: int) -> TrackFeatures:
-        """Of the whole sound, so that a window's ends keep their neighbours."""
+    def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
+        """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
         encoders, fps = self._encoders(), self.config.fps
         clips = [{name: x.cpu() for name, x in features(one, encoders, frames, fps).items()} for one in tracks]
-        return TrackFeatures.of(clips)
+        return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
 
     def _encoders(self) -> dict[str, AudioFeatures]:
         own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}

@@ -17,17 +17,13 @@ STEPS, DIFFUSION_STEPS = 24, 50  # where nothing else is asked for; 50 is CogVid
 
 
 class Solver(Protocol):
-    """The steps of one window.
-
-    Attributes:
-        levels: (u, sigma) of each step: the time that callbacks are told, and the noise level that the model is told.
-    """
+    """The steps of one window."""
 
     levels: list[tuple[float, float]]
+    """(u, sigma) of each step: the time that callbacks are told, and the noise level that the model is told."""
 
     def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
         """Take step `index` with the prediction at its level; latents [B, C, F, h, w]."""
-        ...
 
 
 class FlowSolver:
@@ -70,7 +66,7 @@ class DiffusionSolver:
 
 
 def checked_steps(scheduler: Any, steps: int | None) -> int:
-    """How many steps are taken. UserError for less than one, or more than a diffusion has timesteps."""
+    """Say how many steps are taken. UserError for less than one, or more than a diffusion has timesteps."""
     diffusion = isinstance(scheduler, DIFFUSION)
     if steps is None:
         return DIFFUSION_STEPS if diffusion else STEPS
