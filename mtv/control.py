@@ -19,14 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mtv.control_layers import (
-    HolisticInjection,
-    HolisticStream,
-    IntervalInjection,
-    IntervalStream,
-    Source,
-    TrackEncoder,
-)
+from mtv import control_layers as layers
 from shared.nn.dit import Control, modules
 from shared.nn.flops import count_flops
 from shared.nn.memory_alignment import AlignedModelMixin
@@ -74,11 +67,6 @@ class TrackFeatures:
     def __len__(self) -> int:
         """B, the samples."""
         return len(self.effects)
-
-    @property
-    def frames(self) -> int:
-        """T, the video frames."""
-        return self.effects.shape[1]
 
     def without(self, track: str) -> TrackFeatures:
         """Drop this track in every sample."""
@@ -171,35 +159,28 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         if not (SE or SI):
             raise ValueError("SI off is without the holistic stream already; switch off SE or SI, not both")
         self.track_encoders = nn.ModuleDict(
-            {name: TrackEncoder(tracks[name], hidden_dim, tokens, token_dim, temporal_stride) for name in TRACKS}
+            {name: layers.TrackEncoder(tracks[name], hidden_dim, tokens, token_dim, temporal_stride) for name in TRACKS}
         )
         self.speaker_identity = nn.Embedding(speakers, token_dim)
         by_interval = TRACKS[:2] if SE else TRACKS
         readers: Sequence[str] = by_interval if SI else ("shared",)
         injected = range(0, num_blocks, injection_every)
-        stream = IntervalStream(token_dim, heads, ffn_dim, interaction_blocks, by_interval) if SI else None
-        self.interval_stream = stream
-        self.interval_injection = modules(
-            IntervalInjection(backbone_dim, token_dim, backbone_heads, readers) for _ in injected
-        )
-        self.holistic_stream = HolisticStream(tokens, token_dim) if SE and SI else None
-        holistic = modules(HolisticInjection(backbone_dim, token_dim) for _ in injected) if SE and SI else None
+        sizes = (token_dim, heads, ffn_dim, interaction_blocks, by_interval)
+        self.interval_stream = layers.IntervalStream(*sizes) if SI else None
+        injections = (layers.IntervalInjection(backbone_dim, token_dim, backbone_heads, readers) for _ in injected)
+        self.interval_injection = modules(injections)
+        self.holistic_stream = layers.HolisticStream(tokens, token_dim) if SE and SI else None
+        holistic = modules(layers.HolisticInjection(backbone_dim, token_dim) for _ in injected) if SE and SI else None
         self.holistic_injection = holistic
 
     def holistic_parameters(self) -> list[nn.Parameter]:
-        """Those on music's way: its track encoder, the holistic stream and injection.
-
-        ValueError with SE or SI off: music has no way of its own.
-        """
+        """Those on music's way: its track encoder, the holistic stream and injection. ValueError with SE or SI off."""
         if self.holistic_stream is None:
             raise ValueError("with SE or SI off music goes the way of the others; there is no holistic stream")
         return [parameter for name, parameter in self.named_parameters() if name.startswith(self.HOLISTIC)]
 
     def standardise(self, tracks: Mapping[str, Sequence[Tensor]]) -> None:
-        """Take the statistics of the training's features, for encoders that are yet to be trained.
-
-        `tracks`: by track, of each clip (or speaker) in which it sounds [T, window, layers, width]; none: as it was.
-        """
+        """Take the statistics of features [T, window, layers, width] by track, of each clip in which it sounds."""
         for track, clips in tracks.items():
             if clips:
                 self._encoder(track).standardise(clips)
@@ -209,10 +190,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         return self.control(self.encode(features), sigma)
 
     def encode(self, features: TrackFeatures) -> EncodedTracks:
-        """All that does not depend on the noise level, once per clip.
-
-        ValueError for more speakers than identities, or features of another size than configured.
-        """
+        """All that does not depend on the noise level, once per clip. ValueError for features that do not fit."""
         speech, present = self._encode_speech(features)
         tokens = {"speech": speech}
         for name in TRACKS[1:]:
@@ -222,8 +200,8 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         whole = (features.speakers is None and "speech" not in features.drop) or bool(present.all())
         return EncodedTracks(tokens, None if whole else present, style)
 
-    def _encoder(self, track: str) -> TrackEncoder:
-        return cast(TrackEncoder, self.track_encoders[track])
+    def _encoder(self, track: str) -> layers.TrackEncoder:
+        return cast(layers.TrackEncoder, self.track_encoders[track])
 
     def _drop(self, features: TrackFeatures, track: str) -> Tensor:
         """[B] bool. Never absent, so that the null is part of every graph and ranks do not differ in what they run."""
@@ -269,7 +247,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 
         return inject
 
-    def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[Source]]:
+    def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[layers.Source]]:
         """Find what each reader of an injection reads at this noise level."""
         speech, present, keys = encoded.tokens["speech"], encoded.present, None
         flat = {**encoded.tokens, "speech": rearrange(speech, "b k f n d -> b f (k n) d")}
@@ -277,12 +255,12 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
             others = sum(tokens.shape[2] for name, tokens in flat.items() if name != "speech")
             keys = nn.functional.pad(present.repeat_interleave(self.config.tokens, dim=1), (0, others), value=True)
         if self.interval_stream is None:
-            return {"shared": [Source(torch.cat(list(flat.values()), dim=2), keys=keys)]}
+            return {"shared": [layers.Source(torch.cat(list(flat.values()), dim=2), keys=keys)]}
         flat = self.interval_stream(flat, sigma, keys)
-        sources = {name: [Source(tokens)] for name, tokens in flat.items()}
+        sources = {name: [layers.Source(tokens)] for name, tokens in flat.items()}
         weights = [None] * speech.shape[1] if present is None else present.unbind(1)
         apart = flat["speech"].chunk(speech.shape[1], dim=2)
-        sources["speech"] = [Source(tokens, weight) for tokens, weight in zip(apart, weights, strict=True)]
+        sources["speech"] = [layers.Source(tokens, weight) for tokens, weight in zip(apart, weights, strict=True)]
         return sources
 
     def forward_flops(self, frames: int, space: int, speakers: int = 1) -> int:

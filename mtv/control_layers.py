@@ -1,8 +1,7 @@
 """Building blocks of the MST-ControlNet: track encoder, interaction block, injections (MTV, arXiv 2506.08003).
 
-An *interval* is what one latent frame of the video lasts. Tokens of intervals are [B, F, M, d]: M tokens of width d in
-each of F intervals. Every attention here stays inside one interval: F is folded into the batch, nothing is masked by
-time.
+An *interval* is what one latent frame of the video lasts. Tokens of intervals are [B, F, M, d], M in each of F. Every
+attention here stays inside one interval: F is folded into the batch, nothing is masked by time.
 """
 
 from __future__ import annotations
@@ -108,8 +107,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Linear(dim, 3 * dim)
-        self.norm_q = nn.RMSNorm(dim, eps=EPS)
-        self.norm_k = nn.RMSNorm(dim, eps=EPS)
+        self.norm_q, self.norm_k = nn.RMSNorm(dim, eps=EPS), nn.RMSNorm(dim, eps=EPS)
         self.to_out = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
@@ -146,10 +144,7 @@ class InteractionBlock(nn.Module):
 
 
 class IntervalStream(nn.Module):
-    """The interval interaction blocks: the tracks of an interval learn of each other and of the noise level.
-
-    Cost per step: B·F intervals of a few dozen tokens, small beside one block of the backbone.
-    """
+    """The interval interaction blocks: the tracks of an interval learn of each other and of the noise level."""
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, blocks: int, tracks: Sequence[str]) -> None:
         super().__init__()
@@ -192,11 +187,9 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(query_dim, query_dim)
-        self.to_k = nn.Linear(context_dim, query_dim)
-        self.to_v = nn.Linear(context_dim, query_dim)
+        self.to_k, self.to_v = nn.Linear(context_dim, query_dim), nn.Linear(context_dim, query_dim)
         self.to_out = zeroed(nn.Linear(query_dim, query_dim, bias=False))
-        self.norm_q = nn.RMSNorm(query_dim, eps=EPS)
-        self.norm_k = nn.RMSNorm(query_dim, eps=EPS)
+        self.norm_q, self.norm_k = nn.RMSNorm(query_dim, eps=EPS), nn.RMSNorm(query_dim, eps=EPS)
 
     def forward(self, x: Tensor, sources: Sequence[Source]) -> Tensor:
         """Sum CA(x, source): x [B·F, S, D] normalised -> the same; queries and output are projected once for all."""
@@ -230,19 +223,13 @@ class IntervalInjection(nn.Module):
         return x
 
 
-class NormedGELU(nn.Module):
+def normed_gelu(dim: int) -> nn.Module:
     """LayerNorm over the width, then GELU.
 
     The music of two clips differs by little beside what all music has in common, so a bare GELU is soon pushed to where
     it is zero for every clip, and the stream is dead for good (docs/mtv.md, "What keeps music alive").
     """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm = FP32LayerNorm(dim, EPS, elementwise_affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.gelu(self.norm(x), approximate="tanh")
+    return nn.Sequential(FP32LayerNorm(dim, EPS, elementwise_affine=False), nn.GELU(approximate="tanh"))
 
 
 class HolisticStream(nn.Module):
@@ -253,9 +240,11 @@ class HolisticStream(nn.Module):
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
-        self.inward = nn.Sequential(nn.Linear(tokens * dim, dim), NormedGELU(dim), nn.Linear(dim, dim), NormedGELU(dim))
+        self.inward = nn.Sequential(
+            nn.Linear(tokens * dim, dim), normed_gelu(dim), nn.Linear(dim, dim), normed_gelu(dim)
+        )
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
-        self.outward = nn.Sequential(NormedGELU(dim), nn.Linear(dim, dim))
+        self.outward = nn.Sequential(normed_gelu(dim), nn.Linear(dim, dim))
         self.norm_out = FP32LayerNorm(dim, EPS)
 
     def forward(self, music: Tensor) -> Tensor:

@@ -52,9 +52,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         effects_encoder, music_encoder: None is `audio_encoder`.
         fps, height, width: the video the model was trained on.
 
-    LoRA weights are loaded by `shared.checkpoint.lora.LoraMixin`'s methods;
-    `shared.checkpoint.offload.MemoryMixin.set_memory` chooses between speed and GPU memory. UserError without control
-    or audio_encoder (it is a joint model only), or for a scheduler that does not fit the transformer.
+    UserError without control or audio_encoder (it is a joint model only), or for a scheduler of another kind than the
+    transformer's.
     """
 
     # the first two are needed: listed here, their absence is told in one line below, and not by diffusers
@@ -148,7 +147,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
             keyframes: by second, pictures as `image`. The latent of the frame on show is then this picture and clean.
-            window, overlap: frames of a window (default: about 2 s; best as trained), and those it shares with the last.
+            window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
         """
         texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
         prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
@@ -193,18 +192,12 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def _sample(self, video: LongVideo, index: int, last: Tensor | None, progress: Any) -> Tensor:
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
         window = video.windows[index]
-        clock = self.video_codec.clock(window.frames, self.config.fps)
-        cogvideox = isinstance(self.transformer, CogVideoXTransformer3DModel)
-        sampler = WindowSampler(
-            CogVideoXDenoiser(self.transformer) if cogvideox else self.transformer,
-            self.control,
-            video.tracks_of(window).to(self._execution_device),
-            windows.segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps)),
-            video.negative,
-            clock,
-            self._clean(video, index, last),
-            video.guidance,
-        )
+        clock, model = self.video_codec.clock(window.frames, self.config.fps), self.transformer
+        denoiser = CogVideoXDenoiser(model) if isinstance(model, CogVideoXTransformer3DModel) else model
+        tracks = video.tracks_of(window).to(self._execution_device)
+        texts = windows.segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps))
+        clean = self._clean(video, index, last)
+        sampler = WindowSampler(denoiser, self.control, tracks, texts, video.negative, clock, clean, video.guidance)
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
         path = solver(self.scheduler, video.steps, self._execution_device, added)
