@@ -80,13 +80,13 @@ class EpsilonObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.transformer, self.control, self.scheduler, self.seed = transformer, control, scheduler, seed
-        self._act: Control | None = None
+        self._act: Control = lambda index, x: x
         self._trained = trained_share(transformer)
         self._backbone_flops = cache(partial(cogvideox_flops, transformer))
         self._control_flops = cache(control.forward_flops)
         transformer.enable_gradient_checkpointing()
         self._hooks = ExitStack()
-        self._hooks.enter_context(controlled(transformer, self._inject))
+        self._hooks.enter_context(controlled(transformer, lambda index, x: self._act(index, x)))
 
     def forward(self, batch: Any) -> StepOutput:
         timesteps = draw_timesteps(self.seed, batch.step, batch.ids, self.scheduler.config.num_train_timesteps)
@@ -105,10 +105,6 @@ class EpsilonObjective(nn.Module):
         space = (height // self.transformer.config.patch_size) * (width // self.transformer.config.patch_size)
         forward = self._backbone_flops(shape[1:], text) + self._control_flops(frames, space)
         return step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
-
-    def _inject(self, index: int, x: Tensor) -> Tensor:
-        assert self._act is not None, "a block runs within a forward pass, or again after it"
-        return self._act(index, x)
 
 
 class CogVideoXAdapter:

@@ -183,7 +183,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         """Take the statistics of features [T, window, layers, width] by track, of each clip in which it sounds."""
         for track, clips in tracks.items():
             if clips:
-                self._encoder(track).standardise(clips)
+                cast(layers.TrackEncoder, self.track_encoders[track]).standardise(clips)
 
     def forward(self, features: TrackFeatures, sigma: Tensor) -> Control:
         """`control(encode(features), sigma)`, for training: a new clip each step."""
@@ -191,38 +191,28 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 
     def encode(self, features: TrackFeatures) -> EncodedTracks:
         """All that does not depend on the noise level, once per clip. ValueError for features that do not fit."""
-        speech, present = self._encode_speech(features)
-        tokens = {"speech": speech}
-        for name in TRACKS[1:]:
-            encoder = self._encoder(name)
-            tokens[name] = encoder.dropped(encoder(getattr(features, name)), self._drop(features, name))
-        style = None if self.holistic_stream is None else self.holistic_stream(tokens.pop("music"))
-        whole = (features.speakers is None and "speech" not in features.drop) or bool(present.all())
-        return EncodedTracks(tokens, None if whole else present, style)
-
-    def _encoder(self, track: str) -> layers.TrackEncoder:
-        return cast(layers.TrackEncoder, self.track_encoders[track])
-
-    def _drop(self, features: TrackFeatures, track: str) -> Tensor:
-        """[B] bool. Never absent, so that the null is part of every graph and ranks do not differ in what they run."""
-        drop = features.drop.get(track)
-        return drop if drop is not None else features.effects.new_zeros(len(features), dtype=torch.bool)
-
-    def _encode_speech(self, features: TrackFeatures) -> tuple[Tensor, Tensor]:
-        """Tokens [B, K, F, n, d] with identities, and who is there [B, K]."""
         rows, count = features.speech.shape[:2]
         if count > self.config.speakers:
             raise ValueError(f"{count} speakers are more than the {self.config.speakers} identities learned")
-        encoder, drop = self._encoder("speech"), self._drop(features, "speech")
-        tokens = encoder(features.speech.flatten(0, 1)).unflatten(0, (rows, count))
-        identities = self.speaker_identity(torch.arange(count, device=tokens.device))
-        tokens = tokens + identities[:, None, None].type_as(tokens)
+        encoders = cast(Mapping[str, layers.TrackEncoder], self.track_encoders)
+        # never absent, so that the null is part of every graph and ranks do not differ in what they run
+        nowhere = features.effects.new_zeros(rows, dtype=torch.bool)
+        drop = {name: features.drop.get(name, nowhere) for name in TRACKS}
+        speech = encoders["speech"](features.speech.flatten(0, 1)).unflatten(0, (rows, count))
+        identities = self.speaker_identity(torch.arange(count, device=speech.device))
+        speech = speech + identities[:, None, None].type_as(speech)
         # unknown speech stands in the first place, as nobody in particular, and leaves the others empty
-        unknown = encoder.dropped(tokens[:, 0], drop)
-        tokens = torch.cat([unknown[:, None], tokens[:, 1:]], dim=1)
-        there = features.speakers if features.speakers is not None else torch.ones_like(drop)[:, None].expand(-1, count)
-        first = torch.arange(count, device=drop.device) == 0
-        return tokens, torch.where(drop[:, None], first, there)
+        unknown = encoders["speech"].dropped(speech[:, 0], drop["speech"])
+        tokens = {"speech": torch.cat([unknown[:, None], speech[:, 1:]], dim=1)}
+        for name in TRACKS[1:]:
+            tokens[name] = encoders[name].dropped(encoders[name](getattr(features, name)), drop[name])
+        style = None if self.holistic_stream is None else self.holistic_stream(tokens.pop("music"))
+        present = features.speakers
+        if "speech" in features.drop:
+            first = torch.arange(count, device=nowhere.device) == 0
+            there = torch.ones_like(first).expand(rows, -1) if present is None else present
+            present = torch.where(drop["speech"][:, None], first, there)
+        return EncodedTracks(tokens, None if present is None or present.all() else present, style)
 
     def control(self, encoded: EncodedTracks, sigma: Tensor) -> Control:
         """Make the hook `control(i, x) -> x` of one step, for hidden states x [B, F·S, D] of the backbone's block i.

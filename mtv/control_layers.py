@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.models.controlnets.controlnet import zero_module
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.normalization import FP32LayerNorm
 from einops import rearrange
@@ -24,13 +25,6 @@ from shared.nn.dit import modules
 TIME_CHANNELS = 256
 EPS = 1e-6
 LEAST_STD = 0.02
-
-
-def zeroed(linear: nn.Linear) -> nn.Linear:
-    """Set every parameter to zero: the layer says nothing until it is trained."""
-    for parameter in linear.parameters():
-        nn.init.zeros_(parameter)
-    return linear
 
 
 def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
@@ -126,7 +120,7 @@ class InteractionBlock(nn.Module):
         super().__init__()
         self.attention = SelfAttention(dim, heads)
         self.norm = FP32LayerNorm(dim, EPS, elementwise_affine=False)
-        self.modulation = nn.ModuleDict({track: zeroed(nn.Linear(dim, 6 * dim)) for track in tracks})
+        self.modulation = nn.ModuleDict({track: zero_module(nn.Linear(dim, 6 * dim)) for track in tracks})
         gelu = "gelu-approximate"
         self.ffn = nn.ModuleDict({track: FeedForward(dim, inner_dim=ffn_dim, activation_fn=gelu) for track in tracks})
 
@@ -188,7 +182,7 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.to_q = nn.Linear(query_dim, query_dim)
         self.to_k, self.to_v = nn.Linear(context_dim, query_dim), nn.Linear(context_dim, query_dim)
-        self.to_out = zeroed(nn.Linear(query_dim, query_dim, bias=False))
+        self.to_out = zero_module(nn.Linear(query_dim, query_dim, bias=False))
         self.norm_q, self.norm_k = nn.RMSNorm(query_dim, eps=EPS), nn.RMSNorm(query_dim, eps=EPS)
 
     def forward(self, x: Tensor, sources: Sequence[Source]) -> Tensor:
@@ -257,7 +251,7 @@ class HolisticInjection(nn.Module):
 
     def __init__(self, query_dim: int, context_dim: int) -> None:
         super().__init__()
-        self.to_style = zeroed(nn.Linear(context_dim, 2 * query_dim))
+        self.to_style = zero_module(nn.Linear(context_dim, 2 * query_dim))
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         gamma, beta = self.to_style(style)[:, None].chunk(2, dim=-1)

@@ -75,11 +75,6 @@ class MTVOptions(SamplingOptions):
     @model_validator(mode="after")
     def _consistent(self) -> MTVOptions:
         exclusive(self, "prompt", "timed_prompts", required=True)
-        self._check_sound()
-        _ = self.pictures
-        return self
-
-    def _check_sound(self) -> None:
         names = (name for name in (*SPEECH, "effects", "music") if getattr(self, name) is not None)
         given = " ".join(f"--{name}" for name in names)
         if self.audio is None and not given:
@@ -94,6 +89,8 @@ class MTVOptions(SamplingOptions):
         if (name == "dsp") == bool(self.demixer_checkpoint):
             needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
             raise UserError(f"--demixer {name}: {needed}")
+        _ = self.pictures
+        return self
 
     @cached_property
     def pictures(self) -> dict[float, Path]:
@@ -169,7 +166,8 @@ class Sound:
     def read(cls, options: MTVOptions, fps: float) -> Sound:
         """Read the mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
 
-        What exceeds full scale is turned down as a whole. UserError for a file that is broken or too short.
+        What exceeds full scale is turned down as a whole. UserError for a file that is broken or too short, or tracks
+        that differ by more than a frame.
         """
         files = options.track_files if options.audio is None else [options.audio]
         infos = [probe(file) for file in files]
@@ -179,24 +177,20 @@ class Sound:
         rate = max(info.rate or 0 for info in infos)
         rate = rate if rate in AAC_RATES else 48000
         parts = [read_audio(info.path, rate, (info.channels or 1) > 2, end=options.duration) for info in infos]
-        count = max(part.shape[1] for part in parts)
-        _check_lengths(files, [part.shape[1] / rate for part in parts], options.duration, fps)
+        seconds, count = [part.shape[1] / rate for part in parts], max(part.shape[1] for part in parts)
+        longest = max(seconds)  # rounded at their rates, so by less than a millisecond
+        for file, lasts in zip(files, seconds, strict=True):
+            if longest - lasts > 1 / fps + 1e-3:
+                told = f"{file} lasts {lasts:.3f} s, {files[seconds.index(longest)]} {longest:.3f} s"
+                raise UserError(f"{told}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
+        if options.duration is not None and options.duration > longest + SHORT:
+            told = f"the sound lasts {longest:.2f} s; --duration {options.duration:g} is longer, lower it"
+            raise UserError(f"{files[0]}: {told}")
         samples = np.zeros((max(len(part) for part in parts), count), np.float32)
         for part in parts:
             samples[:, : part.shape[1]] += part
         samples /= max(1.0, float(np.abs(samples).max()))
         return cls(samples, rate, count / rate if options.duration is None else options.duration)
-
-
-def _check_lengths(files: list[Path], seconds: list[float], wanted: float | None, fps: float) -> None:
-    """Raise UserError if the tracks differ by more than a frame, or last less than what is wanted."""
-    longest = max(seconds)  # rounded at their rates, so by less than a millisecond
-    for file, lasts in zip(files, seconds, strict=True):
-        if longest - lasts > 1 / fps + 1e-3:
-            told = f"{file} lasts {lasts:.3f} s, {files[seconds.index(longest)]} {longest:.3f} s"
-            raise UserError(f"{told}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
-    if wanted is not None and wanted > longest + SHORT:
-        raise UserError(f"{files[0]}: the sound lasts {longest:.2f} s; --duration {wanted:g} is longer, lower it")
 
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float) -> None:

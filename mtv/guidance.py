@@ -6,10 +6,9 @@ text's scale w_c and a scale w_k for speech, effects and music:
 
     v(c,T) + (w_c − 1) [v(c,T) − v(0c,T)] + Σ_k (w_k − 1) [v(c,T) − v(c,T∖k)]
 
-Why this form: every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before
-another, a scale moves the result along its own condition only (swapping one track leaves the other terms what they
-were), and each scale that is not 1 costs one evaluation. A chain from "nothing" to "everything", as UCG's `dual`, would
-need an order of the tracks and states in which several are unknown at once.
+Every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before another, a scale
+moves the result along its own condition only, and each scale that is not 1 costs one evaluation. A chain from "nothing"
+to "everything", as UCG's `dual`, would need an order of the tracks, and states in which several are unknown at once.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,33 +58,39 @@ class Stems:
         return ("speech", self.speech), ("effects", self.effects), ("music", self.music)
 
 
-class Demixer(Protocol):
+class Demixer(ABC):
     """What takes a mix apart."""
 
-    name: str
+    name: ClassVar[str]
 
     def separate(self, mix: Audio, rate: int) -> Stems:
         """Stems of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
 
         UserError if the demixer cannot use such a sound, ValueError if `mix` is not such an array.
         """
+        if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
+            raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
+        if not np.isfinite(mix).all():
+            raise ValueError("a mix with NaN or infinity; finite samples are needed")
+        return self._separate(mix, rate)
+
+    @abstractmethod
+    def _separate(self, mix: Audio, rate: int) -> Stems: ...
 
 
-class DspDemixer:
+class DspDemixer(Demixer):
     """Signal processing without weights (`mtv.separation_dsp`); the tracks sum to the mix. Rates from 16 kHz on."""
 
     name = "dsp"
 
-    def separate(self, mix: Audio, rate: int) -> Stems:
-        """See `Demixer`."""
-        _check_mix(mix)
+    def _separate(self, mix: Audio, rate: int) -> Stems:
         if rate < separation_dsp.LEAST_RATE:
             raise UserError(f"demixer dsp: sound at {rate} Hz; at least {separation_dsp.LEAST_RATE} Hz is needed")
         speech, effects, music = (track.astype(np.float32) for track in separation_dsp.split(mix, rate))
         return Stems(speech, effects, music, rate)
 
 
-class DemucsDemixer:
+class DemucsDemixer(Demixer):
     """The MVSEP-CDX23 models (dialog, effect, music) on the package demucs; several make an ensemble, their mean.
 
     They work on 44.1 kHz stereo: other sound is resampled, mono is doubled, and the result is brought back. Their
@@ -103,12 +110,10 @@ class DemucsDemixer:
         self.device = device
         self.models = [_load_demucs(Path(path), tell).to(device).eval() for path in checkpoints]
 
-    def separate(self, mix: Audio, rate: int) -> Stems:
-        """See `Demixer`."""
+    def _separate(self, mix: Audio, rate: int) -> Stems:
         import torch
         from torchaudio.functional import resample
 
-        _check_mix(mix)
         with torch.inference_mode():
             stereo = resample(torch.from_numpy(mix).expand(2, -1), rate, DEMUCS_RATE)
             estimates = [_run_demucs(model, stereo, self.device) for model in self.models]
@@ -117,7 +122,7 @@ class DemucsDemixer:
         return Stems(**tracks, rate=rate)
 
 
-class StemsDemixer:
+class StemsDemixer(Demixer):
     """The user's own three files, read at any rate and number of channels.
 
     Their lengths may differ by one video frame, 1 / `fps` seconds; they are then filled with silence to the mix's.
@@ -144,9 +149,8 @@ class StemsDemixer:
         speech, effects, music = (_fit(sound, max(channels), max(lengths)) for sound in sounds)
         return Stems(speech, effects, music, rate)
 
-    def separate(self, mix: Audio, rate: int) -> Stems:
+    def _separate(self, mix: Audio, rate: int) -> Stems:
         """Read the files, as long as `mix` and with its channels, whatever is in it; they may differ by one frame."""
-        _check_mix(mix)
         tracks = self.read(rate, mono=len(mix) == 1)
         found, wanted = tracks.speech.shape[1], mix.shape[1]
         if abs(found - wanted) > rate / self.fps:
@@ -164,13 +168,6 @@ def demixer(name: str, **options: Any) -> Demixer:
     if name not in DEMIXERS:
         raise UserError(f"demixer {name!r} is unknown; the known ones are {', '.join(DEMIXERS)}")
     return DEMIXERS[name](**options)
-
-
-def _check_mix(mix: Audio) -> None:
-    if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
-        raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
-    if not np.isfinite(mix).all():
-        raise ValueError("a mix with NaN or infinity; finite samples are needed")
 
 
 def _fit(sound: Audio, channels: int, count: int) -> Audio:
