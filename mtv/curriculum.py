@@ -65,17 +65,12 @@ class CurriculumConfig(TrainConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _the_backbone_is_the_model(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or raw.get("backbone") is None:
-            return raw
-        if given := [key for key in NOT_BESIDE_BACKBONE if key in raw]:
-            why = "the folder has model, codec and noise levels, and joint training needs another"
-            raise ValueError(f"{given[0]} has no place beside backbone: {why}")
-        return {**raw, "model": {}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _steps_are_the_stages(cls, raw: Any) -> Any:
+    def _stages_and_backbone_decide(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("backbone") is not None:
+            if given := [key for key in NOT_BESIDE_BACKBONE if key in raw]:
+                why = "the folder has model, codec and noise levels, and joint training needs another"
+                raise ValueError(f"{given[0]} has no place beside backbone: {why}")
+            raw = {**raw, "model": {}}
         if not isinstance(raw, dict) or not isinstance(stages := raw.get("stages"), list):
             return raw
         for key, name in (("train", "steps"), ("data", "subsets"), ("data", "latents")):

@@ -221,20 +221,15 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
 
 def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
     """Read the tracks for the model. A person without a file before one who has one is there and silent."""
-    from mtv.tracks import Tracks, read_tracks
+    from mtv.tracks import read_tracks
 
-    speech = [voice for voice in options.voices if voice is not None]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tracks = read_tracks(speech, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
+        tracks = read_tracks(options.voices, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
     for warning in caught:
         if warning.category is UserWarning:  # what read_tracks says; libraries have classes of their own
             _warn(f"warning: {warning.message}")
-    if not speech:
-        return tracks
-    read, silence = iter(tracks.speech), tracks.speech[0].new_zeros(1, tracks.samples)
-    everyone = [silence if voice is None else next(read) for voice in options.voices]
-    return Tracks(everyone, tracks.effects, tracks.music, rate)
+    return tracks
 
 
 def _resampled(stems: Stems, rate: int) -> Tracks:

@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -55,7 +54,7 @@ class Tracks:
 
 
 def read_tracks(
-    speech: Sequence[str | Path],
+    speech: Sequence[str | Path | None],
     effects: str | Path | None = None,
     music: str | Path | None = None,
     *,
@@ -67,19 +66,28 @@ def read_tracks(
     """Read files of any rate, channels and sample format, between `start` and `end` seconds.
 
     They begin together and are aligned to the longest: one that is up to a video frame (1 / fps) shorter is filled with
-    silence, with a warning. Without a speech file there is one silent speaker.
+    silence, with a warning. A speaker whose file is None is silent; without any there is a silent one.
     UserError names a file that is missing, broken, empty or holds NaN, both if one is more than a frame shorter than
     another, or says that no file is given at all.
     """
     paths = [Path(path) for path in (*speech, effects, music) if path is not None]
     if not paths:
         raise UserError("no track is given; at least one file of speech, effects or music is needed")
-    tracks = _aligned(paths, [torch.from_numpy(read_audio(path, rate, True, start, end)) for path in paths], rate, fps)
-    voices, others = tracks[: len(speech)], iter(tracks[len(speech) :])
-    named = {
-        name: None if path is None else next(others) for name, path in zip(TRACKS[1:], (effects, music), strict=True)
-    }
-    return Tracks(voices or [torch.zeros_like(tracks[0])], **named, rate=rate)
+    sounds = [torch.from_numpy(read_audio(path, rate, True, start, end)) for path in paths]
+    tracks, count = [], max(sound.shape[1] for sound in sounds)
+    longest = next(path for path, sound in zip(paths, sounds, strict=True) if sound.shape[1] == count)
+    for path, sound in zip(paths, sounds, strict=True):
+        missing = count - sound.shape[1]
+        lengths = f"{path} lasts {sound.shape[1] / rate:.3f} s, {longest} {count / rate:.3f} s"
+        if missing > rate / fps + 1e-6:
+            raise UserError(f"{lengths}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
+        if missing:
+            warnings.warn(f"{lengths}: the shorter is filled with silence", stacklevel=2)
+        tracks.append(nn.functional.pad(sound, (0, missing)))
+    silence, read = torch.zeros_like(tracks[0]), iter(tracks)
+    voices = [silence if path is None else next(read) for path in speech]
+    named = {name: None if path is None else next(read) for name, path in (("effects", effects), ("music", music))}
+    return Tracks(voices or [silence], **named, rate=rate)
 
 
 def frames_of(tracks: Tracks, fps: float) -> int:
@@ -122,18 +130,3 @@ def clip_features(clip: Clip, frames: int, fps: float, encoders: Mapping[str, Fr
     except (UserError, ValueError) as error:
         raise UserError(f"clip {clip.id!r}: {error}") from error
     return {track: windows[track].select(-3, encoders[track].window // 2) for track in TRACKS}
-
-
-def _aligned(paths: list[Path], sounds: list[Tensor], rate: int, fps: float) -> list[Tensor]:
-    """All as long as the longest; see `read_tracks`."""
-    count, longest = max(((sound.shape[1], path) for sound, path in zip(sounds, paths, strict=True)), key=itemgetter(0))
-    aligned = []
-    for path, sound in zip(paths, sounds, strict=True):
-        missing = count - sound.shape[1]
-        lengths = f"{path} lasts {sound.shape[1] / rate:.3f} s, {longest} {count / rate:.3f} s"
-        if missing > rate / fps + 1e-6:
-            raise UserError(f"{lengths}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
-        if missing:
-            warnings.warn(f"{lengths}: the shorter is filled with silence", stacklevel=3)
-        aligned.append(nn.functional.pad(sound, (0, missing)))
-    return aligned
