@@ -73,7 +73,7 @@ class CogVideoXDenoiser:
         x, timesteps = latents.transpose(1, 2), (sigma.amax(1) * 1000).round().long()
         rotation = rotary_embedding(self.transformer, x)
         with controlled(self.transformer, control):
-            prediction = self.transformer(x, text, timesteps, image_rotary_emb=rotation, return_dict=False)[0]
+            prediction = self.transformer(x, text, timestep=timesteps, image_rotary_emb=rotation, return_dict=False)[0]
         return prediction.transpose(1, 2)
 
 
