@@ -34,9 +34,8 @@ class Person:
 class Template:
     """What the text says. `speaking` holds numbers of `people`, counted from 0, ascending; empty: nobody is named.
 
-    Raises ValueError from `__post_init__`: no scene, more people than `COUNT_WORDS`, a speaker who is not among the
-    people, numbers out of order, or a text that would not be read back as it was written: one with blanks around it
-    or a full stop at its end, or with a part of the template inside.
+    ValueError for more people than `COUNT_WORDS`, a speaker who is not among them, numbers out of order, no scene, or a
+    text that would not be read back: with blanks around it, a full stop at its end or a part of the template inside.
     """
 
     people: tuple[Person, ...]
@@ -54,7 +53,7 @@ class Template:
 
 
 def build(template: Template) -> str:
-    """The text of a template, in one line; `parse` returns the same template."""
+    """Write the text of a template, in one line; `parse` returns the same template."""
     parts = [f"{COUNT_WORDS[len(template.people) - 1]} person conversation."] if template.people else []
     parts += [f"Person{i + 1}: {person.look}." for i, person in enumerate(template.people)]
     parts += [f"Person{i + 1} is speaking." for i in template.speaking]
@@ -62,26 +61,23 @@ def build(template: Template) -> str:
 
 
 def parse(text: str) -> Template:
-    """The template that `text` follows; blanks around it do not matter.
+    """Read the template that `text` follows; blanks around it do not matter.
 
-    Raises UserError saying which part is missing, or which does not belong there.
+    UserError says which part is missing, or which does not belong there.
     """
     text = text.strip()
-    scene = _SCENE.search(text)
-    if scene is None:
-        raise _refused(text, "it does not end in 'Scene description: <scene>.'")
-    people, speaking = _conversation(text, text[: scene.start()].strip())
     try:
+        if (scene := _SCENE.search(text)) is None:
+            raise ValueError("it does not end in 'Scene description: <scene>.'")
+        people, speaking = _conversation(text[: scene.start()].strip())
         return Template(people, speaking, scene[1].strip())
     except ValueError as error:
-        raise _refused(text, str(error)) from error
+        told = f"caption {text[:120]!r} does not follow the template: {error}; the form is {FORM!r}"
+        raise UserError(told) from error
 
 
 def without_speaker(text: str) -> str:
-    """`text` without its sentences "Person1 is speaking.": then only the sound tells who speaks.
-
-    Raises UserError like `parse` where the text does not follow the template.
-    """
+    """`text` without "Person1 is speaking.": then only the sound tells who speaks. UserError as `parse`."""
     template = parse(text)
     return build(Template(template.people, (), template.scene))
 
@@ -94,30 +90,26 @@ def drop_speaker(caption: str) -> str:
         return caption
 
 
-def _conversation(text: str, rest: str) -> tuple[tuple[Person, ...], tuple[int, ...]]:
-    """People and speakers of `rest`, which is what stands before the scene in `text`."""
+def _conversation(rest: str) -> tuple[tuple[Person, ...], tuple[int, ...]]:
+    """People and speakers of what stands before the scene."""
     if not rest:
         return (), ()
     head = _HEAD.match(rest + " ")
     if head is None or head[1] not in COUNT_WORDS:
-        raise _refused(text, f"'<{' | '.join(COUNT_WORDS)}> person conversation.' is missing at its start")
+        raise ValueError(f"'<{' | '.join(COUNT_WORDS)}> person conversation.' is missing at its start")
     people: list[Person] = []
     at = min(head.end(), len(rest))
     while look := _LOOK.match(rest, at):
         if int(look[1]) != len(people) + 1:
-            raise _refused(text, f"'Person{len(people) + 1}: <look>.' is missing before 'Person{look[1]}:'")
+            raise ValueError(f"'Person{len(people) + 1}: <look>.' is missing before 'Person{look[1]}:'")
         people.append(Person(look[2].strip()))
         at = look.end()
     if len(people) != COUNT_WORDS.index(head[1]) + 1:
-        raise _refused(text, f"it announces {head[1].lower()} and describes {len(people)} people")
+        raise ValueError(f"it announces {head[1].lower()} and describes {len(people)} people")
     speaking: list[int] = []
     while sentence := _SPEAKING.match(rest, at):
         speaking.append(int(sentence[1]) - 1)
         at = sentence.end()
     if at != len(rest):
-        raise _refused(text, f"{rest[at:][:60]!r} is neither 'Person1 is speaking.' nor the scene")
+        raise ValueError(f"{rest[at:][:60]!r} is neither 'Person1 is speaking.' nor the scene")
     return tuple(people), tuple(speaking)
-
-
-def _refused(text: str, reason: str) -> UserError:
-    return UserError(f"caption {text[:120]!r} does not follow the template: {reason}; the form is {FORM!r}")

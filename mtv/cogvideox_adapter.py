@@ -1,41 +1,40 @@
-"""CogVideoX as a run sees it (`ccl.training.run.Adapter`): the model with all that belongs into its checkpoint."""
+"""CogVideoX as a run sees it (`ccl.training.run.Adapter`): its objective, and all that belongs into its checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import CogVideoXTransformer3DModel
 from torch import Tensor, nn
 
-from mtv.cogvideox.loading import (
-    check_cogvideox,
-    load_codec,
-    load_scheduler,
-    load_text_encoder,
-    load_transformer,
-    read_part,
-)
-from mtv.cogvideox.objective import EpsilonObjective
-from mtv.control_training import (
-    NonsilentFeatures,
-    build_control,
-    freeze,
-    pipeline_parts,
-    sample_clips,
-    start_control,
-)
+from mtv import control_training
+from mtv.cogvideox.hooks import controlled
+from mtv.cogvideox.loading import check_cogvideox, codec_folder, load_scheduler, read_part
+from mtv.cogvideox.objective import cogvideox_flops, draw_timesteps, epsilon_loss
+from mtv.control import MSTControlNet
+from mtv.control_training import NonsilentFeatures
 from mtv.curriculum import BackboneConfig, CurriculumConfig
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.registry import ComponentSource
 from shared.codecs import Codecs
+from shared.codecs.cogvideox import CogVideoXVideoCodec
+from shared.codecs.library import load_library_model
 from shared.data.manifest import Clip
 from shared.encoders.audio import load_track_encoders
 from shared.encoders.t5 import T5Text
 from shared.nn.clock import LatentClock
+from shared.nn.dit import Control
+from shared.nn.flow import draw_noise
 from shared.training.card import Progress, model_card
 from shared.training.components import Components, LazyTextEncoder
+from shared.training.flops import StepCost, step_cost, trained_share
+from shared.training.log import LossRecord
+from shared.training.trainer import StepOutput
 from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
 
@@ -64,7 +63,48 @@ class LazyT5(LazyTextEncoder):
 
     def load(self) -> T5Text:
         """On the CPU, in the precision it is stored in. UserError if it cannot be read."""
-        return load_text_encoder(self.folder)
+        length = read_part(self.folder, "transformer/config.json").get("max_text_seq_length", 226)
+        return T5Text.from_pretrained(self.folder, max_length=length, torch_dtype="auto")
+
+
+class EpsilonObjective(nn.Module):
+    """`objective(batch) -> StepOutput`: `epsilon_loss` of each sample, at a timestep of its own.
+
+    A `batch` is one of `ccl.training.batches.JointBatches`. The blocks are computed again in the backward pass
+    (gradient checkpointing): at full size their activations are what fills the memory. So the hooks stay, and act by
+    the control of the last forward pass.
+    """
+
+    def __init__(
+        self, transformer: CogVideoXTransformer3DModel, control: MSTControlNet, scheduler: Any, seed: int
+    ) -> None:
+        super().__init__()
+        self.transformer, self.control, self.scheduler, self.seed = transformer, control, scheduler, seed
+        self._act: Control = lambda index, x: x
+        self._trained = trained_share(transformer)
+        self._backbone_flops = cache(partial(cogvideox_flops, transformer))
+        self._control_flops = cache(control.forward_flops)
+        transformer.enable_gradient_checkpointing()
+        self._hooks = ExitStack()
+        self._hooks.enter_context(controlled(transformer, lambda index, x: self._act(index, x)))
+
+    def forward(self, batch: Any) -> StepOutput:
+        timesteps = draw_timesteps(self.seed, batch.step, batch.ids, self.scheduler.config.num_train_timesteps)
+        timesteps = timesteps.to(batch.video.device)
+        sigma = timesteps / 1000
+        self._act = self.control(batch.tracks, torch.where(batch.clean_frames, 0.0, sigma[:, None]))
+        noise = draw_noise(self.seed, batch.step, batch.ids, tuple(batch.video.shape[1:]), "video").to(batch.video)
+        latents, noise = batch.video.transpose(1, 2), noise.transpose(1, 2)  # as the transformer has them
+        cost = self._cost(tuple(latents.shape), batch.text.shape[1])
+        loss = epsilon_loss(self.transformer, self.scheduler, latents, batch.text, timesteps, noise, batch.clean_frames)
+        return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
+
+    def _cost(self, shape: tuple[int, ...], text: int) -> StepCost:
+        """Count what a training step takes of latents of this shape [B, F, C, h, w]."""
+        clips, frames, _, height, width = shape
+        space = (height // self.transformer.config.patch_size) * (width // self.transformer.config.patch_size)
+        forward = self._backbone_flops(shape[1:], text) + self._control_flops(frames, space)
+        return step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
 
 
 class CogVideoXAdapter:
@@ -78,14 +118,12 @@ class CogVideoXAdapter:
         UserError for a part that cannot be read or does not fit.
         """
         self.config, self.components = config, components or load_components(config)
-        start = config.init or config.backbone
-        self.transformer = load_transformer(start)
-        stride = self.components.codecs.video.temporal_stride
-        self.control = build_control(
-            self.transformer.config, self.components.encoders, stride, config.control or {}, config.seed
-        )
-        start_control(self.control, start, (), features)
-        freeze(self.transformer, self.transformer, self.control, config.trainable)
+        start, encoders = config.init or config.backbone, self.components.encoders
+        self.transformer = load_library_model((CogVideoXTransformer3DModel,), start, ("transformer",))
+        stride, settings = self.components.codecs.video.temporal_stride, config.control or {}
+        self.control = control_training.build_control(self.transformer.config, encoders, stride, settings, config.seed)
+        control_training.start_control(self.control, start, (), features)
+        control_training.freeze(self.transformer, self.transformer, self.control, config.trainable)
 
     @staticmethod
     def check(config: CurriculumConfig, stages: Sequence[BackboneConfig]) -> None:
@@ -109,7 +147,7 @@ class CogVideoXAdapter:
 
     def pipeline(self, weights: StateDict) -> MTVPipeline:
         """Make a pipeline of these weights (the average, where there is one), apart from those in training."""
-        parts = pipeline_parts(self.config, self.components, self.transformer, self.control, weights)
+        parts = control_training.pipeline_parts(self.config, self.components, self.transformer, self.control, weights)
         return MTVPipeline(scheduler=load_scheduler(self.config.backbone), **parts)
 
     def sample(
@@ -117,28 +155,25 @@ class CogVideoXAdapter:
     ) -> None:
         """Write STEM_mtv_I.mp4 of those `clips` that have tracks, which drive their captions."""
         pipeline = self.pipeline(weights).to(device)
-        sample_clips(pipeline, clips, self.config, stem.with_name(f"{stem.name}_mtv"))
+        control_training.sample_clips(pipeline, clips, self.config, stem.with_name(f"{stem.name}_mtv"))
 
     def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
         """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says."""
-        card = model_card(
-            self.config,
-            progress,
-            title="Audio-driven video on CogVideoX",
-            tags="audio-driven-video, cogvideox",
-            use=(
-                "Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with\n"
-                "`MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for "
-                "it too."
-            ),
-            rows=f"| made of | `{self.config.backbone}` |\n| last stage | `{Path(self.config.output).name}` |",
+        use = (
+            "Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with\n"
+            "`MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it "
+            "too."
         )
+        rows = f"| made of | `{self.config.backbone}` |\n| last stage | `{Path(self.config.output).name}` |"
+        title, tags = "Audio-driven video on CogVideoX", "audio-driven-video, cogvideox"
+        card = model_card(self.config, progress, title=title, tags=tags, use=use, rows=rows)
         export_pipeline(self.pipeline(weights), folder, card, self.config.train)
 
 
 def load_components(config: BackboneConfig | CurriculumConfig, device: torch.device | str = "cpu") -> Components:
     """Load what is not trained of the folder `backbone`, and the encoders of tracks."""
     assert config.backbone is not None, "this adapter is that of a backbone"
-    audio: Any = NoSound(config.data.sample_rate)
+    codec = CogVideoXVideoCodec.from_pretrained(codec_folder(config.backbone)).to(device)
+    sound: Any = NoSound(config.data.sample_rate)
     encoders = load_track_encoders(config.tracks.encoders, device)
-    return Components(Codecs(load_codec(config.backbone).to(device), audio), LazyT5(config.backbone), encoders)
+    return Components(Codecs(codec, sound), LazyT5(config.backbone), encoders)

@@ -17,16 +17,11 @@ from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from mtv.control_layers import (
-    HolisticInjection,
-    HolisticStream,
-    IntervalInjection,
-    IntervalStream,
-    Source,
-    TrackEncoder,
-)
+from mtv import control_layers as layers
 from shared.nn.dit import Control, modules
+from shared.nn.flops import count_flops
 from shared.nn.memory_alignment import AlignedModelMixin
 
 TRACKS = ("speech", "effects", "music")
@@ -34,18 +29,13 @@ TRACKS = ("speech", "effects", "music")
 
 @dataclass(frozen=True)
 class TrackFeatures:
-    """What the three tracks of a batch say, one feature per video frame.
+    """What the three tracks of a batch say, one feature per video frame. A silent track is exact zeros.
 
-    Attributes:
-        speech: [B, K, T, window, layers, width], a row per speaker; speaker k has the k-th identity.
-        effects, music: [B, T, window, layers, width] each. A silent track is exact zeros, in all three.
-        speakers: [B, K], True where there is such a speaker; None: all are. One who is not there adds nothing, a
-            silent one keeps the mouth shut.
-        drop: by track, [B], True where the track is unknown (guidance, dropout in training): its learned null takes
-            its place. Unknown speech does not tell how many speak.
-
-    Raises:
-        ValueError: an unknown track in `drop`, tracks that disagree in B or T, or a sample without a speaker.
+    speech [B, K, T, window, layers, width] has a row per speaker, effects and music [B, T, window, layers, width].
+    `speakers` [B, K]: True where there is such a speaker, None where all are; one who is not there adds nothing, a
+    silent one keeps the mouth shut. `drop`: by track [B], True where it is unknown (guidance, dropout in training) and
+    its learned null takes its place; unknown speech does not tell how many speak.
+    ValueError for an unknown track in `drop`, tracks that disagree in B or T, or a sample without a speaker.
     """
 
     speech: Tensor
@@ -66,22 +56,25 @@ class TrackFeatures:
         if self.speakers is not None and not self.speakers.any(1).all():
             raise ValueError("every sample needs a speaker; nobody speaking is a speaker's silence: zero features")
 
+    @classmethod
+    def of(cls, clips: Sequence[Mapping[str, Tensor]], drop: Mapping[str, Tensor] | None = None) -> TrackFeatures:
+        """Put equally long clips together, each by track [(K,) T, window, layers, width]; absent speakers are zeros."""
+        speech = pad_sequence([clip["speech"] for clip in clips], batch_first=True)
+        there = torch.arange(speech.shape[1]) < torch.tensor([[len(clip["speech"])] for clip in clips])
+        effects, music = (torch.stack([clip[name] for clip in clips]) for name in TRACKS[1:])
+        return cls(speech, effects, music, None if there.all() else there, drop or {})
+
     def __len__(self) -> int:
         """B, the samples."""
         return len(self.effects)
 
-    @property
-    def frames(self) -> int:
-        """T, the video frames."""
-        return self.effects.shape[1]
-
-    def without(self, *tracks: str) -> TrackFeatures:
-        """The same with these tracks dropped in every sample."""
+    def without(self, track: str) -> TrackFeatures:
+        """Drop this track in every sample."""
         everywhere = torch.ones(len(self), dtype=torch.bool, device=self.effects.device)
-        return replace(self, drop={**self.drop, **dict.fromkeys(tracks, everywhere)})
+        return replace(self, drop={**self.drop, track: everywhere})
 
     def take(self, rows: Tensor) -> TrackFeatures:
-        """The samples `rows`, a vector of indices."""
+        """Take the samples `rows`, a vector of indices."""
         return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> TrackFeatures:
@@ -89,31 +82,22 @@ class TrackFeatures:
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrackFeatures:
-        return TrackFeatures(
-            change(self.speech),
-            change(self.effects),
-            change(self.music),
-            None if self.speakers is None else change(self.speakers),
-            {name: change(drop) for name, drop in self.drop.items()},
-        )
+        speakers = None if self.speakers is None else change(self.speakers)
+        drop = {name: change(dropped) for name, dropped in self.drop.items()}
+        return TrackFeatures(change(self.speech), change(self.effects), change(self.music), speakers, drop)
 
 
 @dataclass(frozen=True)
 class EncodedTracks:
     """The tracks of a batch as tokens: all that does not depend on the noise level, made once per clip.
 
-    Attributes:
-        tokens: by track; speech [B, K, F, n, d], the others [B, F, n, d].
-        present: [B, K] bool, the speakers; None when all are there.
-        style: [B, d], the holistic context; None where music goes by intervals.
+    `tokens` by track: speech [B, K, F, n, d], the others [B, F, n, d]. `present` [B, K] bool: the speakers; None: all.
+    `style` [B, d]: the holistic context; None where music goes by intervals.
     """
 
     tokens: dict[str, Tensor]
     present: Tensor | None
     style: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.tokens["speech"])
 
     @property
     def latents(self) -> int:
@@ -133,16 +117,11 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         speakers: K, learned speaker identities.
         temporal_stride: r, video frames per latent of the codec's causal clock.
         hidden_dim: width of the track encoders' linear stacks.
-        SE: off: no holistic stream; music passes through the interval blocks and the interval injection too (the
-            paper's "w/o SE").
-        SI: off: the encoders' features are concatenated and read by one shared cross-attention; no interval and no
-            holistic stream (the paper's "w/o SI").
+        SE: off: no holistic stream; music goes the way of speech and effects too (the paper's "w/o SE").
+        SI: off: neither stream; one shared cross-attention reads all tokens side by side (the paper's "w/o SI").
 
-    The third ablation, TB, is a matter of training: `trainable_backbone_parameters`.
-
-    Raises:
-        ValueError: other tracks than the three, a head count that does not divide its width, a count below 1, or SE
-            and SI both off (SI alone already is without the holistic stream).
+    The third ablation, TB, is a matter of training: `trainable_backbone_parameters`. ValueError for other tracks than
+    the three, a head count that does not divide its width, a count below 1, or SE and SI both off.
     """
 
     HOLISTIC = ("track_encoders.music.", "holistic_stream.", "holistic_injection.")
@@ -173,121 +152,76 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         if set(tracks) != set(TRACKS):
             raise ValueError(f"tracks must be {', '.join(TRACKS)}, not {', '.join(tracks)}")
         if backbone_dim % backbone_heads or token_dim % heads:
-            raise ValueError(
-                f"heads must divide their width: {backbone_heads} of {backbone_dim}, {heads} of {token_dim}"
-            )
+            found = f"{backbone_heads} of {backbone_dim}, {heads} of {token_dim}"
+            raise ValueError(f"heads must divide their width: {found}")
         if min(num_blocks, tokens, injection_every, speakers, temporal_stride) < 1:
             raise ValueError("num_blocks, tokens, injection_every, speakers and temporal_stride must be at least 1")
         if not (SE or SI):
             raise ValueError("SI off is without the holistic stream already; switch off SE or SI, not both")
         self.track_encoders = nn.ModuleDict(
-            {name: TrackEncoder(tracks[name], hidden_dim, tokens, token_dim, temporal_stride) for name in TRACKS}
+            {name: layers.TrackEncoder(tracks[name], hidden_dim, tokens, token_dim, temporal_stride) for name in TRACKS}
         )
         self.speaker_identity = nn.Embedding(speakers, token_dim)
         by_interval = TRACKS[:2] if SE else TRACKS
         readers: Sequence[str] = by_interval if SI else ("shared",)
-        injected = len(range(0, num_blocks, injection_every))
-        self.interval_stream = (
-            IntervalStream(token_dim, heads, ffn_dim, interaction_blocks, by_interval) if SI else None
-        )
-        self.interval_injection = modules(
-            IntervalInjection(backbone_dim, token_dim, backbone_heads, readers) for _ in range(injected)
-        )
-        self.holistic_stream = HolisticStream(tokens, token_dim) if SE and SI else None
-        self.holistic_injection = (
-            modules(HolisticInjection(backbone_dim, token_dim) for _ in range(injected)) if SE and SI else None
-        )
-
-    def latents(self, frames: int) -> int:
-        """F, the latent frames of `frames` video frames on the causal clock."""
-        return 1 + -(-(frames - 1) // self.config.temporal_stride)
-
-    def parts(self) -> dict[str, list[str]]:
-        """The parameters' names by part: the encoders, identities, streams and injections that the switches leave."""
-        return {
-            name: [f"{name}.{inner}" for inner, _ in module.named_parameters()]
-            for name, module in self.named_children()
-        }
+        injected = range(0, num_blocks, injection_every)
+        sizes = (token_dim, heads, ffn_dim, interaction_blocks, by_interval)
+        self.interval_stream = layers.IntervalStream(*sizes) if SI else None
+        injections = (layers.IntervalInjection(backbone_dim, token_dim, backbone_heads, readers) for _ in injected)
+        self.interval_injection = modules(injections)
+        self.holistic_stream = layers.HolisticStream(tokens, token_dim) if SE and SI else None
+        holistic = modules(layers.HolisticInjection(backbone_dim, token_dim) for _ in injected) if SE and SI else None
+        self.holistic_injection = holistic
 
     def holistic_parameters(self) -> list[nn.Parameter]:
-        """Those on music's way: its track encoder, the holistic stream and injection.
-
-        Raises:
-            ValueError: with SE or SI off music has no way of its own.
-        """
+        """Those on music's way: its track encoder, the holistic stream and injection. ValueError with SE or SI off."""
         if self.holistic_stream is None:
             raise ValueError("with SE or SI off music goes the way of the others; there is no holistic stream")
         return [parameter for name, parameter in self.named_parameters() if name.startswith(self.HOLISTIC)]
 
     def standardise(self, tracks: Mapping[str, Sequence[Tensor]]) -> None:
-        """Take the statistics of the training's features, for encoders that are yet to be trained.
-
-        Args:
-            tracks: by track, of each clip (or speaker) in which it sounds [T, window, layers, width]; none: as it was.
-        """
+        """Take the statistics of features [T, window, layers, width] by track, of each clip in which it sounds."""
         for track, clips in tracks.items():
             if clips:
-                self._encoder(track).standardise(clips)
+                cast(layers.TrackEncoder, self.track_encoders[track]).standardise(clips)
 
     def forward(self, features: TrackFeatures, sigma: Tensor) -> Control:
         """`control(encode(features), sigma)`, for training: a new clip each step."""
         return self.control(self.encode(features), sigma)
 
     def encode(self, features: TrackFeatures) -> EncodedTracks:
-        """All that does not depend on the noise level, once per clip.
-
-        Raises:
-            ValueError: more speakers than identities, or features of another size than configured.
-        """
-        speech, present = self._encode_speech(features)
-        tokens = {"speech": speech}
-        for name in TRACKS[1:]:
-            encoder = self._encoder(name)
-            tokens[name] = encoder.dropped(encoder(getattr(features, name)), self._drop(features, name))
-        style = None
-        if self.holistic_stream is not None:
-            style = self.holistic_stream(tokens.pop("music"))
-        whole = (features.speakers is None and "speech" not in features.drop) or bool(present.all())
-        return EncodedTracks(tokens, None if whole else present, style)
-
-    def _encoder(self, track: str) -> TrackEncoder:
-        return cast(TrackEncoder, self.track_encoders[track])
-
-    def _drop(self, features: TrackFeatures, track: str) -> Tensor:
-        """[B] bool. Never absent, so that the null is part of every graph and ranks do not differ in what they run."""
-        drop = features.drop.get(track)
-        return drop if drop is not None else features.effects.new_zeros(len(features), dtype=torch.bool)
-
-    def _encode_speech(self, features: TrackFeatures) -> tuple[Tensor, Tensor]:
-        """Tokens [B, K, F, n, d] with identities, and who is there [B, K]."""
+        """All that does not depend on the noise level, once per clip. ValueError for features that do not fit."""
         rows, count = features.speech.shape[:2]
         if count > self.config.speakers:
             raise ValueError(f"{count} speakers are more than the {self.config.speakers} identities learned")
-        encoder, drop = self._encoder("speech"), self._drop(features, "speech")
-        tokens = encoder(features.speech.flatten(0, 1)).unflatten(0, (rows, count))
-        identities = self.speaker_identity(torch.arange(count, device=tokens.device))
-        tokens = tokens + identities[:, None, None].type_as(tokens)
+        encoders = cast(Mapping[str, layers.TrackEncoder], self.track_encoders)
+        # never absent, so that the null is part of every graph and ranks do not differ in what they run
+        nowhere = features.effects.new_zeros(rows, dtype=torch.bool)
+        drop = {name: features.drop.get(name, nowhere) for name in TRACKS}
+        speech = encoders["speech"](features.speech.flatten(0, 1)).unflatten(0, (rows, count))
+        identities = self.speaker_identity(torch.arange(count, device=speech.device))
+        speech = speech + identities[:, None, None].type_as(speech)
         # unknown speech stands in the first place, as nobody in particular, and leaves the others empty
-        unknown = encoder.dropped(tokens[:, 0], drop)
-        tokens = torch.cat([unknown[:, None], tokens[:, 1:]], dim=1)
-        there = features.speakers if features.speakers is not None else torch.ones_like(drop)[:, None].expand(-1, count)
-        first = torch.arange(count, device=drop.device) == 0
-        return tokens, torch.where(drop[:, None], first, there)
+        unknown = encoders["speech"].dropped(speech[:, 0], drop["speech"])
+        tokens = {"speech": torch.cat([unknown[:, None], speech[:, 1:]], dim=1)}
+        for name in TRACKS[1:]:
+            tokens[name] = encoders[name].dropped(encoders[name](getattr(features, name)), drop[name])
+        style = None if self.holistic_stream is None else self.holistic_stream(tokens.pop("music"))
+        present = features.speakers
+        if "speech" in features.drop:
+            first = torch.arange(count, device=nowhere.device) == 0
+            there = torch.ones_like(first).expand(rows, -1) if present is None else present
+            present = torch.where(drop["speech"][:, None], first, there)
+        return EncodedTracks(tokens, None if present is None or present.all() else present, style)
 
     def control(self, encoded: EncodedTracks, sigma: Tensor) -> Control:
-        """The hook `control(i, x) -> x` of one step, for hidden states x [B, F·S, D] of the backbone's block i.
+        """Make the hook `control(i, x) -> x` of one step, for hidden states x [B, F·S, D] of the backbone's block i.
 
-        The interval stream runs here, once per step; a block costs its cross-attentions only.
-
-        Args:
-            encoded: of `encode`.
-            sigma: [B] or [B, F], the video's noise level as its backbone knows it, 0 clean .. 1 noise; for a backbone
-                of discrete timesteps t/1000.
-
-        Raises:
-            ValueError: here, sigma of another shape; in a block, hidden states that are not B samples of F frames.
+        sigma [B] or [B, F] is the video's noise level as its backbone knows it, 0 clean .. 1 noise; for a backbone of
+        discrete timesteps t/1000. The interval stream runs here, once per step; a block costs its cross-attentions.
+        ValueError for sigma of another shape; in a block, for hidden states that are not B samples of F frames.
         """
-        rows, frames = len(encoded), encoded.latents
+        rows, _, frames = encoded.tokens["speech"].shape[:3]
         if tuple(sigma.shape) not in ((rows,), (rows, frames)):
             raise ValueError(f"sigma must be [{rows}] or [{rows}, {frames}], not {list(sigma.shape)}")
         sources = self._sources(encoded, sigma)
@@ -299,44 +233,49 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
             if x.shape[0] != rows or x.shape[1] % frames:
                 raise ValueError(f"tracks of {rows} samples, {frames} latent frames cannot control {list(x.shape)}")
             x = self.interval_injection[place](x, sources)
-            if self.holistic_injection is None:
-                return x
-            return self.holistic_injection[place](x, encoded.style)
+            return x if self.holistic_injection is None else self.holistic_injection[place](x, encoded.style)
 
         return inject
 
-    def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[Source]]:
-        """What each reader of an injection reads at this noise level."""
-        speakers = encoded.tokens["speech"].shape[1]
-        flat = {**encoded.tokens, "speech": rearrange(encoded.tokens["speech"], "b k f n d -> b f (k n) d")}
-        keys = None if encoded.present is None else self._keys(encoded.present, flat)
+    def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[layers.Source]]:
+        """Find what each reader of an injection reads at this noise level."""
+        speech, present, keys = encoded.tokens["speech"], encoded.present, None
+        flat = {**encoded.tokens, "speech": rearrange(speech, "b k f n d -> b f (k n) d")}
+        if present is not None:  # the tracks' tokens side by side, but for those of absent speakers
+            others = sum(tokens.shape[2] for name, tokens in flat.items() if name != "speech")
+            keys = nn.functional.pad(present.repeat_interleave(self.config.tokens, dim=1), (0, others), value=True)
         if self.interval_stream is None:
-            return {"shared": [Source(torch.cat(list(flat.values()), dim=2), keys=keys)]}
+            return {"shared": [layers.Source(torch.cat(list(flat.values()), dim=2), keys=keys)]}
         flat = self.interval_stream(flat, sigma, keys)
-        sources = {name: [Source(tokens)] for name, tokens in flat.items()}
-        weights = [None] * speakers if encoded.present is None else encoded.present.unbind(1)
-        apart = flat["speech"].chunk(speakers, dim=2)
-        sources["speech"] = [Source(tokens, weight) for tokens, weight in zip(apart, weights, strict=True)]
+        sources = {name: [layers.Source(tokens)] for name, tokens in flat.items()}
+        weights = [None] * speech.shape[1] if present is None else present.unbind(1)
+        apart = flat["speech"].chunk(speech.shape[1], dim=2)
+        sources["speech"] = [layers.Source(tokens, weight) for tokens, weight in zip(apart, weights, strict=True)]
         return sources
 
-    def _keys(self, present: Tensor, tokens: Mapping[str, Tensor]) -> Tensor:
-        """[B, M] over the tracks' tokens side by side, True but for those of absent speakers."""
-        speech = present.repeat_interleave(self.config.tokens, dim=1)
-        others = sum(x.shape[2] for name, x in tokens.items() if name != "speech")
-        return torch.cat([speech, speech.new_ones(len(speech), others)], dim=1)
+    def forward_flops(self, frames: int, space: int, speakers: int = 1) -> int:
+        """Operations of one forward pass for a clip of `frames` video latent frames of `space` tokens each."""
+        shown = 1 + (frames - 1) * self.config.temporal_stride
+        with torch.device("meta"):
+            network = MSTControlNet.from_config(self.config)
+            speech = torch.empty(1, speakers, shown, *self.config.tracks["speech"])
+            effects, music = (torch.empty(1, shown, *self.config.tracks[name]) for name in TRACKS[1:])
+            sigma, x = torch.empty(1, frames), torch.empty(1, frames * space, self.config.backbone_dim)
+
+        def run() -> None:
+            inject = network(TrackFeatures(speech, effects, music), sigma)
+            for block in range(self.config.num_blocks):
+                inject(block, x)
+
+        return count_flops(run)
 
 
-def trainable_backbone_parameters(stream: nn.Module, TB: bool = True) -> dict[str, nn.Parameter]:
-    """What MTV trains of its backbone, by name: the attention layers of the video stream; nothing with `TB` off.
+def trainable_backbone_parameters(stream: nn.Module) -> dict[str, nn.Parameter]:
+    """Find what MTV trains of its backbone, by name: the attention layers of the video stream (TB off: nothing).
 
     `stream` is a `shared.nn.dit.DiTStream`, the blocks of one, or diffusers' `CogVideoXTransformer3DModel`: all name
-    their attentions attn1 and attn2.
-
-    Raises:
-        ValueError: a stream without such layers.
+    their attentions attn1 and attn2. ValueError for a stream without such layers.
     """
-    if not TB:
-        return {}
     found = {name: p for name, p in stream.named_parameters() if {"attn1", "attn2"} & set(name.split("."))}
     if not found:
         raise ValueError(f"{type(stream).__name__} has no attention layers named attn1 or attn2")

@@ -1,8 +1,7 @@
 """Building blocks of the MST-ControlNet: track encoder, interaction block, injections (MTV, arXiv 2506.08003).
 
-An *interval* is what one latent frame of the video lasts. Tokens of intervals are [B, F, M, d]: M tokens of width d in
-each of F intervals. Every attention here stays inside one interval: F is folded into the batch, nothing is masked by
-time.
+An *interval* is what one latent frame of the video lasts. Tokens of intervals are [B, F, M, d], M in each of F. Every
+attention here stays inside one interval: F is folded into the batch, nothing is masked by time.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.models.controlnets.controlnet import zero_module
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.normalization import FP32LayerNorm
 from einops import rearrange
@@ -25,13 +25,6 @@ from shared.nn.dit import modules
 TIME_CHANNELS = 256
 EPS = 1e-6
 LEAST_STD = 0.02
-
-
-def zeroed(linear: nn.Linear) -> nn.Linear:
-    """The layer with every parameter at zero: it says nothing until it is trained."""
-    for parameter in linear.parameters():
-        nn.init.zeros_(parameter)
-    return linear
 
 
 def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
@@ -49,15 +42,11 @@ def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Ten
 class TrackEncoder(nn.Module):
     """Features of one track -> n tokens per latent frame (MTV: "a stack of linear layers", then pooling in time).
 
-    Args:
-        size: (window, layers, width) of the features of one video frame.
-        hidden: width of the linear stack.
-        tokens, dim: n tokens of `dim` per frame.
-        stride: r of the video codec's causal clock: latent 0 is frame 0, latent i >= 1 its r frames.
-
-    The pooling is a convolution over time of kernel and stride r on each token alone (r·dim² weights), held as one
-    linear layer. `null` [n, dim] is the learned "track unknown"; silence is something else, zero features.
-    Features are seen standardised, by `feature_mean` and `feature_std` of the training's tracks (`standardise`).
+    `size` is (window, layers, width) of the features of one video frame, `hidden` the width of the linear stack,
+    `stride` r of the video codec's causal clock: latent 0 is frame 0, latent i >= 1 its r frames. The pooling is a
+    convolution over time of kernel and stride r on each token alone (r·dim² weights), held as one linear layer. `null`
+    [n, dim] is the learned "track unknown"; silence is something else, zero features. Features are seen standardised,
+    by `feature_mean` and `feature_std` of the training's tracks (`standardise`).
     """
 
     feature_mean: Tensor
@@ -66,13 +55,8 @@ class TrackEncoder(nn.Module):
     def __init__(self, size: Sequence[int], hidden: int, tokens: int, dim: int, stride: int) -> None:
         super().__init__()
         self.size, self.tokens, self.stride = tuple(size), tokens, stride
-        self.stack = nn.Sequential(
-            nn.Linear(math.prod(size), hidden),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(hidden, hidden),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(hidden, tokens * dim),
-        )
+        first, second, gelu = nn.Linear(math.prod(size), hidden), nn.Linear(hidden, hidden), nn.GELU(approximate="tanh")
+        self.stack = nn.Sequential(first, gelu, second, gelu, nn.Linear(hidden, tokens * dim))
         self.pool = nn.Linear(stride * dim, dim)
         self.norm = FP32LayerNorm(dim, EPS)
         self.null = nn.Parameter(torch.randn(tokens, dim))
@@ -94,11 +78,7 @@ class TrackEncoder(nn.Module):
         self.feature_std.copy_((squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_STD))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, T, window, layers, width] -> [B, F, n, dim] with F = 1 + ceil((T−1)/r).
-
-        Raises:
-            ValueError: features of another size.
-        """
+        """[B, T, window, layers, width] -> [B, F, n, dim], F = 1 + ceil((T−1)/r). ValueError for another size."""
         if features.ndim != 5 or features.shape[2:] != self.size:
             raise ValueError(f"features must be [B, T, {', '.join(map(str, self.size))}], not {list(features.shape)}")
         values = ((features.flatten(2) - self.feature_mean) / self.feature_std).to(self.null.dtype)
@@ -121,8 +101,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Linear(dim, 3 * dim)
-        self.norm_q = nn.RMSNorm(dim, eps=EPS)
-        self.norm_k = nn.RMSNorm(dim, eps=EPS)
+        self.norm_q, self.norm_k = nn.RMSNorm(dim, eps=EPS), nn.RMSNorm(dim, eps=EPS)
         self.to_out = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
@@ -134,18 +113,16 @@ class SelfAttention(nn.Module):
 class InteractionBlock(nn.Module):
     """One interval interaction block: attention over all tracks of an interval, AdaLN, gate and FFN per track.
 
-    Shift and scale start at 0 and the gates at 1: without training it is a pre-norm transformer block that knows no
-    noise level.
+    Shift and scale start at 0, the gates at 1: untrained it is a pre-norm transformer block that knows no noise level.
     """
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, tracks: Sequence[str]) -> None:
         super().__init__()
         self.attention = SelfAttention(dim, heads)
         self.norm = FP32LayerNorm(dim, EPS, elementwise_affine=False)
-        self.modulation = nn.ModuleDict({track: zeroed(nn.Linear(dim, 6 * dim)) for track in tracks})
-        self.ffn = nn.ModuleDict(
-            {track: FeedForward(dim, inner_dim=ffn_dim, activation_fn="gelu-approximate") for track in tracks}
-        )
+        self.modulation = nn.ModuleDict({track: zero_module(nn.Linear(dim, 6 * dim)) for track in tracks})
+        gelu = "gelu-approximate"
+        self.ffn = nn.ModuleDict({track: FeedForward(dim, inner_dim=ffn_dim, activation_fn=gelu) for track in tracks})
 
     def forward(self, tokens: Mapping[str, Tensor], time: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
         """Tokens of each track [B, F, M_t, d], time embedding [B, T, d] with T = 1 or F, keys [B, sum of M_t]."""
@@ -161,10 +138,7 @@ class InteractionBlock(nn.Module):
 
 
 class IntervalStream(nn.Module):
-    """The interval interaction blocks: the tracks of an interval learn of each other and of the noise level.
-
-    Cost per step: B·F intervals of a few dozen tokens, small beside one block of the backbone.
-    """
+    """The interval interaction blocks: the tracks of an interval learn of each other and of the noise level."""
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, blocks: int, tracks: Sequence[str]) -> None:
         super().__init__()
@@ -186,12 +160,10 @@ class IntervalStream(nn.Module):
 
 @dataclass(frozen=True)
 class Source:
-    """Tokens that one cross-attention reads in each interval.
+    """Tokens [B, F, M, d] that one cross-attention reads in each interval.
 
-    Attributes:
-        tokens: [B, F, M, d].
-        weight: [B] 0 or 1 on the result, for a speaker who is not in every sample; None: all ones.
-        keys: [B, M], True where a token is there; None: all.
+    `weight` [B], 0 or 1, is on the result, for a speaker who is not in every sample; `keys` [B, M] tells where a token
+    is there. None: all ones, all there.
     """
 
     tokens: Tensor
@@ -209,18 +181,12 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(query_dim, query_dim)
-        self.to_k = nn.Linear(context_dim, query_dim)
-        self.to_v = nn.Linear(context_dim, query_dim)
-        self.to_out = zeroed(nn.Linear(query_dim, query_dim, bias=False))
-        self.norm_q = nn.RMSNorm(query_dim, eps=EPS)
-        self.norm_k = nn.RMSNorm(query_dim, eps=EPS)
+        self.to_k, self.to_v = nn.Linear(context_dim, query_dim), nn.Linear(context_dim, query_dim)
+        self.to_out = zero_module(nn.Linear(query_dim, query_dim, bias=False))
+        self.norm_q, self.norm_k = nn.RMSNorm(query_dim, eps=EPS), nn.RMSNorm(query_dim, eps=EPS)
 
     def forward(self, x: Tensor, sources: Sequence[Source]) -> Tensor:
-        """The sum of CA(x, source): x [B·F, S, D] normalised -> [B·F, S, D].
-
-        Queries and output are projected once however many sources there are: 4·N·D² operations, and the attention of
-        N queries on M keys per source.
-        """
+        """Sum CA(x, source): x [B·F, S, D] normalised -> the same; queries and output are projected once for all."""
         q = self.norm_q(self.to_q(x)).unflatten(-1, (self.heads, -1))
         total = torch.zeros_like(x)
         for source in sources:
@@ -251,19 +217,13 @@ class IntervalInjection(nn.Module):
         return x
 
 
-class NormedGELU(nn.Module):
+def normed_gelu(dim: int) -> nn.Module:
     """LayerNorm over the width, then GELU.
 
     The music of two clips differs by little beside what all music has in common, so a bare GELU is soon pushed to where
     it is zero for every clip, and the stream is dead for good (docs/mtv.md, "What keeps music alive").
     """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm = FP32LayerNorm(dim, EPS, elementwise_affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.gelu(self.norm(x), approximate="tanh")
+    return nn.Sequential(FP32LayerNorm(dim, EPS, elementwise_affine=False), nn.GELU(approximate="tanh"))
 
 
 class HolisticStream(nn.Module):
@@ -274,9 +234,11 @@ class HolisticStream(nn.Module):
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
-        self.inward = nn.Sequential(nn.Linear(tokens * dim, dim), NormedGELU(dim), nn.Linear(dim, dim), NormedGELU(dim))
+        self.inward = nn.Sequential(
+            nn.Linear(tokens * dim, dim), normed_gelu(dim), nn.Linear(dim, dim), normed_gelu(dim)
+        )
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
-        self.outward = nn.Sequential(NormedGELU(dim), nn.Linear(dim, dim))
+        self.outward = nn.Sequential(normed_gelu(dim), nn.Linear(dim, dim))
         self.norm_out = FP32LayerNorm(dim, EPS)
 
     def forward(self, music: Tensor) -> Tensor:
@@ -289,7 +251,7 @@ class HolisticInjection(nn.Module):
 
     def __init__(self, query_dim: int, context_dim: int) -> None:
         super().__init__()
-        self.to_style = zeroed(nn.Linear(context_dim, 2 * query_dim))
+        self.to_style = zero_module(nn.Linear(context_dim, 2 * query_dim))
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         gamma, beta = self.to_style(style)[:, None].chunk(2, dim=-1)

@@ -59,17 +59,12 @@ def start_control(
     folder = Path(start or "") / "control"
     new: Collection[str] = TRACKS
     if start and folder.is_dir() and "control" not in reinit:
-        holistic = "holistic" in reinit
-        initialise(control, folder, skip=_begins_anew if holistic else lambda name: False)
-        new = ["music"] if holistic else []
+        anew = MSTControlNet.HOLISTIC if "holistic" in reinit else ()
+        # what music adds to every clip alike, the biases of the injection, stays: all else was trained with it
+        initialise(control, folder, skip=lambda name: name.startswith(anew) and not name.endswith("to_style.bias"))
+        new = ["music"] if anew else []
     if features is not None:
         control.standardise({track: features(track) for track in new})
-
-
-def _begins_anew(name: str) -> bool:
-    """Tell whether music's way makes it anew. What it adds to every clip alike, the biases of the injection, stays:
-    all else was trained with it."""
-    return name.startswith(MSTControlNet.HOLISTIC) and not name.endswith("to_style.bias")
 
 
 def freeze(
@@ -78,14 +73,12 @@ def freeze(
     """Only what `parts` names learns: the transformer, or the attention layers of its video blocks; the control
     network, or music's way through it."""
     transformer.requires_grad_("transformer" in parts)
-    if "attention" in parts:
-        for parameter in trainable_backbone_parameters(video_blocks).values():
-            parameter.requires_grad_(True)
+    learning = list(trainable_backbone_parameters(video_blocks).values()) if "attention" in parts else []
     if control is not None:
         control.requires_grad_("control" in parts)
-        if "holistic" in parts:
-            for parameter in control.holistic_parameters():
-                parameter.requires_grad_(True)
+        learning += control.holistic_parameters() if "holistic" in parts else []
+    for parameter in learning:
+        parameter.requires_grad_(True)
 
 
 def pipeline_parts(
@@ -96,18 +89,14 @@ def pipeline_parts(
     first, *others = (components.encoders.get(track) for track in TRACKS)
     effects, music = (None if encoder is first else encoder for encoder in others)
     video_codec: Any = copy.deepcopy(components.codecs.video)
+    height, width = config.data.size
     return {
         "transformer": with_weights(transformer, weights, "transformer."),
         "control": None if control is None else with_weights(control, weights, "control."),
-        "video_codec": video_codec.cpu(),
-        "text_encoder": components.text.load(),
-        "audio_encoder": first,
-        "effects_encoder": effects,
-        "music_encoder": music,
-        "fps": config.data.fps,
-        "height": config.data.size[0],
-        "width": config.data.size[1],
-    }
+        "video_codec": video_codec.cpu(), "text_encoder": components.text.load(),
+        "audio_encoder": first, "effects_encoder": effects, "music_encoder": music,
+        "fps": config.data.fps, "height": height, "width": width,
+    }  # fmt: skip
 
 
 def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, stem: Path) -> None:

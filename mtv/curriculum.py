@@ -52,8 +52,7 @@ class BackboneConfig(TrainConfig):
 class CurriculumConfig(TrainConfig):
     """A training configuration with `stages`, which own steps, subsets, trainable parts and tasks.
 
-    `backbone` stands in the place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of
-    one. Then there is no joint model, and the stages have task mtv alone.
+    With a `backbone` there is no joint model, and the stages have task mtv alone.
     """
 
     backbone: str | None = key(
@@ -63,19 +62,12 @@ class CurriculumConfig(TrainConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _the_backbone_is_the_model(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or raw.get("backbone") is None:
-            return raw
-        if given := [key for key in NOT_BESIDE_BACKBONE if key in raw]:
-            raise ValueError(
-                f"{given[0]} has no place beside backbone: the folder has model, codec and noise levels, and joint "
-                "training needs another"
-            )
-        return {**raw, "model": {}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _steps_are_the_stages(cls, raw: Any) -> Any:
+    def _stages_and_backbone_decide(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("backbone") is not None:
+            if given := [key for key in NOT_BESIDE_BACKBONE if key in raw]:
+                why = "the folder has model, codec and noise levels, and joint training needs another"
+                raise ValueError(f"{given[0]} has no place beside backbone: {why}")
+            raw = {**raw, "model": {}}
         if not isinstance(raw, dict) or not isinstance(stages := raw.get("stages"), list):
             return raw
         for section, name in (("train", "steps"), ("data", "subsets"), ("data", "latents")):
@@ -88,16 +80,12 @@ class CurriculumConfig(TrainConfig):
         return {**raw, "train": {**(raw.get("train") or {}), "steps": max(1, total)}}
 
     @model_validator(mode="after")
-    def _stages_differ(self) -> CurriculumConfig:
+    def _consistent(self) -> CurriculumConfig:
         folders = [stage.folder for stage in self.stages]
         if len(set(folders)) < len(folders) or "" in folders:
             raise ValueError(f"the names of the stages are {', '.join(s.name for s in self.stages)}; they must differ")
         if self.lora is not None:
             raise ValueError("lora has no place beside stages; train adapters with scripts/train_ccl.py and task mtv")
-        return self
-
-    @model_validator(mode="after")
-    def _a_backbone_learns_mtv_alone(self) -> CurriculumConfig:
         if self.backbone is None:
             return self
         if self.control is None:
@@ -105,11 +93,9 @@ class CurriculumConfig(TrainConfig):
         if self.data.shards is not None:
             raise ValueError("data.shards hold no embeddings for a CogVideoX backbone; train it from data.manifest")
         for stage in self.stages:
-            if others := [task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"]:
-                raise ValueError(
-                    f"stage {stage.name!r}: {', '.join(others)} needs the joint model; on a backbone "
-                    "there is task mtv alone"
-                )
+            if others := ", ".join(task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"):
+                told = f"{others} needs the joint model; on a backbone there is task mtv alone"
+                raise ValueError(f"stage {stage.name!r}: {told}")
         return self
 
     def folder(self, index: int) -> Path:
@@ -119,7 +105,7 @@ class CurriculumConfig(TrainConfig):
     def stage(self, index: int) -> TrainConfig:
         """Configure the run of stage `index`, from the checkpoint of the stage before."""
         stage, last = self.stages[index], index == len(self.stages) - 1
-        raw = self.model_dump(exclude={"stages", "backbone"})
+        raw = self.model_dump(exclude={"stages", "backbone"}) | {"trainable": stage.trainable, "tasks": stage.tasks}
         raw["output"] = str(self.folder(index))
         raw["codecs"] = self.codecs or self.init or raw.get("init_streams") or str(Path(self.output) / "codecs")
         if index > 0:
@@ -132,7 +118,6 @@ class CurriculumConfig(TrainConfig):
             raw["train"]["export_dtype"] = "fp32"
         if stage.lr is not None:
             raw["optimizer"]["lr"] = stage.lr
-        raw |= {"trainable": stage.trainable, "tasks": stage.tasks}
         if self.backbone is None:
             return TrainConfig.model_validate(raw)
         return BackboneConfig.model_validate(raw | {"backbone": self.backbone, "codecs": None})

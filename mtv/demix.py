@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mtv.separation import TRACKS, Audio, Demixer, demixer
-from mtv.separation_scores import residual_dbfs, si_sdr
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media import is_silent, probe, read_audio, write_audio
 from shared.utils.errors import UserError
@@ -19,23 +19,19 @@ from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
 
 SETTINGS_NAME = "demix.json"
+LEAST_DB, MOST_DB = -100.0, 100.0
+"""Scores are held between these, so that means over clips stay finite."""
 
 Scores = dict[str, tuple[float, float | None]]
 """By track: SI-SDR of the estimate and of the mix in dB; or, where the truth is silence, what is left in dBFS, None."""
 
 
-@dataclass(frozen=True)
-class DemixerChoice:
+class DemixerChoice(NamedTuple):
     """A demixer by its name, and what its class is given."""
 
     name: str
     checkpoints: tuple[Path, ...] = ()
     device: str = "cpu"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides about the tracks."""
-        return {"demixer": self.name, "checkpoints": [str(path.resolve()) for path in self.checkpoints]}
 
 
 @dataclass(frozen=True)
@@ -50,20 +46,22 @@ class Outcome:
 def demix_clips(
     manifest: Path, clips: Sequence[Clip], output: Path, choice: DemixerChoice, workers: int, measure: bool
 ) -> Iterator[Outcome]:
-    """Outcomes in the clips' order; files that are there already are kept, the manifest is left to the caller.
+    """Yield outcomes in the clips' order; files that are there already are kept, the manifest is left to the caller.
 
     With `measure` they are compared with the tracks that clips have.
-    Raises UserError, before anything is written, as the demixer's class, and as `claim_folder`.
+    UserError, before anything is written, as the demixer's class, and as `claim_folder`.
     """
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
-    claim_folder(output, SETTINGS_NAME, {"manifest": str(manifest.resolve())} | choice.settings)
+    checkpoints = [str(path.resolve()) for path in choice.checkpoints]
+    settings = {"manifest": str(manifest.resolve()), "demixer": choice.name, "checkpoints": checkpoints}
+    claim_folder(output, SETTINGS_NAME, settings)
     return spread(partial(_process, output, choice, measure), clips, workers)
 
 
 def scores_table(outcomes: Sequence[Outcome]) -> str:
-    """Means over clips; a true track that is silent has no SI-SDR and is told by what is left on it."""
+    """Tell means over clips; a true track that is silent has no SI-SDR and is told by what is left on it."""
     head = ["track", "clips", "SI-SDR, dB (median)", "SI-SDR of the mix, dB", "silent clips", "left on them, dBFS"]
     rows = []
     for name in TRACKS:
@@ -79,12 +77,39 @@ def scores_table(outcomes: Sequence[Outcome]) -> str:
     return markdown_table(head, rows).rstrip()
 
 
+def si_sdr(estimate: ArrayLike, truth: ArrayLike) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB of two signals of one shape, e.g. [channels, N].
+
+    With a = <estimate, truth> / |truth|²: 10 log10(|a truth|² / |estimate − a truth|²) (Le Roux et al., ICASSP 2019,
+    arXiv 1811.02508, equation 3; no mean is subtracted). An estimate of zeros scores LEAST_DB.
+    ValueError if the shapes differ, or if `truth` is zeros: see `residual_dbfs` for that case.
+    """
+    signal, wanted = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
+    if signal.shape != wanted.shape:
+        raise ValueError(f"estimate {signal.shape} and truth {wanted.shape} need one shape")
+    energy = float((wanted**2).sum())
+    if energy == 0:
+        raise ValueError("the true signal is all zeros, SI-SDR is not defined; residual_dbfs measures what is left")
+    target = float((signal * wanted).sum()) / energy * wanted
+    return _ratio_db(float((target**2).sum()), float(((signal - target) ** 2).sum()))
+
+
+def residual_dbfs(estimate: ArrayLike) -> float:
+    """RMS level in dB of full scale of what was found on a track whose truth is silence; at least LEAST_DB."""
+    return _ratio_db(float((np.asarray(estimate, np.float64) ** 2).mean()), 1.0)
+
+
+def _ratio_db(signal: float, rest: float) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = 10 * np.log10(np.float64(signal) / np.float64(rest))
+    return LEAST_DB if signal == 0 else float(np.clip(ratio, LEAST_DB, MOST_DB))
+
+
 @cache
 def _demixer(choice: DemixerChoice) -> Demixer:
     """Made once; processes that are forked have it."""
-    if choice.name == "dsp":
-        return demixer("dsp")
-    return demixer(choice.name, checkpoints=choice.checkpoints, device=choice.device)
+    models = {} if choice.name == "dsp" else {"checkpoints": choice.checkpoints, "device": choice.device}
+    return demixer(choice.name, **models)
 
 
 def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> Outcome:

@@ -63,9 +63,7 @@ class MTVOptions(SamplingOptions):
     audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
-    duration: float | None = option(
-        None, "seconds; default: as long as the sound, which may be longer", metavar="S", gt=0
-    )
+    duration: float | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S", gt=0)
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
     steps: int | None = option(None, "solver steps per window; default: the pipeline's", ge=1)
     window: float | None = option(None, "seconds made at a time; default: 2", metavar="S", gt=0)
@@ -77,11 +75,6 @@ class MTVOptions(SamplingOptions):
     @model_validator(mode="after")
     def _consistent(self) -> MTVOptions:
         exclusive(self, "prompt", "timed_prompts", required=True)
-        self._check_sound()
-        _ = self.pictures
-        return self
-
-    def _check_sound(self) -> None:
         names = (name for name in (*SPEECH, "effects", "music") if getattr(self, name) is not None)
         given = " ".join(f"--{name}" for name in names)
         if self.audio is None and not given:
@@ -89,15 +82,15 @@ class MTVOptions(SamplingOptions):
         if self.audio is not None and given:
             raise UserError(f"--audio and {given}: a mix or its tracks are needed, not both")
         if self.audio is None and (self.demixer or self.demixer_checkpoint):
-            raise UserError(
-                "--demixer and --demixer-checkpoint take a mix apart; give it as --audio, or leave them out"
-            )
+            raise UserError("--demixer and --demixer-checkpoint take a mix apart: give --audio, or leave them out")
         name = self.demixer or "dsp"
         if name not in DEMIXERS:
             raise UserError(f"--demixer {name}: give one of {', '.join(DEMIXERS)}")
         if (name == "dsp") == bool(self.demixer_checkpoint):
             needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
             raise UserError(f"--demixer {name}: {needed}")
+        _ = self.pictures
+        return self
 
     @cached_property
     def pictures(self) -> dict[float, Path]:
@@ -129,10 +122,7 @@ class MTVOptions(SamplingOptions):
 
 
 def generate(options: MTVOptions) -> Path:
-    """Check everything that can be checked without the model, then sample and write the file.
-
-    Raises UserError for whatever the options name that cannot be used.
-    """
+    """Check everything that can be checked without the model (else UserError), then sample and write the file."""
     if options.output.suffix.lower() != ".mp4":
         raise UserError(f"--output {options.output}: an .mp4 is written; give a name that ends so")
     inputs = [*options.track_files, *options.pictures.values(), options.audio, options.timed_prompts]
@@ -152,12 +142,12 @@ def generate(options: MTVOptions) -> Path:
 
 
 def _frame_rate(options: MTVOptions) -> float:
-    """Frame rate of the checkpoint. Raises UserError if it is none, or cannot make a video from tracks."""
+    """Frame rate of the checkpoint. UserError if it is none, or cannot make a video from tracks."""
     folder = options.checkpoint
     if (folder / "vae").is_dir() and not (folder / "control").is_dir():
+        how = "with scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
         raise UserError(
-            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, with "
-            "scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
+            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, {how}"
         )
     index = check_checkpoint(folder, options.trust_package)
     check_driven(index, f"checkpoint {folder}: ")
@@ -174,9 +164,10 @@ class Sound:
 
     @classmethod
     def read(cls, options: MTVOptions, fps: float) -> Sound:
-        """Mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
+        """Read the mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
 
-        What exceeds full scale is turned down as a whole. Raises UserError for a file that is broken or too short.
+        What exceeds full scale is turned down as a whole. UserError for a file that is broken or too short, or tracks
+        that differ by more than a frame.
         """
         files = options.track_files if options.audio is None else [options.audio]
         infos = [probe(file) for file in files]
@@ -186,27 +177,20 @@ class Sound:
         rate = max(info.rate or 0 for info in infos)
         rate = rate if rate in AAC_RATES else 48000
         parts = [read_audio(info.path, rate, (info.channels or 1) > 2, end=options.duration) for info in infos]
-        count = max(part.shape[1] for part in parts)
-        _check_lengths(files, [part.shape[1] / rate for part in parts], options.duration, fps)
+        seconds, count = [part.shape[1] / rate for part in parts], max(part.shape[1] for part in parts)
+        longest = max(seconds)  # rounded at their rates, so by less than a millisecond
+        for file, lasts in zip(files, seconds, strict=True):
+            if longest - lasts > 1 / fps + 1e-3:
+                told = f"{file} lasts {lasts:.3f} s, {files[seconds.index(longest)]} {longest:.3f} s"
+                raise UserError(f"{told}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
+        if options.duration is not None and options.duration > longest + SHORT:
+            told = f"the sound lasts {longest:.2f} s; --duration {options.duration:g} is longer, lower it"
+            raise UserError(f"{files[0]}: {told}")
         samples = np.zeros((max(len(part) for part in parts), count), np.float32)
         for part in parts:
             samples[:, : part.shape[1]] += part
         samples /= max(1.0, float(np.abs(samples).max()))
         return cls(samples, rate, count / rate if options.duration is None else options.duration)
-
-
-def _check_lengths(files: list[Path], seconds: list[float], wanted: float | None, fps: float) -> None:
-    """Raise UserError if the tracks differ by more than a frame, or last less than what is wanted."""
-    longest = max(seconds)  # rounded at their rates, so by less than a millisecond
-    for file, lasts in zip(files, seconds, strict=True):
-        if longest - lasts > 1 / fps + 1e-3:
-            other = files[seconds.index(longest)]
-            raise UserError(
-                f"{file} lasts {lasts:.3f} s, {other} {longest:.3f} s; "
-                f"tracks of one video must be equally long, to a frame of {1 / fps:.3f} s"
-            )
-    if wanted is not None and wanted > longest + SHORT:
-        raise UserError(f"{files[0]}: the sound lasts {longest:.2f} s; --duration {wanted:g} is longer, lower it")
 
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float) -> None:
@@ -228,29 +212,24 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
     """Stems of the mix, at its own rate."""
     from mtv.separation import demixer
 
-    if options.demixer in (None, "dsp"):
-        return demixer("dsp").separate(sound.samples, sound.rate)
-    device = str(cli.device(options.device))
-    model = demixer(options.demixer, checkpoints=options.demixer_checkpoint, device=device, tell=_warn)
-    return model.separate(sound.samples, sound.rate)
+    settings: dict[str, Any] = {}
+    if options.demixer == "demucs-cdx23":
+        device = str(cli.device(options.device))
+        settings = {"checkpoints": options.demixer_checkpoint, "device": device, "tell": _warn}
+    return demixer(options.demixer or "dsp", **settings).separate(sound.samples, sound.rate)
 
 
 def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
-    """Tracks for the model. A person without a file before one who has one is there and silent."""
-    from mtv.tracks import Tracks, read_tracks
+    """Read the tracks for the model. A person without a file before one who has one is there and silent."""
+    from mtv.tracks import read_tracks
 
-    speech = [voice for voice in options.voices if voice is not None]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tracks = read_tracks(speech, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
+        tracks = read_tracks(options.voices, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
     for warning in caught:
         if warning.category is UserWarning:  # what read_tracks says; libraries have classes of their own
             _warn(f"warning: {warning.message}")
-    if not speech:
-        return tracks
-    read, silence = iter(tracks.speech), tracks.speech[0].new_zeros(1, tracks.samples)
-    everyone = [silence if voice is None else next(read) for voice in options.voices]
-    return Tracks(everyone, tracks.effects, tracks.music, rate)
+    return tracks
 
 
 def _resampled(stems: Stems, rate: int) -> Tracks:
@@ -260,9 +239,9 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
     from mtv.tracks import Tracks
 
-    mono = {name: torch.from_numpy(track).mean(0, keepdim=True) for name, track in stems.items()}
-    tracks = {name: resample(track, stems.rate, rate).clamp(-1, 1) for name, track in mono.items()}
-    return Tracks([tracks["speech"]], tracks["effects"], tracks["music"], rate)
+    mono = (torch.from_numpy(track).mean(0, keepdim=True) for _, track in stems.items())
+    speech, effects, music = (resample(track, stems.rate, rate).clamp(-1, 1) for track in mono)
+    return Tracks([speech], effects, music, rate)
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
@@ -274,18 +253,16 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
 
     size, stride = (pipeline.config.height, pipeline.config.width), pipeline.video_codec.temporal_stride
     arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}
-    arguments |= {"guidance": guidance(options), "overlap": 1 + stride}  # two latents
-    arguments["keyframes"] = {
-        time: frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
-        for time, file in options.pictures.items()
-    }
+    arguments |= {"guidance": guidance(options), "overlap": 1 + stride, "keyframes": {}}  # two latents are shared
+    for time, file in options.pictures.items():
+        arguments["keyframes"][time] = frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
     if options.window is not None:
         arguments["window"] = window_frames(options.window, pipeline.config.fps, stride)
     return arguments
 
 
 def guidance(options: MTVOptions) -> TrackGuidance:
-    """Scales that are asked for."""
+    """Make the guidance that is asked for."""
     from mtv.guidance import TrackGuidance
 
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES}

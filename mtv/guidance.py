@@ -6,10 +6,9 @@ text's scale w_c and a scale w_k for speech, effects and music:
 
     v(c,T) + (w_c − 1) [v(c,T) − v(0c,T)] + Σ_k (w_k − 1) [v(c,T) − v(c,T∖k)]
 
-Why this form: every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before
-another, a scale moves the result along its own condition only (swapping one track leaves the other terms what they
-were), and each scale that is not 1 costs one evaluation. A chain from "nothing" to "everything", as UCG's `dual`, would
-need an order of the tracks and states in which several are unknown at once.
+Every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before another, a scale
+moves the result along its own condition only, and each scale that is not 1 costs one evaluation. A chain from "nothing"
+to "everything", as UCG's `dual`, would need an order of the tracks, and states in which several are unknown at once.
 """
 
 from __future__ import annotations
@@ -37,15 +36,11 @@ FULL, NO_TEXT = State(), State(text=False)
 
 @dataclass(frozen=True)
 class TrackGuidance:
-    """Scales of guidance; 1 is no guidance, and above it a condition counts more.
+    """Scales of guidance, w_c and w_k; 1 is no guidance, and above it a condition counts more.
 
-    Attributes:
-        text, speech, effects, music: w_c and w_k. By default speech counts more than as trained: who of two people
-            speaks is seen in few pixels, and the prompt may not say it (docs/mtv.md, "Sampling").
-        interval: sigmas (low, high] in which guidance is on; elsewhere v(c,T) is used.
-
-    Raises:
-        UserError: a scale that is not finite, or an empty interval.
+    By default speech counts more than as trained: who of two speaks is seen in few pixels, and the prompt may not say
+    it. `interval`: sigmas (low, high] in which guidance is on; elsewhere v(c,T) is used.
+    UserError for a scale that is not finite, or an empty interval.
     """
 
     text: float = 2.0
@@ -62,15 +57,11 @@ class TrackGuidance:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
     def weights(self, sigma: float) -> dict[State, float]:
-        """The weight of each state's prediction at noise level `sigma`; they sum to 1, and zeros are left out."""
+        """Weigh each state's prediction at noise level `sigma`; the sum is 1, and zeros are left out."""
         if not self.interval[0] < sigma <= self.interval[1]:
             return {FULL: 1.0}
-        extra = {
-            NO_TEXT: self.text - 1,
-            State(dropped="speech"): self.speech - 1,
-            State(dropped="effects"): self.effects - 1,
-            State(dropped="music"): self.music - 1,
-        }
+        extra = {NO_TEXT: self.text - 1}
+        extra |= {State(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
         weights = {FULL: 1 + sum(extra.values())} | {state: -more for state, more in extra.items()}
         return {state: weight for state, weight in weights.items() if weight != 0}
 

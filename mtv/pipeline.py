@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,23 +13,13 @@ from diffusers import CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from mtv import windows
 from mtv.cogvideox.hooks import CogVideoXDenoiser
 from mtv.cogvideox.solvers import DIFFUSION, checked_steps, solver
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
-from mtv.tracks import TRACKS, Tracks, features, frames_of
-from mtv.windows import (
-    SECONDS,
-    LongVideo,
-    StepCallback,
-    Window,
-    WindowSampler,
-    fitted_picture,
-    place_keyframes,
-    plan,
-    segments,
-    window_frames,
-)
+from mtv.tracks import Tracks, features, frames_of
+from mtv.windows import LongVideo, WindowSampler
 from shared.checkpoint.folder import CheckpointMixin, check_driven
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
@@ -57,17 +47,13 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         video_codec, text_encoder, scheduler: of the video stream. With CogVideoX, one of its own two schedulers.
         control: the network that the tracks act through.
         audio_encoder: features of speech, and of effects and music where these have no encoder of their own.
-        audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts of the same folder. They are only kept, so
-            that saving loses nothing.
+        audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts of the same folder, kept so that saving loses
+            nothing.
         effects_encoder, music_encoder: None is `audio_encoder`.
         fps, height, width: the video the model was trained on.
 
-    LoRA weights are loaded by `shared.checkpoint.lora.LoraMixin`'s methods;
-    `shared.checkpoint.offload.MemoryMixin.set_memory` chooses between speed and GPU memory.
-
-    Raises:
-        UserError: without control or audio_encoder: the folder or pipeline holds a joint model only. A scheduler that
-            does not fit the transformer.
+    UserError without control or audio_encoder (it is a joint model only), or for a scheduler of another kind than the
+    transformer's.
     """
 
     # the first two are needed: listed here, their absence is told in one line below, and not by diffusers
@@ -103,17 +89,10 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
                 f"its schedulers, {' or '.join(kind.__name__ for kind in DIFFUSION)}, and another needs a flow solver"
             )
         self.register_modules(
-            transformer=transformer,
-            video_codec=video_codec,
-            text_encoder=text_encoder,
-            scheduler=scheduler,
-            control=control,
-            audio_encoder=audio_encoder,
-            audio_codec=audio_codec,
-            audio_scheduler=audio_scheduler,
-            effects_encoder=effects_encoder,
-            music_encoder=music_encoder,
-        )
+            transformer=transformer, video_codec=video_codec, text_encoder=text_encoder, scheduler=scheduler,
+            control=control, audio_encoder=audio_encoder, audio_codec=audio_codec, audio_scheduler=audio_scheduler,
+            effects_encoder=effects_encoder, music_encoder=music_encoder,
+        )  # fmt: skip
         self.register_to_config(fps=fps, height=height, width=width)
 
     @classmethod
@@ -151,12 +130,13 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         keyframes: Mapping[float, Tensor] | None = None,
         window: int | None = None,
         overlap: int = 5,
-        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end: windows.StepCallback | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
         Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
-        memory the features of the whole sound: beyond these, memory does not grow with the length.
+        memory the features of the whole sound: beyond these, memory does not grow with the length. UserError at once
+        for a size, duration, seed, track, picture or window that does not fit, with what would.
 
         Args:
             prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
@@ -167,67 +147,41 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
             keyframes: by second, pictures as `image`. The latent of the frame on show is then this picture and clean.
-            window, overlap: frames of a window (default: about 2 s; give what the model was trained on), and how many
-                it shares with the one before.
-
-        Raises:
-            UserError: at once, for a size, duration, seed, track, picture or window that does not fit, with what would.
+            window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
         """
         texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
         prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-        steps = checked_steps(self.scheduler, num_inference_steps)
         self._check_tracks(given, len(prompts))
         frames, size = self._frames(given, duration), self._size(height, width)
-        windows = self._plan(frames, window, overlap)
-        pictures, placed = self._pictures(image, keyframes or {}, windows, size, len(prompts))
+        fps, stride = self.config.fps, self.video_codec.temporal_stride
+        length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
+        plan = windows.plan(frames, length, overlap, stride)
+        pictures = [*([] if image is None else [(0.0, image)]), *(keyframes or {}).items()]
+        fitted = [(time, windows.fitted_picture(picture, time, size, len(prompts))) for time, picture in pictures]
+        different = list(dict.fromkeys(text for one in prompts for text in one.texts))
         video = LongVideo(
+            steps=checked_steps(self.scheduler, num_inference_steps),
             seeds=seed_of_each(seed, len(prompts)),
+            keyframes=windows.place_keyframes([time for time, _ in fitted], plan, fps, stride),
             prompts=prompts,
-            texts=self._texts(prompts),
+            texts=dict(zip(different, self._encoded(different), strict=True)),
             negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
             tracks=self._features(given, frames, len(prompts)),
-            windows=windows,
-            pictures=pictures,
-            keyframes=placed,
+            windows=plan,
+            pictures={time: picture.to(self._execution_device) for time, picture in fitted},
             size=size,
-            steps=steps,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
         )
         return self._windows(video)
-
-    def _plan(self, frames: int, window: int | None, overlap: int) -> list[Window]:
-        stride = self.video_codec.temporal_stride
-        length = window_frames(SECONDS, self.config.fps, stride) if window is None else window
-        return plan(frames, length, overlap, stride)
-
-    def _pictures(
-        self,
-        image: Tensor | None,
-        keyframes: Mapping[float, Tensor],
-        windows: list[Window],
-        size: tuple[int, int],
-        batch: int,
-    ) -> tuple[dict[float, Tensor], list[dict[int, float]]]:
-        """`LongVideo.pictures` and `LongVideo.keyframes` of what is given."""
-        given = [*([] if image is None else [(0.0, image)]), *keyframes.items()]
-        pictures = [(time, fitted_picture(picture, time, size, batch)) for time, picture in given]
-        stride = self.video_codec.temporal_stride
-        placed = place_keyframes([time for time, _ in pictures], windows, self.config.fps, stride)
-        return {time: picture.to(self._execution_device) for time, picture in pictures}, placed
-
-    def _texts(self, prompts: list[TimedPrompts]) -> dict[str, Tensor]:
-        """`LongVideo.texts`: each text encoded once."""
-        texts = list(dict.fromkeys(text for prompt in prompts for text in prompt.texts))
-        return dict(zip(texts, self._encoded(texts), strict=True))
 
     @torch.no_grad()
     def _windows(self, video: LongVideo) -> Iterator[np.ndarray]:
         last = None
         with self.progress_bar(total=len(video.windows) * video.steps) as progress:
             for index, window in enumerate(video.windows):
-                pixels = self._sample(video, index, last, progress.update)
+                pixels = self._sample(video, index, last, progress)
                 if index + 1 < len(video.windows):  # a copy, so that it does not hold the whole window
                     last = pixels[:, :, -video.windows[index + 1].given :].clone()
                 new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
@@ -235,21 +189,15 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
                 yield new
         self.maybe_free_model_hooks()
 
-    def _sample(self, video: LongVideo, index: int, last: Tensor | None, done: Callable[[], Any]) -> Tensor:
+    def _sample(self, video: LongVideo, index: int, last: Tensor | None, progress: Any) -> Tensor:
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
         window = video.windows[index]
-        clock = self.video_codec.clock(window.frames, self.config.fps)
-        cogvideox = isinstance(self.transformer, CogVideoXTransformer3DModel)
-        sampler = WindowSampler(
-            CogVideoXDenoiser(self.transformer) if cogvideox else self.transformer,
-            self.control,
-            video.tracks_of(window).to(self._execution_device),
-            segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps)),
-            video.negative,
-            clock,
-            self._clean(video, index, last),
-            video.guidance,
-        )
+        clock, model = self.video_codec.clock(window.frames, self.config.fps), self.transformer
+        denoiser = CogVideoXDenoiser(model) if isinstance(model, CogVideoXTransformer3DModel) else model
+        tracks = video.tracks_of(window).to(self._execution_device)
+        texts = windows.segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps))
+        clean = self._clean(video, index, last)
+        sampler = WindowSampler(denoiser, self.control, tracks, texts, video.negative, clock, clean, video.guidance)
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
         path = solver(self.scheduler, video.steps, self._execution_device, added)
@@ -258,18 +206,14 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             if video.callback is not None:
                 changed = video.callback(self, index * video.steps + step, u, {"video": latents}) or {}
                 latents = changed.get("video", latents)
-            done()
+            progress.update()
         return self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
 
     def _noise(self, video: LongVideo, index: int) -> Tensor:
         """[B, C, F, h, w]; the first window's is `CCLPipeline`'s, and each window has its own."""
         names = ("sample", "video", index) if index else ("sample", "video")
-        latents = self.video_codec.latent_frames(video.windows[index].frames)
-        shape = (
-            self.video_codec.latent_channels,
-            latents,
-            *(side // self.video_codec.spatial_stride for side in video.size),
-        )
+        codec, sides = self.video_codec, [side // self.video_codec.spatial_stride for side in video.size]
+        shape = (codec.latent_channels, codec.latent_frames(video.windows[index].frames), *sides)
         drawn = [torch.randn(shape, generator=generator(seed, *names)) for seed in video.seeds]
         return torch.stack(drawn).to(self._execution_device)
 
@@ -284,18 +228,10 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         return self.text_encoder.encode(texts).to(self._execution_device, self.transformer.dtype)
 
     def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
-        """Of the whole sound, so that a window's ends keep their neighbours. Absent speakers are zeros."""
-        encoders = self._encoders()
-        found = [
-            {name: x.cpu() for name, x in features(one, encoders, frames, self.config.fps).items()} for one in tracks
-        ]
-        speakers = max(len(one.speech) for one in tracks)
-        parts = {name: torch.stack([one[name] for one in found]) for name in TRACKS[1:]}
-        speech = [one["speech"] for one in found]
-        speech = [torch.cat([x, x.new_zeros(speakers - len(x), *x.shape[1:])]) for x in speech]
-        there = torch.tensor([[k < len(one.speech) for k in range(speakers)] for one in tracks])
-        made = TrackFeatures(torch.stack(speech), parts["effects"], parts["music"], there)
-        return made.take(torch.arange(batch) % len(tracks))  # one for all, or each its own
+        """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
+        encoders, fps = self._encoders(), self.config.fps
+        clips = [{name: x.cpu() for name, x in features(one, encoders, frames, fps).items()} for one in tracks]
+        return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
 
     def _encoders(self) -> dict[str, AudioFeatures]:
         own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}
@@ -304,14 +240,12 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def _check_tracks(self, tracks: list[Tracks], batch: int) -> None:
         if not batch or len(tracks) not in (1, batch):
             raise UserError(f"{len(tracks)} tracks for {batch} prompts; give one, or one per prompt")
-        most = self.control.config.speakers
-        for one in tracks:
-            if len(one.speech) > most:
-                raise UserError(f"{len(one.speech)} speakers; this checkpoint knows {most} at most")
-            for name, encoder in self._encoders().items():
-                if one.rate != encoder.sample_rate:
-                    needed = f"the {name} encoder needs {encoder.sample_rate} Hz: resample them"
-                    raise UserError(f"the tracks have {one.rate} Hz, {needed}")
+        if (voices := max(len(one.speech) for one in tracks)) > (most := self.control.config.speakers):
+            raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
+        for name, encoder in self._encoders().items():
+            if rates := [one.rate for one in tracks if one.rate != encoder.sample_rate]:
+                needed = f"the {name} encoder needs {encoder.sample_rate} Hz: resample them"
+                raise UserError(f"the tracks have {rates[0]} Hz, {needed}")
 
     def _frames(self, tracks: list[Tracks], duration: float | None) -> int:
         """Frames of the video. Tracks that lack up to a twentieth of it end in silence."""

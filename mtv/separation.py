@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +32,14 @@ DEMUCS_SOURCES = ("music", "effects", "speech")
 """The order in which the MVSEP-CDX23 checkpoints return their sources; they call them music, effect, dialog."""
 DEMUCS_SEGMENT = 10
 """Seconds of a window where a model does not state its own."""
-INSTALL_DEMUCS = "pip install --constraint constraints.txt demucs"
 
 
 @dataclass(frozen=True)
 class Stems:
     """What a mix consists of: float32 [channels, N] each, of one shape, at `rate` Hz.
 
-    The values are those of the mix's scale: full scale is 1, and a track may exceed it where the mix was near it.
-    Raises ValueError if a track has another shape or type.
+    They are on the mix's scale: full scale is 1, and a track may exceed it where the mix was near it.
+    ValueError if a track has another shape or type.
     """
 
     speech: Audio
@@ -58,44 +58,46 @@ class Stems:
         return ("speech", self.speech), ("effects", self.effects), ("music", self.music)
 
 
-class Demixer(Protocol):
+class Demixer(ABC):
     """What takes a mix apart."""
 
-    name: str
+    name: ClassVar[str]
 
     def separate(self, mix: Audio, rate: int) -> Stems:
         """Stems of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
 
-        Raises UserError if the demixer cannot use such a sound, ValueError if `mix` is not such an array.
+        UserError if the demixer cannot use such a sound, ValueError if `mix` is not such an array.
         """
-        ...
+        if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
+            raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
+        if not np.isfinite(mix).all():
+            raise ValueError("a mix with NaN or infinity; finite samples are needed")
+        return self._separate(mix, rate)
+
+    @abstractmethod
+    def _separate(self, mix: Audio, rate: int) -> Stems: ...
 
 
-class DspDemixer:
-    """Signal processing without weights (`mtv.separation_dsp` says how, and what it cannot do).
-
-    Its tracks sum to the mix. Rates from 16 kHz on.
-    """
+class DspDemixer(Demixer):
+    """Signal processing without weights (`mtv.separation_dsp`); the tracks sum to the mix. Rates from 16 kHz on."""
 
     name = "dsp"
 
-    def separate(self, mix: Audio, rate: int) -> Stems:
-        """See `Demixer`."""
-        _check_mix(mix)
+    def _separate(self, mix: Audio, rate: int) -> Stems:
         if rate < separation_dsp.LEAST_RATE:
             raise UserError(f"demixer dsp: sound at {rate} Hz; at least {separation_dsp.LEAST_RATE} Hz is needed")
         speech, effects, music = (track.astype(np.float32) for track in separation_dsp.split(mix, rate))
         return Stems(speech, effects, music, rate)
 
 
-class DemucsDemixer:
+class DemucsDemixer(Demixer):
     """The MVSEP-CDX23 models (dialog, effect, music) on the package demucs; several make an ensemble, their mean.
 
     They work on 44.1 kHz stereo: other sound is resampled, mono is doubled, and the result is brought back. Their
     outputs do not sum to the mix exactly. `device` is torch's name of where they run.
-    A checkpoint is a pickle, and reading a pickle can run whatever its author put there: only the paths the user names
-    are opened, and `tell` is called with a line that says so.
-    Raises UserError if demucs is not installed, or a file is missing or not such a model.
+    Reading a checkpoint, a pickle, can run whatever its author put there: only the paths the user names are opened, and
+    `tell` is called with a line that says so.
+    UserError if demucs is not installed, or a file is missing or not such a model.
     """
 
     name = "demucs-cdx23"
@@ -108,12 +110,10 @@ class DemucsDemixer:
         self.device = device
         self.models = [_load_demucs(Path(path), tell).to(device).eval() for path in checkpoints]
 
-    def separate(self, mix: Audio, rate: int) -> Stems:
-        """See `Demixer`."""
+    def _separate(self, mix: Audio, rate: int) -> Stems:
         import torch
         from torchaudio.functional import resample
 
-        _check_mix(mix)
         with torch.inference_mode():
             stereo = resample(torch.from_numpy(mix).expand(2, -1), rate, DEMUCS_RATE)
             estimates = [_run_demucs(model, stereo, self.device) for model in self.models]
@@ -122,11 +122,11 @@ class DemucsDemixer:
         return Stems(**tracks, rate=rate)
 
 
-class StemsDemixer:
+class StemsDemixer(Demixer):
     """The user's own three files, read at any rate and number of channels.
 
     Their lengths may differ by one video frame, 1 / `fps` seconds; they are then filled with silence to the mix's.
-    Raises UserError naming the files that do not fit each other.
+    UserError names the files that do not fit each other.
     """
 
     name = "stems"
@@ -134,33 +134,27 @@ class StemsDemixer:
     def __init__(self, speech: str | Path, effects: str | Path, music: str | Path, fps: float = 24.0) -> None:
         if not 0 < fps < float("inf"):
             raise UserError(f"demixer stems: {fps} frames per second; a positive number is needed")
-        self.files, self.fps = dict(zip(TRACKS, map(Path, (speech, effects, music)), strict=True)), fps
+        self.files, self.fps = [Path(file) for file in (speech, effects, music)], fps
 
     def read(self, rate: int, mono: bool = False) -> Stems:
         """Read the three files at `rate` Hz, as long as the longest. Mono files beside stereo ones are doubled."""
-        sounds = {name: read_audio(path, rate, mono) for name, path in self.files.items()}
-        frame = rate / self.fps
-        lengths = {name: sound.shape[1] for name, sound in sounds.items()}
-        if max(lengths.values()) - min(lengths.values()) > frame:
-            told = ", ".join(f"{self.files[name]} {count / rate:.3f} s" for name, count in lengths.items())
+        sounds = [read_audio(path, rate, mono) for path in self.files]
+        channels, lengths = [len(sound) for sound in sounds], [sound.shape[1] for sound in sounds]
+        if max(lengths) - min(lengths) > rate / self.fps:
+            told = ", ".join(f"{path} {count / rate:.3f} s" for path, count in zip(self.files, lengths, strict=True))
             raise UserError(f"{told}: tracks of different lengths; they may differ by one frame, {1 / self.fps:.3f} s")
-        channels = max(len(sound) for sound in sounds.values())
-        if any(len(sound) not in (1, channels) for sound in sounds.values()):
-            told = ", ".join(f"{self.files[name]} {len(sound)}" for name, sound in sounds.items())
+        if set(channels) - {1, max(channels)}:
+            told = ", ".join(f"{path} {count}" for path, count in zip(self.files, channels, strict=True))
             raise UserError(f"{told} channels; tracks of one number of channels, or mono, are needed")
-        fitted = {name: _fit(sound, channels, max(lengths.values())) for name, sound in sounds.items()}
-        return Stems(**fitted, rate=rate)
+        speech, effects, music = (_fit(sound, max(channels), max(lengths)) for sound in sounds)
+        return Stems(speech, effects, music, rate)
 
-    def separate(self, mix: Audio, rate: int) -> Stems:
-        """Read the files, as long as `mix` and with its channels; the samples of `mix` are not looked at.
-
-        Raises UserError if the files are more than one video frame longer or shorter than the mix.
-        """
-        _check_mix(mix)
+    def _separate(self, mix: Audio, rate: int) -> Stems:
+        """Read the files, as long as `mix` and with its channels, whatever is in it; they may differ by one frame."""
         tracks = self.read(rate, mono=len(mix) == 1)
         found, wanted = tracks.speech.shape[1], mix.shape[1]
         if abs(found - wanted) > rate / self.fps:
-            names = ", ".join(map(str, self.files.values()))
+            names = ", ".join(map(str, self.files))
             told = f"last {found / rate:.3f} s, the mix {wanted / rate:.3f} s"
             raise UserError(f"{names}: {told}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
         return Stems(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
@@ -170,20 +164,10 @@ DEMIXERS: dict[str, Callable[..., Demixer]] = {kind.name: kind for kind in (DspD
 
 
 def demixer(name: str, **options: Any) -> Demixer:
-    """Demixer called `name`, one of `DEMIXERS`; `options` are those of its class.
-
-    Raises UserError for an unknown name; TypeError for options that the class does not have.
-    """
+    """Make the demixer called `name`; `options` are those of its class. UserError for one not in `DEMIXERS`."""
     if name not in DEMIXERS:
         raise UserError(f"demixer {name!r} is unknown; the known ones are {', '.join(DEMIXERS)}")
     return DEMIXERS[name](**options)
-
-
-def _check_mix(mix: Audio) -> None:
-    if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
-        raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
-    if not np.isfinite(mix).all():
-        raise ValueError("a mix with NaN or infinity; finite samples are needed")
 
 
 def _fit(sound: Audio, channels: int, count: int) -> Audio:
@@ -197,16 +181,17 @@ def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
     """Open a checkpoint as demucs writes them: a dict of klass, args, kwargs, state."""
     import torch
 
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; an MVSEP-CDX23 .th file is needed")
-    tell(f"{path}: opening a pickle because you named it; it can run code of its author, so it must be one you trust")
     wanted = "an MVSEP-CDX23 .th file is needed"
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; {wanted}")
+    tell(f"{path}: opening a pickle because you named it; it can run code of its author, so it must be one you trust")
     try:
         package = torch.load(path, "cpu", weights_only=False)
         model = package["klass"](*package["args"], **package["kwargs"])
         model.load_state_dict(package["state"])
     except ModuleNotFoundError as error:
-        raise UserError(f"{path}: needs the package {error.name}; install it with: {INSTALL_DEMUCS}") from error
+        install = "pip install --constraint constraints.txt demucs"
+        raise UserError(f"{path}: needs the package {error.name}; install it with: {install}") from error
     except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: not a checkpoint of demucs ({error}); {wanted}") from error
     found = (len(model.sources), getattr(model, "samplerate", DEMUCS_RATE), model.audio_channels)
@@ -217,10 +202,7 @@ def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
 
 
 def _run_demucs(model: Any, sound: Tensor, device: str) -> Tensor:
-    """[2, N] -> [3, 2, N] on the CPU: windows of the model's own length, half overlapped, cross-faded.
-
-    The model is trained on windows of one length, and memory does not grow with N.
-    """
+    """[2, N] -> [3, 2, N] on the CPU: windows of the model's own length, as trained, half overlapped, cross-faded."""
     import torch
 
     length = int(getattr(model, "segment", DEMUCS_SEGMENT) * DEMUCS_RATE)

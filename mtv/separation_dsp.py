@@ -10,9 +10,9 @@ mix.
    ringing of the hit; what rises without a click is a voice. A voice shows between 2.3 and 3.8 kHz, and a frame has no
    more of it below than that band allows.
 
-Limits: masks keep the phase of the mix, so a quiet track under a loud one at the same frequency comes back distorted.
-Music with melody, drums or quick changes of chord, effects without a sharp attack or that swell, hisses of a voice
-right at a hit, and singing land on the wrong track. For recordings of the real world use a learned demixer.
+Masks keep the phase of the mix, so a quiet track under a loud one at the same frequency comes back distorted. Melodies,
+drums, quick changes of chord, effects without a sharp attack, hisses of a voice right at a hit, and singing land on the
+wrong track. For recordings of the real world use a learned demixer.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ RING_TOP = 2200.0
 MUSIC_WINDOW, MUSIC_SPAN, MUSIC_TOP = 0.256, 4.0, 2000.0
 """Seconds of the long window and of the span over which a tone is steady; Hz above which no tone is looked for."""
 TONE_LEVEL, CURVE_LEVEL = 10, 50
-"""Percentile along time that is a tone's usual level (low: the other tracks only add to it), and the percentile
-among the tones, weighted by their levels, that is the loudness curve."""
+"""Percentiles: along time, a tone's usual level (the others only add to it); among the tones, the loudness curve."""
 TONE_WIDTH, TONE_RISE, LOUDEST = 150.0, 2.0, 3.0
 """Hz around a tone, how far it stands out of them, and how far the curve rises above the usual level."""
 WINDOW, CLICK_WINDOW = 0.048, 0.016
@@ -58,11 +57,8 @@ _TINY = 1e-12
 def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
     """Speech, effects, music as float64 [channels, N] from `mix` [channels, N] at `rate` Hz; they sum to the mix.
 
-    One mask serves all channels, from their mean power, so a source keeps its place.
-    Raises ValueError for a rate below LEAST_RATE.
+    One mask serves all channels, from their mean power, so a source keeps its place. At least LEAST_RATE is needed.
     """
-    if rate < LEAST_RATE:
-        raise ValueError(f"a rate of {rate} Hz; at least {LEAST_RATE} is needed")
     sound = np.asarray(mix, np.float64)
     music = _masked(sound, rate, MUSIC_WINDOW, _music_mask)
     rest = sound - music
@@ -79,9 +75,8 @@ def find_clicks(sound: Array, rate: int) -> Array:
     # a sine of amplitude 1 has level 1
     loudness = 2 * np.sqrt((level[_inside(transform.f, CLICK_BAND)] ** 2).sum(0)) / transform.win.sum()
     times = transform.t(padded.shape[1])
-    distance = round(CLICK_GAP / transform.delta_t)
-    onsets = []
-    for peak in onset_peaks(loudness, CLICK_FLOOR, CLICK_SHARE, distance, rise=CLICK_RISE, before=CLICK_BEFORE):
+    gap, onsets = round(CLICK_GAP / transform.delta_t), []
+    for peak in onset_peaks(loudness, CLICK_FLOOR, CLICK_SHARE, gap, rise=CLICK_RISE, before=CLICK_BEFORE):
         while peak > 0 and loudness[peak - 1] > loudness[peak] / 2:
             peak -= 1
         onsets.append(times[peak])
@@ -117,8 +112,7 @@ def _inside(frequency: Array, band: tuple[float, float]) -> NDArray[np.bool_]:
 
 def _music_mask(level: Array, transform: ShortTimeFFT) -> Array:
     """Share of each bin that its steady tone has; [bins, frames]."""
-    mask = np.zeros_like(level)
-    loudness = np.sqrt((level**2).sum(0))
+    mask, loudness = np.zeros_like(level), np.sqrt((level**2).sum(0))
     sounding = loudness > max(_SILENT * loudness.max(), _TINY)
     if not sounding.any():
         return mask
@@ -166,9 +160,10 @@ def _ringing(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:
     low, high = transform.f < RING_TOP, transform.f > CLICK_BAND[0]
     for click, first, following in zip(clicks, firsts, nexts, strict=True):
         settled = min(int(np.searchsorted(times, click + half / 2)), level.shape[1] - 1)
-        last = max(first - 1, 0)
-        old = ringing[:, last].copy() if first else np.zeros(len(level))
-        other = np.maximum(level[:, last] - old, 0.0) if first else np.zeros(len(level))
+        old = other = np.zeros(len(level))
+        if first:
+            old = ringing[:, first - 1].copy()
+            other = np.maximum(level[:, first - 1] - old, 0.0)
         rose = np.maximum(level[:, settled : settled + 2].min(1) - other, 0.0)
         attack = level[:, first : settled + 1]
         least = np.minimum(attack, np.maximum(rose, old)[:, None])

@@ -33,18 +33,8 @@ class TrackBatches:
         self.shards, self.encoders = shards, encoders
 
     def batch(self, ids: Sequence[str], drop: Mapping[str, Tensor] | None = None) -> TrackFeatures:
-        """Features of clips of equal length, with the speakers that each has."""
-        clips = [self._windows(clip) for clip in ids]
-        count = max(len(clip["speech"]) for clip in clips)
-        there = torch.tensor([[k < len(clip["speech"]) for k in range(count)] for clip in clips])
-        speech = [torch.cat([s, s.new_zeros(count - len(s), *s.shape[1:])]) for s in (c["speech"] for c in clips)]
-        return TrackFeatures(
-            torch.stack(speech),
-            torch.stack([clip["effects"] for clip in clips]),
-            torch.stack([clip["music"] for clip in clips]),
-            None if there.all() else there,
-            dict(drop or {}),
-        )
+        """Put together the features of clips of equal length, with the speakers that each has."""
+        return TrackFeatures.of([self._windows(clip) for clip in ids], drop)
 
     def nonsilent_features(self, track: str) -> list[Tensor]:
         """Features [T, window, layers, dim] of a track in the first clips, where it sounds; speakers one by one."""
@@ -57,8 +47,9 @@ class TrackBatches:
         """By track, [(K,) T, window, layers, dim] of a clip, speech with its speakers K."""
         kept = self.shards.member(clip, "tracks")
         speech = windows(kept["speech"], self.encoders["speech"].window)
-        others = {track: windows(kept[track][None], self.encoders[track].window)[0] for track in TRACKS[1:]}
-        return {"speech": speech, **others}
+        return {"speech": speech} | {
+            name: windows(kept[name][None], self.encoders[name].window)[0] for name in TRACKS[1:]
+        }
 
 
 def check_tracks(clips: Sequence[Clip]) -> None:
@@ -79,10 +70,10 @@ def encode_tracks(
     dtype: str,
     world: World,
 ) -> LatentShards:
-    """Features of all clips' tracks, in shards of their own: where tracks change, pictures are not encoded again.
+    """Encode all clips' tracks into shards of their own: where tracks change, pictures are not encoded again.
 
     Those that are missing in `folder` are made there first. `latents`: the clips', which say how many video frames.
-    Raises UserError naming a clip with a bad track.
+    UserError names a clip with a bad track.
     """
     by_id = {clip.id: clip for clip in clips}
     common = [str(fps), dtype, *(fingerprint(encoders[track]) for track in TRACKS)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,20 +42,14 @@ class Window:
     def end(self) -> int:
         return self.start + self.frames
 
-    def latent(self, frame: int, temporal_stride: int) -> int:
-        """Latent of the window that holds `frame` of the video."""
-        return -(-(frame - self.start) // temporal_stride)
-
 
 @dataclass(frozen=True)
 class LongVideo:
     """What the windows of one video share.
 
-    Attributes:
-        prompts: one per sample. texts: [L, D] of each text in them, on the device. negative: [B, L, D].
-        tracks: features of the whole sound, on the CPU.
-        pictures: by time, [B, 3, H, W]. keyframes: by window, which latent is made from the picture of which time.
-        size: (height, width) in pixels.
+    `texts`: [L, D] of each text in the prompts, on the device; `negative`: [B, L, D]. `tracks`: features of the whole
+    sound, on the CPU. `pictures`: by time, [B, 3, H, W]; `keyframes`: by window, which latent is made from the picture
+    of which time. `size`: (height, width) in pixels.
     """
 
     prompts: list[TimedPrompts]
@@ -91,11 +85,8 @@ def plan(frames: int, window: int, overlap: int, temporal_stride: int = 1) -> li
     """Windows of `window` frames that share `overlap` with the one before; the last may be shorter.
 
     One if `window` holds all n frames, else ceil((n − w) / (w − overlap)) + 1: no frame is lost at the tail and none is
-    made twice.
-
-    Raises:
-        UserError: no frames, a window not longer than the overlap, or an overlap that is not 1 + k·r frames with
-            r = `temporal_stride`.
+    made twice. UserError for no frames, a window not longer than the overlap, or an overlap that is not 1 + k·r frames
+    with r = `temporal_stride`.
     """
     if frames < 1:
         raise UserError(f"a video of {frames} frames; at least 1 is needed")
@@ -104,9 +95,7 @@ def plan(frames: int, window: int, overlap: int, temporal_stride: int = 1) -> li
         raise UserError(f"windows share {overlap} frames, which fill no whole latents; give {near}")
     if window <= overlap:
         raise UserError(f"a window of {window} frames shares {overlap} with the one before; it must be longer")
-    step = window - overlap
-    count = 1 + max(0, math.ceil((frames - window) / step))
-    starts = [index * step for index in range(count)]
+    starts = range(0, max(1, frames - overlap), window - overlap)
     return [Window(start, min(window, frames - start), overlap if start else 0) for start in starts]
 
 
@@ -116,10 +105,8 @@ def place_keyframes(
     """By window: which of its latents is made from the picture of which time (seconds).
 
     A picture at time t belongs to the frame on show then, and stands in the window that makes this frame; a window that
-    shares the frame has it from there.
-
-    Raises:
-        UserError: a time before the start, at or beyond the end, or in the same latent as another.
+    shares the frame has it from there. UserError for a time before the start, at or beyond the end, or in the same
+    latent as another.
     """
     frames = windows[-1].end
     placed: list[dict[int, float]] = [{} for _ in windows]
@@ -128,12 +115,10 @@ def place_keyframes(
         if not 0 <= frame < frames:
             raise UserError(f"a keyframe at {time:g} s; the video lasts from 0 to {frames / fps:g} s")
         index = next(i for i, window in enumerate(windows) if frame < window.end)
-        latent = windows[index].latent(frame, temporal_stride)
+        latent = -(-(frame - windows[index].start) // temporal_stride)
         if latent in placed[index]:
-            both = f"{placed[index][latent]:g} s and {time:g} s"
-            raise UserError(
-                f"keyframes at {both} share a latent of {temporal_stride} frames; keep one, or move them apart"
-            )
+            both = f"{placed[index][latent]:g} s and {time:g} s share a latent of {temporal_stride} frames"
+            raise UserError(f"keyframes at {both}; keep one, or move them apart")
         placed[index][latent] = time
     return placed
 
@@ -152,10 +137,9 @@ def fitted_picture(picture: Tensor, time: float, size: tuple[int, int], batch: i
 def segments(
     prompts: Sequence[TimedPrompts], texts: Mapping[str, Tensor], clock: LatentClock
 ) -> list[tuple[Tensor, Tensor]]:
-    """Texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
+    """Find the texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
 
-    `clock` is the window's on the video's time, `texts` [L, D] each. A sample in which fewer texts count than in
-    another has weight 0 in the rest.
+    `clock` is the window's on the video's time. A sample in which fewer texts count than in another has weight 0 there.
     """
     counting: list[list[tuple[str, Tensor]]] = []
     for prompt in prompts:
@@ -173,51 +157,43 @@ def segments(
     return found
 
 
+@dataclass
 class WindowSampler:
     """Guided predictions of one window: velocities; on CogVideoX epsilon or v, which guidance weighs alike.
 
-    Args:
-        model: the backbone, an object with `denoise_video`. network: what the tracks act through.
-        tracks: features of the window's frames.
-        segments: of `segments`. negative: [B, L, D], the text 0c.
-        clock: of the window's latents, from 0.
-        clean: the latents that are given, [B, C, h, w] by index; they have sigma 0.
+    `model` is the backbone, an object with `denoise_video`, `network` what the `tracks` of the window's frames act
+    through. `segments`: of `segments`; `negative` [B, L, D]: the text 0c. `clock`: of the window's latents, from 0.
+    `clean`: the latents that are given, [B, C, h, w] by index; they have sigma 0.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        network: MSTControlNet,
-        tracks: TrackFeatures,
-        segments: list[tuple[Tensor, Tensor]],
-        negative: Tensor,
-        clock: LatentClock,
-        clean: Mapping[int, Tensor],
-        guidance: TrackGuidance,
-    ) -> None:
-        self.model, self.network, self.tracks = model, network, tracks
-        self.segments, self.negative, self.clock = segments, negative, clock
-        self.clean, self.guidance = clean, guidance
-        self._kept: dict[str, EncodedTracks] = {}
+    model: Any
+    network: MSTControlNet
+    tracks: TrackFeatures
+    segments: list[tuple[Tensor, Tensor]]
+    negative: Tensor
+    clock: LatentClock
+    clean: Mapping[int, Tensor]
+    guidance: TrackGuidance
+    encoded: dict[str, EncodedTracks] = field(default_factory=dict, init=False)
 
     def restore_clean(self, latents: Tensor) -> Tensor:
-        """Latents with the clean ones put where noise was drawn or a solver step has moved them."""
+        """Put the clean latents where noise was drawn or a solver step has moved them."""
         latents = latents.clone() if self.clean else latents
         for index, given in self.clean.items():
             latents[:, :, index] = given.to(latents)
         return latents
 
     def velocity(self, latents: Tensor, sigma: float) -> Tensor:
-        """Of the latents [B, C, F, h, w] at `sigma`; states and texts of weight 0 are not evaluated."""
+        """Predict for latents [B, C, F, h, w] at `sigma`; states and texts of weight 0 are not evaluated."""
         sigmas = torch.full((len(latents), len(self.clock)), sigma, device=latents.device, dtype=torch.float32)
         sigmas[:, list(self.clean)] = 0
-        weights = self.guidance.weights(sigma)
-        controls = {
-            name: self.network.control(self._encoded(name), sigmas)
-            for name in dict.fromkeys(s.dropped for s in weights)
-        }
-        predictions = {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights}
-        return combine(weights, predictions)
+        weights, controls = self.guidance.weights(sigma), {}
+        for dropped in dict.fromkeys(state.dropped for state in weights):
+            if dropped not in self.encoded:  # once per window
+                tracks = self.tracks.without(dropped) if dropped else self.tracks
+                self.encoded[dropped] = self.network.encode(tracks)
+            controls[dropped] = self.network.control(self.encoded[dropped], sigmas)
+        return combine(weights, {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights})
 
     def _predict(self, state: State, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
         """One state; texts that share the window are the weighted sum of the predictions for each."""
@@ -229,11 +205,4 @@ class WindowSampler:
             return evaluate(self.negative)
         if len(self.segments) == 1:
             return evaluate(self.segments[0][0])
-        parts = [evaluate(text) * weight[:, None, :, None, None] for text, weight in self.segments]
-        return torch.stack(parts).sum(0)
-
-    def _encoded(self, dropped: str) -> EncodedTracks:
-        """Tracks as tokens without the one `dropped`, made once per window."""
-        if dropped not in self._kept:
-            self._kept[dropped] = self.network.encode(self.tracks.without(dropped) if dropped else self.tracks)
-        return self._kept[dropped]
+        return torch.stack([evaluate(text) * weight[:, None, :, None, None] for text, weight in self.segments]).sum(0)

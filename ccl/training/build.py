@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,6 @@ from ccl.training.source import Source
 from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
 from mtv.control_training import NonsilentFeatures, build_control, freeze, pipeline_parts, sample_clips, start_control
-from mtv.flops import forward_flops
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lora_card, lora_weights, save_lora
 from shared.checkpoint.registry import COMPONENTS
@@ -107,7 +105,7 @@ class JointAdapter:
     def objective(self) -> JointObjective:
         """Make the joint objective over `transformer` and `control`."""
         config, control = self.config, self.control
-        flops = None if control is None else partial(forward_flops, control)
+        flops = None if control is None else control.forward_flops
         settings = config.flow, config.loss, config.seed, config.detach_clean_stream
         return JointObjective(self.transformer, *settings, control, flops)
 

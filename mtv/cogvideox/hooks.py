@@ -23,15 +23,11 @@ def controlled(transformer: CogVideoXTransformer3DModel, control: Control) -> It
 
     h [B, F·S, D] are the video tokens alone, frame-major, as in `shared.nn.dit`. With gradient checkpointing the
     backward pass belongs inside too: it runs the blocks again.
-
-    Raises:
-        UserError: a transformer that folds two latents into one token (CogVideoX 1.5), where no interval is a frame's.
+    UserError for a transformer that folds two latents into one token (CogVideoX 1.5), where no interval is a frame's.
     """
-    if transformer.config.patch_size_t not in (None, 1):
-        raise UserError(
-            f"this CogVideoX joins {transformer.config.patch_size_t} latents in a token (patch_size_t, version 1.5); "
-            "audio control needs one latent frame per token: use CogVideoX 1.0 (2b or 5b)"
-        )
+    if (joined := transformer.config.patch_size_t) not in (None, 1):
+        needed = "audio control needs one latent frame per token: use CogVideoX 1.0 (2b or 5b)"
+        raise UserError(f"this CogVideoX joins {joined} latents in a token (patch_size_t, version 1.5); {needed}")
     with ExitStack() as stack:
         for index, block in enumerate(transformer.transformer_blocks):
             for handle in _attach(block, index, control):
@@ -43,8 +39,7 @@ def _attach(block: nn.Module, index: int, control: Control) -> list[RemovableHan
     """Hooks that let `control` act on the hidden states between the two halves of a CogVideoX block.
 
     A block is h <- h + attention, then h + FFN(norm2(h)). `norm2` is the first to see the states after attention, but
-    changing its input does not reach the residual sum, so the change is added to the block's output once more:
-    (h + Δ) + FFN(norm2(h + Δ)) is what a change in between would give.
+    its input is not the residual sum's, so the change is added to the block's output too: (h + Δ) + FFN(norm2(h + Δ)).
     """
     change: list[Tensor] = []
 
@@ -75,15 +70,10 @@ class CogVideoXDenoiser:
         sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one timestep per sample, that of
         the others. Positions are the latents' numbers, so `clock` says nothing more.
         """
-        x = latents.transpose(1, 2)
+        x, timesteps = latents.transpose(1, 2), (sigma.amax(1) * 1000).round().long()
+        rotation = rotary_embedding(self.transformer, x)
         with controlled(self.transformer, control):
-            prediction = self.transformer(
-                hidden_states=x,
-                encoder_hidden_states=text,
-                timestep=(sigma.amax(1) * 1000).round().long(),
-                image_rotary_emb=rotary_embedding(self.transformer, x),
-                return_dict=False,
-            )[0]
+            prediction = self.transformer(x, text, timestep=timesteps, image_rotary_emb=rotation, return_dict=False)[0]
         return prediction.transpose(1, 2)
 
 
@@ -94,10 +84,5 @@ def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) 
         return None
     grid = (latents.shape[3] // config.patch_size, latents.shape[4] // config.patch_size)
     base = (config.sample_width // config.patch_size, config.sample_height // config.patch_size)
-    return get_3d_rotary_pos_embed(
-        embed_dim=config.attention_head_dim,
-        crops_coords=get_resize_crop_region_for_grid(grid, *base),
-        grid_size=grid,
-        temporal_size=latents.shape[1],
-        device=latents.device,
-    )
+    region, frames = get_resize_crop_region_for_grid(grid, *base), latents.shape[1]
+    return get_3d_rotary_pos_embed(config.attention_head_dim, region, grid, frames, device=latents.device)

@@ -1,9 +1,13 @@
-"""How a guided prediction becomes the next latents: flows, and CogVideoX's discrete diffusion, behind one interface."""
+"""How a guided prediction becomes the next latents: flows, and CogVideoX's discrete diffusion, behind one interface.
+
+`levels` are (u, sigma) of each step of a window: the time that callbacks are told, and the model's noise level. `step`
+takes one with the prediction at its level, for latents [B, C, F, h, w].
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
@@ -14,20 +18,6 @@ from shared.utils.errors import UserError
 
 DIFFUSION = (CogVideoXDDIMScheduler, CogVideoXDPMScheduler)
 STEPS, DIFFUSION_STEPS = 24, 50  # where nothing else is asked for; 50 is CogVideoX's own, and the paper's
-
-
-class Solver(Protocol):
-    """The steps of one window.
-
-    Attributes:
-        levels: (u, sigma) of each step: the time that callbacks are told, and the noise level that the model is told.
-    """
-
-    levels: list[tuple[float, float]]
-
-    def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
-        """Take step `index` with the prediction at its level; latents [B, C, F, h, w]."""
-        ...
 
 
 class FlowSolver:
@@ -70,7 +60,7 @@ class DiffusionSolver:
 
 
 def checked_steps(scheduler: Any, steps: int | None) -> int:
-    """How many steps are taken. UserError for less than one, or more than a diffusion has timesteps."""
+    """Say how many steps are taken. UserError for less than one, or more than a diffusion has timesteps."""
     diffusion = isinstance(scheduler, DIFFUSION)
     if steps is None:
         return DIFFUSION_STEPS if diffusion else STEPS
@@ -81,7 +71,9 @@ def checked_steps(scheduler: Any, steps: int | None) -> int:
     return steps
 
 
-def solver(scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]) -> Solver:
+def solver(
+    scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]
+) -> FlowSolver | DiffusionSolver:
     """Make the solver of one window for this scheduler."""
     if isinstance(scheduler, DIFFUSION):
         return DiffusionSolver(scheduler, steps, device, generators)

@@ -19,20 +19,25 @@ from diffusers import (
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
 )
 from PIL import Image
 from safetensors.torch import load_file
 from small_cogvideox import save_folder
 
-from mtv.cogvideox.loading import load_codec, load_text_encoder, load_transformer
-from mtv.cogvideox.objective import EpsilonObjective, draw_timesteps
+from mtv.cogvideox.hooks import CogVideoXDenoiser
+from mtv.cogvideox.loading import codec_folder, load_scheduler
+from mtv.cogvideox.objective import draw_timesteps
+from mtv.cogvideox_adapter import EpsilonObjective, LazyT5
 from mtv.control import TrackFeatures
 from mtv.control_training import build_control
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from shared.checkpoint.folder import load_checkpoint
+from shared.codecs.cogvideox import CogVideoXVideoCodec
+from shared.codecs.library import load_library_model
 from shared.data.media import probe, read_video, write_video
 from shared.encoders.audio import LogMel
 from shared.utils.errors import UserError
@@ -254,9 +259,30 @@ def test_a_folder_that_was_not_trained_is_not_sampled(folder: Path, tmp_path: Pa
         sample_mtv.main([str(part) for part in [*line, "--music", folder / "0.music.wav"]])
 
 
+def load_transformer(folder: Path) -> CogVideoXTransformer3DModel:
+    return load_library_model((CogVideoXTransformer3DModel,), folder / "cogvideox", ("transformer",)).eval()
+
+
+def test_the_parts_are_those_that_were_saved(folder: Path) -> None:
+    scheduler, text = load_scheduler(folder / "cogvideox"), LazyT5(str(folder / "cogvideox")).load()
+    assert type(scheduler) is CogVideoXDPMScheduler and scheduler.config.prediction_type == "v_prediction"
+    assert (text.dim, text.max_length) == (12, 8)  # the length is the transformer's
+    assert CogVideoXVideoCodec.from_pretrained(codec_folder(folder / "cogvideox")).latent_channels == 4
+    with pytest.raises(UserError, match=r"text_encoder/config\.json cannot be read"):
+        LazyT5(str(folder))
+
+
+def test_the_denoiser_is_the_folders_own_prediction(folder: Path) -> None:
+    model = load_transformer(folder)
+    latents, sigma = noise("latents", 2, 4, 3, 4, 4), torch.tensor([[0.5, 0, 0.5], [0.25, 0.25, 0.25]])
+    with torch.no_grad():
+        found = CogVideoXDenoiser(model).denoise_video(latents, sigma, noise("text", 2, 8, 12), None, lambda i, x: x)
+    assert found.shape == latents.shape and found.std() > 0.01
+
+
 def parts(folder: Path, scheduler: str = "dpm v", trained: bool = True, side: int = SIDE) -> MTVPipeline:
     """A pipeline of the folder and a new control network, with random values in its zeros if `trained`."""
-    transformer = load_transformer(folder / "cogvideox").eval()
+    transformer, codec = load_transformer(folder), codec_folder(folder / "cogvideox")
     encoder = LogMel(parts_per_frame=2, n_mels=16)
     encoders = dict.fromkeys(("speech", "effects", "music"), encoder)
     control = build_control(transformer.config, encoders, 4, SMALL, 0).eval()
@@ -264,7 +290,7 @@ def parts(folder: Path, scheduler: str = "dpm v", trained: bool = True, side: in
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3, generator=generator(0, "weights", name))
     made = MTVPipeline(
-        transformer, load_codec(folder / "cogvideox"), load_text_encoder(folder / "cogvideox"),
+        transformer, CogVideoXVideoCodec.from_pretrained(codec), LazyT5(str(folder / "cogvideox")).load(),
         SCHEDULERS[scheduler], control, encoder, fps=FPS, height=side, width=side,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)

@@ -5,10 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from mtv.demix import DemixerChoice, Outcome, demix_clips, scores_table
+from mtv.demix import (
+    LEAST_DB,
+    MOST_DB,
+    DemixerChoice,
+    Outcome,
+    demix_clips,
+    residual_dbfs,
+    scores_table,
+    si_sdr,
+)
 from shared.data.manifest import Clip
 from shared.data.media import write_audio
+
+DRAW = np.random.default_rng(0)
+TRUTH, NOISE = DRAW.standard_normal((2, 2, 4000))
+NOISE -= (NOISE * TRUTH).sum() / (TRUTH**2).sum() * TRUTH  # orthogonal: the ratio of energies is then the answer
 
 
 def test_the_table_has_means_medians_and_what_is_left_on_silence() -> None:
@@ -30,3 +44,28 @@ def test_a_clip_that_fails_costs_only_itself(tmp_path: Path) -> None:
     assert "'up/down' cannot name a folder" in outcomes[0].error and not outcomes[1].error
     assert sorted(outcomes[1].clip.tracks) == ["effects", "music", "speech"]
     assert all(path.is_file() for path in outcomes[1].clip.tracks.values())
+
+
+@pytest.mark.parametrize("decibel", [-7.0, 0.0, 13.0])
+def test_orthogonal_noise_gives_the_ratio_of_energies(decibel: float) -> None:
+    noise = NOISE * np.sqrt((TRUTH**2).sum() / (NOISE**2).sum()) * 10 ** (-decibel / 20)
+    assert si_sdr(TRUTH + noise, TRUTH) == pytest.approx(decibel)
+    assert si_sdr(-0.3 * (TRUTH + noise), TRUTH) == pytest.approx(decibel)
+
+
+def test_bounds() -> None:
+    assert si_sdr(2 * TRUTH, TRUTH) == MOST_DB
+    assert si_sdr(0 * TRUTH, TRUTH) == LEAST_DB
+    assert si_sdr(NOISE, TRUTH) == LEAST_DB
+
+
+def test_a_silent_truth_is_measured_by_what_is_left() -> None:
+    with pytest.raises(ValueError, match="residual_dbfs"):
+        si_sdr(NOISE, np.zeros_like(NOISE))
+    assert residual_dbfs(np.full((2, 100), 0.01)) == pytest.approx(-40)
+    assert residual_dbfs(np.zeros((1, 100))) == LEAST_DB
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        si_sdr(TRUTH[:1], TRUTH)

@@ -252,7 +252,7 @@ def test_a_windows_features_are_those_of_the_whole_sound(pipe):
         sample(pipe, given=given, window=13, guidance=TrackGuidance(2.0, 2.0, 2.0, 3.0), steps=1)
     finally:
         del pipe.control.encode
-    assert [(one.frames, set(one.drop)) for one in encoded[4:]] == [(13, s) for s in (set(), *DROPPED)]
+    assert [(one.effects.shape[1], set(one.drop)) for one in encoded[4:]] == [(13, s) for s in (set(), *DROPPED)]
     whole = pipe.audio_encoder.encode(given.effects[None], 21, FPS)
     assert torch.equal(encoded[4].effects, whole[:, 8:21])
     assert encoded[4].effects[0, 0, 0].any()  # the window's first frame sees the sound before it

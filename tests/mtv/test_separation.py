@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchaudio.models import HDemucs
 
+from mtv.demix import residual_dbfs, si_sdr
 from mtv.separation import DEMIXERS, DemucsDemixer, Stems, StemsDemixer, demixer
 from mtv.separation_dsp import find_clicks
-from mtv.separation_scores import residual_dbfs, si_sdr
 from shared.data.media import write_audio
 from shared.puppets.script import sample_spec
 from shared.puppets.sound import synthesise
@@ -206,4 +206,4 @@ def test_stems_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"music\.wav: last 1\.000 s, the mix 2\.000 s"):
         separator.separate(np.zeros((1, 32000), np.float32), 16000)
     with pytest.raises(UserError, match="-1 frames per second"):
-        StemsDemixer(*separator.files.values(), fps=-1)
+        StemsDemixer(*separator.files, fps=-1)

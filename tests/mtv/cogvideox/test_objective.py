@@ -61,10 +61,11 @@ def test_a_cogvideox_folder_trains_by_mtv_alone(tmp_path):
     net, schedule, given = network(trained=False), CogVideoXDPMScheduler(prediction_type="v_prediction"), inputs(model)
     optimizer = torch.optim.AdamW([*net.parameters(), *attention.values()], lr=1e-2)
     eps, losses = noise("eps", 2, LATENTS, 4, 8, 8), []
+    nothing = torch.zeros(2, LATENTS, dtype=torch.bool)
     for _ in range(8):
         with controlled(model, net(features(), SIGMA)):
             text, latents = given["encoder_hidden_states"], given["hidden_states"]
-            loss = epsilon_loss(model, schedule, latents, text, given["timestep"], eps).mean()
+            loss = epsilon_loss(model, schedule, latents, text, given["timestep"], eps, nothing).mean()
             loss.backward()
         optimizer.step()
         optimizer.zero_grad()
