@@ -16,9 +16,9 @@ from shared.data.manifest import Clip
 from shared.data.shard_writer import NewRecord, fill_shards
 from shared.data.shards import LatentShards
 from shared.encoders.audio import FrameFeatures, windows
-from shared.nn.fingerprint import fingerprint
 from shared.utils.distributed import World
 from shared.utils.errors import UserError
+from shared.utils.fingerprint import fingerprint
 from shared.utils.rng import generator
 
 SURVEYED = 128

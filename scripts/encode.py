@@ -17,10 +17,9 @@ from typing import Any, Literal
 from pydantic import PositiveInt, field_validator
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.loading import TrustOptions
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
 from shared.data.manifest import read_manifest
-from shared.utils.cli import option, parse
+from shared.utils.cli import TrustOptions, option, parse
 from shared.utils.config_sections import TrackSettings
 from shared.utils.errors import UserError, exit_for_failed_clips, run_main
 

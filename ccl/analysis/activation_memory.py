@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from ccl.analysis.memory_estimate import Activations, Parameters, step_bytes
 from ccl.flops import Tokens, meta_inputs, on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
-from shared.training.memory_estimate import Activations, Parameters, step_bytes
 
 DEPTHS = (2, 3)
 """Blocks of the models that are looked at: all blocks are alike, so what the third adds every further one adds."""

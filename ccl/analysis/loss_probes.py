@@ -23,7 +23,7 @@ from ccl.training.objective import Batch, JointObjective
 from ccl.transformer import DualStreamTransformer
 from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.evaluation.bootstrap import over_clips
-from shared.training.log import sigma_bucket
+from shared.nn.flow import sigma_bucket
 from shared.utils.config import Flow, Loss
 
 JOINED = tuple(task for task in JOINT_TASKS if task.route.has_context)

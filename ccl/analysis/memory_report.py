@@ -61,8 +61,8 @@ def memory_report(options: MemoryOptions) -> str:
     """Rows of the table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
     config = model_config(options.model)
     from ccl.analysis.activation_memory import activations, parameters
+    from ccl.analysis.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
     from ccl.routing import Task
-    from shared.training.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
 
     kept = (options.precision, not options.no_ema, options.offload, options.bucket or BUCKET)
     try:

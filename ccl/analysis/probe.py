@@ -16,9 +16,9 @@ from ccl.pipeline import CCLPipeline
 from ccl.training.objective import Batch
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
-from shared.nn.fingerprint import fingerprint
 from shared.utils.config import Flow
 from shared.utils.errors import UserError
+from shared.utils.fingerprint import fingerprint
 
 ATTENDED, PICTURED = 16, 4
 """Clips whose attention is measured, and of which pictures are made."""

@@ -22,11 +22,11 @@ from shared.data.shard_loader import ShardedText
 from shared.data.shard_writer import NewRecord, fill_shards
 from shared.data.shards import LatentShards, ShardedLatents
 from shared.encoders import TextEncoder
-from shared.nn.fingerprint import fingerprint
 from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
+from shared.utils.fingerprint import fingerprint
 
 TOLD = 20  # records left out that are named one by one
 THREADS = 4  # that decode ahead

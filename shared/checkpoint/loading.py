@@ -17,7 +17,7 @@ from shared.checkpoint.folder import load_checkpoint
 from shared.checkpoint.lora_file import lora_file, read_header
 from shared.checkpoint.offload import Level
 from shared.utils import cli
-from shared.utils.cli import option
+from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
 
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
@@ -49,15 +49,6 @@ def file_and_scale(text: str) -> tuple[Path, float]:
     file = lora_file(path)
     read_header(file)
     return file, scale
-
-
-class TrustOptions(cli.Options):
-    """Options of a script that reads a checkpoint's codecs and encoders."""
-
-    trust_package: list[str] = option(
-        [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
-        metavar="NAME", repeat=True,
-    )  # fmt: skip
 
 
 class SamplingOptions(TrustOptions):

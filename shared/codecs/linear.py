@@ -26,9 +26,9 @@ from torch.nn import functional
 from torchaudio.functional import griffinlim
 
 from shared.codecs.base import CausalVideo, UniformAudio
-from shared.nn.mel import decibels, hann, mel_filters, sine_power
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
+from shared.utils.mel import decibels, hann, mel_filters, sine_power
 
 
 class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):

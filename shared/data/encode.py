@@ -36,9 +36,9 @@ from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard, text_
 from shared.data.shard_writer import NewRecord, read_shard, write_file, write_shard
 from shared.encoders.audio import load_track_encoders
 from shared.encoders.cache import pack_text
-from shared.nn.fingerprint import fingerprint
 from shared.utils.cli import device as parse_device
 from shared.utils.errors import UserError
+from shared.utils.fingerprint import fingerprint
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]

@@ -20,8 +20,8 @@ from torch import Tensor
 from shared.data import shard_index
 from shared.data.manifest import Problem, subset
 from shared.data.shard_index import BrokenRecord, Record, Shard
-from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
+from shared.utils.fingerprint import fingerprint
 
 Bucket = tuple[int, ...]
 #: By clip id, the shard and its record there.

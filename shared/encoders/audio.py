@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from shared.nn.mel import hann, mel_filters, sine_power
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 from shared.utils.levels import is_silent
+from shared.utils.mel import hann, mel_filters, sine_power
 
 #: Public encoders by the name that `audio_features` takes.
 FROZEN = {

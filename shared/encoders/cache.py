@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shared.encoders.base import TextEncoder
-from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
+from shared.utils.fingerprint import fingerprint
 
 
 class CachedText:

@@ -88,7 +88,7 @@ class UMT5Text(AlignedModelMixin, ModelMixin):
 
     @property
     def settings(self) -> str:
-        """What besides the weights decides an embedding (for `shared.nn.fingerprint`)."""
+        """What besides the weights decides an embedding (for `shared.utils.fingerprint`)."""
         return f"{self.tokenizer.backend_tokenizer.to_str()} ftfy {ftfy.__version__}"
 
     def train(self, mode: bool = True) -> Self:

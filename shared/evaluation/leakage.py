@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared.nn.mel import decibels, hann, mel_filters, sine_power
 from shared.puppets import picture
+from shared.utils.mel import decibels, hann, mel_filters, sine_power
 
 Mask = NDArray[np.bool_]
 Truth = Mapping[str, Any]

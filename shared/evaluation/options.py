@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from shared.checkpoint.loading import TrustOptions
 from shared.evaluation.comparison import read_metrics
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
-from shared.utils.cli import PerStream, option, some_of
+from shared.utils.cli import PerStream, TrustOptions, option, some_of
 from shared.utils.errors import UserError
 
 JOINT_TASKS = ("t2av", "a2v", "v2a")

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from shared.utils.rng import generator
 
+BUCKETS = 5
+
 
 def shift(u: Tensor, amount: float) -> Tensor:
     """σ = s·u / (1 + (s−1)·u): more time at high noise for s > 1 (resolution shift)."""
@@ -42,3 +44,9 @@ def draw_noise(seed: int, step: int, ids: list[str], shape: tuple[int, ...], str
 def u_grid(steps: int) -> Tensor:
     """Values of u at each solver step, [steps] from 1 down to 1/steps; 0 follows the last."""
     return torch.linspace(1.0, 1.0 / steps, steps, dtype=torch.float64)
+
+
+def sigma_bucket(sigma: float) -> str:
+    """Name the bucket of a noise level: "0.4-0.6" for 0.5; the last one holds 1.0."""
+    index = min(BUCKETS - 1, int(sigma * BUCKETS))
+    return f"{index / BUCKETS:.1f}-{(index + 1) / BUCKETS:.1f}"

@@ -15,6 +15,7 @@ from typing import TypeVar
 from torch import Tensor
 from tqdm import tqdm
 
+from shared.nn.flow import sigma_bucket
 from shared.training.flops import StepCost, peak_flops
 from shared.training.trackers import check_trackers, open_trackers
 from shared.utils.config import Train
@@ -23,7 +24,6 @@ from shared.utils.files import write_atomically
 
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
-BUCKETS = 5
 NO_COST = StepCost()
 
 #: (stream, task, sigma bucket) -> sum of the losses, and how many there are.
@@ -43,12 +43,6 @@ class LossRecord:
     sigma: Tensor
     loss: Tensor
     cost: StepCost = NO_COST
-
-
-def sigma_bucket(sigma: float) -> str:
-    """Name the bucket of a noise level: "0.4-0.6" for 0.5; the last one holds 1.0."""
-    index = min(BUCKETS - 1, int(sigma * BUCKETS))
-    return f"{index / BUCKETS:.1f}-{(index + 1) / BUCKETS:.1f}"
 
 
 class RunLog:

@@ -59,6 +59,15 @@ def option(
     return Field(default, description=help, json_schema_extra={"option": said}, **limits)
 
 
+class TrustOptions(Options):
+    """Options of a script that reads a checkpoint's codecs and encoders."""
+
+    trust_package: list[str] = option(
+        [], "a package of yours whose codecs or encoders the checkpoint names (docs/codecs.md); any number",
+        metavar="NAME", repeat=True,
+    )  # fmt: skip
+
+
 def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None = None) -> Model:
     """Read the options in `argv` (default: the process's). UserError, one line, for any that is wrong; --help exits."""
     parser = _Parser(description)

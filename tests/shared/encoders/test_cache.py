@@ -12,8 +12,8 @@ from torch import Tensor
 
 from shared.encoders import HashedWords, TextEncoder
 from shared.encoders.cache import CachedText
-from shared.nn.fingerprint import fingerprint
 from shared.utils.errors import UserError
+from shared.utils.fingerprint import fingerprint
 
 TEXTS = ["a red ball", "", "a red ball", "a bell rings"]
 

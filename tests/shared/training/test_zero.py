@@ -21,8 +21,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from shared.nn.flow import sigma_bucket
 from shared.training.consolidate import StateFolder, latest_checkpoint, read_about, whole_weights
-from shared.training.log import sigma_bucket
 from shared.training.optimizer import build_optimizer, learning_rate
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError

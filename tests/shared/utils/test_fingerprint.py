@@ -6,7 +6,7 @@ import torch
 
 from shared.codecs import LinearVideoCodec
 from shared.encoders.audio import LogMel
-from shared.nn.fingerprint import fingerprint
+from shared.utils.fingerprint import fingerprint
 
 
 def test_equal_components_have_one_fingerprint() -> None:

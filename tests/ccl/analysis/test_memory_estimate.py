@@ -12,10 +12,10 @@ from tiny import CONFIG, TEXT, noise
 from torch.profiler import ProfilerActivity, profile
 
 from ccl.analysis.activation_memory import LatentSizes, activations, parameters
+from ccl.analysis.memory_estimate import Activations, LiveBytes, Parameters, Setting, states
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
-from shared.training.memory_estimate import Activations, LiveBytes, Parameters, Setting, states
 from shared.training.optimizer import build_optimizer
 from shared.utils.config import Optimizer
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from shared.nn.mel import decibels, hann, mel_filters, sine_power
+from shared.utils.mel import decibels, hann, mel_filters, sine_power
 
 
 def test_a_full_scale_sine_has_power_one_and_lies_on_its_band() -> None:
