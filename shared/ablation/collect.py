@@ -1,36 +1,34 @@
-"""What remains of a run: one JSON file with its numbers, values per clip and loss curve. These files are committed
-(see `results`)."""
+"""What remains of a run: a JSON file of numbers, values per clip and loss curves, to be committed (see `results`)."""
 
 from __future__ import annotations
 
+import csv
+import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared.ablation.curves import loss_curves
 from shared.ablation.jobs import AblationJob, Jobs
 from shared.ablation.plan import AblationPlan, dump_plan
 from shared.ablation.results import PLAN
-from shared.ablation.sections import Metric
+from shared.ablation.sections import Curves, Metric
 from shared.ablation.statistics import Measured, clip_interval
+from shared.puppets.script import sample_spec
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_atomically, write_json
-
-#: Seconds of the clips in order of a file's lists, and by id.
-Lengths = tuple[Sequence[float], Mapping[str, float]]
 
 
 def keep_result(jobs: Jobs, job: AblationJob) -> None:
     """Write what remains of a finished job. Raises UserError where an endpoint was not measured."""
-    plan, folder = jobs.plan, jobs.output / "results"
+    folder = jobs.output / "results"
     kind, _, name = job.name.rpartition(" ")
     variant, _, seed = name.rpartition("-")
     if kind == "guidance":
-        write_json(folder / f"guidance-{name}.json", collect_guidance(plan, job.folder, variant, int(seed)))
+        write_json(folder / f"guidance-{name}.json", collect_guidance(jobs.plan, job.folder, variant, int(seed)))
     elif not kind and variant:
         write_json(folder / f"{name}.json", collect(jobs, variant, int(seed)))
         for picture in sorted((job.folder / "pictures").glob("*.png"))[:1]:
@@ -66,9 +64,9 @@ def collect(jobs: Jobs, variant: str, seed: int) -> dict[str, Any]:
     return {
         "kind": "run", "plan": plan.name, "variant": variant, "seed": seed,
         "overrides": {**plan.train_overrides, **plan.variants[plan.source(variant)].overrides},
-        "evaluate": plan.evaluation(plan.variants[variant].evaluate).model_dump(mode="json", exclude_none=True),
+        "evaluate": plan.evaluation(plan.variants[variant].evaluate),
         "commit": about["commit"], "machine": about["machine"], "seconds": about["seconds"], **sizes,
-        "values": values(plan.metrics, tree, partial(lengths, plan, tree), plan.endpoints, folder),
+        "values": values(plan, plan.metrics, plan.endpoints, tree, folder),
         "curve": loss_curves(train / "losses.csv", plan.curves),
     }  # fmt: skip
 
@@ -79,48 +77,42 @@ def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) 
     about, points, metrics = read_json(folder / "about.json"), [], plan.guided_metrics
     for setting in plan.guidance.settings:
         tree = {"metrics": read_json(folder / setting.name / "metrics.json"), "probe": {}}
-        measured = values(metrics, tree, partial(lengths, plan, tree), metrics, folder)
-        points.append(setting.model_dump(mode="json") | {"values": measured})
+        points.append(setting.model_dump(mode="json") | {"values": values(plan, metrics, metrics, tree, folder)})
     head = {"kind": "guidance", "plan": plan.name, "variant": variant, "seed": seed}
     return head | {key: about[key] for key in ("commit", "machine", "seconds")} | {"points": points}
 
 
 def values(
-    metrics: Sequence[Metric],
-    tree: Mapping[str, Any],
-    lengths_of: Callable[[Metric], Lengths],
-    needed: Sequence[Metric],
-    run: Path,
+    plan: AblationPlan, metrics: Sequence[Metric], needed: Sequence[Metric], tree: Mapping[str, Any], run: Path
 ) -> dict[str, Any]:
     """Each metric's {"value", "interval", "clips"} and, where there are such, "floor" and "ceiling"; None where it is
-    not there."""
+    not there. UserError for one of the `needed`."""
     by_name: dict[str, Any] = {}
     for metric in metrics:
-        node = at(tree, metric.path)
-        measured = None if node is None else measure(metric, node, lengths_of)
+        measured = measure(metric, at(tree, metric.path), lengths(plan, tree, metric) if metric.seconds else {})
         if measured is None and metric in needed:
-            there = ", ".join(_near(tree, metric.path)) or "nothing"
+            path = metric.path
+            while path and not isinstance(at(tree, path), Mapping):
+                path = path.rpartition(".")[0]
+            there = ", ".join(list(map(str, at(tree, path)))[:20]) or "nothing"
             raise UserError(f"{run}: no numbers at {metric.path}, which {metric.name!r} needs; there is {there}")
-        if measured is None:
-            by_name[metric.name] = None
-        else:
-            by_name[metric.name] = _to_json(metric, measured, _interval(tree, metric)) | _bounds(tree, metric)
+        by_name[metric.name] = None if measured is None else _to_json(tree, metric, measured)
     return by_name
 
 
-def _interval(tree: Mapping[str, Any], metric: Metric) -> Any:
-    """Interval that the file itself gives of a number: beside it, or within it."""
-    beside = at(tree, f"{metric.path}_interval")
-    return at(tree, f"{metric.path}.interval") if beside is None else beside
-
-
-def _bounds(tree: Mapping[str, Any], metric: Metric) -> dict[str, float]:
-    """Return what evaluate.py measured of the truth through the codecs and of pairs that do not belong together, over
-    the same clips."""
+def _to_json(tree: Mapping[str, Any], metric: Metric, measured: Measured) -> dict[str, Any]:
+    """Return what a result keeps of a metric, with what evaluate.py measured over the same clips of the truth through
+    the codecs and of pairs that do not belong together."""
     task, _, name = metric.path.rpartition(".per_clip.")
     score = at(tree, f"{task}.scores.{name}") if task and metric.seconds is None else None
-    keys = ("floor", "ceiling")
-    return {key: score[key] for key in keys} if isinstance(score, Mapping) and all(k in score for k in keys) else {}
+    bounds = {key: score[key] for key in ("floor", "ceiling") if key in score} if isinstance(score, Mapping) else {}
+    if measured.clips is None:  # the file's own interval stands beside the number or within it
+        beside = at(tree, f"{metric.path}_interval")
+        interval = at(tree, f"{metric.path}.interval") if beside is None else beside
+        return {"value": measured.value, "interval": interval, "clips": None} | bounds
+    shown = [round(value, 6) if weight else None for value, weight in measured.clips.tolist()]
+    clips = {"value": shown, "weight": [round(weight, 6) for weight in measured.clips[:, 1].tolist()]}
+    return {"value": measured.value, "interval": clip_interval(measured.clips, metric.name), "clips": clips} | bounds
 
 
 def at(tree: Any, path: str) -> Any:
@@ -137,49 +129,39 @@ def at(tree: Any, path: str) -> Any:
     return None
 
 
-def _near(tree: Any, path: str) -> list[str]:
-    """Return the keys where the path breaks off."""
-    while path and not isinstance(at(tree, path), Mapping):
-        path = path.rpartition(".")[0]
-    return [str(key) for key in (at(tree, path) if path else tree)][:20]
-
-
-def measure(metric: Metric, node: Any, lengths_of: Callable[[Metric], Lengths]) -> Measured | None:
-    """Return what stands at a metric's path, in any of the forms that `Metric` names.
-
-    None where no clip counts, or nothing of these forms stands there.
-    """
+def measure(metric: Metric, node: Any, seconds: Mapping[str, float]) -> Measured | None:
+    """Return what stands at a metric's path, in any of the forms that `Metric` names; `seconds`: the clips' lengths by
+    id, in order. None where no clip counts, or nothing of these forms stands there."""
     if isinstance(node, Mapping) and isinstance(node.get("per_clip"), Mapping):
         node = node["per_clip"]
     elif isinstance(node, Mapping) and _is_number(node.get("mean", "")):
         node = node["mean"]
-    if isinstance(node, int | float) and not isinstance(node, bool):
-        return None if metric.seconds else Measured(float(node), None)
+    if _is_number(node):
+        return None if metric.seconds or node is None else Measured(float(node), None)
+    numbers, weights, ids = node, None, list(seconds)
     if isinstance(node, Mapping) and isinstance(node.get("value"), list):
-        pairs = list(zip(node["value"], node.get("weight") or [1] * len(node["value"]), strict=True))
-    elif isinstance(node, list):
-        pairs = [(value, 1) for value in node]
-    elif isinstance(node, Mapping) and node and all(_is_number(value) for value in node.values()):
-        pairs = [(node[key], 1) for key in sorted(node)]
-    else:
+        numbers, weights = node["value"], node.get("weight")
+    elif isinstance(node, Mapping):
+        ids = sorted(node)
+        numbers = [node[key] for key in ids]
+    if not isinstance(numbers, list) or not numbers or not all(map(_is_number, numbers)):
         return None
-    if not all(_is_number(value) for value, _ in pairs):
-        return None
+    pairs = zip(numbers, weights or [1] * len(numbers), strict=True)
     rows = np.array([(value, weight) if value is not None else (0.0, 0.0) for value, weight in pairs], dtype=np.float64)
-    if metric.seconds is not None:
-        in_order, by_id = lengths_of(metric)
-        keys = sorted(node) if isinstance(node, Mapping) and "value" not in node else None
-        long = np.array([by_id.get(k, np.nan) for k in keys] if keys else in_order[: len(rows)])
+    if metric.seconds:
+        long = np.array([seconds.get(key, np.nan) for key in ids[: len(rows)]])
         if len(long) < len(rows):
             return None
         rows[~((metric.seconds[0] <= long) & (long <= metric.seconds[1])), 1] = 0.0
-    return Measured.of_clips(rows) if rows.size and rows[:, 1].sum() > 0 else None
+    return Measured.of_clips(rows) if rows[:, 1].sum() > 0 else None
 
 
-def lengths(plan: AblationPlan, tree: Mapping[str, Any], metric: Metric) -> Lengths:
-    """Seconds of the clips that a metric is measured on: evaluate.py's held-out clips, or those of a probe's set."""
-    from shared.puppets.script import sample_spec
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
+
+def lengths(plan: AblationPlan, tree: Mapping[str, Any], metric: Metric) -> dict[str, float]:
+    """Seconds of the clips that a metric is measured on, by id: evaluate.py's held-out ones, or those of a probe."""
     kind, _, rest = metric.path.partition(".")
     if kind == "metrics":
         config = tree["metrics"]["config"]
@@ -187,7 +169,7 @@ def lengths(plan: AblationPlan, tree: Mapping[str, Any], metric: Metric) -> Leng
     else:
         clips = plan.clips[plan.probe[rest.partition(".")[0]].clips]
         scripts = [sample_spec(clips.seed, i, clips.level, conflict=clips.conflict) for i in range(clips.clips)]
-    return [script.duration for script in scripts], {script.id: script.duration for script in scripts}
+    return {script.id: script.duration for script in scripts}
 
 
 def count_parameters(checkpoint: Path) -> int | None:
@@ -195,21 +177,53 @@ def count_parameters(checkpoint: Path) -> int | None:
     from safetensors import safe_open
 
     total = 0
-    for file in sorted(checkpoint.glob("*/*.safetensors")):
-        if file.parent.name in ("transformer", "control"):
-            with safe_open(file, "np") as weights:
-                total += sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())  # noqa: SIM118
+    for file in (file for part in ("transformer", "control") for file in checkpoint.glob(f"{part}/*.safetensors")):
+        with safe_open(file, "np") as weights:
+            total += sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())  # noqa: SIM118
     return total or None
 
 
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, Any]]:
+    """By "TASK STREAM" and "TASK both", the sum of the streams: {"step": [...], "loss": [...]} (the paper's Figure 5).
+
+    The row of each step is the mean over noise levels, by samples; from step `first` on at most `points` rows are kept,
+    the last one among them. Raises UserError where the file cannot be read.
+    """
+    series = {key: smoothed(rows, plan.smoothing) for key, rows in _mean_losses(file, plan.tasks).items()}
+    for task in plan.tasks:
+        video, audio = series.get(f"{task} video"), series.get(f"{task} audio")
+        if video is not None and audio is not None:
+            series[f"{task} both"] = {step: video[step] + audio[step] for step in video if step in audio}
+    curves: dict[str, dict[str, Any]] = {}
+    for name, rows in series.items():
+        steps = [step for step in sorted(rows) if step >= plan.first]
+        steps = steps[:: -max(1, math.ceil(len(steps) / plan.points))][::-1]
+        curves[name] = {"step": steps, "loss": [round(rows[step], 6) for step in steps]}
+    return curves
 
 
-def _to_json(metric: Metric, measured: Measured, interval: Any) -> dict[str, Any]:
-    clips = None
-    if measured.clips is not None:
-        interval = clip_interval(measured.clips, metric.name)
-        shown = [None if not weight else round(value, 6) for value, weight in measured.clips.tolist()]
-        clips = {"value": shown, "weight": [round(weight, 6) for weight in measured.clips[:, 1].tolist()]}
-    return {"value": measured.value, "interval": interval, "clips": clips}
+def smoothed(rows: Mapping[int, float], steps: float) -> dict[int, float]:
+    """Exponential average with a time constant of so many steps; it starts at the first row.
+
+    It weighs a row by the steps since the one before, so that runs logged at other intervals compare.
+    """
+    averages, value, last = {}, 0.0, None
+    for step, loss in sorted(rows.items()):
+        share = 1.0 if last is None else 1 - math.exp(-(step - last) / steps)
+        value, last = value + share * (loss - value), step
+        averages[step] = value
+    return averages
+
+
+def _mean_losses(file: Path, tasks: Sequence[str]) -> dict[str, dict[int, float]]:
+    sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
+    try:
+        with file.open(newline="") as text:
+            for row in csv.DictReader(text):
+                if row["task"] in tasks:
+                    pair, count = sums[f"{row['task']} {row['stream']}"][int(row["step"])], float(row["samples"])
+                    pair[0] += count * float(row["loss"])
+                    pair[1] += count
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{file}: not the losses of a training ({error})") from None
+    return {key: {step: loss / count for step, (loss, count) in rows.items()} for key, rows in sums.items()}

@@ -27,8 +27,7 @@ def endpoint(results: Results, metric: Metric) -> Figure:
     figure = Figure(figsize=(9.5, 0.9 + 0.3 * len(names)), layout="constrained")
     values, minus = figure.subplots(1, 2, sharey=True)
     for row, name in enumerate(names):
-        measured = results.measured(name, metric.name)
-        seeds = [run.value for run in measured.values()]
+        seeds = [run.value for run in results.measured(name, metric.name).values()]
         values.plot(seeds, [row] * len(seeds), "o", color=GREY, alpha=0.5, ms=4)
         values.plot([float(np.mean(seeds))], [row], "|", color="black", ms=13)
         if (difference := compared(results, name, metric)) is not None:
@@ -52,52 +51,49 @@ def curves(results: Results) -> Iterator[tuple[str, Figure]]:
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
-    for series in names:
-        for group in groups:
-            shown = [n for n, v in plan.variants.items() if v.group == group or n == plan.reference]
-            trained = [n for n in shown if plan.source(n) == n and results.of(n)]
-            if not trained or (len(trained) == 1 and group != plan.variants[plan.reference].group):
-                continue
-            figure = Figure(figsize=(11, 4.2), layout="constrained")
-            axes = figure.subplots(1, 2)
-            for index, name in enumerate(trained):
-                _curve(axes, results, name, series, index)
-            for side, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
-                side.set_xlabel("step")
-                side.set_ylabel(f"{label}, exponential average")
-            if axes[0].lines:
-                figure.legend(loc="outside lower center", fontsize=8, ncols=4)
-                yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
+    for series, group in ((series, group) for series in names for group in groups):
+        shown = [n for n, v in plan.variants.items() if v.group == group or n == plan.reference]
+        trained = [n for n in shown if plan.source(n) == n and results.of(n)]
+        if not trained or (len(trained) == 1 and group != plan.variants[plan.reference].group):
+            continue
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for index, name in enumerate(trained):
+            _curve(axes, results, name, series, index)
+        for side, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
+            side.set_xlabel("step")
+            side.set_ylabel(f"{label}, exponential average")
+        if axes[0].lines:
+            figure.legend(loc="outside lower center", fontsize=8, ncols=4)
+            yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
 
 
 def _curve(axes: Any, results: Results, name: str, series: str, index: int) -> None:
-    curves, base = (_by_seed(results, variant, series) for variant in (name, results.plan.reference))
+    curves, base = (
+        {seed: run["curve"][series] for seed, run in results.of(variant).items() if run["curve"].get(series)}
+        for variant in (name, results.plan.reference)
+    )
     if not curves:
         return
-    logged = [steps for steps, _ in (*curves.values(), *base.values())]  # each run logs a task at steps of its own
+    logged = [curve["step"] for curve in (*curves.values(), *base.values())]  # each run logs a task at steps of its own
     steps = np.linspace(max(run[0] for run in logged), min(run[-1] for run in logged), 200)
-    losses = {seed: np.interp(steps, *curve) for seed, curve in curves.items()}
+    losses = {seed: np.interp(steps, curve["step"], curve["loss"]) for seed, curve in curves.items()}
     is_reference = name == results.plan.reference
     colour = "black" if is_reference else mpl.colormaps["tab10"](index % 10)
     style = {"color": colour, "ls": ("-", "--", ":")[index // 10 % 3], "lw": 2 if is_reference else 1.2}
     axes[0].plot(steps, np.mean(list(losses.values()), axis=0), label=results.plan.label(name), **style)
-    minus = np.array([loss - np.interp(steps, *base[seed]) for seed, loss in losses.items() if seed in base])
-    if len(minus):
+    pairs = [(loss, base[seed]) for seed, loss in losses.items() if seed in base]
+    if pairs:
+        minus = np.array([loss - np.interp(steps, other["step"], other["loss"]) for loss, other in pairs])
         axes[1].plot(steps, minus.mean(0), **style)
         axes[1].fill_between(steps, minus.min(0), minus.max(0), color=colour, alpha=0.12, lw=0)
 
 
-def _by_seed(results: Results, name: str, series: str) -> dict[int, tuple[list[float], list[float]]]:
-    """Return steps and losses of the seeds that have this curve."""
-    curves = {seed: run["curve"].get(series, {}) for seed, run in results.of(name).items()}
-    return {seed: (curve["step"], curve["loss"]) for seed, curve in curves.items() if curve.get("step")}
-
-
 def guidance(results: Results) -> Figure:
     """Draw adherence against sync, a line per form through its settings in the plan's order."""
-    plan = results.plan
-    assert plan.guidance is not None, "drawn where the plan has it"
-    across, up = plan.guidance.sync[0], plan.guidance.adherence[0]
+    sweep = results.plan.guidance
+    assert sweep is not None, "drawn where the plan has it"
+    across, up = sweep.sync[0], sweep.adherence[0]
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     forms: dict[str, list[tuple[float, float, str]]] = {}
@@ -107,7 +103,7 @@ def guidance(results: Results) -> Figure:
             x, y = (float(np.mean(values)) for values in seeds)
             forms.setdefault(setting.form, []).append((x, y, setting.name.partition("_")[2].replace("_", ", ")))
     for form, dots in forms.items():
-        axes.plot([dot[0] for dot in dots], [dot[1] for dot in dots], "o-", label=form)
+        axes.plot([x for x, _, _ in dots], [y for _, y, _ in dots], "o-", label=form)
         for x, y, name in dots:
             axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
     axes.set_xlabel(f"{across.name} (sync)")

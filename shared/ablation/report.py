@@ -7,16 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from shared.ablation import figures
 from shared.ablation.results import Results, read_results
 from shared.ablation.tables import endpoint, facts, markdown, tables
-from shared.evaluation.html import Markup, data_uri, render
+from shared.evaluation.html import data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
-
-PAGE, TABLE = "report.html", "table.md"
 
 
 def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
@@ -26,27 +25,26 @@ def report(folders: Sequence[Path], output: Path | None, document: Path | None, 
         update_document(document, every, check)
     if output is not None and not check:
         write_report(output, every)
-        print(f"{output / PAGE}\n{output / TABLE}")
 
 
 def summarise(output: Path) -> None:
-    """Write the report over what is there of a plan, and print its endpoints."""
+    """Print the endpoints of what is there of a plan, and write the report over it."""
     every = read_results([output / "results"])
-    write_report(output, every)
     for results in every:
         print(facts(results))
         print("\n".join(endpoint(results, metric).markdown() for metric in results.plan.endpoints))
-    print(f"{output / PAGE}\n{output / TABLE}")
+    write_report(output, every)
 
 
 def write_report(folder: Path, every: Sequence[Results]) -> None:
-    """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more."""
+    """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more, and print their paths."""
+    page, table = folder / "report.html", folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
     plans = [_contents(results) for results in every]
-    title = ", ".join(plan["title"] for plan in plans)
-    write_atomically(folder / PAGE, render("ablation.html.j2", title=title, plans=plans))
-    text = "\n".join(f"## {results.plan.title or results.plan.name}\n\n{markdown(results)}" for results in every)
-    write_atomically(folder / TABLE, text)
+    write_atomically(page, render("ablation.html.j2", title=", ".join(plan["title"] for plan in plans), plans=plans))
+    texts = [f"## {plan['title']}\n\n{markdown(results)}" for plan, results in zip(plans, every, strict=True)]
+    write_atomically(table, "\n".join(texts))
+    print(f"{page}\n{table}")
 
 
 def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
@@ -64,34 +62,36 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
     new = old
     for results in every:
-        drawn = list(_figures(results))
         folder = file.with_suffix("") / results.plan.name / "figures"
-        shown = [(caption, folder / f"{_slug(caption)}.svg") for caption, _ in drawn] + _maps(results, file)
+        drawn = {caption: (figure, folder / f"{_slug(caption)}.svg") for caption, figure in _figures(results)}
+        shown = [(caption, path) for caption, (_, path) in drawn.items()]
+        shown += [
+            (f"Where attention looks: {label}", path)
+            for label, path in _maps(results)
+            if file.resolve().parent in path.resolve().parents
+        ]
         new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
         if check and new != old:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
-        if not check and drawn:
+        for figure, path in () if check else drawn.values():
             folder.mkdir(parents=True, exist_ok=True)
-            for caption, figure in drawn:
-                write_atomically(folder / f"{_slug(caption)}.svg", figures.svg(figure))
+            write_atomically(path, figures.svg(figure))
     if new != old:
         write_atomically(file, new)
 
 
-def _maps(results: Results, file: Path) -> list[tuple[str, Path]]:
-    """Captions and files of the maps of attention that a document can show."""
-    shown = [name for name in results.plan.variants if name in results.pictures]
-    maps = [(f"Where attention looks: {results.plan.label(name)}", results.pictures[name]) for name in shown]
-    return [(caption, path) for caption, path in maps if file.resolve().parent in path.resolve().parents]
+def _maps(results: Results) -> list[tuple[str, Path]]:
+    """Labels of variants, and the pictures of where their attention looks."""
+    pictures = results.pictures
+    return [(results.plan.label(name), pictures[name]) for name in results.plan.variants if name in pictures]
 
 
 def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
-    """Markdown; paths are from the document's folder on."""
-    lines = [
-        f"**{caption}.**\n\n![{caption}]({path.resolve().relative_to(file.resolve().parent).as_posix()})\n"
-        for caption, path in shown
-    ]
-    return "".join(f"\n{line}" for line in lines)
+    """Markdown of captions and pictures; paths are from the document's folder on."""
+    lines = ""
+    for caption, path in shown:
+        lines += f"\n**{caption}.**\n\n![{caption}]({path.resolve().relative_to(file.resolve().parent).as_posix()})\n"
+    return lines
 
 
 def _slug(caption: str) -> str:
@@ -101,10 +101,9 @@ def _slug(caption: str) -> str:
 
 def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Captions and figures: endpoints, loss curves, guidance."""
-    if results.runs:
-        for metric in results.plan.endpoints:
-            yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
-        yield from figures.curves(results)
+    for metric in results.plan.endpoints if results.runs else ():
+        yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
+    yield from figures.curves(results)
     if results.guidance:
         yield "Adherence to the text against sync, by form of guidance", figures.guidance(results)
 
@@ -113,12 +112,8 @@ def _contents(results: Results) -> dict[str, Any]:
     """Return what the page shows of one plan."""
     plan, every = results.plan, tables(results)
     count = len(plan.endpoints)
-    pictures = {plan.label(name): results.pictures[name] for name in plan.variants if name in results.pictures}
     return {
-        "title": plan.title or plan.name,
-        "facts": facts(results),
-        "endpoints": every[:count],
+        "title": plan.title or plan.name, "facts": facts(results), "endpoints": every[:count], "others": every[count:],
         "figures": [(caption, Markup(figures.svg(figure))) for caption, figure in _figures(results)],
-        "others": every[count:],
-        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in pictures.items()],
-    }
+        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in _maps(results)],
+    }  # fmt: skip

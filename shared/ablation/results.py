@@ -1,5 +1,4 @@
-"""The results of ablations as they are kept: numbers, values per clip and loss curve of each run (`collect` writes
-them).
+"""The results of ablations as they are kept: numbers, values per clip and loss curve of each run, written by `collect`.
 
 RESULTS/VARIANT-SEED.json, RESULTS/guidance-VARIANT-SEED.json, RESULTS/pictures/VARIANT.png (where attention looks), and
 RESULTS/plan.yaml, which says what they are results of. Tables and reports are made from such folders alone.
@@ -33,7 +32,7 @@ class Results:
 
     def of(self, variant: str) -> dict[int, dict[str, Any]]:
         """Return the runs of a variant by seed; of an alias those of the variant it stands for."""
-        source = self.plan.source(variant) if self.plan.is_alias(variant) else variant
+        source = self.plan.shown_as(variant)
         return {seed: self.runs[source, seed] for seed in self.plan.seeds if (source, seed) in self.runs}
 
     def measured(self, variant: str, metric: str) -> dict[int, Measured]:
@@ -62,16 +61,15 @@ class Results:
 
     def missing(self) -> list[str]:
         """Return the runs that the plan has and the results lack."""
-        trained = [name for name in self.plan.variants if not self.plan.is_alias(name)]
+        trained = [name for name in self.plan.variants if self.plan.shown_as(name) == name]
         return [f"{name}-{seed}" for name in trained for seed in self.plan.seeds if (name, seed) not in self.runs]
 
 
 def read_results(folders: Iterable[Path]) -> list[Results]:
     """Results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined.
 
-    Raises:
-        UserError: a folder without plan.yaml, two plans of one name that differ, a run that two folders hold, a file
-            that cannot be read or is of no variant of its plan.
+    Raises UserError for a folder without plan.yaml, two plans of one name that differ, a run that two folders hold, a
+    file that cannot be read or is of no variant of its plan.
     """
     joined: dict[str, Results] = {}
     for folder in folders:
@@ -89,14 +87,13 @@ def read_results(folders: Iterable[Path]) -> list[Results]:
 
 def _add(results: Results, file: Path) -> None:
     run = read_json(file)
-    try:
-        key, kind = (run["variant"], run["seed"]), run["kind"]
-    except (KeyError, TypeError):
-        raise UserError(f"{file}: not the result of a run; leave only such files in this folder") from None
-    if key[0] not in results.plan.variants or key[1] not in results.plan.seeds:
-        raise UserError(f"{file}: variant {key[0]} with seed {key[1]} is not in the plan beside it")
-    runs: dict[Any, Any] = results.guidance if kind == "guidance" else results.runs
-    key = key[1] if kind == "guidance" else key
+    if not {"kind", "variant", "seed"} <= run.keys():
+        raise UserError(f"{file}: not the result of a run; leave only such files in this folder")
+    variant, seed = run["variant"], run["seed"]
+    if variant not in results.plan.variants or seed not in results.plan.seeds:
+        raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
+    runs: dict[Any, Any] = results.guidance if run["kind"] == "guidance" else results.runs
+    key = seed if run["kind"] == "guidance" else (variant, seed)
     if key in runs:
         raise UserError(f"{file}: another folder holds this run too; give each run once")
     runs[key] = run

@@ -26,10 +26,8 @@ class ClipSet(Section):
 
 
 class Start(Section):
-    """A training run made once, from whose checkpoint all variants start.
-
-    `into` is the key of the train config that takes it: init_streams (the two streams alone) or init (all weights).
-    """
+    """A training run made once, from whose checkpoint all variants start: `into` is the key of the train config that
+    takes it, init_streams (the two streams alone) or init (all weights)."""
 
     into: Literal["init_streams", "init"]
     base: str
@@ -53,11 +51,8 @@ class Evaluation(Section):
 
 
 class ProbeSettings(Section):
-    """probe.py on one of the plan's sets of clips; `options` are its own.
-
-    `forgetting` compares the losses of t2v and t2a with those of the start; `pictures` keeps a map of attention of each
-    variant, from its first seed.
-    """
+    """probe.py on one of the plan's sets of clips; `options` are its own. `forgetting` compares the losses of t2v and
+    t2a with those of the start; `pictures` keeps a map of attention of each variant, from its first seed."""
 
     clips: str
     options: dict[str, Flag] = Field(default={})
@@ -71,8 +66,7 @@ class Metric(Section):
     At its end stands a number, or {"mean": number}, or values per clip: a list, a dictionary by clip's id, {"per_clip":
     such a dictionary} or {"value": [...], "weight": [...]}. Of values per clip the number is the weighted mean, and
     differences are taken clip by clip. `seconds` keeps the clips whose length lies between the two, both included.
-    `table` is the title of the table that a secondary metric stands in.
-    """
+    `table` is the title of the table that a secondary metric stands in."""
 
     name: str
     path: str = Field(pattern=r"^(metrics|probe)\..+")
@@ -94,11 +88,9 @@ class Curves(Section):
 
 class AblationVariant(Section):
     """One way to train, or with `same_as` the training of another variant: under its own `evaluate`, or as an alias
-    that shows the other's numbers once more (16 context tokens are `ccl`).
-
-    `evaluate` and `probe` change the plan's for this variant; with `same_as` and no `probe` its probes are the other's.
-    `group` gathers variants in the report and for --only.
-    """
+    that shows the other's numbers once more (16 context tokens are `ccl`). `evaluate` and `probe` change the plan's for
+    this variant; with `same_as` and no `probe` its probes are the other's. `group` gathers variants in the report and
+    for --only."""
 
     label: str = ""
     question: str = ""
@@ -130,11 +122,8 @@ class GuidanceSetting(Section):
 
 
 class GuidanceSweep(Section):
-    """Trained variants evaluated once more under each setting: how adherence to the text trades for sync.
-
-    `reference`: the name of the setting that the others are compared with in endpoints measured under each; null: they
-    are not compared.
-    """
+    """Trained variants evaluated once more under each setting: how adherence to the text trades for sync. `reference`:
+    the name of the setting that the others are compared with in endpoints measured under each; null: in none."""
 
     variant: str
     reference: str | None = None

@@ -22,10 +22,10 @@ def resample(generator: np.random.Generator, count: int, resamples: int = RESAMP
     return generator.integers(count, size=(resamples, count))
 
 
-def interval(values: Array) -> tuple[float, float] | None:
+def interval(values: Array) -> list[float] | None:
     """95 % interval of a statistic over the resamples, [resamples]; those that are not finite do not count."""
     finite = values[np.isfinite(values)]
-    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None
+    return [float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))] if len(finite) else None
 
 
 def weighted_mean(pairs: Array) -> Array:
@@ -44,5 +44,4 @@ def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, A
     if not len(counted):
         return {"mean": None, "interval": None, "per_clip": dict(values)}
     means = counted[resample(numpy_generator(seed, "bootstrap"), len(counted))].mean(1)
-    spread = interval(means)
-    return {"mean": float(counted.mean()), "interval": spread and list(spread), "per_clip": dict(values)}
+    return {"mean": float(counted.mean()), "interval": interval(means), "per_clip": dict(values)}

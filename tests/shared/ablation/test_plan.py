@@ -37,7 +37,7 @@ def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
     plan = load_plan(write(tmp_path))
     (tmp_path / "again.yaml").write_text(dump_plan(plan))
     assert load_plan(tmp_path / "again.yaml").model_dump() == plan.model_dump()  # the files they came from differ
-    assert plan.is_alias("c") and plan.source("c") == "a" and plan.label("c") == "c"
+    assert plan.shown_as("c") == plan.source("c") == "a" and plan.label("c") == "c"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_draws_are_of_all_clips_with_replacement() -> None:
 
 def test_the_interval_holds_95_percent_of_what_is_finite() -> None:
     values = np.append(np.arange(1001.0), np.nan)
-    assert interval(values) == (25.0, 975.0)
+    assert interval(values) == [25.0, 975.0]
     assert interval(np.array([np.nan, np.inf])) is None
 
 
