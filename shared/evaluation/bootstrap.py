@@ -25,17 +25,16 @@ def resample(generator: np.random.Generator, count: int, resamples: int = RESAMP
 def interval(values: Array) -> list[float] | None:
     """95 % interval of a statistic over the resamples, [resamples]; those that are not finite do not count."""
     finite = values[np.isfinite(values)]
-    return [float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))] if len(finite) else None
+    return [float(np.quantile(finite, share)) for share in (0.025, 0.975)] if len(finite) else None
 
 
 def weighted_mean(pairs: Array) -> Array:
     """Means of (value, weight) over clips, [..., clips, 2] -> [...]; NaN where no weight is above 0."""
-    sums = (pairs[..., 0] * pairs[..., 1]).sum(-1)
-    weights = pairs[..., 1].sum(-1)
+    sums, weights = (pairs[..., 0] * pairs[..., 1]).sum(-1), pairs[..., 1].sum(-1)
     return np.divide(sums, weights, out=np.full(np.shape(sums), np.nan), where=weights > 0)
 
 
-def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, Any]:
+def over_clips(values: Mapping[str, float | None]) -> dict[str, Any]:
     """Mean over clips: "mean", its 95 % bootstrap "interval", and "per_clip", the values as they are given.
 
     A clip whose value is None does not count; without any that counts, mean and interval are None.
@@ -43,5 +42,5 @@ def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, A
     counted = np.array([value for value in values.values() if value is not None], dtype=np.float64)
     if not len(counted):
         return {"mean": None, "interval": None, "per_clip": dict(values)}
-    means = counted[resample(numpy_generator(seed, "bootstrap"), len(counted))].mean(1)
+    means = counted[resample(numpy_generator(0, "bootstrap"), len(counted))].mean(1)
     return {"mean": float(counted.mean()), "interval": interval(means), "per_clip": dict(values)}

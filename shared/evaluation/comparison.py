@@ -26,7 +26,7 @@ def per_clip(
     """
     by_score: dict[str, dict[str, list[float | None]]] = {}
     for name in names:
-        pairs = [scores[i].get(name, (0.0, 0.0)) if i in scores else (0.0, 0.0) for i in range(clips)]
+        pairs = [scores.get(i, {}).get(name, (0.0, 0.0)) for i in range(clips)]
         values = [round(top / bottom, 4) if bottom else None for top, bottom in pairs]
         by_score[name] = {"value": values, "weight": [round(bottom, 4) for _, bottom in pairs]}
     return by_score
@@ -38,21 +38,15 @@ def compare_score(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0)
     Returns "new", "old", "difference" (new - old), its 95 % bootstrap "interval" over clips, and "clips"; None
     where no clip counts in both.
     """
-    both = [
-        (a, u, b, w)
-        for a, u, b, w in zip(new["value"], new["weight"], old["value"], old["weight"], strict=False)
-        if u and w
-    ]
+    pairs = zip(new["value"], new["weight"], old["value"], old["weight"], strict=False)
+    both = [(a, u, b, w) for a, u, b, w in pairs if u and w]
     if not both:
         return {"new": None, "old": None, "difference": None, "interval": None, "clips": 0}
     rows = np.array(both, dtype=np.float64)
     draws = rows[resample(numpy_generator(seed, "bootstrap"), len(rows))]
     first, second = float(weighted_mean(rows[:, :2])), float(weighted_mean(rows[:, 2:]))
     spread = interval(weighted_mean(draws[..., :2]) - weighted_mean(draws[..., 2:]))
-    return {
-        "new": first, "old": second, "difference": first - second,
-        "interval": spread and list(spread), "clips": len(rows),
-    }  # fmt: skip
+    return {"new": first, "old": second, "difference": first - second, "interval": spread, "clips": len(rows)}
 
 
 def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -65,24 +59,20 @@ def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0)
 def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics.json of another evaluation, to be compared with one of `config` (the keys of `SAME`, "tasks").
 
-    Raises:
-        UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
+    Raises UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
     """
     if not path.is_file():
         raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-        theirs, tasks = metrics["config"], metrics["tasks"]
-        common = {name: theirs[name] for name in SAME}
-        comparable = [task for task in tasks if "per_clip" in tasks[task]]
+        common = {name: metrics["config"][name] for name in SAME}
+        tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
     for name, value in common.items():
         if value != config[name]:
             raise UserError(f"--against {path}: its {name} is {value}, here {config[name]}; the clips must be the same")
-    if not set(comparable) & set(config["tasks"]):
-        raise UserError(
-            f"--against {path}: it holds no values per clip of {', '.join(config['tasks'])}; "
-            "evaluate that checkpoint again with these tasks"
-        )
-    return {**metrics, "tasks": {task: tasks[task] for task in comparable}}
+    if not tasks.keys() & set(config["tasks"]):
+        wanted = ", ".join(config["tasks"])
+        raise UserError(f"--against {path}: it holds no values per clip of {wanted}; evaluate that checkpoint again")
+    return {**metrics, "tasks": tasks}

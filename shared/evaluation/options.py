@@ -66,18 +66,17 @@ class EvaluationOptions(TrustOptions):
     def settled(self, index: Mapping[str, Any]) -> Self:
         """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
 
-        Raises:
-            UserError: mtv without a control network, or an option of tasks that are not to be done.
+        Raises UserError for mtv without a control network, or an option of tasks that are not to be done.
         """
-        controlled = bool((index.get("control") or [None])[0])
+        controlled, joint = bool((index.get("control") or [None])[0]), ",".join(JOINT_TASKS)
         tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
         if "mtv" in tasks and not controlled:
             raise UserError(
                 f"--tasks mtv: {self.checkpoint} has no control network; it holds a joint model only: give --tasks "
-                f"{','.join(JOINT_TASKS)}, or a checkpoint trained with mtv"
+                f"{joint}, or a checkpoint trained with mtv"
             )
         if self.no_context and "mtv" in tasks:
-            raise UserError(f"--no-context: mtv has no such route; give --tasks {','.join(JOINT_TASKS)}")
+            raise UserError(f"--no-context: mtv has no such route; give --tasks {joint}")
         of_mtv = (*(f"{track}_scale" for track in TRACKS), "variants")
         for names, needed in ((("guidance", "context_scale"), JOINT_TASKS), (of_mtv, ("mtv",))):
             given = [name for name in names if getattr(self, name) is not None]
@@ -95,6 +94,6 @@ class EvaluationOptions(TrustOptions):
 
     def scales(self) -> dict[str, Any]:
         """Scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
-        text = None if self.text_scale is None else self.text_scale[0]
-        scales = {track: getattr(self, f"{track}_scale") for track in TRACKS} | {"text": text}
+        scales = {track: getattr(self, f"{track}_scale") for track in TRACKS}
+        scales["text"] = self.text_scale and self.text_scale[0]
         return {name: value for name, value in scales.items() if value is not None}

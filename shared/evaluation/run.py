@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from shared.evaluation.comparison import compare_tasks
 from shared.evaluation.held_out import HeldOut, MeasuredClip
 from shared.evaluation.options import EvaluationOptions
-from shared.evaluation.report import Entry, write_report
+from shared.evaluation.report import Entry, summary, write_report
 from shared.evaluation.sampling import Loader, Sampler
-from shared.evaluation.summary import summary
 from shared.evaluation.tasks import EvaluationTask, SamplingSettings, joint_task, measure, track_task
 from shared.evaluation.track_variants import BASE, Sound, TrackCase, true_tracks, variants
 from shared.puppets.script import HELD_OUT_SEED
@@ -23,8 +22,7 @@ SHOWN, VARIANTS_SHOWN = 24, 6
 """Clips on the page, and those of them that show the variants of mtv too."""
 
 
-@dataclass(frozen=True)
-class TrackTools:
+class TrackTools(NamedTuple):
     """What audio-driven video brings along: a case's tracks as the pipeline takes them, a caption without its
     sentences about who speaks, and the tracks that a demixer finds in a mix [N] at a rate."""
 
@@ -33,8 +31,7 @@ class TrackTools:
     separate: Callable[[Sound, int], Mapping[str, Sound]]
 
 
-@dataclass(frozen=True)
-class EvaluatedModel:
+class EvaluatedModel(NamedTuple):
     """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process."""
 
     pipelines: Mapping[str, Any]
@@ -54,16 +51,19 @@ def evaluate(
     pipeline = next(iter(model.pipelines.values()))
     held_out = HeldOut.make(pipeline, options.level, options.clips)
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
-    measured: dict[str, dict[int, MeasuredClip]] = {}
+    tasks, measured = metrics["tasks"], {}
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
     with Sampler(model.pipelines, model.load, workers) as sampler:
         for task in _tasks(model, held_out, options):
             clips, result = measure(task, held_out, sampler, options.seed, options.level)
-            measured[task.name], metrics["tasks"][task.name] = clips, result
-    _compare_with_base(metrics["tasks"], options.seed)
+            measured[task.name], tasks[task.name] = clips, result
+    for name, result in tasks.items():  # a variant of mtv from its base: the same clips before the swap
+        if name.startswith("mtv:"):
+            base = BASE.get(name, "mtv")
+            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], options.seed)}
     if against is not None:
-        both = [task for task in metrics["tasks"] if task in against["tasks"]]
-        compared = {task: compare_tasks(metrics["tasks"][task], against["tasks"][task], options.seed) for task in both}
+        both = [name for name in tasks if name in against["tasks"]]
+        compared = {name: compare_tasks(tasks[name], against["tasks"][name], options.seed) for name in both}
         metrics["against"] = {"file": str(options.against), "tasks": compared}
     metrics["seconds"] = round(time.monotonic() - begun, 1)
     write_report(options.output / "index.html", metrics, _entries(held_out, measured))
@@ -101,27 +101,16 @@ def _settings(model: EvaluatedModel, pipeline: str, options: EvaluationOptions) 
     return SamplingSettings(options.seed, options.steps, options.batch, model.guidance[pipeline])
 
 
-def _compare_with_base(tasks: dict[str, Any], seed: int) -> None:
-    """Give every variant of mtv the paired differences from its base, the same clips before the swap."""
-    for task, result in tasks.items():
-        if task.startswith("mtv:"):
-            base = BASE.get(task, "mtv")
-            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], seed)}
-
-
 def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
     """Clips of the page."""
     for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
-        shown = {
-            task: clips[i] for task, clips in measured.items() if i in clips and (":" not in task or i < VARIANTS_SHOWN)
-        }
-        yield Entry(spec.id, *captions, shown)
+        tasks = [task for task in measured if i in measured[task] and (":" not in task or i < VARIANTS_SHOWN)]
+        yield Entry(spec.id, *captions, {task: measured[task][i] for task in tasks})
 
 
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "checkpoint": str(options.checkpoint), "suite": options.suite,
-        "level": options.level, "clips": options.clips,
+        "checkpoint": str(options.checkpoint), "suite": options.suite, "level": options.level, "clips": options.clips,
         "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
     }  # fmt: skip
     if "joint" in model.guidance:

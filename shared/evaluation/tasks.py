@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from shared.puppets.readers import read_sound
 from shared.utils.rng import derive
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
+class SamplingSettings(NamedTuple):
     """How to sample: the seed of the noise, solver steps (None: the pipeline's), clips at a time, and the guidance of
     the pipeline that is called."""
 
@@ -36,8 +35,7 @@ class SamplingSettings:
         return {**steps, "guidance": self.guidance, "seed": [derive(self.seed, "evaluate", task, i) for i in clips]}
 
 
-@dataclass(frozen=True)
-class EvaluationTask:
+class EvaluationTask(NamedTuple):
     """One task: its jobs and, by clip, what it is given, the true readings and, after a swap, those of before."""
 
     name: str
@@ -49,33 +47,26 @@ class EvaluationTask:
 
 def joint_task(name: str, held_out: HeldOut, settings: SamplingSettings) -> EvaluationTask:
     """t2av, a2v or v2a of every clip, made by a `CCLPipeline` from captions and true sounds or pictures."""
-    jobs = [_joint_job(name, held_out, clips, settings) for clips in batches(held_out.specs, settings.batch)]
-    return EvaluationTask(name, jobs, dict(enumerate(held_out.rendered)), dict(enumerate(held_out.true(name))), {})
-
-
-def _joint_job(task: str, held_out: HeldOut, clips: list[int], settings: SamplingSettings) -> SamplingJob:
-    given: dict[str, Any] = {}
-    if task == "a2v":
-        given["audio"] = torch.from_numpy(np.stack([held_out.rendered[i].sound for i in clips]))[:, None]
-    if task == "v2a":
-        given["video"] = frames_to_tensor(torch.from_numpy(np.stack([held_out.rendered[i].frames for i in clips])))
-    given |= {
-        "prompt": [held_out.captions[i][0] for i in clips],
-        "audio_prompt": [held_out.captions[i][1] for i in clips],
-        "task": task,
-        "duration": held_out.specs[clips[0]].duration,
-    }
-    return SamplingJob(clips, [held_out.specs[i] for i in clips], "joint", given | settings.arguments(task, clips))
+    jobs, rendered = [], held_out.rendered
+    for clips in batches(held_out.specs, settings.batch):
+        prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
+        given: dict[str, Any] = {"prompt": list(prompts), "audio_prompt": list(audio_prompts)} | settings.arguments(
+            name, clips
+        )
+        if name == "a2v":
+            given["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
+        if name == "v2a":
+            given["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
+        specs = [held_out.specs[i] for i in clips]
+        given |= {"task": name, "duration": specs[0].duration}
+        jobs.append(SamplingJob(clips, specs, "joint", given))
+    return EvaluationTask(name, jobs, dict(enumerate(rendered)), dict(enumerate(held_out.true(name))), {})
 
 
 def track_task(
-    name: str,
-    pipeline: Any,
-    held_out: HeldOut,
-    cases: Sequence[TrackCase],
-    tracks_of: Callable[[TrackCase], Any],
+    name: str, pipeline: Any, held_out: HeldOut, cases: Sequence[TrackCase], tracks_of: Callable[[TrackCase], Any],
     settings: SamplingSettings,
-) -> EvaluationTask:
+) -> EvaluationTask:  # fmt: skip
     """Task mtv or a variant of it, made by an `MTVPipeline`; `tracks_of` gives a case's tracks as it takes them.
 
     Clip i has the same noise in all of them, so that what changes with a track is the track's doing.
@@ -88,9 +79,9 @@ def track_task(
         jobs.append(SamplingJob(clips, [case.spec for case in some], "mtv", given | settings.arguments("mtv", clips)))
     given_clips, true, before = {}, {}, {}
     for case in cases:
-        i, coded = case.index, held_out.coded[case.index]
-        audio = read_sound(case.mix, case.spec.rate)
-        given_clips[i] = replace(coded, sound=case.mix, rate=case.spec.rate, audio=audio)
+        i, coded, rate = case.index, held_out.coded[case.index], case.spec.rate
+        audio = read_sound(case.mix, rate)
+        given_clips[i] = replace(coded, sound=case.mix, rate=rate, audio=audio)
         true[i] = ClipReading(case.spec, held_out.true_video(pipeline, case), audio)
         if name in FOLLOWED:
             before[i] = ClipReading(case.spec, coded.video, audio)
@@ -100,8 +91,8 @@ def track_task(
 def measure(
     task: EvaluationTask, held_out: HeldOut, sampler: Sampler, seed: int, level: str
 ) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
-    """Sample a task and score it: each clip as measured, and what metrics.json holds of the task. What the task is
-    given is carried over unchanged."""
+    """Sample a task and score it: each clip as measured, with what the task is given as it was, and what metrics.json
+    holds of the task."""
     started = time.monotonic()
     clips = {i: replace(task.given[i], **sampled) for i, sampled in sampler.sample(task.jobs, task.name).items()}
     order = sorted(clips)
@@ -111,11 +102,9 @@ def measure(
     scores = score_task(task.name, own, true, seed, before)
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
     return clips, {
-        "clips": len(own),
-        "scores": {name: asdict(value) for name, value in scores.items()},
+        "clips": len(own), "scores": {name: asdict(value) for name, value in scores.items()},
         "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], level),
-        "lag_ms": lags(own),
-        "ceiling_lag_ms": lags(true),
+        "lag_ms": lags(own), "ceiling_lag_ms": lags(true),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
         "seconds": round(time.monotonic() - started, 1),
-    }
+    }  # fmt: skip

@@ -7,7 +7,7 @@ and a floor. Only clips on which a swap can be scored are used, and only with pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -29,14 +29,8 @@ BASE = {"mtv:music swapped": "mtv:mood unmentioned"}
 
 @dataclass(frozen=True)
 class TrackCase:
-    """One clip to make from tracks.
-
-    Attributes:
-        index: number of the held-out clip.
-        spec: what the video should show; its rate is that of the tracks.
-        caption: the text given.
-        stems: the tracks given, `speech1`.., `effects`, `music`, float32 [N] each.
-    """
+    """One clip to make from tracks: the number of the held-out clip, what the video should show (its rate is that of
+    the tracks), the text given, and the tracks given, `speech1`.., `effects`, `music`, float32 [N] each."""
 
     index: int
     spec: Spec
@@ -44,9 +38,9 @@ class TrackCase:
     stems: Mapping[str, Sound]
 
     @property
-    def speech(self) -> list[Sound]:
+    def speech(self) -> dict[str, Sound]:
         """One track per character, in the script's order; the demixer's only one."""
-        return [stem for name, stem in self.stems.items() if name.startswith("speech")]
+        return {name: stem for name, stem in self.stems.items() if name.startswith("speech")}
 
     @property
     def mix(self) -> Sound:
@@ -68,22 +62,23 @@ def variants(
 ) -> dict[str, list[TrackCase]]:
     """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit.
 
-    Args:
-        own: all clips with their own tracks (`true_tracks`).
-        names: some of `VARIANTS`.
-        without_speaker: a caption without its sentences about who speaks.
-        separate: the tracks that a demixer finds in a mix [N] at a rate.
+    `own` are all clips with their own tracks, `names` some of `VARIANTS`; `without_speaker` gives a caption without its
+    sentences about who speaks, `separate` the tracks that a demixer finds in a mix [N] at a rate.
     """
-    base = BASE["mtv:music swapped"]
-    make: dict[str, Callable[[], dict[str, list[TrackCase]]]] = {
-        "speech swapped": lambda: {"mtv:speech swapped": speech_swapped(own)},
-        "effects swapped": lambda: {"mtv:effects swapped": effects_swapped(own)},
-        "music swapped": lambda: dict(zip((base, "mtv:music swapped"), music_swapped(own), strict=True)),
-        "silent speech": lambda: {"mtv:silent speech": silent_speech(own, without_speaker)},
-        "speaker unmentioned": lambda: {"mtv:speaker unmentioned": speaker_unmentioned(own, without_speaker)},
-        "dsp": lambda: {"mtv:dsp": demixed(own, separate)},
+    make: dict[str, Callable[[], Sequence[list[TrackCase]]]] = {
+        "speech swapped": lambda: [speech_swapped(own)],
+        "effects swapped": lambda: [effects_swapped(own)],
+        "music swapped": lambda: music_swapped(own),
+        "silent speech": lambda: [silent_speech(own, without_speaker)],
+        "speaker unmentioned": lambda: [speaker_unmentioned(own, without_speaker)],
+        # one track of speech, whoever speaks
+        "dsp": lambda: [[replace(case, stems=separate(case.mix, case.spec.rate)) for case in own]],
     }
-    return {task: cases for name in VARIANTS if name in names for task, cases in make[name]().items() if cases}
+    made: dict[str, list[TrackCase]] = {}
+    for task in (f"mtv:{name}" for name in VARIANTS if name in names):
+        tasks = [BASE[task], task] if task in BASE else [task]
+        made |= zip(tasks, make[task.removeprefix("mtv:")](), strict=True)
+    return {task: cases for task, cases in made.items() if cases}
 
 
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
@@ -93,24 +88,23 @@ def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
         return () if _speaking(mine) == _speaking(other) else None
 
     cases = []
-    for case in (p for p in own if _visibly_speaking(p.spec)):
-        if (other := _partner(own, case, rank)) is None:
-            continue
+    for case, other in _pairs(own, _visibly_speaking, rank):
         pairs = zip(case.spec.characters, other.spec.characters, strict=True)
         characters = tuple(replace(mine, syllables=theirs.syllables) for mine, theirs in pairs)
-        speech = {name: stem for name, stem in other.stems.items() if name.startswith("speech")}
         spec = replace(case.spec, characters=characters)
-        cases.append(replace(case, spec=spec, stems={**case.stems, **speech}))
+        cases.append(replace(case, spec=spec, stems={**case.stems, **other.speech}))
     return cases
 
 
 def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Effects of a clip with as many objects, of the same kinds if there is one; a count that the caption mentions
     holds for both. Clips whose objects are all visible."""
+
+    def fit(spec: Spec) -> bool:
+        return bool(spec.props) and all(prop.visible for prop in spec.props)
+
     cases = []
-    for case in (p for p in own if p.spec.props and all(prop.visible for prop in p.spec.props)):
-        if (other := _partner(own, case, _props_rank)) is None:
-            continue
+    for case, other in _pairs(own, fit, _props_rank):
         order = min(permutations(other.spec.props), key=lambda props: _rank_of(case.spec.props, props))
         props = tuple(replace(p, onsets=q.onsets) for p, q in zip(case.spec.props, order, strict=True))
         stems = {**case.stems, "effects": other.stems["effects"]}
@@ -126,9 +120,7 @@ def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[Track
         return () if other.music and other.mood != mine.mood else None
 
     unmentioned, swapped = [], []
-    for case in (p for p in own if p.spec.music):
-        if (other := _partner(own, case, rank)) is None:
-            continue
+    for case, other in _pairs(own, lambda spec: spec.music, rank):
         spec = replace(case.spec, mood_mentioned=False)
         base = replace(case, spec=spec, caption=caption(spec))
         names = ("mood", "tempo", "beat_phase", "root", "music_level")
@@ -145,9 +137,8 @@ def silent_speech(own: Sequence[TrackCase], without_speaker: Callable[[str], str
     for case in own:
         if any(c.visible for c in case.spec.characters) and any(_speaking(case.spec)):
             spec = replace(case.spec, characters=tuple(replace(c, syllables=()) for c in case.spec.characters))
-            silent = {name: np.zeros_like(stem) for name, stem in case.stems.items() if name.startswith("speech")}
-            text = without_speaker(case.caption)
-            cases.append(replace(case, spec=spec, caption=text, stems={**case.stems, **silent}))
+            stems = {**case.stems, **{name: np.zeros_like(stem) for name, stem in case.speech.items()}}
+            cases.append(replace(case, spec=spec, caption=without_speaker(case.caption), stems=stems))
     return cases
 
 
@@ -156,11 +147,6 @@ def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Callable[[str
     one speaks (none on `simple`)."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
     return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
-
-
-def demixed(own: Sequence[TrackCase], separate: Callable[[Sound, int], Mapping[str, Sound]]) -> list[TrackCase]:
-    """Tracks that a demixer finds in the mix: one of speech, whoever speaks."""
-    return [replace(case, stems=separate(case.mix, case.spec.rate)) for case in own]
 
 
 def _speaking(spec: Spec) -> tuple[bool, ...]:
@@ -172,13 +158,17 @@ def _visibly_speaking(spec: Spec) -> bool:
     return bool(speakers) and all(speaker.visible for speaker in speakers)
 
 
-def _partner(own: Sequence[TrackCase], case: TrackCase, rank: Callable[[Spec, Spec], Rank]) -> TrackCase | None:
-    """Fittest other clip of equal length, in the order of the clips after this one; `rank` is least for the
-    fittest and None for what does not fit."""
-    others = (*own[case.index + 1 :], *own[: case.index])
-    ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
-    fit = [(order, other) for order, other in ranked if order is not None]
-    return min(fit, key=lambda pair: pair[0])[1] if fit else None
+def _pairs(
+    own: Sequence[TrackCase], fit: Callable[[Spec], bool], rank: Callable[[Spec, Spec], Rank]
+) -> Iterator[tuple[TrackCase, TrackCase]]:
+    """Each case that is fit, and its partner: of the other clips of equal length, in their order after this one, the
+    one for which `rank` is least; None is for what does not go together."""
+    for case in (case for case in own if fit(case.spec)):
+        others = (*own[case.index + 1 :], *own[: case.index])
+        ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
+        partners = [(order, other) for order, other in ranked if order is not None]
+        if partners:
+            yield case, min(partners, key=lambda partner: partner[0])[1]
 
 
 def _props_rank(mine: Spec, other: Spec) -> Rank:
