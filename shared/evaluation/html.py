@@ -16,6 +16,7 @@ _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
 )  # fmt: skip
+_ENVIRONMENT.filters["number"] = lambda value, form="%.3f": "\N{EN DASH}" if value is None else form % value
 
 
 def render(template: str, **values: Any) -> str:

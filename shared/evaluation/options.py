@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator
 
 from shared.checkpoint.loading import TrustOptions
 from shared.evaluation.comparison import read_metrics
@@ -55,19 +55,13 @@ class EvaluationOptions(TrustOptions):
     workers: int | None = option(None, "processes that sample; default: one per core on a CPU, one on a GPU", ge=1)
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
-    @model_validator(mode="after")
-    def _one_way_without_context(self) -> Self:
-        if self.no_context and (self.guidance is not None or self.context_scale is not None):
-            raise ValueError(
-                "--no-context leaves the other modality out; give no --guidance or --context-scale with it"
-            )
-        return self
-
     def settled(self, index: Mapping[str, Any]) -> Self:
         """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
 
-        Raises UserError for mtv without a control network, or an option of tasks that are not to be done.
+        Raises UserError for mtv without a control network, and for options that do not go with the tasks or each other.
         """
+        if self.no_context and (self.guidance is not None or self.context_scale is not None):
+            raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
         controlled, joint = bool((index.get("control") or [None])[0]), ",".join(JOINT_TASKS)
         tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
         if "mtv" in tasks and not controlled:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,54 +53,12 @@ def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry
     page = render(
         "evaluation.html.j2",
         title=f"{config['checkpoint']} on {config['suite']} {config['level']}",
-        facts=_facts(config),
-        no_context=config["no_context"],
-        tasks=[_task(task, result) for task, result in metrics["tasks"].items()],
+        config=config,
+        tasks={task: (*TASKS[task], result) for task, result in metrics["tasks"].items()},
+        meaning=MEANING,
         clips=[entry._asdict() | {"panels": [_panel(*panel) for panel in entry.clips.items()]} for entry in entries],
     )
     write_atomically(path, page)
-
-
-def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How the clips were sampled, by name."""
-    names = {"clips": "clips", "held-out seed": "held_out_seed", "sampling seed": "seed", "steps": "steps"}
-    facts = {name: config[key] for name, key in names.items()}
-    if scales := config.get("guidance"):
-        counts = f"text {_pair(scales['text_scale'])}, context {_pair(scales['context_scale'])}"
-        facts["guidance"] = f"{scales['form']}, {counts}"
-    if scales := config.get("track_guidance"):
-        tracks = ("text", "speech", "effects", "music")
-        facts["guidance of mtv"] = ", ".join(f"{track} {scales[track]:g}" for track in tracks)
-    return facts
-
-
-def _task(task: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's table of scores, and what changed from its base: the same clips with the same noise."""
-    name, what = TASKS[task]
-    lag = result["lag_ms"]
-    parts = ", ".join(f"{part} {_number(lag[part], 0)}" for part in lag if part != "all")
-    lags = f"Events of the video are {_number(lag['all'], 0)} ms after those of the audio, on average ({parts})."
-    scores = [_score(key, score, result) for key, score in result["scores"].items() if score["clips"]]
-    paired = result.get("paired", {"base": None, "scores": {}})
-    changes = []
-    for key, value in paired["scores"].items():
-        interval = "[{:+.3f}, {:+.3f}]".format(*value["interval"])
-        changes.append({"name": _words(key), "difference": f"{value['difference']:+.3f}", "interval": interval})
-    told = {"task": task, "name": name, "what": what, "lags": lags, "scores": scores}
-    return told | {"base": paired["base"], "changes": changes}
-
-
-def _score(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Row of the table of scores."""
-    meaning, interval = MEANING[key], score["headline_interval"]
-    if key == "event_f1" and result["fixed_times_f1"] is not None:
-        meaning += f" (fixed times: {result['fixed_times_f1']:.2f})"
-    return {
-        "name": _words(key), "meaning": meaning, "clips": score["clips"], "headline": _number(score["headline"]),
-        "numbers": [_number(score[name]) for name in ("value", "ceiling", "floor")],
-        "interval": "[{:.2f}, {:.2f}]".format(*interval) if interval else "",
-        "percent": f"{100 * min(1, max(0, score['headline'] or 0)):.0f}",
-    }  # fmt: skip
 
 
 def _panel(task: str, clip: MeasuredClip) -> dict[str, str]:
@@ -153,11 +111,3 @@ def _differences(scores: Mapping[str, Any]) -> list[str]:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
-
-
-def _pair(values: Sequence[float]) -> str:
-    return f"{values[0]:g}" if values[0] == values[1] else f"{values[0]:g} (video), {values[1]:g} (sound)"

@@ -14,7 +14,7 @@ from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import Entry, summary, write_report
 from shared.evaluation.sampling import Loader, Sampler
 from shared.evaluation.tasks import EvaluationTask, SamplingSettings, joint_task, measure, track_task
-from shared.evaluation.track_variants import BASE, Sound, TrackCase, true_tracks, variants
+from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.files import write_json
 
@@ -23,12 +23,11 @@ SHOWN, VARIANTS_SHOWN = 24, 6
 
 
 class TrackTools(NamedTuple):
-    """What audio-driven video brings along: a case's tracks as the pipeline takes them, a caption without its
-    sentences about who speaks, and the tracks that a demixer finds in a mix [N] at a rate."""
+    """What audio-driven video brings along; the first gives a case's tracks as the pipeline takes them."""
 
     tracks_of: Callable[[TrackCase], Any]
-    without_speaker: Callable[[str], str]
-    separate: Callable[[Sound, int], Mapping[str, Sound]]
+    without_speaker: Reword
+    separate: Separate
 
 
 class EvaluatedModel(NamedTuple):

@@ -20,6 +20,10 @@ from shared.puppets.sound import synthesise
 
 Sound = NDArray[np.float32]
 Rank = tuple[int, ...] | None
+#: Gives a caption without its sentences about who speaks.
+Reword = Callable[[str], str]
+#: Gives the tracks that a demixer finds in a mix [N] at a rate.
+Separate = Callable[[Sound, int], Mapping[str, Sound]]
 
 VARIANTS = ("speech swapped", "effects swapped", "music swapped", "silent speech", "speaker unmentioned", "dsp")
 """What `variants` can make; each is the task "mtv:NAME" of an evaluation."""
@@ -39,7 +43,7 @@ class TrackCase:
 
     @property
     def speech(self) -> dict[str, Sound]:
-        """One track per character, in the script's order; the demixer's only one."""
+        """One track per character, in the script's order; the demixer's single one, whoever speaks."""
         return {name: stem for name, stem in self.stems.items() if name.startswith("speech")}
 
     @property
@@ -55,30 +59,23 @@ def true_tracks(specs: Sequence[Spec], rate: int) -> list[TrackCase]:
 
 
 def variants(
-    own: Sequence[TrackCase],
-    names: Sequence[str],
-    without_speaker: Callable[[str], str],
-    separate: Callable[[Sound, int], Mapping[str, Sound]],
+    own: Sequence[TrackCase], names: Sequence[str], without_speaker: Reword, separate: Separate
 ) -> dict[str, list[TrackCase]]:
     """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit.
 
-    `own` are all clips with their own tracks, `names` some of `VARIANTS`; `without_speaker` gives a caption without its
-    sentences about who speaks, `separate` the tracks that a demixer finds in a mix [N] at a rate.
+    `own` are all clips with their own tracks, `names` some of `VARIANTS`.
     """
-    make: dict[str, Callable[[], Sequence[list[TrackCase]]]] = {
-        "speech swapped": lambda: [speech_swapped(own)],
-        "effects swapped": lambda: [effects_swapped(own)],
-        "music swapped": lambda: music_swapped(own),
-        "silent speech": lambda: [silent_speech(own, without_speaker)],
-        "speaker unmentioned": lambda: [speaker_unmentioned(own, without_speaker)],
-        # one track of speech, whoever speaks
-        "dsp": lambda: [[replace(case, stems=separate(case.mix, case.spec.rate)) for case in own]],
-    }
-    made: dict[str, list[TrackCase]] = {}
-    for task in (f"mtv:{name}" for name in VARIANTS if name in names):
-        tasks = [BASE[task], task] if task in BASE else [task]
-        made |= zip(tasks, make[task.removeprefix("mtv:")](), strict=True)
-    return {task: cases for task, cases in made.items() if cases}
+    unmentioned, swapped = music_swapped(own)
+    every = {
+        "mtv:speech swapped": speech_swapped(own), "mtv:effects swapped": effects_swapped(own),
+        "mtv:mood unmentioned": unmentioned, "mtv:music swapped": swapped,
+        "mtv:silent speech": silent_speech(own, without_speaker),
+        "mtv:speaker unmentioned": speaker_unmentioned(own, without_speaker),
+        "mtv:dsp": [replace(c, stems=separate(c.mix, c.spec.rate)) for c in own] if "dsp" in names else [],
+    }  # fmt: skip
+    chosen = {f"mtv:{name}" for name in names}
+    chosen |= {base for task, base in BASE.items() if task in chosen}
+    return {task: cases for task, cases in every.items() if task in chosen and cases}
 
 
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
@@ -130,7 +127,7 @@ def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[Track
     return unmentioned, swapped
 
 
-def silent_speech(own: Sequence[TrackCase], without_speaker: Callable[[str], str]) -> list[TrackCase]:
+def silent_speech(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
     """Zeros for speech, and a caption that names the people and not who speaks; clips with a visible person in
     which somebody speaks."""
     cases = []
@@ -142,7 +139,7 @@ def silent_speech(own: Sequence[TrackCase], without_speaker: Callable[[str], str
     return cases
 
 
-def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Callable[[str], str]) -> list[TrackCase]:
+def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
     """Clip's own tracks, and a caption that does not name the speaker; clips with two visible people of whom
     one speaks (none on `simple`)."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
