@@ -11,8 +11,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from shared.ablation.plan import Metric
 from shared.ablation.results import Results
-from shared.ablation.sections import Metric
 from shared.ablation.statistics import verdict
 from shared.ablation.tables import by_setting, compared
 

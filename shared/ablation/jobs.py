@@ -23,8 +23,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from shared.ablation.plan import OWNED, AblationPlan
-from shared.ablation.sections import GuidanceSweep, Start
+from shared.ablation.plan import OWNED, AblationPlan, GuidanceSweep, Start
 from shared.utils.config import dump_config, flatten, load_config
 from shared.utils.errors import UserError
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from shared.ablation.collect import keep_plan, keep_result
 from shared.ablation.jobs import AblationJob, Jobs, Step
+from shared.ablation.results import keep_plan, keep_result
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.config import flatten
 from shared.utils.errors import UserError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from shared.ablation.plan import GuidanceSetting, Metric, PerStream
 from shared.ablation.results import Results, from_json
-from shared.ablation.sections import GuidanceSetting, Metric, PerStream
 from shared.ablation.statistics import LEAST_SEEDS, UNTOLD, Difference, Measured, difference, spread, verdict
 from shared.utils.markdown import markdown_table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator
 
 from shared.checkpoint.loading import TrustOptions
-from shared.evaluation.comparison import read_metrics
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.cli import PerStream, option, some_of
@@ -19,6 +19,8 @@ JOINT_TASKS = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
+SAME = ("suite", "level", "held_out_seed")
+"""What two evaluations must have in common: clip i is then the same clip in both."""
 
 
 class EvaluationOptions(TrustOptions):
@@ -91,3 +93,25 @@ class EvaluationOptions(TrustOptions):
         scales = {track: getattr(self, f"{track}_scale") for track in TRACKS}
         scales["text"] = self.text_scale and self.text_scale[0]
         return {name: value for name, value in scales.items() if value is not None}
+
+
+def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics.json of another evaluation, to be compared with one of `config` (the keys of `SAME`, "tasks").
+
+    Raises UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
+    """
+    if not path.is_file():
+        raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        common = {name: metrics["config"][name] for name in SAME}
+        tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
+    for name, value in common.items():
+        if value != config[name]:
+            raise UserError(f"--against {path}: its {name} is {value}, here {config[name]}; the clips must be the same")
+    if not tasks.keys() & set(config["tasks"]):
+        wanted = ", ".join(config["tasks"])
+        raise UserError(f"--against {path}: it holds no values per clip of {wanted}; evaluate that checkpoint again")
+    return {**metrics, "tasks": tasks}

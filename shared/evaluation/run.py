@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from shared.evaluation.comparison import compare_tasks
+from shared.evaluation.bootstrap import compare_tasks
 from shared.evaluation.held_out import HeldOut, MeasuredClip
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import Entry, summary, write_report

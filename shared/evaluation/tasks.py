@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from shared.codecs import frames_to_tensor
-from shared.evaluation.comparison import per_clip
+from shared.evaluation.bootstrap import per_clip
 from shared.evaluation.held_out import HeldOut, MeasuredClip, batches
 from shared.evaluation.sampling import Sampler, SamplingJob
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
