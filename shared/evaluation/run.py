@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
 from shared.evaluation.bootstrap import compare_tasks
 from shared.evaluation.held_out import HeldOut, MeasuredClip
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import Entry, summary, write_report
-from shared.evaluation.sampling import Loader, Sampler
-from shared.evaluation.tasks import EvaluationTask, SamplingSettings, joint_task, measure, track_task
-from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
+from shared.evaluation.sampling import Sampler
+from shared.evaluation.tasks import EvaluatedModel, EvaluationTask, joint_task, measure, track_task
+from shared.evaluation.track_variants import BASE, true_tracks, variants
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.files import write_json
 
 SHOWN, VARIANTS_SHOWN = 24, 6
 """Clips on the page, and those of them that show the variants of mtv too."""
-
-
-class TrackTools(NamedTuple):
-    """What audio-driven video brings along; the first gives a case's tracks as the pipeline takes them."""
-
-    tracks_of: Callable[[TrackCase], Any]
-    without_speaker: Reword
-    separate: Separate
-
-
-class EvaluatedModel(NamedTuple):
-    """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process."""
-
-    pipelines: Mapping[str, Any]
-    guidance: Mapping[str, Any]
-    load: Loader
-    track_tools: TrackTools | None = None
 
 
 def evaluate(
@@ -54,7 +37,7 @@ def evaluate(
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
     with Sampler(model.pipelines, model.load, workers) as sampler:
         for task in _tasks(model, held_out, options):
-            clips, result = measure(task, held_out, sampler, options.seed, options.level)
+            clips, result = measure(task, held_out, sampler, options)
             measured[task.name], tasks[task.name] = clips, result
     for name, result in tasks.items():  # a variant of mtv from its base: the same clips before the swap
         if name.startswith("mtv:"):
@@ -78,26 +61,21 @@ def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions)
         if task == "mtv":
             yield from _track_tasks(model, held_out, options)
         else:
-            yield joint_task(task, held_out, _settings(model, "joint", options))
+            yield joint_task(task, model, held_out, options)
 
 
 def _track_tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
     """Task mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
-    pipeline, tools = model.pipelines["mtv"], model.track_tools
+    tools = model.track_tools
     assert tools is not None, "mtv needs the track tools"
-    own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
+    own = true_tracks(held_out.specs, model.pipelines["mtv"].audio_encoder.sample_rate)
     names = [name.replace("-", " ") for name in options.variants or ()]
     swapped = variants(own, names, tools.without_speaker, tools.separate)
     for name in names:
         if f"mtv:{name}" not in swapped:
             print(f"mtv:{name}: left out, none of the {len(own)} clips is fit for it")
-    settings = _settings(model, "mtv", options)
     for task, cases in {"mtv": own, **swapped}.items():
-        yield track_task(task, pipeline, held_out, cases, tools.tracks_of, settings)
-
-
-def _settings(model: EvaluatedModel, pipeline: str, options: EvaluationOptions) -> SamplingSettings:
-    return SamplingSettings(options.seed, options.steps, options.batch, model.guidance[pipeline])
+        yield track_task(task, model, held_out, cases, options)
 
 
 def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
