@@ -200,10 +200,8 @@ class AblationPlan(Section):
                 yield f"variants.{name}.same_as: {variant.same_as} is no other variant with a training of its own"
             elif variant.same_as and variant.overrides:
                 yield f"variants.{name}: same_as takes the training of {variant.same_as}; it has no overrides"
-        changes = {
-            "train_overrides": self.train_overrides,
-            "start.overrides": self.start.overrides if self.start else {},
-        }
+        changes = {"train_overrides": self.train_overrides}
+        changes |= {"start.overrides": self.start.overrides} if self.start else {}
         changes |= {f"variants.{name}.overrides": variant.overrides for name, variant in self.variants.items()}
         for section, key in ((section, key) for section, overrides in changes.items() for key in overrides):
             if key in OWNED:
@@ -262,9 +260,7 @@ class AblationPlan(Section):
         changes = self.variants[variant].probe
         if unknown := set(changes) - set(self.probe):
             raise UserError(f"{self._file}: variants.{variant}.probe: {sorted(unknown)[0]} is no probe of the plan")
-        return {
-            name: self._changed(probe, changes.get(name, {}), f"probe.{name}") for name, probe in self.probe.items()
-        }
+        return {key: self._changed(probe, changes.get(key, {}), f"probe.{key}") for key, probe in self.probe.items()}
 
     def _changed(self, section: T, changes: Mapping[str, Any], name: str) -> T:
         try:

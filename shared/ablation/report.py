@@ -65,11 +65,8 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         folder = file.with_suffix("") / results.plan.name / "figures"
         drawn = {caption: (figure, folder / f"{_slug(caption)}.svg") for caption, figure in _figures(results)}
         shown = [(caption, path) for caption, (_, path) in drawn.items()]
-        shown += [
-            (f"Where attention looks: {label}", path)
-            for label, path in _maps(results)
-            if file.resolve().parent in path.resolve().parents
-        ]
+        maps = [(f"Where attention looks: {label}", path) for label, path in _maps(results)]
+        shown += [(caption, path) for caption, path in maps if file.resolve().parent in path.resolve().parents]
         new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
         if check and new != old:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")

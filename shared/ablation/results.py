@@ -61,10 +61,8 @@ class Results:
         variants = self.plan.variants
         main = variants[self.plan.reference].group
         groups = dict.fromkeys([main, *(variants[name].group for name, _ in self.runs)])
-        return {
-            group: [name for name, v in variants.items() if v.group == group and (group == main or self.of(name))]
-            for group in groups
-        }
+        shown = [name for name, variant in variants.items() if variant.group == main or self.of(name)]
+        return {group: [name for name in shown if variants[name].group == group] for group in groups}
 
     def missing(self) -> list[str]:
         """Return the runs that the plan has and the results lack."""

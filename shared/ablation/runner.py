@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -54,7 +54,7 @@ def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> l
         write_json(job.folder / SETTINGS, job.settings)
     keep_plan(plan, jobs.output)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
-    return Runner(parallel, lambda job: keep_result(jobs, job)).run(groups)
+    return Runner(jobs, parallel).run(groups)
 
 
 def check_claim(job: AblationJob) -> None:
@@ -78,11 +78,10 @@ def check_claim(job: AblationJob) -> None:
 
 @dataclass
 class Runner:
-    """Runs groups of jobs, up to `parallel` at a time, each with its share of the cores. `finish` is called after a
-    job's steps, before it counts as done; a UserError fails the job."""
+    """Runs groups of jobs, up to `parallel` at a time, each with its share of the cores."""
 
+    jobs: Jobs
     parallel: int
-    finish: Callable[[AblationJob], None]
     failures: list[Failure] = field(default_factory=list)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -141,7 +140,7 @@ class Runner:
             if reason is not None:
                 return Failure(job.name, reason)
         try:
-            self.finish(job)
+            keep_result(self.jobs, job)
         except UserError as error:
             return Failure(job.name, str(error))
         (job.folder / "done").touch()

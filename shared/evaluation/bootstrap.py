@@ -49,14 +49,12 @@ def over_clips(values: Mapping[str, float | None]) -> dict[str, Any]:
     return {"mean": float(counted.mean()), "interval": interval(means), "per_clip": dict(values)}
 
 
-def per_clip(
-    names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int
-) -> dict[str, dict[str, list[float | None]]]:
+def per_clip(names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int) -> dict[str, Any]:
     """Collect what metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
 
     The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
     """
-    by_score: dict[str, dict[str, list[float | None]]] = {}
+    by_score = {}
     for name in names:
         pairs = [scores.get(i, {}).get(name, (0.0, 0.0)) for i in range(clips)]
         values = [round(top / bottom, 4) if bottom else None for top, bottom in pairs]

@@ -46,10 +46,7 @@ def page_content(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what the page shows: lines of the summary, and a table with a row per clip, the worst first."""
     columns = list(dict.fromkeys(name for finding in findings for name in finding.facts))
     worst_first = sorted(findings, key=lambda finding: -VERDICTS.index(finding.verdict))
-    rows = [
-        [one.id, one.verdict, "; ".join(one.reasons), *(one.facts.get(name, "") for name in columns)]
-        for one in worst_first
-    ]
+    rows = [[f.id, f.verdict, "; ".join(f.reasons), *(f.facts.get(name, "") for name in columns)] for f in worst_first]
     classes = [finding.verdict for finding in worst_first]
     head = ["clip", "verdict", "why", *columns]
     return {"summary": summary(findings), "head": head, "rows": rows, "classes": classes}

@@ -19,8 +19,6 @@ JOINT_TASKS = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
-SAME = ("suite", "level", "held_out_seed")
-"""What two evaluations must have in common: clip i is then the same clip in both."""
 
 
 class EvaluationOptions(TrustOptions):
@@ -82,36 +80,33 @@ class EvaluationOptions(TrustOptions):
         return self.model_copy(update={"tasks": tasks, "variants": variants})
 
     def read_against(self) -> dict[str, Any] | None:
-        """Read the file --against; UserError where it cannot be compared with these settled options."""
-        if self.against is None:
+        """Metrics.json of the evaluation --against, to be compared with one of these settled options.
+
+        Raises UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
+        """
+        path, wanted = self.against, self.tasks or ()
+        if path is None:
             return None
-        here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED, "tasks": self.tasks}
-        return read_metrics(self.against, here)
+        if not path.is_file():
+            raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
+        here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED}
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            there = {name: metrics["config"][name] for name in here}
+            tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
+        for name, value in there.items():
+            if value != here[name]:
+                at_fault = f"its {name} is {value}, here {here[name]}"
+                raise UserError(f"--against {path}: {at_fault}; the clips must be the same")
+        if not tasks.keys() & set(wanted):
+            lacking = f"no values per clip of {', '.join(wanted)}"
+            raise UserError(f"--against {path}: it holds {lacking}; evaluate that checkpoint again")
+        return {**metrics, "tasks": tasks}
 
     def scales(self) -> dict[str, Any]:
         """Scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
         scales = {track: getattr(self, f"{track}_scale") for track in TRACKS}
         scales["text"] = self.text_scale and self.text_scale[0]
         return {name: value for name, value in scales.items() if value is not None}
-
-
-def read_metrics(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics.json of another evaluation, to be compared with one of `config` (the keys of `SAME`, "tasks").
-
-    Raises UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
-    """
-    if not path.is_file():
-        raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        common = {name: metrics["config"][name] for name in SAME}
-        tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
-    for name, value in common.items():
-        if value != config[name]:
-            raise UserError(f"--against {path}: its {name} is {value}, here {config[name]}; the clips must be the same")
-    if not tasks.keys() & set(config["tasks"]):
-        wanted = ", ".join(config["tasks"])
-        raise UserError(f"--against {path}: it holds no values per clip of {wanted}; evaluate that checkpoint again")
-    return {**metrics, "tasks": tasks}

@@ -91,8 +91,8 @@ def summary(metrics: Mapping[str, Any]) -> str:
         lines.append(f"{task} ({result['clips']} clips)")
         for name, values in result["scores"].items():
             if values["clips"]:
-                numbers = [values[key] for key in ("value", "ceiling", "floor", "headline")]
-                cells = [math.nan if number is None else number for number in numbers]
+                numbers = (values[key] for key in ("value", "ceiling", "floor", "headline"))
+                cells = (math.nan if number is None else number for number in numbers)
                 lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(_words(name), *cells))
         if "paired" in result:
             lines += [f"  minus {result['paired']['base']}, clip by clip:", *_differences(result["paired"]["scores"])]

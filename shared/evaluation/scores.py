@@ -75,6 +75,9 @@ class ClipReading:
     audio: AudioReading
 
 
+Readings = Sequence[ClipReading]
+
+
 @dataclass(frozen=True)
 class Score:
     """A score over clips. `headline` = (value - floor) / (ceiling - floor); intervals are 95 % bootstrap intervals over
@@ -89,13 +92,7 @@ class Score:
     clips: int
 
 
-def score_task(
-    task: str,
-    sampled: Sequence[ClipReading],
-    true: Sequence[ClipReading],
-    seed: int = 0,
-    before: Sequence[ClipReading] = (),
-) -> dict[str, Score]:
+def score_task(task: str, sampled: Readings, true: Readings, seed: int = 0, before: Readings = ()) -> dict[str, Score]:
     """All scores of a task, one of `SCORES`, from readings of the generated clips.
 
     `true`: of the same scripts, rendered and passed through the codecs where the task generates. The ceiling is
@@ -118,7 +115,7 @@ def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
     return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
 
 
-def floor_scores(readings: Sequence[ClipReading]) -> list[dict[str, Ratio]]:
+def floor_scores(readings: Readings) -> list[dict[str, Ratio]]:
     """Scores by chance, per clip: sums over up to SHUFFLES partners that count for the same scores.
 
     A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings meet the
@@ -225,7 +222,7 @@ def correlation(first: Array, second: Array) -> float:
     return r if np.isfinite(r) else 0.0
 
 
-def lags(readings: Sequence[ClipReading]) -> dict[str, float | None]:
+def lags(readings: Readings) -> dict[str, float | None]:
     """Mean of (video - audio) in ms over matched events: all, and by the third of the clip in which they sound."""
     by_part: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
     for reading in readings:

@@ -61,10 +61,8 @@ def true_tracks(specs: Sequence[Spec], rate: int) -> list[TrackCase]:
 def variants(
     own: Sequence[TrackCase], names: Sequence[str], without_speaker: Reword, separate: Separate
 ) -> dict[str, list[TrackCase]]:
-    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit.
-
-    `own` are all clips with their own tracks, `names` some of `VARIANTS`.
-    """
+    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit. `own` are
+    all clips with their own tracks, `names` some of `VARIANTS`."""
     unmentioned, swapped = music_swapped(own)
     every = {
         "mtv:speech swapped": speech_swapped(own), "mtv:effects swapped": effects_swapped(own),
@@ -80,12 +78,8 @@ def variants(
 
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Speech of a clip in which the same of as many people speak; clips with a visible speaker."""
-
-    def rank(mine: Spec, other: Spec) -> Rank:
-        return () if _speaking(mine) == _speaking(other) else None
-
     cases = []
-    for case, other in _pairs(own, _visibly_speaking, rank):
+    for case, other in _pairs(own, _visibly_speaking, lambda a, b: () if _speaking(a) == _speaking(b) else None):
         pairs = zip(case.spec.characters, other.spec.characters, strict=True)
         characters = tuple(replace(mine, syllables=theirs.syllables) for mine, theirs in pairs)
         spec = replace(case.spec, characters=characters)
@@ -96,12 +90,8 @@ def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Effects of a clip with as many objects, of the same kinds if there is one; a count that the caption mentions
     holds for both. Clips whose objects are all visible."""
-
-    def fit(spec: Spec) -> bool:
-        return bool(spec.props) and all(prop.visible for prop in spec.props)
-
     cases = []
-    for case, other in _pairs(own, fit, _props_rank):
+    for case, other in _pairs(own, lambda spec: spec.props and all(p.visible for p in spec.props), _props_rank):
         order = min(permutations(other.spec.props), key=lambda props: _rank_of(case.spec.props, props))
         props = tuple(replace(p, onsets=q.onsets) for p, q in zip(case.spec.props, order, strict=True))
         stems = {**case.stems, "effects": other.stems["effects"]}
@@ -112,12 +102,8 @@ def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[TrackCase]]:
     """Music of another mood. The caption would contradict it, so its words about light are left out, also in the
     first list, the same clips with their own music. Clips with music."""
-
-    def rank(mine: Spec, other: Spec) -> Rank:
-        return () if other.music and other.mood != mine.mood else None
-
     unmentioned, swapped = [], []
-    for case, other in _pairs(own, lambda spec: spec.music, rank):
+    for case, other in _pairs(own, lambda a: a.music, lambda a, b: () if b.music and a.mood != b.mood else None):
         spec = replace(case.spec, mood_mentioned=False)
         base = replace(case, spec=spec, caption=caption(spec))
         names = ("mood", "tempo", "beat_phase", "root", "music_level")
@@ -156,7 +142,7 @@ def _visibly_speaking(spec: Spec) -> bool:
 
 
 def _pairs(
-    own: Sequence[TrackCase], fit: Callable[[Spec], bool], rank: Callable[[Spec, Spec], Rank]
+    own: Sequence[TrackCase], fit: Callable[[Spec], object], rank: Callable[[Spec, Spec], Rank]
 ) -> Iterator[tuple[TrackCase, TrackCase]]:
     """Each case that is fit, and its partner: of the other clips of equal length, in their order after this one, the
     one for which `rank` is least; None is for what does not go together."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from shared.evaluation.options import VARIANT_NAMES, EvaluationOptions, read_metrics
+from shared.evaluation.options import VARIANT_NAMES, EvaluationOptions
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
-CONFIG = {"suite": "puppets", "level": "simple", "held_out_seed": 900001, "tasks": ("t2av", "mtv")}
+CONFIG = {"suite": "puppets", "level": "simple", "held_out_seed": 900001}
 
 
 def options(output: Path, *more: str, control: bool = False) -> EvaluationOptions:
@@ -61,13 +61,19 @@ def test_what_is_given_is_kept_in_its_own_order(tmp_path: Path) -> None:
         options(tmp_path, "--against", str(tmp_path / "none.json")).read_against()
 
 
+def read_against(file: Path) -> dict[str, Any]:
+    chosen = EvaluationOptions(checkpoint="c", output="o", tasks="t2av,mtv", against=file).read_against()
+    assert chosen is not None
+    return chosen
+
+
 def metrics(**config: Any) -> dict[str, Any]:
     return {"config": {**CONFIG, **config}, "tasks": {"t2av": {"per_clip": {}}, "a2v": {"per_clip": {}}, "mtv": {}}}
 
 
 def test_tasks_without_values_per_clip_are_not_compared(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(json.dumps(metrics()))
-    assert set(read_metrics(tmp_path / "m.json", CONFIG)["tasks"]) == {"t2av", "a2v"}
+    assert set(read_against(tmp_path / "m.json")["tasks"]) == {"t2av", "a2v"}
 
 
 @pytest.mark.parametrize(
@@ -85,4 +91,4 @@ def test_what_cannot_be_compared_is_named(text: str | None, message: str, tmp_pa
     if text is not None:
         (tmp_path / "m.json").write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
-        read_metrics(tmp_path / "m.json", CONFIG)
+        read_against(tmp_path / "m.json")
