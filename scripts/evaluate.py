@@ -28,7 +28,7 @@ from shared.utils.files import writable_folder
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
     from mtv.guidance import TrackGuidance
-    from shared.evaluation.tasks import EvaluatedModel, TrackTools
+    from shared.evaluation.run import EvaluatedModel, TrackTools
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,7 +56,7 @@ def load(checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[s
 
 def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> EvaluatedModel:
     """Pipelines with their guidance, and how other processes load them."""
-    from shared.evaluation.tasks import EvaluatedModel
+    from shared.evaluation.run import EvaluatedModel
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:
@@ -91,7 +91,7 @@ def track_tools() -> TrackTools:
     from mtv.captions import without_speaker
     from mtv.separation import demixer
     from mtv.tracks import Tracks
-    from shared.evaluation.tasks import TrackTools
+    from shared.evaluation.run import TrackTools
 
     def tracks_of(case: Any) -> Tracks:
         speech, effects, music = (

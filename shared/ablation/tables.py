@@ -10,6 +10,8 @@ from shared.ablation.results import Results, from_json
 from shared.ablation.statistics import LEAST_SEEDS, UNTOLD, Difference, Measured, difference, spread, verdict
 from shared.utils.markdown import markdown_table
 
+BySeed = Mapping[int, Measured]
+
 NONE = "\N{EN DASH}"
 """Stands where there is no number."""
 
@@ -64,39 +66,39 @@ def endpoint(results: Results, metric: Metric) -> Table:
     """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
     plan, bounds = results.plan, results.bounds(metric.name)
     has_clips = any(run.clips is not None for run in results.measured(plan.reference, metric.name).values())
-    note = ["Endpoint.", *_direction(metric)]
+    note = f"Endpoint. {_direction(metric)}"
     if bounds:
         floor, ceiling = (_number(value, metric) for value in bounds)
-        ends = f"Floor {floor} (sound and picture of two clips), ceiling {ceiling} (a clip itself through the codecs)."
-        note.append(ends)
-    note.append(f"Differences are paired by seed{' and clip' if has_clips else ''}.")
-    note.append(f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0.")
-    rows = []
+        note += (
+            f"Floor {floor} (sound and picture of two clips), ceiling {ceiling} (a clip itself through the codecs). "
+        )
+    note += f"Differences are paired by seed{' and clip' if has_clips else ''}. "
+    note += f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0."
+    rows, base = [], results.measured(plan.reference, metric.name)
     for name in (name for names in results.listed().values() for name in names):
-        minus, is_reference = compared(results, name, metric), plan.shown_as(name) == plan.reference
-        rows.append([plan.label(name), *_compared(results.measured(name, metric.name), minus, metric, is_reference)])
-    return Table(metric.name, " ".join(note), ["variant", *_compared_head(plan.label(plan.reference))], rows)
+        own_base = None if plan.shown_as(name) == plan.reference else base
+        rows.append([plan.label(name), *_compared(results.measured(name, metric.name), own_base, metric)])
+    return Table(metric.name, note, ["variant", *_compared_head(plan.label(plan.reference))], rows)
 
 
-def _direction(metric: Metric) -> list[str]:
-    return [f"{metric.better.capitalize()} is better."] if metric.better else []
+def _direction(metric: Metric) -> str:
+    return f"{metric.better.capitalize()} is better. " if metric.better else ""
 
 
 def _compared_head(reference: str) -> list[str]:
     return ["seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
 
 
-def _compared(
-    measured: Mapping[int, Measured], minus: Difference | None, metric: Metric, is_reference: bool
-) -> list[str]:
-    """Return the cells under `_compared_head`: spread over seeds, and the difference from the reference."""
+def _compared(measured: BySeed, base: BySeed | None, metric: Metric) -> list[str]:
+    """Return the cells under `_compared_head`: spread over seeds, and the difference from `base`; None: that is it."""
     over_seeds = spread(measured)
     if over_seeds is None:
         return ["0", *[NONE] * 6]
     mean, std, low, high = (_number(value, metric) for value in over_seeds[1:])
     cells = [str(over_seeds.seeds), mean, std, f"{low} .. {high}"]
-    if is_reference:
+    if base is None:
         return [*cells, "", "", "the reference"]
+    minus = difference(measured, base, metric.name)
     if minus is None:
         return [*cells, NONE, NONE, UNTOLD]
     ends = " .. ".join(_number(end, metric, "+") for end in minus.interval) if minus.interval else NONE
@@ -145,9 +147,8 @@ def guided_endpoints(results: Results) -> Iterator[Table]:
         label, base = settings[str(reference)]
         rows = []
         for name, (own_label, measured) in settings.items():
-            minus = None if name == reference else difference(measured, base, metric.name)
-            rows.append([own_label, *_compared(measured, minus, metric, name == reference)])
-        note = " ".join([*_direction(metric), "Differences are paired by seed and clip."])
+            rows.append([own_label, *_compared(measured, None if name == reference else base, metric)])
+        note = f"{_direction(metric)}Differences are paired by seed and clip."
         yield Table(f"{metric.name}, by guidance", note, ["guidance", *_compared_head(label)], rows)
 
 
@@ -190,7 +191,7 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _mean(measured: Mapping[int, Measured], metric: Metric) -> str:
+def _mean(measured: BySeed, metric: Metric) -> str:
     over_seeds = spread(measured)
     if over_seeds is None:
         return NONE
