@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     if not options.clip.is_file():
         raise UserError(f"{options.clip}: no such file")
     if options.output.suffix == ".gif":
-        from shared.evaluation.moving_figure import save_moving
+        from shared.evaluation.figures import save_moving
 
         save_moving(options.clip, options.output)
     else:

@@ -15,26 +15,26 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from shared.ablation.plan import OWNED, AblationPlan
-from shared.ablation.sections import Evaluation, ProbeSettings
+from shared.ablation.plan import OWNED, AblationPlan, GuidanceSweep, Start
 from shared.utils.config import TrainConfig, dump_config, flatten
 from shared.utils.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FIRST_PORT = 29600
 """Runs of several processes side by side meet at ports from here on."""
+ENCODING = ("data.", "keyframes", "components.", "tracks.encoders")
+"""Keys on which it depends how clips are encoded begin like this."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One command, and the file that is there when it has done its work."""
 
     name: str
@@ -50,7 +50,7 @@ class AblationJob:
     folder: Path
     settings: Mapping[str, Any]
     steps: list[Step]
-    needs: tuple[str, ...] = ()
+    needs: Sequence[str] = ()
     processes: int = 1
 
     @property
@@ -59,118 +59,86 @@ class AblationJob:
         return (self.folder / "done").is_file()
 
 
-@dataclass(frozen=True)
-class Scripts:
-    """Where the commands are; another folder serves tests."""
-
-    folder: Path = field(default_factory=lambda: SCRIPTS)
-    python: str = sys.executable
-
-    def run(self, name: str, *words: str, processes: int = 1, port: int = FIRST_PORT) -> list[str]:
-        """Words of a command; with several processes through DeepSpeed's launcher."""
-        script = os.path.relpath(self.folder / name)
-        if processes == 1:
-            return [self.python, script, *words]
-        launcher = str(Path(self.python).with_name("deepspeed"))
-        return [launcher, "--num_gpus", str(processes), "--master_port", str(port), script, *words]
-
-
 @dataclass
 class Jobs:
-    """All jobs of a plan in OUTPUT, in groups: those of a group may run side by side, the groups one after the other.
-
-    Args:
-        workers: processes that an evaluation of a run may use; None leaves it to evaluate.py (on a GPU).
-        given: a checkpoint with codecs to start from in place of the plan's start.
-    """
+    """All jobs of a plan in OUTPUT. `workers`: processes that an evaluation of a run may use; None leaves it to
+    evaluate.py (on a GPU). `given`: a checkpoint with codecs to start from in place of the plan's start."""
 
     plan: AblationPlan
     output: Path
     workers: int | None = None
-    scripts: Scripts = field(default_factory=Scripts)
     given: Path | None = None
 
     def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[AblationJob]]:
-        """Return what the results of these variants and seeds need. UserError for a configuration that is wrong."""
-        plan = self.plan
-        names = [v for v in plan.variants if v in variants and not plan.is_alias(v)]
+        """Return what the results of these variants and seeds need: jobs of a group may run side by side, groups one
+        after the other. UserError for a configuration that is wrong."""
+        plan, sweep = self.plan, self.plan.guidance
+        names = [v for v in plan.variants if v in variants and plan.shown_as(v) == v]
         pairs = [(v, s) for s in seeds for v in names]  # seed by seed: what is there can soon be compared
         trained = dict.fromkeys((plan.source(v), s) for v, s in pairs)
-        runs = [self.run(v, s, index) for index, (v, s) in enumerate(trained)]
+        runs = [self.run(v, s, FIRST_PORT + 1 + index) for index, (v, s) in enumerate(trained)]
         others = [self.evaluation_of(v, s) for v, s in pairs if plan.variants[v].same_as]
-        if plan.guidance:
-            others += [
-                self.guidance(plan.guidance.variant, s)
-                for s in plan.guidance.seeds
-                if (plan.guidance.variant, s) in trained
-            ]
-        start = [self.start()] if plan.start and not self.given else []
+        if sweep:
+            others += [self.guidance(sweep, s) for s in sweep.seeds if (sweep.variant, s) in trained]
+        start = [self.start(plan.start)] if plan.start and not self.given else []
         return [group for group in ([self.clips(name) for name in plan.clips], start, runs, others) if group]
 
     def clips(self, name: str) -> AblationJob:
-        clips = self.plan.clips[name]
-        settings = clips.model_dump()
-        folder = self.output / "clips" / name
-        words = flags(settings | {"output": str(folder / "puppets")})
-        step = Step("make", self.scripts.run("make_puppets.py", *words), self.manifest(name))
-        return AblationJob(f"clips {name}", folder, settings, [step])
+        settings, folder = self.plan.clips[name].model_dump(), self.output / "clips" / name
+        words = command("make_puppets.py", *flags(settings | {"output": folder / "puppets"}))
+        return AblationJob(f"clips {name}", folder, settings, [Step("make", words, self.manifest(name))])
 
-    def start(self) -> AblationJob:
+    def start(self, start: Start) -> AblationJob:
         """Make the job of the run that is done once."""
-        start = self.plan.start
-        assert start is not None, "only asked for where the plan has one"
         folder = self.output / "start"
-        overrides = {**start.overrides, **self._owned(folder, start.seed)}
-        step, config = self._train(start.base, overrides, "start", folder, start.processes, FIRST_PORT)
-        settings = self._settings(config, start.processes)
-        return AblationJob("start", folder, settings, [step], self._clips_needed(), start.processes)
+        step, settings = self._train(start, start.overrides, "start", folder, start.seed, FIRST_PORT)
+        needs = [f"clips {name}" for name in self.plan.clips]
+        return AblationJob("start", folder, settings, [step], needs, start.processes)
 
-    def run(self, variant: str, seed: int, index: int) -> AblationJob:
+    def run(self, variant: str, seed: int, port: int) -> AblationJob:
         """Return a variant's training with one seed, then its evaluation and its probes."""
-        plan, folder, port = self.plan, self.folder(variant, seed), FIRST_PORT + 1 + index
-        overrides = {**plan.train_overrides, **plan.variants[variant].overrides, **self._owned(folder, seed)}
-        needs = self._clips_needed()
+        plan, folder = self.plan, self.folder(variant, seed)
+        overrides = plan.train_overrides | plan.variants[variant].overrides
+        needs = [f"clips {name}" for name in plan.clips]
         if plan.start:
             overrides |= {plan.start.into: str(self.begin), "codecs": str(self.begin)}
-            needs = needs if self.given else (*needs, "start")
-        train, config = self._train(plan.base, overrides, f"variant {variant}", folder, plan.processes, port)
-        measure, measure_settings = self._measure(variant, seed, folder / "train/checkpoint", folder)
-        settings = self._settings(config, plan.processes) | measure_settings
-        if self.given:
-            settings["start"] = self._weights
+            needs += [] if self.given else ["start"]
+        train, settings = self._train(plan, overrides, f"variant {variant}", folder, seed, port)
+        measure, measure_settings = self._measure(variant, seed, self.checkpoint(variant, seed))
+        settings |= measure_settings | ({"start": self._weights} if self.given else {})
         return AblationJob(f"{variant}-{seed}", folder, settings, [train, *measure], needs, plan.processes)
 
     def evaluation_of(self, variant: str, seed: int) -> AblationJob:
         """Variant that takes another's training: its own evaluation and probes of that checkpoint."""
-        source = self.plan.source(variant)
-        folder = self.folder(variant, seed)
-        steps, settings = self._measure(variant, seed, self.checkpoint(source, seed), folder)
-        return AblationJob(f"{variant}-{seed}", folder, {"same_as": source, **settings}, steps, (f"{source}-{seed}",))
+        source, folder = self.plan.source(variant), self.folder(variant, seed)
+        steps, settings = self._measure(variant, seed, self.checkpoint(source, seed))
+        return AblationJob(f"{variant}-{seed}", folder, {"same_as": source, **settings}, steps, [f"{source}-{seed}"])
 
-    def guidance(self, variant: str, seed: int) -> AblationJob:
+    def guidance(self, sweep: GuidanceSweep, seed: int) -> AblationJob:
         """Return the evaluations of a trained variant under each setting of the plan's guidance."""
-        plan = self.plan
-        assert plan.guidance is not None, "only asked for where the plan has one"
-        folder = self.output / "guidance" / f"{variant}-{seed}"
-        steps, settings = [], {}
-        for setting in plan.guidance.settings:
+        run = f"{sweep.variant}-{seed}"
+        folder, steps, settings = self.output / "guidance" / run, [], {}
+        for setting in sweep.settings:
             scales = {"text_scale": setting.text_scale, "context_scale": setting.context_scale}
-            evaluation = plan.evaluation({**plan.guidance.evaluate, "guidance": setting.form, **scales})
-            checkpoint = self.checkpoint(variant, seed)
-            steps.append(self._evaluate(evaluation, checkpoint, folder / setting.name, setting.name))
-            settings[setting.name] = evaluation.model_dump(mode="json", exclude_none=True)
-        return AblationJob(f"guidance {variant}-{seed}", folder, settings, steps, (f"{variant}-{seed}",))
+            options = self.plan.evaluation({**sweep.evaluate, "guidance": setting.form, **scales})
+            checkpoint = self.checkpoint(sweep.variant, seed)
+            steps.append(self._evaluate(options, checkpoint, folder / setting.name, setting.name))
+            settings[setting.name] = options
+        return AblationJob(f"guidance {run}", folder, settings, steps, [run])
 
     def folder(self, variant: str, seed: int) -> Path:
         return self.output / "runs" / f"{variant}-{seed}"
 
     def probes(self, variant: str, seed: int) -> Path:
         """Folder of a variant's probes: another's, if the training and the probes are the other's."""
-        settings = self.plan.variants[variant]
-        return self.folder(variant if settings.probe or not settings.same_as else settings.same_as, seed)
+        has_own = self.plan.variants[variant].probe
+        return self.folder(variant if has_own else self.plan.source(variant), seed)
 
     def checkpoint(self, variant: str, seed: int) -> Path:
         return self.folder(variant, seed) / "train/checkpoint"
+
+    def manifest(self, name: str) -> Path:
+        return self.output / "clips" / name / "puppets/manifest.jsonl"
 
     @property
     def begin(self) -> Path:
@@ -179,75 +147,69 @@ class Jobs:
 
     @cached_property
     def _weights(self) -> str:
-        """Of the given checkpoint, which may be large: read once, not for every run."""
-        assert self.given is not None, "only asked for where one is given"
-        return weights_of(self.given)
-
-    def manifest(self, name: str) -> Path:
-        return self.output / "clips" / name / "puppets/manifest.jsonl"
-
-    def _owned(self, folder: Path, seed: int) -> dict[str, Any]:
-        manifests = [str(self.manifest(name)) for name in self.plan.train_clips]
-        return {"output": str(folder / "train"), "seed": seed, "data.manifest": manifests}
-
-    def _clips_needed(self) -> tuple[str, ...]:
-        return tuple(f"clips {name}" for name in self.plan.clips)
-
-    def _settings(self, config: Mapping[str, Any], processes: int) -> dict[str, Any]:
-        """Return what a training run depends on; where its folders are is no part of it."""
-        train = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
-        return {"train": train, "train_clips": self.plan.train_clips, "processes": processes}
-
-    def _latents(self, config: Mapping[str, Any]) -> Path:
-        """Where what the run reads is encoded, by the first that needs it: a folder for all runs that read the same."""
-        read = {key: value for key, value in config.items() if key.startswith("data.") and key not in OWNED}
-        more = ("keyframes", "components.", "tracks.encoders")
-        read |= {key: value for key, value in config.items() if key.startswith(more)}
-        digest = hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
-        return self.output / "latents" / digest[:12]
+        """Digest of the given checkpoint's transformer, which may be large: read once, not for every run."""
+        digests = []
+        for file in sorted((self.begin / "transformer").glob("*.safetensors")):
+            with file.open("rb") as content:
+                digests.append(hashlib.file_digest(content, "sha256").hexdigest())
+        if not digests:
+            raise UserError(f"--start {self.begin}: has no transformer/*.safetensors; give the folder of a checkpoint")
+        return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
     def _train(
-        self, base: str, overrides: Mapping[str, Any], who: str, folder: Path, processes: int, port: int
+        self, run: Start | AblationPlan, changes: Mapping[str, Any], who: str, folder: Path, seed: int, port: int
     ) -> tuple[Step, dict[str, Any]]:
-        """Return the step of a training and its whole configuration, flat."""
-        file = self.plan.find(base)
-        words, config = overridden(file, overrides, who)
-        words.append(f"data.latents={self._latents(config)}")
-        settings = [word for pair in words for word in ("--set", pair)]
-        command = self.scripts.run("train_ccl.py", "--config", file, *settings, processes=processes, port=port)
-        return Step("train", command, folder / "train/checkpoint/model_index.json"), config
+        """Return the step of a training, and what it depends on; where its folders are is no part of that.
 
-    def _measure(self, variant: str, seed: int, checkpoint: Path, folder: Path) -> tuple[list[Step], dict[str, Any]]:
+        What it reads is encoded by the first that needs it, into a folder for all runs that read the same.
+        """
+        manifests = [str(self.manifest(name)) for name in self.plan.train_clips]
+        owned = {"output": str(folder / "train"), "seed": seed, "data.manifest": manifests}
+        file = self.plan.find(run.base)
+        words, config = overridden(file, {**owned, **changes}, who)
+        encoding = {key: value for key, value in config.items() if key.startswith(ENCODING) and key not in OWNED}
+        digest = hashlib.sha256(json.dumps(encoding, sort_keys=True, default=str).encode()).hexdigest()
+        words.append(f"data.latents={self.output / 'latents' / digest[:12]}")
+        sets = [word for pair in words for word in ("--set", pair)]
+        train = command("train_ccl.py", "--config", file, *sets, processes=run.processes, port=port)
+        depends = {key: value for key, value in config.items() if key not in OWNED or key == "seed"}
+        settings = {"train": depends, "train_clips": self.plan.train_clips, "processes": run.processes}
+        return Step("train", train, folder / "train/checkpoint/model_index.json"), settings
+
+    def _measure(self, variant: str, seed: int, checkpoint: Path) -> tuple[list[Step], dict[str, Any]]:
         """Return the evaluation and the probes of a checkpoint, and the settings that they depend on."""
-        evaluation = self.plan.evaluation(self.plan.variants[variant].evaluate)
-        steps = [self._evaluate(evaluation, checkpoint, folder, "evaluate")]
-        settings: dict[str, Any] = {"evaluate": evaluation.model_dump(mode="json", exclude_none=True)}
-        if self.probes(variant, seed) == folder:
-            first = seed == self.plan.seeds[0]
-            for name, probe in self.plan.probes(variant).items():
-                settings[f"probe_{name}"] = probe.model_dump(mode="json", exclude={"pictures"})
-                steps.append(self._probe(probe, name, checkpoint, folder, probe.pictures and first))
+        folder, evaluation = self.folder(variant, seed), self.plan.evaluation(self.plan.variants[variant].evaluate)
+        steps, settings = [self._evaluate(evaluation, checkpoint, folder, "evaluate")], {"evaluate": evaluation}
+        for name, probe in self.plan.probes(variant).items() if self.probes(variant, seed) == folder else ():
+            file = folder / f"probe_{name}.json"
+            options = {"checkpoint": checkpoint, "manifest": self.manifest(probe.clips), "output": file}
+            options |= {"against": self.begin} if probe.forgetting else {}
+            options |= {"pictures": folder / "pictures"} if probe.pictures and seed == self.plan.seeds[0] else {}
+            steps.append(Step(f"probe_{name}", command("probe.py", *flags({**options, **probe.options})), file))
+            settings[f"probe_{name}"] = probe.model_dump(mode="json", exclude={"pictures"})
         return steps, settings
 
-    def _evaluate(self, evaluation: Evaluation, checkpoint: Path, folder: Path, name: str) -> Step:
+    def _evaluate(self, evaluation: Mapping[str, Any], checkpoint: Path, folder: Path, name: str) -> Step:
         options: dict[str, Any] = {"checkpoint": checkpoint, "output": folder}
         options |= {} if self.workers is None else {"workers": self.workers}
-        command = self.scripts.run("evaluate.py", *flags(options | evaluation.model_dump(exclude_none=True)))
-        return Step(name, command, folder / "metrics.json")
+        return Step(name, command("evaluate.py", *flags({**options, **evaluation})), folder / "metrics.json")
 
-    def _probe(self, probe: ProbeSettings, name: str, checkpoint: Path, folder: Path, pictures: bool) -> Step:
-        file = folder / f"probe_{name}.json"
-        options: dict[str, Any] = {"checkpoint": checkpoint, "manifest": self.manifest(probe.clips), "output": file}
-        options |= {"against": self.begin} if probe.forgetting else {}
-        options |= {"pictures": folder / "pictures"} if pictures else {}
-        return Step(f"probe_{name}", self.scripts.run("probe.py", *flags(options | probe.options)), file)
+
+def command(name: str, *words: str, processes: int = 1, port: int = FIRST_PORT) -> list[str]:
+    """Words of a command of scripts/; with several processes through DeepSpeed's launcher."""
+    script = os.path.relpath(SCRIPTS / name)
+    if processes == 1:
+        return [sys.executable, script, *words]
+    launcher = str(Path(sys.executable).with_name("deepspeed"))
+    return [launcher, "--num_gpus", str(processes), "--master_port", str(port), script, *words]
 
 
 def overridden(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[str], dict[str, Any]]:
-    """Words of `--set` for a training run, and all keys of its configuration, flat. Raises UserError naming
-    `who`."""
-    sections_first = sorted(overrides, key=lambda key: key.count("."))  # or `model` would undo `model.fusion`
-    words = [f"{key}={_yaml(overrides[key])}" for key in sections_first]
+    """Words of `--set` for a training run, and all keys of its configuration, flat. UserError names `who`."""
+    words = []
+    for key in sorted(overrides, key=lambda key: key.count(".")):  # sections first: `model` would undo `model.fusion`
+        line = yaml.safe_dump(overrides[key], default_flow_style=True, width=2**31, sort_keys=False)
+        words.append(f"{key}=" + line.removesuffix("...\n").strip())
     try:
         config = TrainConfig.load(base, words)
     except UserError as error:
@@ -262,22 +224,3 @@ def flags(options: Mapping[str, Any]) -> list[str]:
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return words
-
-
-def weights_of(checkpoint: Path) -> str:
-    """Digest of a checkpoint's transformer. Raises UserError where there is none."""
-    files = sorted((checkpoint / "transformer").glob("*.safetensors"))
-    if not files:
-        raise UserError(f"--start {checkpoint}: has no transformer/*.safetensors; give the folder of a checkpoint")
-    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()[:16]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _yaml(value: Any) -> str:
-    """Return a value on one line, as `--set` reads it back."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
-    return text.removesuffix("...\n").strip()

@@ -8,30 +8,143 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from shared.ablation.sections import (
-    AblationVariant,
-    ClipSet,
-    Curves,
-    Evaluation,
-    GuidanceSweep,
-    Metric,
-    Name,
-    ProbeSettings,
-    Start,
-)
 from shared.utils import config_file
-from shared.utils.config_sections import Count, Section
+from shared.utils.config_sections import Count, Positive, Rate, Section
 from shared.utils.errors import UserError
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Task = Literal["t2av", "a2v", "v2a", "mtv"]
+Form = Literal["dual", "joint", "context", "text", "none"]
+PerStream = float | tuple[float, float]
+Flag = str | int | float | list[str] | list[float]
 T = TypeVar("T", bound=Section)
 
 OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "init_streams")
 """Keys of a training configuration that a variant may not set: the plan does."""
+
+
+class ClipSet(Section):
+    """Clips of the puppets, made by make_puppets.py into OUTPUT/clips/NAME."""
+
+    level: Literal["simple", "full"] = "full"
+    size: Count = 32  # pixels, height and width
+    seed: int
+    clips: Count
+    conflict: Rate = 0.0
+
+
+class Start(Section):
+    """A training run made once, from whose checkpoint all variants start: `into` is the key of the train config that
+    takes it, init_streams (the two streams alone) or init (all weights)."""
+
+    into: Literal["init_streams", "init"]
+    base: str
+    overrides: dict[str, Any] = Field(default={})
+    seed: int = 0
+    processes: Count = 1
+
+
+class Evaluation(Section):
+    """Options of evaluate.py, by their names; what is null is left to its default."""
+
+    level: Literal["simple", "full"] = "full"
+    clips: Annotated[int, Field(ge=2)] = 64
+    tasks: list[Task] = Field(default=["t2av"])
+    steps: Count | None = None
+    guidance: Form | None = None
+    text_scale: PerStream | None = None
+    context_scale: PerStream | None = None
+    variants: str | None = None
+    batch: Count | None = None
+
+
+class ProbeSettings(Section):
+    """probe.py on one of the plan's sets of clips; `options` are its own. `forgetting` compares the losses of t2v and
+    t2a with those of the start; `pictures` keeps a map of attention of each variant, from its first seed."""
+
+    clips: str
+    options: dict[str, Flag] = Field(default={})
+    forgetting: bool = False
+    pictures: bool = False
+
+
+class Metric(Section):
+    """A number of a run: `path` leads to it in metrics.json ("metrics.tasks.t2av...") or probe.json ("probe.NAME...").
+
+    At its end stands a number, or {"mean": number}, or values per clip: a list, a dictionary by clip's id, {"per_clip":
+    such a dictionary} or {"value": [...], "weight": [...]}. Of values per clip the number is the weighted mean, and
+    differences are taken clip by clip. `seconds` keeps the clips whose length lies between the two, both included.
+    `table` is the title of the table that a secondary metric stands in."""
+
+    name: str
+    path: str = Field(pattern=r"^(metrics|probe)\..+")
+    better: Literal["higher", "lower"] | None = None
+    seconds: tuple[float, float] | None = None
+    table: str = "Secondary metrics"
+    digits: int = Field(default=3, ge=0, le=9)
+
+
+class Curves(Section):
+    """The loss curves: `tasks` of losses.csv, averaged with a time constant of `smoothing` steps, drawn from step
+    `first` on (the paper's Figure 5: EMA, from iteration 100)."""
+
+    tasks: list[str] = Field(default=["t2av"])
+    first: Annotated[int, Field(ge=0)] = 100
+    smoothing: Positive = 50.0
+    points: Count = 120
+
+
+class AblationVariant(Section):
+    """One way to train, or with `same_as` the training of another variant: under its own `evaluate`, or as an alias
+    that shows the other's numbers once more (16 context tokens are `ccl`). `evaluate` and `probe` change the plan's for
+    this variant; with `same_as` and no `probe` its probes are the other's. `group` gathers variants in the report and
+    for --only."""
+
+    label: str = ""
+    question: str = ""
+    group: Name = "main"
+    overrides: dict[str, Any] = Field(default={})
+    evaluate: dict[str, Any] = Field(default={})
+    probe: dict[Name, dict[str, Any]] = Field(default={})
+    same_as: str | None = None
+
+
+class GuidanceSetting(Section):
+    """One form of guidance with its scales."""
+
+    form: Form
+    text_scale: PerStream | None = None
+    context_scale: PerStream | None = None
+
+    @property
+    def name(self) -> str:
+        """A file's name, as "dual_2.5_3"."""
+        scales = [s if isinstance(s, tuple) else (s,) for s in (self.text_scale, self.context_scale) if s is not None]
+        return "_".join([self.form, *(f"{value:g}" for scale in scales for value in scale)])
+
+    @property
+    def label(self) -> str:
+        """A name for people, as "dual 2.5, 3"."""
+        form, *scales = self.name.split("_")
+        return " ".join(filter(None, [form, ", ".join(scales)]))
+
+
+class GuidanceSweep(Section):
+    """Trained variants evaluated once more under each setting: how adherence to the text trades for sync. `reference`:
+    the name of the setting that the others are compared with in endpoints measured under each; null: in none."""
+
+    variant: str
+    reference: str | None = None
+    seeds: list[int]
+    evaluate: dict[str, Any] = Field(default={})
+    settings: list[GuidanceSetting] = Field(min_length=1)
+    adherence: list[Metric] = Field(min_length=1)
+    sync: list[Metric] = Field(min_length=1)
 
 
 class AblationPlan(Section):
@@ -59,8 +172,7 @@ class AblationPlan(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> AblationPlan:
-        problems = [*self._bad_clips(), *self._bad_variants(), *self._bad_names()]
-        if problems:
+        if problems := [*self._bad_clips(), *self._bad_variants(), *self._bad_names()]:
             raise ValueError(problems[0])
         return self
 
@@ -72,15 +184,14 @@ class AblationPlan(Section):
                 yield f"{key}: {name} is none of the clips {', '.join(self.clips)}"
             elif key != "train_clips" and name in self.train_clips:
                 yield f"{key}: {name} is trained on; measure on clips of another seed"
+            elif key == "train_clips" and self.clips[name].conflict:
+                yield f"{key}: {name} holds clips whose text contradicts the sound; they only measure"
         seeds = [clips.seed for clips in self.clips.values()]
         if len(set(seeds)) < len(seeds):
             yield f"clips: their seeds are {seeds}; they must differ, or held-out clips are trained on"
         for key, probe in self.probe.items():
             if probe.forgetting and (self.start is None or self.start.into != "init_streams"):
                 yield f"probe.{key}.forgetting: compares with the towers; give start with into: init_streams"
-        for name in self.train_clips:
-            if name in self.clips and self.clips[name].conflict:
-                yield f"train_clips: {name} holds clips whose text contradicts the sound; they only measure"
 
     def _bad_variants(self) -> Iterator[str]:
         for name, variant in self.variants.items():
@@ -89,11 +200,14 @@ class AblationPlan(Section):
                 yield f"variants.{name}.same_as: {variant.same_as} is no other variant with a training of its own"
             elif variant.same_as and variant.overrides:
                 yield f"variants.{name}: same_as takes the training of {variant.same_as}; it has no overrides"
-        for section, overrides in self._overrides():
-            for key in overrides:
-                if key in OWNED:
-                    yield f"{section}: {key} is the plan's to set; leave it out"
-        for key, name in (("reference", self.reference), ("guidance.variant", self._swept)):
+        changes = {"train_overrides": self.train_overrides}
+        changes |= {"start.overrides": self.start.overrides} if self.start else {}
+        changes |= {f"variants.{name}.overrides": variant.overrides for name, variant in self.variants.items()}
+        for section, key in ((section, key) for section, overrides in changes.items() for key in overrides):
+            if key in OWNED:
+                yield f"{section}: {key} is the plan's to set; leave it out"
+        swept = self.guidance.variant if self.guidance else self.reference
+        for key, name in (("reference", self.reference), ("guidance.variant", swept)):
             if name not in self.variants or self.variants[name].same_as:
                 yield f"{key}: {name} is none of the variants with a training of its own"
         if self.guidance and not set(self.guidance.seeds) <= set(self.seeds):
@@ -102,8 +216,8 @@ class AblationPlan(Section):
     def _bad_names(self) -> Iterator[str]:
         for key, metrics in (("metric", self.metrics), ("guidance metric", self.guided_metrics)):
             names = [metric.name for metric in metrics]
-            if len(set(names)) < len(names):
-                yield f"two {key}s have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                yield f"two {key}s have one name: {', '.join(twice)}"
         for metric in (*self.metrics, *self.guided_metrics):
             kind, _, rest = metric.path.partition(".")
             if kind == "probe" and rest.partition(".")[0] not in self.probe:
@@ -116,16 +230,6 @@ class AblationPlan(Section):
             yield "guidance.settings: the same setting stands twice"
         if self.guidance and self.guidance.reference not in (None, *names):
             yield f"guidance.reference: {self.guidance.reference} is none of the settings {', '.join(names)}"
-
-    def _overrides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        yield "train_overrides", self.train_overrides
-        if self.start:
-            yield "start.overrides", self.start.overrides
-        yield from ((f"variants.{name}.overrides", v.overrides) for name, v in self.variants.items())
-
-    @property
-    def _swept(self) -> str:
-        return self.guidance.variant if self.guidance else self.reference
 
     @property
     def metrics(self) -> list[Metric]:
@@ -143,27 +247,24 @@ class AblationPlan(Section):
         """Variant whose training `variant` takes: itself, or the one it is the same as."""
         return self.variants[variant].same_as or variant
 
-    def is_alias(self, variant: str) -> bool:
-        """Whether the variant has no run of its own, only another's numbers."""
-        return bool(self.variants[variant].same_as) and not self.variants[variant].evaluate
+    def shown_as(self, variant: str) -> str:
+        """Variant whose numbers stand under this name: another's for an alias, which has no run of its own."""
+        return variant if self.variants[variant].evaluate else self.source(variant)
 
-    def evaluation(self, changes: Mapping[str, Any]) -> Evaluation:
-        """Return the plan's evaluation with some options changed. Raises UserError naming a wrong one."""
-        return self._changed(Evaluation, self.evaluate, changes, "evaluate")
+    def evaluation(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of evaluate.py: the plan's with some changed. Raises UserError naming a wrong one."""
+        return self._changed(self.evaluate, changes, "evaluate").model_dump(mode="json", exclude_none=True)
 
     def probes(self, variant: str) -> dict[str, ProbeSettings]:
         """Return the plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
         changes = self.variants[variant].probe
         if unknown := set(changes) - set(self.probe):
             raise UserError(f"{self._file}: variants.{variant}.probe: {sorted(unknown)[0]} is no probe of the plan")
-        return {
-            name: self._changed(ProbeSettings, probe, changes.get(name, {}), f"probe.{name}")
-            for name, probe in self.probe.items()
-        }
+        return {key: self._changed(probe, changes.get(key, {}), f"probe.{key}") for key, probe in self.probe.items()}
 
-    def _changed(self, kind: type[T], section: T, changes: Mapping[str, Any], name: str) -> T:
+    def _changed(self, section: T, changes: Mapping[str, Any], name: str) -> T:
         try:
-            return kind.model_validate(section.model_dump() | dict(changes))
+            return type(section).model_validate(section.model_dump() | dict(changes))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, (name, *first["loc"])))
@@ -178,9 +279,8 @@ class AblationPlan(Section):
             return list(self.variants)
         names = {name.strip() for name in only.split(",")}
         known = dict.fromkeys([*self.variants, *sorted({variant.group for variant in self.variants.values()})])
-        if unknown := names - known.keys():
-            told = ", ".join(known)
-            raise UserError(f"--only {sorted(unknown)[0]}: no such variant or group in the plan; it has {told}")
+        if unknown := sorted(names - known.keys()):
+            raise UserError(f"--only {unknown[0]}: no such variant or group in the plan; it has {', '.join(known)}")
         return [name for name, variant in self.variants.items() if {name, variant.group} & names]
 
     def chosen_seeds(self, seeds: Sequence[int] | None) -> list[int]:
@@ -207,7 +307,7 @@ def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
     content = config_file.read(file, [])
     if "extends" in content:
         base = file.parent / str(content.pop("extends"))
-        content = merged(config_file.read(base, []), content)
+        content = _merged(config_file.read(base, []), content)
         if "extends" in content:
             raise UserError(f"{file}: extends {base}, which extends another; name that one")
     try:
@@ -223,11 +323,10 @@ def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
     return plan
 
 
-def merged(base: Any, changes: Any) -> Any:
-    """Return `base` with the changes in it: mappings key by key, everything else as it is in `changes`."""
+def _merged(base: Any, changes: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
-    return base | {key: merged(base[key], value) if key in base else value for key, value in changes.items()}
+    return base | {key: _merged(base[key], value) if key in base else value for key, value in changes.items()}
 
 
 def dump_plan(plan: AblationPlan) -> str:

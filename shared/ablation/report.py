@@ -1,22 +1,29 @@
-"""The report of ablations: one self-contained HTML page, a Markdown file, and blocks of a document."""
+"""The report of ablations: one self-contained HTML page, a Markdown file, and blocks of a document; and its figures:
+endpoints, loss curves (the paper's Figure 5), guidance."""
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from shared.ablation import figures
+from shared.ablation.plan import Metric
 from shared.ablation.results import Results, read_results
-from shared.ablation.tables import endpoint, facts, markdown, tables
-from shared.evaluation.html import Markup, data_uri, render
+from shared.ablation.statistics import verdict
+from shared.ablation.tables import by_setting, compared, endpoint, facts, markdown, tables
+from shared.evaluation.html import data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 
-PAGE, TABLE = "report.html", "table.md"
+COLOURS = {"better": "#1a7f37", "worse": "#c2410c"}
+GREY = "#6b7280"
 
 
 def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
@@ -26,27 +33,26 @@ def report(folders: Sequence[Path], output: Path | None, document: Path | None, 
         update_document(document, every, check)
     if output is not None and not check:
         write_report(output, every)
-        print(f"{output / PAGE}\n{output / TABLE}")
 
 
 def summarise(output: Path) -> None:
-    """Write the report over what is there of a plan, and print its endpoints."""
+    """Print the endpoints of what is there of a plan, and write the report over it."""
     every = read_results([output / "results"])
-    write_report(output, every)
     for results in every:
         print(facts(results))
         print("\n".join(endpoint(results, metric).markdown() for metric in results.plan.endpoints))
-    print(f"{output / PAGE}\n{output / TABLE}")
+    write_report(output, every)
 
 
 def write_report(folder: Path, every: Sequence[Results]) -> None:
-    """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more."""
+    """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more, and print their paths."""
+    page, table = folder / "report.html", folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
     plans = [_contents(results) for results in every]
-    title = ", ".join(plan["title"] for plan in plans)
-    write_atomically(folder / PAGE, render("ablation.html.j2", title=title, plans=plans))
-    text = "\n".join(f"## {results.plan.title or results.plan.name}\n\n{markdown(results)}" for results in every)
-    write_atomically(folder / TABLE, text)
+    write_atomically(page, render("ablation.html.j2", title=", ".join(plan["title"] for plan in plans), plans=plans))
+    texts = [f"## {plan['title']}\n\n{markdown(results)}" for plan, results in zip(plans, every, strict=True)]
+    write_atomically(table, "\n".join(texts))
+    print(f"{page}\n{table}")
 
 
 def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
@@ -64,34 +70,33 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
         raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
     new = old
     for results in every:
-        drawn = list(_figures(results))
         folder = file.with_suffix("") / results.plan.name / "figures"
-        shown = [(caption, folder / f"{_slug(caption)}.svg") for caption, _ in drawn] + _maps(results, file)
+        drawn = {caption: (figure, folder / f"{_slug(caption)}.svg") for caption, figure in _figures(results)}
+        shown = [(caption, path) for caption, (_, path) in drawn.items()]
+        maps = [(f"Where attention looks: {label}", path) for label, path in _maps(results)]
+        shown += [(caption, path) for caption, path in maps if file.resolve().parent in path.resolve().parents]
         new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
         if check and new != old:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
-        if not check and drawn:
+        for figure, path in () if check else drawn.values():
             folder.mkdir(parents=True, exist_ok=True)
-            for caption, figure in drawn:
-                write_atomically(folder / f"{_slug(caption)}.svg", figures.svg(figure))
+            write_atomically(path, svg(figure))
     if new != old:
         write_atomically(file, new)
 
 
-def _maps(results: Results, file: Path) -> list[tuple[str, Path]]:
-    """Captions and files of the maps of attention that a document can show."""
-    shown = [name for name in results.plan.variants if name in results.pictures]
-    maps = [(f"Where attention looks: {results.plan.label(name)}", results.pictures[name]) for name in shown]
-    return [(caption, path) for caption, path in maps if file.resolve().parent in path.resolve().parents]
+def _maps(results: Results) -> list[tuple[str, Path]]:
+    """Labels of variants, and the pictures of where their attention looks."""
+    pictures = results.pictures
+    return [(results.plan.label(name), pictures[name]) for name in results.plan.variants if name in pictures]
 
 
 def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
-    """Markdown; paths are from the document's folder on."""
-    lines = [
-        f"**{caption}.**\n\n![{caption}]({path.resolve().relative_to(file.resolve().parent).as_posix()})\n"
-        for caption, path in shown
-    ]
-    return "".join(f"\n{line}" for line in lines)
+    """Markdown of captions and pictures; paths are from the document's folder on."""
+    lines = ""
+    for caption, path in shown:
+        lines += f"\n**{caption}.**\n\n![{caption}]({path.resolve().relative_to(file.resolve().parent).as_posix()})\n"
+    return lines
 
 
 def _slug(caption: str) -> str:
@@ -101,24 +106,121 @@ def _slug(caption: str) -> str:
 
 def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Captions and figures: endpoints, loss curves, guidance."""
-    if results.runs:
-        for metric in results.plan.endpoints:
-            yield f"{metric.name}, by seed and as differences".capitalize(), figures.endpoint(results, metric)
-        yield from figures.curves(results)
+    for metric in results.plan.endpoints if results.runs else ():
+        yield f"{metric.name}, by seed and as differences".capitalize(), endpoint_figure(results, metric)
+    yield from loss_figures(results)
     if results.guidance:
-        yield "Adherence to the text against sync, by form of guidance", figures.guidance(results)
+        yield "Adherence to the text against sync, by form of guidance", guidance_figure(results)
 
 
 def _contents(results: Results) -> dict[str, Any]:
     """Return what the page shows of one plan."""
     plan, every = results.plan, tables(results)
     count = len(plan.endpoints)
-    pictures = {plan.label(name): results.pictures[name] for name in plan.variants if name in results.pictures}
     return {
-        "title": plan.title or plan.name,
-        "facts": facts(results),
-        "endpoints": every[:count],
-        "figures": [(caption, Markup(figures.svg(figure))) for caption, figure in _figures(results)],
-        "others": every[count:],
-        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in pictures.items()],
-    }
+        "title": plan.title or plan.name, "facts": facts(results), "endpoints": every[:count], "others": every[count:],
+        "figures": [(caption, Markup(svg(figure))) for caption, figure in _figures(results)],
+        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in _maps(results)],
+    }  # fmt: skip
+
+
+def endpoint_figure(results: Results, metric: Metric) -> Figure:
+    """Draw left every seed's value, right the difference from the reference with its interval; a row per variant."""
+    plan = results.plan
+    names = [name for group in results.listed().values() for name in group if results.measured(name, metric.name)]
+    figure = Figure(figsize=(9.5, 0.9 + 0.3 * len(names)), layout="constrained")
+    values, minus = figure.subplots(1, 2, sharey=True)
+    for row, name in enumerate(names):
+        seeds = [run.value for run in results.measured(name, metric.name).values()]
+        values.plot(seeds, [row] * len(seeds), "o", color=GREY, alpha=0.5, ms=4)
+        values.plot([float(np.mean(seeds))], [row], "|", color="black", ms=13)
+        if (difference := compared(results, name, metric)) is not None:
+            colour = COLOURS.get(verdict(difference, metric.better), GREY)
+            if difference.interval is not None:
+                minus.plot(difference.interval, [row, row], color=colour, lw=2)
+            minus.plot([difference.mean], [row], "o", color=colour, ms=5)
+    values.set_yticks(range(len(names)), [plan.label(name) for name in names])
+    values.invert_yaxis()
+    minus.axvline(0, color="black", lw=0.8)
+    values.set_xlabel(f"{metric.name}: each seed, and the mean")
+    minus.set_xlabel(f"minus {plan.label(plan.reference)}, 95 % interval")
+    return figure
+
+
+def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference.
+
+    That saw the same samples in the same seed; the mean is a line, least to greatest a band.
+    """
+    plan = results.plan
+    names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
+    groups = dict.fromkeys(variant.group for variant in plan.variants.values())
+    for series, group in ((series, group) for series in names for group in groups):
+        shown = [n for n, v in plan.variants.items() if v.group == group or n == plan.reference]
+        trained = [n for n in shown if plan.source(n) == n and results.of(n)]
+        if not trained or (len(trained) == 1 and group != plan.variants[plan.reference].group):
+            continue
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for index, name in enumerate(trained):
+            _curve(axes, results, name, series, index)
+        for side, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
+            side.set_xlabel("step")
+            side.set_ylabel(f"{label}, exponential average")
+        if axes[0].lines:
+            figure.legend(loc="outside lower center", fontsize=8, ncols=4)
+            yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
+
+
+def _curve(axes: Any, results: Results, name: str, series: str, index: int) -> None:
+    curves, base = (
+        {seed: run["curve"][series] for seed, run in results.of(variant).items() if run["curve"].get(series)}
+        for variant in (name, results.plan.reference)
+    )
+    if not curves:
+        return
+    logged = [curve["step"] for curve in (*curves.values(), *base.values())]  # each run logs a task at steps of its own
+    steps = np.linspace(max(run[0] for run in logged), min(run[-1] for run in logged), 200)
+    losses = {seed: np.interp(steps, curve["step"], curve["loss"]) for seed, curve in curves.items()}
+    is_reference = name == results.plan.reference
+    colour = "black" if is_reference else mpl.colormaps["tab10"](index % 10)
+    style = {"color": colour, "ls": ("-", "--", ":")[index // 10 % 3], "lw": 2 if is_reference else 1.2}
+    axes[0].plot(steps, np.mean(list(losses.values()), axis=0), label=results.plan.label(name), **style)
+    pairs = [(loss, base[seed]) for seed, loss in losses.items() if seed in base]
+    if pairs:
+        minus = np.array([loss - np.interp(steps, other["step"], other["loss"]) for loss, other in pairs])
+        axes[1].plot(steps, minus.mean(0), **style)
+        axes[1].fill_between(steps, minus.min(0), minus.max(0), color=colour, alpha=0.12, lw=0)
+
+
+def guidance_figure(results: Results) -> Figure:
+    """Draw adherence against sync, a line per form through its settings in the plan's order."""
+    sweep = results.plan.guidance
+    assert sweep is not None, "drawn where the plan has it"
+    across, up = sweep.sync[0], sweep.adherence[0]
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    forms: dict[str, list[tuple[float, float, str]]] = {}
+    for setting, measured in by_setting(results):
+        seeds = [[run.value for run in measured[metric.name].values()] for metric in (across, up)]
+        if all(seeds):
+            x, y = (float(np.mean(values)) for values in seeds)
+            forms.setdefault(setting.form, []).append((x, y, setting.name.partition("_")[2].replace("_", ", ")))
+    for form, dots in forms.items():
+        axes.plot([x for x, _, _ in dots], [y for _, y, _ in dots], "o-", label=form)
+        for x, y, name in dots:
+            axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    axes.set_xlabel(f"{across.name} (sync)")
+    axes.set_ylabel(f"{up.name} (adherence)")
+    axes.legend()
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as an element of a page: no prolog, no metadata, text as text, the same each time."""
+    text = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation"}):
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    drawn = text.getvalue()
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.S)
+    return re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", drawn))

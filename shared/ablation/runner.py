@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from shared.ablation.collect import keep_plan, keep_result
 from shared.ablation.jobs import AblationJob, Jobs, Step
+from shared.ablation.results import keep_plan, keep_result
+from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.config import flatten
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_json
+from shared.utils.version import commit
 
 SETTINGS = "settings.json"
 LAST_LINES = 12
 """Of a failed step's log, as they are reported."""
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A job that did not come to its end, and why: the last lines of its log, or what it lacked."""
 
     job: str
@@ -42,55 +42,46 @@ def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> l
 
     Raises UserError where a folder holds a run of another plan, or clips that evaluate.py measures on are trained on.
     """
-    from shared.evaluation.held_out import HELD_OUT_SEED
-
     plan = jobs.plan
     for name, clips in plan.clips.items():
         if clips.seed == HELD_OUT_SEED:
             raise UserError(f"clips.{name}: seed {clips.seed} is that of evaluate.py's held-out clips; take another")
     # all that is there, not only what is to be done now: the report takes every result
-    check_claims([job for group in jobs.groups(list(plan.variants), plan.seeds) for job in group])
-    claim([job for group in groups for job in group])
+    for job in (job for group in jobs.groups(list(plan.variants), plan.seeds) for job in group):
+        check_claim(job)
+    for job in (job for group in groups for job in group):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_json(job.folder / SETTINGS, job.settings)
     keep_plan(plan, jobs.output)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
-    return Runner(parallel, lambda job: keep_result(jobs, job)).run(groups)
+    return Runner(jobs, parallel).run(groups)
 
 
-def check_claims(jobs: Sequence[AblationJob]) -> None:
+def check_claim(job: AblationJob) -> None:
     """Raise UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
     from shared.training.state import FREE_KEYS
 
-    for job in (job for job in jobs if (job.folder / SETTINGS).exists()):
-        before, now = flatten(read_json(job.folder / SETTINGS)), flatten(_plain(job.settings))
-        changed = [
-            f"{key} ({before.get(key, 'unset')!r} there, {now.get(key, 'unset')!r} here)"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.removeprefix("train.").startswith(FREE_KEYS)
-        ]
-        if changed:
-            raise UserError(
-                f"{job.folder} holds a run of another plan: {', '.join(changed)}; give another --output, or the same "
-                "values, or delete the folder to run it again"
-            )
-
-
-def claim(jobs: Sequence[AblationJob]) -> None:
-    """Make each folder its job's own: its settings stand in it before anything runs."""
-    for job in jobs:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_json(job.folder / SETTINGS, _plain(job.settings))
+    if not (job.folder / SETTINGS).exists():
+        return
+    before, now = flatten(read_json(job.folder / SETTINGS)), flatten(dict(job.settings))
+    changed = [
+        f"{key} ({before.get(key, 'unset')!r} there, {now.get(key, 'unset')!r} here)"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.removeprefix("train.").startswith(FREE_KEYS)
+    ]
+    if changed:
+        raise UserError(
+            f"{job.folder} holds a run of another plan: {', '.join(changed)}; give another --output, or the same "
+            "values, or delete the folder to run it again"
+        )
 
 
 @dataclass
 class Runner:
-    """Runs groups of jobs, up to `parallel` at a time, each with its share of the cores.
+    """Runs groups of jobs, up to `parallel` at a time, each with its share of the cores."""
 
-    Args:
-        finish: called after a job's steps, before it counts as done; a UserError fails the job.
-    """
-
+    jobs: Jobs
     parallel: int
-    finish: Callable[[AblationJob], None]
     failures: list[Failure] = field(default_factory=list)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -98,9 +89,8 @@ class Runner:
 
     def run(self, groups: Sequence[Sequence[AblationJob]]) -> list[Failure]:
         """Do what is not done. A job that fails is noted and stops none but those that need it."""
-        total = sum(len(group) for group in groups)
-        done = sum(job.done for group in groups for job in group)
-        with tqdm(total=total, initial=done, unit="run", desc="ablation", dynamic_ncols=True) as bar:
+        done = [job.done for group in groups for job in group]
+        with tqdm(total=len(done), initial=sum(done), unit="run", desc="ablation", dynamic_ncols=True) as bar:
             try:
                 for group in groups:
                     alone = len(group) == 1 or group[0].name.startswith("clips")  # rendering takes all cores
@@ -113,9 +103,8 @@ class Runner:
         """End the processes that still run."""
         with self._lock:
             self._stopped = True
-            children = list(self._children)
-        for child in children:
-            child.terminate()
+            for child in self._children:
+                child.terminate()
 
     def _group(self, group: Sequence[AblationJob], parallel: int, bar: Any) -> None:
         threads, before = max(1, cores() // parallel), [job for job in group if job.done]
@@ -123,8 +112,7 @@ class Runner:
             futures = {pool.submit(self._job, job, threads): job for job in group}
             try:
                 for future in as_completed(futures):
-                    failure = future.result()
-                    if failure is not None:
+                    if failure := future.result():
                         self.failures.append(failure)
                         bar.write(f"{failure.job} failed: {failure.reason}")
                     elif futures[future] not in before:
@@ -139,7 +127,8 @@ class Runner:
         if lacking := {failure.job for failure in self.failures} & set(job.needs):
             return Failure(job.name, f"not run, it needs {', '.join(sorted(lacking))}")
         file = job.folder / "about.json"
-        about = read_json(file) if file.exists() else _about()
+        about: dict[str, Any] = {"seconds": {}, "steps": []}
+        about = read_json(file) if file.exists() else {"commit": commit(), "machine": machine(), **about}
         for step in [] if job.done else job.steps:
             if step.name in about["steps"] and step.makes.exists():
                 continue
@@ -151,7 +140,7 @@ class Runner:
             if reason is not None:
                 return Failure(job.name, reason)
         try:
-            self.finish(job)
+            keep_result(self.jobs, job)
         except UserError as error:
             return Failure(job.name, str(error))
         (job.folder / "done").touch()
@@ -164,12 +153,11 @@ class Runner:
         if threads < cores():  # a thread that waits by spinning takes a core from the runs beside it
             environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with log.open("wb") as output:
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
             with self._lock:
                 if self._stopped:
                     return "stopped"
-                child = subprocess.Popen(
-                    step.command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
-                )
+                child = subprocess.Popen(step.command, env=environment, **streams)
                 self._children.add(child)
             code = child.wait()
         with self._lock:
@@ -180,11 +168,11 @@ class Runner:
         return f"{step.name}: {ended}; {log} ends with\n{last_lines(log)}"
 
 
-def last_lines(log: Path, count: int = LAST_LINES) -> str:
+def last_lines(log: Path) -> str:
     """End of a log; of a progress bar only how it stood last."""
     text = log.read_bytes().decode("utf-8", errors="replace")  # as it is: a bar's steps end in \r
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
-    return "\n".join(f"    {line}" for line in lines[-count:]) or "    (nothing)"
+    return "\n".join(f"    {line}" for line in lines[-LAST_LINES:]) or "    (nothing)"
 
 
 def cores() -> int:
@@ -194,31 +182,14 @@ def cores() -> int:
 
 def machine() -> dict[str, Any]:
     """Cores, torch's version and the GPUs, if there are any."""
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        torch = "unknown"
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         gpus = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")
     except (OSError, subprocess.CalledProcessError):
         gpus = []
-    return {"cores": cores(), "torch": torch, "gpus": [gpu.strip() for gpu in gpus if gpu.strip()]}
+    return {"cores": cores(), "torch": version("torch"), "gpus": [gpu.strip() for gpu in gpus if gpu.strip()]}
 
 
 def evaluation_workers(parallel: int) -> int | None:
     """Say how many processes sample in an evaluation: a run's share of the cores; on a GPU evaluate.py's choice."""
     return None if machine()["gpus"] else max(1, cores() // parallel)
-
-
-def _about() -> dict[str, Any]:
-    """Return the code and the machine that a job begins on."""
-    from shared.utils.version import commit
-
-    return {"commit": commit(), "machine": machine(), "seconds": {}, "steps": []}
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain

@@ -8,7 +8,7 @@ count a clip that is hard for all as if it were several clips.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ Array = NDArray[np.float64]
 RESAMPLES = 2000
 LEAST_SEEDS = 3
 """Below this number of seeds nothing can be told."""
+UNTOLD = "cannot be told"
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """A metric of one run: its value and, where it is known, `clips` [n, 2] with a value and a weight per clip."""
 
     value: float
@@ -34,11 +34,10 @@ class Measured:
     @classmethod
     def of_clips(cls, clips: Array) -> Measured:
         """Return the weighted mean of clips [n, 2]."""
-        return cls(float(weighted_mean(clips[None])[0]), clips)
+        return cls(float(weighted_mean(clips)), clips)
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """A metric over the seeds of a variant; `std` is that of a sample, None for one seed."""
 
     seeds: int
@@ -48,15 +47,14 @@ class Spread:
     high: float
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips where there are values per clip
     (`clips` of them count in some run), and seeds alone, by Student's t, where there are none; None for one seed
     without clips."""
 
     by_seed: Mapping[int, float]
     mean: float
-    interval: tuple[float, float] | None
+    interval: list[float] | None
     clips: int | None
 
 
@@ -69,7 +67,7 @@ def spread(measured: Mapping[int, Measured]) -> Spread | None:
     return Spread(len(values), float(values.mean()), std, float(values.min()), float(values.max()))
 
 
-def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str, seed: int = 0) -> Difference | None:
+def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str) -> Difference | None:
     """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws.
 
     Where both have values per clip, each seed's difference is that of the two weighted means over all clips: an F1
@@ -80,11 +78,12 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
         return None
     by_seed = {s: new[s].value - old[s].value for s in seeds}
     mean = float(np.mean(list(by_seed.values())))
-    tables = _tables(new, old, seeds)
-    if tables is None:
+    tables = [[side[s].clips for s in seeds] for side in (new, old)]
+    shapes = {None if table is None else table.shape for side in tables for table in side}
+    if len(shapes) > 1 or None in shapes:
         return Difference(by_seed, mean, _t_interval(np.array(list(by_seed.values()))), None)
-    counted = int(((tables[..., 1] > 0).any((0, 1))).sum())
-    return Difference(by_seed, mean, _crossed_interval(tables, name, seed), counted)
+    crossed = np.array(tables)
+    return Difference(by_seed, mean, _crossed_interval(crossed, name), int((crossed[..., 1] > 0).any((0, 1)).sum()))
 
 
 def verdict(minus: Difference | None, better: str | None) -> str:
@@ -93,34 +92,24 @@ def verdict(minus: Difference | None, better: str | None) -> str:
     It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
     """
     if minus is None or minus.interval is None or len(minus.by_seed) < LEAST_SEEDS:
-        return "cannot be told"
-    signs = {np.sign(value) for value in minus.by_seed.values()}
+        return UNTOLD
     low, high = minus.interval
-    if len(signs) > 1 or low <= 0 <= high:
-        return "cannot be told"
-    up = low > 0
+    if len({np.sign(value) for value in minus.by_seed.values()}) > 1 or low <= 0 <= high:
+        return UNTOLD
     if better is None:
-        return "higher" if up else "lower"
-    return "better" if up == (better == "higher") else "worse"
+        return "higher" if low > 0 else "lower"
+    return "better" if (low > 0) == (better == "higher") else "worse"
 
 
-def clip_interval(clips: Array, name: str, seed: int = 0) -> list[float] | None:
+def clip_interval(clips: Array, name: str) -> list[float] | None:
     """95 % bootstrap interval over clips [n, 2] of their weighted mean."""
-    picks = resample(numpy_generator(seed, "ablation", "clips", name), len(clips), RESAMPLES)
-    ends = interval(weighted_mean(clips[picks]))
-    return None if ends is None else list(ends)
+    picks = resample(numpy_generator(0, "ablation", "clips", name), len(clips), RESAMPLES)
+    return interval(weighted_mean(clips[picks]))
 
 
-def _tables(new: Mapping[int, Measured], old: Mapping[int, Measured], seeds: list[int]) -> Array | None:
-    """[2, seeds, clips, 2]; None where values per clip lack, or differ in number, in some run."""
-    tables = [[side[s].clips for s in seeds] for side in (new, old)]
-    shapes = {None if table is None else table.shape for side in tables for table in side}
-    return np.array(tables) if len(shapes) == 1 and None not in shapes else None
-
-
-def _crossed_interval(tables: Array, name: str, seed: int) -> tuple[float, float] | None:
+def _crossed_interval(tables: Array, name: str) -> list[float] | None:
     """Interval of the mean over seeds of new - old, [2, seeds, clips, 2]."""
-    draws = numpy_generator(seed, "ablation", "difference", name)
+    draws = numpy_generator(0, "ablation", "difference", name)
     seeds, clips = tables.shape[1:3]
     which = resample(draws, clips, RESAMPLES)
     means = np.stack([[weighted_mean(table[which]) for table in side] for side in tables])  # [2, seeds, draws]
@@ -128,8 +117,8 @@ def _crossed_interval(tables: Array, name: str, seed: int) -> tuple[float, float
     return interval((means[0] - means[1]).T[np.arange(RESAMPLES)[:, None], rows].mean(1))
 
 
-def _t_interval(values: Array) -> tuple[float, float] | None:
+def _t_interval(values: Array) -> list[float] | None:
     if len(values) < 2:
         return None
     half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return float(values.mean()) - half, float(values.mean()) + half
+    return [float(values.mean()) - half, float(values.mean()) + half]

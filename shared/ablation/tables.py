@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from shared.ablation.plan import GuidanceSetting, Metric, PerStream
 from shared.ablation.results import Results, from_json
-from shared.ablation.sections import GuidanceSetting, Metric
-from shared.ablation.statistics import LEAST_SEEDS, Difference, Measured, difference, spread, verdict
+from shared.ablation.statistics import LEAST_SEEDS, UNTOLD, Difference, Measured, difference, spread, verdict
 from shared.utils.markdown import markdown_table
+
+BySeed = Mapping[int, Measured]
 
 NONE = "\N{EN DASH}"
 """Stands where there is no number."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A title, a sentence, and rows of text under a head."""
 
     title: str
@@ -52,74 +53,72 @@ def facts(results: Results) -> str:
     runs = list(results.runs.values())
     if not runs:
         return "No run of this plan is done yet."
-    machines = sorted({_machine(run["machine"]) for run in runs})
-    commits = sorted({run["commit"] for run in runs})
+    on = (run["machine"] for run in runs)
+    machines = sorted({", ".join([*m["gpus"], f"{m['cores']} cores", f"torch {m['torch']}"]) for m in on})
+    commits = ", ".join(sorted({run["commit"] for run in runs}))
     hours = sum(sum(run["seconds"].values()) for run in runs) / 3600
-    missing = results.missing()
-    lack = f" Not run: {', '.join(missing)}." if missing else ""
-    return (
-        f"Plan `{results.plan.name}`: {len(runs)} runs of {hours:.1f} hours in all, commit {', '.join(commits)}, "
-        f"on {' and '.join(machines)}.{lack}"
-    )
+    done = f"Plan `{results.plan.name}`: {len(runs)} runs of {hours:.1f} hours in all, commit {commits}, "
+    missing = f" Not run: {', '.join(results.missing())}." if results.missing() else ""
+    return f"{done}on {' and '.join(machines)}.{missing}"
 
 
 def endpoint(results: Results, metric: Metric) -> Table:
     """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
     plan, bounds = results.plan, results.bounds(metric.name)
     has_clips = any(run.clips is not None for run in results.measured(plan.reference, metric.name).values())
-    note = ["Endpoint."]
-    if metric.better:
-        note.append(f"{metric.better.capitalize()} is better.")
+    note = f"Endpoint. {_direction(metric)}"
     if bounds:
         floor, ceiling = (_number(value, metric) for value in bounds)
-        ends = f"Floor {floor} (sound and picture of two clips), ceiling {ceiling} (a clip itself through the codecs)."
-        note.append(ends)
-    note.append(f"Differences are paired by seed{' and clip' if has_clips else ''}.")
-    note.append(f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0.")
-    rows = []
+        note += (
+            f"Floor {floor} (sound and picture of two clips), ceiling {ceiling} (a clip itself through the codecs). "
+        )
+    note += f"Differences are paired by seed{' and clip' if has_clips else ''}. "
+    note += f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0."
+    rows, base = [], results.measured(plan.reference, metric.name)
     for name in (name for names in results.listed().values() for name in names):
-        minus, is_reference = compared(results, name, metric), _is_reference(results, name)
-        rows.append([plan.label(name), *_compared(results.measured(name, metric.name), minus, metric, is_reference)])
-    return Table(metric.name, " ".join(note), ["variant", *_compared_head(plan.label(plan.reference))], rows)
+        own_base = None if plan.shown_as(name) == plan.reference else base
+        rows.append([plan.label(name), *_compared(results.measured(name, metric.name), own_base, metric)])
+    return Table(metric.name, note, ["variant", *_compared_head(plan.label(plan.reference))], rows)
+
+
+def _direction(metric: Metric) -> str:
+    return f"{metric.better.capitalize()} is better. " if metric.better else ""
 
 
 def _compared_head(reference: str) -> list[str]:
     return ["seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
 
 
-def _compared(
-    measured: Mapping[int, Measured], minus: Difference | None, metric: Metric, is_reference: bool
-) -> list[str]:
-    """Return the cells under `_compared_head`: spread over seeds, and the difference from the reference."""
+def _compared(measured: BySeed, base: BySeed | None, metric: Metric) -> list[str]:
+    """Return the cells under `_compared_head`: spread over seeds, and the difference from `base`; None: that is it."""
     over_seeds = spread(measured)
     if over_seeds is None:
         return ["0", *[NONE] * 6]
-    mean, std, low, high = (
-        _number(value, metric) for value in (over_seeds.mean, over_seeds.std, over_seeds.low, over_seeds.high)
-    )
+    mean, std, low, high = (_number(value, metric) for value in over_seeds[1:])
     cells = [str(over_seeds.seeds), mean, std, f"{low} .. {high}"]
-    if is_reference:
+    if base is None:
         return [*cells, "", "", "the reference"]
+    minus = difference(measured, base, metric.name)
     if minus is None:
-        return [*cells, NONE, NONE, verdict(None, metric.better)]
-    ends = " .. ".join(_signed(end, metric) for end in minus.interval) if minus.interval else NONE
-    return [*cells, _signed(minus.mean, metric), ends, verdict(minus, metric.better)]
+        return [*cells, NONE, NONE, UNTOLD]
+    ends = " .. ".join(_number(end, metric, "+") for end in minus.interval) if minus.interval else NONE
+    return [*cells, _number(minus.mean, metric, "+"), ends, verdict(minus, metric.better)]
 
 
 def secondary(results: Results, title: str, names: Sequence[str], metrics: Sequence[Metric]) -> Table:
     """Metrics of some variants: mean, deviation over seeds and, where it can be told, a verdict."""
-    plan = results.plan
-    rows = []
+    plan, rows = results.plan, []
     for name in names if plan.reference in names else [plan.reference, *names]:
-        cells = [_mean(results.measured(name, metric.name), metric) for metric in metrics]
-        words = [verdict(compared(results, name, metric), metric.better) for metric in metrics]
-        shown = [c if word.startswith("cannot") else f"{c} {word}" for c, word in zip(cells, words, strict=True)]
-        rows.append([plan.label(name), *shown])
+        cells = [plan.label(name)]
+        for metric in metrics:
+            word = verdict(compared(results, name, metric), metric.better)
+            mean = _mean(results.measured(name, metric.name), metric)
+            cells.append(mean if word == UNTOLD else f"{mean} {word}")
+        rows.append(cells)
     bounds = [results.bounds(metric.name) for metric in metrics]
-    if any(bounds):
-        for index, label in enumerate(("floor", "ceiling")):
-            pairs = zip(bounds, metrics, strict=True)
-            rows.append([label, *(_number(bound[index], metric) if bound else "" for bound, metric in pairs)])
+    for index, label in enumerate(("floor", "ceiling") if any(bounds) else ()):
+        pairs = zip(bounds, metrics, strict=True)
+        rows.append([label, *(_number(bound[index], metric) if bound else "" for bound, metric in pairs)])
     reference = plan.label(plan.reference)
     note = f"Mean ± standard deviation over seeds; a word where the difference from {reference} can be told."
     return Table(title, note, ["variant", *(metric.name for metric in metrics)], rows)
@@ -141,19 +140,15 @@ def guidance(results: Results) -> Table:
 def guided_endpoints(results: Results) -> Iterator[Table]:
     """Yield the endpoints that are measured under each setting of guidance too, compared with that of reference."""
     plan = results.plan
-    assert plan.guidance is not None, "results of guidance are of a plan that has it"
-    reference, paths = plan.guidance.reference, {metric.path for metric in plan.endpoints}
-    for metric in plan.guided_metrics:
-        if reference is None or metric.path not in paths:
-            continue
+    reference = plan.guidance.reference if plan.guidance else None
+    paths = {metric.path for metric in plan.endpoints} if reference else set()
+    for metric in (metric for metric in plan.guided_metrics if metric.path in paths):
         settings = {setting.name: (setting.label, measured[metric.name]) for setting, measured in by_setting(results)}
-        label, base = settings[reference]
+        label, base = settings[str(reference)]
         rows = []
         for name, (own_label, measured) in settings.items():
-            minus = None if name == reference else difference(measured, base, metric.name)
-            rows.append([own_label, *_compared(measured, minus, metric, name == reference)])
-        direction = f"{metric.better.capitalize()} is better. " if metric.better else ""
-        note = f"{direction}Differences are paired by seed and clip."
+            rows.append([own_label, *_compared(measured, None if name == reference else base, metric)])
+        note = f"{_direction(metric)}Differences are paired by seed and clip."
         yield Table(f"{metric.name}, by guidance", note, ["guidance", *_compared_head(label)], rows)
 
 
@@ -170,36 +165,24 @@ def variants(results: Results) -> Table:
     """Say what each variant is, and what it costs."""
     plan, rows = results.plan, []
     for name, variant in plan.variants.items():
+        differs = [f"the training of {plan.label(variant.same_as)}"] if variant.same_as else []
+        differs += [f"{key}={_plain(value)}" for key, value in variant.overrides.items()]
+        differs += [f"{key}={_plain(value)} in evaluation" for key, value in variant.evaluate.items()]
         runs = list(results.of(name).values())
-        first = runs[0] if runs else {}
-        sizes = [_size(first.get(key)) for key in ("parameters", "cross_modal_parameters", "flops")]
+        sizes = [_size(runs[0][key] if runs else None) for key in ("parameters", "cross_modal_parameters", "flops")]
         minutes = [sum(run["seconds"].values()) / 60 for run in runs]
         mean_minutes = f"{sum(minutes) / len(minutes):.1f}" if minutes else NONE
-        rows.append([plan.label(name), variant.question, _differs(results, name), *sizes, mean_minutes])
+        rows.append([plan.label(name), variant.question, ", ".join(differs), *sizes, mean_minutes])
     head = ["variant", "asks", "differs by", "parameters", "cross-modal", "FLOPs", "minutes a run"]
     return Table("The variants", f"Seeds {', '.join(map(str, plan.seeds))}.", head, rows)
 
 
 def compared(results: Results, variant: str, metric: Metric) -> Difference | None:
     """Return a variant minus the reference; None for the reference itself, or where runs lack."""
-    if _is_reference(results, variant):
+    if results.plan.shown_as(variant) == results.plan.reference:
         return None
     measured, base = (results.measured(name, metric.name) for name in (variant, results.plan.reference))
     return difference(measured, base, metric.name)
-
-
-def _is_reference(results: Results, variant: str) -> bool:
-    """Whether the numbers under this name are the reference's."""
-    plan = results.plan
-    return (plan.source(variant) if plan.is_alias(variant) else variant) == plan.reference
-
-
-def _differs(results: Results, name: str) -> str:
-    variant = results.plan.variants[name]
-    changes = [f"the training of {results.plan.label(variant.same_as)}"] if variant.same_as else []
-    changes += [f"{key}={_plain(value)}" for key, value in variant.overrides.items()]
-    changes += [f"{key}={_plain(value)} in evaluation" for key, value in variant.evaluate.items()]
-    return ", ".join(changes)
 
 
 def _plain(value: object) -> str:
@@ -208,13 +191,7 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _machine(machine: Mapping[str, object]) -> str:
-    gpus = machine["gpus"]
-    assert isinstance(gpus, list)
-    return ", ".join([*gpus, f"{machine['cores']} cores", f"torch {machine['torch']}"])
-
-
-def _mean(measured: Mapping[int, Measured], metric: Metric) -> str:
+def _mean(measured: BySeed, metric: Metric) -> str:
     over_seeds = spread(measured)
     if over_seeds is None:
         return NONE
@@ -222,22 +199,18 @@ def _mean(measured: Mapping[int, Measured], metric: Metric) -> str:
     return f"{_number(over_seeds.mean, metric)}{deviation}"
 
 
-def _number(value: float | None, metric: Metric) -> str:
-    return NONE if value is None else f"{value:.{metric.digits}f}"
+def _number(value: float | None, metric: Metric, sign: str = "") -> str:
+    return NONE if value is None else f"{value:{sign}.{metric.digits}f}"
 
 
-def _signed(value: float, metric: Metric) -> str:
-    return f"{value:+.{metric.digits}f}"
-
-
-def _scale(scale: float | tuple[float, float] | None) -> str:
+def _scale(scale: PerStream | None) -> str:
     if scale is None:
         return NONE
     return ", ".join(f"{value:g}" for value in (scale if isinstance(scale, tuple) else (scale,)))
 
 
-def _size(value: object) -> str:
-    if not isinstance(value, int | float):
+def _size(value: float | None) -> str:
+    if value is None:
         return NONE
-    unit, size = next(((u, s) for u, s in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if value >= s), ("", 1))
-    return f"{value / size:.3g} {unit}" if unit else f"{value:g}"
+    unit, size = next(((f" {u}", s) for u, s in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if value >= s), ("", 1))
+    return f"{value / size:.3g}{unit}" if unit else f"{value:g}"

@@ -1,8 +1,11 @@
-"""Bootstrap over clips: clips drawn with replacement, and the 95 % interval of what is computed from each draw."""
+"""Bootstrap over clips: clips drawn with replacement, and the 95 % interval of what is computed from each draw.
+
+So two evaluations of the same clips are compared: clip by clip, the difference and its interval.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +25,19 @@ def resample(generator: np.random.Generator, count: int, resamples: int = RESAMP
     return generator.integers(count, size=(resamples, count))
 
 
-def interval(values: Array) -> tuple[float, float] | None:
+def interval(values: Array) -> list[float] | None:
     """95 % interval of a statistic over the resamples, [resamples]; those that are not finite do not count."""
     finite = values[np.isfinite(values)]
-    return (float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))) if len(finite) else None
+    return [float(np.quantile(finite, share)) for share in (0.025, 0.975)] if len(finite) else None
 
 
 def weighted_mean(pairs: Array) -> Array:
     """Means of (value, weight) over clips, [..., clips, 2] -> [...]; NaN where no weight is above 0."""
-    sums = (pairs[..., 0] * pairs[..., 1]).sum(-1)
-    weights = pairs[..., 1].sum(-1)
+    sums, weights = (pairs[..., 0] * pairs[..., 1]).sum(-1), pairs[..., 1].sum(-1)
     return np.divide(sums, weights, out=np.full(np.shape(sums), np.nan), where=weights > 0)
 
 
-def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, Any]:
+def over_clips(values: Mapping[str, float | None]) -> dict[str, Any]:
     """Mean over clips: "mean", its 95 % bootstrap "interval", and "per_clip", the values as they are given.
 
     A clip whose value is None does not count; without any that counts, mean and interval are None.
@@ -43,6 +45,42 @@ def over_clips(values: Mapping[str, float | None], seed: int = 0) -> dict[str, A
     counted = np.array([value for value in values.values() if value is not None], dtype=np.float64)
     if not len(counted):
         return {"mean": None, "interval": None, "per_clip": dict(values)}
-    means = counted[resample(numpy_generator(seed, "bootstrap"), len(counted))].mean(1)
-    spread = interval(means)
-    return {"mean": float(counted.mean()), "interval": spread and list(spread), "per_clip": dict(values)}
+    means = counted[resample(numpy_generator(0, "bootstrap"), len(counted))].mean(1)
+    return {"mean": float(counted.mean()), "interval": interval(means), "per_clip": dict(values)}
+
+
+def per_clip(names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int) -> dict[str, Any]:
+    """Collect what metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
+
+    The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
+    """
+    by_score = {}
+    for name in names:
+        pairs = [scores.get(i, {}).get(name, (0.0, 0.0)) for i in range(clips)]
+        values = [round(top / bottom, 4) if bottom else None for top, bottom in pairs]
+        by_score[name] = {"value": values, "weight": [round(bottom, 4) for _, bottom in pairs]}
+    return by_score
+
+
+def compare_score(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+    """One score of two evaluations, as `per_clip` keeps it, on the clips where it counts in both.
+
+    Returns "new", "old", "difference" (new - old), its 95 % bootstrap "interval" over clips, and "clips"; None
+    where no clip counts in both.
+    """
+    pairs = zip(new["value"], new["weight"], old["value"], old["weight"], strict=False)
+    both = [(a, u, b, w) for a, u, b, w in pairs if u and w]
+    if not both:
+        return {"new": None, "old": None, "difference": None, "interval": None, "clips": 0}
+    rows = np.array(both, dtype=np.float64)
+    draws = rows[resample(numpy_generator(seed, "bootstrap"), len(rows))]
+    first, second = float(weighted_mean(rows[:, :2])), float(weighted_mean(rows[:, 2:]))
+    spread = interval(weighted_mean(draws[..., :2]) - weighted_mean(draws[..., 2:]))
+    return {"new": first, "old": second, "difference": first - second, "interval": spread, "clips": len(rows)}
+
+
+def compare_tasks(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """`compare_score` of every score that both results of a task have and that counts somewhere in both."""
+    names = [name for name in new["per_clip"] if name in old["per_clip"]]
+    compared = {name: compare_score(new["per_clip"][name], old["per_clip"][name], seed) for name in names}
+    return {name: values for name, values in compared.items() if values["clips"]}

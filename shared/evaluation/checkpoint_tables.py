@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ VARIANTS = {
     "mtv:speaker unmentioned": ("speaker", *SYNC), "mtv:dsp": (*SYNC, "mood_video"),
 }  # fmt: skip
 """The scores shown of each variant of mtv."""
-CURVE = (("t2av", "event_f1"), ("t2av", "mouth_correlation"), ("t2av", "colour"), ("a2v", "event_f1"),
-         ("a2v", "mouth_correlation"), ("v2a", "event_f1"), ("v2a", "mouth_correlation"))  # fmt: skip
+CURVE = [("t2av", name) for name in (*SYNC, "colour")] + [(task, name) for task in ("a2v", "v2a") for name in SYNC]
 COLUMNS = ("value", "floor", "ceiling", "headline")
 STORIES = {
     "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, "
@@ -40,15 +39,15 @@ def results(folder: Path) -> str:
         "in [metrics.json](../assets/puppets/metrics.json). The headline is (value - floor) / (ceiling - floor): 1 is\n"
         "the true clip through the codecs, 0 another clip's sound. The best fixed times would give an event F1 of "
         f"{guess:.2f}.\n",
-        _scores(simple),
+        _scores(simple["tasks"]),
         f"`{command(tracks)}`\n([metrics_mtv.json](../assets/puppets/metrics_mtv.json)), speech, effects and music "
         "drive the video.\nWith tracks swapped, silent or taken from a mix: [mtv.md](mtv.md#results).\n",
-        _scores(tracks, TRACKS, "mtv"),
+        _scores({"mtv": tracks["tasks"]["mtv"]}, TRACKS),
     ]
     for name, story in STORIES.items():
         metrics = read_json(folder / name)
         parts += [f"`{command(metrics)}`\n([{name}](../assets/puppets/{name})), {story}\n"]
-        parts += [_scores(metrics, SYNC if metrics["config"]["no_context"] else FULL)]
+        parts += [_scores(metrics["tasks"], SYNC if metrics["config"]["no_context"] else FULL)]
     return "\n".join(parts)
 
 
@@ -58,7 +57,7 @@ def control(folder: Path) -> str:
     for file in sorted(folder.glob("metrics_mtv*.json")):
         metrics = read_json(file)
         parts += [f"`{command(metrics)}`\n([{file.name}](../assets/puppets/{file.name})), its own tracks:\n"]
-        parts += [_scores(metrics, (*TRACKS, "speaker"), "mtv")]
+        parts += [_scores({"mtv": metrics["tasks"]["mtv"]}, (*TRACKS, "speaker"))]
         parts += ["and what differs from that, with the difference on the same clips:\n", _variants(metrics["tasks"])]
     return "\n".join(parts)
 
@@ -81,47 +80,38 @@ def curve(folder: Path) -> str:
 def command(metrics: Mapping[str, Any]) -> str:
     """Command line that wrote these metrics."""
     config = metrics["config"]
-    words = [f"python scripts/evaluate.py --checkpoint {config['checkpoint']} --level {config['level']}"]
-    words += [f"--clips {config['clips']} --tasks {','.join(config['tasks'])}"]
+    line = f"python scripts/evaluate.py --checkpoint {config['checkpoint']} --level {config['level']}"
+    line += f" --clips {config['clips']} --tasks {','.join(config['tasks'])}"
     if len(config.get("variants", VARIANT_NAMES)) < len(VARIANT_NAMES):
-        words += ["--variants", ",".join(config["variants"]) or "none"]
+        line += f" --variants {','.join(config['variants']) or 'none'}"
     if isinstance(config["steps"], int):
-        words += [f"--steps {config['steps']}"]
-    return " ".join(words + ["--no-context"] * config["no_context"] + ["--output DIR"])
+        line += f" --steps {config['steps']}"
+    return line + " --no-context" * config["no_context"] + " --output DIR"
 
 
-def _scores(metrics: Mapping[str, Any], only: Sequence[str] = (), task: str = "") -> str:
-    """Row per task and score; `only` some scores (by default all but "speaker"), of one `task` where it is named."""
-    rows = [
-        [name, *row]
-        for name, result in metrics["tasks"].items()
-        if task in ("", name)
-        for row in _score_rows(result, only)
-    ]
+def _scores(tasks: Mapping[str, Any], only: Sequence[str] = ()) -> str:
+    """Row per task and score; `only` some scores, by default all but "speaker"."""
+    rows = []
+    for task, result in tasks.items():
+        for name, score in result["scores"].items():
+            if score["clips"] and (name in only or (not only and name != "speaker")):
+                low, high = (_number(end) for end in score["headline_interval"] or (None, None))
+                rows.append([task, _words(name), *(_number(score[key]) for key in COLUMNS), f"{low} .. {high}"])
     return markdown_table(["task", "score", *COLUMNS, "95 % interval"], rows)
-
-
-def _score_rows(result: Mapping[str, Any], only: Sequence[str]) -> Iterable[list[str]]:
-    for name, score in result["scores"].items():
-        if score["clips"] and (name in only or (not only and name != "speaker")):
-            low, high = (_number(end) for end in score["headline_interval"] or (None, None))
-            yield [_words(name), *(_number(score[key]) for key in COLUMNS), f"{low} .. {high}"]
 
 
 def _variants(tasks: Mapping[str, Any]) -> str:
     """Row per variant and score; the difference is from mtv, for "music swapped" from "mood unmentioned"."""
     rows = []
-    for task in (task for task in VARIANTS if task in tasks):
-        for name in VARIANTS[task]:
-            score = tasks[task]["scores"].get(name)
-            if score is None or not score["clips"]:
-                continue
-            paired = tasks[task]["paired"]["scores"].get(name)
-            change = ["", ""]
-            if paired:
-                change = [f"{paired['difference']:+.2f}", "{:+.2f} .. {:+.2f}".format(*paired["interval"])]
-            numbers = (_number(score[key]) for key in COLUMNS)
-            rows.append([task.removeprefix("mtv:"), str(score["clips"]), _words(name), *numbers, *change])
+    for task, name in ((task, name) for task, names in VARIANTS.items() if task in tasks for name in names):
+        score = tasks[task]["scores"].get(name)
+        if score is None or not score["clips"]:
+            continue
+        change = ["", ""]
+        if paired := tasks[task]["paired"]["scores"].get(name):
+            change = [f"{paired['difference']:+.2f}", "{:+.2f} .. {:+.2f}".format(*paired["interval"])]
+        numbers = (_number(score[key]) for key in COLUMNS)
+        rows.append([task.removeprefix("mtv:"), str(score["clips"]), _words(name), *numbers, *change])
     return markdown_table(["variant", "clips", "score", *COLUMNS, "difference", "95 % interval"], rows)
 
 

@@ -20,8 +20,8 @@ SPREADS = {"seconds": "s", "fps_true": "fps", "level_dbfs": "dBFS", "speech_shar
 
 def summary(findings: Sequence[Finding]) -> list[str]:
     """Tell about all clips in a few lines."""
-    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in VERDICTS}
-    lines = [f"{len(findings)} clips: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())]
+    verdicts = [finding.verdict for finding in findings]
+    lines = [f"{len(findings)} clips: " + ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)]
     for name, unit in SPREADS.items():
         values = [f.facts[name] for f in findings if f.facts.get(name) is not None and f.facts[name] > -1e9]
         if values:
@@ -46,13 +46,7 @@ def page_content(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what the page shows: lines of the summary, and a table with a row per clip, the worst first."""
     columns = list(dict.fromkeys(name for finding in findings for name in finding.facts))
     worst_first = sorted(findings, key=lambda finding: -VERDICTS.index(finding.verdict))
-    rows = [
-        [one.id, one.verdict, "; ".join(one.reasons), *(one.facts.get(name, "") for name in columns)]
-        for one in worst_first
-    ]
-    return {
-        "summary": summary(findings),
-        "head": ["clip", "verdict", "why", *columns],
-        "rows": rows,
-        "classes": [finding.verdict for finding in worst_first],
-    }
+    rows = [[f.id, f.verdict, "; ".join(f.reasons), *(f.facts.get(name, "") for name in columns)] for f in worst_first]
+    classes = [finding.verdict for finding in worst_first]
+    head = ["clip", "verdict", "why", *columns]
+    return {"summary": summary(findings), "head": head, "rows": rows, "classes": classes}

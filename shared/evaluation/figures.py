@@ -1,4 +1,4 @@
-"""A clip as one picture: frames, waveform, spectrogram and curves on one time axis."""
+"""A clip as one picture: frames, waveform, spectrogram and curves on one time axis; or as frames beside its sound."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy.signal import ShortTimeFFT
 
 from shared.data.media import probe, read_audio, read_video
@@ -23,19 +24,15 @@ WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT, CURVES_HEIGHT = 0.9, 1.4, 0.9
 RANGE_DB = 70.0
 HIGHEST = 8000.0  # Hz shown at most
 COLOURS = {"video": "#1f77d0", "audio": "#d9660b"}
+GIF_DPI = 80
+LINE = (40, 220, 120)  # of a gif, at the time of the frame
 
 
 @dataclass(frozen=True)
 class ClipFigure:
-    """What a picture of a clip shows.
-
-    Attributes:
-        duration: seconds.
-        pictures: uint8 [K, H, W, 3] at equal distances in time from 0 on, or None.
-        sound: [N] at `rate` Hz, or None.
-        curves: (stream, seconds [T], values [T] from 0 to 1).
-        onsets: seconds, by the stream in which they were read.
-    """
+    """What a picture of a clip of `duration` seconds shows: `pictures` uint8 [K, H, W, 3] at equal distances in time
+    from 0 on, `sound` [N] at `rate` Hz, `curves` of a stream, seconds [T] and values [T] from 0 to 1, and `onsets` in
+    seconds, by the stream in which they were read."""
 
     duration: float
     pictures: NDArray[np.uint8] | None = None
@@ -55,22 +52,25 @@ class ClipFigure:
 
     def draw(self) -> Figure:
         """Panels, one below the other; the left edge of each picture stands at its own time."""
-        heights = [WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT] if self.sound is not None else []
+        strip = None if self.pictures is None else _strip(self.pictures)
+        heights = [] if strip is None else [(WIDTH - LEFT - RIGHT) * strip.shape[0] / strip.shape[1]]
+        heights += [WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT] if self.sound is not None else []
         heights += [CURVES_HEIGHT] if self.curves else []
-        if self.pictures is not None:
-            strip = _strip(self.pictures)
-            heights.insert(0, (WIDTH - LEFT - RIGHT) * strip.shape[0] / strip.shape[1])
         figure = Figure(figsize=(WIDTH, TOP + sum(heights) + GAP * (len(heights) - 1) + BOTTOM))
         axes = _stack(figure, heights, self.duration)
         panels = iter(axes)
-        if self.pictures is not None:
+        if strip is not None:
             panel = next(panels)
             panel.imshow(strip, extent=(0, self.duration, 0, 1), aspect="auto")
             panel.set_yticks([])
         if self.sound is not None:
             _draw_sound(next(panels), next(panels), self.sound, self.rate)
         if self.curves:
-            self._draw_curves(next(panels))
+            panel = next(panels)
+            for stream, seconds, values in self.curves:
+                panel.plot(seconds, values, color=COLOURS[stream], linewidth=1.5)
+            panel.set_ylim(-0.02, 1.05)
+            panel.set_yticks([])
         for stream, times in self.onsets.items():
             for panel in axes:
                 panel.vlines(times, 0, 1, COLOURS[stream], ("dashed", "dotted")[stream == "audio"], linewidth=1,
@@ -87,19 +87,43 @@ class ClipFigure:
 
     def save(self, path: Path) -> None:
         """Write a png; it appears when it is complete. Raises UserError where that cannot be."""
-        data = self.png()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as part:
-                part.write_bytes(data)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
+        _write(path, self.png())
 
-    def _draw_curves(self, panel: Axes) -> None:
-        for stream, times, values in self.curves:
-            panel.plot(times, values, color=COLOURS[stream], linewidth=1.5)
-        panel.set_ylim(-0.02, 1.05)
-        panel.set_yticks([])
+
+def save_moving(clip: Path, path: Path) -> None:
+    """Write a gif of a clip that has pictures and sound. Raises UserError where it has not, or where it cannot be."""
+    info = probe(clip)
+    if not info.has_video or info.rate is None or not info.fps:
+        raise UserError(f"{clip}: has no pictures or no sound; a gif shows both")
+    pictures = read_video(clip, info.fps)
+    panel = ClipFigure(info.duration, None, read_audio(clip, info.rate)[0], info.rate).png(GIF_DPI)
+    background = Image.open(io.BytesIO(panel)).convert("RGB")
+    images = [_beside(frame, background, k / len(pictures)) for k, frame in enumerate(pictures)]
+    palette = Image.fromarray(np.concatenate([np.asarray(image) for image in images[::4]])).quantize(256)
+    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    file = io.BytesIO()
+    first.save(file, "gif", save_all=True, append_images=rest, duration=round(1000 / info.fps), loop=0)
+    _write(path, file.getvalue())
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
+
+
+def _beside(frame: NDArray[np.uint8], background: Image.Image, share: float) -> Image.Image:
+    """Put a frame to the left of the sound's panels, a line in them where `share` of the time is over."""
+    size = (background.height * frame.shape[1] // frame.shape[0], background.height)
+    image = Image.new("RGB", (size[0] + background.width, size[1]), "white")
+    image.paste(Image.fromarray(frame).resize(size, Image.Resampling.NEAREST), (0, 0))
+    image.paste(background, (size[0], 0))
+    x = size[0] + GIF_DPI * (LEFT + share * (WIDTH - LEFT - RIGHT))
+    ImageDraw.Draw(image).line([(x, 0), (x, size[1])], fill=LINE, width=2)
+    return image
 
 
 def _strip(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

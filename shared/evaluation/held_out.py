@@ -70,8 +70,7 @@ class HeldOut:
         if replace(case.spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
             return self.coded[case.index].video
         mouths = [mouth_opening(case.spec, character) for character in case.spec.characters]
-        frames = code_picture(pipeline, render(case.spec, mouths))
-        return read_picture(frames, case.spec.fps, case.spec)
+        return read_picture(code_picture(pipeline, render(case.spec, mouths)), case.spec.fps, case.spec)
 
 
 def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
@@ -85,9 +84,8 @@ def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
 @torch.no_grad()
 def code_picture(pipeline: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Frames [T, H, W, 3] through the video codec and back."""
-    codec = pipeline.video_codec
-    video = frames_to_tensor(torch.from_numpy(frames))[None].to(pipeline.device)
-    decoded: NDArray[np.uint8] = tensor_to_frames(codec.decode(codec.encode(video), len(frames)))[0].cpu().numpy()
+    latents = pipeline.video_codec.encode(frames_to_tensor(torch.from_numpy(frames))[None].to(pipeline.device))
+    decoded: NDArray[np.uint8] = tensor_to_frames(pipeline.video_codec.decode(latents, len(frames)))[0].cpu().numpy()
     return decoded
 
 
@@ -97,8 +95,8 @@ def code_sound(pipeline: Any, sound: NDArray[np.float32]) -> NDArray[np.float32]
     codec = pipeline.audio_codec
     if codec is None:
         return sound
-    audio = torch.from_numpy(sound)[None, None].to(pipeline.device)
-    decoded: NDArray[np.float32] = codec.decode(codec.encode(audio), len(sound))[0, 0].cpu().numpy()
+    latents = codec.encode(torch.from_numpy(sound)[None, None].to(pipeline.device))
+    decoded: NDArray[np.float32] = codec.decode(latents, len(sound))[0, 0].cpu().numpy()
     return decoded
 
 

@@ -1,7 +1,7 @@
 """HTML pages from the templates beside this file: each is self-contained, and asks nothing of the network.
 
 A template extends `base.html.j2` (blocks `style` and `body`, value `title`) and takes its tables from
-`macros.html.j2`. Every value is escaped but `Markup`, which is HTML already.
+`macros.html.j2`. Every value is escaped but markupsafe's `Markup`, which is HTML already.
 """
 
 from __future__ import annotations
@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-__all__ = ["Markup", "data_uri", "render"]
 
 _ENVIRONMENT = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+)  # fmt: skip
+_ENVIRONMENT.filters["number"] = lambda value, form="%.3f": "\N{EN DASH}" if value is None else form % value
 
 
 def render(template: str, **values: Any) -> str:

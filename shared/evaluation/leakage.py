@@ -45,11 +45,8 @@ class Change(NamedTuple):
 
 def sounding_boxes(truth: Truth) -> list[Box]:
     """Where a clip's sound may show: the mouths of the visible people and all that its visible objects reach."""
-    boxes = [
-        _around(c["mouth_centre"], picture.MOUTH_HALF_WIDTH, picture.MOUTH_HALF_HEIGHT)
-        for c in truth["characters"]
-        if c["visible"]
-    ]
+    mouths = [person["mouth_centre"] for person in truth["characters"] if person["visible"]]
+    boxes = [_around(centre, picture.MOUTH_HALF_WIDTH, picture.MOUTH_HALF_HEIGHT) for centre in mouths]
     boxes += [box for prop in truth["objects"] if prop["visible"] for box in _object_boxes(prop)]
     left, right = min(truth["pan"]), max(truth["pan"])  # a camera at x shifts the scene by -x
     return [(x0 - right, y0, x1 - left, y1) for x0, y0, x1, y1 in boxes]
@@ -65,24 +62,14 @@ def _object_boxes(prop: Mapping[str, Any]) -> list[Box]:
     kind, size, x = prop["kind"], prop["size"], picture.SLOTS[prop["slot"]]
     spark = _around((x, picture.FLASH_CENTRE_Y[kind]), *picture.FLASH_RADII[kind])
     if kind == "ball":
-        reach = 1.2 * picture.BALL_RADIUS[size]
-        return [
-            spark,
-            (
-                x - reach,
-                picture.FLOOR - picture.BALL_HOVER - 2 * picture.BALL_RADIUS[size],
-                x + reach,
-                picture.FLOOR + 0.03,
-            ),
-        ]
+        radius = picture.BALL_RADIUS[size]
+        reach, top = 1.2 * radius, picture.FLOOR - picture.BALL_HOVER - 2 * radius
+        return [spark, (x - reach, top, x + reach, picture.FLOOR + 0.03)]
     if kind == "bell":
         reach, rope = 2.3 * picture.BELL_HALF_WIDTH[size], (x - 0.1, -1.0, x + 0.1, picture.BELL_MOUTH_Y)
         return [spark, rope, _around((x, 0.48), reach, max(reach, picture.BELL_MOUTH_Y + 0.04 - 0.48))]
-    half = picture.DRUM_HALF_WIDTH[size]
-    return [
-        spark,
-        (x - half, picture.DRUM_SKIN_Y - 0.32, x + max(half, 0.19), picture.FLOOR + 0.06),
-    ]  # the stick is on the right
+    half = picture.DRUM_HALF_WIDTH[size]  # the stick is on the right
+    return [spark, (x - half, picture.DRUM_SKIN_Y - 0.32, x + max(half, 0.19), picture.FLOOR + 0.06)]
 
 
 def sounding_region(truths: Sequence[Truth], size: tuple[int, int]) -> Mask:
@@ -126,11 +113,9 @@ def sound_change(
 def log_mel(sound: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     """Levels [1 + N / (rate · HOP), MELS] in dB of a full-scale sine, not below FLOOR_DB; row k is around k · HOP."""
     size = round(WINDOW * rate)
-    window = hann(size, torch.device("cpu"), torch.float64)
-    spectrum = torch.stft(
-        torch.from_numpy(np.asarray(sound, np.float64)), size, round(HOP * rate), window=window,
-        pad_mode="constant", return_complex=True,
-    )  # fmt: skip
+    window, samples = hann(size, torch.device("cpu"), torch.float64), torch.from_numpy(np.asarray(sound, np.float64))
+    hop = round(HOP * rate)
+    spectrum = torch.stft(samples, size, hop, window=window, pad_mode="constant", return_complex=True)
     power = sine_power(spectrum, window).T @ mel_filters(size, MELS, rate).double()
     levels: NDArray[np.float64] = decibels(power, FLOOR_DB).numpy()
     return levels

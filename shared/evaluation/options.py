@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator
 
-from shared.evaluation.comparison import read_metrics
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.cli import PerStream, TrustOptions, option, some_of
@@ -52,29 +52,22 @@ class EvaluationOptions(TrustOptions):
     workers: int | None = option(None, "processes that sample; default: one per core on a CPU, one on a GPU", ge=1)
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
-    @model_validator(mode="after")
-    def _one_way_without_context(self) -> Self:
-        if self.no_context and (self.guidance is not None or self.context_scale is not None):
-            raise ValueError(
-                "--no-context leaves the other modality out; give no --guidance or --context-scale with it"
-            )
-        return self
-
     def settled(self, index: Mapping[str, Any]) -> Self:
         """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
 
-        Raises:
-            UserError: mtv without a control network, or an option of tasks that are not to be done.
+        Raises UserError for mtv without a control network, and for options that do not go with the tasks or each other.
         """
-        controlled = bool((index.get("control") or [None])[0])
+        if self.no_context and (self.guidance is not None or self.context_scale is not None):
+            raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
+        controlled, joint = bool((index.get("control") or [None])[0]), ",".join(JOINT_TASKS)
         tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
         if "mtv" in tasks and not controlled:
             raise UserError(
                 f"--tasks mtv: {self.checkpoint} has no control network; it holds a joint model only: give --tasks "
-                f"{','.join(JOINT_TASKS)}, or a checkpoint trained with mtv"
+                f"{joint}, or a checkpoint trained with mtv"
             )
         if self.no_context and "mtv" in tasks:
-            raise UserError(f"--no-context: mtv has no such route; give --tasks {','.join(JOINT_TASKS)}")
+            raise UserError(f"--no-context: mtv has no such route; give --tasks {joint}")
         of_mtv = (*(f"{track}_scale" for track in TRACKS), "variants")
         for names, needed in ((("guidance", "context_scale"), JOINT_TASKS), (of_mtv, ("mtv",))):
             given = [name for name in names if getattr(self, name) is not None]
@@ -84,14 +77,33 @@ class EvaluationOptions(TrustOptions):
         return self.model_copy(update={"tasks": tasks, "variants": variants})
 
     def read_against(self) -> dict[str, Any] | None:
-        """Read the file --against; UserError where it cannot be compared with these settled options."""
-        if self.against is None:
+        """Metrics.json of the evaluation --against, to be compared with one of these settled options.
+
+        Raises UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
+        """
+        path, wanted = self.against, self.tasks or ()
+        if path is None:
             return None
-        here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED, "tasks": self.tasks}
-        return read_metrics(self.against, here)
+        if not path.is_file():
+            raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
+        here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED}
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            there = {name: metrics["config"][name] for name in here}
+            tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
+        for name, value in there.items():
+            if value != here[name]:
+                at_fault = f"its {name} is {value}, here {here[name]}"
+                raise UserError(f"--against {path}: {at_fault}; the clips must be the same")
+        if not tasks.keys() & set(wanted):
+            lacking = f"no values per clip of {', '.join(wanted)}"
+            raise UserError(f"--against {path}: it holds {lacking}; evaluate that checkpoint again")
+        return {**metrics, "tasks": tasks}
 
     def scales(self) -> dict[str, Any]:
         """Scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
-        text = None if self.text_scale is None else self.text_scale[0]
-        scales = {track: getattr(self, f"{track}_scale") for track in TRACKS} | {"text": text}
+        scales = {track: getattr(self, f"{track}_scale") for track in TRACKS}
+        scales["text"] = self.text_scale and self.text_scale[0]
         return {name: value for name, value in scales.items() if value is not None}

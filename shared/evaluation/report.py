@@ -1,15 +1,16 @@
-"""The evaluation's page: one self-contained HTML file with a table of scores and, per clip, what was read from it.
+"""The evaluation's page, and what it prints.
 
-Everything is inline (PNG, mp4), so the file can be mailed and opened without a network.
+The page is one self-contained HTML file with a table of scores and, per clip, what was read from it. Everything is
+inline (PNG, mp4), so the file can be mailed and opened without a network.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,7 @@ TASKS = {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One clip of the page: its name, the captions of its video and audio, and the clip of each task."""
 
     id: str
@@ -53,60 +53,12 @@ def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry
     page = render(
         "evaluation.html.j2",
         title=f"{config['checkpoint']} on {config['suite']} {config['level']}",
-        facts=_facts(config),
-        no_context=config["no_context"],
-        tasks=[_task(task, result) for task, result in metrics["tasks"].items()],
-        clips=[vars(entry) | {"panels": [_panel(*panel) for panel in entry.clips.items()]} for entry in entries],
+        config=config,
+        tasks={task: (*TASKS[task], result) for task, result in metrics["tasks"].items()},
+        meaning=MEANING,
+        clips=[entry._asdict() | {"panels": [_panel(*panel) for panel in entry.clips.items()]} for entry in entries],
     )
     write_atomically(path, page)
-
-
-def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How the clips were sampled, by name."""
-    facts = {
-        "clips": config["clips"], "held-out seed": config["held_out_seed"], "sampling seed": config["seed"],
-        "steps": config["steps"],
-    }  # fmt: skip
-    if scales := config.get("guidance"):
-        counts = f"text {_pair(scales['text_scale'])}, context {_pair(scales['context_scale'])}"
-        facts["guidance"] = f"{scales['form']}, {counts}"
-    if scales := config.get("track_guidance"):
-        names = ("text", "speech", "effects", "music")
-        facts["guidance of mtv"] = ", ".join(f"{name} {scales[name]:g}" for name in names)
-    return facts
-
-
-def _task(task: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's table of scores, and what changed from its base: the same clips with the same noise."""
-    name, what = TASKS[task]
-    lag = result["lag_ms"]
-    parts = ", ".join(f"{part} {_number(lag[part], 0)}" for part in lag if part != "all")
-    lags = f"Events of the video are {_number(lag['all'], 0)} ms after those of the audio, on average ({parts})."
-    scores = [_score(key, score, result) for key, score in result["scores"].items() if score["clips"]]
-    paired = result.get("paired", {"base": None, "scores": {}})
-    changes = [
-        {"name": key.replace("_", " "), "difference": f"{value['difference']:+.3f}"}
-        | {"interval": "[{:+.3f}, {:+.3f}]".format(*value["interval"])}
-        for key, value in paired["scores"].items()
-    ]
-    told = {"task": task, "name": name, "what": what, "lags": lags, "scores": scores}
-    return told | {"base": paired["base"], "changes": changes}
-
-
-def _score(key: str, score: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Row of the table of scores."""
-    meaning, interval = MEANING[key], score["headline_interval"]
-    if key == "event_f1" and result["fixed_times_f1"] is not None:
-        meaning += f" (fixed times: {result['fixed_times_f1']:.2f})"
-    return {
-        "name": key.replace("_", " "),
-        "meaning": meaning,
-        "numbers": [_number(score[name]) for name in ("value", "ceiling", "floor")],
-        "headline": _number(score["headline"]),
-        "interval": "[{:.2f}, {:.2f}]".format(*interval) if interval else "",
-        "percent": f"{100 * min(1, max(0, score['headline'] or 0)):.0f}",
-        "clips": score["clips"],
-    }
 
 
 def _panel(task: str, clip: MeasuredClip) -> dict[str, str]:
@@ -132,9 +84,30 @@ def _figure(clip: MeasuredClip) -> ClipFigure:
     return ClipFigure(count / fps, pictures, clip.sound, clip.rate, curves, onsets)
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Headlines as a small table; below it, paired differences."""
+    lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
+    for task, result in metrics["tasks"].items():
+        lines.append(f"{task} ({result['clips']} clips)")
+        for name, values in result["scores"].items():
+            if values["clips"]:
+                numbers = (values[key] for key in ("value", "ceiling", "floor", "headline"))
+                cells = (math.nan if number is None else number for number in numbers)
+                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(_words(name), *cells))
+        if "paired" in result:
+            lines += [f"  minus {result['paired']['base']}, clip by clip:", *_differences(result["paired"]["scores"])]
+    if "against" in metrics:
+        lines.append(f"minus {metrics['against']['file']}, clip by clip:")
+        for task, scores in metrics["against"]["tasks"].items():
+            lines += [task, *_differences(scores)]
+    return "\n".join(lines)
 
 
-def _pair(values: Sequence[float]) -> str:
-    return f"{values[0]:g}" if values[0] == values[1] else f"{values[0]:g} (video), {values[1]:g} (sound)"
+def _differences(scores: Mapping[str, Any]) -> list[str]:
+    """Line per score: the difference, its interval, and the clips that count in both."""
+    line = "  {:18s}{:+8.3f}  [{:+.3f}, {:+.3f}]  {} clips"
+    return [line.format(_words(n), v["difference"], *v["interval"], v["clips"]) for n, v in scores.items()]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -4,43 +4,55 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
-from shared.evaluation.comparison import compare_tasks
-from shared.evaluation.held_out import HeldOut, MeasuredClip
+import numpy as np
+import torch
+
+from shared.codecs import frames_to_tensor
+from shared.evaluation.bootstrap import compare_tasks, per_clip
+from shared.evaluation.held_out import HeldOut, MeasuredClip, batches
 from shared.evaluation.options import EvaluationOptions
-from shared.evaluation.report import Entry, write_report
-from shared.evaluation.sampling import Loader, Sampler
-from shared.evaluation.summary import summary
-from shared.evaluation.tasks import EvaluationTask, SamplingSettings, joint_task, measure, track_task
-from shared.evaluation.track_variants import BASE, Sound, TrackCase, true_tracks, variants
+from shared.evaluation.report import Entry, summary, write_report
+from shared.evaluation.sampling import Loader, Sampler, SamplingJob
+from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
+from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
+from shared.puppets.readers import read_sound
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.files import write_json
+from shared.utils.rng import derive
 
 SHOWN, VARIANTS_SHOWN = 24, 6
 """Clips on the page, and those of them that show the variants of mtv too."""
 
 
-@dataclass(frozen=True)
-class TrackTools:
-    """What audio-driven video brings along: a case's tracks as the pipeline takes them, a caption without its
-    sentences about who speaks, and the tracks that a demixer finds in a mix [N] at a rate."""
+class TrackTools(NamedTuple):
+    """What audio-driven video brings along; the first gives a case's tracks as the pipeline takes them."""
 
     tracks_of: Callable[[TrackCase], Any]
-    without_speaker: Callable[[str], str]
-    separate: Callable[[Sound, int], Mapping[str, Sound]]
+    without_speaker: Reword
+    separate: Separate
 
 
-@dataclass(frozen=True)
-class EvaluatedModel:
+class EvaluatedModel(NamedTuple):
     """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process."""
 
     pipelines: Mapping[str, Any]
     guidance: Mapping[str, Any]
     load: Loader
     track_tools: TrackTools | None = None
+
+
+class EvaluationTask(NamedTuple):
+    """One task: its jobs and, by clip, what it is given, the true readings and, after a swap, those of before."""
+
+    name: str
+    jobs: list[SamplingJob]
+    given: Mapping[int, MeasuredClip]
+    true: Mapping[int, ClipReading]
+    before: Mapping[int, ClipReading]
 
 
 def evaluate(
@@ -54,16 +66,19 @@ def evaluate(
     pipeline = next(iter(model.pipelines.values()))
     held_out = HeldOut.make(pipeline, options.level, options.clips)
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
-    measured: dict[str, dict[int, MeasuredClip]] = {}
+    tasks, measured = metrics["tasks"], {}
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
     with Sampler(model.pipelines, model.load, workers) as sampler:
         for task in _tasks(model, held_out, options):
-            clips, result = measure(task, held_out, sampler, options.seed, options.level)
-            measured[task.name], metrics["tasks"][task.name] = clips, result
-    _compare_with_base(metrics["tasks"], options.seed)
+            clips, result = measure(task, held_out, sampler, options)
+            measured[task.name], tasks[task.name] = clips, result
+    for name, result in tasks.items():  # a variant of mtv from its base: the same clips before the swap
+        if name.startswith("mtv:"):
+            base = BASE.get(name, "mtv")
+            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], options.seed)}
     if against is not None:
-        both = [task for task in metrics["tasks"] if task in against["tasks"]]
-        compared = {task: compare_tasks(metrics["tasks"][task], against["tasks"][task], options.seed) for task in both}
+        both = [name for name in tasks if name in against["tasks"]]
+        compared = {name: compare_tasks(tasks[name], against["tasks"][name], options.seed) for name in both}
         metrics["against"] = {"file": str(options.against), "tasks": compared}
     metrics["seconds"] = round(time.monotonic() - begun, 1)
     write_report(options.output / "index.html", metrics, _entries(held_out, measured))
@@ -79,49 +94,104 @@ def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions)
         if task == "mtv":
             yield from _track_tasks(model, held_out, options)
         else:
-            yield joint_task(task, held_out, _settings(model, "joint", options))
+            yield joint_task(task, model, held_out, options)
 
 
 def _track_tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
     """Task mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
-    pipeline, tools = model.pipelines["mtv"], model.track_tools
+    tools = model.track_tools
     assert tools is not None, "mtv needs the track tools"
-    own = true_tracks(held_out.specs, pipeline.audio_encoder.sample_rate)
+    own = true_tracks(held_out.specs, model.pipelines["mtv"].audio_encoder.sample_rate)
     names = [name.replace("-", " ") for name in options.variants or ()]
     swapped = variants(own, names, tools.without_speaker, tools.separate)
     for name in names:
         if f"mtv:{name}" not in swapped:
             print(f"mtv:{name}: left out, none of the {len(own)} clips is fit for it")
-    settings = _settings(model, "mtv", options)
     for task, cases in {"mtv": own, **swapped}.items():
-        yield track_task(task, pipeline, held_out, cases, tools.tracks_of, settings)
+        yield track_task(task, model, held_out, cases, options)
 
 
-def _settings(model: EvaluatedModel, pipeline: str, options: EvaluationOptions) -> SamplingSettings:
-    return SamplingSettings(options.seed, options.steps, options.batch, model.guidance[pipeline])
+def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> EvaluationTask:
+    """t2av, a2v or v2a of every clip, made by a `CCLPipeline` from captions and true sounds or pictures."""
+    jobs, rendered = [], held_out.rendered
+    for clips in batches(held_out.specs, options.batch):
+        call = arguments(options, model.guidance["joint"], name, clips)
+        prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
+        specs = [held_out.specs[i] for i in clips]
+        call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name}
+        call["duration"] = specs[0].duration
+        if name == "a2v":
+            call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
+        if name == "v2a":
+            call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
+        jobs.append(SamplingJob(clips, specs, "joint", call))
+    return EvaluationTask(name, jobs, dict(enumerate(rendered)), dict(enumerate(held_out.true(name))), {})
 
 
-def _compare_with_base(tasks: dict[str, Any], seed: int) -> None:
-    """Give every variant of mtv the paired differences from its base, the same clips before the swap."""
-    for task, result in tasks.items():
-        if task.startswith("mtv:"):
-            base = BASE.get(task, "mtv")
-            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], seed)}
+def track_task(
+    name: str, model: EvaluatedModel, held_out: HeldOut, cases: Sequence[TrackCase], options: EvaluationOptions
+) -> EvaluationTask:
+    """Task mtv or a variant of it, made by an `MTVPipeline`.
+
+    Clip i has the same noise in all of them, so that what changes with a track is the track's doing.
+    """
+    assert model.track_tools is not None, "mtv needs the track tools"
+    jobs, given, true, before = [], {}, {}, {}
+    for rows in batches([case.spec for case in cases], options.batch):
+        some = [cases[row] for row in rows]
+        clips = [case.index for case in some]
+        call = arguments(options, model.guidance["mtv"], "mtv", clips)
+        call["prompt"] = [case.caption for case in some]
+        call["tracks"] = [model.track_tools.tracks_of(case) for case in some]
+        jobs.append(SamplingJob(clips, [case.spec for case in some], "mtv", call))
+    for case in cases:
+        i, coded, rate = case.index, held_out.coded[case.index], case.spec.rate
+        audio = read_sound(case.mix, rate)
+        given[i] = replace(coded, sound=case.mix, rate=rate, audio=audio)
+        true[i] = ClipReading(case.spec, held_out.true_video(model.pipelines["mtv"], case), audio)
+        if name in FOLLOWED:
+            before[i] = ClipReading(case.spec, coded.video, audio)
+    return EvaluationTask(name, jobs, given, true, before)
+
+
+def arguments(options: EvaluationOptions, guidance: Any, task: str, clips: Sequence[int]) -> dict[str, Any]:
+    """Arguments that every call of a pipeline has; clip i of a task has noise of its own."""
+    steps = {} if options.steps is None else {"num_inference_steps": options.steps}
+    return {**steps, "guidance": guidance, "seed": [derive(options.seed, "evaluate", task, i) for i in clips]}
+
+
+def measure(
+    task: EvaluationTask, held_out: HeldOut, sampler: Sampler, options: EvaluationOptions
+) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
+    """Sample a task and score it: each clip as measured, with what the task is given as it was, and what metrics.json
+    holds of the task."""
+    started = time.monotonic()
+    clips = {i: replace(task.given[i], **sampled) for i, sampled in sampler.sample(task.jobs, task.name).items()}
+    order = sorted(clips)
+    true = [task.true[i] for i in order]
+    own = [ClipReading(reading.spec, clips[i].video, clips[i].audio) for i, reading in zip(order, true, strict=True)]
+    before = [task.before[i] for i in order if i in task.before]
+    scores = score_task(task.name, own, true, options.seed, before)
+    by_clip = dict(zip(order, map(clip_scores, own), strict=True))
+    return clips, {
+        "clips": len(own), "scores": {name: asdict(value) for name, value in scores.items()},
+        "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], options.level),
+        "lag_ms": lags(own), "ceiling_lag_ms": lags(true),
+        "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
+        "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
 
 
 def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
     """Clips of the page."""
     for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
-        shown = {
-            task: clips[i] for task, clips in measured.items() if i in clips and (":" not in task or i < VARIANTS_SHOWN)
-        }
-        yield Entry(spec.id, *captions, shown)
+        tasks = [task for task in measured if i in measured[task] and (":" not in task or i < VARIANTS_SHOWN)]
+        yield Entry(spec.id, *captions, {task: measured[task][i] for task in tasks})
 
 
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "checkpoint": str(options.checkpoint), "suite": options.suite,
-        "level": options.level, "clips": options.clips,
+        "checkpoint": str(options.checkpoint), "suite": options.suite, "level": options.level, "clips": options.clips,
         "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
     }  # fmt: skip
     if "joint" in model.guidance:

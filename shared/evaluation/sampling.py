@@ -5,8 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -20,8 +19,7 @@ Loader = Callable[[], Mapping[str, Any]]
 Sampled = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class SamplingJob:
+class SamplingJob(NamedTuple):
     """One call of a pipeline: clips of one length by number, their scripts, the pipeline's name and its arguments."""
 
     clips: list[int]
@@ -31,13 +29,8 @@ class SamplingJob:
 
 
 class Sampler:
-    """Runs jobs, in this process or, with more than one worker, in processes that live as long as this context.
-
-    Args:
-        pipelines: those of this process.
-        load: makes the same in another process.
-        workers: processes that sample; small models gain little from threads.
-    """
+    """Runs jobs on `pipelines` in this process or, with more than one worker, on those that `load` makes in processes
+    that live as long as this context; small models gain little from threads."""
 
     def __init__(self, pipelines: Mapping[str, Any], load: Loader, workers: int) -> None:
         self.pipelines, self.load, self.workers = pipelines, load, workers
@@ -67,8 +60,7 @@ class Sampler:
             context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self.load,))
         futures = {self.pool.submit(_run_in_worker, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        yield from ((futures[future], future.result()) for future in as_completed(futures))
 
 
 def run(pipelines: Mapping[str, Any], job: SamplingJob) -> list[Sampled]:

@@ -1,23 +1,24 @@
 """Scores of clips of the puppets (docs/design.md section 9), each as a ratio of two sums over clips.
 
-Every score of a clip is a pair (numerator, denominator); over clips both are summed, then divided. So
-micro-F1, means and accuracies aggregate and bootstrap alike, and a clip on which a score does not count has
-denominator 0.
+Every score of a clip is a pair (numerator, denominator); over clips both are summed, then divided. So micro-F1, means
+and accuracies aggregate and bootstrap alike, and a clip on which a score does not count has denominator 0.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.bootstrap import Ratio, interval, resample
-from shared.evaluation.face_scores import face_scores
-from shared.puppets.readers import AudioReading, VideoReading
-from shared.puppets.script import Spec, sample_spec
+from shared.puppets.picture import render
+from shared.puppets.readers import AudioReading, VideoReading, read_mouth
+from shared.puppets.scene_fit import SIDE, canonical
+from shared.puppets.script import Character, Spec, sample_spec
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
@@ -41,10 +42,9 @@ SCORES = {
 }  # fmt: skip
 """The scores of a task: what is given is not scored."""
 FOLLOWED = {
-    "mtv:speech swapped": ("mouth_correlation",),
-    "mtv:effects swapped": ("event_f1", "event_f1_frame"),
+    "mtv:speech swapped": ("mouth_correlation",), "mtv:effects swapped": ("event_f1", "event_f1_frame"),
     "mtv:silent speech": ("mouth_opening",),
-}
+}  # fmt: skip
 """What a swapped track alone moves. Its floor is the true picture of before the swap."""
 MEANING = {
     "event_f1": "onsets in video and in audio, matched one to one within 0.1 s: F1 over all clips",
@@ -74,46 +74,38 @@ class ClipReading:
     audio: AudioReading
 
 
+Readings = Sequence[ClipReading]
+
+
 @dataclass(frozen=True)
 class Score:
-    """A score over clips. `headline` = (value - floor) / (ceiling - floor); intervals are 95 % bootstrap
-    intervals over clips, in which value, ceiling and floor are resampled together. None where no clip
-    counts."""
+    """A score over clips. `headline` = (value - floor) / (ceiling - floor); intervals are 95 % bootstrap intervals over
+    clips, in which value, ceiling and floor are resampled together. None where no clip counts."""
 
     value: float | None
     ceiling: float | None
     floor: float | None
     headline: float | None
-    value_interval: tuple[float, float] | None
-    headline_interval: tuple[float, float] | None
+    value_interval: list[float] | None
+    headline_interval: list[float] | None
     clips: int
 
 
-def score_task(
-    task: str,
-    sampled: Sequence[ClipReading],
-    true: Sequence[ClipReading],
-    seed: int = 0,
-    before: Sequence[ClipReading] = (),
-) -> dict[str, Score]:
-    """All scores of a task, one of `SCORES`.
+def score_task(task: str, sampled: Readings, true: Readings, seed: int = 0, before: Readings = ()) -> dict[str, Score]:
+    """All scores of a task, one of `SCORES`, from readings of the generated clips.
 
-    Args: sampled: readings of the generated clips. true: of the same scripts, rendered and passed through the
-        codecs where the task generates. The ceiling is measured on `true`, the floor on `true` with another
-        clip's sound (event and mouth) or another clip's caption (accuracies). before: where a track was swapped,
-        the true picture of before with the sound of after: the floor of what `FOLLOWED` the track.
+    `true`: of the same scripts, rendered and passed through the codecs where the task generates. The ceiling is
+    measured on these, the floor on these with another clip's sound (event and mouth) or another clip's caption
+    (accuracies). `before`: where a track was swapped, the true picture of before with the sound of after: the floor of
+    what `FOLLOWED` the track.
     """
-    own, best = _table([clip_scores(r) for r in sampled]), _table([clip_scores(r) for r in true])
-    chance = _table(floor_scores(true))
+    names = SCORES[task]
+    own, best = (_table([clip_scores(reading) for reading in readings], names) for readings in (sampled, true))
+    chance = _table(floor_scores(true), names)
     if before:
-        unmoved = _table([clip_scores(r) for r in before])
-        chance |= {name: unmoved[name] for name in FOLLOWED.get(task, ())}
-    nothing = np.zeros((len(sampled), 2))
+        chance |= _table([clip_scores(reading) for reading in before], FOLLOWED.get(task, ()))
     picks = resample(numpy_generator(seed, "bootstrap"), len(sampled))
-    return {
-        name: _score(own.get(name, nothing), best.get(name, nothing), chance.get(name, nothing), picks)
-        for name in SCORES[task]
-    }
+    return {name: _score(own[name], best[name], chance[name], picks) for name in names}
 
 
 def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
@@ -122,27 +114,26 @@ def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
     return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
 
 
-def floor_scores(readings: Sequence[ClipReading]) -> list[dict[str, Ratio]]:
+def floor_scores(readings: Readings) -> list[dict[str, Ratio]]:
     """Scores by chance, per clip: sums over up to SHUFFLES partners that count for the same scores.
 
-    A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings
-    meet the captions of other clips. Partners of equal length come first; a longer one is cut.
+    A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings meet the
+    captions of other clips. Partners of equal length come first; a longer one is cut.
     """
     floors: list[dict[str, Ratio]] = []
     for i, own in enumerate(readings):
-        others = sorted(
-            [*readings[i + 1 :], *readings[:i]],
-            key=lambda other: abs(other.spec.duration - own.spec.duration),
-        )
-        sums = {name: np.zeros(2) for name in SYNC}  # among few clips there may be no partner
+        length = own.spec.duration
+        others = sorted([*readings[i + 1 :], *readings[:i]], key=lambda other: abs(other.spec.duration - length))
+        sums = defaultdict(lambda: np.zeros(2), {name: np.zeros(2) for name in SYNC})  # there may be no partner
         for want, names in ((_has_events, SYNC[:2]), (_has_speech, SYNC[2:])):
             for other in [o for o in others if want(o.spec) and want(own.spec)][:SHUFFLES]:
-                scores = sync_scores(ClipReading(own.spec, own.video, _cut(other.audio, own.spec.duration)))
+                audio = replace(other.audio, onsets=other.audio.onsets[other.audio.onsets < length])
+                scores = sync_scores(replace(own, audio=audio))
                 for name in names:
-                    sums[name] = sums.get(name, np.zeros(2)) + scores[name]
+                    sums[name] += scores[name]
         for other in others[:SHUFFLES]:
             for name, pair in caption_scores(own, other.spec).items():
-                sums[name] = sums.get(name, np.zeros(2)) + pair
+                sums[name] += pair
         floors.append({name: (float(pair[0]), float(pair[1])) for name, pair in sums.items()})
     return floors
 
@@ -189,6 +180,28 @@ def caption_scores(reading: ClipReading, spec: Spec) -> dict[str, Ratio]:
     return pairs
 
 
+def face_scores(video: VideoReading) -> dict[str, Ratio]:
+    """Faces that should be silent. `face_visible`: of those that should be there, those that are. `mouth_opening`: mean
+    opening of the mouths of those that are, 0 shut and 1 as wide as the puppets open a mouth; a frame counts at least
+    0."""
+    shut, wide = mouth_range(video.mood)
+    mouths = [mouth for mouth, face in zip(video.mouths, video.people, strict=True) if face.found]
+    openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in mouths]
+    there = float(len(mouths))
+    return {"face_visible": (there, float(len(video.people))), "mouth_opening": (sum(openings), there)}
+
+
+@cache
+def mouth_range(mood: str) -> tuple[float, float]:
+    """Calibrate `read_mouth`: what it reads from a shut mouth and from a wide open one in the light of a mood."""
+    person = Character("man", "left", "red", 0.0, True, (), ())
+    script: Spec = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, characters=(person,),
+                           props=(), distractors=(), pan=(0.0, 0.0), silence=None, music=False)  # fmt: skip
+    frames = canonical(render(script, [np.array([0.0, 1.0])]))
+    shut, wide = read_mouth(frames, np.zeros(2), "left")
+    return float(shut), float(wide)
+
+
 def match(first: Array, second: Array, tolerance: float) -> list[tuple[float, float]]:
     """Most one-to-one pairs of ascending times at most `tolerance` seconds apart."""
     pairs, i, j = [], 0, 0
@@ -208,9 +221,8 @@ def correlation(first: Array, second: Array) -> float:
     return r if np.isfinite(r) else 0.0
 
 
-def lags(readings: Sequence[ClipReading]) -> dict[str, float | None]:
-    """Mean of (video - audio) in ms over matched events: all, and by the third of the clip in which they
-    sound."""
+def lags(readings: Readings) -> dict[str, float | None]:
+    """Mean of (video - audio) in ms over matched events: all, and by the third of the clip in which they sound."""
     by_part: dict[str, list[float]] = {"all": [], "first third": [], "second third": [], "last third": []}
     for reading in readings:
         for video, audio in match(reading.video.onsets, reading.audio.onsets, TOLERANCE):
@@ -221,19 +233,15 @@ def lags(readings: Sequence[ClipReading]) -> dict[str, float | None]:
 
 
 def fixed_times_f1(specs: Sequence[Spec], level: str, seed: int = 0, clips: int = 512) -> float | None:
-    """F1 that fixed times reach against the true events of `specs`: the best guess without looking or
-    listening.
+    """F1 that fixed times reach against the true events of `specs`: the best guess without looking or listening.
 
-    The times are chosen greedily, per duration, on `clips` other scripts of the level, for the best micro-F1
-    there.
+    The times are chosen greedily, per duration, on `clips` other scripts of the level, for the best micro-F1 there.
     """
     hits = total = 0
-    for duration in sorted({spec.duration for spec in specs}):
-        guess = _best_times(duration, level, seed, clips)
-        for spec in specs:
-            if spec.duration == duration and spec.props and all(prop.visible for prop in spec.props):
-                hits += 2 * len(match(guess, events(spec), TOLERANCE))
-                total += len(guess) + len(events(spec))
+    for spec in (spec for spec in specs if _has_events(spec)):
+        guess = _best_times(spec.duration, level, seed, clips)
+        hits += 2 * len(match(guess, events(spec), TOLERANCE))
+        total += len(guess) + len(events(spec))
     return hits / total if total else None
 
 
@@ -281,13 +289,8 @@ def _has_speech(spec: Spec) -> bool:
     return any(character.syllables for character in spec.characters)
 
 
-def _cut(audio: AudioReading, duration: float) -> AudioReading:
-    return AudioReading(audio.onsets[audio.onsets < duration], audio.loudness, audio.pace)
-
-
-def _table(clips: Sequence[dict[str, Ratio]]) -> dict[str, Array]:
+def _table(clips: Sequence[dict[str, Ratio]], names: Sequence[str]) -> dict[str, Array]:
     """Per score the pairs of all clips, [clips, 2]."""
-    names = {name for clip in clips for name in clip}
     return {name: np.array([clip.get(name, (0.0, 0.0)) for clip in clips]) for name in names}
 
 

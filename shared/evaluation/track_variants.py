@@ -7,7 +7,7 @@ and a floor. Only clips on which a swap can be scored are used, and only with pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -20,6 +20,10 @@ from shared.puppets.sound import synthesise
 
 Sound = NDArray[np.float32]
 Rank = tuple[int, ...] | None
+#: Gives a caption without its sentences about who speaks.
+Reword = Callable[[str], str]
+#: Gives the tracks that a demixer finds in a mix [N] at a rate.
+Separate = Callable[[Sound, int], Mapping[str, Sound]]
 
 VARIANTS = ("speech swapped", "effects swapped", "music swapped", "silent speech", "speaker unmentioned", "dsp")
 """What `variants` can make; each is the task "mtv:NAME" of an evaluation."""
@@ -29,14 +33,8 @@ BASE = {"mtv:music swapped": "mtv:mood unmentioned"}
 
 @dataclass(frozen=True)
 class TrackCase:
-    """One clip to make from tracks.
-
-    Attributes:
-        index: number of the held-out clip.
-        spec: what the video should show; its rate is that of the tracks.
-        caption: the text given.
-        stems: the tracks given, `speech1`.., `effects`, `music`, float32 [N] each.
-    """
+    """One clip to make from tracks: the number of the held-out clip, what the video should show (its rate is that of
+    the tracks), the text given, and the tracks given, `speech1`.., `effects`, `music`, float32 [N] each."""
 
     index: int
     spec: Spec
@@ -44,9 +42,9 @@ class TrackCase:
     stems: Mapping[str, Sound]
 
     @property
-    def speech(self) -> list[Sound]:
-        """One track per character, in the script's order; the demixer's only one."""
-        return [stem for name, stem in self.stems.items() if name.startswith("speech")]
+    def speech(self) -> dict[str, Sound]:
+        """One track per character, in the script's order; the demixer's single one, whoever speaks."""
+        return {name: stem for name, stem in self.stems.items() if name.startswith("speech")}
 
     @property
     def mix(self) -> Sound:
@@ -61,46 +59,31 @@ def true_tracks(specs: Sequence[Spec], rate: int) -> list[TrackCase]:
 
 
 def variants(
-    own: Sequence[TrackCase],
-    names: Sequence[str],
-    without_speaker: Callable[[str], str],
-    separate: Callable[[Sound, int], Mapping[str, Sound]],
+    own: Sequence[TrackCase], names: Sequence[str], without_speaker: Reword, separate: Separate
 ) -> dict[str, list[TrackCase]]:
-    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit.
-
-    Args:
-        own: all clips with their own tracks (`true_tracks`).
-        names: some of `VARIANTS`.
-        without_speaker: a caption without its sentences about who speaks.
-        separate: the tracks that a demixer finds in a mix [N] at a rate.
-    """
-    base = BASE["mtv:music swapped"]
-    make: dict[str, Callable[[], dict[str, list[TrackCase]]]] = {
-        "speech swapped": lambda: {"mtv:speech swapped": speech_swapped(own)},
-        "effects swapped": lambda: {"mtv:effects swapped": effects_swapped(own)},
-        "music swapped": lambda: dict(zip((base, "mtv:music swapped"), music_swapped(own), strict=True)),
-        "silent speech": lambda: {"mtv:silent speech": silent_speech(own, without_speaker)},
-        "speaker unmentioned": lambda: {"mtv:speaker unmentioned": speaker_unmentioned(own, without_speaker)},
-        "dsp": lambda: {"mtv:dsp": demixed(own, separate)},
-    }
-    return {task: cases for name in VARIANTS if name in names for task, cases in make[name]().items() if cases}
+    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit. `own` are
+    all clips with their own tracks, `names` some of `VARIANTS`."""
+    unmentioned, swapped = music_swapped(own)
+    every = {
+        "mtv:speech swapped": speech_swapped(own), "mtv:effects swapped": effects_swapped(own),
+        "mtv:mood unmentioned": unmentioned, "mtv:music swapped": swapped,
+        "mtv:silent speech": silent_speech(own, without_speaker),
+        "mtv:speaker unmentioned": speaker_unmentioned(own, without_speaker),
+        "mtv:dsp": [replace(c, stems=separate(c.mix, c.spec.rate)) for c in own] if "dsp" in names else [],
+    }  # fmt: skip
+    chosen = {f"mtv:{name}" for name in names}
+    chosen |= {base for task, base in BASE.items() if task in chosen}
+    return {task: cases for task, cases in every.items() if task in chosen and cases}
 
 
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Speech of a clip in which the same of as many people speak; clips with a visible speaker."""
-
-    def rank(mine: Spec, other: Spec) -> Rank:
-        return () if _speaking(mine) == _speaking(other) else None
-
     cases = []
-    for case in (p for p in own if _visibly_speaking(p.spec)):
-        if (other := _partner(own, case, rank)) is None:
-            continue
+    for case, other in _pairs(own, _visibly_speaking, lambda a, b: () if _speaking(a) == _speaking(b) else None):
         pairs = zip(case.spec.characters, other.spec.characters, strict=True)
         characters = tuple(replace(mine, syllables=theirs.syllables) for mine, theirs in pairs)
-        speech = {name: stem for name, stem in other.stems.items() if name.startswith("speech")}
         spec = replace(case.spec, characters=characters)
-        cases.append(replace(case, spec=spec, stems={**case.stems, **speech}))
+        cases.append(replace(case, spec=spec, stems={**case.stems, **other.speech}))
     return cases
 
 
@@ -108,9 +91,7 @@ def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Effects of a clip with as many objects, of the same kinds if there is one; a count that the caption mentions
     holds for both. Clips whose objects are all visible."""
     cases = []
-    for case in (p for p in own if p.spec.props and all(prop.visible for prop in p.spec.props)):
-        if (other := _partner(own, case, _props_rank)) is None:
-            continue
+    for case, other in _pairs(own, lambda spec: spec.props and all(p.visible for p in spec.props), _props_rank):
         order = min(permutations(other.spec.props), key=lambda props: _rank_of(case.spec.props, props))
         props = tuple(replace(p, onsets=q.onsets) for p, q in zip(case.spec.props, order, strict=True))
         stems = {**case.stems, "effects": other.stems["effects"]}
@@ -121,14 +102,8 @@ def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[TrackCase]]:
     """Music of another mood. The caption would contradict it, so its words about light are left out, also in the
     first list, the same clips with their own music. Clips with music."""
-
-    def rank(mine: Spec, other: Spec) -> Rank:
-        return () if other.music and other.mood != mine.mood else None
-
     unmentioned, swapped = [], []
-    for case in (p for p in own if p.spec.music):
-        if (other := _partner(own, case, rank)) is None:
-            continue
+    for case, other in _pairs(own, lambda a: a.music, lambda a, b: () if b.music and a.mood != b.mood else None):
         spec = replace(case.spec, mood_mentioned=False)
         base = replace(case, spec=spec, caption=caption(spec))
         names = ("mood", "tempo", "beat_phase", "root", "music_level")
@@ -138,29 +113,23 @@ def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[Track
     return unmentioned, swapped
 
 
-def silent_speech(own: Sequence[TrackCase], without_speaker: Callable[[str], str]) -> list[TrackCase]:
+def silent_speech(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
     """Zeros for speech, and a caption that names the people and not who speaks; clips with a visible person in
     which somebody speaks."""
     cases = []
     for case in own:
         if any(c.visible for c in case.spec.characters) and any(_speaking(case.spec)):
             spec = replace(case.spec, characters=tuple(replace(c, syllables=()) for c in case.spec.characters))
-            silent = {name: np.zeros_like(stem) for name, stem in case.stems.items() if name.startswith("speech")}
-            text = without_speaker(case.caption)
-            cases.append(replace(case, spec=spec, caption=text, stems={**case.stems, **silent}))
+            stems = {**case.stems, **{name: np.zeros_like(stem) for name, stem in case.speech.items()}}
+            cases.append(replace(case, spec=spec, caption=without_speaker(case.caption), stems=stems))
     return cases
 
 
-def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Callable[[str], str]) -> list[TrackCase]:
+def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
     """Clip's own tracks, and a caption that does not name the speaker; clips with two visible people of whom
     one speaks (none on `simple`)."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
     return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
-
-
-def demixed(own: Sequence[TrackCase], separate: Callable[[Sound, int], Mapping[str, Sound]]) -> list[TrackCase]:
-    """Tracks that a demixer finds in the mix: one of speech, whoever speaks."""
-    return [replace(case, stems=separate(case.mix, case.spec.rate)) for case in own]
 
 
 def _speaking(spec: Spec) -> tuple[bool, ...]:
@@ -172,13 +141,17 @@ def _visibly_speaking(spec: Spec) -> bool:
     return bool(speakers) and all(speaker.visible for speaker in speakers)
 
 
-def _partner(own: Sequence[TrackCase], case: TrackCase, rank: Callable[[Spec, Spec], Rank]) -> TrackCase | None:
-    """Fittest other clip of equal length, in the order of the clips after this one; `rank` is least for the
-    fittest and None for what does not fit."""
-    others = (*own[case.index + 1 :], *own[: case.index])
-    ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
-    fit = [(order, other) for order, other in ranked if order is not None]
-    return min(fit, key=lambda pair: pair[0])[1] if fit else None
+def _pairs(
+    own: Sequence[TrackCase], fit: Callable[[Spec], object], rank: Callable[[Spec, Spec], Rank]
+) -> Iterator[tuple[TrackCase, TrackCase]]:
+    """Each case that is fit, and its partner: of the other clips of equal length, in their order after this one, the
+    one for which `rank` is least; None is for what does not go together."""
+    for case in (case for case in own if fit(case.spec)):
+        others = (*own[case.index + 1 :], *own[: case.index])
+        ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
+        partners = [(order, other) for order, other in ranked if order is not None]
+        if partners:
+            yield case, min(partners, key=lambda partner: partner[0])[1]
 
 
 def _props_rank(mine: Spec, other: Spec) -> Rank:

@@ -1,4 +1,4 @@
-"""A plan that cannot be right is refused, with the place named."""
+"""A plan that cannot be right is refused, with the place named; names of its settings of guidance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.ablation.plan import dump_plan, load_plan
+from shared.ablation.plan import GuidanceSetting, dump_plan, load_plan
 from shared.utils.errors import UserError
 
 PLAN: dict[str, Any] = {
@@ -37,7 +37,7 @@ def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
     plan = load_plan(write(tmp_path))
     (tmp_path / "again.yaml").write_text(dump_plan(plan))
     assert load_plan(tmp_path / "again.yaml").model_dump() == plan.model_dump()  # the files they came from differ
-    assert plan.is_alias("c") and plan.source("c") == "a" and plan.label("c") == "c"
+    assert plan.shown_as("c") == plan.source("c") == "a" and plan.label("c") == "c"
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,17 @@ def test_a_plan_extends_another(tmp_path: Path) -> None:
     larger.write_text("extends: none.yaml")
     with pytest.raises(UserError, match=r"none\.yaml: cannot read this configuration file"):
         load_plan(larger)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "label"),
+    [
+        (GuidanceSetting(form="none"), "none", "none"),
+        (GuidanceSetting(form="dual", text_scale=2.5, context_scale=3), "dual_2.5_3", "dual 2.5, 3"),
+        (GuidanceSetting(form="context", context_scale=(2, 4)), "context_2_4", "context 2, 4"),
+    ],
+)
+def test_a_setting_of_guidance_has_a_files_name_and_one_for_people(
+    setting: GuidanceSetting, name: str, label: str
+) -> None:
+    assert (setting.name, setting.label) == (name, label)

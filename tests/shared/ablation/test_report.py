@@ -1,4 +1,4 @@
-"""Reports and documents follow the results."""
+"""Reports and documents follow the results, and figures of results that are made up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import ablate
 import pytest
 from ablation_bench import Bench
 
+from shared.ablation import report
+from shared.ablation.results import Results
 from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -46,3 +48,15 @@ def test_the_documents_tables_are_those_of_the_committed_results() -> None:
     folders = sorted(str(file.parent) for file in (ROOT / "docs/results").glob("*/plan.yaml"))
     assert [Path(folder).name for folder in folders] == ["ccl", "mtv"]
     ablate.main(["--report-only", "--results", *folders, "--document", str(ROOT / "docs/results.md"), "--check"])
+
+
+def test_figures_are_the_same_each_time(results: Results) -> None:
+    first, again = (report.svg(report.endpoint_figure(results, results.plan.endpoints[0])) for _ in range(2))
+    assert first == again and first.startswith("<svg") and "<metadata" not in first and ">CCL<" in first
+    ((caption, figure),) = report.loss_figures(results)
+    assert caption == "Training loss, t2av video" and [line.get_label() for line in figure.axes[0].lines] == [
+        "CCL",
+        "bad",
+    ]
+    assert list(figure.axes[1].lines[0].get_ydata()) == [0.0] * 200  # the reference minus itself
+    assert [line.get_label() for line in report.guidance_figure(results).axes[0].lines] == ["none", "text"]

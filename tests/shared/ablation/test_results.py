@@ -1,13 +1,18 @@
-"""Results are read, and joined from several folders."""
+"""Results: numbers and loss curves found in a run's files; what is kept is read, and joined from several folders."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from shared.ablation.results import read_results
+from shared.ablation.plan import Curves, Metric
+from shared.ablation.results import at, count_parameters, loss_curves, measure, read_results, smoothed
 from shared.utils.errors import UserError
 
 PLAN = """
@@ -43,3 +48,72 @@ def test_folders_of_one_plan_are_joined(tmp_path: Path) -> None:
     result(tmp_path / "strange", 5, 1.0)
     with pytest.raises(UserError, match="variant a with seed 5 is not in the plan"):
         read_results([tmp_path / "strange"])
+
+
+def test_keys_of_a_path_may_hold_dots() -> None:
+    tree = {"gain": {"0.0-0.2": {"mean": 1}, "0": {"0-0": 2}, "a.b": {"c": 3}, "a": {"b.d": 4}}}
+    assert at(tree, "gain.0.0-0.2.mean") == 1
+    assert (at(tree, "gain.a.b.c"), at(tree, "gain.a.b.d"), at(tree, "gain.0.0-0")) == (3, 4, 2)
+    assert at(tree, "gain.x") is None and at(tree, "gain.a.b.c.d") is None
+
+
+@pytest.mark.parametrize(
+    ("node", "value", "clips"),
+    [
+        (0.25, 0.25, None),
+        ({"mean": 0.25, "interval": [0, 1]}, 0.25, None),
+        ([1.0, None, 3.0], 2.0, 3),
+        ({"value": [1.0, None, 3.0], "weight": [3.0, 0.0, 1.0]}, 1.5, 3),
+        ({"y": 1.0, "x": 4.0}, 2.5, 2),
+        ({"mean": 7.0, "per_clip": {"y": 1.0, "x": 4.0}}, 2.5, 2),
+    ],
+)
+def test_a_metric_takes_what_it_finds(node: Any, value: float, clips: int | None) -> None:
+    found = measure(Metric(name="m", path="probe.m"), node, {})
+    assert found is not None and found.value == pytest.approx(value)
+    assert (None if found.clips is None else len(found.clips)) == clips
+
+
+@pytest.mark.parametrize("node", ["text", True, [], {}, {"a": "b"}, [None, None], {"mean": None}, {"a": {"b": 1}}])
+def test_what_is_no_number_is_none(node: Any) -> None:
+    assert measure(Metric(name="m", path="probe.m"), node, {}) is None
+
+
+def test_clips_of_some_lengths() -> None:
+    metric = Metric(name="m", path="probe.m", seconds=(3, 8))
+    lengths = {"x": 2.0, "a": 3.0, "y": 8.0}
+    listed = measure(metric, [10.0, 1.0, 3.0], lengths)
+    named = measure(metric, {"per_clip": {"y": 5.0, "x": 1.0}}, lengths)
+    assert listed is not None and listed.value == 2.0 and listed.clips is not None
+    assert np.array_equal(listed.clips[:, 1], [0, 1, 1])
+    assert named is not None and named.value == 5.0
+    assert measure(metric, 3.0, lengths) is None  # one number says nothing about lengths
+    assert measure(metric, {"z": 3.0}, lengths) is None
+
+
+def test_parameters_are_counted_from_headers(tmp_path: Path) -> None:
+    for part in ("transformer", "control", "video_codec"):
+        (tmp_path / part).mkdir()
+        save_file({"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float32)}, tmp_path / part / "w.safetensors")
+    assert count_parameters(tmp_path) == 2 * 17
+    assert count_parameters(tmp_path / "video_codec") is None
+
+
+def test_the_average_counts_steps() -> None:
+    rows = smoothed({10: 1.0, 20: 0.0, 40: 0.0}, 10.0)
+    assert rows == pytest.approx({10: 1.0, 20: math.exp(-1), 40: math.exp(-3)})
+
+
+def test_loss_curves_are_means_over_levels_from_a_step_on(tmp_path: Path) -> None:
+    lines = ["step,stream,task,sigma_bucket,loss,samples"]
+    for step in range(10, 1010, 10):
+        lines += [f"{step},video,t2av,0.0-0.2,1,1", f"{step},video,t2av,0.8-1.0,5,3", f"{step},audio,t2av,0.8-1.0,2,1"]
+        lines += [f"{step},video,t2v,0.8-1.0,100,1"]
+    (tmp_path / "losses.csv").write_text("\n".join(lines))
+    found = loss_curves(tmp_path / "losses.csv", Curves(tasks=["t2av", "mtv"], first=100, points=20))
+    assert set(found) == {"t2av video", "t2av audio", "t2av both"}
+    both = found["t2av both"]
+    assert both["loss"] == [6.0] * len(both["loss"]) and 10 < len(both["step"]) <= 20
+    assert both["step"][-1] == 1000 and both["step"][0] >= 100
+    with pytest.raises(UserError, match="not the losses of a training"):
+        loss_curves(tmp_path / "none.csv", Curves())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from jinja2 import UndefinedError
+from markupsafe import Markup
 from pages import Page
 
-from shared.evaluation.html import Markup, data_uri, render
+from shared.evaluation.html import data_uri, render
 
 
 def plan(**changes: object) -> dict[str, object]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.evaluation.options import VARIANT_NAMES, EvaluationOptions
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
+
+CONFIG = {"suite": "puppets", "level": "simple", "held_out_seed": 900001}
 
 
 def options(output: Path, *more: str, control: bool = False) -> EvaluationOptions:
@@ -55,3 +59,36 @@ def test_what_is_given_is_kept_in_its_own_order(tmp_path: Path) -> None:
     assert chosen.read_against() is None
     with pytest.raises(UserError, match=r"--against .*: no such file"):
         options(tmp_path, "--against", str(tmp_path / "none.json")).read_against()
+
+
+def read_against(file: Path) -> dict[str, Any]:
+    chosen = EvaluationOptions(checkpoint="c", output="o", tasks="t2av,mtv", against=file).read_against()
+    assert chosen is not None
+    return chosen
+
+
+def metrics(**config: Any) -> dict[str, Any]:
+    return {"config": {**CONFIG, **config}, "tasks": {"t2av": {"per_clip": {}}, "a2v": {"per_clip": {}}, "mtv": {}}}
+
+
+def test_tasks_without_values_per_clip_are_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text(json.dumps(metrics()))
+    assert set(read_against(tmp_path / "m.json")["tasks"]) == {"t2av", "a2v"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("[]", "not the metrics.json"),
+        ("{", "not the metrics.json"),
+        (json.dumps({"config": CONFIG, "tasks": 3}), "not the metrics.json"),
+        (json.dumps(metrics(level="full")), "its level is full, here simple"),
+        (json.dumps({**metrics(), "tasks": {"mtv": {}}}), "no values per clip of t2av, mtv"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "m.json").write_text(text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_against(tmp_path / "m.json")

@@ -1,4 +1,4 @@
-"""The evaluation's page, from numbers that are made up."""
+"""The evaluation's page and what it prints, from numbers that are made up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pages import Page
 
-from shared.evaluation.report import write_report
+from shared.evaluation.report import summary, write_report
 
 SCORE = {"value": 0.5, "ceiling": 0.9, "floor": None, "headline": 1.25, "headline_interval": [0.5, 2.0], "clips": 7}
 CONFIG: dict[str, Any] = {
@@ -41,3 +41,28 @@ def test_the_page_shows_what_counts(tmp_path: Path) -> None:
     )
     assert any("12 ms after" in told and "first third \N{EN DASH}" in told for told in page.texts["p"])
     assert "Minus t2av, clip by clip:" in text and "event f1 -0.100" in text and "0m" in text
+
+
+def test_scores_that_count_and_differences_are_printed() -> None:
+    score = {"value": 0.5, "ceiling": 1.0, "floor": 0.25, "headline": 1 / 3, "clips": 4}
+    change = {"event_f1": {"difference": -0.25, "interval": [-0.5, 0.125], "clips": 3}}
+    tasks = {
+        "mtv": {"clips": 4, "scores": {"event_f1": score, "speaker": score | {"clips": 0}}},
+        "mtv:dsp": {
+            "clips": 4,
+            "scores": {"colour": score | {"floor": None}},
+            "paired": {"base": "mtv", "scores": change},
+        },
+    }
+    lines = summary({"tasks": tasks, "against": {"file": "old.json", "tasks": {"mtv": change}}}).splitlines()
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "mtv (4 clips)",
+        "event f1 0.500 1.000 0.250 0.333",
+        "mtv:dsp (4 clips)",
+        "colour 0.500 1.000 nan 0.333",
+        "minus mtv, clip by clip:",
+        "event f1 -0.250 [-0.500, +0.125] 3 clips",
+        "minus old.json, clip by clip:",
+        "mtv",
+        "event f1 -0.250 [-0.500, +0.125] 3 clips",
+    ]

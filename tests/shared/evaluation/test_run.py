@@ -1,4 +1,4 @@
-"""A whole evaluation, with stand-ins for the pipelines that return the truth through the codecs."""
+"""What each task is given; whole evaluations, with stand-ins for pipelines that return the truth through the codecs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ from shared.puppets.script import Spec
 from shared.utils.cli import parse
 from shared.utils.rng import derive
 
+OPTIONS = EvaluationOptions(checkpoint="c", output="o", seed=3, steps=4, batch=2)
+GUIDANCE = {"joint": "a guidance", "mtv": "a guidance"}
+TOOLS = run.TrackTools(lambda case: case.index, str, lambda mix, rate: {})
+BARE = SimpleNamespace(
+    config=SimpleNamespace(height=64, width=64, fps=16.0),
+    device=torch.device("cpu"),
+    audio_codec=None,
+    video_codec=None,
+)
 CLIPS, DRIVEN = 5, 7
 
 
@@ -190,3 +199,52 @@ def test_who_ignores_the_swapped_speech_is_at_the_floor(driven: PerfectDriven, t
     assert silent["scores"]["mouth_opening"]["headline"] == pytest.approx(0, abs=1e-6)
     paired = swapped["paired"]["scores"]["mouth_correlation"]
     assert paired["interval"][1] < -0.3 and paired["clips"] == swapped["scores"]["mouth_correlation"]["clips"]
+
+
+@pytest.fixture(scope="module")
+def coder() -> SimpleNamespace:
+    clips = [render_clip(held_out.held_out_script(BARE, "simple", i)) for i in range(3)]
+    video = LinearVideoCodec.fit(
+        [frames_to_tensor(torch.from_numpy(clip.frames))[None] for clip in clips], latent_channels=16
+    )
+    audio = LinearAudioCodec.fit([torch.from_numpy(clip.mix)[None, None] for clip in clips], latent_channels=16)
+    return SimpleNamespace(config=BARE.config, device=BARE.device, video_codec=video, audio_codec=audio)
+
+
+@pytest.fixture(scope="module")
+def three(coder: SimpleNamespace) -> held_out.HeldOut:
+    return held_out.HeldOut.make(coder, "simple", 3)
+
+
+def test_every_clip_has_noise_of_its_own_and_the_solver_its_steps() -> None:
+    call = run.arguments(OPTIONS, "a guidance", "a2v", [1, 2])
+    assert call["seed"] == [derive(3, "evaluate", "a2v", i) for i in (1, 2)]
+    assert call["num_inference_steps"] == 4 and call["guidance"] == "a guidance"
+    assert "num_inference_steps" not in run.arguments(OPTIONS.model_copy(update={"steps": None}), None, "a2v", [1])
+
+
+def test_joint_tasks_are_given_the_other_stream(three: held_out.HeldOut) -> None:
+    model = run.EvaluatedModel({}, GUIDANCE, dict)
+    for name, stream in (("t2av", None), ("a2v", "audio"), ("v2a", "video")):
+        task = run.joint_task(name, model, three, OPTIONS)
+        assert [job.clips for job in task.jobs] == [[0, 1], [2]] and not task.before
+        call = task.jobs[0].arguments
+        assert {"audio", "video"} & set(call) == ({stream} if stream else set())
+        assert call["prompt"] == [caption for caption, _ in three.captions[:2]] and call["duration"] == 2.0
+    given = run.joint_task("a2v", model, three, OPTIONS).jobs[1].arguments["audio"]
+    assert np.array_equal(given[0, 0].numpy(), three.rendered[2].sound)
+    true = run.joint_task("a2v", model, three, OPTIONS).true
+    assert true[0].video is three.coded[0].video and true[0].audio is three.rendered[0].audio
+
+
+def test_tracks_are_what_is_heard_and_the_picture_before_is_kept(
+    coder: SimpleNamespace, three: held_out.HeldOut
+) -> None:
+    cases, model = true_tracks(three.specs, 16000)[1:], run.EvaluatedModel({"mtv": coder}, GUIDANCE, dict, TOOLS)
+    task = run.track_task("mtv", model, three, cases, OPTIONS)
+    assert [job.arguments["tracks"] for job in task.jobs] == [[1, 2]] and not task.before
+    assert task.jobs[0].arguments["seed"] == run.arguments(OPTIONS, None, "mtv", [1, 2])["seed"]
+    assert np.array_equal(task.given[1].sound, cases[0].mix) and task.given[1].frames is three.coded[1].frames
+    assert task.true[2].video is three.coded[2].video
+    swapped = run.track_task("mtv:speech swapped", model, three, cases, OPTIONS)
+    assert sorted(swapped.before) == [1, 2]

@@ -12,13 +12,17 @@ from shared.evaluation.scores import (
     clip_scores,
     correlation,
     events,
+    face_scores,
     fixed_times_f1,
     lags,
     match,
+    mouth_range,
     score_task,
 )
 from shared.puppets.clip import render_clip, sample_spec
+from shared.puppets.picture import render
 from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
+from shared.puppets.script import MOODS, Spec
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +126,28 @@ def test_intervals_hold_the_value_and_follow_the_seed(readings: list[ClipReading
 def test_events_are_sorted() -> None:
     spec = next(s for s in (sample_spec(32, i, "full") for i in range(99)) if len(s.props) == 2)
     assert list(events(spec)) == sorted(events(spec)) and len(events(spec)) >= 2
+
+
+@pytest.fixture(scope="module")
+def spec() -> Spec:
+    return next(s for s in (sample_spec(32, i) for i in range(20)) if s.characters and s.props)
+
+
+@pytest.mark.parametrize("opening", [0.0, 0.3, 1.0])
+def test_the_opening_is_that_of_the_stage(spec: Spec, opening: float) -> None:
+    frames = render(spec, [np.full(spec.frames, opening)])
+    scores = face_scores(read_picture(frames, spec.fps, spec))
+    assert scores["face_visible"] == (1, 1)
+    assert scores["mouth_opening"] == (pytest.approx(opening, abs=0.06), 1)
+
+
+def test_a_face_that_is_not_there_has_no_opening(spec: Spec) -> None:
+    empty = render(replace(spec, characters=()), [])
+    scores = face_scores(read_picture(empty, spec.fps, spec))
+    assert scores == {"face_visible": (0, 1), "mouth_opening": (0, 0)}
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_wide_and_shut_are_far_apart_in_any_light(mood: str) -> None:
+    shut, wide = mouth_range(mood)
+    assert wide - shut > 0.3

@@ -99,7 +99,7 @@ def test_other_music_has_another_mood_that_no_word_tells(own: list[TrackCase]) -
 
 def test_silent_speech_is_zeros_and_names_no_speaker(own: list[TrackCase]) -> None:
     for case in silent_speech(own, without_speaker):
-        assert not np.any(case.speech) and changed(case, own) == {"speech1"}
+        assert not np.any(list(case.speech.values())) and changed(case, own) == {"speech1"}
         assert parse(case.caption).people and not parse(case.caption).speaking
         assert not any(c.syllables for c in case.spec.characters)
 
