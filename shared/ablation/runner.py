@@ -58,18 +58,13 @@ def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> l
 
 def check_claims(jobs: Sequence[AblationJob]) -> None:
     """Raise UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
-    from shared.training.state import FREE_KEYS
+    from shared.training.state import FREE_KEYS, changed_keys
 
     for job in (job for job in jobs if (job.folder / SETTINGS).exists()):
         before, now = flatten(read_json(job.folder / SETTINGS)), flatten(_plain(job.settings))
-        changed = [
-            f"{key} ({before.get(key, 'unset')!r} there, {now.get(key, 'unset')!r} here)"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.removeprefix("train.").startswith(FREE_KEYS)
-        ]
-        if changed:
+        if changed := changed_keys(before, now, (*FREE_KEYS, *(f"train.{key}" for key in FREE_KEYS))):
             raise UserError(
-                f"{job.folder} holds a run of another plan: {', '.join(changed)}; give another --output, or the same "
+                f"{job.folder} holds a run of another plan: {changed}; give another --output, or the same "
                 "values, or delete the folder to run it again"
             )
 
