@@ -94,10 +94,8 @@ def whole_weights(checkpoint: StateFolder, state_key: str | None = None) -> dict
         weights.update(trained_weights(checkpoint, state_key))
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"checkpoint {checkpoint.folder}: its files are not what a run writes ({error!r})") from None
-    return {
-        name.removeprefix(PREFIX): value.float() if value.is_floating_point() else value
-        for name, value in weights.items()
-    }
+    full = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    return {name.removeprefix(PREFIX): value for name, value in full.items()}
 
 
 def trained_weights(checkpoint: StateFolder, state_key: str | None) -> Iterator[tuple[str, Tensor]]:

@@ -50,13 +50,9 @@ class WandB:
     def __init__(self, output: Path, first_step: int) -> None:
         wandb: Any = importlib.import_module("wandb")
         kept, config = output / "wandb_id", output / "config.yaml"
-        self.run = wandb.init(
-            id=kept.read_text().strip() if kept.exists() else None,
-            resume="allow",
-            name=output.name,
-            dir=str(output),
-            config=yaml.safe_load(config.read_text()) if config.exists() else None,
-        )
+        run_id = kept.read_text().strip() if kept.exists() else None
+        settings = yaml.safe_load(config.read_text()) if config.exists() else None
+        self.run = wandb.init(id=run_id, resume="allow", name=output.name, dir=str(output), config=settings)
         write_atomically(kept, f"{self.run.id}\n")
 
     def add(self, values: Mapping[str, float], step: int) -> None:

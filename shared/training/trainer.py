@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,11 +83,9 @@ class Trainer:
 
         train, zero = self.config.train, self.config.deepspeed.get("zero_optimization", {})
         if train.activation_checkpointing:
-            models: list[Any] = [
-                m for m in self.module.modules() if getattr(m, "_supports_gradient_checkpointing", False)
-            ]
+            models = [m for m in self.module.modules() if getattr(m, "_supports_gradient_checkpointing", False)]
             for model in models:
-                model.enable_gradient_checkpointing()
+                cast(Any, model).enable_gradient_checkpointing()
             if not models:
                 key = "train.activation_checkpointing"
                 raise UserError(f"{key}: this model has no blocks that can be computed again; set false")
