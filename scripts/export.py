@@ -17,7 +17,7 @@ from typing import Any
 
 from mtv.curriculum import BackboneConfig
 from shared.training.card import Progress
-from shared.training.consolidate import StateFolder, find_state, whole_weights
+from shared.training.consolidate import find_state, whole_weights
 from shared.utils import cli
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
@@ -34,34 +34,14 @@ class Options(cli.Options):
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = cli.parse(Options, __doc__, argv)
-    config = read_config(options.run)
+    config = _read_config(options.run)
     average = bool(config.train.ema) if options.ema is None else options.ema
     if average and not config.train.ema:
         raise UserError(f"--ema: {options.run} keeps no average (train.ema is 0); leave it out")
     state = find_state(options.run, options.step)
-    if options.output.exists() and not (options.output.is_dir() and not any(options.output.iterdir())):
+    if options.output.is_file() or (options.output.exists() and any(options.output.iterdir())):
         raise UserError(f"--output {options.output}: exists already; remove it or choose another place")
-    export(config, state, average, options.output)
-    print(f"{state.folder} written to {options.output}")
 
-
-def read_config(run: Path) -> TrainConfig:
-    """Read the run's configuration, with `output` where the run is now: a `BackboneConfig` if it trains CogVideoX.
-
-    UserError if there is no run.
-    """
-    file = run / "config.yaml"
-    if not file.is_file():
-        stages = sorted(str(folder.parent) for folder in run.glob("*/config.yaml"))
-        advice = f"it has the stages {', '.join(stages)}; give one of them" if stages else "give OUTPUT of train_ccl.py"
-        raise UserError(f"--run {run}: no config.yaml there; {advice}")
-    on_backbone = any(line.startswith("backbone:") for line in file.read_text(encoding="utf-8").splitlines())
-    kind = BackboneConfig if on_backbone else TrainConfig
-    return kind.load(file).model_copy(update={"output": str(run)})
-
-
-def export(config: TrainConfig, state: StateFolder, average: bool, output: Path) -> None:
-    """Write the checkpoint folder. UserError if the state is damaged, or is not of this configuration's model."""
     from ccl.training.build import JointAdapter
     from mtv.cogvideox_adapter import CogVideoXAdapter
     from shared.training.weights import check_names
@@ -70,7 +50,20 @@ def export(config: TrainConfig, state: StateFolder, average: bool, output: Path)
     model: Any = CogVideoXAdapter(config) if isinstance(config, BackboneConfig) else JointAdapter(config)
     check_names(weights, {"transformer": model.transformer, "control": model.control}, state.folder)
     progress = Progress(state.step, processes=state.processes, average=average)
-    model.save(weights, output if config.lora is None else output / "checkpoint", progress)
+    model.save(weights, options.output if config.lora is None else options.output / "checkpoint", progress)
+    print(f"{state.folder} written to {options.output}")
+
+
+def _read_config(run: Path) -> TrainConfig:
+    """Read the run's configuration, with `output` where the run is now: a `BackboneConfig` if it trains CogVideoX."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        stages = sorted(str(folder.parent) for folder in run.glob("*/config.yaml"))
+        advice = f"it has the stages {', '.join(stages)}; give one of them" if stages else "give OUTPUT of train_ccl.py"
+        raise UserError(f"--run {run}: no config.yaml there; {advice}")
+    on_backbone = any(line.startswith("backbone:") for line in file.read_text(encoding="utf-8").splitlines())
+    kind = BackboneConfig if on_backbone else TrainConfig
+    return kind.load(file).model_copy(update={"output": str(run)})
 
 
 if __name__ == "__main__":

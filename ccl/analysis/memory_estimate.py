@@ -1,20 +1,19 @@
 """What one training step keeps on one GPU, counted from shapes before anything is run.
 
-Weights, gradients, optimizer and buffers follow from how `shared.training.trainer` sets DeepSpeed up (`states`).
-Activations are counted while the model's own code runs on the meta device (`step_bytes`): every operation says what
-it makes and autograd what it keeps, so the count changes with the model and needs no list of its own. Two things are
-put in there: matrix products are in the precision of the training, and attention keeps its inputs, its output and one
-number per query and head, as flash kernels do: O(N), not O(N²).
+Weights, gradients, optimizer and buffers follow from how `shared.training.trainer` sets DeepSpeed up. Activations are
+counted while the model's own code runs on the meta device: every operation says what it makes and autograd what it
+keeps. Two things are put in there: matrix products are in the precision of the training, and attention keeps its
+inputs, its output and one number per query and head, as flash kernels do: O(N), not O(N²).
 """
 
 from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +25,8 @@ from torch.utils.checkpoint import checkpoint
 
 GIB = 2**30
 FP32, BF16 = 4, 2
-BUCKET = 500_000_000
-"""DeepSpeed's `reduce_bucket_size`: values that are reduced together."""
-LIVE = 1_000_000_000
-"""DeepSpeed's `stage3_max_live_parameters`: values of gathered weights at a time under ZeRO-3."""
-
-Offload = Literal["none", "optimizer", "all"]
+BUCKET = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduced together
+LIVE = 1_000_000_000  # DeepSpeed's `stage3_max_live_parameters`: values of gathered weights at a time under ZeRO-3
 
 
 @dataclass(frozen=True)
@@ -45,9 +40,11 @@ class Parameters:
     @classmethod
     def of(cls, model: nn.Module) -> Parameters:
         """Count the values of `model`."""
-        sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        trained, frozen = (
+            sum(p.numel() for p in model.parameters() if p.requires_grad is learns) for learns in (True, False)
+        )
         layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
-        return cls(sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns), sum(layers))
+        return cls(trained, frozen, sum(layers))
 
     @property
     def all(self) -> int:
@@ -58,15 +55,14 @@ class Parameters:
 class Setting:
     """How a run keeps its state. `offload`: to the host, the optimizer (ZeRO-1 to 3) or all, weights too (ZeRO-3).
 
-    Raises:
-        ValueError: a ZeRO stage that there is not, no GPU, or an offload that its stage does not know.
+    ValueError for a ZeRO stage that there is not, no GPU, or an offload that its stage does not know.
     """
 
     zero: int
     gpus: int
     precision: Literal["fp32", "bf16"] = "bf16"
     ema: bool = True
-    offload: Offload = "none"
+    offload: Literal["none", "optimizer", "all"] = "none"
     bucket: int = BUCKET
 
     def __post_init__(self) -> None:
@@ -79,8 +75,7 @@ class Setting:
             raise ValueError(f"offload of {self.offload} needs ZeRO-{least} at least, not {self.zero}")
 
 
-@dataclass(frozen=True)
-class MemoryUse:
+class MemoryUse(NamedTuple):
     """Bytes of one kind on each GPU, and on the host for each GPU."""
 
     what: str
@@ -96,31 +91,20 @@ def states(parameters: Parameters, setting: Setting) -> list[MemoryUse]:
     stages 2 and 3 keep a part. AdamW keeps two moments, and the average where there is one.
     """
     zero, parts = setting.zero, setting.gpus if setting.zero else 1
-    host = setting.offload != "none"
-    own = FP32 * _part(parameters.trained, parts)
+    own, host = FP32 * -(-parameters.trained // parts), setting.offload != "none"
     master = own if zero in (1, 2) or (zero == 3 and host) else 0
-    moments = (3 if setting.ema else 2) * own
-    weights = FP32 * (_part(parameters.all, parts) if zero == 3 else parameters.all)
-    gradients = own if zero >= 2 else FP32 * parameters.trained
+    moments = "moments and average" if setting.ema else "moments"
+    bf16 = setting.precision == "bf16" and zero < 3  # stage 3 gathers them in bf16
     rows = [
-        _use("weights", weights, setting.offload == "all"),
+        ("weights", FP32 * -(-parameters.all // (parts if zero == 3 else 1)), setting.offload == "all"),
         # stage 1 makes whole gradients on the GPU wherever the optimizer is
-        _use("gradients", gradients, host and zero >= 2),
-        _use("optimizer: own copy of the weights", master, host),
-        _use("optimizer: moments" + (" and average" if setting.ema else ""), moments, host),
-        MemoryUse("buffers of communication", _buffers(parameters, setting)),
+        ("gradients", own if zero >= 2 else FP32 * parameters.trained, host and zero >= 2),
+        ("optimizer: own copy of the weights", master, host),
+        (f"optimizer: {moments}", (3 if setting.ema else 2) * own, host),
+        ("buffers of communication", _buffers(parameters, setting), False),
+        ("weights in bf16, for the products of a pass", BF16 * parameters.linear if bf16 else 0, False),
     ]
-    if setting.precision == "bf16" and zero < 3:  # stage 3 gathers them in bf16
-        rows.append(MemoryUse("weights in bf16, for the products of a pass", BF16 * parameters.linear))
-    return [row for row in rows if row.gpu or row.host]
-
-
-def _part(values: int, parts: int) -> int:
-    return -(-values // parts)
-
-
-def _use(what: str, size: int, host: bool) -> MemoryUse:
-    return MemoryUse(what, 0, size) if host else MemoryUse(what, size)
+    return [MemoryUse(what, 0, size) if to_host else MemoryUse(what, size) for what, size, to_host in rows if size]
 
 
 def _buffers(parameters: Parameters, setting: Setting) -> int:
@@ -136,8 +120,7 @@ def _buffers(parameters: Parameters, setting: Setting) -> int:
     return (FP32 + BF16) * bucket + BF16 * gathered  # norms and modulation stay in fp32
 
 
-@dataclass(frozen=True)
-class Activations:
+class Activations(NamedTuple):
     """Bytes beyond weights and gradients: `kept` when the forward pass ends, `peak` at the worst moment of the step."""
 
     kept: int
@@ -147,7 +130,7 @@ class Activations:
 def step_bytes(
     model: Any, run: Callable[[], Tensor], precision: Literal["fp32", "bf16"], checkpointing: bool = False
 ) -> Activations:
-    """Count what a forward and backward pass of `run() -> loss` allocates, counted on the meta device.
+    """Count what a forward and backward pass of `run() -> loss` allocates on the meta device.
 
     `model`, one of diffusers' kind, is there already, and its inputs too. With `bf16` its linear layers become bf16, as
     autocast would see them; with `checkpointing` every block keeps its inputs only.
@@ -180,9 +163,7 @@ class LiveBytes(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
         self._before: dict[int, Any] = {}  # what was there already; held, so that no address comes twice
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for storage in self._storages((args, kwargs)):
             if storage._cdata not in self._sizes:
@@ -213,14 +194,12 @@ class _Products(TorchFunctionMode):
         super().__init__()
         self.dtype = dtype
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (linear, conv1d, torch.matmul, torch.bmm, torch.einsum, scaled_dot_product_attention):
-            args, kwargs = tree_map(self._cast, (args, dict(kwargs)))
+            args, kwargs = tree_map(self._cast, (args, kwargs))
         if func is scaled_dot_product_attention:
-            given = dict(zip(("query", "key", "value"), args, strict=False)) | dict(kwargs)
+            given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             return _Attention.apply(given["query"], given["key"], given["value"])
         return func(*args, **kwargs)
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from shared.ablation.jobs import AblationJob, Jobs, Step
 from shared.ablation.results import keep_plan, keep_result
 from shared.puppets.script import HELD_OUT_SEED
-from shared.utils.config import flatten
+from shared.utils.config import FREE_KEYS, changed_keys, flatten
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_json
 from shared.utils.version import commit
@@ -59,19 +59,12 @@ def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> l
 
 def check_claim(job: AblationJob) -> None:
     """Raise UserError naming the keys in which what was run in a job's folder differs from what the plan says now."""
-    from shared.training.state import FREE_KEYS
-
     if not (job.folder / SETTINGS).exists():
         return
     before, now = flatten(read_json(job.folder / SETTINGS)), flatten(dict(job.settings))
-    changed = [
-        f"{key} ({before.get(key, 'unset')!r} there, {now.get(key, 'unset')!r} here)"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.removeprefix("train.").startswith(FREE_KEYS)
-    ]
-    if changed:
+    if changed := changed_keys(before, now, (*FREE_KEYS, *(f"train.{key}" for key in FREE_KEYS))):
         raise UserError(
-            f"{job.folder} holds a run of another plan: {', '.join(changed)}; give another --output, or the same "
+            f"{job.folder} holds a run of another plan: {changed}; give another --output, or the same "
             "values, or delete the folder to run it again"
         )
 

@@ -19,22 +19,6 @@ class Progress:
     processes: int = 1
     average: bool = True
 
-    def table(self, config: TrainConfig, first: str = "") -> str:
-        """Markdown rows, `first` before the others."""
-        train = config.train
-        average = f"average of decay {train.ema}" if train.ema and self.average else "of the last step"
-        rows = [
-            first,
-            "" if self.clips is None else f"| clips | {self.clips} |",
-            f"| steps | {self.step} of {train.steps} |",
-            f"| clips a step | {train.micro_batch * train.gradient_accumulation_steps * self.processes}, "
-            f"processes: {self.processes} |",
-            f"| weights | {average} |",
-            "" if self.seconds is None else f"| wall time of the last process | {self.seconds / 60:.0f} min |",
-            f"| code | commit {commit()} |",
-        ]
-        return "\n".join(["| | |", "|---|---|", *filter(None, rows)])
-
 
 def model_card(
     config: TrainConfig, progress: Progress, *, title: str, tags: str, use: str, rows: str = "", then: str = ""
@@ -43,6 +27,19 @@ def model_card(
 
     `use`: how the checkpoint is read. `rows`: of the table, before the others. `then`: what follows the list of clips.
     """
+    train, processes = config.train, progress.processes
+    clips = train.micro_batch * train.gradient_accumulation_steps * processes
+    average = f"average of decay {train.ema}" if train.ema and progress.average else "of the last step"
+    table = [
+        rows,
+        "" if progress.clips is None else f"| clips | {progress.clips} |",
+        f"| steps | {progress.step} of {train.steps} |",
+        f"| clips a step | {clips}, processes: {processes} |",
+        f"| weights | {average} |",
+        "" if progress.seconds is None else f"| wall time of the last process | {progress.seconds / 60:.0f} min |",
+        f"| code | commit {commit()} |",
+    ]
+    about = "\n".join(["| | |", "|---|---|", *filter(None, table)])
     sources = "\n".join(f"- `{path}`" for path in config.data.manifests or config.data.shard_folders)
     return f"""---
 library_name: diffusers
@@ -53,7 +50,7 @@ tags: [{tags}]
 
 {use}
 
-{progress.table(config, rows)}
+{about}
 
 Trained on:
 {sources}

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -41,11 +41,7 @@ class LazyTextEncoder:
     def __init__(self, source: ComponentSource | None, dtype: torch.dtype = torch.float32) -> None:
         """Without a `source` it is `HashedWords`."""
         self.source, self.dtype = source, dtype
-
-    @property
-    def dtype_name(self) -> str:
-        """As scripts/encode.py has it: "fp32" or "bf16"."""
-        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        self.dtype_name = "bf16" if dtype == torch.bfloat16 else "fp32"  # as scripts/encode.py has it
 
     @property
     def is_embedded(self) -> bool:
@@ -59,17 +55,12 @@ class LazyTextEncoder:
 
     def load(self) -> TextEncoder:
         """On the CPU, in evaluation mode. UserError if it cannot be read."""
-        if self.is_embedded:
+        if self.source is None or self.is_embedded:
             return self._words
-        assert self.source is not None, "what is not embedded has a source"
-        encoder: TextEncoder = load_component(self.source, torch_dtype=self.dtype)
-        return encoder
+        return cast(TextEncoder, load_component(self.source, torch_dtype=self.dtype))
 
     def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
-        """Keep these texts in a cache on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder.
-
-        `HashedWords` needs no cache.
-        """
+        """Cache these texts on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder."""
         if self.is_embedded:
             return self.load()
         cache = None
@@ -83,8 +74,7 @@ class LazyTextEncoder:
 
     @cached_property
     def _words(self) -> HashedWords:
-        words: HashedWords = HashedWords() if self.source is None else load_component(self.source)
-        return words
+        return HashedWords() if self.source is None else cast(HashedWords, load_component(self.source))
 
 
 @dataclass(frozen=True)
@@ -98,14 +88,12 @@ class Components:
     @classmethod
     def load(cls, config: TrainConfig, device: torch.device | str = "cpu") -> Self:
         """Codecs and encoders on `device`. UserError if one cannot be read, or none is named and none was fitted."""
-        codecs = []
-        for name in CODECS:
-            source = component_source(config, name) or find_component(name, fitted_codecs(config))
-            codec = load_component(source).to(device)
-            if config.components is not None and config.components.low_memory and hasattr(codec, "low_memory"):
+        sources = [component_source(config, name) or find_component(name, fitted_codecs(config)) for name in CODECS]
+        codecs, chosen = [load_component(source).to(device) for source in sources], config.components
+        for codec in codecs:
+            if chosen is not None and chosen.low_memory and hasattr(codec, "low_memory"):
                 codec.low_memory()
-            codecs.append(codec)
-        bf16 = config.components is not None and config.components.text_dtype == "bf16"
+        bf16 = chosen is not None and chosen.text_dtype == "bf16"
         text = LazyTextEncoder(component_source(config, "text_encoder"), torch.bfloat16 if bf16 else torch.float32)
         specs = config.tracks.encoders if config.control is not None else {}
         return cls(Codecs(*codecs), text, load_track_encoders(specs, device))

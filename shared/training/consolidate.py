@@ -9,9 +9,8 @@ import json
 import math
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shared.utils.errors import UserError
 
@@ -19,12 +18,10 @@ if TYPE_CHECKING:  # what is wrong with a folder is said before torch is loaded
     from torch import Tensor
 
 ABOUT = "about.json"
-PREFIX = "module."
-"""Under which the trainer's engine holds the module that it trains."""
+PREFIX = "module."  # under which the trainer's engine holds the module that it trains
 
 
-@dataclass(frozen=True)
-class StateFolder:
+class StateFolder(NamedTuple):
     """A complete checkpoint: after `step` steps of `clips` clips, written by `processes` at ZeRO stage `zero`."""
 
     folder: Path
@@ -35,10 +32,7 @@ class StateFolder:
 
 
 def latest_checkpoint(state: Path) -> StateFolder | None:
-    """Find the checkpoint that OUTPUT/state names as its latest; None if there is none yet.
-
-    Raises `UserError` if the folder that it names is not there or not complete.
-    """
+    """Find the checkpoint that OUTPUT/state names as its latest; None if it names none, UserError if one not whole."""
     latest = state / "latest"
     if not latest.exists():
         return None
@@ -86,104 +80,60 @@ def whole_weights(checkpoint: StateFolder, state_key: str | None = None) -> dict
     Trained parameters are the fp32 master weights (`state_key` None) or that entry of the optimizer's state ("ema");
     frozen parameters and buffers are as they are. Raises `UserError` if a file is missing, damaged or of another kind.
     """
-    trained = {0: _trained_whole, 1: _trained_flat, 2: _trained_flat, 3: _trained_partitioned}[checkpoint.zero]
-    try:
-        weights = dict(_untrained(checkpoint))
-        weights.update(trained(checkpoint, state_key))
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"checkpoint {checkpoint.folder}: its files are not what a run writes ({error!r})") from None
-    return {
-        name.removeprefix(PREFIX): value.float() if value.is_floating_point() else value
-        for name, value in weights.items()
-    }
-
-
-def trained_weights(checkpoint: StateFolder, state_key: str) -> Iterator[tuple[str, Tensor]]:
-    """(DeepSpeed's name, tensor) of every trained parameter of a ZeRO checkpoint, one after the other."""
-    return (_trained_partitioned if checkpoint.zero == 3 else _trained_flat)(checkpoint, state_key)
-
-
-def _trained_whole(checkpoint: StateFolder, state_key: str | None) -> Iterator[tuple[str, Tensor]]:
-    """Stage 0: torch's own state dict, by number."""
-    saved = _model_state(checkpoint, 0)
-    for index, name in enumerate(saved["trained"]):
-        yield name, saved["module"][name] if state_key is None else saved["optimizer"]["state"][index][state_key]
-
-
-def _trained_flat(checkpoint: StateFolder, state_key: str | None) -> Iterator[tuple[str, Tensor]]:
-    """Stages 1 and 2: each group is one vector, cut into equal parts; a parameter may lie in several."""
     import torch
 
-    parts = [_optimizer_state(checkpoint, rank) for rank in range(checkpoint.processes)]
-    for group, shapes in enumerate(_model_state(checkpoint, 0)["param_shapes"]):
-        for name, shape in shapes.items():
-            pieces = []
-            for part in parts:
-                place = part["param_slice_mappings"][group].get(name)
-                if place is not None:
-                    flat = (
-                        part["single_partition_of_fp32_groups"][group]
-                        if state_key is None
-                        else part["base_optimizer_state"]["state"][group][state_key]
-                    )
-                    pieces.append(flat.narrow(0, place.start, place.numel))
-            yield name, torch.cat(pieces).view(shape)
+    try:
+        saved = _load(checkpoint, "model")
+        weights: dict[str, Tensor] = dict(saved["module"])
+        if checkpoint.zero == 3:
+            weights = {name: weights[name] for name in saved["buffer_names"]}
+            parts = [_load(checkpoint, "model", rank)["frozen_param_fragments"] for rank in range(checkpoint.processes)]
+            for name, shape in saved["frozen_param_shapes"].items():
+                flat = torch.cat([part[name].flatten() for part in parts])
+                weights[name] = flat[: shape.numel()].view(shape)
+        weights.update(trained_weights(checkpoint, state_key))
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"checkpoint {checkpoint.folder}: its files are not what a run writes ({error!r})") from None
+    full = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    return {name.removeprefix(PREFIX): value for name, value in full.items()}
 
 
-def _trained_partitioned(checkpoint: StateFolder, state_key: str | None) -> Iterator[tuple[str, Tensor]]:
-    """Stage 3: each parameter is cut into equal parts, the last one padded; each group holds them end to end."""
-    parts = [_optimizer_state(checkpoint, rank) for rank in range(checkpoint.processes)]
-    for group, shapes in enumerate(_model_state(checkpoint, 0)["param_shapes"]):
+def trained_weights(checkpoint: StateFolder, state_key: str | None) -> Iterator[tuple[str, Tensor]]:
+    """(DeepSpeed's name, tensor) of every trained parameter, one after the other; `state_key` as above."""
+    import torch
+
+    saved, zero = _load(checkpoint, "model"), checkpoint.zero
+    if zero == 0:  # torch's own state dict, by number
+        for index, name in enumerate(saved["trained"]):
+            yield name, saved["module"][name] if state_key is None else saved["optimizer"]["state"][index][state_key]
+        return
+    parts = [_load(checkpoint, "optim", rank)["optimizer_state_dict"] for rank in range(checkpoint.processes)]
+    masters = "fp32_flat_groups" if zero == 3 else "single_partition_of_fp32_groups"
+    states = "optimizer_state_dict" if zero == 3 else "base_optimizer_state"
+    for group, shapes in enumerate(saved["param_shapes"]):
         flats = [
-            part["fp32_flat_groups"][group]
-            if state_key is None
-            else part["optimizer_state_dict"]["state"][group][state_key]
-            for part in parts
+            part[masters][group] if state_key is None else part[states]["state"][group][state_key] for part in parts
         ]
         offset = 0
         for name, shape in shapes.items():
-            length = math.ceil(shape.numel() / checkpoint.processes)
-            yield name, _joined([flat.narrow(0, offset, length) for flat in flats], shape)
-            offset += length
+            if zero == 3:  # each parameter is cut into equal parts, the last one padded; a group has them end to end
+                length = math.ceil(shape.numel() / checkpoint.processes)
+                pieces = [flat.narrow(0, offset, length) for flat in flats]
+                offset += length
+            else:  # each group is one vector, cut into equal parts; a parameter may lie in several
+                places = [part["param_slice_mappings"][group].get(name) for part in parts]
+                pieces = [flat.narrow(0, at.start, at.numel) for flat, at in zip(flats, places, strict=True) if at]
+            yield name, torch.cat(pieces)[: shape.numel()].view(shape)
 
 
-def _untrained(checkpoint: StateFolder) -> Iterator[tuple[str, Tensor]]:
-    """Buffers and frozen parameters; below stage 3 what is trained too, which the caller replaces."""
-    saved = _model_state(checkpoint, 0)
-    if checkpoint.zero < 3:
-        yield from saved["module"].items()
-        return
-    for name in saved["buffer_names"]:
-        yield name, saved["module"][name]
-    parts = [_model_state(checkpoint, rank)["frozen_param_fragments"] for rank in range(checkpoint.processes)]
-    for name, shape in saved["frozen_param_shapes"].items():
-        yield name, _joined([part[name].flatten() for part in parts], shape)
-
-
-def _joined(parts: list[Tensor], shape: Any) -> Tensor:
-    import torch
-
-    return torch.cat(parts)[: shape.numel()].view(shape)
-
-
-def _model_state(checkpoint: StateFolder, rank: int) -> dict[str, Any]:
-    name = f"zero_pp_rank_{rank}_mp_rank_00" if checkpoint.zero == 3 else "mp_rank_00"
-    return _load(checkpoint.folder / f"{name}_model_states.pt")
-
-
-def _optimizer_state(checkpoint: StateFolder, rank: int) -> dict[str, Any]:
-    state: dict[str, Any] = _load(checkpoint.folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")[
-        "optimizer_state_dict"
-    ]
-    return state
-
-
-def _load(file: Path) -> dict[str, Any]:
+def _load(checkpoint: StateFolder, kind: Literal["model", "optim"], rank: int = 0) -> dict[str, Any]:
     import torch
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
+    name = "mp_rank_00" if kind == "model" and checkpoint.zero < 3 else f"zero_pp_rank_{rank}_mp_rank_00"
+    file = checkpoint.folder / f"{name}_{kind}_states.pt"
     try:
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

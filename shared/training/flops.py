@@ -15,28 +15,11 @@ TERA = 1e12
 
 #: Part of `torch.cuda.get_device_name` -> dense bf16 TFLOP/s with fp32 accumulation, from NVIDIA's data sheets and, for
 #: GeForce, its architecture whitepapers (Ampere GA102, Ada, Blackwell). The first that fits counts: longer names first.
-PEAKS = (
-    ("B200", 2250.0),
-    ("H200", 989.0),
-    ("H100 NVL", 835.0),
-    ("H100 PCIe", 756.0),
-    ("H100", 989.0),
-    ("H800", 989.0),
-    ("H20", 148.0),
-    ("A100", 312.0),
-    ("A800", 312.0),
-    ("RTX 6000 Ada", 364.0),
-    ("L40S", 362.0),
-    ("L40", 181.0),
-    ("L4", 121.0),
-    ("A40", 149.7),
-    ("A30", 165.0),
-    ("A10G", 70.0),
-    ("A10", 125.0),
-    ("RTX 5090", 209.5),
-    ("RTX 4090", 165.2),
-    ("RTX 3090", 71.0),
-)
+PEAKS = {
+    "B200": 2250.0, "H200": 989.0, "H100 NVL": 835.0, "H100 PCIe": 756.0, "H100": 989.0, "H800": 989.0, "H20": 148.0,
+    "A100": 312.0, "A800": 312.0, "RTX 6000 Ada": 364.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "A40": 149.7,
+    "A30": 165.0, "A10G": 70.0, "A10": 125.0, "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 3090": 71.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,9 +34,8 @@ class StepCost:
     hardware_flops: float = 0.0
 
     def __add__(self, other: StepCost) -> StepCost:
-        return StepCost(
-            self.tokens + other.tokens, self.flops + other.flops, self.hardware_flops + other.hardware_flops
-        )
+        flops, hardware = self.flops + other.flops, self.hardware_flops + other.hardware_flops
+        return StepCost(self.tokens + other.tokens, flops, hardware)
 
 
 def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: bool = False) -> StepCost:
@@ -76,18 +58,12 @@ def peak_flops(device: torch.device, given_tflops: float | None = None) -> float
     """Operations per second of `device` at best: as given, or of a GPU that is known; None for others and a CPU."""
     if given_tflops is not None:
         return given_tflops * TERA
-    if device.type != "cuda":
-        return None
-    return known_peak(torch.cuda.get_device_name(device))
+    return known_peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
 def known_peak(name: str) -> float | None:
     """By the name that the driver gives the GPU, such as "NVIDIA H100 80GB HBM3"."""
-    words = name.replace("-", " ").split()
-    if "Laptop" in words:  # slower than the card of the same name, by how much is its maker's choice
+    words = f" {name.replace('-', ' ')} "
+    if " Laptop " in words:  # slower than the card of the same name, by how much is its maker's choice
         return None
-    for part, tflops in PEAKS:
-        wanted = part.split()
-        if any(words[i : i + len(wanted)] == wanted for i in range(len(words))):
-            return tflops * TERA
-    return None
+    return next((tflops * TERA for part, tflops in PEAKS.items() if f" {part} " in words), None)

@@ -22,22 +22,17 @@ class TrainOptions(cli.Options):
 
     config: Path = cli.option(help="a YAML file of configs/train/")
     overrides: list[str] = cli.option(
-        [],
-        "override one key, for example train.steps=200; any number of times",
-        name="set",
-        metavar="KEY=VALUE",
-        repeat=True,
-    )
+        [], "override one key, for example train.steps=200; any number of times",
+        name="set", metavar="KEY=VALUE", repeat=True,
+    )  # fmt: skip
     local_rank: int = cli.option(0, "what launchers pass; the environment says the same", hidden=True)
 
 
 def check_inputs(config: TrainConfig) -> None:
     """UserError for what the configuration names and is not there, or not whole: manifests, shards, the checkpoint of
     `init` or `init_streams`, components, trackers."""
-    for manifest in config.data.manifests:
+    for manifest in filter(None, (*config.data.manifests, config.validation.manifest)):
         find_manifest(manifest)
-    if config.validation.manifest:
-        find_manifest(config.validation.manifest)
     for folder in config.data.shard_folders:
         read_index(folder)
     check_trackers(config.train.report_to)

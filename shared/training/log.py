@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import sys
 import time
@@ -70,7 +69,8 @@ class RunLog:
     def add(self, records: Iterable[LossRecord], samples: int) -> None:
         """Add the records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
         for record in records:
-            self.pending.append(replace(record, sigma=_flat(record.sigma), loss=_flat(record.loss)))
+            sigma, loss = (value.detach().flatten() for value in (record.sigma, record.loss))
+            self.pending.append(replace(record, sigma=sigma, loss=loss))
             self.cost += record.cost
         self.samples += samples
 
@@ -82,7 +82,12 @@ class RunLog:
 
     def flush(self, step: int, rate: float) -> None:
         """Append the means since the last flush as rows of `step`; every rank calls it."""
-        parts = gather((self._sums(), self.samples, self.cost))
+        own = _summed(
+            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
+            for record in self.pending
+            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
+        )
+        parts = gather((own, self.samples, self.cost))
         totals: Sums = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
         if self.world.is_main and totals:
             rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
@@ -102,13 +107,6 @@ class RunLog:
         self.norms: list[float] = []
         self.cost, self.samples, self.since = NO_COST, 0, time.monotonic()
 
-    def _sums(self) -> Sums:
-        return _summed(
-            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
-            for record in self.pending
-            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
-        )
-
     def _speed(self, step: int, samples: int, cost: StepCost) -> dict[str, float]:
         """Write a row of throughput.csv; return what is known of it by name."""
         seconds = max(1e-9, time.monotonic() - self.since)
@@ -118,11 +116,8 @@ class RunLog:
             found |= {"mfu": cost.flops / full, "hfu": cost.hardware_flops / full}
         elif cost.flops and not self.peak_missed:
             self.peak_missed = True
-            self.bar.write(
-                f"MFU is left out: the peak of this device ({self.world.device.type}) is not known; set "
-                "train.peak_tflops to have it",
-                file=sys.stderr,
-            )
+            unknown = f"the peak of this device ({self.world.device.type}) is not known"
+            self.bar.write(f"MFU is left out: {unknown}; set train.peak_tflops to have it", file=sys.stderr)
         shown = [f"{found[name]:.6g}" if name in found else "" for name in SPEED_COLUMNS[4:]]
         _append(self.speeds, [[step, f"{seconds:.3f}", samples, cost.tokens, *shown]])
         return found
@@ -156,15 +151,9 @@ def _summed(parts: Iterable[tuple[Key, float, int]]) -> dict[Key, tuple[float, i
     return sums
 
 
-def _flat(value: Tensor) -> Tensor:
-    return value.detach().flatten()
-
-
 def _append(file: Path, rows: list[list[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
     with open(file, "a") as out:
-        out.write(text.getvalue())
+        csv.writer(out, lineterminator="\n").writerows(rows)
 
 
 def _truncate(file: Path, columns: list[str], first_step: int) -> None:

@@ -15,15 +15,13 @@ from shared.utils.config import Optimizer
 class AdamWEMA(torch.optim.AdamW):
     """AdamW whose state holds "ema" beside "exp_avg": fp32, shaped as the parameter.
 
-    ZeRO gives an optimizer each rank's slice of the fp32 master weights, so that the average is partitioned,
-    saved, resumed and gathered with the rest of the state. The decay warms up: after update n it is
-    min(decay, (1 + n) / (10 + n)); the average starts as the weights after the first update.
+    ZeRO gives an optimizer each rank's slice of the fp32 master weights, so the average is partitioned, saved, resumed
+    and gathered with the rest of the state. After update n the decay is min(decay, (1 + n) / (10 + n)); the average
+    starts as the weights after the first update.
     """
 
-    def __init__(
-        self, params: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float, decay: float
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+    def __init__(self, params: Iterable[Any], *, decay: float, **options: Any) -> None:
+        super().__init__(params, fused=True, **options)
         self.decay = decay
 
     @torch.no_grad()
@@ -43,9 +41,8 @@ class AdamWEMA(torch.optim.AdamW):
 
 def build_optimizer(groups: list[dict[str, Any]], config: Optimizer, ema: float) -> torch.optim.Optimizer:
     """`AdamWEMA`, or AdamW where `ema` is 0, over `groups` as `parameter_groups` returns them."""
-    if ema == 0:
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
-    return AdamWEMA(groups, config.lr, config.betas, config.weight_decay, ema)
+    options = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
+    return AdamWEMA(groups, decay=ema, **options) if ema else torch.optim.AdamW(groups, fused=True, **options)
 
 
 def parameter_groups(
@@ -60,13 +57,10 @@ def parameter_groups(
     for name, param in module.named_parameters():
         if param.requires_grad:
             groups.setdefault((cross_modal(name), param.ndim > 1), []).append(param)
+    scales, decays = (1.0, config.cross_modal_lr_scale), (0.0, config.weight_decay)
     return [
-        {
-            "params": params,
-            "lr_scale": config.cross_modal_lr_scale if cross else 1.0,
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (cross, decays), params in sorted(groups.items(), key=lambda item: item[0])
+        {"params": groups[cross, matrix], "lr_scale": scales[cross], "weight_decay": decays[matrix]}
+        for cross, matrix in sorted(groups)
     ]
 
 
@@ -91,18 +85,13 @@ def forget_gradients(engine: Any) -> None:
     DeepSpeed 0.19's own.
     """
     optimizer = engine.optimizer
-    masters = [
-        *_listed(optimizer, "single_partition_of_fp32_groups"),
-        *_listed(optimizer, "fp32_partitioned_groups_flat"),
-    ]
-    kept = [getattr(optimizer, "grad_partitions_flat_buffer", None), *(master.grad for master in masters)]
-    for gradient in (*kept, *getattr(optimizer, "accumulated_grads_in_cpu", {}).values()):
+    kept = [getattr(optimizer, "grad_partitions_flat_buffer", None)]
+    kept += getattr(optimizer, "accumulated_grads_in_cpu", {}).values()
+    for name in ("single_partition_of_fp32_groups", "fp32_partitioned_groups_flat"):
+        kept += [master.grad for master in getattr(optimizer, name, []) if master is not None]
+    for gradient in kept:
         if gradient is not None:
             gradient.zero_()
-
-
-def _listed(optimizer: Any, name: str) -> list[Tensor]:
-    return [tensor for tensor in getattr(optimizer, name, []) if tensor is not None]
 
 
 def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[str, Tensor]:
@@ -111,7 +100,9 @@ def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[
     Trainable parameters are the master weights (`state_key` None) or that entry of the optimizer's state
     ("ema"), at any ZeRO stage; frozen parameters and buffers are as they are.
     """
-    from deepspeed import comm
+    from deepspeed import comm, zero
+    from deepspeed.utils import safe_get_full_fp32_param as master_weights
+    from deepspeed.utils import safe_get_full_optimizer_state as optimizer_state
 
     # DeepSpeed 0.19 links states to parameters once, after the first group's first step, when the other groups
     # have no state yet, and not at all after a resume: link again.
@@ -120,21 +111,13 @@ def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[
         engine.optimizer._lazy_init_hp_params_optimizer_state()
     weights = {}
     for name, value in module.state_dict(keep_vars=True).items():
-        full = _gather(engine, value, state_key)
+        if not value.requires_grad:
+            with zero.GatheredParameters([value] if hasattr(value, "ds_id") else []):
+                full = value.detach().clone()
+        elif hasattr(value, "ds_id") or hasattr(value, "_hp_mapping"):
+            full = master_weights(value) if state_key is None else optimizer_state(value, state_key)
+        else:
+            full = value if state_key is None else engine.optimizer.state[value][state_key]
         if comm.get_rank() == 0:
             weights[name] = full.detach().to("cpu", torch.float32 if full.is_floating_point() else None).clone()
     return weights
-
-
-def _gather(engine: Any, value: Tensor, state_key: str | None) -> Tensor:
-    from deepspeed import zero
-    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
-    if not value.requires_grad:
-        with zero.GatheredParameters([value] if hasattr(value, "ds_id") else []):
-            return value.detach().clone()
-    if hasattr(value, "ds_id") or hasattr(value, "_hp_mapping"):
-        if state_key is None:
-            return safe_get_full_fp32_param(value)
-        return safe_get_full_optimizer_state(value, state_key)
-    return value if state_key is None else engine.optimizer.state[value][state_key]

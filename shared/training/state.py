@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
 import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from shared.training.consolidate import ABOUT, StateFolder, latest_checkpoint
-from shared.training.universal import convert_to_universal, load_universal
-from shared.utils.config import TrainConfig, dump_config, flatten
+from shared.training.consolidate import ABOUT, StateFolder, latest_checkpoint, trained_weights
+from shared.utils.config import FREE_KEYS, TrainConfig, changed_keys, dump_config, flatten
 from shared.utils.distributed import World, barrier
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
 
 _log = logging.getLogger(__name__)
-# Keys that change nothing about the weights a run arrives at.
-FREE_KEYS = (
-    "train.activation_checkpointing",
-    "output",
-    "data.latents",
-    "validation.",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.log_every",
-    "train.export_dtype",
-    "train.shard_size",
-    "train.report_to",
-    "train.peak_tflops",
-)
-
-
-def claim_output(config: TrainConfig, world: World) -> Path:
-    """Make OUTPUT this config's own: write config.yaml, or compare with the one there.
-
-    Raises `UserError` naming the keys in which a run already in OUTPUT differs. With another number of processes the
-    micro-batch and the accumulation may differ if a step has as many clips as before.
-    """
-    output = Path(config.output)
+EMA = "ema"
     file = output / "config.yaml"
     if file.exists():
         before = flatten(yaml.safe_load(file.read_text()))
         now = flatten(yaml.safe_load(dump_config(config)))
         latest = latest_checkpoint(output / "state")
-        free = (*FREE_KEYS, *(_batch_keys(before) if latest is not None else ()))
-        changed = [
-            f"{key} ({before.get(key, 'unset')!r} there, {now.get(key, 'unset')!r} here)"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(free)
-        ]
-        if changed:
+        free = FREE_KEYS
+        if latest is not None:  # a token budget is of one micro-batch: then its size has to stay
+            batch = "train.gradient_accumulation_steps", "train.micro_batch"
+            free += batch if before.get("train.token_budget") is None else batch[:1]
+        if changed := changed_keys(before, now, free):
             raise UserError(
-                f"{output} holds a run of another configuration: {', '.join(changed)}; "
-                "give another output, or the same values"
+                f"{output} holds a run of another configuration: {changed}; give another output, or the same values"
             )
         if latest is not None:
             _check_clips(latest, before, config, world)
@@ -68,13 +46,6 @@ def claim_output(config: TrainConfig, world: World) -> Path:
     return output
 
 
-def _batch_keys(before: dict[str, Any]) -> tuple[str, ...]:
-    """List what may follow the number of processes. A token budget is of one micro-batch: then its size has to stay."""
-    return ("train.gradient_accumulation_steps",) + (
-        ("train.micro_batch",) if before.get("train.token_budget") is None else ()
-    )
-
-
 def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfig, world: World) -> None:
     """Refuse a step of more or fewer clips than those that led to `latest`, with the values that would be right."""
     train, micro = config.train, before["train.micro_batch"]
@@ -83,13 +54,11 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
     if here == there:
         return
     each, left = divmod(there, world.size)
-    sizes = range(1, micro + 1) if "train.micro_batch" in _batch_keys(before) else [micro]
-    fitting = [size for size in sizes if not left and each % size == 0]
-    advice = (
-        f"set train.micro_batch={fitting[-1]} and train.gradient_accumulation_steps={each // fitting[-1]}"
-        if fitting
-        else f"start {latest.processes} processes, as before"
-    )
+    sizes = range(micro, 0, -1) if before.get("train.token_budget") is None else [micro]
+    size = next((size for size in sizes if not left and each % size == 0), None)
+    advice = f"start {latest.processes} processes, as before"
+    if size is not None:
+        advice = f"set train.micro_batch={size} and train.gradient_accumulation_steps={each // size}"
     raise UserError(
         f"{latest.folder} comes from steps of {there} clips, and this run's have {here} (micro_batch "
         f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} processes): {advice}"
@@ -103,47 +72,42 @@ class RunState:
     """
 
     def __init__(self, folder: Path, world: World, keep: int) -> None:
+        """UserError as `latest_checkpoint`."""
         self.folder, self.world, self.keep = folder, world, keep
-
-    @property
-    def converts(self) -> bool:
-        """Whether the latest checkpoint is cut for another number of processes. An engine must know before it is made.
-
-        Without ZeRO (stage 0) nothing is cut. Raises `UserError` as `latest_checkpoint`.
-        """
-        latest = latest_checkpoint(self.folder)
-        return latest is not None and latest.zero > 0 and latest.processes != self.world.size
+        self.latest = latest = latest_checkpoint(folder)
+        #: Whether the latest is cut for another number of processes, which an engine must know before it is made.
+        self.converts = latest is not None and latest.zero > 0 and latest.processes != world.size
 
     def save(self, engine: Any, step: int) -> None:
         """Write the state after `step` steps and delete all but the last `keep`; all ranks call it."""
-        tag, partial = f"step{step:08d}", f"partial-step{step:08d}"
+        tag, partial, zero = f"step{step:08d}", f"partial-step{step:08d}", engine.zero_optimization_stage()
         if self.world.is_main:
             shutil.rmtree(self.folder / partial, ignore_errors=True)
         barrier()
-        known = {"trained": trained_names(engine)} if engine.zero_optimization_stage() == 0 else {}
+        known = {}
+        if zero == 0:  # a state dict of torch's numbers what is trained in this order
+            names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+            known = {"trained": [names[id(p)] for group in engine.optimizer.param_groups for p in group["params"]]}
         engine.save_checkpoint(str(self.folder), tag=partial, client_state=known, save_latest=False)
         barrier()
         if self.world.is_main:
-            about = {
-                "step": step,
-                "clips": engine.train_batch_size(),
-                "processes": self.world.size,
-                "zero": engine.zero_optimization_stage(),
-            }
+            about = {"step": step, "clips": engine.train_batch_size(), "processes": self.world.size, "zero": zero}
             write_atomically(self.folder / partial / ABOUT, json.dumps(about))
             shutil.rmtree(self.folder / tag, ignore_errors=True)
             os.replace(self.folder / partial, self.folder / tag)
             write_atomically(self.folder / "latest", tag)
-            self._prune(tag)
+            states = sorted(self.folder.glob("step*"))
+            done = states.index(self.folder / tag) + 1  # what is newer is of a run that was gone on with from before
+            for path in [*states[: max(0, done - self.keep)], *states[done:], *self.folder.glob("partial-*")]:
+                shutil.rmtree(path, ignore_errors=True)
         barrier()
 
     def resume(self, engine: Any) -> int:
-        """Load the latest checkpoint into `engine`, if there is one. Returns the number of steps done.
+        """Load the latest checkpoint into `engine`, if there was one. Returns the number of steps done.
 
-        What another number of processes wrote is converted to DeepSpeed's universal checkpoint first; `engine` must
-        have been made with "load_universal" then (`converts`). Raises `UserError` as `latest_checkpoint`.
+        Where it `converts`, to DeepSpeed's universal checkpoint, `engine` was made with "load_universal".
         """
-        latest = latest_checkpoint(self.folder)
+        latest = self.latest
         if latest is None:
             return 0
         if not self.converts:
@@ -151,25 +115,54 @@ class RunState:
             return latest.step
         universal = self.folder / f"partial-universal-{latest.folder.name}"
         if self.world.is_main:
-            _log.warning(
-                "%s was written by %d processes; converted for %d", latest.folder, latest.processes, self.world.size
-            )
-            convert_to_universal(latest, universal)
+            there, here = latest.processes, self.world.size
+            _log.warning("%s was written by %d processes; converted for %d", latest.folder, there, here)
+            _convert_to_universal(latest, universal)
         barrier()
-        load_universal(engine, universal)
+        _load_universal(engine, universal)
         barrier()  # every rank has read it
         if self.world.is_main:
             shutil.rmtree(universal)
         return latest.step
 
-    def _prune(self, newest: str) -> None:
-        done = sorted(path for path in self.folder.glob("step*") if path.name <= newest)
-        newer = [path for path in self.folder.glob("step*") if path.name > newest]
-        for path in [*done[: -self.keep], *newer, *self.folder.glob("partial-*")]:
-            shutil.rmtree(path, ignore_errors=True)
+
+def _convert_to_universal(checkpoint: StateFolder, output: Path) -> None:
+    """Write the universal form of a ZeRO checkpoint to the folder `output`; in one process.
+
+    DeepSpeed's converter takes fp32 weights and Adam's two moments; the average of the weights is put beside them.
+    """
+    from deepspeed.checkpoint import ds_to_universal
+
+    shutil.rmtree(output, ignore_errors=True)
+    options = Namespace(  # more workers of either kind would fork a process that holds a process group
+        input_folder=str(checkpoint.folder), output_folder=str(output), num_extract_workers=1, num_merge_workers=1,
+        keep_temp_folder=False, strict=True, inject_missing_state=True,
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        ds_to_universal.main(options)
+    (output.parent / "latest_universal").unlink()  # it stands beside `output`, and nothing of ours reads it
+    with contextlib.suppress(KeyError):  # a run without an average
+        for name, average in trained_weights(checkpoint, EMA):
+            torch.save({"param": average.clone()}, output / "zero" / name / f"{EMA}.pt")
 
 
-def trained_names(engine: Any) -> list[str]:
-    """List the names of what the optimizer trains, in its order, which is how a state dict of torch's numbers them."""
-    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
-    return [names[id(parameter)] for group in engine.optimizer.param_groups for parameter in group["params"]]
+def _load_universal(engine: Any, folder: Path) -> None:
+    """Load what `_convert_to_universal` wrote into an engine made with "load_universal"; all ranks call it.
+
+    DeepSpeed's own loading (0.19) leaves three things wrong at stage 3: all groups get the first one's weight decay and
+    `lr_scale`, all share one count of steps, and only Adam's state is read.
+    """
+    groups = [{**group} for group in engine.optimizer.param_groups]
+    engine.load_checkpoint(str(folder.parent), tag=folder.name)
+    for group, own in zip(engine.optimizer.param_groups, groups, strict=True):
+        group.update(own, params=group["params"])
+    optimizer = engine.optimizer
+    if engine.zero_optimization_stage() == 3:
+        for parameters, master in zip(optimizer.fp16_groups, optimizer.fp32_partitioned_groups_flat, strict=True):
+            folders = [(folder / "zero" / optimizer.param_names[parameter], parameter) for parameter in parameters]
+            if all((own / f"{EMA}.pt").exists() for own, _ in folders):
+                found = torch.cat([optimizer.load_hp_checkpoint_state(str(own), EMA, param=p) for own, p in folders])
+                average = optimizer.optimizer.state[master][EMA] = torch.zeros_like(master)
+                average[: len(found)].copy_(found)
+    for state in optimizer.optimizer.state.values():
+        state["step"] = state["step"].clone()

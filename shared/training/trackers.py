@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
-
-
-class Tracker(Protocol):
-    """Takes values by name ("loss/video/t2av") after a step, counted from 1."""
-
-    def add(self, values: Mapping[str, float], step: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -30,12 +22,6 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UserError(
                 "train.report_to: wandb needs the package wandb, which is not installed; install it, or leave it out"
             ) from None
-
-
-def open_trackers(names: Sequence[str], output: Path, first_step: int) -> list[Tracker]:
-    """Open the trackers of a run in `output` that goes on after `first_step` steps."""
-    makers: dict[str, Callable[[Path, int], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB}
-    return [makers[name](output, first_step) for name in dict.fromkeys(names)]
 
 
 class TensorBoard:
@@ -64,13 +50,9 @@ class WandB:
     def __init__(self, output: Path, first_step: int) -> None:
         wandb: Any = importlib.import_module("wandb")
         kept, config = output / "wandb_id", output / "config.yaml"
-        self.run = wandb.init(
-            id=kept.read_text().strip() if kept.exists() else None,
-            resume="allow",
-            name=output.name,
-            dir=str(output),
-            config=yaml.safe_load(config.read_text()) if config.exists() else None,
-        )
+        run_id = kept.read_text().strip() if kept.exists() else None
+        settings = yaml.safe_load(config.read_text()) if config.exists() else None
+        self.run = wandb.init(id=run_id, resume="allow", name=output.name, dir=str(output), config=settings)
         write_atomically(kept, f"{self.run.id}\n")
 
     def add(self, values: Mapping[str, float], step: int) -> None:
@@ -78,3 +60,12 @@ class WandB:
 
     def close(self) -> None:
         self.run.finish()
+
+
+def open_trackers(names: Sequence[str], output: Path, first_step: int) -> list[TensorBoard | WandB]:
+    """Open the trackers of a run in `output` that goes on after `first_step` steps.
+
+    They take values by name ("loss/video/t2av") after a step, counted from 1.
+    """
+    makers = {"tensorboard": TensorBoard, "wandb": WandB}
+    return [makers[name](output, first_step) for name in dict.fromkeys(names)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +42,7 @@ class MicroBatch(Protocol):
     def to(self, device: torch.device) -> MicroBatch: ...
 
 
+@dataclass(eq=False)
 class Trainer:
     """Trains `module` as `config` says, from the last checkpoint in `config.output` if there is one.
 
@@ -49,36 +52,25 @@ class Trainer:
     dict in fp32 on the CPU: the average where `train.ema` keeps one, the weights themselves otherwise.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        world: World,
-        module: nn.Module,
-        param_groups: list[dict[str, Any]],
-        batch_at: Callable[[int, int, int], MicroBatch],
-        on_validate: Callable[[int, StateDict], None] | None = None,
-        on_export: Callable[[StateDict], None] | None = None,
-    ) -> None:
-        self.config, self.world, self.module, self.param_groups = config, world, module, param_groups
-        self.batch_at, self.on_validate, self.on_export = batch_at, on_validate, on_export
+    config: TrainConfig
+    world: World
+    module: nn.Module
+    param_groups: list[dict[str, Any]]
+    batch_at: Callable[[int, int, int], MicroBatch]
+    on_validate: Callable[[int, StateDict], None] | None = None
+    on_export: Callable[[StateDict], None] | None = None
 
     def run(self) -> None:
-        """Train to the last step, checkpoint and export.
-
-        Raises `UserError` if OUTPUT holds another run, or at the first loss or gradient that is not finite.
-        """
+        """Train to the last step and export. UserError: OUTPUT holds another run; a loss or gradient is not finite."""
         output = claim_output(self.config, self.world)
         state = RunState(output / "state", self.world, self.config.train.keep_checkpoints)
         engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
-            log = RunLog(output, self.world, first, self.config.train)
-            try:
+            with closing(RunLog(output, self.world, first, self.config.train)) as log:
                 for step in range(first, self.config.train.steps):
                     self._step(engine, log, step)
                     self._after(engine, log, state, step)
-            finally:
-                log.close()
             if self.on_export is not None:
                 self._call(engine, self.on_export)
         finally:
@@ -91,7 +83,12 @@ class Trainer:
 
         train, zero = self.config.train, self.config.deepspeed.get("zero_optimization", {})
         if train.activation_checkpointing:
-            checkpoint_activations(self.module)
+            models = [m for m in self.module.modules() if getattr(m, "_supports_gradient_checkpointing", False)]
+            for model in models:
+                cast(Any, model).enable_gradient_checkpointing()
+            if not models:
+                key = "train.activation_checkpointing"
+                raise UserError(f"{key}: this model has no blocks that can be computed again; set false")
         settings = {
             **self.config.deepspeed,
             "train_micro_batch_size_per_gpu": train.micro_batch,
@@ -119,17 +116,19 @@ class Trainer:
         for group in engine.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         clips: list[str] = []
+        plain: Tensor | None = None
         for micro in range(self.config.train.gradient_accumulation_steps):
             batch = self.batch_at(step, micro, self.world.rank).to(self.world.device)
             loss = engine(batch)
-            clips += [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True)]
+            clips += _named(batch, batch.tasks)
             value = loss.item()
-            guilty = clips if math.isfinite(value) else _guilty(batch, engine.module.records, clips)
-            self._refuse_non_finite(value, "loss", step, guilty)
+            bad = [] if math.isfinite(value) else [r.task for r in engine.module.records if not r.loss.isfinite().all()]
+            self._refuse_non_finite(value, "loss", step, _named(batch, bad) or clips)
             engine.backward(loss)
             log.add(engine.module.records, len(batch.ids))
             last = micro + 1 == self.config.train.gradient_accumulation_steps
-            plain = _plain_norm(engine) if last else None
+            if last and not engine.zero_optimization():  # stage 0: whole gradients, of which DeepSpeed tells no norm
+                plain = torch.nn.utils.get_total_norm([p.grad for p in self.module.parameters() if p.grad is not None])
             if last or engine.managed_gradient_accumulation():
                 engine.step()
         forget_gradients(engine)
@@ -139,16 +138,15 @@ class Trainer:
 
     def _after(self, engine: Any, log: RunLog, state: RunState, step: int) -> None:
         """Log, checkpoint and validate after `step`, where they are due."""
-        train, validation, done = self.config.train, self.config.validation, step + 1
+        train, every, done = self.config.train, self.config.validation.every, step + 1
         last = done == train.steps
         checkpoint = last or done % train.checkpoint_every == 0
         if checkpoint or done % train.log_every == 0:
             log.flush(done, self._rate(step))
         if checkpoint:
             state.save(engine, done)
-        if self.on_validate is not None and validation.every and (last or done % validation.every == 0):
-            callback = self.on_validate
-            self._call(engine, lambda weights: callback(done, weights))
+        if self.on_validate is not None and every and (last or done % every == 0):
+            self._call(engine, partial(self.on_validate, done))
 
     def _call(self, engine: Any, callback: Callable[[StateDict], None]) -> None:
         weights = full_weights(engine, self.module, "ema" if self.config.train.ema else None)
@@ -164,20 +162,19 @@ class Trainer:
         """Stop every rank if `value` is NaN or infinite on any."""
         bad = not math.isfinite(value)
         if any_rank(bad, self.world.device):
-            guilty = [clip for part in gather(clips if bad else []) for clip in part]
+            guilty = ", ".join(clip for part in gather(clips if bad else []) for clip in part)
             raise UserError(
-                f"the {what} is not finite at step {step + 1}, in {', '.join(guilty)}; the last checkpoint "
-                f"in {self.config.output}/state is good: lower optimizer.lr or look at these clips"
+                f"the {what} is not finite at step {step + 1}, in {guilty}; the last checkpoint in "
+                f"{self.config.output}/state is good: lower optimizer.lr or look at these clips"
             )
 
 
 class _LossOnly(nn.Module):
     """DeepSpeed hooks onto the tensors that a module returns: this returns the loss and keeps the records.
 
-    ZeRO-3 gathers a module's parameters around its forward. One that is read elsewhere (a modulation table, a context
-    token, a patch embedding) it finds by itself, and drops with the module that ran then, which may be before the
-    backward pass. Here all of them, which are small, become this module's: gathered from its forward to its backward
-    (DeepSpeed 0.19).
+    ZeRO-3 (DeepSpeed 0.19) gathers a module's parameters around its forward. One that is read elsewhere (a modulation
+    table, a context token, a patch embedding) it finds by itself, and drops with the module that ran then, which may be
+    before the backward pass. Here all of them, which are small, become this module's.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -186,43 +183,16 @@ class _LossOnly(nn.Module):
         self.records: list[LossRecord] = []
 
     def forward(self, batch: MicroBatch) -> Tensor:
-        output: StepOutput = self.module(batch)
-        self.records = output.records
-        self._adopt()
-        return output.loss
-
-    def _adopt(self) -> None:
         from deepspeed import zero
 
+        output: StepOutput = self.module(batch)
+        self.records = output.records
         for module in self.module.modules():
             for parameter in getattr(module, "_external_params", {}).values():
                 zero.register_external_parameter(self, parameter)
+        return output.loss
 
 
-def checkpoint_activations(module: nn.Module) -> None:
-    """Have every model in `module` that can do so keep one block's input instead of all it computes, for the backward.
-
-    Raises `UserError` if none can.
-    """
-    models: list[Any] = [part for part in module.modules() if getattr(part, "_supports_gradient_checkpointing", False)]
-    if not models:
-        raise UserError(
-            "train.activation_checkpointing: this model has no blocks that can be computed again; set false"
-        )
-    for model in models:
-        model.enable_gradient_checkpointing()
-
-
-def _guilty(batch: MicroBatch, records: list[LossRecord], clips: list[str]) -> list[str]:
-    """List the clips of the tasks whose loss is not finite; all of this step's where none can be told."""
-    tasks = {record.task for record in records if not bool(record.loss.isfinite().all())}
-    named = [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True) if task in tasks]
-    return named or clips
-
-
-def _plain_norm(engine: Any) -> Tensor | None:
-    """Compute the gradients' norm where DeepSpeed computes none: ZeRO stage 0, whose ranks hold whole gradients."""
-    if engine.zero_optimization():
-        return None
-    grads = [param.grad for param in engine.module.parameters() if param.grad is not None]
-    return torch.nn.utils.get_total_norm(grads)
+def _named(batch: MicroBatch, tasks: list[str]) -> list[str]:
+    """Name the clips of these tasks."""
+    return [f"{clip} ({task})" for clip, task in zip(batch.ids, batch.tasks, strict=True) if task in tasks]

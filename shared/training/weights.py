@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +28,9 @@ def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda 
     def chosen(one: Model) -> StateDict:
         return {name: value for name, value in one.state_dict().items() if not skip(name)}
 
-    ours, theirs = chosen(model), chosen(type(model).from_pretrained(folder))
-    for name in sorted(ours.keys() | theirs.keys()):
-        here, there = (list(weights[name].shape) if name in weights else "absent" for weights in (ours, theirs))
-        if here != there:
-            raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
+    theirs = chosen(type(model).from_pretrained(folder))
+    for name, here, there in _differences(chosen(model), theirs):
+        raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
     model.load_state_dict(model.state_dict() | theirs)
     return model
 
@@ -45,32 +43,28 @@ def with_weights(model: Model, weights: StateDict, prefix: str) -> Model:
 
 
 def export_pipeline(pipeline: Any, folder: str | Path, card: str, train: Train) -> None:
-    """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says."""
-    if train.export_dtype == "bf16":
-        for model in filter(None, (pipeline.transformer, pipeline.control)):
-            _to_bfloat16(model)
+    """Write the checkpoint folder with its model card; "bf16" leaves in float32 what its model keeps so."""
+    for model in filter(None, (pipeline.transformer, pipeline.control)):
+        kept = model._keep_in_fp32_modules or ()
+        for name, parameter in model.named_parameters():
+            if train.export_dtype == "bf16" and not any(part in name for part in kept):
+                parameter.data = parameter.data.to(torch.bfloat16)
     save_checkpoint(pipeline, folder, card, train.shard_size)
 
 
 def check_names(weights: StateDict, models: Mapping[str, nn.Module | None], folder: Path) -> None:
     """Refuse the `weights` of a state in `folder` if their names or shapes are not those of `models`, by prefix."""
-    ours = {
-        f"{part}.{name}": tuple(value.shape)
-        for part, model in models.items()
-        if model is not None
-        for name, value in model.state_dict().items()
-    }
-    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    ours = nn.ModuleDict({part: model for part, model in models.items() if model is not None}).state_dict()
+    for name, here, there in _differences(ours, weights):
+        raise UserError(
+            f"checkpoint {folder}: {name} is {there}, and {here} in the run's config.yaml; a state goes with the run "
+            "that wrote it"
+        )
+
+
+def _differences(ours: StateDict, theirs: StateDict) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, our shape, their shape) where they differ; what is missing is "absent"."""
     for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
-            raise UserError(
-                f"checkpoint {folder}: {name} is {theirs.get(name, 'absent')}, and {ours.get(name, 'absent')} in the "
-                "run's config.yaml; a state goes with the run that wrote it"
-            )
-
-
-def _to_bfloat16(model: Any) -> None:
-    """All weights but those that the model keeps in float32."""
-    for name, parameter in model.named_parameters():
-        if not any(kept in name for kept in model._keep_in_fp32_modules or ()):
-            parameter.data = parameter.data.to(torch.bfloat16)
+        here, there = (list(weights[name].shape) if name in weights else "absent" for weights in (ours, theirs))
+        if here != there:
+            yield name, here, there

@@ -45,6 +45,23 @@ OWNED_BY_TRAIN = {
 }
 
 
+# Keys that change nothing about the weights a run arrives at.
+FREE_KEYS: tuple[str, ...] = (
+    "output", "data.latents", "validation.", "train.activation_checkpointing", "train.checkpoint_every",
+    "train.keep_checkpoints", "train.log_every", "train.export_dtype", "train.shard_size", "train.report_to",
+    "train.peak_tflops",
+)  # fmt: skip
+
+
+def claim_output(config: TrainConfig, world: World) -> Path:
+    """Make OUTPUT this config's own: write config.yaml, or compare with the one there.
+
+    Raises `UserError` naming the keys in which a run already in OUTPUT differs. With another number of processes the
+    micro-batch and the accumulation may differ if a step has as many clips as before.
+    """
+    output = Path(config.output)
+
+
 class TrainConfig(Section):
     """Everything a run depends on. `model`, `control` and `deepspeed` hold the contents of the files they name."""
 
@@ -157,3 +174,12 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, dict) and value
         flat |= flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
     return flat
+
+
+def changed_keys(before: dict[str, Any], now: dict[str, Any], free: tuple[str, ...]) -> str:
+    """Tell in which keys two flat configurations differ, those that begin as one of `free` left out; "" if in none."""
+    return ", ".join(
+        f"{key} ({before.get(key, 'unset')!r} there, {now.get(key, 'unset')!r} here)"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(free)
+    )

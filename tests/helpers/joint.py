@@ -55,6 +55,7 @@ def write_config(folder: Path, stage: int, **changes: Any) -> Path:
         "log_every": 1,
         "checkpoint_every": 100,
         "ema": 0.9,
+        "max_grad_norm": 4.0,  # amid the norms of the steps: a wrong factor then shows, which Adam alone hides
         **changes,
     }
     config = {

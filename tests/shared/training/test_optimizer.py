@@ -23,7 +23,7 @@ def test_the_rate_may_stay_until_the_last_steps():
 
 def test_ema_follows_its_warmed_up_recursion_and_leaves_adamw_alone():
     a, b = (torch.nn.Parameter(torch.tensor([[1.0, -2.0]])) for _ in range(2))
-    ours = AdamWEMA([a], 0.1, (0.9, 0.99), 0.01, decay=0.5)
+    ours = AdamWEMA([a], lr=0.1, betas=(0.9, 0.99), weight_decay=0.01, decay=0.5)
     theirs = torch.optim.AdamW([b], 0.1, (0.9, 0.99), weight_decay=0.01)
     average = None
     for step in range(1, 21):

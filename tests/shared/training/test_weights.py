@@ -55,7 +55,7 @@ class Pipeline:
         self.transformer, self.control = transformer(), None
 
     def save_pretrained(self, folder: Path, **_: object) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.dtypes = {name: value.dtype for name, value in self.transformer.named_parameters()}
 
 
@@ -75,5 +75,5 @@ def test_a_state_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 3)
     weights = {f"transformer.{name}": value for name, value in model.state_dict().items()}
     check_names(weights, {"transformer": model, "control": None}, tmp_path)
-    with pytest.raises(UserError, match=r"transformer\.bias is \(3,\), and absent in the run's config.yaml"):
+    with pytest.raises(UserError, match=r"transformer\.bias is \[3\], and absent in the run's config.yaml"):
         check_names(weights, {"transformer": torch.nn.Linear(2, 3, bias=False)}, tmp_path)

@@ -18,6 +18,7 @@ import joint
 import pytest
 import torch
 import yaml
+from distance import distances
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -79,8 +80,10 @@ def moved(source: Path, target: Path, step: int, **train: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, ...], float], dict[str, Tensor]]:
-    """Losses and averaged weights of a loop without DeepSpeed. A stream that is skipped has a gradient of zero."""
+def plain(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[tuple[str, ...], float], dict[str, Tensor], dict[str, Tensor]]:
+    """Losses, averaged weights and first weights of a loop without DeepSpeed. A skipped stream's gradient is zero."""
     config = TrainConfig.load(joint.write_config(tmp_path_factory.mktemp("plain"), 0))
     module = joint.objective(config)
     optimizer = build_optimizer(joint.groups(config, module), config.optimizer, config.train.ema)
@@ -104,7 +107,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[str, ...
     weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
     named = dict(module.named_parameters())
     weights |= {name: optimizer.state[named[name]]["ema"] for name in weights if named[name].requires_grad}
-    return losses, weights
+    return losses, weights, joint.objective(config).state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +152,13 @@ def state(folder: Path) -> StateFolder:
     return found
 
 
+def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor], start: dict[str, Tensor]) -> None:
+    """Rounding gives 2e-5 and 3e-6 of the way from the start. Gradients of twice or half the size give every tensor
+    2e-3 or more, and some 7e-2."""
+    largest, whole = distances(found, wanted, start)
+    assert largest < 1e-3 and whole < 5e-5
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_losses_are_those_of_plain_pytorch(runs, plain, name):
     found = joint.losses(runs / name)
@@ -158,7 +168,7 @@ def test_losses_are_those_of_plain_pytorch(runs, plain, name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_exports_agree(runs, plain, name):
-    torch.testing.assert_close(exported(runs / name), plain[1], rtol=1e-5, atol=1e-5)
+    assert_near(exported(runs / name), *plain[1:])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -184,7 +194,7 @@ def test_a_killed_run_of_two_processes_resumes_to_the_bit(runs, stage):
 def test_a_run_goes_on_with_another_number_of_processes(runs, plain, way, stage):
     folder = runs / f"{way}/{stage}"
     assert joint.losses(folder) == pytest.approx(plain[0], rel=1e-4, abs=1e-4)
-    torch.testing.assert_close(exported(folder), plain[1], rtol=1e-5, atol=1e-5)
+    assert_near(exported(folder), *plain[1:])
     assert not list((folder / "out/state").glob("*universal*"))
     assert state(folder).processes == (2 if way == "up" else 1)
 
