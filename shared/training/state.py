@@ -23,6 +23,15 @@ from shared.utils.files import write_atomically
 
 _log = logging.getLogger(__name__)
 EMA = "ema"
+
+
+def claim_output(config: TrainConfig, world: World) -> Path:
+    """Make OUTPUT this config's own: write config.yaml, or compare with the one there.
+
+    Raises `UserError` naming the keys in which a run already in OUTPUT differs. With another number of processes the
+    micro-batch and the accumulation may differ if a step has as many clips as before.
+    """
+    output = Path(config.output)
     file = output / "config.yaml"
     if file.exists():
         before = flatten(yaml.safe_load(file.read_text()))

@@ -53,15 +53,6 @@ FREE_KEYS: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def claim_output(config: TrainConfig, world: World) -> Path:
-    """Make OUTPUT this config's own: write config.yaml, or compare with the one there.
-
-    Raises `UserError` naming the keys in which a run already in OUTPUT differs. With another number of processes the
-    micro-batch and the accumulation may differ if a step has as many clips as before.
-    """
-    output = Path(config.output)
-
-
 class TrainConfig(Section):
     """Everything a run depends on. `model`, `control` and `deepspeed` hold the contents of the files they name."""
 
