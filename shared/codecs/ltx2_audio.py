@@ -18,7 +18,6 @@ from torchaudio.transforms import MelSpectrogram
 
 from shared.codecs.library import LibraryCodec, load_library_model
 from shared.nn.clock import LatentClock
-from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 
 #: The spectrogram that the autoencoder was trained on. No config holds these two; diffusers has them in
@@ -28,7 +27,7 @@ FLOOR = 1e-5
 NO_PAIR = "these two do not belong together"
 
 
-class LTX2AudioCodec(AlignedModelMixin, LibraryCodec, ModelMixin):
+class LTX2AudioCodec(LibraryCodec, ModelMixin):
     """`AutoencoderKLLTX2Audio` and its vocoder; implements `shared.codecs.base.AudioCodec`. 128 channels at 25 Hz.
 
     Sound is at the vocoder's rate (24 kHz; 48 kHz with bandwidth extension) and resampled to the autoencoder's 16 kHz.

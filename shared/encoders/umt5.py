@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
 
-from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils import hub
 from shared.utils.errors import UserError
 
@@ -24,7 +23,7 @@ WANTED = "a folder with config.json, safetensors and a tokenizer, as transformer
 TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
-class UMT5Text(AlignedModelMixin, ModelMixin):
+class UMT5Text(ModelMixin):
     """`transformers.UMT5EncoderModel` with its tokenizer; implements `shared.encoders.base.TextEncoder`.
 
     Wan's recipe: the prompt is cleaned (`clean`), cut to `max_length` tokens with the end token, encoded, and followed
