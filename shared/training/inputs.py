@@ -31,8 +31,10 @@ class TrainOptions(cli.Options):
 def check_inputs(config: TrainConfig) -> None:
     """UserError for what the configuration names and is not there, or not whole: manifests, shards, the checkpoint of
     `init` or `init_streams`, components, trackers."""
-    for manifest in filter(None, (*config.data.manifests, config.validation.manifest)):
+    for manifest in config.data.manifests:
         find_manifest(manifest)
+    if config.validation.manifest:
+        find_manifest(config.validation.manifest)
     for folder in config.data.shard_folders:
         read_index(folder)
     check_trackers(config.train.report_to)

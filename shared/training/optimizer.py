@@ -41,7 +41,7 @@ class AdamWEMA(torch.optim.AdamW):
 
 def build_optimizer(groups: list[dict[str, Any]], config: Optimizer, ema: float) -> torch.optim.Optimizer:
     """`AdamWEMA`, or AdamW where `ema` is 0, over `groups` as `parameter_groups` returns them."""
-    options = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
     return AdamWEMA(groups, decay=ema, **options) if ema else torch.optim.AdamW(groups, fused=True, **options)
 
 

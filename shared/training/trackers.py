@@ -67,5 +67,5 @@ def open_trackers(names: Sequence[str], output: Path, first_step: int) -> list[T
 
     They take values by name ("loss/video/t2av") after a step, counted from 1.
     """
-    makers = {"tensorboard": TensorBoard, "wandb": WandB}
+    makers: dict[str, type[TensorBoard] | type[WandB]] = {"tensorboard": TensorBoard, "wandb": WandB}
     return [makers[name](output, first_step) for name in dict.fromkeys(names)]

@@ -17,6 +17,7 @@ import pytest
 import sample_joint
 import torch
 import yaml
+from distance import distances
 from safetensors.torch import load_file
 
 from ccl.pipeline import CCLPipeline
@@ -77,6 +78,7 @@ def runs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
             "log_every": 1,
             "ema": 0.5,
             "export_dtype": "fp32",
+            "max_grad_norm": 0.18,  # between the norms of the steps: a wrong factor then shows, which Adam alone hides
         },
         "optimizer": {"warmup": 0, "lr": 0.05},
         "tasks": {"t2av": 1},  # a loss per stream is a mean over the samples that have it, in each process
@@ -126,9 +128,10 @@ def test_a_run_gone_on_with_is_the_same_to_the_bit(runs: tuple[Path, Path]) -> N
 def test_every_zero_stage_trains_the_same_adapters(runs: tuple[Path, Path], other: str) -> None:
     """With one process and with two, of one global batch."""
     first, second = (load_file(run / "lora" / FILE) for run in (runs[0], runs[0].with_name(other)))
-    assert set(first) == set(second) and any(value.any() for value in first.values())
-    for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=0, atol=1e-4)
+    assert any(value.any() for value in first.values())
+    # Rounding gives 5e-7 and 5e-8; gradients of twice or half the size, 2e-3 and 4e-4.
+    largest, whole = distances(second, first)
+    assert largest < 2e-3 and whole < 2e-4
 
 
 def test_a_trained_adapter_samples_the_same_fused_and_unfused(runs: tuple[Path, Path], checkpoint: Path) -> None:
