@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -67,4 +67,4 @@ def activations(
 def _at_depth(config: Mapping[str, Any], few: Counts, more: Counts) -> Counts:
     """Carry the counts at `DEPTHS` on to the depth of the config, number by number."""
     further = config["video"]["num_layers"] - DEPTHS[0]
-    return type(few)(*(a + further * (b - a) for a, b in zip(astuple(few), astuple(more), strict=True)))
+    return type(few)(*(a + further * (b - a) for a, b in zip(few, more, strict=True)))

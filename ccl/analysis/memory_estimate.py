@@ -29,8 +29,7 @@ BUCKET = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduce
 LIVE = 1_000_000_000  # DeepSpeed's `stage3_max_live_parameters`: values of gathered weights at a time under ZeRO-3
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(NamedTuple):
     """Values of a model: those that learn, those that are frozen, and how many of both are in linear layers."""
 
     trained: int
