@@ -239,9 +239,9 @@ def _text(path: Path) -> str:
 def _record(clip: Clip, folder: Path) -> dict[str, object]:
     """Fields that say something, with paths as seen from `folder`."""
     record = clip.model_dump(exclude_defaults=True)
-    paths = {name: os.path.relpath(path.absolute(), folder.absolute()) for name, path in clip.files().items()}
-    for name, path in paths.items():
-        (record["tracks"] if name in clip.tracks else record)[name] = path
+    for name, path in clip.files().items():
+        held = record["tracks"] if name in clip.tracks else record
+        held[name] = os.path.relpath(path.absolute(), folder.absolute())
     if clip.audio == clip.video:
         del record["audio"]
     if clip.audio_caption == clip.caption:

@@ -10,7 +10,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def write_video(
             sound = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
             # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
             sound.bit_rate = min(128_000, 6 * rate) * len(audio)
-            streams.append((sound, _audio_frames(sound, audio, rate)))
+            size = sound.codec_context.frame_size or 1024
+            parts = ((audio[:, at : at + size], rate, at) for at in range(0, audio.shape[1], size))
+            streams.append((sound, starmap(audio_frame, parts)))
         for stream, made in streams:  # both are there before the first packet is written
             for frame in chain(made, [None]):  # None: flush
                 container.mux(stream.encode(frame))
@@ -133,19 +135,9 @@ def _add_video_stream(container: Any, height: int, width: int, fps: Fraction) ->
 
 
 def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
+    colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
     for index, picture in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BICUBIC | EXACT,
-            threads=1,
-        )
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+        frame = frame.reformat(format="yuv420p", interpolation=Interpolation.BICUBIC | EXACT, threads=1, **colours)
         frame.pts, frame.time_base = index, 1 / fps
         yield frame
-
-
-def _audio_frames(stream: Any, audio: Audio, rate: int) -> Iterator[Any]:
-    size = stream.codec_context.frame_size or 1024
-    for at in range(0, audio.shape[1], size):
-        yield audio_frame(audio[:, at : at + size], rate, at)
