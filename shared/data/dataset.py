@@ -79,22 +79,24 @@ class ClipDataset(Dataset[Sample]):
         if sound is None:
             audio = torch.zeros(1, count)
         elif (missing := count - sound.shape[1]) > SHORT_SOUND * self.sample_rate:
-            lengths = f"{sound.shape[1] / self.sample_rate:.2f} s, the picture {count / self.sample_rate:.2f} s"
-            raise UserError(f"{clip.audio}: sound lasts {lengths}; at most {SHORT_SOUND} s may be missing")
+            raise UserError(
+                f"{clip.audio}: sound lasts {sound.shape[1] / self.sample_rate:.2f} s, the picture "
+                f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
+            )
         else:
             audio = torch.from_numpy(np.pad(sound[:, :count], ((0, 0), (0, max(0, missing)))))
         return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, pictures is not None, sound is not None)
 
     def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
-        if pictures is not None:
-            frames = len(pictures)
-        else:
-            assert sound is not None  # a clip without video has sound
+        frames = 0 if pictures is None else len(pictures)
+        if sound is not None and pictures is None:
             frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
         wanted = self.duration if self.duration is not None else clip.end and clip.end - clip.start
         if wanted is not None and frames < round(wanted * self.fps):
-            found = f"{frames / self.fps:.2f} s after start {clip.start} s, not the {wanted} s wanted"
-            raise UserError(f"{clip.video or clip.audio}: {found}; a longer clip or a shorter duration is needed")
+            raise UserError(
+                f"{clip.video or clip.audio}: {frames / self.fps:.2f} s after start {clip.start} s, not "
+                f"the {wanted} s wanted; a longer clip or a shorter duration is needed"
+            )
         return frames
 
 
@@ -127,11 +129,7 @@ def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
 
 
 def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
-    """Look at all headers before training: files open, streams are there, the cut or `duration` fits in.
-
-    Raises one UserError with the number of bad clips, the first of them and the reasons. Silence and NaN take
-    decoding: `check_clip` finds them.
-    """
+    """Raise one UserError, naming the first bad clips, unless all headers show streams and length that suffice."""
 
     def reason(clip: Clip) -> str | None:
         try:
@@ -152,9 +150,7 @@ def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: f
         raise UserError("has no video, which the tasks need")
     end = clip.start + duration if duration is not None else clip.end or clip.start
     paths = {"video": clip.video, "audio": clip.audio if needs_audio or clip.audio != clip.video else None}
-    for name, path in paths.items():
-        if path is None:
-            continue
+    for name, path in ((name, path) for name, path in paths.items() if path is not None):
         info = probe(path)
         lasts, tolerance, wanted = info.audio_end, SHORT_SOUND, "sound"
         if name == "video":

@@ -82,10 +82,7 @@ class LatentSanity:
 def examine_all(
     entries: Sequence[Clip | Problem], workers: int, checkpoint: Path | None = None, sigma: float = 3.0
 ) -> Iterator[Finding]:
-    """Yield a finding for each entry of a manifest, in order; with `checkpoint` about the latents of its codecs too.
-
-    Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
-    """
+    """Yield a finding for each entry, in order; with `checkpoint`, UserError without codecs, of their latents too."""
     sanity = None
     if checkpoint is not None:
         index = check_checkpoint(checkpoint)

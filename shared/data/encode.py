@@ -77,10 +77,7 @@ class EncodeJob:
 
 
 def encode(job: EncodeJob) -> list[dict[str, Any]] | None:
-    """Make this rank's share; the clips that failed (id, reason), or None while other ranks are at work.
-
-    Raises UserError for settings or components that do not suit each other, or the folder.
-    """
+    """Make this rank's share: the clips that failed, None while others work. UserError for parts that do not fit."""
     folder, rank = job.folder, int(os.environ.get("RANK", 0))
     folder.prepare()
     if rank == 0:
@@ -159,7 +156,6 @@ class ClipEncoder:
             tick(1)
 
     def _record(self, clip: Clip, sample: Sample | Exception) -> NewRecord:
-        """UserError if the clip lacks what it needs, is silent, or cannot be encoded."""
         if isinstance(sample, Exception):
             raise sample
         settings = self.job.settings
@@ -219,10 +215,7 @@ class ShardFolder:
                 path.unlink()
 
     def encode(self, process: int, processes: int, encoder: ClipEncoder, tick: Callable[[int], object]) -> None:
-        """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept or made.
-
-        UserError if the folder's shards were made with other components, or cannot be written.
-        """
+        """Make this process's missing shards; `tick(n)`: n more are kept or made. UserError for other components."""
         made_by = encoder.made_by()
         for number in range(len(self.chunks)):
             theirs, ours = (self._read(number) or (None, made_by))[1]["fingerprints"], made_by["fingerprints"]

@@ -67,10 +67,7 @@ def every_keyframe(codec: VideoCodec, name: str, pixels: Tensor, fps: float) -> 
 
 
 def clip_key(clip: Clip, paths: Iterable[Path | None], common: Sequence[str]) -> str:
-    """Hash of a clip's cut, of the files at `paths` (name, time and size) and of what `common` says.
-
-    Whatever has the same key has the same record. Raises UserError for a file that is gone.
-    """
+    """Hash of a clip's cut, its files at `paths` (name, time, size) and `common`. UserError for a file that is gone."""
     parts = [*common, clip.id, str(clip.start), str(clip.end)]
     try:
         for path in filter(None, paths):

@@ -157,10 +157,9 @@ def claim_folder(
 
 
 def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
-    """Clips that are in one of the subsets `include` (none named: all) and in none of `exclude`.
+    """Clips in one of the subsets `include` (none named: all) and in none of `exclude`. UserError if nothing is left.
 
     The default holds out the clips whose text and sound disagree on purpose: they measure, they never train.
-    Raises UserError if nothing is left.
     """
     wanted = [clip for clip in clips if not include or set(include) & set(clip.subsets)]
     chosen = [clip for clip in wanted if not set(exclude) & set(clip.subsets)]
@@ -205,8 +204,7 @@ def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | P
 def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
     folder = folder.absolute()
     videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    captions = {p.stem for p in folder.iterdir() if p.suffix == ".txt"}
-    stems = [video.stem for video in videos]
+    stems, captions = [video.stem for video in videos], {path.stem for path in folder.glob("*.txt")}
     for video in videos:
         try:
             yield _captioned(video, stems, captions)

@@ -1,7 +1,4 @@
-"""mp4 and wav out, with exact durations; `shared.data.media` is the door to this file.
-
-Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
-"""
+"""mp4 and wav out, with exact durations; `shared.data.media`, the door to this file, says what the arrays are."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ def write_video(
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
-    height, width = frames.shape[1:3]
+    _, height, width, _ = frames.shape
     if height % 2 or width % 2:
         raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
     speed = Fraction(fps).limit_denominator(1001)

@@ -1,7 +1,4 @@
-"""How fast latent shards are read (scripts/benchmark.py shards).
-
-Synthetic records of at most 64 KB; every sample that is counted has been read, checked and turned into float32 tensors.
-"""
+"""How fast latent shards, of synthetic records of at most 64 KB, are read and checked (scripts/benchmark.py shards)."""
 
 from __future__ import annotations
 

@@ -125,10 +125,7 @@ def scan_shard(path: Path) -> list[Record]:
 
 
 def read_members(file: int, record: Record, endings: Sequence[str], verify: bool = True) -> dict[str, bytes]:
-    """Members of a record, in one read of an open file's descriptor, since they are neighbours.
-
-    BrokenRecord if one is not there or, with `verify`, differs from its checksum; OSError as `os.pread`.
-    """
+    """Members of a record, neighbours read at once. BrokenRecord if one is missing or, to `verify`, not as indexed."""
     try:
         spans = [record.members[ending] for ending in endings]
         first = spans[0][0]

@@ -78,7 +78,6 @@ class ShardedText:
         return unpack_texts([self._tokens(prompt) for prompt in prompts], self.max_length, self.dim)
 
     def _tokens(self, prompt: str) -> Tensor:
-        """Embedding of one text, [tokens, dim]."""
         if not prompt:
             return self.empty
         key = text_key(prompt)

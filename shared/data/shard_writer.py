@@ -33,10 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
-    """Write a tar file of `records` with its .json (`read_shard`), which says `more`; both complete or not there.
-
-    The same records make the same bytes. Raises UserError if the files cannot be written.
-    """
+    """Write `records` as a tar, then its .json, which says `more`; same records, same bytes. UserError if it cannot."""
     for old in path.parent.glob(f".{path.name}.*.part"):
         old.unlink(missing_ok=True)  # of a process that was killed: nobody else makes this shard
     with _writing(path) as part, open(part, "wb") as file:

@@ -202,10 +202,7 @@ class DiTStream(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def lend_blocks(self) -> Sequence[DiTBlock]:
-        """Hand the blocks to a joint model, whose parameters they become; `forward` still runs them.
-
-        The stream keeps what stands before and after them.
-        """
+        """Hand the blocks to a joint model, whose parameters they become; `forward` still runs them."""
         blocks = tuple(self.blocks)
         del self.blocks
         self.blocks = blocks  # no module list: nothing is registered twice
