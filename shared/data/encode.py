@@ -178,7 +178,6 @@ class ClipEncoder:
         return [text for text in dict.fromkeys(texts) if text]
 
     def _attempt(self, clip: Clip) -> Sample | Exception:
-        """Decode the clip, or say why that cannot be."""
         fps, duration, rate = self.job.settings["fps"], self.job.settings["duration"], self.codecs.audio.sample_rate
         try:
             return ClipDataset([clip], fps, self._size(clip), rate, duration)[0]
@@ -271,7 +270,6 @@ class ShardFolder:
 
 
 def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:
-    """Start a process for each part. UserError if one is killed."""
     fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if fork else "spawn")
     with context.Manager() as manager, ProcessPoolExecutor(len(parts), context) as pool:

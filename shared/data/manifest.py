@@ -107,7 +107,12 @@ def manifest_entries(path: str | Path) -> list[Clip | Problem]:
     a file that does not exist. Raises UserError if the manifest cannot be read or has no entry.
     """
     path = find_manifest(path)
-    if entries := list(_read_folder(path) if path.is_dir() else _read_lines(path)):
+    if path.is_dir():
+        entries = list(_read_folder(path))
+    else:
+        seen, lines = dict[str, int](), enumerate(_text(path).splitlines(), start=1)
+        entries = [_entry(line, path, number, seen) for number, line in lines if line.strip()]
+    if entries:
         return entries
     raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
 
@@ -169,13 +174,6 @@ def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence
         rest = f"without {', '.join(exclude)}; " if exclude else ""
         raise UserError(f"no clip {wish}{rest}; the clips' subsets are {', '.join(known)}")
     return chosen
-
-
-def _read_lines(path: Path) -> Iterator[Clip | Problem]:
-    seen: dict[str, int] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
-            yield _entry(line, path, number, seen)
 
 
 def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | Problem:

@@ -39,8 +39,7 @@ def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> 
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         shards = Path(temporary)
         rates: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": make_shards(shards, records)}
-        modes: tuple[Verify, ...] = ("record", "none")
-        for verify in modes:
+        for verify in ("record", "none"):
             runs = [_processes(shards, workers, verify) for _ in range(REPEATS)]
             rates[f"random_access_verify_{verify}"] = max(runs, key=lambda run: run["slowest_worker"])
         rates |= {"data_loader": _data_loader(shards, workers), "webdataset_stream": _stream(shards)}
@@ -63,10 +62,8 @@ def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
             facts |= {"texts": {"video": [[0.0, f"{number}"]]}, "tokens": {f"{number}": TEXT_TOKENS}}
             yield {"latents": {"video": video, "audio": audio}, "texts": {f"{number}": text}}, facts
 
-    shards = [
-        write_shard(folder / f"{first // per_shard:05d}.tar", made(range(first, min(records, first + per_shard))))
-        for first in range(0, records, per_shard)
-    ]
+    parts = [range(records)[first : first + per_shard] for first in range(0, records, per_shard)]
+    shards = [write_shard(folder / f"{number:05d}.tar", made(part)) for number, part in enumerate(parts)]
     write_file(folder / EMPTY_NAME, safetensors.torch.save({"text": torch.ones(1, TEXT_DIM)}))
     index: dict[str, Any] = {"format": FORMAT, "settings": {"fps": 16.0, "sample_rate": 16000}, "fingerprints": {}}
     index |= {"text": {"dim": TEXT_DIM, "max_length": 64}, "records": records, "failed": []}

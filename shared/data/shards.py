@@ -122,7 +122,6 @@ class LatentShards:
         return {**self.__dict__, "_files": {}}
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
-        """Members of a record. BrokenRecord if they are not what the index says."""
         try:
             file = self._file(self.places[name][0].path)
             return shard_index.read_members(file.fileno(), self.records[name], endings, self.checks_records)
