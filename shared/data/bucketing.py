@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import count
 from typing import TypeVar
 
 from shared.utils.rng import numpy_generator
@@ -24,15 +25,9 @@ class BatchPlan:
     """
 
     def __init__(
-        self,
-        shapes: Mapping[str, Shape],
-        seed: int,
-        micro_batch: int,
-        world_size: int,
-        accumulation: int,
-        token_budget: int | None = None,
-        tokens_per_frame: int = 1,
-    ) -> None:
+        self, shapes: Mapping[str, Shape], seed: int, micro_batch: int, world_size: int, accumulation: int,
+        token_budget: int | None = None, tokens_per_frame: int = 1,
+    ) -> None:  # fmt: skip
         if not shapes:
             raise ValueError("no clips to train on")
         self.seed, self.world_size, self.accumulation = seed, world_size, accumulation
@@ -63,12 +58,8 @@ class BatchPlan:
     def _shuffled_cycle(self, cycle: int) -> list[tuple[Shape, int]]:
         """Bucket of each batch, and which of the bucket's batches in this cycle it is."""
         order = numpy_generator(self.seed, "cycle", cycle).permutation(len(self.turns))
-        taken = dict.fromkeys(self.buckets, 0)
-        batches = []
-        for shape in (self.turns[i] for i in order):
-            batches.append((shape, taken[shape]))
-            taken[shape] += 1
-        return batches
+        counts = {shape: count() for shape in self.buckets}
+        return [(self.turns[i], next(counts[self.turns[i]])) for i in order]
 
     def _shuffled_round(self, shape: Shape, turn: int) -> list[str]:
         clips = self.buckets[shape]

@@ -73,18 +73,23 @@ class ClipDataset(Dataset[Sample]):
         if clip.audio != clip.video or probe(clip.audio).has_audio:  # a file of its own must have sound
             sound = read_audio(clip.audio, self.sample_rate, True, clip.start, end)
         frames = self._frames(clip, pictures, sound)
-        count = round(frames / self.fps * self.sample_rate)
-        video = torch.zeros(3, frames, *self.size)
+        video, count = torch.zeros(3, frames, *self.size), round(frames / self.fps * self.sample_rate)
         if pictures is not None:
             video = torch.from_numpy(pictures).permute(3, 0, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
-        audio = torch.zeros(1, count) if sound is None else torch.from_numpy(self._fit(clip, sound, count))
+        if sound is None:
+            audio = torch.zeros(1, count)
+        elif (missing := count - sound.shape[1]) > SHORT_SOUND * self.sample_rate:
+            raise UserError(
+                f"{clip.audio}: sound lasts {sound.shape[1] / self.sample_rate:.2f} s, the picture "
+                f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
+            )
+        else:
+            audio = torch.from_numpy(np.pad(sound[:, :count], ((0, 0), (0, max(0, missing)))))
         return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, pictures is not None, sound is not None)
 
     def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
-        if pictures is not None:
-            frames = len(pictures)
-        else:
-            assert sound is not None  # a clip without video has sound
+        frames = 0 if pictures is None else len(pictures)
+        if sound is not None and pictures is None:
             frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
         wanted = self.duration if self.duration is not None else clip.end and clip.end - clip.start
         if wanted is not None and frames < round(wanted * self.fps):
@@ -93,15 +98,6 @@ class ClipDataset(Dataset[Sample]):
                 f"the {wanted} s wanted; a longer clip or a shorter duration is needed"
             )
         return frames
-
-    def _fit(self, clip: Clip, sound: np.ndarray, count: int) -> np.ndarray:
-        missing = count - sound.shape[1]
-        if missing > SHORT_SOUND * self.sample_rate:
-            raise UserError(
-                f"{clip.audio}: sound lasts {sound.shape[1] / self.sample_rate:.2f} s, the picture "
-                f"{count / self.sample_rate:.2f} s; at most {SHORT_SOUND} s may be missing"
-            )
-        return np.pad(sound[:, :count], ((0, 0), (0, max(0, missing))))
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
@@ -133,11 +129,7 @@ def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
 
 
 def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
-    """Look at all headers before training: files open, streams are there, the cut or `duration` fits in.
-
-    Raises one UserError with the number of bad clips, the first of them and the reasons. Silence and NaN take
-    decoding: `check_clip` finds them when the sample is read.
-    """
+    """Raise one UserError, naming the first bad clips, unless all headers show streams and length that suffice."""
 
     def reason(clip: Clip) -> str | None:
         try:
@@ -158,13 +150,12 @@ def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: f
         raise UserError("has no video, which the tasks need")
     end = clip.start + duration if duration is not None else clip.end or clip.start
     paths = {"video": clip.video, "audio": clip.audio if needs_audio or clip.audio != clip.video else None}
-    for name, path in paths.items():
-        if path is None:
-            continue
+    for name, path in ((name, path) for name, path in paths.items() if path is not None):
         info = probe(path)
-        lasts, tolerance = (info.video_end, 0.5 / (info.fps or 1)) if name == "video" else (info.audio_end, SHORT_SOUND)
+        lasts, tolerance, wanted = info.audio_end, SHORT_SOUND, "sound"
+        if name == "video":
+            lasts, tolerance, wanted = info.video_end, 0.5 / (info.fps or 1), "pictures"
         if lasts is None:
-            wanted = "pictures" if name == "video" else "sound"
             raise UserError(f"{path}: has no {name} stream; a file with {wanted} is needed")
         if end > lasts + tolerance:
             raise UserError(f"{path}: {name} lasts {lasts:.2f} s, but {end:.2f} s are needed")

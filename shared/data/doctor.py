@@ -1,8 +1,4 @@
-"""What is wrong with a clip before it trains: facts, warnings, and reasons to refuse it, in words.
-
-Reasons to refuse are those for which training refuses: a file that is broken or cut off, no pictures or no sound,
-silence, sound or tracks that are too short, latents that are not finite. Warnings are what a person should look at.
-"""
+"""What is wrong with a clip before it trains: facts, warnings, and the reasons for which training would refuse it."""
 
 from __future__ import annotations
 
@@ -15,13 +11,13 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
+from scipy.ndimage import binary_closing, binary_opening
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.data.dataset import SHORT_SOUND, ClipDataset
 from shared.data.manifest import Clip, Problem
-from shared.data.media import probe, read_audio, read_video
+from shared.data.media import Audio, probe, read_audio, read_video
 from shared.utils.errors import UserError
 from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
 from shared.utils.parallel import spread
@@ -32,8 +28,6 @@ CLIPPED, CLIPPED_RUN, CLIPPED_SHARE = 0.999, 3, 1e-3  # level, samples in a row,
 LEAST_RATE = 16_000  # Hz; speech below it lacks its consonants
 MANY_WORDS = 350  # about UMT5's 512 tokens
 QUIET_DBFS = SILENCE_DBFS + 6
-
-Sound = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -88,10 +82,7 @@ class LatentSanity:
 def examine_all(
     entries: Sequence[Clip | Problem], workers: int, checkpoint: Path | None = None, sigma: float = 3.0
 ) -> Iterator[Finding]:
-    """Yield a finding for each entry of a manifest, in order; with `checkpoint` about the latents of its codecs too.
-
-    Raises UserError, before anything is looked at, for a checkpoint that has no such codecs.
-    """
+    """Yield a finding for each entry, in order; with `checkpoint`, UserError without codecs, of their latents too."""
     sanity = None
     if checkpoint is not None:
         index = check_checkpoint(checkpoint)
@@ -129,7 +120,7 @@ def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -
     return finding
 
 
-def speech_share(sound: Sound, rate: int) -> float:
+def speech_share(sound: Audio, rate: int) -> float:
     """Share of the time [0, 1] in which somebody speaks, of mono sound [N] at 16 kHz; see `speech_measure`."""
     if (model := _silero()) is None:
         return voiced_share(sound, rate)
@@ -145,13 +136,11 @@ def speech_measure() -> str:
     return "voicing" if _silero() is None else "silero-vad"
 
 
-def voiced_share(sound: Sound, rate: int) -> float:
+def voiced_share(sound: Audio, rate: int) -> float:
     """Share of the time with a voice: periodic at 70-400 Hz, audible between 2.3 and 3.8 kHz, gaps of 0.3 s bridged.
 
     Frames of 40 ms every 20 ms. Singing and instruments with a rich tone in that range count as well.
     """
-    from scipy.ndimage import binary_closing, binary_opening
-
     size, hop = round(0.04 * rate), round(0.02 * rate)
     if len(sound) < size:
         return 0.0
@@ -169,18 +158,15 @@ def voiced_share(sound: Sound, rate: int) -> float:
     return float(binary_opening(voiced, np.ones(3, bool)).mean())
 
 
-def clipping_share(sound: Sound) -> float:
+def clipping_share(sound: Audio) -> float:
     """Share of the samples of [channels, N] at full scale, in runs of at least three."""
-    from scipy.ndimage import binary_opening
-
     return float(binary_opening(np.abs(sound) >= CLIPPED, np.ones((1, CLIPPED_RUN), bool)).mean())
 
 
 def _captions(clip: Clip, finding: Finding) -> None:
     for name in ("caption", "audio_caption"):
-        words = len(getattr(clip, name).split())
+        what, words = name.replace("_", " "), len(getattr(clip, name).split())
         finding.facts[f"{name}_words"] = words
-        what = name.replace("_", " ")
         if not words:
             finding.warnings.append(f"has no {what}; that stream trains without text")
         elif words > MANY_WORDS:
@@ -229,8 +215,7 @@ def _sound(clip: Clip, finding: Finding) -> None:
     speech = speech_share(read_audio(clip.audio, LEAST_RATE, True, clip.start, clip.end)[0], LEAST_RATE)
     finding.facts |= {"level_dbfs": round(level, 1), "silent": is_silent(mono)}
     finding.facts |= {"clipping_share": round(clipped, 5), "speech_share": round(speech, 3)}
-    seconds = finding.facts.get("seconds", 0.0)
-    if seconds - len(mono) / info.rate > SHORT_SOUND:
+    if (seconds := finding.facts.get("seconds", 0.0)) - len(mono) / info.rate > SHORT_SOUND:
         finding.refused.append(f"its sound lasts {len(mono) / info.rate:.2f} s, its pictures {seconds:.2f} s")
     if is_silent(mono):
         finding.refused.append(f"its sound is silent ({level:.1f} dBFS RMS); above {SILENCE_DBFS:g} dBFS is needed")
@@ -252,8 +237,7 @@ def _tracks(clip: Clip, finding: Finding) -> None:
     if lengths[long] - lengths[short] > 1 / finding.facts.get("fps", 25.0) + 1e-6:
         times = f"{short} lasts {lengths[short]:.3f} s, {long} {lengths[long]:.3f} s"
         finding.refused.append(f"its tracks are not equally long, to a frame: {times}")
-    seconds = finding.facts.get("seconds", 0.0)
-    if seconds - lengths[long] > SHORT_SOUND:
+    if (seconds := finding.facts.get("seconds", 0.0)) - lengths[long] > SHORT_SOUND:
         finding.warnings.append(f"its tracks last {lengths[long]:.2f} s, its pictures {seconds:.2f} s")
 
 

@@ -1,10 +1,9 @@
 """Clips into a folder of shards, before any training: several processes, each with its own codecs and encoders.
 
-Any number of them, on any machines, share nothing but the folder. A shard holds the clips k * n to (k + 1) * n - 1 of
-the manifest, and process p of P makes the shards p, p + P, ... For each it writes 0000k.tar and then 0000k.json: what
-the index will say of it, and which clips failed. Whoever finds all of them there writes `report.jsonl` and
-`index.json`. A shard whose clips, settings and components are as before is kept, so that the same command goes on
-where it was stopped.
+They share nothing but the folder. A shard holds the clips k * n to (k + 1) * n - 1 of the manifest; process p of P
+makes the shards p, p + P, ... For each it writes 0000k.tar and then 0000k.json: what the index will say of it, and
+which clips failed. Whoever finds all of them there writes `report.jsonl` and `index.json`. A shard whose clips,
+settings and components are as before is kept.
 """
 
 from __future__ import annotations
@@ -78,10 +77,7 @@ class EncodeJob:
 
 
 def encode(job: EncodeJob) -> list[dict[str, Any]] | None:
-    """Make this rank's share; the clips that failed (id, reason), or None while other ranks are at work.
-
-    Raises UserError for settings or components that do not suit each other, or the folder.
-    """
+    """Make this rank's share: the clips that failed, None while others work. UserError for parts that do not fit."""
     folder, rank = job.folder, int(os.environ.get("RANK", 0))
     folder.prepare()
     if rank == 0:
@@ -114,10 +110,9 @@ class ClipEncoder:
     def __init__(self, job: EncodeJob, device: torch.device) -> None:
         """Load the components. UserError if one cannot be read, or a size does not suit the video codec."""
         self.job, self.device, settings = job, device, job.settings
-        bf16 = {"torch_dtype": torch.bfloat16} if settings["text_dtype"] == "bf16" else {}
+        how = {"text_encoder": {"torch_dtype": torch.bfloat16}} if settings["text_dtype"] == "bf16" else {}
         self.components: dict[str, Any] = {
-            name: load_component(source, **(bf16 if name == "text_encoder" else {})).to(device)
-            for name, source in job.sources.items()
+            name: load_component(source, **how.get(name, {})).to(device) for name, source in job.sources.items()
         }
         self.codecs = Codecs(self.components["video_codec"], self.components["audio_codec"])
         self.text_encoder = self.components["text_encoder"]
@@ -151,8 +146,6 @@ class ClipEncoder:
         """Make the records of the clips that can be encoded; the others are added to `failed`."""
         for clip, sample in zip(clips, read_ahead(self._attempt, clips, self.job.threads), strict=True):
             try:
-                if isinstance(sample, Exception):
-                    raise sample
                 record = self._record(clip, sample)
             except Exception as error:  # one clip must not cost hours of others; what nobody foresaw is tried again
                 known = isinstance(error, UserError)
@@ -162,8 +155,9 @@ class ClipEncoder:
                 yield record
             tick(1)
 
-    def _record(self, clip: Clip, sample: Sample) -> NewRecord:
-        """UserError if the clip lacks what it needs, is silent, or cannot be encoded."""
+    def _record(self, clip: Clip, sample: Sample | Exception) -> NewRecord:
+        if isinstance(sample, Exception):
+            raise sample
         settings = self.job.settings
         check_clip(sample, settings["needs"] != "audio", settings["needs"] != "video")
         fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
@@ -171,9 +165,8 @@ class ClipEncoder:
         more = settings["keyframe_latents"], features if settings["tracks"] else None
         members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
         texts = {text_key(text): self.embed(text) for text in self._texts(clip)}
+        facts |= {"key": self.key(clip)} | clip.model_dump(include={"caption", "audio_caption", "subsets", "speakers"})
         streams = {"video": clip.caption, "audio": clip.audio_caption}
-        facts |= {"key": self.key(clip), "caption": clip.caption, "audio_caption": clip.audio_caption}
-        facts |= {"subsets": clip.subsets, "speakers": clip.speakers}
         facts["texts"] = {stream: [[0.0, text_key(text)]] for stream, text in streams.items()}
         facts["tokens"] = {key: len(embedded) for key, embedded in texts.items()}
         return members | {"texts": texts}, facts
@@ -185,7 +178,6 @@ class ClipEncoder:
         return [text for text in dict.fromkeys(texts) if text]
 
     def _attempt(self, clip: Clip) -> Sample | Exception:
-        """Decode the clip, or say why that cannot be."""
         fps, duration, rate = self.job.settings["fps"], self.job.settings["duration"], self.codecs.audio.sample_rate
         try:
             return ClipDataset([clip], fps, self._size(clip), rate, duration)[0]
@@ -197,7 +189,7 @@ class ClipEncoder:
         sizes = [(height, width) for height, width in self.job.settings["sizes"]]
         if len(sizes) == 1 or clip.video is None:
             return sizes[0]
-        height, width = read_video(clip.video, 1.0, None, clip.start, clip.start + 1.0).shape[1:3]
+        _, height, width, _ = read_video(clip.video, 1.0, None, clip.start, clip.start + 1.0).shape
         wanted = height / width
         return min(sizes, key=lambda size: max(wanted * size[1] / size[0], size[0] / size[1] / wanted))
 
@@ -222,21 +214,18 @@ class ShardFolder:
                 path.unlink()
 
     def encode(self, process: int, processes: int, encoder: ClipEncoder, tick: Callable[[int], object]) -> None:
-        """Make what is missing of this process's shards; `tick(n)` is called when n more clips are kept or made.
-
-        Raises UserError if the folder's shards were made with other components, or cannot be written.
-        """
+        """Make this process's missing shards; `tick(n)`: n more are kept or made. UserError for other components."""
         made_by = encoder.made_by()
         for number in range(len(self.chunks)):
             theirs, ours = (self._read(number) or (None, made_by))[1]["fingerprints"], made_by["fingerprints"]
-            if changed := [name for name in sorted(ours.keys() | theirs) if ours.get(name) != theirs.get(name)]:
-                names = ", ".join(changed)
-                raise UserError(f"{self.folder}: holds shards made with another {names}; give a new folder")
+            if changed := ", ".join(name for name in sorted(ours | theirs) if ours.get(name) != theirs.get(name)):
+                raise UserError(f"{self.folder}: holds shards made with another {changed}; give a new folder")
         write_file(self.folder / EMPTY_NAME, safetensors.torch.save({"text": encoder.embed("")}))
-        keys = {n: "\x1f".join(map(encoder.key, self.chunks[n])) for n in range(process, len(self.chunks), processes)}
-        mine = {number: hashlib.sha256(joined.encode()).hexdigest() for number, joined in keys.items()}
-        todo = []
-        for number, joint in mine.items():
+        mine, todo = dict[int, str](), []  # the shards' keys, and which of them are to be made
+        for number in range(process, len(self.chunks), processes):
+            joint = mine[number] = hashlib.sha256(
+                "\x1f".join(map(encoder.key, self.chunks[number])).encode()
+            ).hexdigest()
             shard, about = self._read(number) or (None, {})
             if shard is None or not shard.is_whole or about["key"] != joint or any(f["again"] for f in about["failed"]):
                 todo.append(number)  # the .json of other clips goes: nobody may take it for ours
@@ -248,10 +237,7 @@ class ShardFolder:
             write_shard(self._tar(number), records, key=mine[number], failed=failed, **made_by)
 
     def finish(self) -> list[dict[str, Any]] | None:
-        """Write report and index once all shards are there; the clips that failed, or None if others are at work.
-
-        Without any record there is no index.
-        """
+        """Write report and index (if there is a record) once all shards are there: failed clips; None until then."""
         shards = [done for number in range(len(self.chunks)) if (done := self._read(number)) and done[0].is_whole]
         if len(shards) < len(self.chunks):
             return None
@@ -266,15 +252,11 @@ class ShardFolder:
         report = [json.dumps(lines[clip.id], ensure_ascii=False) + "\n" for clips in self.chunks for clip in clips]
         write_file(self.folder / REPORT_NAME, "".join(report).encode())
         first = shards[0][1]
-        index = {
-            "format": FORMAT,
-            "settings": self.settings | {"sample_rate": first["sample_rate"]},
-            "fingerprints": first["fingerprints"],
-            "text": first["text"],
-            "records": sum(len(shard.records) for shard, _ in shards),
-            "failed": [{"id": failure["id"], "reason": failure["reason"]} for failure in failed],
-            "shards": [shard.facts() for shard, _ in shards if shard.records],
-        }
+        index: dict[str, Any] = {"format": FORMAT, "settings": self.settings | {"sample_rate": first["sample_rate"]}}
+        index |= {"fingerprints": first["fingerprints"], "text": first["text"]}
+        index["records"] = sum(len(shard.records) for shard, _ in shards)
+        index["failed"] = [{"id": failure["id"], "reason": failure["reason"]} for failure in failed]
+        index["shards"] = [shard.facts() for shard, _ in shards if shard.records]
         if index["shards"]:
             write_file(self.folder / INDEX_NAME, json.dumps(index).encode())
         return failed
@@ -288,7 +270,6 @@ class ShardFolder:
 
 
 def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:
-    """Start a process for each part. UserError if one is killed."""
     fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if fork else "spawn")
     with context.Manager() as manager, ProcessPoolExecutor(len(parts), context) as pool:
@@ -302,5 +283,5 @@ def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None
                 for future in done:
                     future.result()
         except BrokenProcessPool as error:
-            advice = "run again to go on, with fewer --workers if memory is short"
-            raise UserError(f"{job.output}: a process was killed; {advice}") from error
+            text = f"{job.output}: a process was killed; run again to go on, with fewer --workers if memory is short"
+            raise UserError(text) from error

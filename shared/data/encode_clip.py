@@ -23,14 +23,9 @@ Members = dict[str, dict[str, Tensor]]
 
 @torch.no_grad()
 def encode_clip(
-    sample: Sample,
-    codecs: Codecs,
-    fps: float,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    keyframes: bool = False,
-    features: Callable[[int], dict[str, Tensor]] | None = None,
-) -> tuple[Members, dict[str, Any]]:
+    sample: Sample, codecs: Codecs, fps: float, device: torch.device, dtype: torch.dtype = torch.float32,
+    keyframes: bool = False, features: Callable[[int], dict[str, Tensor]] | None = None,
+) -> tuple[Members, dict[str, Any]]:  # fmt: skip
     """Tensors on the CPU, in `dtype`, and the facts of a record (`shared.data.shard_index.Record`).
 
     "latents": `video` [C, F, h, w], `audio` [A, C] and, with `keyframes`, `keyframe_latents` [C, F, h, w]; a stream
@@ -49,9 +44,8 @@ def encode_clip(
     if features is not None:
         members["tracks"] = features(frames)
     has_audio = sample.has_audio and not is_silent(sample.audio.numpy())
-    facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1]}
-    facts |= {"has_video": sample.has_video, "has_audio": has_audio}
-    facts |= {"video": list(video.shape), "audio": list(audio.shape)}
+    facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1], "has_video": sample.has_video}
+    facts |= {"has_audio": has_audio, "video": list(video.shape), "audio": list(audio.shape)}
     return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
 
 
@@ -61,32 +55,24 @@ def as_kept(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
 
 
 def every_keyframe(codec: VideoCodec, name: str, pixels: Tensor, fps: float) -> Tensor:
-    """Pixels [3, T, H, W] -> [C, F, h, w]: each latent as a keyframe, the encoding of one of its frames repeated.
-
-    Which frame is drawn by the clip's name.
-    """
+    """[C, F, h, w] of pixels [3, T, H, W]: of each latent one frame, drawn by the clip's name, as a keyframe."""
     clock = codec.clock(pixels.shape[1], fps)
     owner = clock.index(torch.arange(pixels.shape[1], dtype=torch.float64) / fps)
     draw = numpy_generator(0, "stills", name)
     frames = [int(draw.choice((owner == i).nonzero()[:, 0].numpy())) for i in range(len(clock))]
     images = pixels[:, frames].transpose(0, 1)
-    latents = [keyframe_latents(codec, images[:1], first=True)]
-    if len(images) > 1:
-        latents.append(keyframe_latents(codec, images[1:], first=False))
+    parts = ((images[:1], True), (images[1:], False))
+    latents = [keyframe_latents(codec, part, first=first) for part, first in parts if len(part)]
     return torch.cat(latents)[:, :, 0].transpose(0, 1)
 
 
 def clip_key(clip: Clip, paths: Iterable[Path | None], common: Sequence[str]) -> str:
-    """Hash of a clip's cut, of the files at `paths` (name, time and size) and of what `common` says.
-
-    Whatever has the same key has the same record. Raises UserError for a file that is gone.
-    """
+    """Hash of a clip's cut, its files at `paths` (name, time, size) and `common`. UserError for a file that is gone."""
     parts = [*common, clip.id, str(clip.start), str(clip.end)]
-    for path in paths:
-        if path is not None:
-            try:
-                stat = path.stat()
-            except OSError as error:
-                raise UserError(f"clip {clip.id!r}: {path}: {error.strerror}") from None
+    try:
+        for path in filter(None, paths):
+            stat = path.stat()
             parts += [path.name, str(stat.st_mtime_ns), str(stat.st_size)]
+    except OSError as error:
+        raise UserError(f"clip {clip.id!r}: {error.filename}: {error.strerror}") from None
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

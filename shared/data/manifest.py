@@ -107,7 +107,12 @@ def manifest_entries(path: str | Path) -> list[Clip | Problem]:
     a file that does not exist. Raises UserError if the manifest cannot be read or has no entry.
     """
     path = find_manifest(path)
-    if entries := list(_read_folder(path) if path.is_dir() else _read_lines(path)):
+    if path.is_dir():
+        entries = list(_read_folder(path))
+    else:
+        seen, lines = dict[str, int](), enumerate(_text(path).splitlines(), start=1)
+        entries = [_entry(line, path, number, seen) for number, line in lines if line.strip()]
+    if entries:
         return entries
     raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
 
@@ -157,10 +162,9 @@ def claim_folder(
 
 
 def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence[str] = ("conflict",)) -> list[Clip]:
-    """Clips that are in one of the subsets `include` (none named: all) and in none of `exclude`.
+    """Clips in one of the subsets `include` (none named: all) and in none of `exclude`. UserError if nothing is left.
 
     The default holds out the clips whose text and sound disagree on purpose: they measure, they never train.
-    Raises UserError if nothing is left.
     """
     wanted = [clip for clip in clips if not include or set(include) & set(clip.subsets)]
     chosen = [clip for clip in wanted if not set(exclude) & set(clip.subsets)]
@@ -170,13 +174,6 @@ def subset(clips: Sequence[Clip], include: Sequence[str] = (), exclude: Sequence
         rest = f"without {', '.join(exclude)}; " if exclude else ""
         raise UserError(f"no clip {wish}{rest}; the clips' subsets are {', '.join(known)}")
     return chosen
-
-
-def _read_lines(path: Path) -> Iterator[Clip | Problem]:
-    seen: dict[str, int] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
-            yield _entry(line, path, number, seen)
 
 
 def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | Problem:
@@ -205,8 +202,7 @@ def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | P
 def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
     folder = folder.absolute()
     videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    captions = {p.stem for p in folder.iterdir() if p.suffix == ".txt"}
-    stems = [video.stem for video in videos]
+    stems, captions = [video.stem for video in videos], {path.stem for path in folder.glob("*.txt")}
     for video in videos:
         try:
             yield _captioned(video, stems, captions)
@@ -239,9 +235,9 @@ def _text(path: Path) -> str:
 def _record(clip: Clip, folder: Path) -> dict[str, object]:
     """Fields that say something, with paths as seen from `folder`."""
     record = clip.model_dump(exclude_defaults=True)
-    paths = {name: os.path.relpath(path.absolute(), folder.absolute()) for name, path in clip.files().items()}
-    for name, path in paths.items():
-        (record["tracks"] if name in clip.tracks else record)[name] = path
+    for name, path in clip.files().items():
+        held = record["tracks"] if name in clip.tracks else record
+        held[name] = os.path.relpath(path.absolute(), folder.absolute())
     if clip.audio == clip.video:
         del record["audio"]
     if clip.audio_caption == clip.caption:

@@ -125,10 +125,7 @@ def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
-    """Read a picture, upright, as uint8 [H, W, 3]; `size` (H, W) covers and cuts as in `read_video`.
-
-    Raises UserError if the file is missing or broken.
-    """
+    """Read a picture, upright, as uint8 [H, W, 3]; `size` as in `read_video`. UserError if it is missing or broken."""
     path = Path(path)
     _check_file(path)
     try:
@@ -147,7 +144,7 @@ def probe(path: str | Path) -> MediaInfo:
     with _reading(path) as file:
         video, audio, found = file.video, file.audio, {}
         if video is not None:
-            found = {"fps": _stream_fps(video), "width": video.width, "height": video.height}
+            found = {"fps": file.fps, "width": video.width, "height": video.height}
             found["video_end"] = _stream_end(file, video)
         if audio is not None:
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
@@ -164,6 +161,7 @@ class _File(NamedTuple):
     video: Any
     audio: Any
     zero: float  # of the timeline on the file's own clock: its first picture, or else its first sample
+    fps: float  # on average, if there are pictures
 
 
 def _check_file(path: Path) -> None:
@@ -181,7 +179,8 @@ def _reading(path: Path) -> Iterator[_File]:
         with av.open(str(path)) as container:
             moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
             video, audio = next(moving, None), next(iter(container.streams.audio), None)
-            yield _File(container, video, audio, _stream_start(audio if video is None else video))
+            fps = float((video and (video.average_rate or video.guessed_rate)) or 25)
+            yield _File(container, video, audio, _stream_start(audio if video is None else video), fps)
     except (av.FFmpegError, OSError) as error:
         wanted = "a whole mp4, mov, mkv, webm or wav file is expected"
         raise UserError(f"{path}: broken or not media ({error.strerror}); {wanted}") from error
@@ -208,10 +207,6 @@ def _stream_end(file: _File, stream: Any) -> float:
     return float(((file.container.start_time or 0) + (file.container.duration or 0)) / av.time_base) - file.zero
 
 
-def _stream_fps(stream: Any) -> float:
-    return float(stream.average_rate or stream.guessed_rate or 25)
-
-
 def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     """Frames of `stream` from some time before `start` on, or all of them where seeking overshoots."""
     container, zero = file.container, file.zero
@@ -232,7 +227,7 @@ def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, flo
     following = -start  # for pictures without a time stamp (raw streams)
     for frame in _decoded(file, file.video, start):
         time = following if frame.time is None else frame.time - file.zero - start
-        length = float(frame.duration * frame.time_base) if frame.duration else 1 / _stream_fps(file.video)
+        length = float(frame.duration * frame.time_base) if frame.duration else 1 / file.fps
         following = time + length
         yield frame, time, length
 

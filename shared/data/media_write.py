@@ -1,7 +1,4 @@
-"""mp4 and wav out, with exact durations; `shared.data.media` is the door to this file.
-
-Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
-"""
+"""mp4 and wav out, with exact durations; `shared.data.media`, the door to this file, says what the arrays are."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +42,7 @@ def write_video(
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
-    height, width = frames.shape[1:3]
+    _, height, width, _ = frames.shape
     if height % 2 or width % 2:
         raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
     speed = Fraction(fps).limit_denominator(1001)
@@ -59,7 +56,9 @@ def write_video(
             sound = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
             # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
             sound.bit_rate = min(128_000, 6 * rate) * len(audio)
-            streams.append((sound, _audio_frames(sound, audio, rate)))
+            size = sound.codec_context.frame_size or 1024
+            parts = ((audio[:, at : at + size], rate, at) for at in range(0, audio.shape[1], size))
+            streams.append((sound, starmap(audio_frame, parts)))
         for stream, made in streams:  # both are there before the first packet is written
             for frame in chain(made, [None]):  # None: flush
                 container.mux(stream.encode(frame))
@@ -133,19 +132,9 @@ def _add_video_stream(container: Any, height: int, width: int, fps: Fraction) ->
 
 
 def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
+    colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
     for index, picture in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BICUBIC | EXACT,
-            threads=1,
-        )
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+        frame = frame.reformat(format="yuv420p", interpolation=Interpolation.BICUBIC | EXACT, threads=1, **colours)
         frame.pts, frame.time_base = index, 1 / fps
         yield frame
-
-
-def _audio_frames(stream: Any, audio: Audio, rate: int) -> Iterator[Any]:
-    size = stream.codec_context.frame_size or 1024
-    for at in range(0, audio.shape[1], size):
-        yield audio_frame(audio[:, at : at + size], rate, at)

@@ -1,7 +1,4 @@
-"""How fast latent shards are read (scripts/benchmark.py shards).
-
-Synthetic records of at most 64 KB; every sample that is counted has been read, checked and turned into float32 tensors.
-"""
+"""How fast latent shards, of synthetic records of at most 64 KB, are read and checked (scripts/benchmark.py shards)."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from shared.data.bucketing import BatchPlan
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import NewRecord, write_file, write_shard
-from shared.data.shards import ShardedLatents, Verify
+from shared.data.shards import ShardedLatents, Verify, as_float
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -35,16 +32,14 @@ def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> 
 
     `workers` processes read one epoch of `records` records together, each its own part and without any other work;
     `slowest_worker` is the number to compare, of the better of two runs; `slowest_worker_cpu` counts only the time in
-    which the process ran, and so says what an idle machine would do.
-    Raises UserError for fewer than one record or worker.
+    which the process ran. Raises UserError for fewer than one record or worker.
     """
     if records < 1 or workers < 1:
         raise UserError(f"{records} records and {workers} workers; at least one of each is needed")
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         shards = Path(temporary)
         rates: dict[str, Any] = {"records": records, "workers": workers, "record_bytes": make_shards(shards, records)}
-        modes: tuple[Verify, ...] = ("record", "none")
-        for verify in modes:
+        for verify in ("record", "none"):
             runs = [_processes(shards, workers, verify) for _ in range(REPEATS)]
             rates[f"random_access_verify_{verify}"] = max(runs, key=lambda run: run["slowest_worker"])
         rates |= {"data_loader": _data_loader(shards, workers), "webdataset_stream": _stream(shards)}
@@ -67,10 +62,8 @@ def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
             facts |= {"texts": {"video": [[0.0, f"{number}"]]}, "tokens": {f"{number}": TEXT_TOKENS}}
             yield {"latents": {"video": video, "audio": audio}, "texts": {f"{number}": text}}, facts
 
-    shards = [
-        write_shard(folder / f"{first // per_shard:05d}.tar", made(range(first, min(records, first + per_shard))))
-        for first in range(0, records, per_shard)
-    ]
+    parts = [range(records)[first : first + per_shard] for first in range(0, records, per_shard)]
+    shards = [write_shard(folder / f"{number:05d}.tar", made(part)) for number, part in enumerate(parts)]
     write_file(folder / EMPTY_NAME, safetensors.torch.save({"text": torch.ones(1, TEXT_DIM)}))
     index: dict[str, Any] = {"format": FORMAT, "settings": {"fps": 16.0, "sample_rate": 16000}, "fingerprints": {}}
     index |= {"text": {"dim": TEXT_DIM, "max_length": 64}, "records": records, "failed": []}
@@ -84,8 +77,8 @@ def _processes(folder: Path, workers: int, verify: Verify) -> dict[str, float]:
     fork = "fork" in multiprocessing.get_all_start_methods()  # a fresh process would import torch first
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
     results, ready = context.SimpleQueue(), context.Barrier(workers)
-    arguments = (folder, workers, verify, ready, results)
-    started = [context.Process(target=_read_part, args=(number, *arguments)) for number in range(workers)]
+    parts = ((number, folder, workers, verify, ready, results) for number in range(workers))
+    started = [context.Process(target=_read_part, args=part) for part in parts]
     for process in started:
         process.start()
     rates = [results.get() for _ in started]
@@ -108,20 +101,18 @@ def _data_loader(folder: Path, workers: int) -> dict[str, float]:
     store = ShardedLatents(folder)
     batches = iter(EpochLoader(store, BatchPlan(store.shapes(), SEED, BATCH, 1, 1), workers=workers))
     next(batches)
-    return {"all": round(_rates(len(clips) for clips in batches)[0])}
+    return {"all": round(_rates(map(len, batches))[0])}
 
 
 def _stream(folder: Path) -> dict[str, float]:
     """Read with webdataset's own reader, from the first tar to the last in order, in one process."""
 
-    def read() -> Iterator[bool]:
-        paths = [os.fspath(path) for path in sorted(folder.glob("*.tar"))]
-        for sample in webdataset.WebDataset(paths, shardshuffle=False):
-            json.loads(sample["json"])
-            tensors = safetensors.torch.load(sample["latents.safetensors"])
-            yield all(tensor.float().ndim > 1 for tensor in tensors.values())
+    def decode(sample: dict[str, bytes]) -> bool:
+        json.loads(sample["json"])
+        return all(tensor.ndim > 1 for tensor in as_float(sample["latents.safetensors"]).values())
 
-    wall, cpu = _rates(read())
+    paths = [os.fspath(path) for path in sorted(folder.glob("*.tar"))]
+    wall, cpu = _rates(map(decode, webdataset.WebDataset(paths, shardshuffle=False)))
     return {"all": round(wall), "cpu": round(cpu)}
 
 

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 
 INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
 FORMAT = "latent-shards-2"
+_ADVICE = "run scripts/encode.py again, which writes it anew"
 #: In which a folder may differ from another with which it is read.
 _OWN = ("sizes", "needs", "keyframe_latents", "tracks", "shard_clips", "latents_dtype")
 #: What reading facts of another form raises.
@@ -108,8 +110,7 @@ def scan_shard(path: Path) -> list[Record]:
     with suppress(tarfile.TarError, OSError, ValueError), tarfile.open(path, "r:") as tar:
         for member in tar:
             key, _, ending = member.name.partition(".")
-            data = tar.extractfile(member)
-            content = b"" if data is None else data.read()
+            content = data.read() if (data := tar.extractfile(member)) else b""
             if len(content) < member.size:
                 break  # cut off inside this member
             ending = ending.removesuffix(".safetensors")
@@ -117,25 +118,20 @@ def scan_shard(path: Path) -> list[Record]:
             if ending == "json":
                 facts[key] = json.loads(content)
     records = []
-    for key in facts:
+    for key, found in facts.items():
         with suppress(*BAD_FACTS):  # another program's
-            records.append(Record.of(facts[key], members[key]))
+            records.append(Record.of(found, members[key]))
     return records
 
 
 def read_members(file: int, record: Record, endings: Sequence[str], verify: bool = True) -> dict[str, bytes]:
-    """Members of a record, in one read of an open file's descriptor, since they are neighbours.
-
-    BrokenRecord if one is not there or, with `verify`, differs from its checksum.
-    """
+    """Members of a record, neighbours read at once. BrokenRecord if one is missing or, to `verify`, not as indexed."""
     try:
         spans = [record.members[ending] for ending in endings]
         first = spans[0][0]
         data = os.pread(file, spans[-1][0] + spans[-1][1] - first, first)
     except KeyError as error:
         raise BrokenRecord(f"has no {error.args[0]}") from None
-    except OSError as error:
-        raise BrokenRecord(f"cannot be read ({error.strerror})") from None
     contents = {}
     for ending, (offset, size, checksum) in zip(endings, spans, strict=True):
         content = contents[ending] = data[offset - first : offset - first + size]
@@ -149,13 +145,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        kind, complete = index["format"], {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from None
-    if kind != FORMAT or not complete:
-        raise UserError(f"{path}: has the format {kind!r}; {FORMAT!r}, of scripts/encode.py, is needed")
+    index = read_json(path, f"{path}:", _ADVICE)
+    if index.get("format") != FORMAT or not {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys():
+        found = index.get("format")
+        raise UserError(f"{path}: has the format {found!r}; {FORMAT!r}, of scripts/encode.py, is needed")
     return index
 
 
@@ -164,11 +157,7 @@ def shards_of(folder: Path, index: dict[str, Any]) -> list[Shard]:
     try:
         return [Shard.of(facts, folder) for facts in index["shards"]]
     except BAD_FACTS as error:
-        raise _damaged(folder / INDEX_NAME, error) from None
-
-
-def _damaged(index: Path, error: Exception) -> UserError:
-    return UserError(f"{index}: is damaged ({error!r}); run scripts/encode.py again, which writes it anew")
+        raise UserError(f"{folder / INDEX_NAME}: is damaged ({error!r}); {_ADVICE}") from None
 
 
 def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:

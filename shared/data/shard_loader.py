@@ -54,7 +54,7 @@ class EpochLoader:
         loader = DataLoader(_Batches(self.store), batch_size=None, sampler=batches, num_workers=self.workers)
         for clips, tensors, problems in loader:
             self.store.note(problems)
-            self.state = {**self.state, "batch": self.state["batch"] + 1}
+            self.state = self.state | {"batch": self.state["batch"] + 1}
             if clips:
                 parts: dict[str, Any] = {name: tensor.unbind() for name, tensor in tensors.items()}
                 yield [replace(clip, **{name: part[i] for name, part in parts.items()}) for i, clip in enumerate(clips)]
@@ -78,7 +78,6 @@ class ShardedText:
         return unpack_texts([self._tokens(prompt) for prompt in prompts], self.max_length, self.dim)
 
     def _tokens(self, prompt: str) -> Tensor:
-        """Embedding of one text, [tokens, dim]."""
         if not prompt:
             return self.empty
         key = text_key(prompt)
@@ -96,10 +95,7 @@ class _Batches(Dataset[Any]):
     def __getitem__(self, names: list[str]) -> tuple[list[Latents], dict[str, Tensor], list[Problem]]:
         before = len(self.store.problems)
         clips = [clip for clip in map(self.store.read, names) if clip is not None]
-        tensors = {
-            part: torch.stack([getattr(clip, part) for clip in clips])
-            for part in TENSORS
-            if clips and all(getattr(clip, part) is not None for clip in clips)
-        }
+        parts = {part: [held for clip in clips if (held := getattr(clip, part)) is not None] for part in TENSORS}
+        tensors = {part: torch.stack(held) for part, held in parts.items() if 0 < len(held) == len(clips)}
         bare: Any = dict.fromkeys(TENSORS)
         return [replace(clip, **bare) for clip in clips], tensors, self.store.problems[before:]

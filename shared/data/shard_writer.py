@@ -33,10 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
-    """Write a tar file of `records` with its .json (`read_shard`), which says `more`; both complete or not there.
-
-    The same records make the same bytes. Raises UserError if the files cannot be written.
-    """
+    """Write `records` as a tar, then its .json, which says `more`; same records, same bytes. UserError if it cannot."""
     for old in path.parent.glob(f".{path.name}.*.part"):
         old.unlink(missing_ok=True)  # of a process that was killed: nobody else makes this shard
     with _writing(path) as part, open(part, "wb") as file:
@@ -76,13 +73,9 @@ def _writing(path: Path) -> Iterator[Path]:
 
 
 def fill_shards(
-    folder: Path,
-    keys: Mapping[str, str],
-    make: Callable[[Sequence[str]], Iterator[NewRecord]],
-    world: World,
-    what: str,
-    captions: Mapping[str, tuple[str, str]] | None = None,
-) -> LatentShards:
+    folder: Path, keys: Mapping[str, str], make: Callable[[Sequence[str]], Iterator[NewRecord]], world: World,
+    what: str, captions: Mapping[str, tuple[str, str]] | None = None,
+) -> LatentShards:  # fmt: skip
     """Find the records of all clips in `folder`; those that are missing there are made first, with a bar `what`.
 
     `keys`: by clip id, the hash of all that decides its record. A record with another key counts as missing, and so
@@ -92,7 +85,7 @@ def fill_shards(
     """
     with _locked(folder, world):
         usable = _records(folder, keys)
-        damaged = LatentShards(usable).damaged(list(usable)[world.rank :: world.size])
+        damaged = list(filter(LatentShards(usable).is_damaged, list(usable)[world.rank :: world.size]))
         first = 1 + max((int(path.stem) for path in folder.glob(f"{NUMBER}.tar")), default=-1)
         for name in sorted({name for part in gather(damaged) for name in part}):
             del usable[name]
@@ -118,10 +111,8 @@ def fill_shards(
 def _records(folder: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """Find the records with these keys, in the order of `keys`; of two with one key, the later."""
     places: dict[str, Any] = {}
-    for path in sorted(folder.glob(f"{NUMBER}.tar")):
-        if found := read_shard(path):
-            shard, _ = found
-            places |= {record.id: (shard, record) for record in shard.records if keys.get(record.id) == record.key}
+    for shard, _ in filter(None, map(read_shard, sorted(folder.glob(f"{NUMBER}.tar")))):
+        places |= {record.id: (shard, record) for record in shard.records if keys.get(record.id) == record.key}
     return {name: places[name] for name in keys if name in places}
 
 
@@ -142,8 +133,7 @@ def _locked(folder: Path, world: World) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                owner = lock.read().strip()
-                who = f"process {owner}" if owner else "another run"
+                who = f"process {owner}" if (owner := lock.read().strip()) else "another run"
                 _log.warning("%s: %s encodes clips into it; this run waits, and then reads what is there", folder, who)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             lock.truncate(0)

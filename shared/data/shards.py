@@ -1,7 +1,4 @@
-"""Latents, text embeddings and track features in WebDataset shards, read at random: the one store of training data.
-
-docs/data.md has the format and the measurements.
-"""
+"""Latents, text embeddings and track features in WebDataset shards, read at random (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -24,8 +21,6 @@ from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 
 Bucket = tuple[int, ...]
-#: By clip id, the shard and its record there.
-Places = Mapping[str, tuple[Shard, Record]]
 Verify = Literal["record", "shard", "none"]
 _OPEN_FILES = 256
 _log = logging.getLogger(__name__)
@@ -59,7 +54,9 @@ class LatentShards:
 
     advice = "run the same command again, which encodes what is damaged anew"
 
-    def __init__(self, places: Places, captions: Mapping[str, tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self, places: Mapping[str, tuple[Shard, Record]], captions: Mapping[str, tuple[str, str]] | None = None
+    ) -> None:
         self.places, self.captions = dict(places), captions or {}
         self.records = {name: record for name, (_, record) in self.places.items()}
         self.problems: list[Problem] = []
@@ -80,8 +77,8 @@ class LatentShards:
     def only(self, names: Collection[str]) -> Self:
         """Store of these clips alone, in the same files. Raises UserError if one is not in the index."""
         if absent := [name for name in names if name not in self.places]:
-            missing = f"{len(absent)} of {len(names)} clips, {absent[0]!r} first"
-            raise UserError(f"{missing}, are not in {self.where()}; encode them with scripts/encode.py")
+            missing = f"{len(absent)} of {len(names)} clips, {absent[0]!r} first, are not in {self.where()}"
+            raise UserError(f"{missing}; encode them with scripts/encode.py")
         part = copy.copy(self)
         part.records = {name: self.records[name] for name in names if name in self.records}
         return part
@@ -100,15 +97,13 @@ class LatentShards:
         except (BrokenRecord, SafetensorError) as error:
             raise self._damaged(name, ending, error) from None
 
-    def damaged(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` whose record is not, in all its members, what the index says."""
-        damaged = []
-        for name in names:
-            try:
-                self._contents(name, tuple(self.records[name].members))
-            except BrokenRecord:
-                damaged.append(name)
-        return damaged
+    def is_damaged(self, name: str) -> bool:
+        """Whether a record is not, in all its members, what the index says."""
+        try:
+            self._contents(name, tuple(self.records[name].members))
+        except BrokenRecord:
+            return True
+        return False
 
     def hold(self) -> None:
         """Open the files, as many as may be, so that they can be read even if another run takes them away."""
@@ -116,7 +111,7 @@ class LatentShards:
             self._file(path)
 
     def is_readable(self, name: str) -> bool:
-        """Whether a record can be read; one of a run's own can, or was encoded again when the run began."""
+        """Whether a record can be read, as all of a run's own can: damaged ones were encoded again when it began."""
         return name in self.records
 
     def where(self) -> str:
@@ -127,13 +122,11 @@ class LatentShards:
         return {**self.__dict__, "_files": {}}
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
-        """Members of a record. BrokenRecord if they are not what the index says."""
-        path = self.places[name][0].path
         try:
-            file = self._file(path)
+            file = self._file(self.places[name][0].path)
+            return shard_index.read_members(file.fileno(), self.records[name], endings, self.checks_records)
         except OSError as error:
             raise BrokenRecord(f"cannot be read ({error.strerror})") from None
-        return shard_index.read_members(file.fileno(), self.records[name], endings, self.checks_records)
 
     def _file(self, path: Path) -> BinaryIO:
         if (file := self._files.get(path)) is None:
@@ -160,13 +153,9 @@ class ShardedLatents(LatentShards):
     advice = "encode again"
 
     def __init__(
-        self,
-        folders: str | Path | Sequence[str | Path],
-        needs_video: bool = True,
-        needs_audio: bool = True,
-        tracks: bool = False,
-        verify: Verify = "record",
-    ) -> None:
+        self, folders: str | Path | Sequence[str | Path], needs_video: bool = True, needs_audio: bool = True,
+        tracks: bool = False, verify: Verify = "record",
+    ) -> None:  # fmt: skip
         """Read the indices. UserError if one is missing or damaged, folders do not fit together, or nothing is left."""
         super().__init__({})
         self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
@@ -202,10 +191,8 @@ class ShardedLatents(LatentShards):
 
     def get(self, name: str) -> Latents:
         """Clip `name`, or in the place of a broken one the next of its shape. UserError if there is none."""
-        clip = self.read(self._instead.get(name, name))
-        while clip is None:
+        while (clip := self.read(self._instead.get(name, name))) is None:
             self._instead[name] = self._next(name)
-            clip = self.read(self._instead[name])
         return clip
 
     def read(self, name: str) -> Latents | None:
@@ -217,8 +204,8 @@ class ShardedLatents(LatentShards):
             facts = json.loads(contents["json"])
             if facts["id"] != name:
                 raise BrokenRecord(f"clip {facts['id']!r} is in its place")
-            tensors = as_float(contents["latents"])
-            return latents_of(self.records[name], tensors, facts["caption"], facts["audio_caption"])
+            captions = facts["caption"], facts["audio_caption"]
+            return latents_of(self.records[name], as_float(contents["latents"]), *captions)
         except (BrokenRecord, SafetensorError, ValueError, KeyError) as error:
             self._drop(name, str(error))
             return None
@@ -235,8 +222,8 @@ class ShardedLatents(LatentShards):
 
     def summary(self) -> str:
         """One line: how many records are read, how many are left out, and why the first of them."""
-        count = len(self.problems)
-        return f"{len(self.records)} records" + (f"; {count} left out, first {self.problems[0]}" if count else "")
+        left_out = f"; {len(self.problems)} left out, first {self.problems[0]}" if self.problems else ""
+        return f"{len(self.records)} records{left_out}"
 
     def _add(self, shard: Shard, needed: Sequence[str]) -> None:
         for record in shard.records:
@@ -272,9 +259,8 @@ class ShardedLatents(LatentShards):
         """Look through a shard that is not as the index says: records are where they are, and what is broken goes."""
         self._examined.add(shard.path)
         self._files.pop(shard.path, None)
-        exists = shard.path.is_file()
-        why = "not in the shard, which is cut off or another" if exists else "the shard is gone"
-        scanned = {record.id: record for record in (shard_index.scan_shard(shard.path) if exists else [])}
+        why = "not in the shard, which is cut off or another" if shard.path.is_file() else "the shard is gone"
+        scanned = {record.id: record for record in shard_index.scan_shard(shard.path)}
         for record in shard.records:
             actual = scanned.get(record.id)
             if actual is None or not record.members.keys() <= actual.members.keys():
@@ -318,6 +304,5 @@ def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audi
             raise BrokenRecord(f"has no {part} latents")
         if tuple(tensors[part].shape) != getattr(record, part):
             raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {getattr(record, part)}")
-    about: dict[str, Any] = {"caption": caption, "audio_caption": audio_caption, **tensors}
-    about |= {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio")}
-    return Latents(**about)
+    about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio")}
+    return Latents(caption=caption, audio_caption=audio_caption, **(about | tensors))

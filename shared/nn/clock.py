@@ -17,10 +17,7 @@ SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class LatentClock:
-    """Start and end of each latent in seconds, contiguous and increasing. Hashable, so that it can key a cache.
-
-    ValueError for no latent, a latent that does not last, or a gap between two latents.
-    """
+    """Start and end of each latent in seconds, without gaps, or ValueError. Hashable, so that it can key a cache."""
 
     starts: tuple[float, ...]
     ends: tuple[float, ...]

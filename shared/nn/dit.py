@@ -197,16 +197,12 @@ class DiTStream(nn.Module):
         self.proj_out = nn.Linear(width, config.patch_values)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
         self.skip = nn.Linear(width, config.in_channels) if config.skip else None
-        for layer in (self.proj_out, self.skip):
-            if layer is not None:  # an untrained stream predicts nothing, as Wan's does
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        for layer in filter(None, (self.proj_out, self.skip)):  # an untrained stream predicts nothing, as Wan's does
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def lend_blocks(self) -> Sequence[DiTBlock]:
-        """Hand the blocks to a joint model, whose parameters they become; `forward` still runs them.
-
-        The stream keeps what stands before and after them.
-        """
+        """Hand the blocks to a joint model, whose parameters they become; `forward` still runs them."""
         blocks = tuple(self.blocks)
         del self.blocks
         self.blocks = blocks  # no module list: nothing is registered twice
@@ -217,35 +213,30 @@ class DiTStream(nn.Module):
 
         `sigma`: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise. `grid="time"` needs the clock.
         """
-        pt, ph, pw = self.config.patch_size
+        (pt, ph, pw), head_dim = self.config.patch_size, self.config.attention_head_dim
         x = self.patch_embedding(latents)
         grid = (latents.shape[2] // pt, latents.shape[3] // ph, latents.shape[4] // pw)
+        if self.config.grid == "video":
+            rotary = grid_rotary(*grid, head_dim)
+        elif clock is None or len(clock) != grid[0]:
+            raise ValueError(f"a time stream needs the clock of its {grid[0]} latents, got {clock and len(clock)}")
+        else:
+            rotary = time_rotary(clock.centres / self.config.time_unit - 0.5, head_dim)[None]
         sigma = (sigma if sigma.ndim == 2 else sigma[:, None])[:, ::pt]
         times = sigma.flatten() * 1000.0
         time, modulation, text, _ = self.condition_embedder(times, text, timestep_seq_len=sigma.shape[1])
-        rotary = self._rotary(grid, clock).to(x.device)
-        return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary, grid, latents)
-
-    def _rotary(self, grid: tuple[int, int, int], clock: LatentClock | None) -> Rotary:
-        if self.config.grid == "video":
-            return grid_rotary(*grid, self.config.attention_head_dim)
-        if clock is None or len(clock) != grid[0]:
-            raise ValueError(f"a time stream needs the clock of its {grid[0]} latents, got {clock and len(clock)}")
-        return time_rotary(clock.centres / self.config.time_unit - 0.5, self.config.attention_head_dim)[None]
+        return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary.to(x.device), grid, latents)
 
     def head(self, state: StreamState) -> Tensor:
         """Hidden states back to [B, C, F, H, W]."""
         shift, scale = (self.scale_shift_table + state.time.unsqueeze(2).float()).unbind(dim=2)
         x = modulate(self.norm_out(state.x.float()), 1 + scale, shift).type_as(state.x)
-        pt, ph, pw = self.config.patch_size
-        f, h, w = state.grid
-        out = rearrange(
-            self.proj_out(x), "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", f=f, h=h, w=w, p=pt, q=ph, r=pw
-        )
+        sizes = dict(zip("fhwpqr", (*state.grid, *self.config.patch_size), strict=True))
+        out = rearrange(self.proj_out(x), "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", **sizes)
         if self.skip is None:
             return out
         # over the root of the width, so that a step of the optimizer moves the factor no more than other weights do
-        factor = (self.skip(state.time) / self.config.width**0.5).transpose(1, 2).repeat_interleave(pt, dim=2)
+        factor = (self.skip(state.time) / self.config.width**0.5).transpose(1, 2).repeat_interleave(sizes["p"], dim=2)
         return out + state.latents * factor[..., None, None]
 
     def forward(

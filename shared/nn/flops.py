@@ -1,4 +1,4 @@
-"""Operations of a model's pass, by torch's own count."""
+"""Operations of a model's pass, by torch's own count: two for each multiplication of a matrix product."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from shared.nn.attention import use_backend
 
 
 def count_flops(run: Callable[[], object]) -> int:
-    """Operations of `run()` without gradients, by torch's own count: two for each multiplication of a matrix product.
-
-    Attention counts as its matrix products, whatever kernel training has. `run` may be a pass of a model's twin on the
-    meta device, where nothing is computed.
-    """
+    """Operations of `run()`, attention as its matrix products; a pass of a model on the meta device will do."""
     math = sdpa_kernel(SDPBackend.MATH)
     with torch.no_grad(), use_backend("native"), math, FlopCounterMode(display=False) as counter:
         run()

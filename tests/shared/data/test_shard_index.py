@@ -14,7 +14,7 @@ from shared.utils.errors import UserError
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "no such file"), ("{", "is damaged"), ('{"format": "x"}', "has the format 'x'"), ("[]", "is damaged")],
+    [(None, "no such file"), ("{", "is damaged"), ('{"format": "x"}', "has the format 'x'"), ("[]", "JSON object")],
 )
 def test_an_index_that_is_none(shards: Path, content: str | None, reason: str) -> None:
     (shards / "index.json").unlink()
