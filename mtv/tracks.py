@@ -1,7 +1,7 @@
 """The user's tracks of one video, speech per speaker, effects and music: read, aligned and turned into features.
 
-A track that is not given is silence, and silence is exact zeros in the features. A track *dropped* for guidance
-is another thing (the control network's learned null) and no business of this file.
+A track that is not given is silence, exact zeros in the features. One *dropped* for guidance is another thing (the
+control network's learned null).
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ def read_tracks(
     """Read files of any rate, channels and sample format, between `start` and `end` seconds.
 
     They begin together and are aligned to the longest: one that is up to a video frame (1 / fps) shorter is filled with
-    silence, with a warning. A speaker whose file is None is silent; without any there is a silent one.
-    UserError names a file that is missing, broken, empty or holds NaN, both if one is more than a frame shorter than
-    another, or says that no file is given at all.
+    silence, with a warning. A speaker whose file is None is silent; without any there is a silent one. UserError for no
+    file at all, one that is missing, broken, empty or holds NaN, or two that differ by more than a frame.
     """
     paths = [Path(path) for path in (*speech, effects, music) if path is not None]
     if not paths:

@@ -36,7 +36,7 @@ def controlled(transformer: CogVideoXTransformer3DModel, control: Control) -> It
 
 
 def _attach(block: nn.Module, index: int, control: Control) -> list[RemovableHandle]:
-    """Hooks that let `control` act on the hidden states between the two halves of a CogVideoX block.
+    """Hooks that let `control` act between the two halves of a block.
 
     A block is h <- h + attention, then h + FFN(norm2(h)). `norm2` is the first to see the states after attention, but
     its input is not the residual sum's, so the change is added to the block's output too: (h + Δ) + FFN(norm2(h + Δ)).

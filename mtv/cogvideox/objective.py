@@ -26,8 +26,7 @@ def predicted_epsilon(scheduler: Any, prediction: Tensor, noisy: Tensor, timeste
     rescaled to zero SNR (ᾱ = 0) that is x_t itself, so such a sample teaches a v-model nothing.
     UserError for a scheduler whose prediction_type is neither epsilon nor v_prediction.
     """
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
+    if (kind := scheduler.config.prediction_type) == "epsilon":
         return prediction.float()
     if kind != "v_prediction":
         raise UserError(f"the scheduler's prediction_type is {kind!r}; CogVideoX needs 'epsilon' or 'v_prediction'")

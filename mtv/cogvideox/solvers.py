@@ -1,7 +1,6 @@
-"""How a guided prediction becomes the next latents: flows, and CogVideoX's discrete diffusion, behind one interface.
+"""How a guided prediction becomes the next latents [B, C, F, h, w]: flows and CogVideoX's diffusion, one interface.
 
-`levels` are (u, sigma) of each step of a window: the time that callbacks are told, and the model's noise level. `step`
-takes one with the prediction at its level, for latents [B, C, F, h, w].
+`levels` are (u, sigma) of each step of a window: the time that callbacks are told, and the model's noise level.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ class FlowSolver:
     """A solver of diffusers with flow sigmas, given ours; the prediction is the velocity."""
 
     def __init__(self, scheduler: Any, steps: int, device: torch.device) -> None:
-        grid = u_grid(steps)
+        self.scheduler, grid = scheduler, u_grid(steps)
         scheduler.set_timesteps(sigmas=grid.numpy(), device=device)
         scheduler.set_begin_index(0)
-        self.scheduler = scheduler
         self.levels = [(u, float(scheduler.sigmas[index])) for index, u in enumerate(grid.tolist())]
 
     def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
@@ -50,10 +48,8 @@ class DiffusionSolver:
         times = self.scheduler.timesteps
         prediction, latents = prediction.transpose(1, 2), latents.transpose(1, 2)  # the noise is drawn as [F, C, h, w]
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
-            before = times[index - 1] if index else None
-            latents, self.last = self.scheduler.step(
-                prediction, self.last, times[index], before, latents, generator=self.generators, return_dict=False
-            )
+            given = (prediction, self.last, times[index], times[index - 1] if index else None, latents)
+            latents, self.last = self.scheduler.step(*given, generator=self.generators, return_dict=False)
         else:
             latents = self.scheduler.step(prediction, times[index], latents, return_dict=False)[0]
         return latents.transpose(1, 2)
