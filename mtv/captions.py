@@ -1,8 +1,6 @@
-"""The structured text of audio-driven video (arXiv 2506.08003; docs/design.md section 7).
+"""The structured text of audio-driven video (docs/design.md section 7); where nobody speaks only the scene stands.
 
-    Two person conversation. Person1: a man. Person2: a woman. Person1 is speaking. Scene description: a garden.
-
-Where nobody speaks only the scene stands.
+Two person conversation. Person1: a man. Person2: a woman. Person1 is speaking. Scene description: a garden.
 """
 
 from __future__ import annotations
@@ -53,10 +51,7 @@ def build(template: Template) -> str:
 
 
 def parse(text: str) -> Template:
-    """Read the template that `text` follows; blanks around it do not matter.
-
-    UserError says which part is missing, or which does not belong there.
-    """
+    """Read the template that `text` follows. UserError says which part is missing or does not belong there."""
     text = text.strip()
     try:
         if (scene := _SCENE.search(text)) is None:

@@ -42,10 +42,7 @@ class Outcome(NamedTuple):
 def demix_clips(
     manifest: Path, clips: Sequence[Clip], output: Path, choice: DemixerChoice, workers: int, measure: bool
 ) -> Iterator[Outcome]:
-    """Yield outcomes in the clips' order; files that are there already are kept, the manifest is left to the caller.
-
-    With `measure` they are compared with the tracks that clips have. UserError before anything is written.
-    """
+    """Yield outcomes in the clips' order; files that are there are kept. UserError before anything is written."""
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
@@ -151,9 +148,8 @@ def _truth(clip: Clip) -> dict[str, list[Path]]:
 
 def _measured(clip: Clip, files: dict[str, Path]) -> Scores:
     """Mono, over the span that mix and truth share."""
-    mix, rate = _mix(clip)
+    (mix, rate), scores = _mix(clip), Scores()
     mix = mix.mean(0, keepdims=True)
-    scores: Scores = {}
     for name, paths in _truth(clip).items():
         parts = [read_audio(path, rate, True, clip.start, clip.end) for path in paths]
         estimate = read_audio(files[name], rate, True, clip.start, clip.end)

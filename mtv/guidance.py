@@ -38,8 +38,7 @@ class TrackGuidance:
     """Scales of guidance, w_c and w_k; 1 is no guidance, and above it a condition counts more.
 
     By default speech does: who of two speaks is seen in few pixels, and the prompt may not say it. `interval`: sigmas
-    (low, high] in which guidance is on; elsewhere v(c,T) is used. UserError for a scale that is not finite, or an empty
-    interval.
+    (low, high] in which guidance is on. UserError for a scale that is not finite, or an empty interval.
     """
 
     text: float = 2.0

@@ -34,10 +34,7 @@ DEMUCS_SEGMENT = 10  # seconds of a window where a model does not state its own
 
 @dataclass(frozen=True)
 class Stems:
-    """What a mix consists of: float32 [channels, N] each, of one shape (else ValueError), at `rate` Hz.
-
-    They are on the mix's scale: full scale is 1, and a track may exceed it where the mix was near it.
-    """
+    """What a mix consists of, on its scale: float32 [channels, N] of one shape (else ValueError) at `rate` Hz."""
 
     speech: Audio
     effects: Audio
@@ -61,10 +58,7 @@ class Demixer(ABC):
     name: ClassVar[str]
 
     def separate(self, mix: Audio, rate: int) -> Stems:
-        """Stems of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
-
-        UserError if the demixer cannot use such a sound, ValueError for another array.
-        """
+        """Stems of float32 [1 or 2, N >= 1], finite (else ValueError). UserError for a sound that it cannot use."""
         if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
             raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
         if not np.isfinite(mix).all():
@@ -121,8 +115,7 @@ class DemucsDemixer(Demixer):
 class StemsDemixer(Demixer):
     """The user's own three files, read at any rate and number of channels.
 
-    Their lengths may differ by one video frame, 1 / `fps` seconds; they are then filled with silence to the mix's.
-    UserError names the files that do not fit each other.
+    Lengths may differ by a video frame, 1 / `fps` seconds, and are filled to the mix's. UserError names unfit files.
     """
 
     name = "stems"
@@ -146,7 +139,6 @@ class StemsDemixer(Demixer):
         return Stems(speech, effects, music, rate)
 
     def _separate(self, mix: Audio, rate: int) -> Stems:
-        """Read the files, as long as `mix` and with its channels, whatever is in it; they may differ by one frame."""
         tracks = self.read(rate, mono=len(mix) == 1)
         found, wanted = tracks.speech.shape[1], mix.shape[1]
         if abs(found - wanted) > rate / self.fps:

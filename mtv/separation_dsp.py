@@ -10,9 +10,8 @@ mix.
    ringing of the hit; what rises without a click is a voice. A voice shows between 2.3 and 3.8 kHz, and a frame has no
    more of it below than that band allows.
 
-Masks keep the phase of the mix, so a quiet track under a loud one at the same frequency comes back distorted. Melodies,
-drums, quick changes of chord, effects without a sharp attack, hisses of a voice right at a hit, and singing land on the
-wrong track. For recordings of the real world use a learned demixer.
+Melodies, drums, quick changes of chord, effects without a sharp attack, and singing land on the wrong track: for
+recordings of the real world use a learned demixer.
 """
 
 from __future__ import annotations
@@ -49,10 +48,7 @@ _TINY = 1e-12
 
 
 def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
-    """Speech, effects, music as float64 [channels, N] from `mix` [channels, N] at `rate` Hz; they sum to the mix.
-
-    One mask serves all channels, from their mean power, so a source keeps its place. At least LEAST_RATE is needed.
-    """
+    """Speech, effects, music: float64 [channels, N], whose sum is `mix`. One mask serves all channels."""
     sound = np.asarray(mix, np.float64)
     music = _masked(sound, rate, MUSIC_WINDOW, _music_mask)
     rest = sound - music
@@ -110,19 +106,16 @@ def _music_mask(level: Array, transform: ShortTimeFFT) -> Array:
     usual = percentile_filter(heard, TONE_LEVEL, size=(1, frames))
     around = median_filter(usual, size=(round(TONE_WIDTH / transform.delta_f) | 1, 1))
     tones = np.where(usual > TONE_RISE * around, usual, 0.0)
-    music = np.minimum(tones * _loudness_curve(heard, tones), heard)
-    mask[:bins, sounding] = music**2 / (music**2 + (heard - music) ** 2 + _TINY)
-    return mask
-
-
-def _loudness_curve(heard: Array, tones: Array) -> Array:
-    """How many times louder than usual the tones are, [frames]: a weighted percentile over them, smoothed."""
+    # how many times louder than usual the tones are, [frames]: a weighted percentile over them, smoothed
     ratio = np.where(tones > 0, heard / np.maximum(tones, _TINY), np.inf)
     order = np.argsort(ratio, axis=0)
     weight = np.cumsum(np.take_along_axis(tones, order, 0), axis=0)
     chosen = (weight < CURVE_LEVEL / 100 * weight[-1]).sum(0, keepdims=True)
     curve = np.take_along_axis(np.take_along_axis(ratio, order, 0), chosen, 0)[0]
-    return np.minimum(median_filter(np.where(weight[-1] > 0, curve, 0.0), 3), LOUDEST)
+    curve = np.minimum(median_filter(np.where(weight[-1] > 0, curve, 0.0), 3), LOUDEST)
+    music = np.minimum(tones * curve, heard)
+    mask[:bins, sounding] = music**2 / (music**2 + (heard - music) ** 2 + _TINY)
+    return mask
 
 
 def _effects_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:

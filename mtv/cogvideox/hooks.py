@@ -49,8 +49,7 @@ def _attach(block: nn.Module, index: int, control: Control) -> list[RemovableHan
         return (x + change[0], *rest)
 
     def after_block(_: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        x, text = output
-        return x + change.pop(), text
+        return output[0] + change.pop(), output[1]
 
     norm = block.get_submodule("norm2")
     return [norm.register_forward_pre_hook(before_norm), block.register_forward_hook(after_block)]
@@ -65,10 +64,9 @@ class CogVideoXDenoiser:
     def denoise_video(
         self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control
     ) -> Tensor:
-        """Epsilon or v, as the folder's scheduler has it, of latents [B, C, F, h, w].
+        """Epsilon or v, as the scheduler has it, of latents [B, C, F, h, w], whose numbers are their positions.
 
-        sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one timestep per sample, that of
-        the others. Positions are the latents' numbers, so `clock` says nothing more.
+        sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one per sample, that of the others.
         """
         x, timesteps = latents.transpose(1, 2), (sigma.amax(1) * 1000).round().long()
         rotation = rotary_embedding(self.transformer, x)

@@ -1,7 +1,4 @@
-"""A CogVideoX folder as diffusers saves it, or a checkpoint that scripts/train_mtv.py made of one: checked and read.
-
-Checking reads configurations alone and imports neither torch nor diffusers.
-"""
+"""A CogVideoX folder of diffusers, or a checkpoint made of one: read, and checked without torch or diffusers."""
 
 from __future__ import annotations
 

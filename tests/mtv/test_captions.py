@@ -92,7 +92,7 @@ def test_other_texts_are_refused_with_the_missing_part(text: str, missing: str) 
     ],
 )
 def test_a_template_that_could_not_be_read_back_is_not_made(
-    people: tuple[Person, ...], speaking: tuple[int, ...], scene: str
+    people: tuple[str, ...], speaking: tuple[int, ...], scene: str
 ) -> None:
     with pytest.raises(ValueError, match=r"."):
         Template(people, speaking, scene)
