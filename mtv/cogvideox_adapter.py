@@ -32,11 +32,14 @@ from shared.nn.dit import Control
 from shared.nn.flow import draw_noise
 from shared.training.card import Progress, model_card
 from shared.training.components import Components, LazyTextEncoder
-from shared.training.flops import StepCost, step_cost, trained_share
+from shared.training.flops import step_cost, trained_share
 from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
+
+USE = """Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
+`MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it too."""
 
 
 class NoSound:
@@ -46,7 +49,6 @@ class NoSound:
         self.sample_rate = sample_rate
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] -> zeros [B, 1, 1]."""
         return audio.new_zeros(len(audio), 1, 1)
 
     def clock(self, samples: int) -> LatentClock:
@@ -70,14 +72,11 @@ class LazyT5(LazyTextEncoder):
 class EpsilonObjective(nn.Module):
     """`objective(batch) -> StepOutput`: `epsilon_loss` of each sample, at a timestep of its own.
 
-    A `batch` is one of `ccl.training.batches.JointBatches`. The blocks are computed again in the backward pass
-    (gradient checkpointing): at full size their activations are what fills the memory. So the hooks stay, and act by
-    the control of the last forward pass.
+    A `batch` is one of `ccl.training.batches.JointBatches`. The backward pass computes the blocks again (gradient
+    checkpointing): at full size their activations fill the memory. So the hooks stay, and act by the last control.
     """
 
-    def __init__(
-        self, transformer: CogVideoXTransformer3DModel, control: MSTControlNet, scheduler: Any, seed: int
-    ) -> None:
+    def __init__(self, transformer: Any, control: MSTControlNet, scheduler: Any, seed: int) -> None:
         super().__init__()
         self.transformer, self.control, self.scheduler, self.seed = transformer, control, scheduler, seed
         self._act: Control = lambda index, x: x
@@ -89,22 +88,19 @@ class EpsilonObjective(nn.Module):
         self._hooks.enter_context(controlled(transformer, lambda index, x: self._act(index, x)))
 
     def forward(self, batch: Any) -> StepOutput:
-        timesteps = draw_timesteps(self.seed, batch.step, batch.ids, self.scheduler.config.num_train_timesteps)
-        timesteps = timesteps.to(batch.video.device)
+        count = self.scheduler.config.num_train_timesteps
+        timesteps = draw_timesteps(self.seed, batch.step, batch.ids, count).to(batch.video.device)
         sigma = timesteps / 1000
         self._act = self.control(batch.tracks, torch.where(batch.clean_frames, 0.0, sigma[:, None]))
         noise = draw_noise(self.seed, batch.step, batch.ids, tuple(batch.video.shape[1:]), "video").to(batch.video)
         latents, noise = batch.video.transpose(1, 2), noise.transpose(1, 2)  # as the transformer has them
-        cost = self._cost(tuple(latents.shape), batch.text.shape[1])
+        clips, frames, _, height, width = latents.shape
+        space = (height // self.transformer.config.patch_size) * (width // self.transformer.config.patch_size)
+        forward = self._backbone_flops(tuple(latents.shape[1:]), batch.text.shape[1])
+        forward += self._control_flops(frames, space)
+        cost = step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
         loss = epsilon_loss(self.transformer, self.scheduler, latents, batch.text, timesteps, noise, batch.clean_frames)
         return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
-
-    def _cost(self, shape: tuple[int, ...], text: int) -> StepCost:
-        """Count what a training step takes of latents of this shape [B, F, C, h, w]."""
-        clips, frames, _, height, width = shape
-        space = (height // self.transformer.config.patch_size) * (width // self.transformer.config.patch_size)
-        forward = self._backbone_flops(shape[1:], text) + self._control_flops(frames, space)
-        return step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
 
 
 class CogVideoXAdapter:
@@ -113,10 +109,7 @@ class CogVideoXAdapter:
     def __init__(
         self, config: BackboneConfig, components: Components | None = None, features: NonsilentFeatures | None = None
     ) -> None:
-        """`components`: loaded where none are given. `features`: what a new control network standardises its tracks by.
-
-        UserError for a part that cannot be read or does not fit.
-        """
+        """UserError for a part that cannot be read or does not fit. `features`: what a new network standardises by."""
         self.config, self.components = config, components or load_components(config)
         start, encoders = config.init or config.backbone, self.components.encoders
         self.transformer = load_library_model((CogVideoXTransformer3DModel,), start, ("transformer",))
@@ -127,22 +120,18 @@ class CogVideoXAdapter:
 
     @staticmethod
     def check(config: CurriculumConfig, stages: Sequence[BackboneConfig]) -> None:
-        """UserError for a backbone that is not whole or does not fit."""
         assert config.backbone is not None, "this adapter is that of a backbone"
         check_cogvideox(config.backbone, config.data.size)
 
     @staticmethod
     def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:
-        """Load the components to the run's device."""
         return load_components(config, world.device)
 
     @property
     def patch(self) -> int:
-        """Video latents along the side of a token."""
         return int(self.transformer.config.patch_size)
 
     def objective(self) -> nn.Module:
-        """Make the epsilon objective over `transformer` and `control`."""
         return EpsilonObjective(self.transformer, self.control, load_scheduler(self.config.backbone), self.config.seed)
 
     def pipeline(self, weights: StateDict) -> MTVPipeline:
@@ -153,20 +142,13 @@ class CogVideoXAdapter:
     def sample(
         self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
     ) -> None:
-        """Write STEM_mtv_I.mp4 of those `clips` that have tracks, which drive their captions."""
         pipeline = self.pipeline(weights).to(device)
         control_training.sample_clips(pipeline, clips, self.config, stem.with_name(f"{stem.name}_mtv"))
 
     def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
-        """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says."""
-        use = (
-            "Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with\n"
-            "`MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it "
-            "too."
-        )
         rows = f"| made of | `{self.config.backbone}` |\n| last stage | `{Path(self.config.output).name}` |"
         title, tags = "Audio-driven video on CogVideoX", "audio-driven-video, cogvideox"
-        card = model_card(self.config, progress, title=title, tags=tags, use=use, rows=rows)
+        card = model_card(self.config, progress, title=title, tags=tags, use=USE, rows=rows)
         export_pipeline(self.pipeline(weights), folder, card, self.config.train)
 
 

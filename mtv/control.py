@@ -34,8 +34,7 @@ class TrackFeatures:
     speech [B, K, T, window, layers, width] has a row per speaker, effects and music [B, T, window, layers, width].
     `speakers` [B, K]: True where there is such a speaker, None where all are; one who is not there adds nothing, a
     silent one keeps the mouth shut. `drop`: by track [B], True where it is unknown (guidance, dropout in training) and
-    its learned null takes its place; unknown speech does not tell how many speak.
-    ValueError for an unknown track in `drop`, tracks that disagree in B or T, or a sample without a speaker.
+    its learned null takes its place; unknown speech does not tell how many speak. ValueError for what does not fit.
     """
 
     speech: Tensor
@@ -64,13 +63,9 @@ class TrackFeatures:
         effects, music = (torch.stack([clip[name] for clip in clips]) for name in TRACKS[1:])
         return cls(speech, effects, music, None if there.all() else there, drop or {})
 
-    def __len__(self) -> int:
-        """B, the samples."""
-        return len(self.effects)
-
     def without(self, track: str) -> TrackFeatures:
         """Drop this track in every sample."""
-        everywhere = torch.ones(len(self), dtype=torch.bool, device=self.effects.device)
+        everywhere = self.effects.new_ones(len(self.effects), dtype=torch.bool)
         return replace(self, drop={**self.drop, track: everywhere})
 
     def take(self, rows: Tensor) -> TrackFeatures:
@@ -78,7 +73,6 @@ class TrackFeatures:
         return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> TrackFeatures:
-        """All tensors on `device`."""
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrackFeatures:
@@ -99,11 +93,6 @@ class EncodedTracks:
     present: Tensor | None
     style: Tensor | None
 
-    @property
-    def latents(self) -> int:
-        """F, the latent frames these tokens belong to."""
-        return self.tokens["speech"].shape[2]
-
 
 class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
     """Multi-Stream Temporal ControlNet for any backbone of `num_blocks` blocks with frame-major tokens.
@@ -111,17 +100,15 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
     Args:
         backbone_dim, backbone_heads, num_blocks: width, attention heads and depth of the video stream.
         tracks: (window, layers, width) of the features of "speech", "effects" and "music".
-        token_dim, tokens: d, and n tokens per track and latent frame.
+        token_dim, tokens: d, and n tokens per track and latent frame. hidden_dim: width of the encoders' linear stacks.
         interaction_blocks, heads, ffn_dim: N interval interaction blocks, their attention heads and FFN width.
         injection_every: injects in blocks 0, e, 2e ...; each costs about 4·D² + 6·D·d weights.
-        speakers: K, learned speaker identities.
-        temporal_stride: r, video frames per latent of the codec's causal clock.
-        hidden_dim: width of the track encoders' linear stacks.
+        speakers, temporal_stride: K learned identities; r, video frames per latent of the codec's causal clock.
         SE: off: no holistic stream; music goes the way of speech and effects too (the paper's "w/o SE").
         SI: off: neither stream; one shared cross-attention reads all tokens side by side (the paper's "w/o SI").
 
-    The third ablation, TB, is a matter of training: `trainable_backbone_parameters`. ValueError for other tracks than
-    the three, a head count that does not divide its width, a count below 1, or SE and SI both off.
+    The third ablation, TB, is a matter of training: `trainable_backbone_parameters`. ValueError for sizes that do not
+    fit, or SE and SI both off.
     """
 
     HOLISTIC = ("track_encoders.music.", "holistic_stream.", "holistic_injection.")
@@ -152,8 +139,9 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         if set(tracks) != set(TRACKS):
             raise ValueError(f"tracks must be {', '.join(TRACKS)}, not {', '.join(tracks)}")
         if backbone_dim % backbone_heads or token_dim % heads:
-            found = f"{backbone_heads} of {backbone_dim}, {heads} of {token_dim}"
-            raise ValueError(f"heads must divide their width: {found}")
+            raise ValueError(
+                f"heads must divide their width: {backbone_heads} of {backbone_dim}, {heads} of {token_dim}"
+            )
         if min(num_blocks, tokens, injection_every, speakers, temporal_stride) < 1:
             raise ValueError("num_blocks, tokens, injection_every, speakers and temporal_stride must be at least 1")
         if not (SE or SI):
@@ -163,15 +151,14 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         )
         self.speaker_identity = nn.Embedding(speakers, token_dim)
         by_interval = TRACKS[:2] if SE else TRACKS
-        readers: Sequence[str] = by_interval if SI else ("shared",)
-        injected = range(0, num_blocks, injection_every)
-        sizes = (token_dim, heads, ffn_dim, interaction_blocks, by_interval)
+        readers, injected = by_interval if SI else ("shared",), range(0, num_blocks, injection_every)
+        sizes, holistic = (token_dim, heads, ffn_dim, interaction_blocks, by_interval), SE and SI
         self.interval_stream = layers.IntervalStream(*sizes) if SI else None
         injections = (layers.IntervalInjection(backbone_dim, token_dim, backbone_heads, readers) for _ in injected)
         self.interval_injection = modules(injections)
-        self.holistic_stream = layers.HolisticStream(tokens, token_dim) if SE and SI else None
-        holistic = modules(layers.HolisticInjection(backbone_dim, token_dim) for _ in injected) if SE and SI else None
-        self.holistic_injection = holistic
+        self.holistic_stream = layers.HolisticStream(tokens, token_dim) if holistic else None
+        styles = (layers.HolisticInjection(backbone_dim, token_dim) for _ in injected)
+        self.holistic_injection = modules(styles) if holistic else None
 
     def holistic_parameters(self) -> list[nn.Parameter]:
         """Those on music's way: its track encoder, the holistic stream and injection. ValueError with SE or SI off."""
@@ -217,9 +204,8 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
     def control(self, encoded: EncodedTracks, sigma: Tensor) -> Control:
         """Make the hook `control(i, x) -> x` of one step, for hidden states x [B, F·S, D] of the backbone's block i.
 
-        sigma [B] or [B, F] is the video's noise level as its backbone knows it, 0 clean .. 1 noise; for a backbone of
-        discrete timesteps t/1000. The interval stream runs here, once per step; a block costs its cross-attentions.
-        ValueError for sigma of another shape; in a block, for hidden states that are not B samples of F frames.
+        sigma [B] or [B, F] is the video's noise level, 0 clean .. 1 noise; of discrete timesteps t/1000. The interval
+        stream runs here, once per step; a block costs its cross-attentions. ValueError for another shape of sigma or x.
         """
         rows, _, frames = encoded.tokens["speech"].shape[:3]
         if tuple(sigma.shape) not in ((rows,), (rows, frames)):
@@ -271,11 +257,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 
 
 def trainable_backbone_parameters(stream: nn.Module) -> dict[str, nn.Parameter]:
-    """Find what MTV trains of its backbone, by name: the attention layers of the video stream (TB off: nothing).
-
-    `stream` is a `shared.nn.dit.DiTStream`, the blocks of one, or diffusers' `CogVideoXTransformer3DModel`: all name
-    their attentions attn1 and attn2. ValueError for a stream without such layers.
-    """
+    """Find what MTV trains of its backbone, by name: the video's attn1 and attn2. ValueError if there is none."""
     found = {name: p for name, p in stream.named_parameters() if {"attn1", "attn2"} & set(name.split("."))}
     if not found:
         raise ValueError(f"{type(stream).__name__} has no attention layers named attn1 or attn2")

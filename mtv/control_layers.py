@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from shared.nn.attention import attend
 from shared.nn.dit import modules
 
-TIME_CHANNELS = 256
-EPS = 1e-6
-LEAST_STD = 0.02
+TIME_CHANNELS, EPS, LEAST_STD = 256, 1e-6, 0.02
 
 
 def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
@@ -42,11 +40,10 @@ def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Ten
 class TrackEncoder(nn.Module):
     """Features of one track -> n tokens per latent frame (MTV: "a stack of linear layers", then pooling in time).
 
-    `size` is (window, layers, width) of the features of one video frame, `hidden` the width of the linear stack,
-    `stride` r of the video codec's causal clock: latent 0 is frame 0, latent i >= 1 its r frames. The pooling is a
-    convolution over time of kernel and stride r on each token alone (r·dim² weights), held as one linear layer. `null`
-    [n, dim] is the learned "track unknown"; silence is something else, zero features. Features are seen standardised,
-    by `feature_mean` and `feature_std` of the training's tracks (`standardise`).
+    `size` is (window, layers, width) of a video frame's features, `stride` r of the codec's causal clock: latent 0 is
+    frame 0, latent i >= 1 its r frames. The pooling is a convolution over time of kernel and stride r on each token
+    alone (r·dim² weights), held as one linear layer. `null` [n, dim] is the learned "track unknown"; silence is zero
+    features. Features are seen standardised (`standardise`).
     """
 
     feature_mean: Tensor
@@ -64,11 +61,7 @@ class TrackEncoder(nn.Module):
         self.register_buffer("feature_std", torch.ones(math.prod(size)))
 
     def standardise(self, clips: Sequence[Tensor]) -> None:
-        """Take the mean and deviation over all frames of clips, [T, window, layers, width] each.
-
-        Without them quiet music is not learned: its features differ between clips by a few hundredths, beside what is
-        the same in all (docs/mtv.md, "What keeps music alive"). One that hardly varies is not blown up.
-        """
+        """Take mean and deviation over frames of clips [T, ...], which keeps quiet music alive (docs/mtv.md)."""
         total, squares, count = torch.zeros(()), torch.zeros(()), 0
         for clip in clips:  # one by one: all of them in float64 may be gigabytes
             rows = clip.flatten(1).double()
@@ -187,12 +180,10 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, sources: Sequence[Source]) -> Tensor:
         """Sum CA(x, source): x [B·F, S, D] normalised -> the same; queries and output are projected once for all."""
-        q = self.norm_q(self.to_q(x)).unflatten(-1, (self.heads, -1))
-        total = torch.zeros_like(x)
+        q, total = self.norm_q(self.to_q(x)).unflatten(-1, (self.heads, -1)), torch.zeros_like(x)
         for source in sources:
             tokens = source.tokens.flatten(0, 1)
-            k = self.norm_k(self.to_k(tokens)).unflatten(-1, (self.heads, -1))
-            v = self.to_v(tokens).unflatten(-1, (self.heads, -1))
+            k, v = (y.unflatten(-1, (self.heads, -1)) for y in (self.norm_k(self.to_k(tokens)), self.to_v(tokens)))
             read = attend_interval(q, k, v, source.keys)
             if source.weight is not None:
                 read = read * source.weight.repeat_interleave(source.tokens.shape[1])[:, None, None].type_as(read)
@@ -218,25 +209,17 @@ class IntervalInjection(nn.Module):
 
 
 def normed_gelu(dim: int) -> nn.Module:
-    """LayerNorm over the width, then GELU.
-
-    The music of two clips differs by little beside what all music has in common, so a bare GELU is soon pushed to where
-    it is zero for every clip, and the stream is dead for good (docs/mtv.md, "What keeps music alive").
-    """
+    """LayerNorm over the width, then GELU: a bare one is soon zero for all (docs/mtv.md, "What keeps music alive")."""
     return nn.Sequential(FP32LayerNorm(dim, EPS, elementwise_affine=False), nn.GELU(approximate="tanh"))
 
 
 class HolisticStream(nn.Module):
-    """Music tokens [B, F, n, d] -> one vector [B, d]: three linear layers, one 1-D convolution, average over time.
-
-    The vector is normalised, so that what differs between clips is not lost beside what all music has in common.
-    """
+    """Music tokens [B, F, n, d] -> a normed vector [B, d]: three linear layers, one 1-D convolution, mean over time."""
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
-        self.inward = nn.Sequential(
-            nn.Linear(tokens * dim, dim), normed_gelu(dim), nn.Linear(dim, dim), normed_gelu(dim)
-        )
+        first, second = nn.Linear(tokens * dim, dim), nn.Linear(dim, dim)
+        self.inward = nn.Sequential(first, normed_gelu(dim), second, normed_gelu(dim))
         self.conv = nn.Conv1d(dim, dim, 3, padding=1, padding_mode="replicate")
         self.outward = nn.Sequential(normed_gelu(dim), nn.Linear(dim, dim))
         self.norm_out = FP32LayerNorm(dim, EPS)

@@ -30,11 +30,7 @@ NonsilentFeatures = Callable[[str], list[Tensor]]
 def build_control(
     backbone: Any, encoders: Mapping[str, FrameFeatures], temporal_stride: int, settings: Mapping[str, Any], seed: int
 ) -> MSTControlNet:
-    """Build a control network for a video stream and these encoders of tracks.
-
-    `backbone`: the stream's configuration, or CogVideoX's. `temporal_stride`: video frames per latent. UserError for
-    `settings` that are none of its own, or do not fit.
-    """
+    """Build a network for a video stream, ours or CogVideoX's. UserError for `settings` that do not fit."""
     torch.manual_seed(derive(seed, "control"))
     try:
         return MSTControlNet(  # by name: diffusers' config takes positional values for defaults
@@ -52,12 +48,8 @@ def build_control(
 def start_control(
     control: MSTControlNet, start: str | None, reinit: Collection[str], features: NonsilentFeatures | None
 ) -> None:
-    """Give `control` the weights of the checkpoint `start` but for what is in `reinit`, where it has any.
-
-    New track encoders standardise what they read by `features`, where these are given.
-    """
-    folder = Path(start or "") / "control"
-    new: Collection[str] = TRACKS
+    """Load `control` of the checkpoint `start` but for `reinit`; new track encoders standardise by `features`."""
+    folder, new = Path(start or "") / "control", list(TRACKS)
     if start and folder.is_dir() and "control" not in reinit:
         anew = MSTControlNet.HOLISTIC if "holistic" in reinit else ()
         # what music adds to every clip alike, the biases of the injection, stays: all else was trained with it
@@ -70,8 +62,7 @@ def start_control(
 def freeze(
     transformer: nn.Module, video_blocks: nn.Module, control: MSTControlNet | None, parts: Collection[str]
 ) -> None:
-    """Only what `parts` names learns: the transformer, or the attention layers of its video blocks; the control
-    network, or music's way through it."""
+    """Let only `parts` learn: the transformer, or its video blocks' attention; the control network, or music's way."""
     transformer.requires_grad_("transformer" in parts)
     learning = list(trainable_backbone_parameters(video_blocks).values()) if "attention" in parts else []
     if control is not None:
@@ -84,18 +75,16 @@ def freeze(
 def pipeline_parts(
     config: TrainConfig, components: Components, transformer: Any, control: MSTControlNet | None, weights: StateDict
 ) -> dict[str, Any]:
-    """Make what any pipeline of ours takes: copies of the models with these weights, apart from those in training, and
-    what is not trained. An encoder that effects or music share with speech is there once."""
+    """Make what our pipelines take: copies of the models with these weights, and what is not trained."""
     first, *others = (components.encoders.get(track) for track in TRACKS)
-    effects, music = (None if encoder is first else encoder for encoder in others)
+    effects, music = (None if encoder is first else encoder for encoder in others)  # a shared one is there once
     video_codec: Any = copy.deepcopy(components.codecs.video)
-    height, width = config.data.size
     return {
         "transformer": with_weights(transformer, weights, "transformer."),
         "control": None if control is None else with_weights(control, weights, "control."),
         "video_codec": video_codec.cpu(), "text_encoder": components.text.load(),
         "audio_encoder": first, "effects_encoder": effects, "music_encoder": music,
-        "fps": config.data.fps, "height": height, "width": width,
+        "fps": config.data.fps, "height": config.data.size[0], "width": config.data.size[1],
     }  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """The five stages of MTV's training (arXiv 2506.08003), in one configuration: each starts from what the last one left.
 
 basic face -> single character -> multiple characters -> sound event -> environmental ambience. A stage is a training
-run of its own, in OUTPUT/1_basic_face, OUTPUT/2_single_character ...: on other clips, with other trainable parts, for
-as many steps and at the rate that it says.
+run of its own, in OUTPUT/1_basic_face, OUTPUT/2_single_character ...
 """
 
 from __future__ import annotations
@@ -50,10 +49,7 @@ class BackboneConfig(TrainConfig):
 
 
 class CurriculumConfig(TrainConfig):
-    """A training configuration with `stages`, which own steps, subsets, trainable parts and tasks.
-
-    With a `backbone` there is no joint model, and the stages have task mtv alone.
-    """
+    """A training configuration with `stages`; on a `backbone` there is no joint model, and task mtv alone."""
 
     backbone: str | None = key(
         None, "In place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of one."
@@ -75,7 +71,7 @@ class CurriculumConfig(TrainConfig):
                 raise ValueError(f"{section}.{name} has no place beside stages")
         if given := [name for name in ("phases", "tasks", "trainable") if name in raw]:
             raise ValueError(f"{given[0]} has no place beside stages; say it in each of them")
-        steps = [stage.get("steps") for stage in stages if isinstance(stage, dict)]
+        steps = (stage.get("steps") for stage in stages if isinstance(stage, dict))
         total = sum(count for count in steps if isinstance(count, int))
         return {**raw, "train": {**(raw.get("train") or {}), "steps": max(1, total)}}
 
@@ -104,7 +100,7 @@ class CurriculumConfig(TrainConfig):
 
     def stage(self, index: int) -> TrainConfig:
         """Configure the run of stage `index`, from the checkpoint of the stage before."""
-        stage, last = self.stages[index], index == len(self.stages) - 1
+        stage = self.stages[index]
         raw = self.model_dump(exclude={"stages", "backbone"}) | {"trainable": stage.trainable, "tasks": stage.tasks}
         raw["output"] = str(self.folder(index))
         raw["codecs"] = self.codecs or self.init or raw.get("init_streams") or str(Path(self.output) / "codecs")
@@ -114,10 +110,10 @@ class CurriculumConfig(TrainConfig):
         raw["data"]["subsets"] = [stage.subset] if isinstance(stage.subset, str) else stage.subset
         raw["data"]["latents"] = str(Path(self.output) / "latents")
         raw["train"]["steps"] = stage.steps
-        if not last:  # rounding to bf16 between two stages would be a step of its own
+        if index < len(self.stages) - 1:  # rounding to bf16 between two stages would be a step of its own
             raw["train"]["export_dtype"] = "fp32"
         if stage.lr is not None:
             raw["optimizer"]["lr"] = stage.lr
-        if self.backbone is None:
-            return TrainConfig.model_validate(raw)
-        return BackboneConfig.model_validate(raw | {"backbone": self.backbone, "codecs": None})
+        if self.backbone is not None:
+            return BackboneConfig.model_validate(raw | {"backbone": self.backbone, "codecs": None})
+        return TrainConfig.model_validate(raw)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +17,7 @@ from shared.utils.errors import UserError
 from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
 
-SETTINGS_NAME = "demix.json"
-LEAST_DB, MOST_DB = -100.0, 100.0
-"""Scores are held between these, so that means over clips stay finite."""
+LEAST_DB, MOST_DB = -100.0, 100.0  # scores are held between these, so that means over clips stay finite
 
 Scores = dict[str, tuple[float, float | None]]
 """By track: SI-SDR of the estimate and of the mix in dB; or, where the truth is silence, what is left in dBFS, None."""
@@ -34,8 +31,7 @@ class DemixerChoice(NamedTuple):
     device: str = "cpu"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one clip: the clip with its new tracks, or the reason why there is none."""
 
     clip: Clip
@@ -46,17 +42,13 @@ class Outcome:
 def demix_clips(
     manifest: Path, clips: Sequence[Clip], output: Path, choice: DemixerChoice, workers: int, measure: bool
 ) -> Iterator[Outcome]:
-    """Yield outcomes in the clips' order; files that are there already are kept, the manifest is left to the caller.
-
-    With `measure` they are compared with the tracks that clips have.
-    UserError, before anything is written, as the demixer's class, and as `claim_folder`.
-    """
+    """Yield outcomes in the clips' order; files that are there are kept. UserError before anything is written."""
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
     checkpoints = [str(path.resolve()) for path in choice.checkpoints]
     settings = {"manifest": str(manifest.resolve()), "demixer": choice.name, "checkpoints": checkpoints}
-    claim_folder(output, SETTINGS_NAME, settings)
+    claim_folder(output, "demix.json", settings)
     return spread(partial(_process, output, choice, measure), clips, workers)
 
 
@@ -66,13 +58,11 @@ def scores_table(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for name in TRACKS:
         scored = [outcome.scores[name] for outcome in outcomes if outcome.scores and name in outcome.scores]
-        ratios = [(found, mix) for found, mix in scored if mix is not None]
         left = [found for found, mix in scored if mix is None]
-        cells = ["-", "-"]
-        if ratios:
+        cells, silent = ["-", "-"], f"{np.mean(left):.1f}" if left else "-"
+        if ratios := [(found, mix) for found, mix in scored if mix is not None]:
             found, mix = np.array(ratios).T
             cells = [f"{found.mean():.1f} ({np.median(found):.1f})", f"{mix.mean():.1f}"]
-        silent = f"{np.mean(left):.1f}" if left else "-"
         rows.append([name, len(ratios), *cells, len(left), silent])
     return markdown_table(head, rows).rstrip()
 
@@ -113,7 +103,6 @@ def _demixer(choice: DemixerChoice) -> Demixer:
 
 
 def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> Outcome:
-    """Separate one clip unless its files are there already, and measure it if wanted and possible."""
     try:
         files = _separated(output, choice, clip)
         scores = _measured(clip, files) if measure and _truth(clip) else None
@@ -146,8 +135,7 @@ def _mix(clip: Clip) -> tuple[Audio, int]:
     info = probe(clip.audio)
     if info.rate is None:
         raise UserError(f"{clip.audio}: has no sound; a clip with a sound track is needed")
-    mono = (info.channels or 1) > 2
-    return read_audio(clip.audio, info.rate, mono, clip.start, clip.end), info.rate
+    return read_audio(clip.audio, info.rate, (info.channels or 1) > 2, clip.start, clip.end), info.rate
 
 
 def _truth(clip: Clip) -> dict[str, list[Path]]:
@@ -160,16 +148,13 @@ def _truth(clip: Clip) -> dict[str, list[Path]]:
 
 def _measured(clip: Clip, files: dict[str, Path]) -> Scores:
     """Mono, over the span that mix and truth share."""
-    mix, rate = _mix(clip)
+    (mix, rate), scores = _mix(clip), Scores()
     mix = mix.mean(0, keepdims=True)
-    scores: Scores = {}
     for name, paths in _truth(clip).items():
         parts = [read_audio(path, rate, True, clip.start, clip.end) for path in paths]
         estimate = read_audio(files[name], rate, True, clip.start, clip.end)
         count = min(sound.shape[1] for sound in (mix, estimate, *parts))
         truth = np.sum([part[:, :count] for part in parts], axis=0)
-        if truth.any():
-            scores[name] = si_sdr(estimate[:, :count], truth), si_sdr(mix[:, :count], truth)
-        else:
-            scores[name] = residual_dbfs(estimate[:, :count]), None
+        found, whole = estimate[:, :count], mix[:, :count]
+        scores[name] = (si_sdr(found, truth), si_sdr(whole, truth)) if truth.any() else (residual_dbfs(found), None)
     return scores

@@ -1,7 +1,4 @@
-"""A video from files to a file: tracks or a mix are checked and read, sampled window by window, written as mp4.
-
-What is wrong with the options is said before torch and diffusers are imported.
-"""
+"""A video from tracks or a mix, as mp4; wrong options are told before torch and diffusers are imported."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import math
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +32,7 @@ if TYPE_CHECKING:
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
 DEMIXERS = ("dsp", "demucs-cdx23")
-SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}
-"""Of guidance, and what `TrackGuidance` has where none is given."""
+SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
 
 
 def _scale(name: str) -> Any:
@@ -127,7 +122,14 @@ def generate(options: MTVOptions) -> Path:
         raise UserError(f"--output {options.output}: an .mp4 is written; give a name that ends so")
     inputs = [*options.track_files, *options.pictures.values(), options.audio, options.timed_prompts]
     check_output(options.output, [options.output], inputs)
-    fps = _frame_rate(options)
+    folder = options.checkpoint
+    if (folder / "vae").is_dir() and not (folder / "control").is_dir():
+        how = "with scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
+        told = "a pipeline of diffusers without audio control; train a CogVideoX first"
+        raise UserError(f"checkpoint {folder}: {told}, {how}")
+    index = check_checkpoint(folder, options.trust_package)
+    check_driven(index, f"checkpoint {folder}: ")
+    fps = float(index.get("fps", 16.0))
     for picture in options.pictures.values():
         read_image(picture)
     sound = Sound.read(options, fps)
@@ -141,19 +143,6 @@ def generate(options: MTVOptions) -> Path:
     return options.output
 
 
-def _frame_rate(options: MTVOptions) -> float:
-    """Frame rate of the checkpoint. UserError if it is none, or cannot make a video from tracks."""
-    folder = options.checkpoint
-    if (folder / "vae").is_dir() and not (folder / "control").is_dir():
-        how = "with scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
-        raise UserError(
-            f"checkpoint {folder}: a pipeline of diffusers without audio control; train a CogVideoX first, {how}"
-        )
-    index = check_checkpoint(folder, options.trust_package)
-    check_driven(index, f"checkpoint {folder}: ")
-    return float(index.get("fps", 16.0))
-
-
 @dataclass(frozen=True)
 class Sound:
     """The sound that the file carries, [1 or 2, N] float32 at `rate` Hz, and how long the video lasts in seconds."""
@@ -164,11 +153,7 @@ class Sound:
 
     @classmethod
     def read(cls, options: MTVOptions, fps: float) -> Sound:
-        """Read the mix as it is, or the sum of the tracks at the highest of their rates; stereo if one of them is.
-
-        What exceeds full scale is turned down as a whole. UserError for a file that is broken or too short, or tracks
-        that differ by more than a frame.
-        """
+        """Read the mix, or the tracks' sum at their highest rate, turned down to full scale. UserError if unfit."""
         files = options.track_files if options.audio is None else [options.audio]
         infos = [probe(file) for file in files]
         for info in infos:
@@ -184,8 +169,8 @@ class Sound:
                 told = f"{file} lasts {lasts:.3f} s, {files[seconds.index(longest)]} {longest:.3f} s"
                 raise UserError(f"{told}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
         if options.duration is not None and options.duration > longest + SHORT:
-            told = f"the sound lasts {longest:.2f} s; --duration {options.duration:g} is longer, lower it"
-            raise UserError(f"{files[0]}: {told}")
+            told = f"{files[0]}: the sound lasts {longest:.2f} s"
+            raise UserError(f"{told}; --duration {options.duration:g} is longer, lower it")
         samples = np.zeros((max(len(part) for part in parts), count), np.float32)
         for part in parts:
             samples[:, : part.shape[1]] += part
@@ -204,12 +189,16 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step")
-        parts = pipeline.stream(prompt, tracks, **_arguments(options, pipeline))
-        _write(options.output, parts, pipeline.config.fps, sound)
+        # the windows' frames wait in a file without a name, not in memory
+        with tempfile.TemporaryFile(dir=existing_folder(options.output)) as file:
+            for part in pipeline.stream(prompt, tracks, **_arguments(options, pipeline)):
+                file.write(np.ascontiguousarray(part[0]).data)
+            file.flush()
+            frames = np.memmap(file, np.uint8, "r").reshape(-1, *part.shape[2:])
+            write_video(options.output, frames, pipeline.config.fps, sound.samples, sound.rate)
 
 
 def _separated(options: MTVOptions, sound: Sound) -> Stems:
-    """Stems of the mix, at its own rate."""
     from mtv.separation import demixer
 
     settings: dict[str, Any] = {}
@@ -220,7 +209,7 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
 
 
 def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
-    """Read the tracks for the model. A person without a file before one who has one is there and silent."""
+    """Read the tracks for the model; what the reader warns of is told on stderr."""
     from mtv.tracks import read_tracks
 
     with warnings.catch_warnings(record=True) as caught:
@@ -245,7 +234,6 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
-    """Arguments of the pipeline besides prompt and tracks."""
     import torch
 
     from mtv.windows import window_frames
@@ -262,23 +250,10 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
 
 
 def guidance(options: MTVOptions) -> TrackGuidance:
-    """Make the guidance that is asked for."""
     from mtv.guidance import TrackGuidance
 
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
     return TrackGuidance(**{name: scale for name, scale in scales.items() if scale is not None})
-
-
-def _write(output: Path, parts: Iterator[np.ndarray], fps: float, sound: Sound) -> None:
-    """Write the windows' frames with the given sound. They wait in a file without a name, not in memory."""
-    with tempfile.TemporaryFile(dir=existing_folder(output)) as file:
-        count = 0
-        for part in parts:
-            file.write(np.ascontiguousarray(part[0]).data)
-            count, size = count + part.shape[1], part.shape[2:]
-        file.flush()
-        frames = np.memmap(file, np.uint8, "r", shape=(count, *size))
-        write_video(output, frames, fps, sound.samples, sound.rate)
 
 
 def _warn(line: str) -> None:

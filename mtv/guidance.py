@@ -7,8 +7,7 @@ text's scale w_c and a scale w_k for speech, effects and music:
     v(c,T) + (w_c − 1) [v(c,T) − v(0c,T)] + Σ_k (w_k − 1) [v(c,T) − v(c,T∖k)]
 
 Every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before another, a scale
-moves the result along its own condition only, and each scale that is not 1 costs one evaluation. A chain from "nothing"
-to "everything", as UCG's `dual`, would need an order of the tracks, and states in which several are unknown at once.
+moves the result along its own condition only, and each scale that is not 1 costs one evaluation.
 """
 
 from __future__ import annotations
@@ -38,9 +37,8 @@ FULL, NO_TEXT = State(), State(text=False)
 class TrackGuidance:
     """Scales of guidance, w_c and w_k; 1 is no guidance, and above it a condition counts more.
 
-    By default speech counts more than as trained: who of two speaks is seen in few pixels, and the prompt may not say
-    it. `interval`: sigmas (low, high] in which guidance is on; elsewhere v(c,T) is used.
-    UserError for a scale that is not finite, or an empty interval.
+    By default speech does: who of two speaks is seen in few pixels, and the prompt may not say it. `interval`: sigmas
+    (low, high] in which guidance is on. UserError for a scale that is not finite, or an empty interval.
     """
 
     text: float = 2.0

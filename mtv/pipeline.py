@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mtv import windows
 from mtv.cogvideox.hooks import CogVideoXDenoiser
-from mtv.cogvideox.solvers import DIFFUSION, checked_steps, solver
+from mtv.cogvideox.solvers import DIFFUSION, Solver, checked_steps
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.tracks import Tracks, features, frames_of
@@ -47,13 +47,10 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         video_codec, text_encoder, scheduler: of the video stream. With CogVideoX, one of its own two schedulers.
         control: the network that the tracks act through.
         audio_encoder: features of speech, and of effects and music where these have no encoder of their own.
-        audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts of the same folder, kept so that saving loses
-            nothing.
-        effects_encoder, music_encoder: None is `audio_encoder`.
+        audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts, kept so that saving loses nothing.
         fps, height, width: the video the model was trained on.
 
-    UserError without control or audio_encoder (it is a joint model only), or for a scheduler of another kind than the
-    transformer's.
+    UserError without control or audio_encoder, or for a scheduler of another kind than the transformer's.
     """
 
     # the first two are needed: listed here, their absence is told in one line below, and not by diffusers
@@ -101,10 +98,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **parts: Any) -> Self:
-        """Share the models, not copies, with an `MTVPipeline`; `parts` replace or complete those of `pipeline`.
-
-        `pipeline` is a `CCLPipeline` of a folder that has control and audio_encoder, or one that is given them here.
-        """
+        """Share the models, not copies, of a `CCLPipeline` or another; `parts` replace or complete them."""
         names, settings = cls._get_signature_keys(cls)
         found = {name: getattr(pipeline, name, None) for name in names}
         config = {name: pipeline.config[name] for name in settings if name in pipeline.config}
@@ -135,8 +129,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
         Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
-        memory the features of the whole sound: beyond these, memory does not grow with the length. UserError at once
-        for a size, duration, seed, track, picture or window that does not fit, with what would.
+        memory the features of the whole sound: nothing else grows with the length. UserError at once for what does not
+        fit.
 
         Args:
             prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
@@ -145,14 +139,16 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
             seed: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
-            image: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame: a keyframe at 0.
-            keyframes: by second, pictures as `image`. The latent of the frame on show is then this picture and clean.
+            image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
         """
         texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
         prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-        self._check_tracks(given, len(prompts))
+        if not prompts or len(given) not in (1, len(prompts)):
+            raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
+        if (voices := max(len(one.speech) for one in given)) > (most := self.control.config.speakers):
+            raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
         frames, size = self._frames(given, duration), self._size(height, width)
         fps, stride = self.config.fps, self.video_codec.temporal_stride
         length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
@@ -194,13 +190,17 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         window = video.windows[index]
         clock, model = self.video_codec.clock(window.frames, self.config.fps), self.transformer
         denoiser = CogVideoXDenoiser(model) if isinstance(model, CogVideoXTransformer3DModel) else model
-        tracks = video.tracks_of(window).to(self._execution_device)
+        here, sound = slice(window.start, window.end), video.tracks
+        tracks = TrackFeatures(sound.speech[:, :, here], sound.effects[:, here], sound.music[:, here], sound.speakers)
         texts = windows.segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps))
-        clean = self._clean(video, index, last)
+        clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
+        for latent, time in video.keyframes[index].items():
+            clean[latent] = keyframe_latents(self.video_codec, video.pictures[time], latent == 0)[:, :, 0]
+        tracks = tracks.to(self._execution_device)
         sampler = WindowSampler(denoiser, self.control, tracks, texts, video.negative, clock, clean, video.guidance)
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
-        path = solver(self.scheduler, video.steps, self._execution_device, added)
+        path = Solver(self.scheduler, video.steps, self._execution_device, added)
         for step, (u, sigma) in enumerate(path.levels):
             latents = sampler.restore_clean(path.step(step, sampler.velocity(latents, sigma), latents))
             if video.callback is not None:
@@ -217,35 +217,16 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         drawn = [torch.randn(shape, generator=generator(seed, *names)) for seed in video.seeds]
         return torch.stack(drawn).to(self._execution_device)
 
-    def _clean(self, video: LongVideo, index: int, last: Tensor | None) -> dict[int, Tensor]:
-        """Clean latents [B, C, h, w] of a window by index: those of the shared frames, and keyframes."""
-        clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
-        for latent, time in video.keyframes[index].items():
-            clean[latent] = keyframe_latents(self.video_codec, video.pictures[time], latent == 0)[:, :, 0]
-        return clean
-
     def _encoded(self, texts: list[str]) -> Tensor:
         return self.text_encoder.encode(texts).to(self._execution_device, self.transformer.dtype)
 
     def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
         """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
-        encoders, fps = self._encoders(), self.config.fps
-        clips = [{name: x.cpu() for name, x in features(one, encoders, frames, fps).items()} for one in tracks]
-        return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
-
-    def _encoders(self) -> dict[str, AudioFeatures]:
         own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}
-        return {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
-
-    def _check_tracks(self, tracks: list[Tracks], batch: int) -> None:
-        if not batch or len(tracks) not in (1, batch):
-            raise UserError(f"{len(tracks)} tracks for {batch} prompts; give one, or one per prompt")
-        if (voices := max(len(one.speech) for one in tracks)) > (most := self.control.config.speakers):
-            raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
-        for name, encoder in self._encoders().items():
-            if rates := [one.rate for one in tracks if one.rate != encoder.sample_rate]:
-                needed = f"the {name} encoder needs {encoder.sample_rate} Hz: resample them"
-                raise UserError(f"the tracks have {rates[0]} Hz, {needed}")
+        encoders = {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
+        read = (features(one, encoders, frames, self.config.fps) for one in tracks)
+        clips = [{name: x.cpu() for name, x in one.items()} for one in read]
+        return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
 
     def _frames(self, tracks: list[Tracks], duration: float | None) -> int:
         """Frames of the video. Tracks that lack up to a twentieth of it end in silence."""

@@ -28,19 +28,13 @@ Audio = NDArray[np.float32]
 
 TRACKS = ("speech", "effects", "music")
 DEMUCS_RATE = 44100
-DEMUCS_SOURCES = ("music", "effects", "speech")
-"""The order in which the MVSEP-CDX23 checkpoints return their sources; they call them music, effect, dialog."""
-DEMUCS_SEGMENT = 10
-"""Seconds of a window where a model does not state its own."""
+DEMUCS_SOURCES = ("music", "effects", "speech")  # as MVSEP-CDX23 checkpoints return music, effect, dialog
+DEMUCS_SEGMENT = 10  # seconds of a window where a model does not state its own
 
 
 @dataclass(frozen=True)
 class Stems:
-    """What a mix consists of: float32 [channels, N] each, of one shape, at `rate` Hz.
-
-    They are on the mix's scale: full scale is 1, and a track may exceed it where the mix was near it.
-    ValueError if a track has another shape or type.
-    """
+    """What a mix consists of, on its scale: float32 [channels, N] of one shape (else ValueError) at `rate` Hz."""
 
     speech: Audio
     effects: Audio
@@ -64,10 +58,7 @@ class Demixer(ABC):
     name: ClassVar[str]
 
     def separate(self, mix: Audio, rate: int) -> Stems:
-        """Stems of `mix`, float32 [1 or 2 channels, N >= 1], finite, in [-1, 1], at `rate` Hz; same shape and rate.
-
-        UserError if the demixer cannot use such a sound, ValueError if `mix` is not such an array.
-        """
+        """Stems of float32 [1 or 2, N >= 1], finite (else ValueError). UserError for a sound that it cannot use."""
         if mix.dtype != np.float32 or mix.ndim != 2 or mix.shape[0] not in (1, 2) or not mix.shape[1]:
             raise ValueError(f"a mix of {mix.dtype} {mix.shape}; float32 [1 or 2 channels, N >= 1] is needed")
         if not np.isfinite(mix).all():
@@ -94,9 +85,8 @@ class DemucsDemixer(Demixer):
     """The MVSEP-CDX23 models (dialog, effect, music) on the package demucs; several make an ensemble, their mean.
 
     They work on 44.1 kHz stereo: other sound is resampled, mono is doubled, and the result is brought back. Their
-    outputs do not sum to the mix exactly. `device` is torch's name of where they run.
-    Reading a checkpoint, a pickle, can run whatever its author put there: only the paths the user names are opened, and
-    `tell` is called with a line that says so.
+    outputs do not sum to the mix exactly. A checkpoint is a pickle and can run whatever its author put there: only the
+    paths the user names are opened, and `tell` is called with a line that says so.
     UserError if demucs is not installed, or a file is missing or not such a model.
     """
 
@@ -125,8 +115,7 @@ class DemucsDemixer(Demixer):
 class StemsDemixer(Demixer):
     """The user's own three files, read at any rate and number of channels.
 
-    Their lengths may differ by one video frame, 1 / `fps` seconds; they are then filled with silence to the mix's.
-    UserError names the files that do not fit each other.
+    Lengths may differ by a video frame, 1 / `fps` seconds, and are filled to the mix's. UserError names unfit files.
     """
 
     name = "stems"
@@ -139,7 +128,7 @@ class StemsDemixer(Demixer):
     def read(self, rate: int, mono: bool = False) -> Stems:
         """Read the three files at `rate` Hz, as long as the longest. Mono files beside stereo ones are doubled."""
         sounds = [read_audio(path, rate, mono) for path in self.files]
-        channels, lengths = [len(sound) for sound in sounds], [sound.shape[1] for sound in sounds]
+        channels, lengths = zip(*(sound.shape for sound in sounds), strict=True)
         if max(lengths) - min(lengths) > rate / self.fps:
             told = ", ".join(f"{path} {count / rate:.3f} s" for path, count in zip(self.files, lengths, strict=True))
             raise UserError(f"{told}: tracks of different lengths; they may differ by one frame, {1 / self.fps:.3f} s")
@@ -150,13 +139,11 @@ class StemsDemixer(Demixer):
         return Stems(speech, effects, music, rate)
 
     def _separate(self, mix: Audio, rate: int) -> Stems:
-        """Read the files, as long as `mix` and with its channels, whatever is in it; they may differ by one frame."""
         tracks = self.read(rate, mono=len(mix) == 1)
         found, wanted = tracks.speech.shape[1], mix.shape[1]
         if abs(found - wanted) > rate / self.fps:
-            names = ", ".join(map(str, self.files))
-            told = f"last {found / rate:.3f} s, the mix {wanted / rate:.3f} s"
-            raise UserError(f"{names}: {told}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
+            told = f"{', '.join(map(str, self.files))}: last {found / rate:.3f} s, the mix {wanted / rate:.3f} s"
+            raise UserError(f"{told}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
         return Stems(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
 
 
@@ -194,10 +181,10 @@ def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
         raise UserError(f"{path}: needs the package {error.name}; install it with: {install}") from error
     except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: not a checkpoint of demucs ({error}); {wanted}") from error
-    found = (len(model.sources), getattr(model, "samplerate", DEMUCS_RATE), model.audio_channels)
-    if found != (len(DEMUCS_SOURCES), DEMUCS_RATE, 2):
-        told = f"{found[0]} sources at {found[1]} Hz in {found[2]} channels"
-        raise UserError(f"{path}: a model of {told}, not of 3 at {DEMUCS_RATE} Hz in 2; {wanted}")
+    sources, rate, channels = len(model.sources), getattr(model, "samplerate", DEMUCS_RATE), model.audio_channels
+    if (sources, rate, channels) != (len(DEMUCS_SOURCES), DEMUCS_RATE, 2):
+        told = f"a model of {sources} sources at {rate} Hz in {channels} channels"
+        raise UserError(f"{path}: {told}, not of 3 at {DEMUCS_RATE} Hz in 2; {wanted}")
     return model
 
 

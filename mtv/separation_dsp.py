@@ -10,9 +10,8 @@ mix.
    ringing of the hit; what rises without a click is a voice. A voice shows between 2.3 and 3.8 kHz, and a frame has no
    more of it below than that band allows.
 
-Masks keep the phase of the mix, so a quiet track under a loud one at the same frequency comes back distorted. Melodies,
-drums, quick changes of chord, effects without a sharp attack, hisses of a voice right at a hit, and singing land on the
-wrong track. For recordings of the real world use a learned demixer.
+Melodies, drums, quick changes of chord, effects without a sharp attack, and singing land on the wrong track: for
+recordings of the real world use a learned demixer.
 """
 
 from __future__ import annotations
@@ -29,36 +28,27 @@ from shared.utils.onsets import onset_peaks
 
 Array = NDArray[np.float64]
 
-LEAST_RATE = 16000
-"""Hz; below it the band of the clicks is missing."""
-VOICE_BAND, CLICK_BAND = (2300.0, 3900.0), (4200.0, 7600.0)
-"""Hz: where a voice is looked for, and where a hit is. Between ringing and clicks nothing belongs to a hit."""
-RING_TOP = 2200.0
+LEAST_RATE = 16000  # Hz; below it the band of the clicks is missing
+VOICE_BAND, CLICK_BAND = (2300.0, 3900.0), (4200.0, 7600.0)  # Hz: where a voice is looked for, and where a hit is
+RING_TOP = 2200.0  # Hz; between ringing and clicks nothing belongs to a hit
 MUSIC_WINDOW, MUSIC_SPAN, MUSIC_TOP = 0.256, 4.0, 2000.0
 """Seconds of the long window and of the span over which a tone is steady; Hz above which no tone is looked for."""
 TONE_LEVEL, CURVE_LEVEL = 10, 50
 """Percentiles: along time, a tone's usual level (the others only add to it); among the tones, the loudness curve."""
 TONE_WIDTH, TONE_RISE, LOUDEST = 150.0, 2.0, 3.0
 """Hz around a tone, how far it stands out of them, and how far the curve rises above the usual level."""
-WINDOW, CLICK_WINDOW = 0.048, 0.016
-"""Seconds of the short window, and of the one that finds clicks; hops are a quarter."""
+WINDOW, CLICK_WINDOW = 0.048, 0.016  # seconds of the short window, and of the one that finds clicks; hops are a quarter
 CLICK_FLOOR, CLICK_SHARE, CLICK_RISE, CLICK_GAP = 10 ** (-50 / 20), 0.15, 2.0, 0.15
 """A click's least level, its least share of the loudest, its rise over just before, seconds between two."""
-CLICK_BEFORE = (15, 5)
-"""Frames before a click, from and to, over which it rises: 60 to 20 ms earlier."""
-CLICK_LAST, LONGEST_DECAY = 0.1, 0.5
-"""Seconds that a click may last, and in which a ringing falls to 1/e at the latest."""
-VOICE_SHARE = 2.0
-"""How many times louder a voice is below VOICE_BAND than inside it, at most."""
+CLICK_BEFORE = (15, 5)  # frames before a click, from and to, over which it rises: 60 to 20 ms earlier
+CLICK_LAST, LONGEST_DECAY = 0.1, 0.5  # seconds that a click may last, and in which a ringing falls to 1/e at the latest
+VOICE_SHARE = 2.0  # how many times louder a voice is below VOICE_BAND than inside it, at most
 _SILENT = 1e-3  # share of the loudest frame below which a frame says nothing about the music
 _TINY = 1e-12
 
 
 def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
-    """Speech, effects, music as float64 [channels, N] from `mix` [channels, N] at `rate` Hz; they sum to the mix.
-
-    One mask serves all channels, from their mean power, so a source keeps its place. At least LEAST_RATE is needed.
-    """
+    """Speech, effects, music: float64 [channels, N], whose sum is `mix`. One mask serves all channels."""
     sound = np.asarray(mix, np.float64)
     music = _masked(sound, rate, MUSIC_WINDOW, _music_mask)
     rest = sound - music
@@ -69,11 +59,9 @@ def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
 
 def find_clicks(sound: Array, rate: int) -> Array:
     """Seconds, ascending, at which the level of CLICK_BAND jumps up; `sound` is [channels, N]."""
-    padded = _padded(sound, rate, CLICK_WINDOW)
-    transform = _transform(rate, CLICK_WINDOW)
-    level = _level(transform.stft(padded))
-    # a sine of amplitude 1 has level 1
-    loudness = 2 * np.sqrt((level[_inside(transform.f, CLICK_BAND)] ** 2).sum(0)) / transform.win.sum()
+    padded, transform = _padded(sound, rate, CLICK_WINDOW)
+    band = _band(_level(transform.stft(padded)), transform, CLICK_BAND)
+    loudness = 2 * band / transform.win.sum()  # a sine of amplitude 1 has level 1
     times = transform.t(padded.shape[1])
     gap, onsets = round(CLICK_GAP / transform.delta_t), []
     for peak in onset_peaks(loudness, CLICK_FLOOR, CLICK_SHARE, gap, rise=CLICK_RISE, before=CLICK_BEFORE):
@@ -85,29 +73,25 @@ def find_clicks(sound: Array, rate: int) -> Array:
 
 def _masked(sound: Array, rate: int, window: float, mask: Callable[[Array, ShortTimeFFT], Array]) -> Array:
     """Part of `sound` [channels, N] that `mask(level [bins, frames], transform)`, 0..1, lets through."""
-    padded, transform = _padded(sound, rate, window), _transform(rate, window)
-    # mirrored at its ends, a steady tone stays steady there
-    spectrum = transform.stft(padded, padding="even")
+    padded, transform = _padded(sound, rate, window)
+    spectrum = transform.stft(padded, padding="even")  # mirrored at its ends, a steady tone stays steady there
     kept = transform.istft(spectrum * mask(_level(spectrum), transform), k1=padded.shape[1])
     return np.real(kept)[:, : sound.shape[1]]
 
 
-def _padded(sound: Array, rate: int, window: float) -> Array:
-    """`sound` with silence behind it until it fills one window."""
-    return np.pad(sound, ((0, 0), (0, max(0, round(window * rate) + 1 - sound.shape[1]))))
-
-
-def _transform(rate: int, window: float) -> ShortTimeFFT:
-    size = 4 * round(window * rate / 4)
-    return ShortTimeFFT(hann(size, sym=False), size // 4, rate)
+def _padded(sound: Array, rate: int, window: float) -> tuple[Array, ShortTimeFFT]:
+    """`sound` with silence behind it until it fills one window, and the transform of such windows."""
+    size, missing = 4 * round(window * rate / 4), max(0, round(window * rate) + 1 - sound.shape[1])
+    return np.pad(sound, ((0, 0), (0, missing))), ShortTimeFFT(hann(size, sym=False), size // 4, rate)
 
 
 def _level(spectrum: NDArray[np.complex128]) -> Array:
     return np.sqrt((np.abs(spectrum) ** 2).mean(0))
 
 
-def _inside(frequency: Array, band: tuple[float, float]) -> NDArray[np.bool_]:
-    return (frequency >= band[0]) & (frequency <= band[1])
+def _band(level: Array, transform: ShortTimeFFT, band: tuple[float, float]) -> Array:
+    """Level inside a band (Hz); [frames]."""
+    return np.sqrt((level[(transform.f >= band[0]) & (transform.f <= band[1])] ** 2).sum(0))
 
 
 def _music_mask(level: Array, transform: ShortTimeFFT) -> Array:
@@ -122,19 +106,16 @@ def _music_mask(level: Array, transform: ShortTimeFFT) -> Array:
     usual = percentile_filter(heard, TONE_LEVEL, size=(1, frames))
     around = median_filter(usual, size=(round(TONE_WIDTH / transform.delta_f) | 1, 1))
     tones = np.where(usual > TONE_RISE * around, usual, 0.0)
-    music = np.minimum(tones * _loudness_curve(heard, tones), heard)
-    mask[:bins, sounding] = music**2 / (music**2 + (heard - music) ** 2 + _TINY)
-    return mask
-
-
-def _loudness_curve(heard: Array, tones: Array) -> Array:
-    """How many times louder than usual the tones are, [frames]: a weighted percentile over them, smoothed."""
+    # how many times louder than usual the tones are, [frames]: a weighted percentile over them, smoothed
     ratio = np.where(tones > 0, heard / np.maximum(tones, _TINY), np.inf)
     order = np.argsort(ratio, axis=0)
     weight = np.cumsum(np.take_along_axis(tones, order, 0), axis=0)
     chosen = (weight < CURVE_LEVEL / 100 * weight[-1]).sum(0, keepdims=True)
     curve = np.take_along_axis(np.take_along_axis(ratio, order, 0), chosen, 0)[0]
-    return np.minimum(median_filter(np.where(weight[-1] > 0, curve, 0.0), 3), LOUDEST)
+    curve = np.minimum(median_filter(np.where(weight[-1] > 0, curve, 0.0), 3), LOUDEST)
+    music = np.minimum(tones * curve, heard)
+    mask[:bins, sounding] = music**2 / (music**2 + (heard - music) ** 2 + _TINY)
+    return mask
 
 
 def _effects_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:
@@ -142,7 +123,7 @@ def _effects_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array
     ringing = _ringing(level, transform, clicks)
     voice = np.maximum(level - ringing, 0.0)
     low = transform.f < VOICE_BAND[0]
-    band = np.sqrt((level[_inside(transform.f, VOICE_BAND)] ** 2).sum(0))
+    band = _band(level, transform, VOICE_BAND)
     allowed = np.minimum(1.0, VOICE_SHARE * band / (np.sqrt((voice[low] ** 2).sum(0)) + _TINY))
     voice[low] *= allowed
     # what is too much for a voice can only be a hit; where nothing is, the voice gets it

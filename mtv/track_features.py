@@ -21,8 +21,7 @@ from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 from shared.utils.rng import generator
 
-SURVEYED = 128
-"""Clips that `nonsilent_features` looks at."""
+SURVEYED = 128  # clips that `nonsilent_features` looks at
 
 
 class TrackBatches:
@@ -46,10 +45,8 @@ class TrackBatches:
     def _windows(self, clip: str) -> dict[str, Tensor]:
         """By track, [(K,) T, window, layers, dim] of a clip, speech with its speakers K."""
         kept = self.shards.member(clip, "tracks")
-        speech = windows(kept["speech"], self.encoders["speech"].window)
-        return {"speech": speech} | {
-            name: windows(kept[name][None], self.encoders[name].window)[0] for name in TRACKS[1:]
-        }
+        found = {"speech": windows(kept["speech"], self.encoders["speech"].window)}
+        return found | {name: windows(kept[name][None], self.encoders[name].window)[0] for name in TRACKS[1:]}
 
 
 def check_tracks(clips: Sequence[Clip]) -> None:
@@ -70,11 +67,7 @@ def encode_tracks(
     dtype: str,
     world: World,
 ) -> LatentShards:
-    """Encode all clips' tracks into shards of their own: where tracks change, pictures are not encoded again.
-
-    Those that are missing in `folder` are made there first. `latents`: the clips', which say how many video frames.
-    UserError names a clip with a bad track.
-    """
+    """Encode tracks that `folder` lacks, as long as clips in `latents`. UserError names a clip with a bad track."""
     by_id = {clip.id: clip for clip in clips}
     common = [str(fps), dtype, *(fingerprint(encoders[track]) for track in TRACKS)]
     keys = {}

@@ -1,7 +1,7 @@
 """The user's tracks of one video, speech per speaker, effects and music: read, aligned and turned into features.
 
-A track that is not given is silence, and silence is exact zeros in the features. A track *dropped* for guidance
-is another thing (the control network's learned null) and no business of this file.
+A track that is not given is silence, exact zeros in the features. One *dropped* for guidance is another thing (the
+control network's learned null).
 """
 
 from __future__ import annotations
@@ -26,11 +26,7 @@ _SPEECH = re.compile(r"speech[1-9]?")
 
 @dataclass(frozen=True)
 class Tracks:
-    """Mono tracks [1, N] in [-1, 1] at `rate` Hz, all equally long; `speech` has one per speaker, at least one.
-
-    `effects` or `music` None: not given, silent. ValueError if there is no speech track (a film without speakers has a
-    silent one), or if shapes differ.
-    """
+    """Mono tracks [1, N] in [-1, 1] at `rate` Hz, speech by speaker, None: silent. ValueError if shapes differ."""
 
     speech: list[Tensor]
     effects: Tensor | None = None
@@ -45,12 +41,8 @@ class Tracks:
             raise ValueError(f"tracks have shapes {sorted(shapes)}; all must be [1, N] with one N")
 
     @property
-    def samples(self) -> int:
-        return self.speech[0].shape[1]
-
-    @property
     def seconds(self) -> float:
-        return self.samples / self.rate
+        return self.speech[0].shape[1] / self.rate
 
 
 def read_tracks(
@@ -66,9 +58,8 @@ def read_tracks(
     """Read files of any rate, channels and sample format, between `start` and `end` seconds.
 
     They begin together and are aligned to the longest: one that is up to a video frame (1 / fps) shorter is filled with
-    silence, with a warning. A speaker whose file is None is silent; without any there is a silent one.
-    UserError names a file that is missing, broken, empty or holds NaN, both if one is more than a frame shorter than
-    another, or says that no file is given at all.
+    silence, with a warning. A speaker whose file is None is silent; without any there is a silent one. UserError for no
+    file at all, one that is missing, broken, empty or holds NaN, or two that differ by more than a frame.
     """
     paths = [Path(path) for path in (*speech, effects, music) if path is not None]
     if not paths:
@@ -92,18 +83,18 @@ def read_tracks(
 
 def frames_of(tracks: Tracks, fps: float) -> int:
     """Count the video frames that the tracks last, round(seconds * fps), at least one."""
-    return max(1, round(tracks.samples * fps / tracks.rate))
+    return max(1, round(tracks.speech[0].shape[1] * fps / tracks.rate))
 
 
 def features(tracks: Tracks, encoders: Mapping[str, AudioFeatures], frames: int, fps: float) -> dict[str, Tensor]:
     """Encode the tracks per video frame; `encoders` has one for each of speech, effects and music.
 
     {"speech": [K, frames, window, layers, dim], "effects" and "music": [frames, window, layers, dim]}, float32; silence
-    is zeros. ValueError if an encoder wants another sample rate than the tracks have.
+    is zeros. UserError if an encoder wants another sample rate than the tracks have.
     """
     for name in TRACKS:
-        if encoders[name].sample_rate != tracks.rate:
-            raise ValueError(f"the {name} encoder reads {encoders[name].sample_rate} Hz, the tracks have {tracks.rate}")
+        if (rate := encoders[name].sample_rate) != tracks.rate:
+            raise UserError(f"the tracks have {tracks.rate} Hz, the {name} encoder needs {rate} Hz: resample them")
     found = {"speech": encoders["speech"].encode(torch.stack(tracks.speech), frames, fps)}
     for name, track in (("effects", tracks.effects), ("music", tracks.music)):
         sound = torch.zeros_like(tracks.speech[0]) if track is None else track

@@ -1,8 +1,7 @@
 """A long video in windows: each begins with the last frames of the one before (MTV, arXiv 2506.08003, "Long video").
 
 The frames that two windows share are encoded again and stay clean in the second, so it goes on from them. They must
-fill whole latents of the causal clock: 1 + k·r frames are 1 + k latents at r frames per latent. Here are the plan of
-the windows and the guided velocities of one.
+fill whole latents of the causal clock: 1 + k·r frames are 1 + k latents at r frames per latent.
 """
 
 from __future__ import annotations
@@ -47,9 +46,8 @@ class Window:
 class LongVideo:
     """What the windows of one video share.
 
-    `texts`: [L, D] of each text in the prompts, on the device; `negative`: [B, L, D]. `tracks`: features of the whole
-    sound, on the CPU. `pictures`: by time, [B, 3, H, W]; `keyframes`: by window, which latent is made from the picture
-    of which time. `size`: (height, width) in pixels.
+    `texts`: [L, D] of each text in the prompts; `negative`: [B, L, D]. `tracks`: features of the whole sound, on the
+    CPU. `pictures`: by time, [B, 3, H, W]; `keyframes`: of `place_keyframes`. `size`: (height, width) in pixels.
     """
 
     prompts: list[TimedPrompts]
@@ -65,11 +63,6 @@ class LongVideo:
     guidance: TrackGuidance
     callback: StepCallback | None
 
-    def tracks_of(self, window: Window) -> TrackFeatures:
-        """Features of the frames of `window`."""
-        here, tracks = slice(window.start, window.end), self.tracks
-        return TrackFeatures(tracks.speech[:, :, here], tracks.effects[:, here], tracks.music[:, here], tracks.speakers)
-
 
 def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:
     """Frames of the window of about `seconds` that fills whole latents: the first frame, and r for each further latent.
@@ -84,9 +77,8 @@ def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:
 def plan(frames: int, window: int, overlap: int, temporal_stride: int = 1) -> list[Window]:
     """Windows of `window` frames that share `overlap` with the one before; the last may be shorter.
 
-    One if `window` holds all n frames, else ceil((n − w) / (w − overlap)) + 1: no frame is lost at the tail and none is
-    made twice. UserError for no frames, a window not longer than the overlap, or an overlap that is not 1 + k·r frames
-    with r = `temporal_stride`.
+    One if `window` holds all n frames, else ceil((n − w) / (w − overlap)) + 1. UserError for no frames, a window not
+    longer than the overlap, or an overlap that is not 1 + k·r frames with r = `temporal_stride`.
     """
     if frames < 1:
         raise UserError(f"a video of {frames} frames; at least 1 is needed")
@@ -102,14 +94,11 @@ def plan(frames: int, window: int, overlap: int, temporal_stride: int = 1) -> li
 def place_keyframes(
     times: Iterable[float], windows: list[Window], fps: float, temporal_stride: int
 ) -> list[dict[int, float]]:
-    """By window: which of its latents is made from the picture of which time (seconds).
+    """By window: which of its latents, that of the frame on show then, is made from the picture of which second.
 
-    A picture at time t belongs to the frame on show then, and stands in the window that makes this frame; a window that
-    shares the frame has it from there. UserError for a time before the start, at or beyond the end, or in the same
-    latent as another.
+    UserError for a time outside the video, or in the same latent as another.
     """
-    frames = windows[-1].end
-    placed: list[dict[int, float]] = [{} for _ in windows]
+    frames, placed = windows[-1].end, [dict[int, float]() for _ in windows]
     for time in times:
         frame = math.floor(time * fps + _SAME_TIME) if math.isfinite(time) else -1
         if not 0 <= frame < frames:
@@ -161,9 +150,8 @@ def segments(
 class WindowSampler:
     """Guided predictions of one window: velocities; on CogVideoX epsilon or v, which guidance weighs alike.
 
-    `model` is the backbone, an object with `denoise_video`, `network` what the `tracks` of the window's frames act
-    through. `segments`: of `segments`; `negative` [B, L, D]: the text 0c. `clock`: of the window's latents, from 0.
-    `clean`: the latents that are given, [B, C, h, w] by index; they have sigma 0.
+    `model` has `denoise_video`; the `tracks` of the window's frames act through `network`. `negative` [B, L, D] is the
+    text 0c; `clean` are the latents that are given, [B, C, h, w] by index; they have sigma 0.
     """
 
     model: Any
@@ -190,8 +178,7 @@ class WindowSampler:
         weights, controls = self.guidance.weights(sigma), {}
         for dropped in dict.fromkeys(state.dropped for state in weights):
             if dropped not in self.encoded:  # once per window
-                tracks = self.tracks.without(dropped) if dropped else self.tracks
-                self.encoded[dropped] = self.network.encode(tracks)
+                self.encoded[dropped] = self.network.encode(self.tracks.without(dropped) if dropped else self.tracks)
             controls[dropped] = self.network.control(self.encoded[dropped], sigmas)
         return combine(weights, {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights})
 
@@ -201,8 +188,6 @@ class WindowSampler:
         def evaluate(text: Tensor) -> Tensor:
             return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()
 
-        if not state.text:
-            return evaluate(self.negative)
-        if len(self.segments) == 1:
-            return evaluate(self.segments[0][0])
+        if not state.text or len(self.segments) == 1:
+            return evaluate(self.segments[0][0] if state.text else self.negative)
         return torch.stack([evaluate(text) * weight[:, None, :, None, None] for text, weight in self.segments]).sum(0)

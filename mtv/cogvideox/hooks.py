@@ -36,7 +36,7 @@ def controlled(transformer: CogVideoXTransformer3DModel, control: Control) -> It
 
 
 def _attach(block: nn.Module, index: int, control: Control) -> list[RemovableHandle]:
-    """Hooks that let `control` act on the hidden states between the two halves of a CogVideoX block.
+    """Hooks that let `control` act between the two halves of a block.
 
     A block is h <- h + attention, then h + FFN(norm2(h)). `norm2` is the first to see the states after attention, but
     its input is not the residual sum's, so the change is added to the block's output too: (h + Δ) + FFN(norm2(h + Δ)).
@@ -49,8 +49,7 @@ def _attach(block: nn.Module, index: int, control: Control) -> list[RemovableHan
         return (x + change[0], *rest)
 
     def after_block(_: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        x, text = output
-        return x + change.pop(), text
+        return output[0] + change.pop(), output[1]
 
     norm = block.get_submodule("norm2")
     return [norm.register_forward_pre_hook(before_norm), block.register_forward_hook(after_block)]
@@ -65,10 +64,9 @@ class CogVideoXDenoiser:
     def denoise_video(
         self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control
     ) -> Tensor:
-        """Epsilon or v, as the folder's scheduler has it, of latents [B, C, F, h, w].
+        """Epsilon or v, as the scheduler has it, of latents [B, C, F, h, w], whose numbers are their positions.
 
-        sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one timestep per sample, that of
-        the others. Positions are the latents' numbers, so `clock` says nothing more.
+        sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one per sample, that of the others.
         """
         x, timesteps = latents.transpose(1, 2), (sigma.amax(1) * 1000).round().long()
         rotation = rotary_embedding(self.transformer, x)

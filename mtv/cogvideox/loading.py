@@ -1,7 +1,4 @@
-"""A CogVideoX folder as diffusers saves it, or a checkpoint that scripts/train_mtv.py made of one: checked and read.
-
-Checking reads configurations alone and imports neither torch nor diffusers.
-"""
+"""A CogVideoX folder of diffusers, or a checkpoint made of one: read, and checked without torch or diffusers."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from typing import Any
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 
-SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 WANTED = "a CogVideoX 1.0 text-to-video folder of diffusers (2b, 5b), or a checkpoint made of one, is needed"
 
 
@@ -24,7 +20,7 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
     schedule, text = read_part(folder, "scheduler/scheduler_config.json"), read_part(folder, "text_encoder/config.json")
     for part, found, known in (
         ("transformer", model.get("_class_name"), ("CogVideoXTransformer3DModel",)),
-        ("scheduler", schedule.get("_class_name"), SCHEDULERS),
+        ("scheduler", schedule.get("_class_name"), ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")),
         (codec_name, codec.get("_class_name"), ("AutoencoderKLCogVideoX",)),
         ("text_encoder", text.get("model_type"), ("t5",)),
         ("prediction_type of the scheduler", schedule.get("prediction_type"), ("epsilon", "v_prediction")),
@@ -32,8 +28,8 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
         if found not in known:
             raise UserError(f"backbone {folder}: {part} is {found!r}, not {' or '.join(known)}; {WANTED}")
     if model.get("patch_size_t") not in (None, 1):
-        joins = f"joins {model['patch_size_t']} latents in a token (patch_size_t, CogVideoX 1.5)"
-        raise UserError(f"backbone {folder}: {joins}, where no interval is a frame's; {WANTED}")
+        joined = f"{model['patch_size_t']} latents in a token (patch_size_t, CogVideoX 1.5)"
+        raise UserError(f"backbone {folder}: joins {joined}, where no interval is a frame's; {WANTED}")
     sizes = [model.get("in_channels", 16), model.get("out_channels", 16), codec.get("latent_channels", 16)]
     if len(set(sizes)) > 1:
         raise UserError(

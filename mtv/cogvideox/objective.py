@@ -26,8 +26,7 @@ def predicted_epsilon(scheduler: Any, prediction: Tensor, noisy: Tensor, timeste
     rescaled to zero SNR (ᾱ = 0) that is x_t itself, so such a sample teaches a v-model nothing.
     UserError for a scheduler whose prediction_type is neither epsilon nor v_prediction.
     """
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
+    if (kind := scheduler.config.prediction_type) == "epsilon":
         return prediction.float()
     if kind != "v_prediction":
         raise UserError(f"the scheduler's prediction_type is {kind!r}; CogVideoX needs 'epsilon' or 'v_prediction'")
@@ -42,8 +41,7 @@ def epsilon_loss(
 
     latents and noise [B, F, C, H, W], latents scaled by the VAE's factor; text [B, L, D]; timesteps [B], integers below
     the scheduler's num_train_timesteps. clean [B, F] is True where a latent frame is given (image, prefix, keyframes):
-    it enters without noise and does not count. `transformer` and `scheduler` (one of two) are CogVideoX's.
-    UserError of `predicted_epsilon`; ValueError for a sample of clean latents alone.
+    it enters without noise and does not count. ValueError for a sample of clean latents alone.
     """
     if clean.all(1).any():
         raise ValueError("a sample whose latents are all clean has nothing to predict")

@@ -1,8 +1,4 @@
-"""How a guided prediction becomes the next latents: flows, and CogVideoX's discrete diffusion, behind one interface.
-
-`levels` are (u, sigma) of each step of a window: the time that callbacks are told, and the model's noise level. `step`
-takes one with the prediction at its level, for latents [B, C, F, h, w].
-"""
+"""How a guided prediction becomes the next latents [B, C, F, h, w]: flows, and CogVideoX's discrete diffusion."""
 
 from __future__ import annotations
 
@@ -20,40 +16,35 @@ DIFFUSION = (CogVideoXDDIMScheduler, CogVideoXDPMScheduler)
 STEPS, DIFFUSION_STEPS = 24, 50  # where nothing else is asked for; 50 is CogVideoX's own, and the paper's
 
 
-class FlowSolver:
-    """A solver of diffusers with flow sigmas, given ours; the prediction is the velocity."""
+class Solver:
+    """A solver of diffusers at work in one window: with flow sigmas, given ours, or one of CogVideoX's diffusion.
 
-    def __init__(self, scheduler: Any, steps: int, device: torch.device) -> None:
-        grid = u_grid(steps)
-        scheduler.set_timesteps(sigmas=grid.numpy(), device=device)
-        scheduler.set_begin_index(0)
-        self.scheduler = scheduler
-        self.levels = [(u, float(scheduler.sigmas[index])) for index, u in enumerate(grid.tolist())]
-
-    def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
-        return self.scheduler.step(prediction, self.scheduler.timesteps[index], latents, return_dict=False)[0]
-
-
-class DiffusionSolver:
-    """CogVideoX's DDIM or DPM-Solver++(2M) as `CogVideoXPipeline` uses them; u and sigma are timestep / 1000.
-
-    The prediction is what the scheduler's prediction_type says, epsilon or v: at one timestep guidance weighs the one
-    as it would the other. The second solver adds noise at every step; `generators`, one per sample, draw it.
+    The prediction is the velocity of a flow. Of a diffusion it is what the scheduler's prediction_type says, epsilon or
+    v: at one timestep guidance weighs the one as it would the other; u and sigma are timestep / 1000, as in
+    `CogVideoXPipeline`. DPM-Solver++(2M) adds noise at every step; `generators`, one per sample, draw it. `levels` are
+    (u, sigma) of each step: the time that callbacks are told, and the model's noise level.
     """
 
     def __init__(self, scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]) -> None:
-        scheduler.set_timesteps(steps, device=device)
         self.scheduler, self.generators, self.last = scheduler, list(generators), None
-        self.levels = [(time / 1000, time / 1000) for time in scheduler.timesteps.tolist()]
+        if isinstance(scheduler, DIFFUSION):
+            scheduler.set_timesteps(steps, device=device)
+            self.levels = [(time / 1000, time / 1000) for time in scheduler.timesteps.tolist()]
+        else:
+            grid = u_grid(steps)
+            scheduler.set_timesteps(sigmas=grid.numpy(), device=device)
+            scheduler.set_begin_index(0)
+            self.levels = [(u, float(scheduler.sigmas[index])) for index, u in enumerate(grid.tolist())]
 
     def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
+        """Take one step with the prediction at its level."""
         times = self.scheduler.timesteps
+        if not isinstance(self.scheduler, DIFFUSION):
+            return self.scheduler.step(prediction, times[index], latents, return_dict=False)[0]
         prediction, latents = prediction.transpose(1, 2), latents.transpose(1, 2)  # the noise is drawn as [F, C, h, w]
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
-            before = times[index - 1] if index else None
-            latents, self.last = self.scheduler.step(
-                prediction, self.last, times[index], before, latents, generator=self.generators, return_dict=False
-            )
+            given = (prediction, self.last, times[index], times[index - 1] if index else None, latents)
+            latents, self.last = self.scheduler.step(*given, generator=self.generators, return_dict=False)
         else:
             latents = self.scheduler.step(prediction, times[index], latents, return_dict=False)[0]
         return latents.transpose(1, 2)
@@ -69,12 +60,3 @@ def checked_steps(scheduler: Any, steps: int | None) -> int:
     if diffusion and steps > (most := scheduler.config.num_train_timesteps):
         raise UserError(f"{steps} sampling steps; this model's scheduler has {most} timesteps, give no more")
     return steps
-
-
-def solver(
-    scheduler: Any, steps: int, device: torch.device, generators: Sequence[torch.Generator]
-) -> FlowSolver | DiffusionSolver:
-    """Make the solver of one window for this scheduler."""
-    if isinstance(scheduler, DIFFUSION):
-        return DiffusionSolver(scheduler, steps, device, generators)
-    return FlowSolver(scheduler, steps, device)

@@ -69,8 +69,8 @@ def hidden(name="x", batch=2):
 
 def injected(net, given, sigma=(0.7, 0.7), block=0, x=None):
     """What `net` makes of the hidden states, [B, F, S, D]."""
-    x = hidden(batch=len(given)) if x is None else x
-    return net(given, torch.tensor(sigma[: len(given)]))(block, x).unflatten(1, (LATENTS, -1))
+    x = hidden(batch=len(given.effects)) if x is None else x
+    return net(given, torch.tensor(sigma[: len(given.effects)]))(block, x).unflatten(1, (LATENTS, -1))
 
 
 def differs(a, b, atol=1e-3):
@@ -143,8 +143,9 @@ def test_an_intervals_tokens_reach_their_own_frame_only(switches, tracks):
 def test_video_frames_reach_the_latent_that_holds_them():
     """The causal clock: latent 0 is frame 0, latent i frames r(i−1)+1 .. ri; a short last latent is the rest."""
     net, given = network(), features(frames=11)
-    assert net.encode(given).latents == LATENTS
-    assert [net.encode(features(frames=frames)).latents for frames in (1, 2, 5, 6, 49)] == [1, 2, 2, 3, 13]
+    assert net.encode(given).tokens["speech"].shape[2] == LATENTS
+    encoded = [net.encode(features(frames=frames)) for frames in (1, 2, 5, 6, 49)]
+    assert [one.tokens["speech"].shape[2] for one in encoded] == [1, 2, 2, 3, 13]
     before = net.encode(given).tokens["effects"]
     for frame, latent in [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2), (9, 3), (10, 3)]:
         effects = given.effects.clone()

@@ -78,7 +78,8 @@ def test_a_batch_holds_what_encoding_the_files_gives(made, clips):
 def test_samples_of_a_batch_can_be_taken(made):
     drop = {"music": torch.tensor([True, False])}
     batch = made.batch(["clip0", "clip1"], drop).take(torch.tensor([1]))
-    assert len(batch) == 1 and batch.speakers.tolist() == [[True, True]] and batch.drop["music"].tolist() == [False]
+    assert len(batch.effects) == 1
+    assert batch.speakers.tolist() == [[True, True]] and batch.drop["music"].tolist() == [False]
 
 
 def test_tracks_are_dropped_at_the_rates_given_each_and_together():
