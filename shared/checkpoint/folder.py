@@ -37,20 +37,16 @@ DRIVEN = ("control", "audio_encoder")
 
 class CheckpointMixin:
     """`from_pretrained` for pipelines of our folders; stands before `DiffusionPipeline` among a class's bases.
-
     diffusers loads a component only if its module is imported already, and a folder may name modules that its pipeline
-    does not know: the other pipeline's, or another codec's. They are imported here, ours and those of packages that
-    the caller allows, after a look at the whole folder.
-    """
+    does not know: the other pipeline's, or another codec's. They are imported here, ours and those of packages that the
+    caller allows, after a look at the whole folder."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
-
         `trusted_packages`: packages outside this repository whose classes the folder may name ("my_codecs"). They are
         imported, so that their code runs; nothing else is. UserError as `check_checkpoint`, or for a folder without a
-        part that this pipeline needs.
-        """
+        part that this pipeline needs."""
         source = hub.local_folder(folder, **hub.hub_options(options))
         index = check_checkpoint(source, trusted_packages)
         parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}

@@ -1,8 +1,7 @@
 """LoRA with PEFT: low-rank adapters on linear layers of the transformer and of the control network.
 
 Training: `add_lora` before the optimizer is made, `base_weights` and `lora_weights` of the state dict, `save_lora`.
-Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them.
-"""
+Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them."""
 
 from __future__ import annotations
 
@@ -176,11 +175,9 @@ class LoraMixin(LoraBaseMixin):
         weight_name: str | None = None, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
-
         `adapter_name` speaks of them in `set_adapters` (default: default_0, default_1 ...), `weight_name` is the file
         in a folder that has several. UserError: no LoRA weights, a pickle, a name that is taken, or layers that this
-        model has not, or not in this size. The pipeline then is as before.
-        """
+        model has not, or not in this size. The pipeline then is as before."""
         self._refuse_low_memory("load_lora_weights")
         if isinstance(source, Mapping):
             weights, where, settings = dict(source), "weights", settings or {}

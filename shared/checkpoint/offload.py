@@ -1,7 +1,6 @@
 """One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
 
-docs/memory.md says what each level does and costs. torch is imported on use: scripts ask for `Level` before.
-"""
+docs/memory.md says what each level does and costs. torch is imported on use: scripts ask for `Level` before."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ class MemoryMixin:
           it encodes or decodes; codecs work in tiles.
 
         Returns what of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
-        UserError: an unknown level, or a pipeline that is set to another one already.
-        """
+        UserError: an unknown level, or a pipeline that is set to another one already."""
         import torch
 
         if level not in LEVELS:
@@ -117,11 +115,9 @@ def keep_in_fp8(model: Any) -> None:
 
 def offload_layers(model: Any, device: torch.device) -> None:
     """Layers wait in main memory, pinned, and are on `device` only while they run: diffusers' group offload.
-
     By leaf, and without fetching the next layer ahead: guidance runs other layers in each of its passes, so that none
     is always the next. What a module of ours holds itself (context tokens, modulation rows) stays on the device: such
-    modules are entered by other methods than the `forward` that offloading listens to.
-    """
+    modules are entered by other methods than the `forward` that offloading listens to."""
     from diffusers.hooks import apply_group_offloading
     from torch import nn
 

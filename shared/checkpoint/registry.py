@@ -100,11 +100,9 @@ class ComponentSource:
 
 def find_component(name: str, source: str | Path, trusted_packages: Collection[str] = ()) -> ComponentSource:
     """Which class component `name` in a folder or under a hub id has, from its config.json alone; nothing is imported.
-
     A class of a user's own package is known where the user names it, as "package.module:Class@FOLDER", or where
     model_index.json does and its package is one of `trusted_packages`. Raises `shared.utils.hub.NotFound` if there is
-    none, or one of a kind that is not known; UserError if its config.json is damaged, or says no width.
-    """
+    none, or one of a kind that is not known; UserError if its config.json is damaged, or says no width."""
     component, what = COMPONENTS[name], name.replace("_", " ")
     named = NamedClass.parse(str(source))
     root = named.source if named else str(source)

@@ -1,8 +1,7 @@
 """What every codec does: turn pixels or sound into normalised latents and back, and say when each latent lives.
 
-Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels together,
-variance 1. Nothing outside a codec knows its mean, scale or rate.
-"""
+Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels together, variance
+1. Nothing outside a codec knows its mean, scale or rate."""
 
 from __future__ import annotations
 
@@ -20,10 +19,8 @@ from shared.utils.errors import UserError
 @runtime_checkable
 class VideoCodec(Protocol):
     """Video [B, 3, T, H, W], float32 in [-1, 1] <-> latents [B, C, F, h, w], h = H / spatial_stride, w likewise.
-
     The clock is causal: latent 0 is frame 0 alone, latent i >= 1 is frames r(i-1)+1 .. ri with r = `temporal_stride`,
-    so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the last frame.
-    """
+    so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the last frame."""
 
     latent_channels: int
     temporal_stride: int
@@ -45,10 +42,8 @@ class VideoCodec(Protocol):
 @runtime_checkable
 class AudioCodec(Protocol):
     """Sound [B, 1, N], float32 in [-1, 1] at `sample_rate` <-> latents [B, A, C], A = ceil(N / sample_rate * rate).
-
     Token j of a codec of `latent_rate` q stands for the interval [j / q, (j + 1) / q) seconds (a causal codec states
-    its own intervals). An incomplete last token is filled with silence. The level of the sound is kept.
-    """
+    its own intervals). An incomplete last token is filled with silence. The level of the sound is kept."""
 
     sample_rate: int
     latent_channels: int

@@ -18,11 +18,9 @@ from shared.utils.errors import UserError
 
 class LibraryCodec(ModelMixin):
     """A codec whose network is a model of diffusers, and whose folder is that library's own.
-
     What `save_pretrained` writes, the model's own class reads with its `from_pretrained`, and the other way round. A
     subclass names the class (`kind`) and the folder in which public pipelines keep it (`place`). Frozen and always in
-    evaluation mode; sound and pixels are float32 outside, whatever the model's dtype.
-    """
+    evaluation mode; sound and pixels are float32 outside, whatever the model's dtype."""
 
     kind: ClassVar[Any]
     place: ClassVar[str] = "vae"
@@ -42,11 +40,9 @@ class LibraryCodec(ModelMixin):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
-
         `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
         UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
-        configuration that this codec cannot serve.
-        """
+        configuration that this codec cannot serve."""
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
     @classmethod

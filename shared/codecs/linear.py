@@ -7,8 +7,7 @@ Normalisation. The variances of PCA coefficients span more than three decades. O
 telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give noise-like detail the weight
 of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c ** a * k), with k such that the variance
 over all channels is 1; a = 0 is the global scale, a = 1 full whitening. At a = 1/2 an error of given size in the
-latents does the least harm to the decoded signal.
-"""
+latents does the least harm to the decoded signal."""
 
 from __future__ import annotations
 
@@ -92,11 +91,9 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
 class LinearVideoCodec(CausalVideo, _LinearCodec):
     """PCA of r x p x p x 3 patches (r frames, p pixels); implements `shared.codecs.base.VideoCodec`.
-
     Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r frames.
-    `motion_weight`: a patch's deviation from its mean over time counts this much more than that mean. A mouth moves
-    few pixels by little: what moves is kept rather than still detail.
-    """
+    `motion_weight`: a patch's deviation from its mean over time counts this much more than that mean. A mouth moves few
+    pixels by little: what moves is kept rather than still detail."""
 
     @register_to_config
     def __init__(
@@ -139,10 +136,8 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
 
 class LinearAudioCodec(UniformAudio, _LinearCodec):
     """PCA of log-mel patches, Griffin-Lim on the way back; implements `shared.codecs.base.AudioCodec`.
-
     Mel frame i is centred at (i + 1/2) hop, so the `frames_per_token` frames of token j fill exactly its interval.
-    Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and shifted to [-1, 1].
-    """
+    Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and shifted to [-1, 1]."""
 
     @register_to_config
     def __init__(

@@ -29,13 +29,11 @@ NO_PAIR = "these two do not belong together"
 
 class LTX2AudioCodec(LibraryCodec, ModelMixin):
     """`AutoencoderKLLTX2Audio` and its vocoder; implements `shared.codecs.base.AudioCodec`. 128 channels at 25 Hz.
-
     Sound is at the vocoder's rate (24 kHz; 48 kHz with bandwidth extension) and resampled to the autoencoder's 16 kHz.
-    Its log-mel frames come every 10 ms; the autoencoder is causal in time: token 0 is mel frame 0, token j >= 1 is
-    mel frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128] and
-    normalised by the statistics that lie with the weights. Mono becomes two equal channels on the way in; on the way
-    out it is the mean of both. The vocoder's folder lies beside or inside the autoencoder's.
-    """
+    Its log-mel frames come every 10 ms; the autoencoder is causal in time: token 0 is mel frame 0, token j >= 1 is mel
+    frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128] and normalised
+    by the statistics that lie with the weights. Mono becomes two equal channels on the way in; on the way out it is the
+    mean of both. The vocoder's folder lies beside or inside the autoencoder's."""
 
     kind = AutoencoderKLLTX2Audio
     place = "audio_vae"

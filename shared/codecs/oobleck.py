@@ -15,10 +15,8 @@ from shared.utils.errors import UserError
 
 class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderOobleck`; implements `shared.codecs.base.AudioCodec`. 64 channels at 21.5 Hz, sound at 44.1 kHz.
-
     Latents are the posterior's mean as it is: the model was trained to a unit normal, and diffusers scales it no
-    further. Mono becomes two equal channels on the way in; on the way out it is the mean of both.
-    """
+    further. Mono becomes two equal channels on the way in; on the way out it is the mean of both."""
 
     kind = AutoencoderOobleck
     #: Tiles of `low_memory` and how far they reach into their neighbours, in tokens: about 30 s and 3 s. The library's

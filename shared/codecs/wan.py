@@ -15,10 +15,8 @@ from shared.utils.errors import UserError
 
 class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderKLWan`; implements `shared.codecs.base.VideoCodec`.
-
     2.1: 16 channels, 4 x 8 x 8. 2.2: 48 channels, 4 x 16 x 16. Latents are the posterior's mode, less the config's
-    latents_mean, over its latents_std; the model sees a clip whose last frame is repeated up to 1 + 4k frames.
-    """
+    latents_mean, over its latents_std; the model sees a clip whose last frame is repeated up to 1 + 4k frames."""
 
     kind = AutoencoderKLWan
 

@@ -1,10 +1,9 @@
 """Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
 
 Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it (MTV,
-arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of the frames
-k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout: wav2vec2's own normalisation
-would lift noise at -60 dB to full scale.
-"""
+arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of the frames k - 2
+.. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout: wav2vec2's own normalisation would
+lift noise at -60 dB to full scale."""
 
 from __future__ import annotations
 
@@ -37,10 +36,8 @@ KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "packag
 @runtime_checkable
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
-
     A clip that is silent (`shared.utils.levels.is_silent`: below -45 dBFS) gives exact zeros. Each clip of a batch is
-    encoded as if it were alone.
-    """
+    encoded as if it were alone."""
 
     sample_rate: int
     window: int
@@ -86,12 +83,10 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
 
 class LogMel(FrameFeatures):
     """The embedded default, without weights: log-mel levels of `parts_per_frame` equal parts of each frame.
-
     The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap, so an onset shows in its quarter of a frame
     at any frame rate. A level is the mean power of its part (spectra at most `HOP` apart), in decibels of a full-scale
-    sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is 1, dim is
-    parts_per_frame * n_mels, mels running fastest.
-    """
+    sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is 1, dim is parts_per_frame *
+    n_mels, mels running fastest."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["filters"]
     HOP = 0.01  # s
@@ -134,10 +129,8 @@ class LogMel(FrameFeatures):
 
 class FrozenFeatures(FrameFeatures):
     """A frozen encoder of transformers inside a checkpoint folder. A subclass names transformers' classes.
-
     `from_transformers` takes a public model; `save_pretrained` and `from_pretrained` are those of every other component
-    and keep the encoder with its preprocessor's settings. Never in training mode; its weights take no gradient.
-    """
+    and keep the encoder with its preprocessor's settings. Never in training mode; its weights take no gradient."""
 
     config_type: ClassVar[Any]
     model_type: ClassVar[Any]

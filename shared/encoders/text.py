@@ -30,11 +30,9 @@ def _random_vector(dim: int, *names: str) -> Tensor:
 
 class HashedWords(ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
-
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
     differs from "red shirt" in the token "ball", and the model need not join neighbours itself. The empty text is one
-    null token, stored with the encoder; it is not zero, so classifier-free guidance has a key to read.
-    """
+    null token, stored with the encoder; it is not zero, so classifier-free guidance has a key to read."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
     PAIR_WEIGHT = 0.5

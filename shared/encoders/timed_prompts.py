@@ -16,10 +16,8 @@ if TYPE_CHECKING:  # a file of prompts is checked before torch is imported
 @dataclass(frozen=True)
 class TimedPrompts:
     """Texts with the second from which each holds; the first starts at 0.
-
     Around a change, over `fade` seconds, the weights of the two texts cross linearly. UserError: no text, times out of
-    order, a first time that is not 0, or a fade that does not last.
-    """
+    order, a first time that is not 0, or a fade that does not last."""
 
     times: tuple[float, ...]
     texts: tuple[str, ...]

@@ -6,8 +6,7 @@
 
     options = parse(CheckOptions, __doc__, argv)
 
-Nothing here imports torch, so a script can refuse its options at once.
-"""
+Nothing here imports torch, so a script can refuse its options at once."""
 
 from __future__ import annotations
 
@@ -50,11 +49,9 @@ def option(
     **limits: Any,
 ) -> Any:
     """Make a field of `Options`: `--its-name`, or `--name`.
-
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
     any number after one option or, with `repeat`, one for each time that the option is given; with a `BeforeValidator`,
-    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...).
-    """
+    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...)."""
     said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden)
     return Field(default, description=help, json_schema_extra={"option": said}, **limits)
 

@@ -30,10 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Make an empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
-
-    If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with
-    the next success.
-    """
+    If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with the
+    next success."""
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

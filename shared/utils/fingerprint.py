@@ -12,9 +12,8 @@ from torch import nn
 
 def fingerprint(component: Any) -> str:
     """Hash of the class, of what its `config` or `settings` say and of all weights with their types.
-
-    What diffusers adds to a config (names with an underscore) does not count: it holds paths, and sets without order.
-    """
+    What diffusers adds to a config (names with an underscore) does not count: it holds paths, and sets without
+    order."""
     kind = type(component)
     own = {k: v for k, v in dict(getattr(component, "config", None) or {}).items() if not k.startswith("_")}
     said = [kind.__module__, kind.__qualname__, json.dumps(own, sort_keys=True, default=str)]
