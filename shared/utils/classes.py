@@ -28,7 +28,7 @@ class NamedClass:
     @property
     def package(self) -> str:
         """The name by which a checkpoint folder may be allowed to import it."""
-        return self.kind.partition(":")[0].partition(".")[0]
+        return re.split("[.:]", self.kind)[0]
 
 
 def load_class(kind: str) -> Any:

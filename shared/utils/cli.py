@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Base of a script's options. Values are checked by the fields' types and limits; `ValueError`s of validators are
-    told as they are."""
+    """Base of a script's options: fields' types and limits check them; `ValueError`s of validators are told as is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -38,16 +37,9 @@ Model = TypeVar("Model", bound=Options)
 
 
 def option(
-    default: Any = ...,
-    help: str = "",
-    *,
-    name: str | None = None,
-    metavar: str | tuple[str, ...] | None = None,
-    repeat: bool = False,
-    positional: bool = False,
-    hidden: bool = False,
-    **limits: Any,
-) -> Any:
+    default: Any = ..., help: str = "", *, name: str | None = None, metavar: str | tuple[str, ...] | None = None,
+    repeat: bool = False, positional: bool = False, hidden: bool = False, **limits: Any,
+) -> Any:  # fmt: skip
     """Make a field of `Options`: `--its-name`, or `--name`.
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
     any number after one option or, with `repeat`, one for each time that the option is given; with a `BeforeValidator`,
@@ -83,9 +75,8 @@ def parse_command(
         about = (kind.__doc__ or "").strip()
         _add(commands.add_parser(name, help=about.split("\n")[0], description=about), kind)
     given, unknown = parser.parse_known_args(argv)
-    values = vars(given)
-    command = values.pop("_command")
-    return command, _validated(kinds[command], values, unknown)
+    command = vars(given).pop("_command")
+    return command, _validated(kinds[command], vars(given), unknown)
 
 
 def exclusive(options: Options, *names: str, required: bool = False) -> None:
@@ -159,12 +150,11 @@ class _Parser(argparse.ArgumentParser):
 def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
     own = inspect.get_annotations(kind)
     for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in own):  # inherited ones follow
-        settings = _settings(field)
-        if _said(field)["positional"]:
+        settings, said = _settings(field), _said(field)
+        if said["positional"]:
             parser.add_argument(name, **({"nargs": "?"} | settings))
-        else:
-            # a hidden option is a launcher's, and some write it with underscores
-            spellings = {_flag(name, field), f"--{name}"} if _said(field)["hidden"] else {_flag(name, field)}
+        else:  # a hidden option is a launcher's, and some write it with underscores
+            spellings = {_flag(name, field), f"--{name}" if said["hidden"] else _flag(name, field)}
             parser.add_argument(*sorted(spellings), dest=name, **settings)
 
 
@@ -175,10 +165,8 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     if get_origin(kind) in (Union, types.UnionType):  # X | None
         kind = next(part for part in get_args(kind) if part is not types.NoneType)
     origin, parts = get_origin(kind), get_args(kind)
-    settings: dict[str, Any] = {
-        "default": argparse.SUPPRESS,
-        "help": argparse.SUPPRESS if said["hidden"] else _help(field),
-    }
+    about = argparse.SUPPRESS if said["hidden"] else _help(field)
+    settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
     if kind is bool:
         return settings | {"action": "store_true" if field.default is False else argparse.BooleanOptionalAction}
     if origin is Literal:

@@ -37,14 +37,10 @@ OWNED_BY_TRAIN = {
     "train_micro_batch_size_per_gpu": "train.micro_batch",
     "gradient_accumulation_steps": "train.gradient_accumulation_steps",
     "gradient_clipping": "train.max_grad_norm",
-    "bf16": "train.precision",
-    "fp16": "train.precision",
-    "torch_autocast": "train.precision",
+    **dict.fromkeys(("bf16", "fp16", "torch_autocast"), "train.precision"),
     "optimizer": "optimizer",
     "scheduler": "optimizer.warmup and optimizer.min_lr_ratio",
 }
-
-
 # Keys that change nothing about the weights a run arrives at.
 FREE_KEYS: tuple[str, ...] = (
     "output", "data.latents", "validation.", "train.activation_checkpointing", "train.checkpoint_every",

@@ -28,10 +28,8 @@ def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> st
 
 def argument_table(kind: type, title: str = "Args:") -> str:
     """Table of what a class takes, made of the part `title` of its docstring; what that leaves out is left out."""
-    defaults = {
-        name: "" if given.default is given.empty else _yaml(given.default)
-        for name, given in inspect.signature(kind).parameters.items()
-    }
+    arguments = inspect.signature(kind).parameters.items()
+    defaults = {name: "" if given.default is given.empty else _yaml(given.default) for name, given in arguments}
     block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", inspect.cleandoc(kind.__doc__ or "") + "\n", re.M)
     rows = []
     for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:

@@ -26,9 +26,8 @@ def torch_build() -> str | None:
     """Name the accelerator that this torch was built for ("CUDA 13.0", "ROCm 7.0"), or None for a CPU build."""
     import torch
 
-    if torch.version.cuda:
-        return f"CUDA {torch.version.cuda}"
-    return f"ROCm {torch.version.hip}" if torch.version.hip else None
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    return next((f"{name} {version}" for name, version in builds.items() if version), None)
 
 
 def compiled_libraries() -> list[Path]:
@@ -61,14 +60,14 @@ def main() -> None:
     else:
         for path in libraries:
             path.unlink()
-        names = ", ".join(path.name for path in libraries)
-        print(f"torchaudio: this torch is a CPU build; removed the CUDA-only {names}")
+        print(
+            "torchaudio: this torch is a CPU build; removed the CUDA-only", ", ".join(path.name for path in libraries)
+        )
     try:
         import torchaudio
     except OSError as error:
-        raise UserError(
-            f"torchaudio does not load beside torch {torch.__version__} ({error}); install {RANGES}"
-        ) from None
+        what = f"torchaudio does not load beside torch {torch.__version__} ({error})"
+        raise UserError(f"{what}; install {RANGES}") from None
     versions = {"torch": torch.__version__, "torchaudio": torchaudio.__version__}
     print(untested(versions) or f"torchaudio {torchaudio.__version__} imports beside torch {torch.__version__}")
 

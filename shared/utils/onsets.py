@@ -10,15 +10,9 @@ Array = NDArray[np.float64]
 
 
 def onset_peaks(
-    curve: Array,
-    floor: float,
-    share: float,
-    distance: int,
-    *,
-    prominent: bool = False,
-    rise: float = 0.0,
+    curve: Array, floor: float, share: float, distance: int, *, prominent: bool = False, rise: float = 0.0,
     before: tuple[int, int] = (0, 0),
-) -> list[int]:
+) -> list[int]:  # fmt: skip
     """Frames of the peaks of `curve` [T] that are onsets, ascending.
     They are at least `floor`, and `share` of the highest value, high; `distance` frames apart (of nearer ones the
     higher counts); `rise` times higher than all from `before[0]` to `before[1]` frames earlier; if `prominent`, their

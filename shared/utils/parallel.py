@@ -25,8 +25,7 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
         return
     # a fresh process would import torch first, which takes seconds
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context(method), initializer=_one_thread) as pool:
         try:
             yield from pool.map(function, items)
         except BrokenProcessPool:
