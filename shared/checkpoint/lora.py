@@ -87,13 +87,12 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
             if hits := {name: layer for name, layer in layers if pattern.fullmatch(f"{component}.{name}")}:
                 if not isinstance(model, PeftAdapterMixin):
                     raise UserError(f"lora.targets: {target!r}: {type(model).__name__} takes no adapters")
-                chosen[component] = chosen.get(component, {}) | hits
+                chosen.setdefault(component, {}).update(hits)
                 found = True
         if not found:
+            what = f"{target!r} names no linear layer of this model; give {', '.join(PRESETS)}"
             advice = r"or a regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
-            raise UserError(
-                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, {advice}"
-            )
+            raise UserError(f"lora.targets: {what}, {advice}")
     return chosen
 
 
@@ -232,8 +231,9 @@ class LoraMixin(LoraBaseMixin):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Raise UserError while adapters are loaded: a checkpoint is whole weights."""
         if any(self.get_list_adapters().values()):
-            what = "save_pretrained: adapters are loaded"
-            raise UserError(f"{what}; unload_lora_weights first, after fuse_lora to keep them")
+            raise UserError(
+                "save_pretrained: adapters are loaded; unload_lora_weights first, after fuse_lora to keep them"
+            )
         super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
     def _refuse_low_memory(self, what: str) -> None:
@@ -252,10 +252,9 @@ def _check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], comp
             raise UserError(f"lora {where}: this model has no layer {layer}; it belongs to another one")
         out, into = layers[name].weight.shape
         if a.ndim != 2 or b.ndim != 2 or (b.shape[0], a.shape[1]) != (out, into) or a.shape[0] != b.shape[1]:
-            raise UserError(
-                f"lora {where}: {layer} has A {list(a.shape)} and B {list(b.shape)}; here they must be [rank, {into}] "
-                f"and [{out}, rank]: it belongs to another model"
-            )
+            what = f"{layer} has A {list(a.shape)} and B {list(b.shape)}"
+            needed = f"here they must be [rank, {into}] and [{out}, rank]"
+            raise UserError(f"lora {where}: {what}; {needed}: it belongs to another model")
 
 
 def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:

@@ -50,20 +50,17 @@ class MemoryMixin:
         if level == "fast":
             self.to(device)  # type: ignore[attr-defined]
             return []
-        if level == "balanced":
-            effect = "the clips of a batch are decoded one by one"
-            self._balance(device)
-        else:
-            effect = "weights are kept in fp8 and codecs work in tiles"
-            self._lower(device)
-        if device.type != "cpu":
-            return []
-        return [f"memory {level}: on a CPU there is nothing to offload from; {effect}"]
+        (self._balance if level == "balanced" else self._lower)(device)
+        effects = {
+            "balanced": "the clips of a batch are decoded one by one",
+            "low": "weights are kept in fp8 and codecs work in tiles",
+        }
+        said = f"memory {level}: on a CPU there is nothing to offload from; {effects[level]}"
+        return [said] if device.type == "cpu" else []
 
     def _balance(self, device: torch.device) -> None:
-        for model in (model for codec in self._codecs() for model in codec.children()):
-            if hasattr(model, "use_slicing"):
-                model.use_slicing = True
+        for model in (model for codec in self._codecs() for model in codec.children() if hasattr(model, "use_slicing")):
+            model.use_slicing = True
         if device.type != "cpu":
             offload_components(self, device)
 
@@ -124,8 +121,7 @@ def offload_layers(model: Any, device: torch.device) -> None:
     use_stream = device.type == "cuda"
     apply_group_offloading(model, onload_device=device, offload_type="leaf_level", use_stream=use_stream)
     for module in model.modules():
-        registry = getattr(module, "_diffusers_hook", None)
-        if registry is None:
+        if (registry := getattr(module, "_diffusers_hook", None)) is None:
             continue
         for hook in ("lazy_prefetch_group_offloading", "layer_execution_tracker"):
             registry.remove_hook(hook, recurse=False)

@@ -109,15 +109,11 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
     found = []
     for place, config in hub.find_configs(root, what, component.places, WANTED).items():
         found.append(str(config.get("_class_name") or config.get("model_type")))
-        if named:
-            kind: Kind | None = Kind(named.kind, component.width)
-        elif found[-1] in component.kinds:
+        kind = Kind(named.kind, component.width) if named else None
+        if kind is None and found[-1] in component.kinds:
             kind = KINDS[found[-1]]
-        else:
-            kind = _trusted_kind(name, root, found[-1], trusted_packages)
-        if kind is not None:
-            width = config.get(kind.width)
-            if not isinstance(width, int):
+        if kind := kind or _trusted_kind(name, root, found[-1], trusted_packages):
+            if not isinstance(width := config.get(kind.width), int):
                 file = "/".join(filter(None, (root, place, "config.json")))
                 raise UserError(f"{file}: has no {kind.width}; copy the whole folder again")
             beside = kind.beside[1] if place == kind.beside[0] else ""

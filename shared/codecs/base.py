@@ -76,8 +76,7 @@ class CausalVideo:
 
     def check_sides(self, height: int, width: int) -> None:
         """Raise UserError if a side is no multiple of `spatial_stride`."""
-        if height % self.spatial_stride or width % self.spatial_stride:
-            stride = self.spatial_stride
+        if height % (stride := self.spatial_stride) or width % stride:
             raise UserError(f"the video is {height}x{width} pixels; both sides must be multiples of {stride}")
 
     def check_frames(self, latents: int, frames: int) -> None:

@@ -41,12 +41,11 @@ def measure_codecs(
 
 def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
     """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one exists."""
-    codecs = {"video_codec": video_codec, "audio_codec": audio_codec}
-    for name in codecs:
-        if (folder / name).exists():
-            raise UserError(f"{folder / name} exists already; give another folder or remove it")
-    for name, codec in codecs.items():
-        with replacing_folder(folder / name) as partial:
+    codecs = {folder / "video_codec": video_codec, folder / "audio_codec": audio_codec}
+    if there := [place for place in codecs if place.exists()]:
+        raise UserError(f"{there[0]} exists already; give another folder or remove it")
+    for place, codec in codecs.items():
+        with replacing_folder(place) as partial:
             codec.save_pretrained(partial)
 
 

@@ -82,17 +82,15 @@ def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple
     """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
     Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` and errors
     are those of `LibraryCodec.from_pretrained`."""
-    names = " or ".join(kind.__name__ for kind in kinds)
+    named = {kind.__name__: kind for kind in kinds}
+    names, where = " or ".join(named), hub.hub_options(options)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
-    where = hub.hub_options(options)
     place, config = next(iter(hub.find_configs(source, names, places, wanted, **where).items()))
-    found = config.get("_class_name")
-    kind = next((kind for kind in kinds if kind.__name__ == found), None)
-    if kind is None:
+    if (found := config.get("_class_name")) not in named:
         raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
     options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True, "output_loading_info": True}
     try:
-        model, report = kind.from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
+        model, report = named[found].from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         reason = hub.first_line(error).partition(". ")[0]
         raise UserError(f"{source}: {found} cannot be loaded ({reason}); {wanted}") from error

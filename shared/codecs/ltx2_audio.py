@@ -48,9 +48,9 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
             raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
         bins = config.mel_bins or 0
         if not bins or bins % self.STRIDE or config.latent_channels * bins // self.STRIDE != config.base_channels:
-            what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into the"
+            what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into"
             raise UserError(
-                f"{what} {config.base_channels} values of base_channels; a quarter of their product is needed"
+                f"{what} the {config.base_channels} values of base_channels; a quarter of their product is needed"
             )
         if voice.in_channels != config.output_channels * bins:
             makes = f"the autoencoder makes {config.output_channels} x {bins}"

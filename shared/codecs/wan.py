@@ -25,9 +25,9 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         config = model.config
         stride = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
         if (config.scale_factor_temporal, config.scale_factor_spatial) != (4, stride):
-            what = f"are {config.scale_factor_temporal} and {config.scale_factor_spatial}"
+            what = f"scale_factor_temporal and scale_factor_spatial are {config.scale_factor_temporal} and"
             needed = f"for its dim_mult and patch_size they must be 4 and {stride}"
-            raise UserError(f"scale_factor_temporal and scale_factor_spatial {what}; {needed}")
+            raise UserError(f"{what} {config.scale_factor_spatial}; {needed}")
         for name in ("latents_mean", "latents_std"):
             if len(config[name]) != config.z_dim:
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
@@ -50,7 +50,6 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [1, C, 1, 1, 1] of raw latents, in float32 whatever the model's dtype."""
-        config = self.model.config
-        rows = torch.tensor([config.latents_mean, config.latents_std], dtype=torch.float32, device=self.device)
-        mean, std = rows.view(2, 1, -1, 1, 1, 1)
+        rows = [self.model.config.latents_mean, self.model.config.latents_std]
+        mean, std = torch.tensor(rows, dtype=torch.float32, device=self.device).view(2, 1, -1, 1, 1, 1)
         return mean, std

@@ -152,8 +152,7 @@ class FrozenFeatures(FrameFeatures):
         UserError: there is none, it is of another kind, or weights or the preprocessor's settings are missing."""
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
-        found = hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")
-        if found != kind:
+        if (found := hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")) != kind:
             raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
         folder = hub.local_folder(source, [""])
         try:
@@ -194,8 +193,7 @@ def audio_features(spec: str) -> FrameFeatures:
     if name in FROZEN and source:
         return load_class(FROZEN[name]).from_transformers(source)
     if named := NamedClass.parse(spec):
-        features: FrameFeatures = load_class(named.kind).from_pretrained(hub.local_folder(named.source))
-        return features.eval()
+        return load_class(named.kind).from_pretrained(hub.local_folder(named.source)).eval()
     raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
 
 

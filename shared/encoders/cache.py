@@ -31,16 +31,15 @@ class CachedText:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            what = f"cannot be made ({error.strerror})"
-            raise UserError(f"text cache {folder}: {what}; give a folder that can be written") from error
+            what = f"text cache {folder}: cannot be made ({error.strerror})"
+            raise UserError(f"{what}; give a folder that can be written") from error
 
     def encode(self, prompts: list[str]) -> Tensor:
         """See `TextEncoder.encode`; on the encoder's device."""
         embeddings: dict[str, Tensor] = {}
         for prompt in dict.fromkeys(prompts):
-            text = prompt.encode(
-                "utf-8", "backslashreplace"
-            )  # half a surrogate pair, which JSON can hold, is spelt out
+            # half a surrogate pair, which JSON can hold, is spelt out
+            text = prompt.encode("utf-8", "backslashreplace")
             path = self.folder / f"{hashlib.sha256(text).hexdigest()}.safetensors"
             try:
                 with safe_open(path, framework="pt") as file:
@@ -56,8 +55,8 @@ class CachedText:
             with replacing(path) as part:
                 save_file({"embedding": rows}, part, metadata={"text": text})
         except (OSError, SafetensorError) as error:
-            what = f"cannot be written ({error})"
-            raise UserError(f"text cache {self.folder}: {what}; make room, or give another folder") from error
+            advice = "make room, or give another folder"
+            raise UserError(f"text cache {self.folder}: cannot be written ({error}); {advice}") from error
         return rows
 
 

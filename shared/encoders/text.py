@@ -53,17 +53,15 @@ class HashedWords(ModelMixin, ConfigMixin):
             if cut := " ".join(words[self.max_length :]):
                 said = f"a prompt of {len(words)} tokens is cut to {self.max_length}; lost: {cut!r}"
                 warnings.warn(said, stacklevel=2)
-            if words := words[: self.max_length]:
-                row[: len(words)] = self._embed(words)
-            else:
-                row[0] = self.null_token.float().cpu()
+            words = words[: self.max_length]
+            row[: max(1, len(words))] = self._embed(words) if words else self.null_token.float().cpu()
         return out.to(self.null_token.device)
 
     def _embed(self, words: list[str]) -> Tensor:
         """[len(words), dim] for at least one word."""
         pairs = [_random_vector(self.dim, "pair", *pair) for pair in zip(["", *words], words, strict=False)]
-        mixed = torch.stack([_random_vector(self.dim, "word", word) for word in words])
-        mixed = mixed + self.PAIR_WEIGHT * torch.stack(pairs)
+        own = [_random_vector(self.dim, "word", word) for word in words]
+        mixed = torch.stack(own) + self.PAIR_WEIGHT * torch.stack(pairs)
         mixed = mixed / mixed.square().mean(-1, keepdim=True).sqrt()
         # sinusoids of unit RMS with periods from 2 pi to 2 pi 1000 tokens
         angles = torch.arange(len(words))[:, None] * 1000 ** -torch.linspace(0, 1, (self.dim + 1) // 2)

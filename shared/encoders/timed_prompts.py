@@ -42,13 +42,12 @@ class TimedPrompts:
         """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
         UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a text
         that would only begin after the end."""
-        if not Path(path).is_file():
-            raise UserError(f"timed prompts {path}: no such file")
         times, texts = [], []
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise UserError(f"timed prompts {path}: not UTF-8 text") from None
+        except (OSError, UnicodeDecodeError) as error:
+            what = "no such file" if isinstance(error, OSError) else "not UTF-8 text"
+            raise UserError(f"timed prompts {path}: {what}") from None
         for number, line in enumerate(lines, start=1):
             seconds, _, text = line.partition(",")
             try:

@@ -56,8 +56,7 @@ class UMT5Text(ModelMixin):
         dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
         placed = {name: options[name] for name in ("device_map", "max_memory", "offload_folder") if options.get(name)}
         place, config = next(iter(hub.find_configs(source, what, ("", "text_encoder"), WANTED, **where).items()))
-        found, wanted = config.get("model_type"), cls.kind.config_class.model_type
-        if found != wanted:
+        if (found := config.get("model_type")) != (wanted := cls.kind.config_class.model_type):
             raise UserError(f"{source}: holds a model of type {found!r}, not {wanted!r}; {WANTED}")
         names = [f"{part}/{file}".lstrip("/") for part in (place, "tokenizer") for file in TOKENIZERS]
         beside = next(iter(hub.find_files(source, "tokenizer", names, WANTED, **where))).rpartition("/")[0]

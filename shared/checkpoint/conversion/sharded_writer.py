@@ -69,12 +69,9 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 
 def write_tensors(
-    folder: Path,
-    plan: Mapping[str, Tensor],
-    mapping: WeightMap,
-    shard_size: str,
+    folder: Path, plan: Mapping[str, Tensor], mapping: WeightMap, shard_size: str,
     fresh: Callable[[str], Tensor] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
     One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new."""
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
@@ -106,6 +103,5 @@ def check_output(path: Path) -> None:
 def check_space(path: Path, needed: int) -> None:
     """Raise UserError unless the disk that will hold `path` has `needed` bytes free."""
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(there).free
-    if free < needed:
+    if (free := shutil.disk_usage(there).free) < needed:
         raise UserError(f"--output {path}: needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there")

@@ -38,10 +38,7 @@ BLOCK = {
             ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"),
         )
     },
-    "norm3.": "norm2.",
-    "ffn.0.": "ffn.net.0.proj.",
-    "ffn.2.": "ffn.net.2.",
-    "modulation": "scale_shift_table",
+    "norm3.": "norm2.", "ffn.0.": "ffn.net.0.proj.", "ffn.2.": "ffn.net.2.", "modulation": "scale_shift_table",
 }  # fmt: skip
 _TOP_BACK, _BLOCK_BACK = ({theirs: original for original, theirs in names.items()} for names in (TOP, BLOCK))
 _IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
@@ -71,8 +68,7 @@ def weight_map(
         mapping.leave(audio, others, "only its audio tower is wanted")
     else:
         mapping.new([name for name in shapes if part_of(name) == "audio_stream"], "no audio tower given")
-    fusion = [name for name in shapes if part_of(name) == "fusion"]
-    mapping.new(fusion, "Wan has nothing that joins two towers")
+    mapping.new([name for name in shapes if part_of(name) == "fusion"], "Wan has nothing that joins two towers")
     mapping.check()
     return mapping
 
@@ -138,8 +134,7 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
 def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> None:
     """Raise UserError, naming the first, if a value of `found` is not that of `stream`."""
     for name, value in found.items():
-        here = getattr(stream, name)
-        value = tuple(value) if isinstance(value, list) else value
+        value, here = tuple(value) if isinstance(value, list) else value, getattr(stream, name)
         if value != here:
             raise UserError(f"{file}: {name} is {value}, and {part}.{name} {here} in the model; make them agree")
 
@@ -172,10 +167,11 @@ class WanExport:
             self.model = WanTransformer3DModel(**config)
         weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
         ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
-        others = [name for name in weights.shapes if name not in ours.values()]
         self.mapping = WeightMap(shapes_of(self.model))
         self.mapping.take(weights, ours)
-        self.mapping.leave(weights, others, "Wan has a video stream only")
+        self.mapping.leave(
+            weights, [n for n in weights.shapes if n not in ours.values()], "Wan has a video stream only"
+        )
         self.mapping.check()
 
     def write(self, shard_size: str) -> None:
