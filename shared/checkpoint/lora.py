@@ -183,7 +183,7 @@ class LoraMixin(LoraBaseMixin):
             check_names(weights, where)
         else:
             file = lora_file(source, weight_name)
-            where, settings = str(file), read_header(file)[1]
+            where, settings = str(file), read_header(file)
             weights = load_file(file)
         taken = {name for names in self.get_list_adapters().values() for name in names}
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)

@@ -37,8 +37,8 @@ def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
     return path
 
 
-def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
-    """Names of the weights, and PEFT's settings by component, "transformer.r" (none: scale 1).
+def read_header(file: Path) -> dict[str, Any]:
+    """PEFT's settings by component, "transformer.r" (none: scale 1).
     UserError: a file that is damaged, or holds no LoRA weights, or others beside them."""
     try:
         with safe_open(file, framework="np") as handle:
@@ -47,7 +47,7 @@ def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"lora {file}: cannot be read ({error}); a .safetensors file is needed") from None
     check_names(names, str(file))
-    return names, settings if isinstance(settings, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def check_names(names: Iterable[str], where: str) -> None:

@@ -30,14 +30,11 @@ class MemoryMixin:
 
     def set_memory(self, level: Level, device: torch.device | str) -> list[str]:
         """Put a pipeline that was loaded to the CPU to work on `device`; adapters are loaded, or fused, before.
-
         - fast: all components on the device.
-        - balanced: a component is on the device from when it is needed until another is; the clips of a batch are
-          decoded one by one. The output is that of fast, to the bit for one clip.
-        - low: the weights of the denoisers' linear layers are kept in fp8 (e4m3) and computed with in the pipeline's
-          dtype; a layer of a denoiser or of the text encoder is on the device only while it runs, a codec only while
-          it encodes or decodes; codecs work in tiles.
-
+        - balanced: a component is there from when it is needed until another is; the clips of a batch are decoded one
+          by one. The output is that of fast, to the bit for one clip.
+        - low: denoisers' linear layers are kept in fp8 (e4m3), computed with in the pipeline's dtype; a layer of theirs
+          or of the text encoder is on the device only while it runs, a codec while it works, and it works in tiles.
         Returns what of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
         UserError: an unknown level, or a pipeline that is set to another one already."""
         import torch
@@ -51,11 +48,11 @@ class MemoryMixin:
             self.to(device)  # type: ignore[attr-defined]
             return []
         (self._balance if level == "balanced" else self._lower)(device)
-        effects = {
-            "balanced": "the clips of a batch are decoded one by one",
-            "low": "weights are kept in fp8 and codecs work in tiles",
-        }
-        said = f"memory {level}: on a CPU there is nothing to offload from; {effects[level]}"
+        balanced, low = (
+            "the clips of a batch are decoded one by one",
+            "weights are kept in fp8 and codecs work in tiles",
+        )
+        said = f"memory {level}: on a CPU there is nothing to offload from; {balanced if level == 'balanced' else low}"
         return [said] if device.type == "cpu" else []
 
     def _balance(self, device: torch.device) -> None:

@@ -25,39 +25,31 @@ class Kind(NamedTuple):
     beside: tuple[str, str] = ("", "")
 
 
-#: By the class or model type in config.json.
-KINDS = {
-    "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
-    "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
-    "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
-    "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
-    "AutoencoderKLLTX2Audio": Kind(
-        "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
-    ),
-    "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
-    "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
-    "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
-}
-
-
 class Component(NamedTuple):
-    """Where a folder may hold it, which of `KINDS` it may be, and where a user's own class's config has its width."""
+    """Where a folder may hold it, where a user's own class's config has its width, and the kinds that are known, by the
+    class or model type in config.json."""
 
     places: tuple[str, ...]
-    kinds: tuple[str, ...]
     width: str
+    kinds: dict[str, Kind]
 
 
 COMPONENTS = {
-    "video_codec": Component(
-        ("", "video_codec", "vae"), ("LinearVideoCodec", "AutoencoderKLWan", "AutoencoderKLCogVideoX"),
-        "latent_channels",
-    ),
-    "audio_codec": Component(
-        ("", "audio_codec", "audio_vae", "vae"), ("LinearAudioCodec", "AutoencoderKLLTX2Audio", "AutoencoderOobleck"),
-        "latent_channels",
-    ),
-    "text_encoder": Component(("", "text_encoder"), ("HashedWords", "umt5"), "dim"),
+    "video_codec": Component(("", "video_codec", "vae"), "latent_channels", {
+        "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
+        "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
+        "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
+    }),
+    "audio_codec": Component(("", "audio_codec", "audio_vae", "vae"), "latent_channels", {
+        "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
+        "AutoencoderKLLTX2Audio":
+            Kind("shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")),
+        "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
+    }),
+    "text_encoder": Component(("", "text_encoder"), "dim", {
+        "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
+        "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
+    }),
 }  # fmt: skip
 
 
@@ -109,9 +101,7 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
     found = []
     for place, config in hub.find_configs(root, what, component.places, WANTED).items():
         found.append(str(config.get("_class_name") or config.get("model_type")))
-        kind = Kind(named.kind, component.width) if named else None
-        if kind is None and found[-1] in component.kinds:
-            kind = KINDS[found[-1]]
+        kind = Kind(named.kind, component.width) if named else component.kinds.get(found[-1])
         if kind := kind or _trusted_kind(name, root, found[-1], trusted_packages):
             if not isinstance(width := config.get(kind.width), int):
                 file = "/".join(filter(None, (root, place, "config.json")))

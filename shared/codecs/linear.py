@@ -3,11 +3,10 @@
 Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on the way
 back (design, section 9). No network, no download, exact to save and load.
 
-Normalisation. The variances of PCA coefficients span more than three decades. One global scale would drown fine but
-telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give noise-like detail the weight
-of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c ** a * k), with k such that the variance
-over all channels is 1; a = 0 is the global scale, a = 1 full whitening. At a = 1/2 an error of given size in the
-latents does the least harm to the decoded signal."""
+Normalisation: latent_c = coefficient_c / (std_c ** a * k), a = `whitening`, k such that the variance over all channels
+is 1. Variances span three decades: one global scale (a = 0) would drown fine but telling detail (a mouth, a flash) in
+the diffusion's noise, full whitening (a = 1) give noise-like detail the weight of the scene. At a = 1/2 an error of
+given size in the latents does the least harm to the decoded signal."""
 
 from __future__ import annotations
 

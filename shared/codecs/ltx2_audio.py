@@ -49,9 +49,8 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
         bins = config.mel_bins or 0
         if not bins or bins % self.STRIDE or config.latent_channels * bins // self.STRIDE != config.base_channels:
             what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into"
-            raise UserError(
-                f"{what} the {config.base_channels} values of base_channels; a quarter of their product is needed"
-            )
+            needed = "a quarter of their product is needed"
+            raise UserError(f"{what} the {config.base_channels} values of base_channels; {needed}")
         if voice.in_channels != config.output_channels * bins:
             makes = f"the autoencoder makes {config.output_channels} x {bins}"
             raise UserError(f"the vocoder reads {voice.in_channels} channels; {makes}: {NO_PAIR}")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared.encoders.base import TextEncoder
+from shared.encoders.text import TextEncoder
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
 from shared.utils.fingerprint import fingerprint

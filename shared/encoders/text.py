@@ -1,11 +1,11 @@
-"""The embedded text encoder: words hashed to fixed random vectors. Deterministic, nothing to download or to train."""
+"""What every text encoder does, and the embedded one: words hashed to fixed random vectors; nothing to train."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -15,6 +15,18 @@ from torch import Tensor
 from shared.utils.rng import generator
 
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Prompts -> embeddings [B, max_length, dim], zeros after the last token (Wan pads so, and masks nothing).
+    The empty text is one null token, never all zeros."""
+
+    dim: int
+    max_length: int
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """Embeddings, float [B, max_length, dim] on the encoder's device, deterministic."""
 
 
 def tokens_of(text: str) -> list[str]:

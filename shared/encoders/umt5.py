@@ -24,7 +24,7 @@ TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
 class UMT5Text(ModelMixin):
-    """`transformers.UMT5EncoderModel` with its tokenizer; implements `shared.encoders.base.TextEncoder`.
+    """`transformers.UMT5EncoderModel` with its tokenizer; implements `shared.encoders.text.TextEncoder`.
     Wan's recipe: the prompt is cleaned (`clean`), cut to `max_length` tokens with the end token, encoded, and followed
     by zeros. The empty text is its end token: one key, never none. Each prompt is run alone and without padding, which
     attention would mask anyway: its embedding depends on no other prompt, and a short one costs little. Frozen."""

@@ -60,9 +60,8 @@ def main() -> None:
     else:
         for path in libraries:
             path.unlink()
-        print(
-            "torchaudio: this torch is a CPU build; removed the CUDA-only", ", ".join(path.name for path in libraries)
-        )
+        names = ", ".join(path.name for path in libraries)
+        print(f"torchaudio: this torch is a CPU build; removed the CUDA-only {names}")
     try:
         import torchaudio
     except OSError as error:

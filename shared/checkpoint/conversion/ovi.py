@@ -15,13 +15,9 @@ from shared.utils.errors import UserError
 FUSION = {"k_fusion": "to_k", "v_fusion": "to_v", "pre_attn_norm_fusion": "norm_y", "norm_k_fusion": "norm_k"}
 #: What CCA takes besides, of the tower's own text attention: theirs within a block -> ours within CCA.
 SHARED = {
-    "cross_attn.q.weight": "to_q.weight",
-    "cross_attn.q.bias": "to_q.bias",
-    "cross_attn.norm_q.weight": "norm_q.weight",
-    "cross_attn.o.weight": "to_out.weight",
-    "norm3.weight": "norm_x.weight",
-    "norm3.bias": "norm_x.bias",
-}
+    "cross_attn.q.weight": "to_q.weight", "cross_attn.q.bias": "to_q.bias", "norm3.weight": "norm_x.weight",
+    "cross_attn.norm_q.weight": "norm_q.weight", "cross_attn.o.weight": "to_out.weight", "norm3.bias": "norm_x.bias",
+}  # fmt: skip
 _NAME = re.compile(r"(video|audio)_model\.(?:blocks\.(\d+)\.)?(.+)")
 _AUDIO_IN = re.compile(r"audio_model\.patch_embedding\.(0\.(weight|bias)|2\.w[123]\.weight)")
 AUDIO_OUT = ("audio_model.head.head.weight", "audio_model.head.head.bias")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
 
 #: Original -> diffusers, outside the blocks. A name that ends in "." stands for its weight and bias.
 TOP = {
-    "patch_embedding.": "patch_embedding.",
-    "text_embedding.0.": "condition_embedder.text_embedder.linear_1.",
-    "text_embedding.2.": "condition_embedder.text_embedder.linear_2.",
-    "time_embedding.0.": "condition_embedder.time_embedder.linear_1.",
-    "time_embedding.2.": "condition_embedder.time_embedder.linear_2.",
-    "time_projection.1.": "condition_embedder.time_proj.",
-    "head.head.": "proj_out.",
-    "head.modulation": "scale_shift_table",
-}
+    **{
+        f"{kind}_embedding.{place}.": f"condition_embedder.{kind}_embedder.linear_{number}."
+        for kind, (place, number) in product(("text", "time"), ((0, 1), (2, 2)))
+    },
+    "patch_embedding.": "patch_embedding.", "time_projection.1.": "condition_embedder.time_proj.",
+    "head.head.": "proj_out.", "head.modulation": "scale_shift_table",
+}  # fmt: skip
 #: Original -> diffusers, within a block. Original `norm3` is diffusers' `norm2`: the others have no weights.
 BLOCK = {
     **{
@@ -169,9 +168,8 @@ class WanExport:
         ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
         self.mapping = WeightMap(shapes_of(self.model))
         self.mapping.take(weights, ours)
-        self.mapping.leave(
-            weights, [n for n in weights.shapes if n not in ours.values()], "Wan has a video stream only"
-        )
+        others = [name for name in weights.shapes if name not in ours.values()]
+        self.mapping.leave(weights, others, "Wan has a video stream only")
         self.mapping.check()
 
     def write(self, shard_size: str) -> None:
