@@ -37,16 +37,14 @@ DRIVEN = ("control", "audio_encoder")
 
 class CheckpointMixin:
     """`from_pretrained` for pipelines of our folders; stands before `DiffusionPipeline` among a class's bases.
-    diffusers loads a component only if its module is imported already, and a folder may name modules that its pipeline
-    does not know: the other pipeline's, or another codec's. They are imported here, ours and those of packages that the
-    caller allows, after a look at the whole folder."""
+    diffusers loads a component only if its module is imported already, and a folder may name those of another pipeline
+    or codec. They are imported here, ours and those of packages that are allowed, after a look at the whole folder."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
-        `trusted_packages`: packages outside this repository whose classes the folder may name ("my_codecs"). They are
-        imported, so that their code runs; nothing else is. UserError as `check_checkpoint`, or for a folder without a
-        part that this pipeline needs."""
+        `trusted_packages`: others than ours whose classes the folder may name ("my_codecs"); they are imported, so that
+        their code runs. UserError as `check_checkpoint`, or for a folder without a part that this pipeline needs."""
         source = hub.local_folder(folder, **hub.hub_options(options))
         index = check_checkpoint(source, trusted_packages)
         parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}
@@ -83,9 +81,8 @@ def load_checkpoint(
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
-    """Read the folder's index, after a look at every file that it promises. Nothing is imported.
-    UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
-    without config or weights, or a file that cannot be read."""
+    """Read the folder's index, after a look at every file that it promises; nothing is imported. UserError: what is
+    missing or cannot be read, or a class from a package in neither `TRUSTED` nor `trusted_packages`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder}: no such folder; one that holds {INDEX} is needed")

@@ -82,8 +82,7 @@ class MemoryMixin:
 
 def offload_components(pipeline: Any, device: torch.device) -> None:
     """Offload by component as diffusers does, for entries other than `forward` too.
-    Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
-    are the embedded ones, whose buffers are small."""
+    Those without parameters, which are small, stay on the device: accelerate asks a first parameter where they are."""
     from diffusers.utils.accelerate_utils import apply_forward_hook
     from torch import nn
 

@@ -26,8 +26,7 @@ class Kind(NamedTuple):
 
 
 class Component(NamedTuple):
-    """Where a folder may hold it, where a user's own class's config has its width, and the kinds that are known, by the
-    class or model type in config.json."""
+    """Where a folder may hold it, where a user's own class has its width, and kinds by class or type in config.json."""
 
     places: tuple[str, ...]
     width: str

@@ -1,7 +1,7 @@
 """What every codec does: turn pixels or sound into normalised latents and back, and say when each latent lives.
 
-Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels together, variance
-1. Nothing outside a codec knows its mean, scale or rate."""
+Over typical data latents have mean 0 and, over all channels together, variance 1. Nothing outside a codec knows its
+mean, scale or rate."""
 
 from __future__ import annotations
 

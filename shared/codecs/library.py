@@ -41,8 +41,7 @@ class LibraryCodec(ModelMixin):
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
         `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
-        UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
-        configuration that this codec cannot serve."""
+        UserError: no such model, weights missing, left over or damaged, or a config that this codec cannot serve."""
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
     @classmethod
@@ -79,9 +78,8 @@ class LibraryCodec(ModelMixin):
 
 
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
-    """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
-    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` and errors
-    are those of `LibraryCodec.from_pretrained`."""
+    """Load a model of one of diffusers' classes `kinds` from the first of the `places` (subfolders; "" is the source
+    itself) that holds a configuration. `options` and errors are those of `LibraryCodec.from_pretrained`."""
     named = {kind.__name__: kind for kind in kinds}
     names, where = " or ".join(named), hub.hub_options(options)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"

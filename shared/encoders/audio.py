@@ -1,9 +1,9 @@
 """Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
 
 Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it (MTV,
-arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of the frames k - 2
-.. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout: wav2vec2's own normalisation would
-lift noise at -60 dB to full scale."""
+arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees those of k - 2 .. k + 2, zeros outside the
+clip. A silent track is exact zeros throughout: wav2vec2's own normalisation would lift noise at -60 dB to full scale.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "packag
 @runtime_checkable
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
-    A clip that is silent (`shared.utils.levels.is_silent`: below -45 dBFS) gives exact zeros. Each clip of a batch is
-    encoded as if it were alone."""
+    A silent clip (below -45 dBFS) gives exact zeros. Each clip of a batch is encoded as if it were alone."""
 
     sample_rate: int
     window: int

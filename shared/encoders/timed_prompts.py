@@ -40,8 +40,7 @@ class TimedPrompts:
     @classmethod
     def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
         """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
-        UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a text
-        that would only begin after the end."""
+        UserError: no such file, a line that is not `SECONDS, TEXT`, or a text that would only begin after the end."""
         times, texts = [], []
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()

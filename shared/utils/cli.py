@@ -107,8 +107,7 @@ PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Make a validator that reads names between commas, in the order of `known`, each once; `none`: no name at all.
-    ValueError for a name that is not known."""
+    """Make a validator that reads names between commas, each once, in the order of `known`; `none`: no name at all."""
 
     def read(text: Any) -> Any:
         if not isinstance(text, str) or text == none:

@@ -3,11 +3,9 @@
     python -m shared.utils.environment
 
 torchaudio's wheel carries libraries compiled against CUDA. With a CPU torch they cannot be loaded, `import torchaudio`
-raises OSError, and every audio class of transformers, and with it diffusers, fails too. Nothing in this project calls
-them, and torchaudio runs without them, so on a CPU torch they are removed. Beside a CUDA torch nothing is touched. Safe
-to run any number of times. Exchanging a CPU torch for a CUDA one later: `pip install --force-reinstall --no-deps
-torchaudio`.
-"""
+raises OSError, and transformers' audio classes, and diffusers with them, fail too. Nothing here calls them, so on a CPU
+torch they are removed; beside a CUDA torch nothing is touched. Safe to run any number of times. Exchanging a CPU torch
+for a CUDA one later: `pip install --force-reinstall --no-deps torchaudio`."""
 
 from __future__ import annotations
 

@@ -41,11 +41,8 @@ BLOCK = {
 }  # fmt: skip
 _TOP_BACK, _BLOCK_BACK = ({theirs: original for original, theirs in names.items()} for names in (TOP, BLOCK))
 _IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
-#: Configuration of the original layout -> of a stream.
-ORIGINAL_SIZES = {
-    "num_heads": "num_attention_heads", "num_layers": "num_layers", "ffn_dim": "ffn_dim", "freq_dim": "freq_dim",
-    "in_dim": "in_channels", "text_dim": "text_dim", "patch_size": "patch_size", "eps": "eps",
-}  # fmt: skip
+#: Configuration of the original layout -> of a stream, where they differ.
+ORIGINAL_SIZES = {"num_heads": "num_attention_heads", "in_dim": "in_channels"}
 #: What a Wan must have beside its sizes; another value is another architecture.
 FIXED = {
     "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "image_dim": None, "added_kv_proj_dim": None,
@@ -104,8 +101,7 @@ def transformer_place(source: Path) -> Path:
 
 def check_config(place: Path, stream: StreamConfig) -> bool:
     """Compare the sizes that stand beside the weights (a folder or a file) with those of `stream`; False if none do.
-    Names and shapes do not tell heads, eps or patches of equal size apart. UserError: another class, an architecture
-    other than text-to-video, or a size that differs."""
+    Names and shapes do not tell heads, eps or patches apart. UserError: not a text-to-video Wan, or of other sizes."""
     file = (place if place.is_dir() else place.parent) / "config.json"
     if not file.is_file():
         return False
@@ -121,8 +117,7 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
             raise UserError(f"{file}: {name} is {config[name]}; a text-to-video Wan, where it is {value}, is needed")
     if original and config.get("model_type", "t2v") not in ("t2v", "ti2v"):
         raise UserError(f"{file}: model_type is {config['model_type']}; t2v or ti2v is needed")
-    ours = asdict(stream)
-    sizes = ORIGINAL_SIZES if original else {name: name for name in ours}
+    sizes = {name: name for name in asdict(stream)} | (ORIGINAL_SIZES if original else {})
     found = {sizes[name]: value for name, value in config.items() if name in sizes}
     out = config.get("out_dim" if original else "out_channels")
     for sizes_there in (found if out is None else found | {"in_channels": out}, found):
