@@ -55,12 +55,8 @@ class TrainConfig(Section):
     output: str = Field(description="Folder of the run; the same command again resumes in it.")
     seed: int = key(0, "Everything random follows from it.")
     model: dict[str, Any] = Field(description="A file of configs/model/, or its content.")
-    init: str | None = key(
-        None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit them."
-    )
-    init_streams: str | None = key(
-        None, "In place of `init`: checkpoint folder that the two streams and codecs come from, nothing else."
-    )
+    init: str | None = key(None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit.")
+    init_streams: str | None = key(None, "In place of `init`: checkpoint folder of both streams and codecs, no more.")
     data: Data
     codecs: str | None = key(None, "Folder with video_codec/ and audio_codec/; null fits a linear pair to the clips.")
     components: ComponentSources | None = None
