@@ -97,9 +97,10 @@ def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ())
         if len(kind) != 2 or not all(isinstance(part, str) for part in kind):
             raise UserError(f"checkpoint {folder}: {INDEX} has {name} = {kind}; [module, class] is expected")
         if (package := package_of(kind[0])) not in (*TRUSTED, *trusted_packages):
-            what = f"{INDEX} takes {name} from module {kind[0]!r}, which is not trusted; if it is yours"
-            allow = f"allow it: --trust-package {package}, or trusted_packages=[{package!r}]"
-            raise UserError(f"checkpoint {folder}: {what}, {allow}")
+            raise UserError(
+                f"checkpoint {folder}: {INDEX} takes {name} from module {kind[0]!r}, which is not trusted; if it is "
+                f"yours, allow it: --trust-package {package}, or trusted_packages=[{package!r}]"
+            )
         _check_component(folder, name, weights="scheduler" not in name)
         if inner := INNER.get(kind[1]):
             _check_component(folder, f"{name}/{inner}", weights=True)

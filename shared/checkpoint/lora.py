@@ -174,9 +174,8 @@ class LoraMixin(LoraBaseMixin):
         weight_name: str | None = None, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
-        `adapter_name` speaks of them in `set_adapters` (default: default_0, default_1 ...), `weight_name` is the file
-        in a folder that has several. UserError: no LoRA weights, a pickle, a name that is taken, or layers that this
-        model has not, or not in this size. The pipeline then is as before."""
+        `adapter_name` (default: default_0, default_1 ...) is for `set_adapters`, `weight_name` a file of several. The
+        pipeline is as before on UserError: no LoRA weights, a pickle, a name that is taken, or misfit layers."""
         self._refuse_low_memory("load_lora_weights")
         if isinstance(source, Mapping):
             weights, where, settings = dict(source), "weights", settings or {}

@@ -108,9 +108,8 @@ def keep_in_fp8(model: Any) -> None:
 
 def offload_layers(model: Any, device: torch.device) -> None:
     """Layers wait in main memory, pinned, and are on `device` only while they run: diffusers' group offload.
-    By leaf, and without fetching the next layer ahead: guidance runs other layers in each of its passes, so that none
-    is always the next. What a module of ours holds itself (context tokens, modulation rows) stays on the device: such
-    modules are entered by other methods than the `forward` that offloading listens to."""
+    By leaf, and none is fetched ahead: guidance runs other layers in each pass. What a module of ours holds itself
+    (context tokens, modulation rows) stays on the device: such modules are entered by other methods than `forward`."""
     from diffusers.hooks import apply_group_offloading
     from torch import nn
 

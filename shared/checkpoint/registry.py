@@ -91,9 +91,8 @@ class ComponentSource:
 
 def find_component(name: str, source: str | Path, trusted_packages: Collection[str] = ()) -> ComponentSource:
     """Which class component `name` in a folder or under a hub id has, from its config.json alone; nothing is imported.
-    A class of a user's own package is known where the user names it, as "package.module:Class@FOLDER", or where
-    model_index.json does and its package is one of `trusted_packages`. Raises `shared.utils.hub.NotFound` if there is
-    none, or one of a kind that is not known; UserError if its config.json is damaged, or says no width."""
+    A user's own class is known where the user names it, "package.module:Class@FOLDER", or where model_index.json does
+    and its package is trusted. Raises `hub.NotFound` if none of a known kind is there; UserError for a bad config."""
     component, what = COMPONENTS[name], name.replace("_", " ")
     named = NamedClass.parse(str(source))
     root = named.source if named else str(source)

@@ -15,9 +15,8 @@ from shared.utils.errors import UserError
 
 
 class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
-    """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`.
-
-    16 channels, 4 x 8 x 8. Latents are the posterior's mode times the config's scaling_factor.
+    """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`. 16 channels, 4 x 8 x 8.
+    Latents are the posterior's mode times the config's scaling_factor.
 
     The model goes through a clip in chunks: 1 + 8 frames (1 + 2 latents), then 8 (2) at a time. Here every clip has
     these chunks, as in the model's own training: one of another length is filled by repeating its last frame, or its

@@ -18,9 +18,8 @@ from shared.utils.errors import UserError
 
 class LibraryCodec(ModelMixin):
     """A codec whose network is a model of diffusers, and whose folder is that library's own.
-    What `save_pretrained` writes, the model's own class reads with its `from_pretrained`, and the other way round. A
-    subclass names the class (`kind`) and the folder in which public pipelines keep it (`place`). Frozen and always in
-    evaluation mode; sound and pixels are float32 outside, whatever the model's dtype."""
+    A subclass names the class (`kind`), which reads what is saved here, and the folder in which public pipelines keep
+    it (`place`). Frozen, in evaluation mode; sound and pixels are float32 outside, whatever the model's dtype."""
 
     kind: ClassVar[Any]
     place: ClassVar[str] = "vae"

@@ -1,7 +1,4 @@
-"""The embedded codecs: closed-form linear autoencoders, fitted in seconds and stored in the checkpoint.
-
-Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on the way
-back (design, section 9). No network, no download, exact to save and load.
+"""The embedded codecs: closed-form linear autoencoders (design, section 9), fitted in seconds, in the checkpoint.
 
 Normalisation: latent_c = coefficient_c / (std_c ** a * k), a = `whitening`, k such that the variance over all channels
 is 1. Variances span three decades: one global scale (a = 0) would drown fine but telling detail (a mouth, a flash) in
@@ -90,9 +87,8 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
 class LinearVideoCodec(CausalVideo, _LinearCodec):
     """PCA of r x p x p x 3 patches (r frames, p pixels); implements `shared.codecs.base.VideoCodec`.
-    Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r frames.
-    `motion_weight`: a patch's deviation from its mean over time counts this much more than that mean. A mouth moves few
-    pixels by little: what moves is kept rather than still detail."""
+    Frame 0 is repeated r times; on decoding, latent 0 is the mean of its r frames. `motion_weight`: a patch's deviation
+    from its mean over time counts this much more than that mean: a mouth moves few pixels by little."""
 
     @register_to_config
     def __init__(
@@ -183,8 +179,7 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
 
     def _linear_magnitude(self, levels: Tensor) -> Tensor:
         """Non-negative STFT magnitudes [B, bins, frames] whose mel powers are those of `levels`.
-        Multiplicative updates (Lee and Seung 2001, Euclidean) from a flat start keep all powers non-negative. What
-        stands at the floor is silence, not noise at the floor, so the floor's power is taken off first."""
+        Multiplicative updates (Lee and Seung 2001, Euclidean). The floor is silence: its power is taken off first."""
         cfg = self.config
         floor = 10 ** (cfg.floor_db / 10)
         mel = (10 ** ((1 - levels.clamp(-1, 1.2)) * cfg.floor_db / 20) - floor).clamp_min(0)

@@ -31,9 +31,8 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
     """`AutoencoderKLLTX2Audio` and its vocoder; implements `shared.codecs.base.AudioCodec`. 128 channels at 25 Hz.
     Sound is at the vocoder's rate (24 kHz; 48 kHz with bandwidth extension) and resampled to the autoencoder's 16 kHz.
     Its log-mel frames come every 10 ms; the autoencoder is causal in time: token 0 is mel frame 0, token j >= 1 is mel
-    frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128] and normalised
-    by the statistics that lie with the weights. Mono becomes two equal channels on the way in; on the way out it is the
-    mean of both. The vocoder's folder lies beside or inside the autoencoder's."""
+    frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128], normalised by
+    the weights' own statistics. Mono is doubled on the way in, and the mean of both channels on the way out."""
 
     kind = AutoencoderKLLTX2Audio
     place = "audio_vae"

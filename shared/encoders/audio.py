@@ -45,8 +45,7 @@ class AudioFeatures(Protocol):
 
     def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's device.
-        The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer sound, encode
-        the whole and take the part's frames, or its ends lose their neighbours."""
+        The sound is cut, or padded, to frames / fps seconds. Of a part alone, the ends would lose their neighbours."""
 
 
 class FrameFeatures(ModelMixin, ConfigMixin, ABC):
@@ -82,10 +81,9 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
 
 class LogMel(FrameFeatures):
     """The embedded default, without weights: log-mel levels of `parts_per_frame` equal parts of each frame.
-    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap, so an onset shows in its quarter of a frame
-    at any frame rate. A level is the mean power of its part (spectra at most `HOP` apart), in decibels of a full-scale
-    sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is 1, dim is parts_per_frame *
-    n_mels, mels running fastest."""
+    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap. A level is the mean power of its part
+    (spectra at most `HOP` apart), in decibels of a full-scale sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1
+    at full scale. layers is 1, dim is parts_per_frame * n_mels, mels running fastest."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["filters"]
     HOP = 0.01  # s
@@ -128,8 +126,8 @@ class LogMel(FrameFeatures):
 
 class FrozenFeatures(FrameFeatures):
     """A frozen encoder of transformers inside a checkpoint folder. A subclass names transformers' classes.
-    `from_transformers` takes a public model; `save_pretrained` and `from_pretrained` are those of every other component
-    and keep the encoder with its preprocessor's settings. Never in training mode; its weights take no gradient."""
+    `from_transformers` takes a public model; `save_pretrained` keeps it with its preprocessor's settings. Never in
+    training mode; its weights take no gradient."""
 
     config_type: ClassVar[Any]
     model_type: ClassVar[Any]

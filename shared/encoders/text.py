@@ -47,8 +47,7 @@ class HashedWords(ModelMixin, ConfigMixin):
     null token, stored with the encoder; it is not zero, so classifier-free guidance has a key to read."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
-    PAIR_WEIGHT = 0.5
-    POSITION_SCALE = 0.2
+    PAIR_WEIGHT, POSITION_SCALE = 0.5, 0.2
 
     @register_to_config
     def __init__(self, dim: int = 128, max_length: int = 64) -> None:

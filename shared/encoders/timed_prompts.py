@@ -16,8 +16,7 @@ if TYPE_CHECKING:  # a file of prompts is checked before torch is imported
 @dataclass(frozen=True)
 class TimedPrompts:
     """Texts with the second from which each holds; the first starts at 0.
-    Around a change, over `fade` seconds, the weights of the two texts cross linearly. UserError: no text, times out of
-    order, a first time that is not 0, or a fade that does not last."""
+    Around a change, over `fade` seconds, the weights of the two texts cross linearly. UserError for what cannot be."""
 
     times: tuple[float, ...]
     texts: tuple[str, ...]

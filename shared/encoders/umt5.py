@@ -48,10 +48,9 @@ class UMT5Text(ModelMixin):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the encoder in a folder, or of a name on the hub; safetensors only.
-        The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/: a folder that
-        `save_pretrained` wrote, transformers' own, or a Wan pipeline. `options`: torch_dtype (default float32),
-        max_length (default 512; a saved encoder's own), device_map, revision, cache_dir ... UserError: nothing there, a
-        model of another kind, weights missing or damaged, no tokenizer, or one that does not fit."""
+        The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/. `options`: torch_dtype
+        (default float32), max_length (default 512; a saved encoder's own), device_map, revision, cache_dir ...
+        UserError: no such model, weights missing or damaged, no tokenizer, or one that does not fit."""
         where, what = hub.hub_options(options), f"{cls.name} encoder"
         dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
         placed = {name: options[name] for name in ("device_map", "max_memory", "offload_folder") if options.get(name)}

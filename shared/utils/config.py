@@ -94,8 +94,7 @@ class TrainConfig(Section):
     def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:
         """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
         `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the
-        folder of the config and the folders above it; its content takes its place, so `model.width=64` is an override
-        too. Raises `UserError` naming the key, the file and the nearest known key."""
+        config's folder upwards; its content takes its place. UserError names the file and the nearest known key."""
         raw = config_file.read(Path(path), overrides or [])
         try:
             return cls.model_validate(raw)

@@ -12,8 +12,8 @@ class UserError(ValueError):
 
 def torchaudio_cure(error: Exception) -> str:
     """Say what to do if `error` comes from torchaudio's compiled part, which needs CUDA; nothing if it does not."""
-    what = "torchaudio cannot be loaded, because its compiled part wants CUDA and torch is a CPU build"
-    return f"{what}; run: python -m shared.utils.environment" if "libtorchaudio" in str(error) else ""
+    what = "torchaudio cannot be loaded, because its compiled part wants CUDA and torch is a CPU build; "
+    return what + "run: python -m shared.utils.environment" if "libtorchaudio" in str(error) else ""
 
 
 def exit_for_failed_clips(failed: Sequence[tuple[str, str]], count: int, result: str) -> None:

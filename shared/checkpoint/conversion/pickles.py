@@ -22,9 +22,8 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
 def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Write the tensors of a pickle to the file `output`; what they were, and the entries that are no tensors. The file
-    is read with `torch.load(weights_only=True)`: anything but tensors and plain containers in it is refused by torch
-    and not run. Nested weights ("state_dict") are taken from there. UserError: no pickle of tensors, or no space."""
+    """Write a pickle's tensors, nested ones too, to the file `output`; return them, and the entries that are none.
+    `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, or no space."""
     if source.suffix not in PICKLES:
         raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
     content = _read(source)
