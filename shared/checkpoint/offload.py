@@ -99,8 +99,8 @@ def offload_components(pipeline: Any, device: torch.device) -> None:
 
 
 def keep_in_fp8(model: Any) -> None:
-    """Store the weights of linear layers in fp8, and compute in the model's dtype; diffusers' layerwise casting.
-    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are."""
+    """Store linear layers in fp8 and compute in the model's dtype (diffusers' layerwise casting); embeddings, norms,
+    modulation and the last layer stay as they are."""
     import torch
 
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)

@@ -36,7 +36,6 @@ class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMix
         self.spatial_stride = 2 ** (len(config.block_out_channels) - 1)
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
         self.check_sides(height, width)
         latents = self._encoded(extended(video, 1 + 8 * math.ceil((frames - 1) / 8)))

@@ -62,8 +62,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
         """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
         Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`."""
-        codec = cls(**config)
-        count = 0
+        codec, count = cls(**config), 0
         sums = torch.zeros_like(codec.mean, dtype=torch.float64)
         moments = torch.zeros(len(sums), len(sums), dtype=torch.float64)
         for clip in clips:
@@ -71,7 +70,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
             sums += vectors.sum(0)
             moments += vectors.T @ vectors
             count += len(vectors)
-        if count == 0:
+        if not count:
             raise UserError(f"{cls.__name__}.fit got no clips; it needs at least one")
         mean = sums / count
         variances, vectors = torch.linalg.eigh(moments / count - mean.outer(mean))
@@ -102,11 +101,9 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
         self._register(temporal_stride * spatial_stride**2 * 3, latent_channels, whitening)
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> [B, C, F, h, w]. UserError if a side is no multiple of `spatial_stride`."""
         return rearrange(self._project(self._patches(video)), "b f h w c -> b c f h w")
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
-        """[B, C, F, h, w] -> [B, 3, frames, H, W] in [-1, 1]."""
         self.check_frames(latents.shape[2], frames)
         p, r = self.spatial_stride, self.temporal_stride
         patches = self._unproject(rearrange(latents, "b c f h w -> b f h w c"))
@@ -145,7 +142,6 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         self._register(frames_per_token * n_mels, latent_channels, whitening)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] in [-1, 1] -> [B, A, C]."""
         return self._project(self._patches(audio))
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:

@@ -34,8 +34,7 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
     frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128], normalised by
     the weights' own statistics. Mono is doubled on the way in, and the mean of both channels on the way out."""
 
-    kind = AutoencoderKLLTX2Audio
-    place = "audio_vae"
+    kind, place = AutoencoderKLLTX2Audio, "audio_vae"
     STRIDE = 4  # mel frames per token
 
     def __init__(self, model: AutoencoderKLLTX2Audio, vocoder: LTX2Vocoder | LTX2VocoderWithBWE) -> None:
@@ -82,13 +81,11 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
         return LatentClock.causal_video(self.latent_tokens(samples), self.mel_rate, self.STRIDE)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         mel = self.levels(audio.to(self.device)).expand(-1, self.model.config.in_channels, -1, -1)
         packed = self._encoded(mel).transpose(1, 2).flatten(2)
         return (packed - self.model.latents_mean.float()) / self.model.latents_std.float()
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
-        """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         if not 0 < samples <= self._mel_frames(latents.shape[1]) * self.samples_per_frame:
             raise UserError(f"{latents.shape[1]} audio tokens cannot be decoded to {samples} samples")
         packed = latents.to(self.device).float() * self.model.latents_std.float() + self.model.latents_mean.float()

@@ -35,13 +35,11 @@ class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixi
         model.tile_latent_min_length, model.tile_latent_overlap = self.TILE, self.OVERLAP
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
         audio = functional.pad(audio, (0, tail)).expand(-1, self.model.config.audio_channels, -1)
         return self._encoded(audio).transpose(1, 2)
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
-        """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         self.check_samples(latents.shape[1], samples)
         audio = self._decoded(latents.transpose(1, 2))
         return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)

@@ -34,7 +34,6 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
         self.check_sides(height, width)
         latents = self._encoded(extended(video, 1 + (self.latent_frames(frames) - 1) * self.temporal_stride))

@@ -100,7 +100,6 @@ class UMT5Text(ModelMixin):
         return out
 
     def _tokens(self, prompt: str) -> list[int]:
-        """Give what the model reads."""
         return self._cut(clean(prompt))
 
     def _cut(self, text: str) -> list[int]:

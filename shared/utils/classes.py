@@ -22,8 +22,7 @@ class NamedClass:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """None if `text` names no class."""
-        match = _NAMED.fullmatch(text)
-        return cls(match[1], match[2]) if match else None
+        return cls(*match.groups()) if (match := _NAMED.fullmatch(text)) else None
 
     @property
     def package(self) -> str:

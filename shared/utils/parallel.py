@@ -19,8 +19,7 @@ Result = TypeVar("Result")
 def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """Results of `function` in the items' order, from `workers` processes of one thread each, or from this one.
     Raises what `function` raises, and UserError if a process is killed."""
-    count = min(workers, len(items))
-    if count <= 1:
+    if (count := min(workers, len(items))) <= 1:
         yield from map(function, items)
         return
     # a fresh process would import torch first, which takes seconds

@@ -56,8 +56,7 @@ def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fu
 
 def _ours(name: str) -> str | None:
     """Our name of a tensor of the towers, or of the fusion's keys and values; None for others."""
-    match = _NAME.fullmatch(name)
-    if match is None:
+    if (match := _NAME.fullmatch(name)) is None:
         return None
     tower, block, rest = match.groups()
     fusion = re.fullmatch(r"cross_attn\.(\w+)\.(weight|bias)", rest)

@@ -45,8 +45,7 @@ class FreshTensors:
 
 def block_of(name: str) -> int:
     """Find the number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
-    match = _BLOCK.search(name)
-    return int(match[1]) if match else -1
+    return int(match[1]) if (match := _BLOCK.search(name)) else -1
 
 
 def planned(mapping: WeightMap, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
