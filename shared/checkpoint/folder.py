@@ -61,8 +61,7 @@ class CheckpointMixin:
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
-    """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written.
-    Weights that would exceed `shard_size` ("14MB") are cut into several files."""
+    """Write `pipeline` and its card to `folder`, in files of at most `shard_size`; one there is replaced at the end."""
     with replacing_folder(Path(folder)) as partial:
         pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
         (partial / "README.md").write_text(card, encoding="utf-8")

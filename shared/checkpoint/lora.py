@@ -46,8 +46,7 @@ class LoraSettings(Protocol):
 
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
-    """Add adapters to the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
-    UserError: a target that names no linear layer, or a rank larger than a layer."""
+    """Add adapters, which learn too, to the layers in `settings.targets`. UserError: no such layer, or one too small."""
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]
@@ -64,8 +63,7 @@ def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSe
 
 
 def seed_dropout(objective: nn.Module, seed: int) -> None:
-    """Draw the adapters' dropout anew for each batch, from its step and clips: a resumed run is equal to the bit.
-    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only."""
+    """Draw the adapters' dropout anew for each batch, from its `step` and `ids`: a resumed run is equal to the bit."""
 
     def draw(_: nn.Module, args: tuple[Any, ...]) -> None:
         torch.manual_seed(derive(seed, "lora", "dropout", args[0].step, *args[0].ids))
@@ -125,8 +123,7 @@ def adapter_settings(settings: LoraSettings) -> dict[str, Any]:
 def save_lora(
     weights: Mapping[str, Tensor], folder: Path, card: str, settings: LoraSettings, dtype: torch.dtype | None = None
 ) -> None:
-    """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
-    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model."""
+    """Write the adapters among `weights` (a state dict), their settings and a card, as diffusers' LoRA; all or none."""
     adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
     check_names(adapters, str(folder))
     metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
@@ -208,8 +205,7 @@ class LoraMixin(LoraBaseMixin):
         return {component: parts[component] for component in COMPONENTS if component in parts}
 
     def fuse_lora(self, components: list[str] | None = None, *args: Any, **options: Any) -> None:
-        """Add the active adapters, times `lora_scale`, to the weights: sampling then costs what it does without them.
-        Arguments are diffusers'; `components` None is all. UserError: nothing to fuse, or something fused already."""
+        """Add the active adapters to the weights, as diffusers does, of all `components` (None); once, or UserError."""
         self._refuse_low_memory("fuse_lora")
         if not any(self.get_list_adapters().values()):
             raise UserError("fuse_lora: no adapters are loaded; load_lora_weights comes first")

@@ -1,6 +1,5 @@
-"""One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
-
-docs/memory.md says what each level does and costs. torch is imported on use: scripts ask for `Level` before."""
+"""One switch between speed and GPU memory for sampling, `pipeline.set_memory(level)` (docs/memory.md).
+torch is imported on use: scripts ask for `Level` before."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ class MemoryMixin:
     def set_memory(self, level: Level, device: torch.device | str) -> list[str]:
         """Put a pipeline that was loaded to the CPU to work on `device`; adapters are loaded, or fused, before.
         - fast: all components on the device.
-        - balanced: a component is there from when it is needed until another is; the clips of a batch are decoded one
-          by one. The output is that of fast, to the bit for one clip.
+        - balanced: one component at a time, clips decoded one by one. The output is fast's, to the bit for one clip.
         - low: denoisers' linear layers are kept in fp8 (e4m3), computed with in the pipeline's dtype; a layer of theirs
           or of the text encoder is on the device only while it runs, a codec while it works, and it works in tiles.
         Returns what of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.

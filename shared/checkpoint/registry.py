@@ -54,7 +54,7 @@ COMPONENTS = {
 
 @dataclass(frozen=True)
 class ComponentSource:
-    """A component that was found and is not loaded: its class as module:class, the folder or hub id, the place in it.
+    """A component that was found and is not loaded: its class (module:class), folder or hub id, and the place in it.
     `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it."""
 
     kind: str

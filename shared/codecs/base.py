@@ -1,7 +1,5 @@
-"""What every codec does: turn pixels or sound into normalised latents and back, and say when each latent lives.
-
-Over typical data latents have mean 0 and, over all channels together, variance 1. Nothing outside a codec knows its
-mean, scale or rate."""
+"""What every codec does: turn pixels or sound into latents and back, and say when each latent lives.
+Over typical data latents have mean 0 and, over all channels, variance 1; only the codec knows its mean and scale."""
 
 from __future__ import annotations
 

@@ -16,12 +16,10 @@ from shared.utils.errors import UserError
 
 class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`. 16 channels, 4 x 8 x 8.
-    Latents are the posterior's mode times the config's scaling_factor.
-
-    The model goes through a clip in chunks: 1 + 8 frames (1 + 2 latents), then 8 (2) at a time. Here every clip has
-    these chunks, as in the model's own training: one of another length is filled by repeating its last frame, or its
-    last latent (an even number of them would come out as too many frames), and cut again. Convolutions look back only,
-    but the norms' statistics are a chunk's: a latent may depend on a later frame of its own chunk."""
+    Latents are the posterior's mode times the config's scaling_factor. The model goes through a clip in chunks: 1 + 8
+    frames (1 + 2 latents), then 8 (2) at a time. A clip of another length is filled by repeating its last frame, or its
+    last latent (an even number of them would come out as too many frames), and cut again. The norms' statistics are a
+    chunk's: a latent may depend on a later frame of its own chunk."""
 
     kind = AutoencoderKLCogVideoX
 

@@ -39,8 +39,7 @@ class LibraryCodec(ModelMixin):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
-        `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
-        UserError: no such model, weights missing, left over or damaged, or a config that this codec cannot serve."""
+        `options` are diffusers' (torch_dtype: float32). UserError: no such model, bad weights, or an unusable config."""
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
     @classmethod

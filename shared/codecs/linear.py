@@ -60,8 +60,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
     @classmethod
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
-        """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
-        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`."""
+        """Fit a codec of this `config` to `clips`, as `encode` takes them: covariance in float64, then one `eigh`."""
         codec, count = cls(**config), 0
         sums = torch.zeros_like(codec.mean, dtype=torch.float64)
         moments = torch.zeros(len(sums), len(sums), dtype=torch.float64)

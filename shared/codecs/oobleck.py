@@ -19,8 +19,7 @@ class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixi
     further. Mono becomes two equal channels on the way in; on the way out it is the mean of both."""
 
     kind = AutoencoderOobleck
-    #: Tiles of `low_memory` and how far they reach into their neighbours, in tokens: about 30 s and 3 s. The library's
-    #: own tiles of so many seconds do not begin on a token, which shifts the latents by up to one.
+    #: Tiles of `low_memory` and their overlap, in tokens (30 s, 3 s): the library's own do not begin on a token.
     TILE, OVERLAP = 640, 64
 
     def __init__(self, model: AutoencoderOobleck) -> None:

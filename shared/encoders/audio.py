@@ -2,8 +2,7 @@
 
 Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it (MTV,
 arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees those of k - 2 .. k + 2, zeros outside the
-clip. A silent track is exact zeros throughout: wav2vec2's own normalisation would lift noise at -60 dB to full scale.
-"""
+clip. A silent track is exact zeros: wav2vec2's own normalisation would lift noise at -60 dB to full scale."""
 
 from __future__ import annotations
 
@@ -126,8 +125,7 @@ class LogMel(FrameFeatures):
 
 class FrozenFeatures(FrameFeatures):
     """A frozen encoder of transformers inside a checkpoint folder. A subclass names transformers' classes.
-    `from_transformers` takes a public model; `save_pretrained` keeps it with its preprocessor's settings. Never in
-    training mode; its weights take no gradient."""
+    `from_transformers` takes a public model; saved, it has its preprocessor's settings beside it. Never trained."""
 
     config_type: ClassVar[Any]
     model_type: ClassVar[Any]
@@ -145,8 +143,7 @@ class FrozenFeatures(FrameFeatures):
 
     @classmethod
     def from_transformers(cls, source: str) -> Self:
-        """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
-        UserError: there is none, it is of another kind, or weights or the preprocessor's settings are missing."""
+        """Load transformers' folder or hub id; safetensors only. UserError: another kind, or something is missing."""
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
         if (found := hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")) != kind:
@@ -181,8 +178,7 @@ class FrozenFeatures(FrameFeatures):
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """Load the encoder that `spec` names, as `KNOWN_FEATURES` has it.
-    UserError: it names another, or the path or hub id has no such model."""
+    """Load the encoder that `spec` names. UserError: none of `KNOWN_FEATURES`, or no such model is there."""
     name, _, source = spec.partition(":")
     if spec == "log-mel":
         return LogMel()

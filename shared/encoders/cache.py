@@ -19,9 +19,8 @@ from shared.utils.fingerprint import fingerprint
 
 class CachedText:
     """A `TextEncoder` that looks into `folder` first; several processes may share the folder.
-    One file per text: FOLDER/<encoder's fingerprint>/<SHA-256 of the text>.safetensors, with the embedding up to its
-    last token and the text as metadata, whole or not at all; a damaged one is written anew. A hit equals the encoder's
-    own output to the bit. Texts are encoded one at a time, so none depends on those it was asked for with."""
+    A text's file, FOLDER/<encoder's fingerprint>/<SHA-256 of the text>.safetensors, has its embedding up to the last
+    token, to the bit, and the text as metadata; a damaged one is written anew. Texts are encoded one at a time."""
 
     def __init__(self, encoder: TextEncoder, folder: str | Path) -> None:
         """Hashes the encoder's weights, once. UserError if the folder cannot be made."""

@@ -43,8 +43,7 @@ def _random_vector(dim: int, *names: str) -> Tensor:
 class HashedWords(ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
-    differs from "red shirt" in the token "ball", and the model need not join neighbours itself. The empty text is one
-    null token, stored with the encoder; it is not zero, so classifier-free guidance has a key to read."""
+    differs from "red shirt" in "ball". The empty text is one null token, not zero: guidance has a key to read."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
     PAIR_WEIGHT, POSITION_SCALE = 0.5, 0.2

@@ -38,8 +38,7 @@ class TimedPrompts:
 
     @classmethod
     def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
-        """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
-        UserError: no such file, a line that is not `SECONDS, TEXT`, or a text that would only begin after the end."""
+        """One prompt per line, SECONDS, TEXT. UserError: no such file, another line, or a text from `end` (s) on."""
         times, texts = [], []
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()

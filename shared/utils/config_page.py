@@ -15,8 +15,7 @@ from shared.utils.markdown import markdown_table
 
 
 def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> str:
-    """Table of the keys of a configuration, then one of each section's, under a heading of its own.
-    `keys`: only these. Raises ValueError for a key without a description."""
+    """Table of the keys of a configuration (only `keys`), then one of each section's, under a heading of its own."""
     schema = kind.model_json_schema()
     sections = {name: section_of(field) for name, field in kind.model_fields.items() if keys is None or name in keys}
     parts = [_table(_key_row(name, schema, section) for name, section in sections.items())]

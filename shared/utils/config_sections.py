@@ -1,6 +1,4 @@
-"""The sections of the training configuration, as `shared.utils.config.TrainConfig` holds them.
-
-Each key says its unit and effect in `description`: docs/configuration.md is made of them (scripts/config_page.py)."""
+"""The sections of the training configuration. docs/configuration.md is made of the keys' descriptions."""
 
 from __future__ import annotations
 

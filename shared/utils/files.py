@@ -17,8 +17,7 @@ from shared.utils.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what shall stand at `path`: it goes there when the block ends, and nowhere if the block fails.
-    Any number of processes and threads may do so at a time: the last one wins."""
+    """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield part

@@ -28,8 +28,7 @@ def hub_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str, **options: Any) -> dict[str, Path]:
     """Those of the files `names` that a folder or a hub id has: {name: file on this machine}, in their order.
-    Without the net, or with HF_HUB_OFFLINE, the hub is what the cache holds of it. `options`: see `OPTIONS`. Raises
-    `NotFound` if there is none, so that the source holds no `what`; it ends with what is `wanted`."""
+    Without the net, the hub is what the cache holds. `options`: see `OPTIONS`. Raises `NotFound` if there is none."""
     names, folder = list(dict.fromkeys(names)), Path(source)
     if folder.is_dir():
         found, reason = {name: folder / name for name in names if (folder / name).is_file()}, ""

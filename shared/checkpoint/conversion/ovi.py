@@ -31,8 +31,7 @@ NEW_TOKENS = "Ovi has no context tokens"
 
 
 def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fusion: str) -> WeightMap:
-    """Where each tensor of a model of these shapes comes from. `fusion`: full, or cca as wide as the towers.
-    UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ."""
+    """Where each tensor comes from. `fusion`: full, or cca as wide as the towers. UserError: no Ovi that fits."""
     if not any(name.startswith("audio_model.") and ".k_fusion." in name for name in weights.shapes):
         what = f"{named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion"
         raise UserError(f"{weights.label}: {what}; a fused checkpoint of Ovi is needed")

@@ -22,8 +22,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True, eq=False)
 class SourceWeights:
-    """Tensors of one checkpoint, read one by one. `dtypes`: in safetensors' words.
-    `label`: what reports call it; `read`: a tensor by its name, which may lie in a mapped file."""
+    """Tensors of one checkpoint, which reports call `label`; `read` gives one by name. `dtypes`: safetensors' words."""
 
     label: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -32,8 +31,7 @@ class SourceWeights:
 
     @classmethod
     def open(cls, source: Path, label: str | None = None) -> SourceWeights:
-        """Open a .safetensors file, or a folder of one model's (see `weight_files`).
-        UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them."""
+        """Open the `weight_files`. UserError: one is missing or damaged, quantised, or a name stands in two of them."""
         places: dict[str, Any] = {}
         shapes, dtypes = {}, {}
         for file in weight_files(source):
@@ -53,8 +51,7 @@ class SourceWeights:
 
 
 def weight_files(source: Path) -> list[Path]:
-    """Find the files of one model: a file, or in a folder those of its index, the usual one, or the only one.
-    UserError: there are none, or several and nothing says which; a pickle, with what to do about it."""
+    """Find the files of one model: a file, or in a folder those of its index, the usual, or the only one; UserError."""
     if source.is_file():
         if source.suffix in PICKLES:
             raise _refused(source)

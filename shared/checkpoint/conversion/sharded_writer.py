@@ -26,8 +26,7 @@ _BLOCK = re.compile(r"\.(\d+)\.")
 
 class FreshTensors:
     """New tensors of a model whose blocks are all alike, as the model itself makes them.
-    `build` makes the same model with one block. Each block and what is outside the blocks draw from a seed of their
-    own, so that a tensor depends on nothing else that is made; ask for them block by block, one is kept."""
+    `build` makes it with one block. Each block, and what is outside, has its own seed; one is kept: ask in order."""
 
     def __init__(self, build: Callable[[], nn.Module], seed: int) -> None:
         self.build, self.seed = build, seed

@@ -53,8 +53,7 @@ FIXED = {
 def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
 ) -> WeightMap:
-    """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
-    UserError: no Wan, tensors that it should or should not have, sizes that differ."""
+    """Where each tensor comes from: a Wan, a transformer of ours (`audio`), or new. UserError: none that fits."""
     mapping = WeightMap(shapes)
     names = stream_names(weights.shapes, weights.label)[1]
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
@@ -80,8 +79,7 @@ def to_original(name: str) -> str | None:
 
 
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
-    """Tell the layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
-    Names that Wan does not have are left out. Raises UserError if neither layout is there."""
+    """Tell a checkpoint's layout, "diffusers" or "original", and {our name: its name} of what Wan has; or UserError."""
     names = list(names)
     if any(".attn1." in name for name in names):
         return "diffusers", {name: name for name in names if to_original(name)}
@@ -91,8 +89,7 @@ def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]
 
 
 def transformer_place(source: Path) -> Path:
-    """Where in a diffusers pipeline, a model's folder or a file the transformer lies.
-    UserError: a Wan 2.2 of two experts, of which one must be named."""
+    """Where the transformer lies in a pipeline, or `source`. UserError: of two experts (Wan 2.2) one must be named."""
     if (source / "transformer_2").is_dir():
         either = "transformer (high noise) or transformer_2 (low noise)"
         raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")

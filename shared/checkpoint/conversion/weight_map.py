@@ -45,8 +45,7 @@ class WeightMap:
         self.left += [(weights, name, why) for name in names]
 
     def check(self) -> None:
-        """Every tensor has an origin of its shape, and every tensor of a source is used or left.
-        UserError: how many are wrong, and the first of them."""
+        """Raise UserError unless every tensor has an origin of its shape, and each of a source is used or left."""
         used = {ours: origin for ours, origin in self.origins.items() if isinstance(origin, SourceTensor)}
         settled = {*used.values(), *(SourceTensor(weights, name) for weights, name, _ in self.left)}
         for weights in self.sources:
