@@ -46,7 +46,7 @@ class LoraSettings(Protocol):
 
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
-    """Add adapters, which learn too, to the layers in `settings.targets`. UserError: no such layer, or one too small."""
+    """Add adapters, which learn, to the layers in `settings.targets`. UserError: no such layer, or too small a one."""
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]

@@ -39,7 +39,7 @@ class LibraryCodec(ModelMixin):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
-        `options` are diffusers' (torch_dtype: float32). UserError: no such model, bad weights, or an unusable config."""
+        `options` are diffusers' (torch_dtype: float32). UserError: no such model, bad weights, or a wrong config."""
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
     @classmethod
