@@ -37,20 +37,14 @@ DRIVEN = ("control", "audio_encoder")
 
 class CheckpointMixin:
     """`from_pretrained` for pipelines of our folders; stands before `DiffusionPipeline` among a class's bases.
-
-    diffusers loads a component only if its module is imported already, and a folder may name modules that its pipeline
-    does not know: the other pipeline's, or another codec's. They are imported here, ours and those of packages that
-    the caller allows, after a look at the whole folder.
-    """
+    diffusers loads a component only if its module is imported already, and a folder may name those of another pipeline
+    or codec. They are imported here, ours and those of packages that are allowed, after a look at the whole folder."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
-
-        `trusted_packages`: packages outside this repository whose classes the folder may name ("my_codecs"). They are
-        imported, so that their code runs; nothing else is. UserError as `check_checkpoint`, or for a folder without a
-        part that this pipeline needs.
-        """
+        `trusted_packages`: others than ours whose classes the folder may name ("my_codecs"); they are imported, so that
+        their code runs. UserError as `check_checkpoint`, or for a folder without a part that this pipeline needs."""
         source = hub.local_folder(folder, **hub.hub_options(options))
         index = check_checkpoint(source, trusted_packages)
         parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}
@@ -67,8 +61,7 @@ class CheckpointMixin:
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
-    """Write `pipeline` and its model card to `folder`; one already there is replaced once all is written.
-    Weights that would exceed `shard_size` ("14MB") are cut into several files."""
+    """Write `pipeline` and its card to `folder`, in files of at most `shard_size`; one there is replaced at the end."""
     with replacing_folder(Path(folder)) as partial:
         pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
         (partial / "README.md").write_text(card, encoding="utf-8")
@@ -87,9 +80,8 @@ def load_checkpoint(
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
-    """Read the folder's index, after a look at every file that it promises. Nothing is imported.
-    UserError: no folder, no index, a class from a package in neither `TRUSTED` nor `trusted_packages`, a component
-    without config or weights, or a file that cannot be read."""
+    """Read the folder's index, after a look at every file that it promises; nothing is imported. UserError: what is
+    missing or cannot be read, or a class from a package in neither `TRUSTED` nor `trusted_packages`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder}: no such folder; one that holds {INDEX} is needed")

@@ -35,8 +35,7 @@ def shipped_checkpoint() -> Path:
 
 
 def file_and_scale(text: str) -> tuple[Path, float]:
-    """Read a value of --lora: FOLDER or FILE, or either followed by =SCALE (1); a whole name that is there needs none.
-    UserError as `shared.checkpoint.lora_file.read_header`, or for a scale that is no number."""
+    """Read a value of --lora: FOLDER or FILE, or either with =SCALE (1). UserError as `read_header`, or for a scale."""
     path, equals, number = text.rpartition("=")
     if not equals or Path(text).exists():
         path, number = text, "1"

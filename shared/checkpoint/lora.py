@@ -1,8 +1,7 @@
 """LoRA with PEFT: low-rank adapters on linear layers of the transformer and of the control network.
 
 Training: `add_lora` before the optimizer is made, `base_weights` and `lora_weights` of the state dict, `save_lora`.
-Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them.
-"""
+Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ class LoraSettings(Protocol):
 
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
-    """Add adapters to the layers that `settings.targets` names. They learn, and what learns now; nothing else does.
-    UserError: a target that names no linear layer, or a rank larger than a layer."""
+    """Add adapters, which learn, to the layers in `settings.targets`. UserError: no such layer, or too small a one."""
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]
@@ -65,8 +63,7 @@ def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSe
 
 
 def seed_dropout(objective: nn.Module, seed: int) -> None:
-    """Draw the adapters' dropout anew for each batch, from its step and clips: a resumed run is equal to the bit.
-    `objective(batch)` is called with a batch of `step` and `ids`; torch's dropout knows its own generator only."""
+    """Draw the adapters' dropout anew for each batch, from its `step` and `ids`: a resumed run is equal to the bit."""
 
     def draw(_: nn.Module, args: tuple[Any, ...]) -> None:
         torch.manual_seed(derive(seed, "lora", "dropout", args[0].step, *args[0].ids))
@@ -88,13 +85,12 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
             if hits := {name: layer for name, layer in layers if pattern.fullmatch(f"{component}.{name}")}:
                 if not isinstance(model, PeftAdapterMixin):
                     raise UserError(f"lora.targets: {target!r}: {type(model).__name__} takes no adapters")
-                chosen[component] = chosen.get(component, {}) | hits
+                chosen.setdefault(component, {}).update(hits)
                 found = True
         if not found:
+            what = f"{target!r} names no linear layer of this model; give {', '.join(PRESETS)}"
             advice = r"or a regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
-            raise UserError(
-                f"lora.targets: {target!r} names no linear layer of this model; give {', '.join(PRESETS)}, {advice}"
-            )
+            raise UserError(f"lora.targets: {what}, {advice}")
     return chosen
 
 
@@ -127,8 +123,7 @@ def adapter_settings(settings: LoraSettings) -> dict[str, Any]:
 def save_lora(
     weights: Mapping[str, Tensor], folder: Path, card: str, settings: LoraSettings, dtype: torch.dtype | None = None
 ) -> None:
-    """Write the adapters among `weights` (a state dict), their settings and a card; all or nothing.
-    The folder is what diffusers calls a LoRA: `pytorch_lora_weights.safetensors`, and nothing of the base model."""
+    """Write the adapters among `weights` (a state dict), their settings and a card, as diffusers' LoRA; all or none."""
     adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
     check_names(adapters, str(folder))
     metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
@@ -176,18 +171,15 @@ class LoraMixin(LoraBaseMixin):
         weight_name: str | None = None, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
-
-        `adapter_name` speaks of them in `set_adapters` (default: default_0, default_1 ...), `weight_name` is the file
-        in a folder that has several. UserError: no LoRA weights, a pickle, a name that is taken, or layers that this
-        model has not, or not in this size. The pipeline then is as before.
-        """
+        `adapter_name` (default: default_0, default_1 ...) is for `set_adapters`, `weight_name` a file of several. The
+        pipeline is as before on UserError: no LoRA weights, a pickle, a name that is taken, or misfit layers."""
         self._refuse_low_memory("load_lora_weights")
         if isinstance(source, Mapping):
             weights, where, settings = dict(source), "weights", settings or {}
             check_names(weights, where)
         else:
             file = lora_file(source, weight_name)
-            where, settings = str(file), read_header(file)[1]
+            where, settings = str(file), read_header(file)
             weights = load_file(file)
         taken = {name for names in self.get_list_adapters().values() for name in names}
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
@@ -213,8 +205,7 @@ class LoraMixin(LoraBaseMixin):
         return {component: parts[component] for component in COMPONENTS if component in parts}
 
     def fuse_lora(self, components: list[str] | None = None, *args: Any, **options: Any) -> None:
-        """Add the active adapters, times `lora_scale`, to the weights: sampling then costs what it does without them.
-        Arguments are diffusers'; `components` None is all. UserError: nothing to fuse, or something fused already."""
+        """Add the active adapters to the weights, as diffusers does, of all `components` (None); once, or UserError."""
         self._refuse_low_memory("fuse_lora")
         if not any(self.get_list_adapters().values()):
             raise UserError("fuse_lora: no adapters are loaded; load_lora_weights comes first")
@@ -235,8 +226,9 @@ class LoraMixin(LoraBaseMixin):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Raise UserError while adapters are loaded: a checkpoint is whole weights."""
         if any(self.get_list_adapters().values()):
-            what = "save_pretrained: adapters are loaded"
-            raise UserError(f"{what}; unload_lora_weights first, after fuse_lora to keep them")
+            raise UserError(
+                "save_pretrained: adapters are loaded; unload_lora_weights first, after fuse_lora to keep them"
+            )
         super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
     def _refuse_low_memory(self, what: str) -> None:
@@ -255,10 +247,9 @@ def _check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], comp
             raise UserError(f"lora {where}: this model has no layer {layer}; it belongs to another one")
         out, into = layers[name].weight.shape
         if a.ndim != 2 or b.ndim != 2 or (b.shape[0], a.shape[1]) != (out, into) or a.shape[0] != b.shape[1]:
-            raise UserError(
-                f"lora {where}: {layer} has A {list(a.shape)} and B {list(b.shape)}; here they must be [rank, {into}] "
-                f"and [{out}, rank]: it belongs to another model"
-            )
+            what = f"{layer} has A {list(a.shape)} and B {list(b.shape)}"
+            needed = f"here they must be [rank, {into}] and [{out}, rank]"
+            raise UserError(f"lora {where}: {what}; {needed}: it belongs to another model")
 
 
 def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:

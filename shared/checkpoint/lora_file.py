@@ -19,8 +19,7 @@ SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
-    """Find the safetensors file at `source`, a file or a folder that holds `weight_name` or one such file.
-    UserError: nothing there, a choice of several, or a pickle, which may run what a stranger wrote."""
+    """Find the one safetensors file, or `weight_name`, at `source`. UserError: none, several, or a pickle."""
     path = Path(source, weight_name or "")
     if path.is_dir():
         files = [path / FILE] if (path / FILE).is_file() else sorted(path.glob("*.safetensors"))
@@ -37,9 +36,8 @@ def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
     return path
 
 
-def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
-    """Names of the weights, and PEFT's settings by component, "transformer.r" (none: scale 1).
-    UserError: a file that is damaged, or holds no LoRA weights, or others beside them."""
+def read_header(file: Path) -> dict[str, Any]:
+    """PEFT's settings by component, "transformer.r" (none: scale 1). UserError: damaged, or not of LoRA alone."""
     try:
         with safe_open(file, framework="np") as handle:
             names, metadata = list(handle.keys()), handle.metadata() or {}
@@ -47,7 +45,7 @@ def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"lora {file}: cannot be read ({error}); a .safetensors file is needed") from None
     check_names(names, str(file))
-    return names, settings if isinstance(settings, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def check_names(names: Iterable[str], where: str) -> None:

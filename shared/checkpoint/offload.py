@@ -1,7 +1,5 @@
-"""One switch between speed and GPU memory for sampling: `pipeline.set_memory("low" | "balanced" | "fast")`.
-
-docs/memory.md says what each level does and costs. torch is imported on use: scripts ask for `Level` before.
-"""
+"""One switch between speed and GPU memory for sampling, `pipeline.set_memory(level)` (docs/memory.md).
+torch is imported on use: scripts ask for `Level` before."""
 
 from __future__ import annotations
 
@@ -31,17 +29,12 @@ class MemoryMixin:
 
     def set_memory(self, level: Level, device: torch.device | str) -> list[str]:
         """Put a pipeline that was loaded to the CPU to work on `device`; adapters are loaded, or fused, before.
-
         - fast: all components on the device.
-        - balanced: a component is on the device from when it is needed until another is; the clips of a batch are
-          decoded one by one. The output is that of fast, to the bit for one clip.
-        - low: the weights of the denoisers' linear layers are kept in fp8 (e4m3) and computed with in the pipeline's
-          dtype; a layer of a denoiser or of the text encoder is on the device only while it runs, a codec only while
-          it encodes or decodes; codecs work in tiles.
-
+        - balanced: one component at a time, clips decoded one by one. The output is fast's, to the bit for one clip.
+        - low: denoisers' linear layers are kept in fp8 (e4m3), computed with in the pipeline's dtype; a layer of theirs
+          or of the text encoder is on the device only while it runs, a codec while it works, and it works in tiles.
         Returns what of this has no meaning on `device`, a line each: on a CPU there is nothing to offload from.
-        UserError: an unknown level, or a pipeline that is set to another one already.
-        """
+        UserError: an unknown level, or a pipeline that is set to another one already."""
         import torch
 
         if level not in LEVELS:
@@ -52,20 +45,17 @@ class MemoryMixin:
         if level == "fast":
             self.to(device)  # type: ignore[attr-defined]
             return []
-        if level == "balanced":
-            effect = "the clips of a batch are decoded one by one"
-            self._balance(device)
-        else:
-            effect = "weights are kept in fp8 and codecs work in tiles"
-            self._lower(device)
-        if device.type != "cpu":
-            return []
-        return [f"memory {level}: on a CPU there is nothing to offload from; {effect}"]
+        (self._balance if level == "balanced" else self._lower)(device)
+        balanced, low = (
+            "the clips of a batch are decoded one by one",
+            "weights are kept in fp8 and codecs work in tiles",
+        )
+        said = f"memory {level}: on a CPU there is nothing to offload from; {balanced if level == 'balanced' else low}"
+        return [said] if device.type == "cpu" else []
 
     def _balance(self, device: torch.device) -> None:
-        for model in (model for codec in self._codecs() for model in codec.children()):
-            if hasattr(model, "use_slicing"):
-                model.use_slicing = True
+        for model in (model for codec in self._codecs() for model in codec.children() if hasattr(model, "use_slicing")):
+            model.use_slicing = True
         if device.type != "cpu":
             offload_components(self, device)
 
@@ -90,8 +80,7 @@ class MemoryMixin:
 
 def offload_components(pipeline: Any, device: torch.device) -> None:
     """Offload by component as diffusers does, for entries other than `forward` too.
-    Components without parameters stay on the device: accelerate asks the first parameter where its component is. They
-    are the embedded ones, whose buffers are small."""
+    Those without parameters, which are small, stay on the device: accelerate asks a first parameter where they are."""
     from diffusers.utils.accelerate_utils import apply_forward_hook
     from torch import nn
 
@@ -108,8 +97,8 @@ def offload_components(pipeline: Any, device: torch.device) -> None:
 
 
 def keep_in_fp8(model: Any) -> None:
-    """Store the weights of linear layers in fp8, and compute in the model's dtype; diffusers' layerwise casting.
-    Norms, modulation, the embeddings of patches, text and noise level, and the last layer stay as they are."""
+    """Store linear layers in fp8 and compute in the model's dtype (diffusers' layerwise casting); embeddings, norms,
+    modulation and the last layer stay as they are."""
     import torch
 
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
@@ -117,19 +106,15 @@ def keep_in_fp8(model: Any) -> None:
 
 def offload_layers(model: Any, device: torch.device) -> None:
     """Layers wait in main memory, pinned, and are on `device` only while they run: diffusers' group offload.
-
-    By leaf, and without fetching the next layer ahead: guidance runs other layers in each of its passes, so that none
-    is always the next. What a module of ours holds itself (context tokens, modulation rows) stays on the device: such
-    modules are entered by other methods than the `forward` that offloading listens to.
-    """
+    By leaf, and none is fetched ahead: guidance runs other layers in each pass. What a module of ours holds itself
+    (context tokens, modulation rows) stays on the device: such modules are entered by other methods than `forward`."""
     from diffusers.hooks import apply_group_offloading
     from torch import nn
 
     use_stream = device.type == "cuda"
     apply_group_offloading(model, onload_device=device, offload_type="leaf_level", use_stream=use_stream)
     for module in model.modules():
-        registry = getattr(module, "_diffusers_hook", None)
-        if registry is None:
+        if (registry := getattr(module, "_diffusers_hook", None)) is None:
             continue
         for hook in ("lazy_prefetch_group_offloading", "layer_execution_tracker"):
             registry.remove_hook(hook, recurse=False)

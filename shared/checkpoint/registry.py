@@ -25,45 +25,36 @@ class Kind(NamedTuple):
     beside: tuple[str, str] = ("", "")
 
 
-#: By the class or model type in config.json.
-KINDS = {
-    "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
-    "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
-    "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
-    "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
-    "AutoencoderKLLTX2Audio": Kind(
-        "shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")
-    ),
-    "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
-    "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
-    "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
-}
-
-
 class Component(NamedTuple):
-    """Where a folder may hold it, which of `KINDS` it may be, and where a user's own class's config has its width."""
+    """Where a folder may hold it, where a user's own class has its width, and kinds by class or type in config.json."""
 
     places: tuple[str, ...]
-    kinds: tuple[str, ...]
     width: str
+    kinds: dict[str, Kind]
 
 
 COMPONENTS = {
-    "video_codec": Component(
-        ("", "video_codec", "vae"), ("LinearVideoCodec", "AutoencoderKLWan", "AutoencoderKLCogVideoX"),
-        "latent_channels",
-    ),
-    "audio_codec": Component(
-        ("", "audio_codec", "audio_vae", "vae"), ("LinearAudioCodec", "AutoencoderKLLTX2Audio", "AutoencoderOobleck"),
-        "latent_channels",
-    ),
-    "text_encoder": Component(("", "text_encoder"), ("HashedWords", "umt5"), "dim"),
+    "video_codec": Component(("", "video_codec", "vae"), "latent_channels", {
+        "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
+        "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
+        "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
+    }),
+    "audio_codec": Component(("", "audio_codec", "audio_vae", "vae"), "latent_channels", {
+        "LinearAudioCodec": Kind("shared.codecs.linear:LinearAudioCodec", "latent_channels"),
+        "AutoencoderKLLTX2Audio":
+            Kind("shared.codecs.ltx2_audio:LTX2AudioCodec", "base_channels", ("audio_vae", "vocoder")),
+        "AutoencoderOobleck": Kind("shared.codecs.oobleck:OobleckAudioCodec", "decoder_input_channels"),
+    }),
+    "text_encoder": Component(("", "text_encoder"), "dim", {
+        "HashedWords": Kind("shared.encoders.text:HashedWords", "dim"),
+        "umt5": Kind("shared.encoders.umt5:UMT5Text", "d_model", ("text_encoder", "tokenizer")),
+    }),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ComponentSource:
-    """A component that was found and is not loaded: its class as module:class, the folder or hub id, the place in it.
+    """A component that was found and is not loaded: its class (module:class), folder or hub id, and the place in it.
     `width`: latent channels, or values of an embedding. `beside`: a folder next to `place` that belongs to it."""
 
     kind: str
@@ -100,26 +91,17 @@ class ComponentSource:
 
 def find_component(name: str, source: str | Path, trusted_packages: Collection[str] = ()) -> ComponentSource:
     """Which class component `name` in a folder or under a hub id has, from its config.json alone; nothing is imported.
-
-    A class of a user's own package is known where the user names it, as "package.module:Class@FOLDER", or where
-    model_index.json does and its package is one of `trusted_packages`. Raises `shared.utils.hub.NotFound` if there is
-    none, or one of a kind that is not known; UserError if its config.json is damaged, or says no width.
-    """
+    A user's own class is known where the user names it, "package.module:Class@FOLDER", or where model_index.json does
+    and its package is trusted. Raises `hub.NotFound` if none of a known kind is there; UserError for a bad config."""
     component, what = COMPONENTS[name], name.replace("_", " ")
     named = NamedClass.parse(str(source))
     root = named.source if named else str(source)
     found = []
     for place, config in hub.find_configs(root, what, component.places, WANTED).items():
         found.append(str(config.get("_class_name") or config.get("model_type")))
-        if named:
-            kind: Kind | None = Kind(named.kind, component.width)
-        elif found[-1] in component.kinds:
-            kind = KINDS[found[-1]]
-        else:
-            kind = _trusted_kind(name, root, found[-1], trusted_packages)
-        if kind is not None:
-            width = config.get(kind.width)
-            if not isinstance(width, int):
+        kind = Kind(named.kind, component.width) if named else component.kinds.get(found[-1])
+        if kind := kind or _trusted_kind(name, root, found[-1], trusted_packages):
+            if not isinstance(width := config.get(kind.width), int):
                 file = "/".join(filter(None, (root, place, "config.json")))
                 raise UserError(f"{file}: has no {kind.width}; copy the whole folder again")
             beside = kind.beside[1] if place == kind.beside[0] else ""

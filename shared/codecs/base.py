@@ -1,8 +1,5 @@
-"""What every codec does: turn pixels or sound into normalised latents and back, and say when each latent lives.
-
-Latents are normalised by the codec itself: over typical data they have mean 0 and, over all channels together,
-variance 1. Nothing outside a codec knows its mean, scale or rate.
-"""
+"""What every codec does: turn pixels or sound into latents and back, and say when each latent lives.
+Over typical data latents have mean 0 and, over all channels, variance 1; only the codec knows its mean and scale."""
 
 from __future__ import annotations
 
@@ -20,10 +17,8 @@ from shared.utils.errors import UserError
 @runtime_checkable
 class VideoCodec(Protocol):
     """Video [B, 3, T, H, W], float32 in [-1, 1] <-> latents [B, C, F, h, w], h = H / spatial_stride, w likewise.
-
     The clock is causal: latent 0 is frame 0 alone, latent i >= 1 is frames r(i-1)+1 .. ri with r = `temporal_stride`,
-    so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the last frame.
-    """
+    so F = 1 + ceil((T - 1) / r). A last, incomplete latent is filled by repeating the last frame."""
 
     latent_channels: int
     temporal_stride: int
@@ -45,10 +40,8 @@ class VideoCodec(Protocol):
 @runtime_checkable
 class AudioCodec(Protocol):
     """Sound [B, 1, N], float32 in [-1, 1] at `sample_rate` <-> latents [B, A, C], A = ceil(N / sample_rate * rate).
-
     Token j of a codec of `latent_rate` q stands for the interval [j / q, (j + 1) / q) seconds (a causal codec states
-    its own intervals). An incomplete last token is filled with silence. The level of the sound is kept.
-    """
+    its own intervals). An incomplete last token is filled with silence. The level of the sound is kept."""
 
     sample_rate: int
     latent_channels: int
@@ -81,8 +74,7 @@ class CausalVideo:
 
     def check_sides(self, height: int, width: int) -> None:
         """Raise UserError if a side is no multiple of `spatial_stride`."""
-        if height % self.spatial_stride or width % self.spatial_stride:
-            stride = self.spatial_stride
+        if height % (stride := self.spatial_stride) or width % stride:
             raise UserError(f"the video is {height}x{width} pixels; both sides must be multiples of {stride}")
 
     def check_frames(self, latents: int, frames: int) -> None:

@@ -15,15 +15,11 @@ from shared.utils.errors import UserError
 
 
 class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
-    """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`.
-
-    16 channels, 4 x 8 x 8. Latents are the posterior's mode times the config's scaling_factor.
-
-    The model goes through a clip in chunks: 1 + 8 frames (1 + 2 latents), then 8 (2) at a time. Here every clip has
-    these chunks, as in the model's own training: one of another length is filled by repeating its last frame, or its
-    last latent (an even number of them would come out as too many frames), and cut again. Convolutions look back
-    only, but the norms' statistics are a chunk's: a latent may depend on a later frame of its own chunk.
-    """
+    """`AutoencoderKLCogVideoX`; implements `shared.codecs.base.VideoCodec`. 16 channels, 4 x 8 x 8.
+    Latents are the posterior's mode times the config's scaling_factor. The model goes through a clip in chunks: 1 + 8
+    frames (1 + 2 latents), then 8 (2) at a time. A clip of another length is filled by repeating its last frame, or its
+    last latent (an even number of them would come out as too many frames), and cut again. The norms' statistics are a
+    chunk's: a latent may depend on a later frame of its own chunk."""
 
     kind = AutoencoderKLCogVideoX
 
@@ -38,7 +34,6 @@ class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMix
         self.spatial_stride = 2 ** (len(config.block_out_channels) - 1)
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
         self.check_sides(height, width)
         latents = self._encoded(extended(video, 1 + 8 * math.ceil((frames - 1) / 8)))

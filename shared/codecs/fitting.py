@@ -33,7 +33,10 @@ def measure_codecs(
 ) -> dict[str, float]:
     """Means over the clips `numbers`: `psnr` and `psnr_lowest` of the video in dB (peak 2), and of the sound the mean
     absolute `mel_error` and `level_error` in dB and the `envelope_correlation` of loudness in 20 ms windows."""
-    psnr = [_psnr(video_codec, video) for video in _streams(samples, numbers, "video")]
+    psnr = []
+    for video in _streams(samples, numbers, "video"):
+        error = video_codec.decode(video_codec.encode(video), video.shape[2]) - video
+        psnr.append(float(10 * torch.log10(4 / error.square().mean().clamp_min(1e-10))))
     sound = [_sound_errors(audio_codec, audio) for audio in _streams(samples, numbers, "audio")]
     means = {name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {}
     return ({"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)} if psnr else {}) | means
@@ -41,23 +44,17 @@ def measure_codecs(
 
 def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
     """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one exists."""
-    codecs = {"video_codec": video_codec, "audio_codec": audio_codec}
-    for name in codecs:
-        if (folder / name).exists():
-            raise UserError(f"{folder / name} exists already; give another folder or remove it")
-    for name, codec in codecs.items():
-        with replacing_folder(folder / name) as partial:
+    codecs = {folder / "video_codec": video_codec, folder / "audio_codec": audio_codec}
+    if there := [place for place in codecs if place.exists()]:
+        raise UserError(f"{there[0]} exists already; give another folder or remove it")
+    for place, codec in codecs.items():
+        with replacing_folder(place) as partial:
             codec.save_pretrained(partial)
 
 
 def _streams(samples: Samples, numbers: Sequence[int], stream: str) -> Iterator[Tensor]:
     chosen = map(samples.__getitem__, numbers)
     return (getattr(sample, stream)[None] for sample in chosen if getattr(sample, f"has_{stream}"))
-
-
-def _psnr(codec: LinearVideoCodec, video: Tensor) -> float:
-    error = codec.decode(codec.encode(video), video.shape[2]) - video
-    return float(10 * torch.log10(4 / error.square().mean().clamp_min(1e-10)))
 
 
 def _sound_errors(codec: LinearAudioCodec, audio: Tensor) -> dict[str, float]:

@@ -18,11 +18,8 @@ from shared.utils.errors import UserError
 
 class LibraryCodec(ModelMixin):
     """A codec whose network is a model of diffusers, and whose folder is that library's own.
-
-    What `save_pretrained` writes, the model's own class reads with its `from_pretrained`, and the other way round. A
-    subclass names the class (`kind`) and the folder in which public pipelines keep it (`place`). Frozen and always in
-    evaluation mode; sound and pixels are float32 outside, whatever the model's dtype.
-    """
+    A subclass names the class (`kind`), which reads what is saved here, and the folder in which public pipelines keep
+    it (`place`). Frozen, in evaluation mode; sound and pixels are float32 outside, whatever the model's dtype."""
 
     kind: ClassVar[Any]
     place: ClassVar[str] = "vae"
@@ -42,11 +39,7 @@ class LibraryCodec(ModelMixin):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
-
-        `options` as diffusers' `from_pretrained` has them: torch_dtype (default float32), revision, cache_dir ...
-        UserError: nothing there, a model of another kind, weights that are missing, left over or damaged, or a
-        configuration that this codec cannot serve.
-        """
+        `options` are diffusers' (torch_dtype: float32). UserError: no such model, bad weights, or a wrong config."""
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
     @classmethod
@@ -83,20 +76,17 @@ class LibraryCodec(ModelMixin):
 
 
 def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple[str, ...], **options: Any) -> Any:
-    """Load a model of one of diffusers' classes `kinds` from `source`, a folder or a name on the hub.
-    Of `places` (subfolders; "" is the source itself) the first that holds a configuration counts. `options` and errors
-    are those of `LibraryCodec.from_pretrained`."""
-    names = " or ".join(kind.__name__ for kind in kinds)
+    """Load a model of one of diffusers' classes `kinds` from the first of the `places` (subfolders; "" is the source
+    itself) that holds a configuration. `options` and errors are those of `LibraryCodec.from_pretrained`."""
+    named = {kind.__name__: kind for kind in kinds}
+    names, where = " or ".join(named), hub.hub_options(options)
     wanted = f"a folder in which diffusers saved {names}, or a hub id, is needed"
-    where = hub.hub_options(options)
     place, config = next(iter(hub.find_configs(source, names, places, wanted, **where).items()))
-    found = config.get("_class_name")
-    kind = next((kind for kind in kinds if kind.__name__ == found), None)
-    if kind is None:
+    if (found := config.get("_class_name")) not in named:
         raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
     options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True, "output_loading_info": True}
     try:
-        model, report = kind.from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
+        model, report = named[found].from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         reason = hub.first_line(error).partition(". ")[0]
         raise UserError(f"{source}: {found} cannot be loaded ({reason}); {wanted}") from error

@@ -1,14 +1,9 @@
-"""The embedded codecs: closed-form linear autoencoders, fitted in seconds and stored in the checkpoint.
+"""The embedded codecs: closed-form linear autoencoders (design, section 9), fitted in seconds, in the checkpoint.
 
-Video is a PCA of space-time patches on the causal clock, sound a PCA of log-mel patches with Griffin-Lim on the way
-back (design, section 9). No network, no download, exact to save and load.
-
-Normalisation. The variances of PCA coefficients span more than three decades. One global scale would drown fine but
-telling detail (a mouth, a flash) in the noise of the diffusion; full whitening would give noise-like detail the weight
-of the scene. `whitening` = a lies between: latent_c = coefficient_c / (std_c ** a * k), with k such that the variance
-over all channels is 1; a = 0 is the global scale, a = 1 full whitening. At a = 1/2 an error of given size in the
-latents does the least harm to the decoded signal.
-"""
+Normalisation: latent_c = coefficient_c / (std_c ** a * k), a = `whitening`, k such that the variance over all channels
+is 1. Variances span three decades: one global scale (a = 0) would drown fine but telling detail (a mouth, a flash) in
+the diffusion's noise, full whitening (a = 1) give noise-like detail the weight of the scene. At a = 1/2 an error of
+given size in the latents does the least harm to the decoded signal."""
 
 from __future__ import annotations
 
@@ -65,10 +60,8 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
     @classmethod
     def fit(cls, clips: Iterable[Tensor], **config: float) -> Self:
-        """Fit a codec to `clips`, batches as `encode` takes them; `config` as for the constructor.
-        Closed form and streaming: the covariance is summed clip by clip in float64, then one `eigh`."""
-        codec = cls(**config)
-        count = 0
+        """Fit a codec of this `config` to `clips`, as `encode` takes them: covariance in float64, then one `eigh`."""
+        codec, count = cls(**config), 0
         sums = torch.zeros_like(codec.mean, dtype=torch.float64)
         moments = torch.zeros(len(sums), len(sums), dtype=torch.float64)
         for clip in clips:
@@ -76,7 +69,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
             sums += vectors.sum(0)
             moments += vectors.T @ vectors
             count += len(vectors)
-        if count == 0:
+        if not count:
             raise UserError(f"{cls.__name__}.fit got no clips; it needs at least one")
         mean = sums / count
         variances, vectors = torch.linalg.eigh(moments / count - mean.outer(mean))
@@ -92,11 +85,8 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
 
 class LinearVideoCodec(CausalVideo, _LinearCodec):
     """PCA of r x p x p x 3 patches (r frames, p pixels); implements `shared.codecs.base.VideoCodec`.
-
-    Frame 0 is repeated r times and goes through the same basis; on decoding, latent 0 is the mean of its r frames.
-    `motion_weight`: a patch's deviation from its mean over time counts this much more than that mean. A mouth moves
-    few pixels by little: what moves is kept rather than still detail.
-    """
+    Frame 0 is repeated r times; on decoding, latent 0 is the mean of its r frames. `motion_weight`: a patch's deviation
+    from its mean over time counts this much more than that mean: a mouth moves few pixels by little."""
 
     @register_to_config
     def __init__(
@@ -110,11 +100,9 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
         self._register(temporal_stride * spatial_stride**2 * 3, latent_channels, whitening)
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> [B, C, F, h, w]. UserError if a side is no multiple of `spatial_stride`."""
         return rearrange(self._project(self._patches(video)), "b f h w c -> b c f h w")
 
     def decode(self, latents: Tensor, frames: int) -> Tensor:
-        """[B, C, F, h, w] -> [B, 3, frames, H, W] in [-1, 1]."""
         self.check_frames(latents.shape[2], frames)
         p, r = self.spatial_stride, self.temporal_stride
         patches = self._unproject(rearrange(latents, "b c f h w -> b f h w c"))
@@ -139,10 +127,8 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
 
 class LinearAudioCodec(UniformAudio, _LinearCodec):
     """PCA of log-mel patches, Griffin-Lim on the way back; implements `shared.codecs.base.AudioCodec`.
-
     Mel frame i is centred at (i + 1/2) hop, so the `frames_per_token` frames of token j fill exactly its interval.
-    Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and shifted to [-1, 1].
-    """
+    Levels are decibels of a full-scale sine, from `floor_db` up, divided by -`floor_db` / 2 and shifted to [-1, 1]."""
 
     @register_to_config
     def __init__(
@@ -155,7 +141,6 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         self._register(frames_per_token * n_mels, latent_channels, whitening)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] in [-1, 1] -> [B, A, C]."""
         return self._project(self._patches(audio))
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
@@ -189,8 +174,7 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
 
     def _linear_magnitude(self, levels: Tensor) -> Tensor:
         """Non-negative STFT magnitudes [B, bins, frames] whose mel powers are those of `levels`.
-        Multiplicative updates (Lee and Seung 2001, Euclidean) from a flat start keep all powers non-negative. What
-        stands at the floor is silence, not noise at the floor, so the floor's power is taken off first."""
+        Multiplicative updates (Lee and Seung 2001, Euclidean). The floor is silence: its power is taken off first."""
         cfg = self.config
         floor = 10 ** (cfg.floor_db / 10)
         mel = (10 ** ((1 - levels.clamp(-1, 1.2)) * cfg.floor_db / 20) - floor).clamp_min(0)

@@ -29,16 +29,12 @@ NO_PAIR = "these two do not belong together"
 
 class LTX2AudioCodec(LibraryCodec, ModelMixin):
     """`AutoencoderKLLTX2Audio` and its vocoder; implements `shared.codecs.base.AudioCodec`. 128 channels at 25 Hz.
-
     Sound is at the vocoder's rate (24 kHz; 48 kHz with bandwidth extension) and resampled to the autoencoder's 16 kHz.
-    Its log-mel frames come every 10 ms; the autoencoder is causal in time: token 0 is mel frame 0, token j >= 1 is
-    mel frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128] and
-    normalised by the statistics that lie with the weights. Mono becomes two equal channels on the way in; on the way
-    out it is the mean of both. The vocoder's folder lies beside or inside the autoencoder's.
-    """
+    Its log-mel frames come every 10 ms; the autoencoder is causal in time: token 0 is mel frame 0, token j >= 1 is mel
+    frames 4j - 3 .. 4j, so A tokens last 40 A - 30 ms. Latents [B, 8, A, 16] are packed to [B, A, 128], normalised by
+    the weights' own statistics. Mono is doubled on the way in, and the mean of both channels on the way out."""
 
-    kind = AutoencoderKLLTX2Audio
-    place = "audio_vae"
+    kind, place = AutoencoderKLLTX2Audio, "audio_vae"
     STRIDE = 4  # mel frames per token
 
     def __init__(self, model: AutoencoderKLLTX2Audio, vocoder: LTX2Vocoder | LTX2VocoderWithBWE) -> None:
@@ -50,10 +46,9 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
             raise UserError(f"{what}; the codec's clock is that of LTX-2: 'height' with 3")
         bins = config.mel_bins or 0
         if not bins or bins % self.STRIDE or config.latent_channels * bins // self.STRIDE != config.base_channels:
-            what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into the"
-            raise UserError(
-                f"{what} {config.base_channels} values of base_channels; a quarter of their product is needed"
-            )
+            what = f"{config.latent_channels} latent_channels of {config.mel_bins} mel_bins do not pack into"
+            needed = "a quarter of their product is needed"
+            raise UserError(f"{what} the {config.base_channels} values of base_channels; {needed}")
         if voice.in_channels != config.output_channels * bins:
             makes = f"the autoencoder makes {config.output_channels} x {bins}"
             raise UserError(f"the vocoder reads {voice.in_channels} channels; {makes}: {NO_PAIR}")
@@ -86,13 +81,11 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
         return LatentClock.causal_video(self.latent_tokens(samples), self.mel_rate, self.STRIDE)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         mel = self.levels(audio.to(self.device)).expand(-1, self.model.config.in_channels, -1, -1)
         packed = self._encoded(mel).transpose(1, 2).flatten(2)
         return (packed - self.model.latents_mean.float()) / self.model.latents_std.float()
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
-        """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         if not 0 < samples <= self._mel_frames(latents.shape[1]) * self.samples_per_frame:
             raise UserError(f"{latents.shape[1]} audio tokens cannot be decoded to {samples} samples")
         packed = latents.to(self.device).float() * self.model.latents_std.float() + self.model.latents_mean.float()

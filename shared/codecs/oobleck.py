@@ -15,14 +15,11 @@ from shared.utils.errors import UserError
 
 class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderOobleck`; implements `shared.codecs.base.AudioCodec`. 64 channels at 21.5 Hz, sound at 44.1 kHz.
-
     Latents are the posterior's mean as it is: the model was trained to a unit normal, and diffusers scales it no
-    further. Mono becomes two equal channels on the way in; on the way out it is the mean of both.
-    """
+    further. Mono becomes two equal channels on the way in; on the way out it is the mean of both."""
 
     kind = AutoencoderOobleck
-    #: Tiles of `low_memory` and how far they reach into their neighbours, in tokens: about 30 s and 3 s. The library's
-    #: own tiles of so many seconds do not begin on a token, which shifts the latents by up to one.
+    #: Tiles of `low_memory` and their overlap, in tokens (30 s, 3 s): the library's own do not begin on a token.
     TILE, OVERLAP = 640, 64
 
     def __init__(self, model: AutoencoderOobleck) -> None:
@@ -37,13 +34,11 @@ class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixi
         model.tile_latent_min_length, model.tile_latent_overlap = self.TILE, self.OVERLAP
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, N] in [-1, 1] -> float32 [B, A, C]."""
         tail = self.latent_tokens(audio.shape[-1]) * self.samples_per_token - audio.shape[-1]
         audio = functional.pad(audio, (0, tail)).expand(-1, self.model.config.audio_channels, -1)
         return self._encoded(audio).transpose(1, 2)
 
     def decode(self, latents: Tensor, samples: int) -> Tensor:
-        """[B, A, C] -> float32 [B, 1, samples] in [-1, 1]."""
         self.check_samples(latents.shape[1], samples)
         audio = self._decoded(latents.transpose(1, 2))
         return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)

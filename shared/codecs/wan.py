@@ -15,10 +15,8 @@ from shared.utils.errors import UserError
 
 class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
     """`AutoencoderKLWan`; implements `shared.codecs.base.VideoCodec`.
-
     2.1: 16 channels, 4 x 8 x 8. 2.2: 48 channels, 4 x 16 x 16. Latents are the posterior's mode, less the config's
-    latents_mean, over its latents_std; the model sees a clip whose last frame is repeated up to 1 + 4k frames.
-    """
+    latents_mean, over its latents_std; the model sees a clip whose last frame is repeated up to 1 + 4k frames."""
 
     kind = AutoencoderKLWan
 
@@ -27,16 +25,15 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         config = model.config
         stride = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
         if (config.scale_factor_temporal, config.scale_factor_spatial) != (4, stride):
-            what = f"are {config.scale_factor_temporal} and {config.scale_factor_spatial}"
+            what = f"scale_factor_temporal and scale_factor_spatial are {config.scale_factor_temporal} and"
             needed = f"for its dim_mult and patch_size they must be 4 and {stride}"
-            raise UserError(f"scale_factor_temporal and scale_factor_spatial {what}; {needed}")
+            raise UserError(f"{what} {config.scale_factor_spatial}; {needed}")
         for name in ("latents_mean", "latents_std"):
             if len(config[name]) != config.z_dim:
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
         self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
 
     def encode(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> float32 [B, C, F, h, w]. UserError if a side is no multiple of the stride."""
         frames, height, width = video.shape[-3:]
         self.check_sides(height, width)
         latents = self._encoded(extended(video, 1 + (self.latent_frames(frames) - 1) * self.temporal_stride))
@@ -52,7 +49,6 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [1, C, 1, 1, 1] of raw latents, in float32 whatever the model's dtype."""
-        config = self.model.config
-        rows = torch.tensor([config.latents_mean, config.latents_std], dtype=torch.float32, device=self.device)
-        mean, std = rows.view(2, 1, -1, 1, 1, 1)
+        rows = [self.model.config.latents_mean, self.model.config.latents_std]
+        mean, std = torch.tensor(rows, dtype=torch.float32, device=self.device).view(2, 1, -1, 1, 1, 1)
         return mean, std

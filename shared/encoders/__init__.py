@@ -6,9 +6,8 @@ from shared.utils.lazy import lazy
 
 if TYPE_CHECKING:
     from shared.encoders.audio import AudioFeatures, LogMel, audio_features
-    from shared.encoders.base import TextEncoder
-    from shared.encoders.text import HashedWords
+    from shared.encoders.text import HashedWords, TextEncoder
 
-_MODULES = {"TextEncoder": "base", "HashedWords": "text"}
 __all__ = ["AudioFeatures", "HashedWords", "LogMel", "TextEncoder", "audio_features"]
-__getattr__ = lazy(__name__, {name: f"{__name__}.{_MODULES.get(name, 'audio')}" for name in __all__})
+_TEXT = ("HashedWords", "TextEncoder")
+__getattr__ = lazy(__name__, {name: f"{__name__}.{'text' if name in _TEXT else 'audio'}" for name in __all__})

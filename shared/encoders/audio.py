@@ -1,10 +1,8 @@
 """Features of a sound track, one group per video frame: what every encoder of them does, and log-mel levels.
 
 Row k of the features describes the sound around time k / fps, the time of video frame k, and is centred on it (MTV,
-arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees a window of them, those of the frames
-k - 2 .. k + 2; outside the clip they are zeros. A silent track is exact zeros throughout: wav2vec2's own normalisation
-would lift noise at -60 dB to full scale.
-"""
+arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees those of k - 2 .. k + 2, zeros outside the
+clip. A silent track is exact zeros: wav2vec2's own normalisation would lift noise at -60 dB to full scale."""
 
 from __future__ import annotations
 
@@ -37,10 +35,7 @@ KNOWN_FEATURES = ("log-mel", *(f"{name}:PATH_OR_ID" for name in FROZEN), "packag
 @runtime_checkable
 class AudioFeatures(Protocol):
     """Sound -> features [B, frames, window, layers, dim], deterministic, without gradient.
-
-    A clip that is silent (`shared.utils.levels.is_silent`: below -45 dBFS) gives exact zeros. Each clip of a batch is
-    encoded as if it were alone.
-    """
+    A silent clip (below -45 dBFS) gives exact zeros. Each clip of a batch is encoded as if it were alone."""
 
     sample_rate: int
     window: int
@@ -49,8 +44,7 @@ class AudioFeatures(Protocol):
 
     def encode(self, audio: Tensor, frames: int, fps: float) -> Tensor:
         """[B, 1, N] in [-1, 1] at `sample_rate` -> float32 [B, frames, window, layers, dim], on the encoder's device.
-        The sound is cut, or followed by silence, to frames / fps seconds. To encode a part of a longer sound, encode
-        the whole and take the part's frames, or its ends lose their neighbours."""
+        The sound is cut, or padded, to frames / fps seconds. Of a part alone, the ends would lose their neighbours."""
 
 
 class FrameFeatures(ModelMixin, ConfigMixin, ABC):
@@ -86,12 +80,9 @@ class FrameFeatures(ModelMixin, ConfigMixin, ABC):
 
 class LogMel(FrameFeatures):
     """The embedded default, without weights: log-mel levels of `parts_per_frame` equal parts of each frame.
-
-    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap, so an onset shows in its quarter of a frame
-    at any frame rate. A level is the mean power of its part (spectra at most `HOP` apart), in decibels of a full-scale
-    sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1 at full scale. layers is 1, dim is
-    parts_per_frame * n_mels, mels running fastest.
-    """
+    The parts of row k fill [k - 1/2, k + 1/2) / fps without gap or overlap. A level is the mean power of its part
+    (spectra at most `HOP` apart), in decibels of a full-scale sine, as 1 - dB / `floor_db`: 0 at the floor and below, 1
+    at full scale. layers is 1, dim is parts_per_frame * n_mels, mels running fastest."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["filters"]
     HOP = 0.01  # s
@@ -134,10 +125,7 @@ class LogMel(FrameFeatures):
 
 class FrozenFeatures(FrameFeatures):
     """A frozen encoder of transformers inside a checkpoint folder. A subclass names transformers' classes.
-
-    `from_transformers` takes a public model; `save_pretrained` and `from_pretrained` are those of every other component
-    and keep the encoder with its preprocessor's settings. Never in training mode; its weights take no gradient.
-    """
+    `from_transformers` takes a public model; saved, it has its preprocessor's settings beside it. Never trained."""
 
     config_type: ClassVar[Any]
     model_type: ClassVar[Any]
@@ -155,12 +143,10 @@ class FrozenFeatures(FrameFeatures):
 
     @classmethod
     def from_transformers(cls, source: str) -> Self:
-        """Load the encoder in a folder that transformers wrote, or of that name on the hub; safetensors only.
-        UserError: there is none, it is of another kind, or weights or the preprocessor's settings are missing."""
+        """Load transformers' folder or hub id; safetensors only. UserError: another kind, or something is missing."""
         wanted = "a folder with config.json, preprocessor_config.json and model.safetensors, or a hub id, is needed"
         kind = cls.config_type.model_type
-        found = hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")
-        if found != kind:
+        if (found := hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")) != kind:
             raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
         folder = hub.local_folder(source, [""])
         try:
@@ -192,8 +178,7 @@ class FrozenFeatures(FrameFeatures):
 
 
 def audio_features(spec: str) -> FrameFeatures:
-    """Load the encoder that `spec` names, as `KNOWN_FEATURES` has it.
-    UserError: it names another, or the path or hub id has no such model."""
+    """Load the encoder that `spec` names. UserError: none of `KNOWN_FEATURES`, or no such model is there."""
     name, _, source = spec.partition(":")
     if spec == "log-mel":
         return LogMel()
@@ -201,8 +186,7 @@ def audio_features(spec: str) -> FrameFeatures:
     if name in FROZEN and source:
         return load_class(FROZEN[name]).from_transformers(source)
     if named := NamedClass.parse(spec):
-        features: FrameFeatures = load_class(named.kind).from_pretrained(hub.local_folder(named.source))
-        return features.eval()
+        return load_class(named.kind).from_pretrained(hub.local_folder(named.source)).eval()
     raise UserError(f"no audio features {spec!r}; known are {', '.join(KNOWN_FEATURES)}")
 
 

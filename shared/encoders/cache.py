@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared.encoders.base import TextEncoder
+from shared.encoders.text import TextEncoder
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
 from shared.utils.fingerprint import fingerprint
@@ -19,12 +19,8 @@ from shared.utils.fingerprint import fingerprint
 
 class CachedText:
     """A `TextEncoder` that looks into `folder` first; several processes may share the folder.
-
-    One file per text: FOLDER/<encoder's fingerprint>/<SHA-256 of the text>.safetensors, with the embedding up to its
-    last token and the text as metadata. A file appears whole or not at all; a damaged one is written anew. A hit runs
-    no encoder and equals the encoder's own output to the bit. Texts are encoded one at a time, so an embedding does
-    not depend on those it was asked for with.
-    """
+    A text's file, FOLDER/<encoder's fingerprint>/<SHA-256 of the text>.safetensors, has its embedding up to the last
+    token, to the bit, and the text as metadata; a damaged one is written anew. Texts are encoded one at a time."""
 
     def __init__(self, encoder: TextEncoder, folder: str | Path) -> None:
         """Hashes the encoder's weights, once. UserError if the folder cannot be made."""
@@ -33,16 +29,15 @@ class CachedText:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            what = f"cannot be made ({error.strerror})"
-            raise UserError(f"text cache {folder}: {what}; give a folder that can be written") from error
+            what = f"text cache {folder}: cannot be made ({error.strerror})"
+            raise UserError(f"{what}; give a folder that can be written") from error
 
     def encode(self, prompts: list[str]) -> Tensor:
         """See `TextEncoder.encode`; on the encoder's device."""
         embeddings: dict[str, Tensor] = {}
         for prompt in dict.fromkeys(prompts):
-            text = prompt.encode(
-                "utf-8", "backslashreplace"
-            )  # half a surrogate pair, which JSON can hold, is spelt out
+            # half a surrogate pair, which JSON can hold, is spelt out
+            text = prompt.encode("utf-8", "backslashreplace")
             path = self.folder / f"{hashlib.sha256(text).hexdigest()}.safetensors"
             try:
                 with safe_open(path, framework="pt") as file:
@@ -58,8 +53,8 @@ class CachedText:
             with replacing(path) as part:
                 save_file({"embedding": rows}, part, metadata={"text": text})
         except (OSError, SafetensorError) as error:
-            what = f"cannot be written ({error})"
-            raise UserError(f"text cache {self.folder}: {what}; make room, or give another folder") from error
+            advice = "make room, or give another folder"
+            raise UserError(f"text cache {self.folder}: cannot be written ({error}); {advice}") from error
         return rows
 
 

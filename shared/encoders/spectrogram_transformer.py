@@ -16,11 +16,8 @@ from shared.encoders.audio import FrozenFeatures, interpolate_features
 
 class SpectrogramFeatures(FrozenFeatures, ModelMixin):
     """Features of sound events from AST (Gong et al. 2021); stands where the paper's variant has BEATs.
-
-    The clip is read in segments as long as the model's positions allow (10.24 s), which follow each other on one grid
-    of patches. Patches are averaged over frequency and interpolated in time to the video frames. A patch sees 0.16 s
-    and comes every 0.1 s: enough for what sounds, coarse for the moment when.
-    """
+    The clip is read in segments of the model's length (10.24 s) on one grid of patches, which are averaged over
+    frequency and interpolated to the video frames. One sees 0.16 s, every 0.1 s: coarse for the moment when."""
 
     config_type, model_type, preprocessor_type = ASTConfig, ASTModel, ASTFeatureExtractor
     MEL_HOP, MEL_SPAN = 0.01, 0.025  # s, fixed by the feature extractor

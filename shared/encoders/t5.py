@@ -12,11 +12,8 @@ from shared.encoders.umt5 import UMT5Text
 
 class T5Text(UMT5Text, ModelMixin):
     """`transformers.T5EncoderModel` with its tokenizer, loaded and saved as `UMT5Text`.
-
-    CogVideoX's recipe: the prompt as it is, cut or padded to `max_length` tokens (226), all of which the encoder and
-    the transformer attend to. So there are no zeros after the last token, which `TextEncoder` promises of others: what
-    stands there is the padding's embedding. Each prompt is run alone. Frozen.
-    """
+    CogVideoX's recipe: the prompt as it is, cut or padded to `max_length` tokens (226), all of which are attended to:
+    after the last token stands the padding's embedding, not zeros as `TextEncoder` promises of others."""
 
     kind: ClassVar[Any] = T5EncoderModel
     name: ClassVar[str] = "T5"

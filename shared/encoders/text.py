@@ -1,11 +1,11 @@
-"""The embedded text encoder: words hashed to fixed random vectors. Deterministic, nothing to download or to train."""
+"""What every text encoder does, and the embedded one: words hashed to fixed random vectors; nothing to train."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -15,6 +15,18 @@ from torch import Tensor
 from shared.utils.rng import generator
 
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Prompts -> embeddings [B, max_length, dim], zeros after the last token (Wan pads so, and masks nothing).
+    The empty text is one null token, never all zeros."""
+
+    dim: int
+    max_length: int
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """Embeddings, float [B, max_length, dim] on the encoder's device, deterministic."""
 
 
 def tokens_of(text: str) -> list[str]:
@@ -30,15 +42,11 @@ def _random_vector(dim: int, *names: str) -> Tensor:
 
 class HashedWords(ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
-
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
-    differs from "red shirt" in the token "ball", and the model need not join neighbours itself. The empty text is one
-    null token, stored with the encoder; it is not zero, so classifier-free guidance has a key to read.
-    """
+    differs from "red shirt" in "ball". The empty text is one null token, not zero: guidance has a key to read."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
-    PAIR_WEIGHT = 0.5
-    POSITION_SCALE = 0.2
+    PAIR_WEIGHT, POSITION_SCALE = 0.5, 0.2
 
     @register_to_config
     def __init__(self, dim: int = 128, max_length: int = 64) -> None:
@@ -55,17 +63,15 @@ class HashedWords(ModelMixin, ConfigMixin):
             if cut := " ".join(words[self.max_length :]):
                 said = f"a prompt of {len(words)} tokens is cut to {self.max_length}; lost: {cut!r}"
                 warnings.warn(said, stacklevel=2)
-            if words := words[: self.max_length]:
-                row[: len(words)] = self._embed(words)
-            else:
-                row[0] = self.null_token.float().cpu()
+            words = words[: self.max_length]
+            row[: max(1, len(words))] = self._embed(words) if words else self.null_token.float().cpu()
         return out.to(self.null_token.device)
 
     def _embed(self, words: list[str]) -> Tensor:
         """[len(words), dim] for at least one word."""
         pairs = [_random_vector(self.dim, "pair", *pair) for pair in zip(["", *words], words, strict=False)]
-        mixed = torch.stack([_random_vector(self.dim, "word", word) for word in words])
-        mixed = mixed + self.PAIR_WEIGHT * torch.stack(pairs)
+        own = [_random_vector(self.dim, "word", word) for word in words]
+        mixed = torch.stack(own) + self.PAIR_WEIGHT * torch.stack(pairs)
         mixed = mixed / mixed.square().mean(-1, keepdim=True).sqrt()
         # sinusoids of unit RMS with periods from 2 pi to 2 pi 1000 tokens
         angles = torch.arange(len(words))[:, None] * 1000 ** -torch.linspace(0, 1, (self.dim + 1) // 2)

@@ -16,10 +16,7 @@ if TYPE_CHECKING:  # a file of prompts is checked before torch is imported
 @dataclass(frozen=True)
 class TimedPrompts:
     """Texts with the second from which each holds; the first starts at 0.
-
-    Around a change, over `fade` seconds, the weights of the two texts cross linearly. UserError: no text, times out of
-    order, a first time that is not 0, or a fade that does not last.
-    """
+    Around a change, over `fade` seconds, the weights of the two texts cross linearly. UserError for what cannot be."""
 
     times: tuple[float, ...]
     texts: tuple[str, ...]
@@ -41,16 +38,13 @@ class TimedPrompts:
 
     @classmethod
     def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
-        """One prompt per line: seconds, a comma, the text. `end`: of the video, in seconds.
-        UserError: a missing, empty or unreadable file, a line that is not `SECONDS, TEXT`, with its number, or a text
-        that would only begin after the end."""
-        if not Path(path).is_file():
-            raise UserError(f"timed prompts {path}: no such file")
+        """One prompt per line, SECONDS, TEXT. UserError: no such file, another line, or a text from `end` (s) on."""
         times, texts = [], []
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise UserError(f"timed prompts {path}: not UTF-8 text") from None
+        except (OSError, UnicodeDecodeError) as error:
+            what = "no such file" if isinstance(error, OSError) else "not UTF-8 text"
+            raise UserError(f"timed prompts {path}: {what}") from None
         for number, line in enumerate(lines, start=1):
             seconds, _, text = line.partition(",")
             try:

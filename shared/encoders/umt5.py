@@ -24,12 +24,9 @@ TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
 class UMT5Text(ModelMixin):
-    """`transformers.UMT5EncoderModel` with its tokenizer; implements `shared.encoders.base.TextEncoder`.
-
+    """`transformers.UMT5EncoderModel` with its tokenizer; implements `shared.encoders.text.TextEncoder`.
     Wan's recipe: the prompt is cleaned (`clean`), cut to `max_length` tokens with the end token, encoded, and followed
-    by zeros. The empty text is its end token: one key, never none. Each prompt is run alone and without padding, which
-    attention would mask anyway: its embedding depends on no other prompt, and a short one costs little. Frozen.
-    """
+    by zeros. The empty text is its end token. Each prompt is run alone, unpadded: none depends on another. Frozen."""
 
     kind: ClassVar[Any] = UMT5EncoderModel
     name: ClassVar[str] = "UMT5"
@@ -50,18 +47,13 @@ class UMT5Text(ModelMixin):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load the encoder in a folder, or of a name on the hub; safetensors only.
-
-        The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/: a folder that
-        `save_pretrained` wrote, transformers' own, or a Wan pipeline. `options`: torch_dtype (default float32),
-        max_length (default 512; a saved encoder's own), device_map, revision, cache_dir ... UserError: nothing there,
-        a model of another kind, weights missing or damaged, no tokenizer, or one that does not fit.
-        """
+        The model lies there or in text_encoder/, the tokenizer beside it or in tokenizer/. `options`: torch_dtype
+        (float32), max_length (its own, or 512), device_map, revision ... UserError: no such model, or no tokenizer."""
         where, what = hub.hub_options(options), f"{cls.name} encoder"
         dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
         placed = {name: options[name] for name in ("device_map", "max_memory", "offload_folder") if options.get(name)}
         place, config = next(iter(hub.find_configs(source, what, ("", "text_encoder"), WANTED, **where).items()))
-        found, wanted = config.get("model_type"), cls.kind.config_class.model_type
-        if found != wanted:
+        if (found := config.get("model_type")) != (wanted := cls.kind.config_class.model_type):
             raise UserError(f"{source}: holds a model of type {found!r}, not {wanted!r}; {WANTED}")
         names = [f"{part}/{file}".lstrip("/") for part in (place, "tokenizer") for file in TOKENIZERS]
         beside = next(iter(hub.find_files(source, "tokenizer", names, WANTED, **where))).rpartition("/")[0]
@@ -106,7 +98,6 @@ class UMT5Text(ModelMixin):
         return out
 
     def _tokens(self, prompt: str) -> list[int]:
-        """Give what the model reads."""
         return self._cut(clean(prompt))
 
     def _cut(self, text: str) -> list[int]:

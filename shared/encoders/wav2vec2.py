@@ -13,12 +13,8 @@ from shared.encoders.audio import FrozenFeatures, interpolate_features
 
 class Wav2Vec2Features(FrozenFeatures, ModelMixin):
     """Features of speech, effects and music from one wav2vec2 (MTV, arXiv 2506.08003: base-960h, 12 layers, 768).
-
-    The convolutions' features (50 per second) are interpolated to one per video frame *before* the transformer, which
-    so attends over video frames. The interpolation knows the time at which each feature is centred; stretching first
-    feature to first frame and last to last would be off by up to a frame. layers and dim are the model's
-    num_hidden_layers and hidden_size. Attention is over the whole track: encode a track once, not window by window.
-    """
+    The convolutions' features (50 per second) are interpolated, by the times at which they are centred, to one per
+    video frame *before* the transformer, which attends over the whole track: encode it once, not window by window."""
 
     config_type, model_type, preprocessor_type = Wav2Vec2Config, Wav2Vec2Model, Wav2Vec2FeatureExtractor
 

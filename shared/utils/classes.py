@@ -22,13 +22,12 @@ class NamedClass:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """None if `text` names no class."""
-        match = _NAMED.fullmatch(text)
-        return cls(match[1], match[2]) if match else None
+        return cls(*match.groups()) if (match := _NAMED.fullmatch(text)) else None
 
     @property
     def package(self) -> str:
         """The name by which a checkpoint folder may be allowed to import it."""
-        return self.kind.partition(":")[0].partition(".")[0]
+        return re.split("[.:]", self.kind)[0]
 
 
 def load_class(kind: str) -> Any:

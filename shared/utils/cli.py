@@ -6,8 +6,7 @@
 
     options = parse(CheckOptions, __doc__, argv)
 
-Nothing here imports torch, so a script can refuse its options at once.
-"""
+Nothing here imports torch, so a script can refuse its options at once."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Base of a script's options. Values are checked by the fields' types and limits; `ValueError`s of validators are
-    told as they are."""
+    """Base of a script's options: fields' types and limits check them; `ValueError`s of validators are told as is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -39,22 +37,13 @@ Model = TypeVar("Model", bound=Options)
 
 
 def option(
-    default: Any = ...,
-    help: str = "",
-    *,
-    name: str | None = None,
-    metavar: str | tuple[str, ...] | None = None,
-    repeat: bool = False,
-    positional: bool = False,
-    hidden: bool = False,
-    **limits: Any,
-) -> Any:
+    default: Any = ..., help: str = "", *, name: str | None = None, metavar: str | tuple[str, ...] | None = None,
+    repeat: bool = False, positional: bool = False, hidden: bool = False, **limits: Any,
+) -> Any:  # fmt: skip
     """Make a field of `Options`: `--its-name`, or `--name`.
-
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
     any number after one option or, with `repeat`, one for each time that the option is given; with a `BeforeValidator`,
-    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...).
-    """
+    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...)."""
     said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden)
     return Field(default, description=help, json_schema_extra={"option": said}, **limits)
 
@@ -86,9 +75,8 @@ def parse_command(
         about = (kind.__doc__ or "").strip()
         _add(commands.add_parser(name, help=about.split("\n")[0], description=about), kind)
     given, unknown = parser.parse_known_args(argv)
-    values = vars(given)
-    command = values.pop("_command")
-    return command, _validated(kinds[command], values, unknown)
+    command = vars(given).pop("_command")
+    return command, _validated(kinds[command], vars(given), unknown)
 
 
 def exclusive(options: Options, *names: str, required: bool = False) -> None:
@@ -119,8 +107,7 @@ PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Make a validator that reads names between commas, in the order of `known`, each once; `none`: no name at all.
-    ValueError for a name that is not known."""
+    """Make a validator that reads names between commas, each once, in the order of `known`; `none`: no name at all."""
 
     def read(text: Any) -> Any:
         if not isinstance(text, str) or text == none:
@@ -162,12 +149,11 @@ class _Parser(argparse.ArgumentParser):
 def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
     own = inspect.get_annotations(kind)
     for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in own):  # inherited ones follow
-        settings = _settings(field)
-        if _said(field)["positional"]:
+        settings, said = _settings(field), _said(field)
+        if said["positional"]:
             parser.add_argument(name, **({"nargs": "?"} | settings))
-        else:
-            # a hidden option is a launcher's, and some write it with underscores
-            spellings = {_flag(name, field), f"--{name}"} if _said(field)["hidden"] else {_flag(name, field)}
+        else:  # a hidden option is a launcher's, and some write it with underscores
+            spellings = {_flag(name, field), f"--{name}" if said["hidden"] else _flag(name, field)}
             parser.add_argument(*sorted(spellings), dest=name, **settings)
 
 
@@ -178,10 +164,8 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     if get_origin(kind) in (Union, types.UnionType):  # X | None
         kind = next(part for part in get_args(kind) if part is not types.NoneType)
     origin, parts = get_origin(kind), get_args(kind)
-    settings: dict[str, Any] = {
-        "default": argparse.SUPPRESS,
-        "help": argparse.SUPPRESS if said["hidden"] else _help(field),
-    }
+    about = argparse.SUPPRESS if said["hidden"] else _help(field)
+    settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
     if kind is bool:
         return settings | {"action": "store_true" if field.default is False else argparse.BooleanOptionalAction}
     if origin is Literal:

@@ -37,14 +37,10 @@ OWNED_BY_TRAIN = {
     "train_micro_batch_size_per_gpu": "train.micro_batch",
     "gradient_accumulation_steps": "train.gradient_accumulation_steps",
     "gradient_clipping": "train.max_grad_norm",
-    "bf16": "train.precision",
-    "fp16": "train.precision",
-    "torch_autocast": "train.precision",
+    **dict.fromkeys(("bf16", "fp16", "torch_autocast"), "train.precision"),
     "optimizer": "optimizer",
     "scheduler": "optimizer.warmup and optimizer.min_lr_ratio",
 }
-
-
 # Keys that change nothing about the weights a run arrives at.
 FREE_KEYS: tuple[str, ...] = (
     "output", "data.latents", "validation.", "train.activation_checkpointing", "train.checkpoint_every",
@@ -59,12 +55,8 @@ class TrainConfig(Section):
     output: str = Field(description="Folder of the run; the same command again resumes in it.")
     seed: int = key(0, "Everything random follows from it.")
     model: dict[str, Any] = Field(description="A file of configs/model/, or its content.")
-    init: str | None = key(
-        None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit them."
-    )
-    init_streams: str | None = key(
-        None, "In place of `init`: checkpoint folder that the two streams and codecs come from, nothing else."
-    )
+    init: str | None = key(None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit.")
+    init_streams: str | None = key(None, "In place of `init`: checkpoint folder of both streams and codecs, no more.")
     data: Data
     codecs: str | None = key(None, "Folder with video_codec/ and audio_codec/; null fits a linear pair to the clips.")
     components: ComponentSources | None = None
@@ -101,11 +93,8 @@ class TrainConfig(Section):
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:
         """Read a YAML file and apply `overrides` ("train.steps=40", dotted key, YAML value) in order.
-
         `model:`, `deepspeed:` and `control:` may name a file, looked for from the working directory, then from the
-        folder of the config and the folders above it; its content takes its place, so `model.width=64` is an override
-        too. Raises `UserError` naming the key, the file and the nearest known key.
-        """
+        config's folder upwards; its content takes its place. UserError names the file and the nearest known key."""
         raw = config_file.read(Path(path), overrides or [])
         try:
             return cls.model_validate(raw)

@@ -40,11 +40,9 @@ def explain(error: ValidationError, file: Path, kind: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, [name for name, _ in keys(kind)], n=1, cutoff=0)
         return f"{file}: unknown key {key}; the nearest known key is {near[0]}"
-    if first["type"] == "missing":
-        return f"{file}: {key} is missing"
     if first["type"] == "value_error":
         return f"{file}: {first['ctx']['error']}"
-    return f"{file}: {key} = {first['input']!r}: {first['msg']}"
+    return f"{file}: {key} " + ("is missing" if first["type"] == "missing" else f"= {first['input']!r}: {first['msg']}")
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -15,10 +15,7 @@ from shared.utils.markdown import markdown_table
 
 
 def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> str:
-    """Table of the keys of a configuration, then one of each section's, under a heading of its own.
-
-    `keys`: only these. Raises ValueError for a key without a description.
-    """
+    """Table of the keys of a configuration (only `keys`), then one of each section's, under a heading of its own."""
     schema = kind.model_json_schema()
     sections = {name: section_of(field) for name, field in kind.model_fields.items() if keys is None or name in keys}
     parts = [_table(_key_row(name, schema, section) for name, section in sections.items())]
@@ -30,10 +27,8 @@ def key_tables(kind: type[BaseModel], keys: Collection[str] | None = None) -> st
 
 def argument_table(kind: type, title: str = "Args:") -> str:
     """Table of what a class takes, made of the part `title` of its docstring; what that leaves out is left out."""
-    defaults = {
-        name: "" if given.default is given.empty else _yaml(given.default)
-        for name, given in inspect.signature(kind).parameters.items()
-    }
+    arguments = inspect.signature(kind).parameters.items()
+    defaults = {name: "" if given.default is given.empty else _yaml(given.default) for name, given in arguments}
     block = re.search(rf"^{title}\n((?:(?:    .*)?\n)*)", inspect.cleandoc(kind.__doc__ or "") + "\n", re.M)
     rows = []
     for entry in re.split(r"\n    (?=\w)", "\n" + block[1].rstrip()) if block else []:

@@ -1,7 +1,4 @@
-"""The sections of the training configuration, as `shared.utils.config.TrainConfig` holds them.
-
-Each key says its unit and effect in `description`: docs/configuration.md is made of them (scripts/config_page.py).
-"""
+"""The sections of the training configuration. docs/configuration.md is made of the keys' descriptions."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ class Data(Section):
     subsets: list[str] = key([], "Only clips in one of these subsets train; an empty list takes all.")
     latents: str | None = key(None, "Folder of the encoded clips, which runs may share; null is OUTPUT/latents.")
     latents_dtype: Literal["float16", "float32"] = key(
-        "float32", "Precision in which a run keeps its encoded clips; `shards` have their own."
+        "float32", "Precision of a run's encoded clips; not of `shards`."
     )
 
     @model_validator(mode="after")
@@ -89,12 +86,12 @@ class Train(Section):
     micro_batch: Count = key(8, "Clips per process and micro-step.")
     gradient_accumulation_steps: Count = key(1, "Micro-steps per optimizer step.")
     token_budget: Count | None = key(
-        None, "Most tokens of a micro-batch: longer clips come in smaller ones. Null: no limit."
+        None, "Most tokens of a micro-batch; longer clips come in smaller ones. Null: any."
     )
     mixed_tasks: bool = key(True, "A task is drawn per clip; false: one for each micro-batch, in fewer, larger passes.")
     precision: Precision = key("fp32", "bf16: weights in fp32, matrix products in bf16.")
     activation_checkpointing: bool = key(
-        False, "Blocks are computed again in the backward pass: the same loss, less memory, more time."
+        False, "Backward computes blocks again: the same loss, less memory, more time."
     )
     max_grad_norm: NotNegative = key(1.0, "Gradients are scaled down to this norm; 0 leaves them.")
     ema: Decay = key(0.999, "Decay per step of the average of the weights, which is what is exported; 0 keeps none.")
@@ -103,9 +100,7 @@ class Train(Section):
     export_dtype: Precision = key("bf16", "Precision of the exported weights; what must stay in fp32 does.")
     shard_size: str = key("5GB", "Largest file of an exported checkpoint.")
     log_every: Count = key(10, "Steps between rows of losses.csv and throughput.csv.")
-    report_to: list[Literal["tensorboard", "wandb"]] = key(
-        ["tensorboard"], "Where losses are shown, beside losses.csv and throughput.csv."
-    )
+    report_to: list[Literal["tensorboard", "wandb"]] = key(["tensorboard"], "Where losses are shown, beside csv files.")
     peak_tflops: Positive | None = key(None, "TFLOP/s of a device, for MFU; null: what shared/training/flops.py knows.")
 
 

@@ -37,9 +37,7 @@ class World:
 @contextlib.contextmanager
 def session() -> Iterator[World]:
     """Join the processes of this run (one without a launcher) and part in good order; a session within one is the same.
-
-    Everything that holds an engine must be gone when the block ends: otherwise gloo may abort the interpreter at exit.
-    """
+    Everything that holds an engine must be gone when the block ends, or gloo may abort the interpreter at exit."""
     if torch.distributed.is_initialized():
         yield _world()
         return

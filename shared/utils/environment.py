@@ -3,11 +3,9 @@
     python -m shared.utils.environment
 
 torchaudio's wheel carries libraries compiled against CUDA. With a CPU torch they cannot be loaded, `import torchaudio`
-raises OSError, and every audio class of transformers, and with it diffusers, fails too. Nothing in this project calls
-them, and torchaudio runs without them, so on a CPU torch they are removed. Beside a CUDA torch nothing is touched. Safe
-to run any number of times. Exchanging a CPU torch for a CUDA one later: `pip install --force-reinstall --no-deps
-torchaudio`.
-"""
+raises OSError, and transformers' audio classes, and diffusers with them, fail too. Nothing here calls them, so on a CPU
+torch they are removed; beside a CUDA torch nothing is touched. Safe to run any number of times. Exchanging a CPU torch
+for a CUDA one later: `pip install --force-reinstall --no-deps torchaudio`."""
 
 from __future__ import annotations
 
@@ -26,9 +24,8 @@ def torch_build() -> str | None:
     """Name the accelerator that this torch was built for ("CUDA 13.0", "ROCm 7.0"), or None for a CPU build."""
     import torch
 
-    if torch.version.cuda:
-        return f"CUDA {torch.version.cuda}"
-    return f"ROCm {torch.version.hip}" if torch.version.hip else None
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    return next((f"{name} {version}" for name, version in builds.items() if version), None)
 
 
 def compiled_libraries() -> list[Path]:
@@ -66,9 +63,8 @@ def main() -> None:
     try:
         import torchaudio
     except OSError as error:
-        raise UserError(
-            f"torchaudio does not load beside torch {torch.__version__} ({error}); install {RANGES}"
-        ) from None
+        what = f"torchaudio does not load beside torch {torch.__version__} ({error})"
+        raise UserError(f"{what}; install {RANGES}") from None
     versions = {"torch": torch.__version__, "torchaudio": torchaudio.__version__}
     print(untested(versions) or f"torchaudio {torchaudio.__version__} imports beside torch {torch.__version__}")
 

@@ -12,12 +12,8 @@ class UserError(ValueError):
 
 def torchaudio_cure(error: Exception) -> str:
     """Say what to do if `error` comes from torchaudio's compiled part, which needs CUDA; nothing if it does not."""
-    if "libtorchaudio" not in str(error):
-        return ""
-    return (
-        "torchaudio cannot be loaded, because its compiled part wants CUDA and torch is a CPU build; "
-        "run: python -m shared.utils.environment"
-    )
+    what = "torchaudio cannot be loaded, because its compiled part wants CUDA and torch is a CPU build; "
+    return what + "run: python -m shared.utils.environment" if "libtorchaudio" in str(error) else ""
 
 
 def exit_for_failed_clips(failed: Sequence[tuple[str, str]], count: int, result: str) -> None:

@@ -17,8 +17,7 @@ from shared.utils.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what shall stand at `path`: it goes there when the block ends, and nowhere if the block fails.
-    Any number of processes and threads may do so at a time: the last one wins."""
+    """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield part
@@ -29,11 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Make an empty folder that becomes `path` when the block ends, in the place of one already there; one at a time.
-
-    If the block fails, `path` is as it was. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with
-    the next success.
-    """
+    """Make an empty folder that replaces `path` when the block ends; if it fails, `path` is as it was. One at a time.
+    What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with the next success."""
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -64,8 +60,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict[str, Any]:
-    """Read the object that a JSON file holds. UserError if it is missing or holds none; that calls the file `name`, by
-    default its path, and gives the `advice`."""
+    """Read the object in a JSON file. UserError, which calls it `name` (default: its path), if there is none."""
     name = name or str(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

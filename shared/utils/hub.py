@@ -28,10 +28,7 @@ def hub_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str, **options: Any) -> dict[str, Path]:
     """Those of the files `names` that a folder or a hub id has: {name: file on this machine}, in their order.
-
-    Without the net, or with HF_HUB_OFFLINE, the hub is what the cache holds of it. `options`: see `OPTIONS`.
-    Raises `NotFound` if there is none, so that the source holds no `what`; it ends with what is `wanted`.
-    """
+    Without the net, the hub is what the cache holds. `options`: see `OPTIONS`. Raises `NotFound` if there is none."""
     names, folder = list(dict.fromkeys(names)), Path(source)
     if folder.is_dir():
         found, reason = {name: folder / name for name in names if (folder / name).is_file()}, ""
@@ -47,15 +44,13 @@ def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str,
 def find_configs(
     source: str | Path, what: str, places: Iterable[str], wanted: str, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """Read config.json in those of `places` (subfolders; "" is the source itself) that have one. Raises `NotFound` as
-    `find_files`, or UserError for a file that is damaged."""
+    """Read config.json in those of `places` (subfolders; "" is the source) that have one. Errors as `find_files`."""
     files = find_files(source, what, (f"{place}/config.json".lstrip("/") for place in places), wanted, **options)
     return {name.rpartition("/")[0]: read_json(file) for name, file in files.items()}
 
 
 def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any) -> Path:
-    """Find the folder itself, or copy a hub id: of it the subfolders `places`, by default all; "" is its own files.
-    UserError if it cannot be downloaded."""
+    """Find the folder itself, or copy a hub id's subfolders `places`, "" its own files, none all. Raises UserError."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download

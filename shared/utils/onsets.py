@@ -10,21 +10,12 @@ Array = NDArray[np.float64]
 
 
 def onset_peaks(
-    curve: Array,
-    floor: float,
-    share: float,
-    distance: int,
-    *,
-    prominent: bool = False,
-    rise: float = 0.0,
+    curve: Array, floor: float, share: float, distance: int, *, prominent: bool = False, rise: float = 0.0,
     before: tuple[int, int] = (0, 0),
-) -> list[int]:
+) -> list[int]:  # fmt: skip
     """Frames of the peaks of `curve` [T] that are onsets, ascending.
-
-    They are at least `floor`, and `share` of the highest value, high; `distance` frames apart (of nearer ones the
-    higher counts); `rise` times higher than all from `before[0]` to `before[1]` frames earlier; if `prominent`, their
-    prominence reaches the least height, too.
-    """
+    They are at least `floor`, and `share` of the highest value, high, and if `prominent` stand out as much; `distance`
+    frames apart (the higher counts); `rise` times higher than all from `before[0]` to `before[1]` frames earlier."""
     least = max(floor, share * float(curve.max(initial=0)))
     padded = np.pad(curve, 1)  # a peak may be the first or the last frame
     peaks, _ = find_peaks(padded, height=least, distance=distance, prominence=least if prominent else None)
@@ -37,10 +28,7 @@ def onset_peaks(
 
 
 def half_rise(curve: Array, peak: int) -> float:
-    """Where `curve` [T] passes half of its `peak` on the way up, in frames, between frames by a line; at least 0.
-
-    Before the first frame it is taken to be 0.
-    """
+    """Frame where `curve` [T], 0 before it begins, passes half of its `peak` on the way up, linear between frames."""
     half, padded = curve[peak] / 2, np.pad(curve, (1, 0))
     first = peak + 1
     while padded[first - 1] > half:

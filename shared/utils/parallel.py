@@ -18,17 +18,13 @@ Result = TypeVar("Result")
 
 def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """Results of `function` in the items' order, from `workers` processes of one thread each, or from this one.
-
-    Raises what `function` raises, and UserError if a process is killed.
-    """
-    count = min(workers, len(items))
-    if count <= 1:
+    Raises what `function` raises, and UserError if a process is killed."""
+    if (count := min(workers, len(items))) <= 1:
         yield from map(function, items)
         return
     # a fresh process would import torch first, which takes seconds
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context(method), initializer=_one_thread) as pool:
         try:
             yield from pool.map(function, items)
         except BrokenProcessPool:

@@ -15,13 +15,9 @@ from shared.utils.errors import UserError
 FUSION = {"k_fusion": "to_k", "v_fusion": "to_v", "pre_attn_norm_fusion": "norm_y", "norm_k_fusion": "norm_k"}
 #: What CCA takes besides, of the tower's own text attention: theirs within a block -> ours within CCA.
 SHARED = {
-    "cross_attn.q.weight": "to_q.weight",
-    "cross_attn.q.bias": "to_q.bias",
-    "cross_attn.norm_q.weight": "norm_q.weight",
-    "cross_attn.o.weight": "to_out.weight",
-    "norm3.weight": "norm_x.weight",
-    "norm3.bias": "norm_x.bias",
-}
+    "cross_attn.q.weight": "to_q.weight", "cross_attn.q.bias": "to_q.bias", "norm3.weight": "norm_x.weight",
+    "cross_attn.norm_q.weight": "norm_q.weight", "cross_attn.o.weight": "to_out.weight", "norm3.bias": "norm_x.bias",
+}  # fmt: skip
 _NAME = re.compile(r"(video|audio)_model\.(?:blocks\.(\d+)\.)?(.+)")
 _AUDIO_IN = re.compile(r"audio_model\.patch_embedding\.(0\.(weight|bias)|2\.w[123]\.weight)")
 AUDIO_OUT = ("audio_model.head.head.weight", "audio_model.head.head.bias")
@@ -35,8 +31,7 @@ NEW_TOKENS = "Ovi has no context tokens"
 
 
 def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fusion: str) -> WeightMap:
-    """Where each tensor of a model of these shapes comes from. `fusion`: full, or cca as wide as the towers.
-    UserError: no Ovi checkpoint, tensors that it should or should not have, sizes that differ."""
+    """Where each tensor comes from. `fusion`: full, or cca as wide as the towers. UserError: no Ovi that fits."""
     if not any(name.startswith("audio_model.") and ".k_fusion." in name for name in weights.shapes):
         what = f"{named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion"
         raise UserError(f"{weights.label}: {what}; a fused checkpoint of Ovi is needed")
@@ -60,8 +55,7 @@ def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fu
 
 def _ours(name: str) -> str | None:
     """Our name of a tensor of the towers, or of the fusion's keys and values; None for others."""
-    match = _NAME.fullmatch(name)
-    if match is None:
+    if (match := _NAME.fullmatch(name)) is None:
         return None
     tower, block, rest = match.groups()
     fusion = re.fullmatch(r"cross_attn\.(\w+)\.(weight|bias)", rest)

@@ -22,9 +22,8 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
 def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Write the tensors of a pickle to the file `output`; what they were, and the entries that are no tensors. The file
-    is read with `torch.load(weights_only=True)`: anything but tensors and plain containers in it is refused by torch
-    and not run. Nested weights ("state_dict") are taken from there. UserError: no pickle of tensors, or no space."""
+    """Write a pickle's tensors, nested ones too, to the file `output`; return them, and the entries that are none.
+    `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, or no space."""
     if source.suffix not in PICKLES:
         raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
     content = _read(source)
@@ -46,19 +45,14 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
 def _read(source: Path) -> Any:
     try:  # older files, which are no zip files, cannot be mapped
         return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zipfile(source))
-    except UnpicklingError as error:
+    except (UnpicklingError, OSError, RuntimeError, EOFError) as error:
         what = "holds more than weights, or is none; it is not read"
+        what = what if isinstance(error, UnpicklingError) else "cannot be read"
         raise UserError(f"{source}: {what} ({first_line(error)})") from None
-    except (OSError, RuntimeError, EOFError) as error:
-        raise UserError(f"{source}: cannot be read ({first_line(error)})") from None
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors where two share memory, which a file cannot."""
-    seen: set[int] = set()
-    out = {}
-    for name, tensor in tensors.items():
-        place = tensor.untyped_storage().data_ptr()
-        out[name] = tensor.clone() if place in seen else tensor
-        seen.add(place)
-    return out
+    first: dict[int, str] = {}
+    owners = {name: first.setdefault(tensor.untyped_storage().data_ptr(), name) for name, tensor in tensors.items()}
+    return {name: tensor if owners[name] == name else tensor.clone() for name, tensor in tensors.items()}

@@ -31,10 +31,8 @@ ADVICE = {
     "text_encoder": "--text-encoder FOLDER (UMT5-XXL with its tokenizer)",
 }
 #: Components and the settings of streams that are their width.
-WIDTHS = (
-    ("video_codec", "video", "in_channels"), ("audio_codec", "audio", "in_channels"),
-    ("text_encoder", "video", "text_dim"), ("text_encoder", "audio", "text_dim"),
-)  # fmt: skip
+WIDTHS = [(f"{stream}_codec", stream, "in_channels") for stream in ("video", "audio")]
+WIDTHS += [("text_encoder", stream, "text_dim") for stream in ("video", "audio")]
 
 
 def _shard_size(text: str) -> str:
@@ -139,9 +137,8 @@ def locate(options: WanOptions | OviOptions, name: str) -> ComponentSource | Non
     """Find a component where its option says, an audio codec beside the audio tower, or at the source."""
     if (named := getattr(options, name)) is not None:
         return find_component(name, named)
-    place: Path | None = options.source
-    if name == "audio_codec":
-        place = options.audio / name if isinstance(options, WanOptions) and options.audio is not None else None
+    tower = options.audio if isinstance(options, WanOptions) else None
+    place = options.source if name != "audio_codec" else tower and tower / name
     if place is not None and place.is_dir():
         with suppress(NotFound):
             return find_component(name, place)

@@ -22,8 +22,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True, eq=False)
 class SourceWeights:
-    """Tensors of one checkpoint, read one by one. `dtypes`: in safetensors' words.
-    `label`: what reports call it; `read`: a tensor by its name, which may lie in a mapped file."""
+    """Tensors of one checkpoint, which reports call `label`; `read` gives one by name. `dtypes`: safetensors' words."""
 
     label: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -32,11 +31,9 @@ class SourceWeights:
 
     @classmethod
     def open(cls, source: Path, label: str | None = None) -> SourceWeights:
-        """Open a .safetensors file, or a folder of one model's (see `weight_files`).
-        UserError: a file is missing or damaged, holds quantised weights, or a name stands in two of them."""
+        """Open the `weight_files`. UserError: one is missing or damaged, quantised, or a name stands in two of them."""
         places: dict[str, Any] = {}
-        shapes: dict[str, tuple[int, ...]] = {}
-        dtypes: dict[str, str] = {}
+        shapes, dtypes = {}, {}
         for file in weight_files(source):
             try:
                 handle = safe_open(file, framework="pt")
@@ -54,8 +51,7 @@ class SourceWeights:
 
 
 def weight_files(source: Path) -> list[Path]:
-    """Find the files of one model: a file, or in a folder those of its index, the usual one, or the only one.
-    UserError: there are none, or several and nothing says which; a pickle, with what to do about it."""
+    """Find the files of one model: a file, or in a folder those of its index, the usual, or the only one; UserError."""
     if source.is_file():
         if source.suffix in PICKLES:
             raise _refused(source)
@@ -78,15 +74,13 @@ def weight_files(source: Path) -> list[Path]:
 
 def named(keys: list[str]) -> str:
     """Name the first of `keys` for an error of one line: 4 tensors (a, b, c ...)."""
-    dots = " ..." if len(keys) > 3 else ""
-    return f"{len(keys)} tensor{'s' * (len(keys) != 1)} ({', '.join(keys[:3])}{dots})"
+    return f"{len(keys)} tensor{'s' * (len(keys) != 1)} ({', '.join(keys[:3])}{' ...' * (len(keys) > 3)})"
 
 
 def _refused(pickle: Path) -> UserError:
-    return UserError(
-        f"{pickle}: a pickle can run anything when it is read, so it is not read here; turn it into safetensors first: "
-        f"scripts/convert.py to-safetensors --source {pickle.name} --output {pickle.stem}.safetensors"
-    )
+    what = "a pickle can run anything when it is read, so it is not read here; turn it into safetensors first"
+    command = f"scripts/convert.py to-safetensors --source {pickle.name} --output {pickle.stem}.safetensors"
+    return UserError(f"{pickle}: {what}: {command}")
 
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
@@ -94,7 +88,6 @@ def _indexed(folder: Path, index: Path) -> list[Path]:
     if not isinstance(entries, dict) or not entries:
         raise UserError(f"{index}: has no weight_map; copy it again")
     files = [folder / name for name in sorted(set(entries.values()))]
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{file}: missing, and {index.name} names it; copy the whole folder again")
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(f"{missing[0]}: missing, and {index.name} names it; copy the whole folder again")
     return files

@@ -26,10 +26,7 @@ _BLOCK = re.compile(r"\.(\d+)\.")
 
 class FreshTensors:
     """New tensors of a model whose blocks are all alike, as the model itself makes them.
-
-    `build` makes the same model with one block. Each block and what is outside the blocks draw from a seed of their
-    own, so that a tensor depends on nothing else that is made; ask for them block by block, one is kept.
-    """
+    `build` makes it with one block. Each block, and what is outside, has its own seed; one is kept: ask in order."""
 
     def __init__(self, build: Callable[[], nn.Module], seed: int) -> None:
         self.build, self.seed = build, seed
@@ -47,8 +44,7 @@ class FreshTensors:
 
 def block_of(name: str) -> int:
     """Find the number of the block that a tensor is in, the first number of its name; -1 outside the blocks."""
-    match = _BLOCK.search(name)
-    return int(match[1]) if match else -1
+    return int(match[1]) if (match := _BLOCK.search(name)) else -1
 
 
 def planned(mapping: WeightMap, dtype: torch.dtype | None, fp32: Iterable[str] = ()) -> dict[str, Tensor]:
@@ -71,12 +67,9 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 
 def write_tensors(
-    folder: Path,
-    plan: Mapping[str, Tensor],
-    mapping: WeightMap,
-    shard_size: str,
+    folder: Path, plan: Mapping[str, Tensor], mapping: WeightMap, shard_size: str,
     fresh: Callable[[str], Tensor] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
     One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new."""
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
@@ -108,6 +101,5 @@ def check_output(path: Path) -> None:
 def check_space(path: Path, needed: int) -> None:
     """Raise UserError unless the disk that will hold `path` has `needed` bytes free."""
     there = next(folder for folder in path.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(there).free
-    if free < needed:
+    if (free := shutil.disk_usage(there).free) < needed:
         raise UserError(f"--output {path}: needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
 
 #: Original -> diffusers, outside the blocks. A name that ends in "." stands for its weight and bias.
 TOP = {
-    "patch_embedding.": "patch_embedding.",
-    "text_embedding.0.": "condition_embedder.text_embedder.linear_1.",
-    "text_embedding.2.": "condition_embedder.text_embedder.linear_2.",
-    "time_embedding.0.": "condition_embedder.time_embedder.linear_1.",
-    "time_embedding.2.": "condition_embedder.time_embedder.linear_2.",
-    "time_projection.1.": "condition_embedder.time_proj.",
-    "head.head.": "proj_out.",
-    "head.modulation": "scale_shift_table",
-}
+    **{
+        f"{kind}_embedding.{place}.": f"condition_embedder.{kind}_embedder.linear_{number}."
+        for kind, (place, number) in product(("text", "time"), ((0, 1), (2, 2)))
+    },
+    "patch_embedding.": "patch_embedding.", "time_projection.1.": "condition_embedder.time_proj.",
+    "head.head.": "proj_out.", "head.modulation": "scale_shift_table",
+}  # fmt: skip
 #: Original -> diffusers, within a block. Original `norm3` is diffusers' `norm2`: the others have no weights.
 BLOCK = {
     **{
@@ -38,18 +37,12 @@ BLOCK = {
             ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"),
         )
     },
-    "norm3.": "norm2.",
-    "ffn.0.": "ffn.net.0.proj.",
-    "ffn.2.": "ffn.net.2.",
-    "modulation": "scale_shift_table",
+    "norm3.": "norm2.", "ffn.0.": "ffn.net.0.proj.", "ffn.2.": "ffn.net.2.", "modulation": "scale_shift_table",
 }  # fmt: skip
 _TOP_BACK, _BLOCK_BACK = ({theirs: original for original, theirs in names.items()} for names in (TOP, BLOCK))
 _IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
-#: Configuration of the original layout -> of a stream.
-ORIGINAL_SIZES = {
-    "num_heads": "num_attention_heads", "num_layers": "num_layers", "ffn_dim": "ffn_dim", "freq_dim": "freq_dim",
-    "in_dim": "in_channels", "text_dim": "text_dim", "patch_size": "patch_size", "eps": "eps",
-}  # fmt: skip
+#: Configuration of the original layout -> of a stream, where they differ.
+ORIGINAL_SIZES = {"num_heads": "num_attention_heads", "in_dim": "in_channels"}
 #: What a Wan must have beside its sizes; another value is another architecture.
 FIXED = {
     "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "image_dim": None, "added_kv_proj_dim": None,
@@ -60,8 +53,7 @@ FIXED = {
 def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
 ) -> WeightMap:
-    """Where each tensor of a model of these shapes comes from: a Wan, one of our transformers (`audio`), or new.
-    UserError: no Wan, tensors that it should or should not have, sizes that differ."""
+    """Where each tensor comes from: a Wan, a transformer of ours (`audio`), or new. UserError: none that fits."""
     mapping = WeightMap(shapes)
     names = stream_names(weights.shapes, weights.label)[1]
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
@@ -71,8 +63,7 @@ def weight_map(
         mapping.leave(audio, others, "only its audio tower is wanted")
     else:
         mapping.new([name for name in shapes if part_of(name) == "audio_stream"], "no audio tower given")
-    fusion = [name for name in shapes if part_of(name) == "fusion"]
-    mapping.new(fusion, "Wan has nothing that joins two towers")
+    mapping.new([name for name in shapes if part_of(name) == "fusion"], "Wan has nothing that joins two towers")
     mapping.check()
     return mapping
 
@@ -88,8 +79,7 @@ def to_original(name: str) -> str | None:
 
 
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
-    """Tell the layout of a checkpoint with these names, "diffusers" or "original", and {our name: its name}.
-    Names that Wan does not have are left out. Raises UserError if neither layout is there."""
+    """Tell a checkpoint's layout, "diffusers" or "original", and {our name: its name} of what Wan has; or UserError."""
     names = list(names)
     if any(".attn1." in name for name in names):
         return "diffusers", {name: name for name in names if to_original(name)}
@@ -99,8 +89,7 @@ def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]
 
 
 def transformer_place(source: Path) -> Path:
-    """Where in a diffusers pipeline, a model's folder or a file the transformer lies.
-    UserError: a Wan 2.2 of two experts, of which one must be named."""
+    """Where the transformer lies in a pipeline, or `source`. UserError: of two experts (Wan 2.2) one must be named."""
     if (source / "transformer_2").is_dir():
         either = "transformer (high noise) or transformer_2 (low noise)"
         raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")
@@ -109,8 +98,7 @@ def transformer_place(source: Path) -> Path:
 
 def check_config(place: Path, stream: StreamConfig) -> bool:
     """Compare the sizes that stand beside the weights (a folder or a file) with those of `stream`; False if none do.
-    Names and shapes do not tell heads, eps or patches of equal size apart. UserError: another class, an architecture
-    other than text-to-video, or a size that differs."""
+    Names and shapes do not tell heads, eps or patches apart. UserError: not a text-to-video Wan, or of other sizes."""
     file = (place if place.is_dir() else place.parent) / "config.json"
     if not file.is_file():
         return False
@@ -126,8 +114,7 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
             raise UserError(f"{file}: {name} is {config[name]}; a text-to-video Wan, where it is {value}, is needed")
     if original and config.get("model_type", "t2v") not in ("t2v", "ti2v"):
         raise UserError(f"{file}: model_type is {config['model_type']}; t2v or ti2v is needed")
-    ours = asdict(stream)
-    sizes = ORIGINAL_SIZES if original else {name: name for name in ours}
+    sizes = {name: name for name in asdict(stream)} | (ORIGINAL_SIZES if original else {})
     found = {sizes[name]: value for name, value in config.items() if name in sizes}
     out = config.get("out_dim" if original else "out_channels")
     for sizes_there in (found if out is None else found | {"in_channels": out}, found):
@@ -138,8 +125,7 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
 def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> None:
     """Raise UserError, naming the first, if a value of `found` is not that of `stream`."""
     for name, value in found.items():
-        here = getattr(stream, name)
-        value = tuple(value) if isinstance(value, list) else value
+        value, here = tuple(value) if isinstance(value, list) else value, getattr(stream, name)
         if value != here:
             raise UserError(f"{file}: {name} is {value}, and {part}.{name} {here} in the model; make them agree")
 
@@ -172,9 +158,9 @@ class WanExport:
             self.model = WanTransformer3DModel(**config)
         weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
         ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
-        others = [name for name in weights.shapes if name not in ours.values()]
         self.mapping = WeightMap(shapes_of(self.model))
         self.mapping.take(weights, ours)
+        others = [name for name in weights.shapes if name not in ours.values()]
         self.mapping.leave(weights, others, "Wan has a video stream only")
         self.mapping.check()
 

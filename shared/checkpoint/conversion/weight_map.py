@@ -21,18 +21,12 @@ class SourceTensor(NamedTuple):
     name: str
 
 
-class NewTensor(NamedTuple):
-    """A fresh tensor, and why."""
-
-    why: str
-
-
 class WeightMap:
     """What a model of these tensors (`shapes`: name -> shape) is made of. Fill it, then `check` it."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.shapes = dict(shapes)
-        self.origins: dict[str, SourceTensor | NewTensor] = {}
+        self.origins: dict[str, SourceTensor | str] = {}  # a text: a new tensor, and why
         self.left: list[tuple[SourceWeights, str, str]] = []
         self.sources: dict[SourceWeights, None] = {}  # in their order
 
@@ -43,7 +37,7 @@ class WeightMap:
 
     def new(self, names: Iterable[str], why: str) -> None:
         """Make these fresh."""
-        self.origins |= {name: NewTensor(why) for name in names}
+        self.origins |= dict.fromkeys(names, why)
 
     def leave(self, weights: SourceWeights, names: Iterable[str], why: str) -> None:
         """Do not use these of `weights`."""
@@ -51,8 +45,7 @@ class WeightMap:
         self.left += [(weights, name, why) for name in names]
 
     def check(self) -> None:
-        """Every tensor has an origin of its shape, and every tensor of a source is used or left.
-        UserError: how many are wrong, and the first of them."""
+        """Raise UserError unless every tensor has an origin of its shape, and each of a source is used or left."""
         used = {ours: origin for ours, origin in self.origins.items() if isinstance(origin, SourceTensor)}
         settled = {*used.values(), *(SourceTensor(weights, name) for weights, name, _ in self.left)}
         for weights in self.sources:
@@ -87,7 +80,7 @@ def report_rows(mapping: WeightMap) -> list[ReportRow]:
     sizes = []
     for name, shape in mapping.shapes.items():
         origin = mapping.origins[name]
-        text = f"from {origin.weights.label}" if isinstance(origin, SourceTensor) else f"new: {origin.why}"
+        text = f"from {origin.weights.label}" if isinstance(origin, SourceTensor) else f"new: {origin}"
         sizes.append((part_of(name), text, math.prod(shape)))
     for weights, name, why in mapping.left:
         first, _, rest = name.partition(".")  # "audio_model.patch_embedding.0.weight" -> "audio_model.patch_embedding"
@@ -107,7 +100,7 @@ def _counted(tensors: Iterable[tuple[str, str, int]]) -> list[ReportRow]:
     groups: dict[tuple[str, str], list[int]] = {}
     for part, origin, values in tensors:
         groups.setdefault((part, origin), []).append(values)
-    return [ReportRow(part, origin, len(sizes), sum(sizes)) for (part, origin), sizes in groups.items()]
+    return [ReportRow(*group, len(sizes), sum(sizes)) for group, sizes in groups.items()]
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
