@@ -19,7 +19,6 @@ MOST_ROOMS, MOST_ARROWS = 20, 60
 LINES_OF_FILE, LINES_OF_FUNCTION, LINES_OF_SCRIPT = 350, 60, 120
 
 TESTED_ELSEWHERE = {
-    "ccl/analysis/attention_figures.py": "tests/ccl/analysis/test_attention_maps.py",
     "mtv/control_layers.py": "tests/mtv/test_control.py",
     "mtv/separation_dsp.py": "tests/mtv/test_separation.py",
     "shared/checkpoint/lora_file.py": "tests/shared/checkpoint/test_lora.py",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.checkpoint import checkpoint
+
+from ccl.flops import Tokens, meta_inputs, on_meta
+from ccl.routing import Task
+from ccl.transformer import DualStreamTransformer
+from shared.nn.clock import LatentClock
 
 GIB = 2**30
 FP32, BF16 = 4, 2
@@ -222,3 +227,60 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         return tuple(torch.empty_like(given) for given in ctx.saved_tensors[:3])
+
+
+DEPTHS = (2, 3)
+"""Blocks of the models that are looked at: all blocks are alike, so what the third adds every further one adds."""
+
+Counts = TypeVar("Counts", Parameters, Activations)
+
+
+@dataclass(frozen=True)
+class LatentSizes:
+    """One clip as the model gets it: video latents F x H x W, audio tokens, text tokens; their clock."""
+
+    frames: int
+    height: int
+    width: int
+    audio: int
+    text: int
+    fps: float = 16.0
+    temporal_stride: int = 4
+    audio_rate: float = 25.0
+
+    def tokens(self, patch: tuple[int, int]) -> Tokens:
+        """With video patches of (height, width) latents."""
+        return Tokens(self.frames, (self.height // patch[0]) * (self.width // patch[1]), self.audio, self.text)
+
+
+def parameters(config: Mapping[str, Any]) -> Parameters:
+    """Of a `DualStreamTransformer` with `config`, all of them trained."""
+    return _at_depth(config, Parameters.of)
+
+
+def activations(
+    config: Mapping[str, Any], sizes: LatentSizes, batch: int = 1, task: Task = Task.T2AV,
+    precision: Literal["fp32", "bf16"] = "bf16", checkpointing: bool = False,
+) -> Activations:  # fmt: skip
+    """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only."""
+    latents = sizes.frames, sizes.height, sizes.width
+    video_clock = LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride)
+    clocks = video_clock, LatentClock.at_rate(sizes.audio, sizes.audio_rate)
+
+    def count(model: DualStreamTransformer) -> Activations:
+        inputs = meta_inputs(model.train(), latents, sizes.audio, sizes.text, clocks, batch)
+
+        def run() -> Tensor:
+            made = model(task.route, *inputs)
+            return torch.stack([part.float().square().mean() for part in made if part is not None]).sum()
+
+        return step_bytes(model, run, precision, checkpointing)
+
+    return _at_depth(config, count)
+
+
+def _at_depth(config: Mapping[str, Any], count: Callable[[DualStreamTransformer], Counts]) -> Counts:
+    """Carry the counts at `DEPTHS` on to the depth of the config, number by number."""
+    few, more = (count(on_meta(config, depth)) for depth in DEPTHS)
+    further = config["video"]["num_layers"] - DEPTHS[0]
+    return type(few)(*(a + further * (b - a) for a, b in zip(few, more, strict=True)))

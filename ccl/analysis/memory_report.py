@@ -14,7 +14,7 @@ from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
 
 if TYPE_CHECKING:  # options are checked before torch is imported
-    from ccl.analysis.activation_memory import LatentSizes
+    from ccl.analysis.memory_estimate import LatentSizes
 
 MODELS = Path(__file__).resolve().parents[2] / "configs/model"
 TEMPORAL_STRIDE = 4  # of all video codecs here
@@ -60,8 +60,7 @@ class MemoryOptions(cli.Options):
 def memory_report(options: MemoryOptions) -> str:
     """Rows of the table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
     config = model_config(options.model)
-    from ccl.analysis.activation_memory import activations, parameters
-    from ccl.analysis.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
+    from ccl.analysis.memory_estimate import BUCKET, GIB, MemoryUse, Setting, activations, parameters, states
     from ccl.routing import Task
 
     kept = (options.precision, not options.no_ema, options.offload, options.bucket or BUCKET)
@@ -117,7 +116,7 @@ def model_config(name: str) -> dict[str, Any]:
 
 def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[int, int], LatentSizes]:
     """Patch of the model (height, width), and latents of the clip."""
-    from ccl.analysis.activation_memory import LatentSizes
+    from ccl.analysis.memory_estimate import LatentSizes
 
     stride = options.spatial_stride or (16 if config["video"]["in_channels"] == 48 else 8)
     _, *patch = config["video"].get("patch_size", (1, 2, 2))

@@ -7,8 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ccl.analysis.attention_figures import draw_maps
-from ccl.analysis.attention_maps import AttentionProbe, sounding_tokens
+from ccl.analysis.attention_maps import AttentionProbe, draw_maps, sounding_tokens
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
 from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
 from ccl.analysis.options import ProbeOptions
