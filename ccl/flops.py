@@ -35,9 +35,7 @@ class Tokens(NamedTuple):
 
 class Costs(NamedTuple):
     """Parameters, and operations of one forward pass: two for each multiplication of a matrix product, no others.
-
-    `cross_modal_` is the part that joins the streams: CCA with its context tokens, or what stands in its place.
-    """
+    `cross_modal_` is the part that joins the streams: CCA with its context tokens, or what stands in its place."""
 
     parameters: int
     cross_modal_parameters: int
@@ -47,9 +45,7 @@ class Costs(NamedTuple):
 
 def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     """Of a `DualStreamTransformer` with `config` (its arguments, or the config.json of a checkpoint's transformer/).
-
-    The pass is that of task t2av for one clip; what joins the streams costs what it costs beyond the two run alone.
-    """
+    The pass is that of task t2av for one clip; what joins the streams costs what it costs beyond the two run alone."""
     model = on_meta(config)
     streams = list(zip((model.video_stream, model.audio_stream), _one_clip(model, tokens), strict=True))
     whole = task_flops(model, tokens, Task.T2AV)
@@ -60,11 +56,8 @@ def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
 
 
 def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
-    """Operations of one forward pass of `task` for one clip; as in `Costs`, with what the route leaves out left out.
-
-    With a noise level per video frame and an even clock: the audio tokens that read one frame are never more than
-    ⌈A/F⌉. Raises UserError for a task that the model's routing does not know (`Route.joint`).
-    """
+    """Operations, as in `Costs`, of one forward pass on the route of `task` for one clip, with a noise level per video
+    frame and at most ⌈A/F⌉ audio tokens that read it. UserError for a route that the model has not (`Route.joint`)."""
     settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
     few, more = (_flops_at(json.dumps(settings, sort_keys=True), depth, tokens, task) for depth in (1, 2))
     return few + (model.config.video["num_layers"] - 1) * (more - few)  # all blocks are alike

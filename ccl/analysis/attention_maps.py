@@ -59,10 +59,8 @@ class AttentionWeights:
 
 @contextmanager
 def recording(model: Any) -> Iterator[dict[str, list[AttentionWeights]]]:
-    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts.
-
-    The weights of each block in order, by the stream that reads.
-    """
+    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts. The weights
+    of each block in order, by the stream that reads."""
 
     @torch.no_grad()
     def write(kept: list[AttentionWeights], direction: nn.Module, given: tuple[Any], named: dict[str, Any]) -> None:
@@ -84,9 +82,7 @@ def recording(model: Any) -> Iterator[dict[str, list[AttentionWeights]]]:
 @singledispatch
 def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeights:
     """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments; TypeError if unknown here.
-
-    Of a gate too: what it multiplies is no part of the weights.
-    """
+    Of a gate too: what it multiplies is no part of the weights."""
     raise TypeError(f"attention of a {type(direction).__name__} cannot be recorded: `weights_of` does not know it")
 
 
@@ -176,20 +172,18 @@ Sounding = dict[str, tuple[Tensor, Tensor]]
 
 
 def sounding_tokens(batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int) -> Sounding:
-    """By the puppets' truth of every clip of a batch, each cut at so many seconds of its file.
-
-    `size`: (H, W) of the picture in pixels. `space`: video tokens per frame, S.
-    """
-    frames, (height, width) = len(batch.video_clock), size
+    """By the puppets' truth of every clip of a batch, each cut at so many seconds of its file. `size`: (H, W) of the
+    picture in pixels. `space`: video tokens per frame, S."""
+    height, width = size
     columns = round((space * width / height) ** 0.5)
     rows = space // columns
     covered, audible = [], []
     for truth, start in clips:
         region = sounding_region([truth], size).reshape(rows, height // rows, columns, width // columns)
-        covered.append(torch.from_numpy(region.mean((1, 3))).flatten().repeat(frames))
+        covered.append(torch.from_numpy(region.mean((1, 3))).flatten().repeat(len(batch.video_clock)))
         spans = sounding_spans(truth, start)
         audible.append(torch.from_numpy(overlaps(spans, batch.audio_clock.starts, batch.audio_clock.ends)))
-    share, sounds = torch.stack(covered).to(batch.video.device), torch.stack(audible).to(batch.video.device)
+    share, sounds = (torch.stack(one).to(batch.video.device) for one in (covered, audible))
     return {"video": (share == 0, share >= LEAST_COVER), "audio": (~sounds, sounds)}
 
 
@@ -238,12 +232,11 @@ class AttentionProbe:
         """Measure a batch of t2av samples; returns the maps of its clips at the middle one of the noise levels."""
         maps: list[AttentionMaps] = []
         right = same_time(batch.video_clock, batch.audio_clock).to(batch.video.device)
-        right = right.repeat_interleave(self.space(batch), 0)
+        right = right.repeat_interleave(math.prod(self.grid(batch)), 0)
         for level, u in enumerate(self.levels):
             with recording(self.model) as recorded:
                 FixedLevel(self.model, self.flow, self.seed, u)(replace(batch, step=level))
-            for index, (own, other) in enumerate(((right, "audio"), (right.T, "video"))):
-                stream = STREAMS[index]
+            for index, (stream, own, other) in enumerate((("video", right, "audio"), ("audio", right.T, "video"))):
                 for block, weights in enumerate(recorded[stream]):
                     measured = [shares(w, own, sounding[other][1]) for w in (weights, even(weights))]
                     for kind, chosen in enumerate(sounding[stream]):
@@ -251,14 +244,11 @@ class AttentionProbe:
                         for which, values in enumerate(measured):
                             self.sums[index, level, block, kind, which] += values[chosen].double().sum(0).cpu()
             if level == len(self.levels) // 2:
-                maps = _maps(recorded, right, len(batch.video_clock), self._grid(batch))
+                maps = _maps(recorded, right, len(batch.video_clock), self.grid(batch))
         return maps
 
-    def space(self, batch: Batch) -> int:
-        """S, the video tokens of one latent frame."""
-        return math.prod(self._grid(batch))
-
-    def _grid(self, batch: Batch) -> tuple[int, int]:
+    def grid(self, batch: Batch) -> tuple[int, int]:
+        """Height and width of one latent frame in video tokens; their product is S."""
         patch = self.model.video_stream.config.patch_size
         return batch.video.shape[3] // patch[1], batch.video.shape[4] // patch[2]
 
@@ -299,10 +289,8 @@ def _maps(
 
 @torch.no_grad()
 def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: VideoCodec, fps: float) -> Path:
-    """Write FOLDER/ID.png for clip `row` of a batch: its frames, and below them each map as heat over them.
-
-    A map is scaled from 0 to its own maximum.
-    """
+    """Write FOLDER/ID.png for clip `row` of a batch: its frames, and below them each map as heat over them. A map is
+    scaled from 0 to its own maximum."""
     clock = batch.video_clock
     frames = round(clock.duration * fps)
     pixels = tensor_to_frames(codec.decode(batch.video[row : row + 1], frames))[0].cpu()

@@ -84,11 +84,8 @@ def noise_levels(count: int, flow: Flow) -> list[float]:
 
 @torch.no_grad()
 def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: int) -> list[Batch]:
-    """Held-out clips as batches of up to `size` clips of one shape, all t2av, at step 0, without dropout.
-
-    The video stream reads the caption, the audio stream the audio caption. Latents are rounded to float16, as the
-    training's are in their shards. UserError for a clip that cannot train both streams.
-    """
+    """Held-out clips as t2av batches of up to `size` clips of one shape, each stream with its own caption. Latents are
+    rounded to float16, as in the training's shards. UserError for a clip that cannot train both streams."""
     device, read = pipeline.device, pipeline.text_encoder.encode
     shapes: dict[tuple[int, int], list[Sample]] = defaultdict(list)
     for index in tqdm(range(len(clips)), desc="encoding clips", unit="clip"):
@@ -138,11 +135,8 @@ def held_out_losses(
     model: nn.Module, batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
     states: Sequence[ConditionedTask], name: str = "held-out loss",
 ) -> dict[ConditionedTask, ByStream]:  # fmt: skip
-    """Losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
-
-    `model`: a `DualStreamTransformer` in evaluation mode, on the batches' device. `levels`: [K] u in (0, 1); level k of
-    a batch has the noise of step k. `name` stands beside the progress bar.
-    """
+    """Losses of a model in evaluation mode in each of the states, of which those of one route (0m of a2v is t2v) are
+    evaluated once. `levels`: [K] u in (0, 1); level k of a batch has the noise of step k."""
     sigma: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(levels))
     losses: dict[tuple[ConditionedTask, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with tqdm(total=len(levels) * sum(len(batch.ids) for batch in batches), desc=name, unit="clip") as bar:

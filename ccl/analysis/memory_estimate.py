@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -30,7 +30,6 @@ from shared.nn.clock import LatentClock
 
 GIB = 2**30
 FP32, BF16 = 4, 2
-BUCKET = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduced together
 LIVE = 1_000_000_000  # DeepSpeed's `stage3_max_live_parameters`: values of gathered weights at a time under ZeRO-3
 
 
@@ -44,9 +43,8 @@ class Parameters(NamedTuple):
     @classmethod
     def of(cls, model: nn.Module) -> Parameters:
         """Count the values of `model`."""
-        trained, frozen = (
-            sum(p.numel() for p in model.parameters() if p.requires_grad is learns) for learns in (True, False)
-        )
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
         return cls(trained, frozen, sum(layers))
 
@@ -58,16 +56,14 @@ class Parameters(NamedTuple):
 @dataclass(frozen=True)
 class Setting:
     """How a run keeps its state. `offload`: to the host, the optimizer (ZeRO-1 to 3) or all, weights too (ZeRO-3).
-
-    ValueError for a ZeRO stage that there is not, no GPU, or an offload that its stage does not know.
-    """
+    ValueError for a ZeRO stage that there is not, no GPU, or an offload that its stage does not know."""
 
     zero: int
     gpus: int
     precision: Literal["fp32", "bf16"] = "bf16"
     ema: bool = True
     offload: Literal["none", "optimizer", "all"] = "none"
-    bucket: int = BUCKET
+    bucket: int = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduced together
 
     def __post_init__(self) -> None:
         if self.zero not in range(4):
@@ -134,11 +130,8 @@ class Activations(NamedTuple):
 def step_bytes(
     model: Any, run: Callable[[], Tensor], precision: Literal["fp32", "bf16"], checkpointing: bool = False
 ) -> Activations:
-    """Count what a forward and backward pass of `run() -> loss` allocates on the meta device.
-
-    `model`, one of diffusers' kind, is there already, and its inputs too. With `bf16` its linear layers become bf16, as
-    autocast would see them; with `checkpointing` every block keeps its inputs only.
-    """
+    """Count what a forward and backward pass of `run() -> loss` allocates beyond `model` and its inputs, on the meta
+    device. With `bf16` linear layers are cast, as by autocast; with `checkpointing` blocks keep their inputs only."""
     products = _Products(torch.bfloat16 if precision == "bf16" else None)
     if checkpointing:
         model.enable_gradient_checkpointing(products.checkpoint)
@@ -182,10 +175,9 @@ class LiveBytes(TorchDispatchMode):
                 weakref.finalize(storage, self._free, key)
         return result
 
-    def _storages(self, tree: Any) -> Iterator[Any]:
-        for leaf in tree_leaves(tree):
-            if isinstance(leaf, Tensor) and leaf.device.type == self.device:
-                yield leaf.untyped_storage()
+    def _storages(self, tree: Any) -> list[Any]:
+        leaves = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+        return [leaf.untyped_storage() for leaf in leaves if leaf.device.type == self.device]
 
     def _free(self, key: int) -> None:
         self.now -= self._sizes.pop(key)
