@@ -32,11 +32,8 @@ from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 
 
 class HardGateFusion(Fusion):
-    """x + CA(x, y): attention without context tokens, which is 0 where the route reads nothing.
-
-    The output projection does not start at zero: behind a learned gate at zero neither would ever learn, and a hard
-    gate with CCA's start would be CCA with `context_tokens: 0` to the bit.
-    """
+    """x + CA(x, y), no context tokens. W_o does not start at zero: behind a learned gate at zero neither would ever
+    learn, and a hard gate with CCA's start would be CCA with `context_tokens: 0` to the bit."""
 
     @classmethod
     def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
@@ -94,9 +91,7 @@ class DenseFusion(Fusion):
 
 class TextPlaceAttention(nn.Module):
     """Keys and values of the other stream for the text attention of `reader`, whose queries and output it shares.
-
-    Values start at zero [D]: the other stream's noise would spoil pretrained towers before anything is learned.
-    """
+    Values start at zero [D]: the other stream's noise would spoil pretrained towers before anything is learned."""
 
     def __init__(self, reader: StreamConfig, context_dim: int) -> None:
         super().__init__()
@@ -130,11 +125,8 @@ class FullTextAttention(TextPlaceAttention):
 
 
 class AppendedTextAttention(TextPlaceAttention):
-    """UniVerse-1's: text and all tokens of the other stream are keys of one softmax, not rotated.
-
-    Unconditional is "zeros" there: tokens of the other stream that are zero. They are all alike, and a stream alone
-    cannot know how many there would be, so one zero token stands for them [D].
-    """
+    """UniVerse-1's: text and all tokens of the other stream are keys of one softmax, not rotated. Unconditional is zero
+    tokens there; they are alike, and a stream alone cannot know their number, so one stands for them [D]."""
 
     def unconditional(self, q: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
         """Text and one zero token of the other stream, [B, N, h, d]."""
@@ -157,10 +149,8 @@ class FullTextFusion(Fusion):
         return cls.directions[stream](reader, other.width)  # the text attention's heads, not CCA's
 
     def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
-        """Ovi's: video tokens on three axes at integer places, audio token j of A on the temporal one at j·F/A.
-
-        Its released model has the factor 0.197 for F = 31 and A = 157. All are turned for the heads of the reader.
-        """
+        """Ovi's: video tokens on three axes at integer places, audio token j of A on the temporal one at j·F/A. Its
+        released model has the factor 0.197 for F = 31 and A = 157. All are turned for the heads of the reader."""
         tokens = torch.arange(len(alignment.frame)) * (grid[0] / len(alignment.frame))
         (video, _), (_, audio) = (
             _both_ways(grid_rotary(*grid, reader.head_dim)[0], time_rotary(tokens, reader.head_dim))
@@ -192,20 +182,15 @@ def by_index(alignment: Alignment) -> Alignment:
 
 #: Values of the model's `fusion`.
 FUSIONS: dict[str, type[Fusion]] = {
-    "cca": Fusion,
-    "gate_hard": HardGateFusion,
-    "gate_learned": LearnedGateFusion,
-    "full": FullTextFusion,
+    "cca": Fusion, "gate_hard": HardGateFusion, "gate_learned": LearnedGateFusion, "full": FullTextFusion,
     "appended": AppendedTextFusion,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How the streams of a `DualStreamTransformer` are joined; its defaults are CCL.
-
-    Raises ValueError for a value that there is not, or positions and partition varied together with the fusion.
-    """
+    """How the streams of a `DualStreamTransformer` are joined; its defaults are CCL. Raises ValueError for a value that
+    there is not, or positions and partition varied together with the fusion."""
 
     fusion: str = "cca"  # one of `FUSIONS`, see the module
     positions: str = "aligned"  # or `index`: token j at j, frame i at i (no aligned RoPE, no `cca_time_scale`)

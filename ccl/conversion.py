@@ -90,15 +90,13 @@ class Conversion:
             # UMT5 as it was saved: in float32 UMT5-XXL takes 23 GB
             options = {"torch_dtype": "auto"} if source.class_name == "UMT5Text" else {}
             components[name] = load_component(source, **options)
-        names = ("scheduler", "audio_scheduler")
-        solvers = [FlowMatchEulerDiscreteScheduler(shift=shift) for shift in plan.shifts]
-        components |= zip(names, solvers, strict=True)
+        for name, shift in zip(("scheduler", "audio_scheduler"), plan.shifts, strict=True):
+            components[name] = FlowMatchEulerDiscreteScheduler(shift=shift)
+            components[name].save_pretrained(folder / name)
         height, width = plan.size
         CCLPipeline(self.model, **components, fps=plan.fps, height=height, width=width).save_config(folder)
         for name in plan.components:
             components[name].save_pretrained(folder / name, max_shard_size=self.options.shard_size)
-        for name in names:
-            components[name].save_pretrained(folder / name)
 
     def _wan(self, options: WanOptions) -> WeightMap:
         place = wan.transformer_place(options.source)
@@ -117,8 +115,8 @@ class Conversion:
         """Markdown: what came from where, what is new and what is not there."""
         options = self.options
         rows = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in report_rows(self.mapping)]
-        parts = [f"- {source.label}\n" for source in self.plan.components.values()]
-        absent = [f"- not here: {text}\n" for text in self.plan.missing]
+        others = [f"- {source.label}\n" for source in self.plan.components.values()]
+        others += [f"- not here: {text}\n" for text in self.plan.missing]
         about_ovi = f"\n{OVI_FUSION[options.into]}\n\n{OVI_AUDIO}\n" if isinstance(options, OviOptions) else ""
         return f"""---
 library_name: diffusers
@@ -133,6 +131,6 @@ what came from it.
 {markdown_table(["part", "tensors", "values", "origin"], rows).rstrip()}
 
 Other parts:
-{"".join([*parts, *absent])}
+{"".join(others)}
 New tensors drew from seed {options.seed}. Written by code of commit {commit()}.
 """

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,8 +20,7 @@ from shared.nn.flops import count_flops
 from shared.nn.parameter_names import part_of
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(NamedTuple):
     """Sizes of one clip: F video latent frames of S tokens, A audio tokens, and the tokens of each stream's text."""
 
     frames: int
@@ -35,39 +33,31 @@ class Tokens:
         return self.frames * self.space
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """Parameters, and operations of one forward pass: two for each multiplication of a matrix product, no others.
+    `cross_modal_` is the part that joins the streams: CCA with its context tokens, or what stands in its place."""
 
-    `cross_` is the part that joins the streams: CCA with its context tokens, or what stands in its place.
-    """
-
-    cross_parameters: int
     parameters: int
-    cross_flops: int
+    cross_modal_parameters: int
     flops: int
+    cross_modal_flops: int
 
 
 def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
     """Of a `DualStreamTransformer` with `config` (its arguments, or the config.json of a checkpoint's transformer/).
-
-    The pass is that of task t2av for one clip; what joins the streams costs what it costs beyond the two run alone.
-    """
+    The pass is that of task t2av for one clip; what joins the streams costs what it costs beyond the two run alone."""
     model = on_meta(config)
     streams = list(zip((model.video_stream, model.audio_stream), _one_clip(model, tokens), strict=True))
     whole = task_flops(model, tokens, Task.T2AV)
     alone = count_flops(lambda: [stream.run(embed(stream, given)) for stream, given in streams])
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     cross = sum(size for name, size in sizes.items() if part_of(name) == "fusion")
-    return Costs(cross, sum(sizes.values()), whole - alone, whole)
+    return Costs(sum(sizes.values()), cross, whole, whole - alone)
 
 
 def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
-    """Operations of one forward pass of `task` for one clip; as in `Costs`, with what the route leaves out left out.
-
-    With a noise level per video frame and an even clock: the audio tokens that read one frame are never more than
-    ⌈A/F⌉. Raises UserError for a task that the model's routing does not know (`Route.joint`).
-    """
+    """Operations, as in `Costs`, of one forward pass on the route of `task` for one clip, with a noise level per video
+    frame and at most ⌈A/F⌉ audio tokens that read it. UserError for a route that the model has not (`Route.joint`)."""
     settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
     few, more = (_flops_at(json.dumps(settings, sort_keys=True), depth, tokens, task) for depth in (1, 2))
     return few + (model.config.video["num_layers"] - 1) * (more - few)  # all blocks are alike
@@ -90,13 +80,9 @@ def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTr
 
 
 def meta_inputs(
-    model: DualStreamTransformer,
-    latents: tuple[int, int, int],
-    audio_tokens: int,
-    text: int,
-    clocks: tuple[LatentClock, LatentClock],
-    batch: int = 1,
-) -> tuple[StreamInput, StreamInput]:
+    model: DualStreamTransformer, latents: tuple[int, int, int], audio_tokens: int, text: int,
+    clocks: tuple[LatentClock, LatentClock], batch: int = 1,
+) -> tuple[StreamInput, StreamInput]:  # fmt: skip
     """Make inputs for `model` on the meta device, of video `latents` F x H x W, with a noise level per frame."""
     video, audio = model.video_stream.config, model.audio_stream.config
 

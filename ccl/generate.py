@@ -6,10 +6,9 @@ What is wrong with the options is said before torch and diffusers are imported.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import model_validator
 
@@ -29,12 +28,9 @@ if TYPE_CHECKING:
 LONGEST = 120.0  # s; attention over more needs windows
 #: The scales that each form of guidance reads (ccl/guidance.py has the formulas).
 SCALES = {
-    "dual": ("text_scale", "context_scale"),
-    "joint": ("text_scale",),
-    "context": ("context_scale",),
-    "text": ("text_scale",),
-    "none": (),
-}
+    "dual": ("text_scale", "context_scale"), "joint": ("text_scale",), "context": ("context_scale",),
+    "text": ("text_scale",), "none": (),
+}  # fmt: skip
 
 
 class JointOptions(SamplingOptions):
@@ -80,10 +76,8 @@ class JointOptions(SamplingOptions):
 
 
 def generate(options: JointOptions) -> Iterator[Path]:
-    """Sample all clips in batches and write them; each file as soon as it is written.
-
-    Raises UserError for whatever the options name that cannot be used, where possible before the model is loaded.
-    """
+    """Sample all clips in batches and write them; each file as soon as it is written. What the options name and cannot
+    be used is a UserError, where possible before the model is loaded."""
     prompts: list[str | TimedPrompts] = [options.prompt or ""]
     if options.prompts is not None:
         prompts = [*read_prompts(options.prompts)]
@@ -104,8 +98,7 @@ def generate(options: JointOptions) -> Iterator[Path]:
             batch = prompts[start : start + options.batch]
             pipeline.set_progress_bar_config(desc=f"clips {start + len(batch)}/{len(prompts)}", unit="step")
             audio_prompts = None if options.audio_prompt is None else [options.audio_prompt] * len(batch)
-            seeds = [options.seed + start + i for i in range(len(batch))]
-            output = pipeline(batch, audio_prompt=audio_prompts, seed=seeds, **arguments)
+            output = pipeline(batch, audio_prompt=audio_prompts, seed=options.seed + start, **arguments)
             for index, file in enumerate(files[start : start + len(batch)]):
                 _write(file, output, index, given)
                 yield file
@@ -119,12 +112,12 @@ def read_prompts(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"prompts {path}: not UTF-8 text") from None
-    if not lines:
+    prompts = [line.strip() for line in lines]
+    if not prompts:
         raise UserError(f"prompts {path}: the file is empty; one prompt per line is needed")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            raise UserError(f"prompts {path}, line {number}: the line is empty; remove it or write a prompt")
-    return [line.strip() for line in lines]
+    if "" in prompts:
+        raise UserError(f"prompts {path}, line {prompts.index('') + 1}: the line is empty; remove it or write a prompt")
+    return prompts
 
 
 def output_files(options: JointOptions, count: int | None) -> list[Path]:
@@ -138,8 +131,7 @@ def output_files(options: JointOptions, count: int | None) -> list[Path]:
     return files
 
 
-@dataclass(frozen=True)
-class GivenMedia:
+class GivenMedia(NamedTuple):
     """What the user gave to be carried by the clip, decoded once as it is; `duration` of the clip in seconds."""
 
     duration: float
@@ -173,8 +165,7 @@ class GivenMedia:
 
         from shared.codecs import frames_to_tensor
 
-        size = (pipeline.config.height, pipeline.config.width)
-        arguments: dict[str, Any] = {"duration": self.duration}
+        size, arguments = (pipeline.config.height, pipeline.config.width), dict[str, Any](duration=self.duration)
         if options.image is not None:
             arguments["image"] = frames_to_tensor(torch.from_numpy(read_image(options.image, size))[None])[None, :, 0]
         if options.audio is not None:
@@ -201,9 +192,8 @@ def guidance(options: JointOptions) -> Guidance:
     """Form and scales that are asked for."""
     from ccl.guidance import Form, Guidance
 
-    scales = {"text_scale": options.text_scale, "context_scale": options.context_scale}
-    given: dict[str, Any] = {name: value for name, value in scales.items() if value is not None}
-    return Guidance(options.guidance and Form(options.guidance), **given)
+    scales = options.model_dump(include={"text_scale", "context_scale"}, exclude_none=True)
+    return Guidance(options.guidance and Form(options.guidance), **scales)
 
 
 def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None:

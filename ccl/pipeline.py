@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from shared.utils.rng import generator, seed_of_each
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+#: One for all that is made in a call, or one for each.
+Prompts = str | TimedPrompts | Sequence[str | TimedPrompts]
 
 
 @dataclass
@@ -42,8 +44,7 @@ class CCLOutput(BaseOutput):
     sample_rate: int
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """The sample to make: video frames and audio samples of one duration, and the clocks of video and audio."""
 
     frames: int
@@ -63,31 +64,19 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         control, audio_encoder, effects_encoder, music_encoder: `mtv.pipeline.MTVPipeline`'s parts of the same folder.
             They are only kept, so that saving loses nothing; give None to leave them on the disk.
 
-    LoRA weights are loaded by `shared.checkpoint.lora.LoraMixin`'s methods;
-    `shared.checkpoint.offload.MemoryMixin.set_memory` chooses between speed and GPU memory.
-
-    A pipeline without some of these can be saved, not sampled from.
+    A pipeline without some of these can be saved, not sampled from. LoRA weights are loaded by `LoraMixin`'s methods;
+    `MemoryMixin.set_memory` chooses between speed and GPU memory.
     """
 
     _optional_components = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->transformer->video_codec->audio_codec"
 
     def __init__(
-        self,
-        transformer: DualStreamTransformer,
-        video_codec: VideoCodec,
-        audio_codec: AudioCodec,
-        text_encoder: TextEncoder,
-        scheduler: Any,
-        audio_scheduler: Any,
-        fps: float = 16.0,
-        height: int = 64,
-        width: int = 64,
-        control: Any = None,
-        audio_encoder: Any = None,
-        effects_encoder: Any = None,
-        music_encoder: Any = None,
-    ) -> None:
+        self, transformer: DualStreamTransformer, video_codec: VideoCodec, audio_codec: AudioCodec,
+        text_encoder: TextEncoder, scheduler: Any, audio_scheduler: Any,
+        fps: float = 16.0, height: int = 64, width: int = 64,
+        control: Any = None, audio_encoder: Any = None, effects_encoder: Any = None, music_encoder: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.register_modules(
             transformer=transformer, video_codec=video_codec, audio_codec=audio_codec, text_encoder=text_encoder,
@@ -102,22 +91,12 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self,
-        prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
-        audio_prompt: str | TimedPrompts | Sequence[str | TimedPrompts] | None = None,
-        negative_prompt: str = "",
-        task: str = "auto",
-        duration: float = 2.0,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int = 24,
-        guidance: Guidance | None = None,
-        seed: int | Sequence[int] = 0,
-        image: Tensor | None = None,
-        audio: Tensor | None = None,
-        video: Tensor | None = None,
+        self, prompt: Prompts, audio_prompt: Prompts | None = None, negative_prompt: str = "", task: str = "auto",
+        duration: float = 2.0, height: int | None = None, width: int | None = None, num_inference_steps: int = 24,
+        guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
+        image: Tensor | None = None, audio: Tensor | None = None, video: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
-    ) -> CCLOutput:
+    ) -> CCLOutput:  # fmt: skip
         """Sample one clip per prompt.
 
         Args:
@@ -129,8 +108,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             image: [B or 1, 3, H, W] in [-1, 1], the first frame (i2av, i2v).
             audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
 
-        Raises:
-            UserError: a size, duration, seed or given stream that does not fit, with what would; a missing part.
+        UserError for a size, duration, seed or given stream that does not fit, with what would; for a missing part.
         """
         check_joint(self.components)
         prompts = _per_sample(prompt)
@@ -145,8 +123,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             raise UserError(f"{len(heard)} audio prompts for {len(prompts)} prompts; give one for each")
         device, dtype = self._execution_device, self.transformer.dtype
         texts = Conditions.build(self.text_encoder, prompts, heard, negative_prompt, size.clocks, device, dtype)
-        guidance = guidance or Guidance()
-        sampler = JointSampler(self.transformer, chosen.route, texts, size.clocks, guidance, streams, first)
+        how = texts, size.clocks, guidance or Guidance(), streams, first
+        sampler = JointSampler(self.transformer, chosen.route, *how)
         sampler.restore_clean(latents)
         self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
         made = self._decode(chosen.route, size, latents)
@@ -187,31 +165,29 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     def _noise(self, route: Route, size: Size, seeds: list[int]) -> dict[str, Tensor]:
         """Noise per noisy stream from its own generator: the other stream's size changes nothing."""
-        stride, (video, audio) = self.video_codec.spatial_stride, size.clocks
-        shapes: dict[str, tuple[int, ...]] = {}
-        if route.video_noisy:
-            sides = size.height // stride, size.width // stride
-            shapes["video"] = (self.video_codec.latent_channels, len(video), *sides)
-        if route.audio_noisy:
-            shapes["audio"] = (len(audio), self.audio_codec.latent_channels)
-        latents = {}
-        for name, shape in shapes.items():
-            drawn = [torch.randn(shape, generator=generator(seed, "sample", name)) for seed in seeds]
-            latents[name] = torch.stack(drawn).to(self._execution_device)
+        stride, (video, audio), latents = self.video_codec.spatial_stride, size.clocks, {}
+        sides = size.height // stride, size.width // stride
+        for name, noisy, shape in (
+            ("video", route.video_noisy, (self.video_codec.latent_channels, len(video), *sides)),
+            ("audio", route.audio_noisy, (len(audio), self.audio_codec.latent_channels)),
+        ):
+            if noisy:
+                drawn = [torch.randn(shape, generator=generator(seed, "sample", name)) for seed in seeds]
+                latents[name] = torch.stack(drawn).to(self._execution_device)
         return latents
 
     def _encode_given(
         self, size: Size, batch: int, image: Tensor | None, audio: Tensor | None, video: Tensor | None
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Latents of the given stream by its name, and of the first frame."""
-        streams, first = {}, None
+        streams = {}
         if audio is not None:
             streams["audio"] = self.audio_codec.encode(self._fit("audio", audio, size, batch))
         if video is not None:
             streams["video"] = self.video_codec.encode(self._fit("video", video, size, batch))
-        if image is not None:
-            first = self.video_codec.encode(self._fit("image", image[:, :, None], size, batch))
-        return streams, first
+        if image is None:
+            return streams, None
+        return streams, self.video_codec.encode(self._fit("image", image[:, :, None], size, batch))
 
     def _fit(self, name: str, given: Tensor, size: Size, batch: int) -> Tensor:
         """Trim dimension 2, one per prompt. What lacks up to a twentieth ends in silence, or in its last picture."""
@@ -221,8 +197,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         length = {"audio": size.samples, "video": size.frames, "image": 1}[name]
         missing, unit = length - given.shape[2], "samples" if name == "audio" else "frames"
         if missing > 0.05 * length:
-            there = f"the given {name} has {given.shape[2]} {unit}"
-            raise UserError(f"{there}, the sample needs {length}: lower the duration")
+            has = f"has {given.shape[2]} {unit}, the sample needs {length}"
+            raise UserError(f"the given {name} {has}: lower the duration")
         if given.shape[0] not in (1, batch):
             raise UserError(f"{given.shape[0]} of the given {name} for {batch} prompts; give one, or one per prompt")
         given = given.to(self._execution_device, torch.float32)[:, :, :length]
@@ -242,5 +218,5 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         return CCLOutput(video, audio, self.config.fps, self.audio_codec.sample_rate)
 
 
-def _per_sample(prompt: str | TimedPrompts | Sequence[str | TimedPrompts]) -> list[str | TimedPrompts]:
+def _per_sample(prompt: Prompts) -> list[str | TimedPrompts]:
     return [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)

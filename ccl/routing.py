@@ -46,10 +46,8 @@ class Route:
 
     @property
     def joint(self) -> Route:
-        """The route without DCR: both streams always read each other, a clean one the noisy one too.
-
-        UserError for a route on which no stream reads the other, such as t2v or 0m: it has no such form.
-        """
+        """The route without DCR: both streams always read each other, a clean one the noisy one too. UserError for a
+        route on which no stream reads the other, such as t2v or 0m: it has no such form."""
         if not self.has_context:
             raise UserError("a model with routing: joint knows no stream alone (t2v, t2a, mtv); take t2av, a2v or v2a")
         return replace(self, video=Reads.CROSS_MODAL, audio=Reads.CROSS_MODAL)

@@ -37,19 +37,11 @@ class Conditions:
 
     @classmethod
     def build(
-        cls,
-        encoder: TextEncoder,
-        prompts: Sequence[str | TimedPrompts],
-        audio_prompts: Sequence[str | TimedPrompts],
-        negative: str,
-        clocks: tuple[LatentClock, LatentClock],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Conditions:
-        """Encode every text once. A sample with fewer timed prompts than another has weight 0 in the rest.
-
-        A segment ends where either of a sample's two prompts changes, so both streams are always in the same one.
-        """
+        cls, encoder: TextEncoder, prompts: Sequence[str | TimedPrompts], audio_prompts: Sequence[str | TimedPrompts],
+        negative: str, clocks: tuple[LatentClock, LatentClock], device: torch.device, dtype: torch.dtype,
+    ) -> Conditions:  # fmt: skip
+        """Encode every text once. A sample with fewer timed prompts than another has weight 0 in the rest. A segment
+        ends where either of a sample's two prompts changes, so both streams are always in the same one."""
         pairs = [aligned(video, audio) for video, audio in zip(prompts, audio_prompts, strict=True)]
         segments = [Segment({}, {}) for _ in range(max(len(p.texts) for p, _ in pairs))]
         for name, clock, timed in zip(STREAMS, clocks, zip(*pairs, strict=True), strict=True):
@@ -71,15 +63,9 @@ class JointSampler:
     """
 
     def __init__(
-        self,
-        model: DualStreamTransformer,
-        route: Route,
-        conditions: Conditions,
-        clocks: tuple[LatentClock, LatentClock],
-        guidance: Guidance,
-        given: Tensors,
-        first_frame: Tensor | None = None,
-    ) -> None:
+        self, model: DualStreamTransformer, route: Route, conditions: Conditions,
+        clocks: tuple[LatentClock, LatentClock], guidance: Guidance, given: Tensors, first_frame: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.route, self.conditions = model, route, conditions
         self.guidance = guidance.settled(model.has_unconditional or not route.has_context)
         self.clocks = dict(zip(STREAMS, clocks, strict=True))

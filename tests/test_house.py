@@ -19,8 +19,6 @@ MOST_ROOMS, MOST_ARROWS = 20, 60
 LINES_OF_FILE, LINES_OF_FUNCTION, LINES_OF_SCRIPT = 350, 60, 120
 
 TESTED_ELSEWHERE = {
-    "ccl/analysis/activation_memory.py": "tests/ccl/analysis/test_memory_estimate.py",
-    "ccl/analysis/attention_figures.py": "tests/ccl/analysis/test_attention_maps.py",
     "ccl/conversion.py": "tests/scripts/test_convert.py",
     "mtv/control_layers.py": "tests/mtv/test_control.py",
     "mtv/separation_dsp.py": "tests/mtv/test_separation.py",
@@ -35,7 +33,6 @@ TESTED_ELSEWHERE = {
     "shared/puppets/scene_fit.py": "tests/shared/puppets/test_readers.py",
     "shared/puppets/script.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/sound.py": "tests/shared/puppets/test_clip.py",
-    "shared/encoders/base.py": "tests/shared/encoders/test_cache.py",
     "shared/utils/config_file.py": "tests/shared/utils/test_config.py",
     "shared/utils/config_sections.py": "tests/shared/utils/test_config.py",
 }

@@ -7,13 +7,16 @@ the queries and keys that it is given; what it returns is what it always returns
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
+from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ccl.analysis.loss_probes import FixedLevel
@@ -21,10 +24,12 @@ from ccl.baselines import AppendedTextAttention, DenseContextAttention, FullText
 from ccl.context_attention import AudioContextAttention, ContextAttention, KeyValue, VideoContextAttention
 from ccl.tarp import Alignment
 from ccl.training.objective import Batch
+from shared.codecs import VideoCodec, tensor_to_frames
 from shared.evaluation.leakage import Truth, overlaps, sounding_region, sounding_spans
 from shared.nn.clock import LatentClock
 from shared.nn.rope import Rotary, rotate
 from shared.utils.config import Flow
+from shared.utils.files import replacing
 
 STREAMS = ("video", "audio")
 SHARES = ("lct", "text", "other", "last", "right_time", "sounding")
@@ -37,6 +42,9 @@ KINDS = ("background", "foreground")
 
 LEAST_COVER = 0.2
 """Share of a video token's pixels that lie in a sounding region, from which on the token counts as foreground."""
+
+COLUMNS = 8
+"""Latent frames shown in a picture."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,8 @@ class AttentionWeights:
 
 @contextmanager
 def recording(model: Any) -> Iterator[dict[str, list[AttentionWeights]]]:
-    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts.
-
-    The weights of each block in order, by the stream that reads.
-    """
+    """Record the cross-modal attention of the forward passes of a `DualStreamTransformer` while this lasts. The weights
+    of each block in order, by the stream that reads."""
 
     @torch.no_grad()
     def write(kept: list[AttentionWeights], direction: nn.Module, given: tuple[Any], named: dict[str, Any]) -> None:
@@ -76,9 +82,7 @@ def recording(model: Any) -> Iterator[dict[str, list[AttentionWeights]]]:
 @singledispatch
 def weights_of(direction: nn.Module, *args: Any, **kwargs: Any) -> AttentionWeights:
     """Weights in a direction of a fusion (`ccl.fusion.Fusion`), called with these arguments; TypeError if unknown here.
-
-    Of a gate too: what it multiplies is no part of the weights.
-    """
+    Of a gate too: what it multiplies is no part of the weights."""
     raise TypeError(f"attention of a {type(direction).__name__} cannot be recorded: `weights_of` does not know it")
 
 
@@ -168,20 +172,18 @@ Sounding = dict[str, tuple[Tensor, Tensor]]
 
 
 def sounding_tokens(batch: Batch, clips: Sequence[tuple[Truth, float]], size: tuple[int, int], space: int) -> Sounding:
-    """By the puppets' truth of every clip of a batch, each cut at so many seconds of its file.
-
-    `size`: (H, W) of the picture in pixels. `space`: video tokens per frame, S.
-    """
-    frames, (height, width) = len(batch.video_clock), size
+    """By the puppets' truth of every clip of a batch, each cut at so many seconds of its file. `size`: (H, W) of the
+    picture in pixels. `space`: video tokens per frame, S."""
+    height, width = size
     columns = round((space * width / height) ** 0.5)
     rows = space // columns
     covered, audible = [], []
     for truth, start in clips:
         region = sounding_region([truth], size).reshape(rows, height // rows, columns, width // columns)
-        covered.append(torch.from_numpy(region.mean((1, 3))).flatten().repeat(frames))
+        covered.append(torch.from_numpy(region.mean((1, 3))).flatten().repeat(len(batch.video_clock)))
         spans = sounding_spans(truth, start)
         audible.append(torch.from_numpy(overlaps(spans, batch.audio_clock.starts, batch.audio_clock.ends)))
-    share, sounds = torch.stack(covered).to(batch.video.device), torch.stack(audible).to(batch.video.device)
+    share, sounds = (torch.stack(one).to(batch.video.device) for one in (covered, audible))
     return {"video": (share == 0, share >= LEAST_COVER), "audio": (~sounds, sounds)}
 
 
@@ -230,12 +232,11 @@ class AttentionProbe:
         """Measure a batch of t2av samples; returns the maps of its clips at the middle one of the noise levels."""
         maps: list[AttentionMaps] = []
         right = same_time(batch.video_clock, batch.audio_clock).to(batch.video.device)
-        right = right.repeat_interleave(self.space(batch), 0)
+        right = right.repeat_interleave(math.prod(self.grid(batch)), 0)
         for level, u in enumerate(self.levels):
             with recording(self.model) as recorded:
                 FixedLevel(self.model, self.flow, self.seed, u)(replace(batch, step=level))
-            for index, (own, other) in enumerate(((right, "audio"), (right.T, "video"))):
-                stream = STREAMS[index]
+            for index, (stream, own, other) in enumerate((("video", right, "audio"), ("audio", right.T, "video"))):
                 for block, weights in enumerate(recorded[stream]):
                     measured = [shares(w, own, sounding[other][1]) for w in (weights, even(weights))]
                     for kind, chosen in enumerate(sounding[stream]):
@@ -243,14 +244,11 @@ class AttentionProbe:
                         for which, values in enumerate(measured):
                             self.sums[index, level, block, kind, which] += values[chosen].double().sum(0).cpu()
             if level == len(self.levels) // 2:
-                maps = _maps(recorded, right, len(batch.video_clock), self._grid(batch))
+                maps = _maps(recorded, right, len(batch.video_clock), self.grid(batch))
         return maps
 
-    def space(self, batch: Batch) -> int:
-        """S, the video tokens of one latent frame."""
-        return math.prod(self._grid(batch))
-
-    def _grid(self, batch: Batch) -> tuple[int, int]:
+    def grid(self, batch: Batch) -> tuple[int, int]:
+        """Height and width of one latent frame in video tokens; their product is S."""
         patch = self.model.video_stream.config.patch_size
         return batch.video.shape[3] // patch[1], batch.video.shape[4] // patch[2]
 
@@ -287,3 +285,36 @@ def _maps(
     received = (other * right.T).sum(1) / right.T.sum(0).clamp(min=1)
     layers = {name: shown[..., SHARES.index(name)] for name in ("lct", "last", "right_time")} | {"received": received}
     return [{name: layer[i].view(frames, *grid) for name, layer in layers.items()} for i in range(len(received))]
+
+
+@torch.no_grad()
+def draw_maps(folder: Path, batch: Batch, row: int, maps: AttentionMaps, codec: VideoCodec, fps: float) -> Path:
+    """Write FOLDER/ID.png for clip `row` of a batch: its frames, and below them each map as heat over them. A map is
+    scaled from 0 to its own maximum."""
+    clock = batch.video_clock
+    frames = round(clock.duration * fps)
+    pixels = tensor_to_frames(codec.decode(batch.video[row : row + 1], frames))[0].cpu()
+    shown = torch.linspace(0, len(clock) - 1, min(COLUMNS, len(clock))).round().long()
+    times = clock.centres[shown]
+    pictures = pixels[(times * fps).long().clamp(max=frames - 1)]
+    figure = Figure(figsize=(1.3 * len(times) + 1.2, 1.4 * (len(maps) + 1)))
+    figure.subplots_adjust(left=0.09, right=0.99, top=0.95, bottom=0.01, wspace=0.04, hspace=0.04)
+    axes = figure.subplots(len(maps) + 1, len(times), squeeze=False)
+    height, width = pictures.shape[1:3]
+    over = {"cmap": "magma", "vmin": 0, "alpha": 0.65, "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
+    for column, time in enumerate(times.tolist()):
+        axes[0, column].imshow(pictures[column].numpy())
+        axes[0, column].set_title(f"{time:.2f} s", fontsize=7)
+    for line, (name, values) in enumerate(maps.items(), start=1):
+        layer = values.cpu()[shown]
+        highest = max(float(layer.max()), 1e-9)
+        for column in range(len(times)):
+            axes[line, column].imshow(pictures[column].float().mean(-1).numpy(), cmap="gray")
+            axes[line, column].imshow(layer[column].numpy(), vmax=highest, **over)
+        axes[line, 0].set_ylabel(f"{name.replace('_', ' ')}\n0 .. {highest:.2g}", fontsize=7)
+    for one in axes.flat:
+        one.set(xticks=[], yticks=[])
+    path = folder / f"{batch.ids[row].replace(os.sep, '_')}.png"
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=110)
+    return path

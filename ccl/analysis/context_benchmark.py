@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -26,8 +25,7 @@ DIRECTIONS = ("audio to video", "video to audio")
 MIB = 2**20
 
 
-@dataclass(frozen=True)
-class CcaOptions:
+class CcaOptions(NamedTuple):
     """What is measured. `sizes`: frames, tokens of each, audio tokens; the fastest of `repeats` runs counts."""
 
     sizes: list[tuple[int, int, int]]
@@ -63,8 +61,7 @@ class Case:
         """As the model runs it."""
         offset = self.alignment.window_offset if self.reads_audio else self.alignment.offset
         rotary = time_rotary(offset, self.cca.head_dim)
-        made: Tensor = self.cca(self.query, self.cca.key_value(self.other), self.alignment, rotary)
-        return made
+        return cast(Tensor, self.cca(self.query, self.cca.key_value(self.other), self.alignment, rotary))
 
     def dense(self) -> Tensor:
         """Compute the same function, all pairs under a mask [N, L + M], through the same attention kernels.
@@ -96,12 +93,10 @@ class Case:
 
 def benchmark_cca(options: CcaOptions) -> None:
     """Print the two tables."""
-    what = "forward and backward" if options.backward else "forward"
-    print(
-        f"CCA, {what}, batch 1, {options.heads} heads x {options.head_dim} (width {options.heads * options.head_dim}), "
-        f"{options.context_tokens} context tokens, fp32, {options.device}, {torch.get_num_threads()} threads; "
-        "projections included in both\n"
-    )
+    what, heads, head_dim = "forward and backward" if options.backward else "forward", options.heads, options.head_dim
+    print(f"CCA, {what}, batch 1, {heads} heads x {head_dim} (width {heads * head_dim}), ", end="")
+    print(f"{options.context_tokens} context tokens, fp32, {options.device}, ", end="")
+    print(f"{torch.get_num_threads()} threads; projections included in both\n")
     print("   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio")
     for size in options.sizes:
         for direction in DIRECTIONS:
@@ -117,25 +112,23 @@ def benchmark_cca(options: CcaOptions) -> None:
         size = (8 * factor, 64, 40 * factor)
         for direction in DIRECTIONS:
             tokens = size[0] * size[1] + size[2]
-            held = [memory / tokens / 1024 for _, memory in measure(direction, size, options, repeats=1)]
+            held = [memory / tokens / 1024 for _, memory in measure(direction, size, options._replace(repeats=1))]
             pairs = size[0] * size[2]
             print(f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {pairs:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}")
 
 
-def measure(
-    direction: str, size: tuple[int, int, int], options: CcaOptions, repeats: int | None = None
-) -> list[tuple[float, int]]:
+def measure(direction: str, size: tuple[int, int, int], options: CcaOptions) -> list[tuple[float, int]]:
     """(seconds, bytes at the peak) of gathered and of dense, after a check that both give the same."""
     case = Case(direction, size, options)
     with torch.no_grad():
         apart = float((case.gathered() - case.dense()).abs().max())
     if apart > 1e-3:
         raise RuntimeError(f"gathered and dense CCA differ by {apart} at {size}, {direction}")
-    return [_measure(form, options, repeats or options.repeats) for form in (case.gathered, case.dense)]
+    return [_measure(form, options) for form in (case.gathered, case.dense)]
 
 
-def _measure(form: Callable[[], Tensor], options: CcaOptions, repeats: int) -> tuple[float, int]:
-    """Seconds of the fastest of `repeats` runs, and the most bytes that a run allocates at once."""
+def _measure(form: Callable[[], Tensor], options: CcaOptions) -> tuple[float, int]:
+    """Seconds of the fastest run, and the most bytes that a run allocates at once."""
     on_gpu, seconds = options.device.startswith("cuda"), []
 
     def run() -> None:
@@ -144,25 +137,21 @@ def _measure(form: Callable[[], Tensor], options: CcaOptions, repeats: int) -> t
             if options.backward:
                 out.sum().backward()
 
-    for _ in range(repeats):
+    for _ in range(options.repeats):
         started = time.perf_counter()
         run()
         if on_gpu:
             torch.cuda.synchronize(options.device)
         seconds.append(time.perf_counter() - started)
-    if not on_gpu:
-        return min(seconds), _cpu_peak(run)
-    torch.cuda.reset_peak_memory_stats(options.device)
-    before = torch.cuda.memory_allocated(options.device)
-    run()
-    return min(seconds), torch.cuda.max_memory_allocated(options.device) - before
-
-
-def _cpu_peak(run: Callable[[], None]) -> int:
-    """From the profiler's record of every allocation, those inside kernels too."""
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(options.device)
+        before = torch.cuda.memory_allocated(options.device)
+        run()
+        return min(seconds), torch.cuda.max_memory_allocated(options.device) - before
+    # the profiler's record of every allocation, those inside kernels too
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
         run()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
-    return max(accumulate(event.nbytes() for event in events), default=0)
+    return min(seconds), max(accumulate(event.nbytes() for event in events), default=0)

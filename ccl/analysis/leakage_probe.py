@@ -22,11 +22,8 @@ GIVEN = {"a2v": "audio", "v2a": "video"}
 
 
 def choose_partners(frames: Sequence[int], truths: Sequence[Truth]) -> dict[int, int]:
-    """For every clip another of equal length, whose sound or picture it is given; clips without any are left out.
-
-    It is the next one of the same mood and with music or without as well, if there is one: the whole picture follows
-    the mood, and that would count as leakage.
-    """
+    """For every clip the next of equal length, whose sound or picture it is given; clips without any are left out.
+    One alike in mood and music comes first: the whole picture follows the mood, and that would count as leakage."""
     partners = {}
     for i in range(len(frames)):
         others = [j for j in (*range(i + 1, len(frames)), *range(i)) if frames[j] == frames[i]]
@@ -36,11 +33,8 @@ def choose_partners(frames: Sequence[int], truths: Sequence[Truth]) -> dict[int,
 
 
 class LeakageProbe:
-    """Leakage of one pipeline on clips of the puppets.
-
-    Per clip: `samples`, as decoded, `truths`, and `starts`, the second of its file at which it begins. `partners`: by
-    number of a clip that of the other, as `choose_partners` has it. `steps`: of the solver. `batch`: clips at a time.
-    """
+    """Leakage of one pipeline on clips of the puppets, each with its truth and the second of its file where it starts.
+    `partners`: of `choose_partners`. `steps`: of the solver. `batch`: clips at a time."""
 
     def __init__(
         self, pipeline: CCLPipeline, samples: Sequence[Sample], truths: Sequence[Truth], starts: Sequence[float],
@@ -57,11 +51,12 @@ class LeakageProbe:
         with tqdm(total=len(self.partners), desc=f"leakage {task}", unit="clip") as bar:
             for length in sorted(set(lengths.values())):
                 same = [i for i, own in lengths.items() if own == length]
-                for rows in (same[first : first + self.batch] for first in range(0, len(same), self.batch)):
+                for first in range(0, len(same), self.batch):
+                    rows = same[first : first + self.batch]
                     partners = [self.partners[i] for i in rows]
-                    own, other = self._sample(task, rows, rows), self._sample(task, rows, partners)
-                    for row, i in enumerate(rows):
-                        changes[self.samples[i].id] = self._change(task, own[row], other[row], i)
+                    own, others = self._sample(task, rows, rows), self._sample(task, rows, partners)
+                    for i, one, other in zip(rows, own, others, strict=True):
+                        changes[self.samples[i].id] = self._change(task, one, other, i)
                     bar.update(len(rows))
         result = over_clips({name: change and change.ratio for name, change in changes.items()})
         counted = [change for change in changes.values() if change is not None]
@@ -82,7 +77,7 @@ class LeakageProbe:
         return output.video if task == "a2v" else output.audio
 
     def _change(self, task: str, first: Any, second: Any, clip: int) -> Change | None:
-        both = (clip, self.partners[clip])
+        both = clip, self.partners[clip]
         if task == "a2v":
             return picture_change(first, second, sounding_region([self.truths[i] for i in both], first.shape[1:3]))
         spans = [span for i in both for span in sounding_spans(self.truths[i], self.starts[i])]

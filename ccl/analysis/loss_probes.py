@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -26,8 +27,8 @@ from shared.evaluation.bootstrap import over_clips
 from shared.nn.flow import sigma_bucket
 from shared.utils.config import Flow, Loss
 
+#: The tasks in which a stream reads the other: t2av, a2v, v2a.
 JOINED = tuple(task for task in JOINT_TASKS if task.route.has_context)
-"""The tasks in which a stream reads the other: t2av, a2v, v2a."""
 
 
 def tasks_of(model: DualStreamTransformer) -> tuple[Task, ...]:
@@ -55,8 +56,7 @@ class Losses:
 
     def __sub__(self, other: Losses) -> Losses:
         """Difference, clip by clip and level by level."""
-        pairs = {name: zip(values, other.clips[name], strict=True) for name, values in self.clips.items()}
-        return Losses(self.sigma, {name: tuple(a - b for a, b in pair) for name, pair in pairs.items()})
+        return Losses(self.sigma, {name: tuple(map(sub, own, other.clips[name])) for name, own in self.clips.items()})
 
     def per_clip(self) -> dict[str, float]:
         """Mean over the levels."""
@@ -79,17 +79,13 @@ ByStream = dict[str, Losses]
 def noise_levels(count: int, flow: Flow) -> list[float]:
     """Values of u at the middles of `count` equally probable parts of logit-normal(flow.mean, flow.std), ascending."""
     shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    levels: list[float] = torch.sigmoid(flow.mean + flow.std * torch.special.ndtri(shares)).tolist()
-    return levels
+    return list(torch.sigmoid(flow.mean + flow.std * torch.special.ndtri(shares)).tolist())
 
 
 @torch.no_grad()
 def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: int) -> list[Batch]:
-    """Held-out clips as batches of up to `size` clips of one shape, all t2av, at step 0, without dropout.
-
-    The video stream reads the caption, the audio stream the audio caption. Latents are rounded to float16, as the
-    training's are in their shards. UserError for a clip that cannot train both streams.
-    """
+    """Held-out clips as t2av batches of up to `size` clips of one shape, each stream with its own caption. Latents are
+    rounded to float16, as in the training's shards. UserError for a clip that cannot train both streams."""
     device, read = pipeline.device, pipeline.text_encoder.encode
     shapes: dict[tuple[int, int], list[Sample]] = defaultdict(list)
     for index in tqdm(range(len(clips)), desc="encoding clips", unit="clip"):
@@ -139,12 +135,9 @@ def held_out_losses(
     model: nn.Module, batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
     states: Sequence[ConditionedTask], name: str = "held-out loss",
 ) -> dict[ConditionedTask, ByStream]:  # fmt: skip
-    """Losses in each of the states. States of one route (0m of a2v is t2v) are evaluated once.
-
-    `model`: a `DualStreamTransformer` in evaluation mode, on the batches' device. `levels`: [K] u in (0, 1); level k of
-    a batch has the noise of step k. `name` stands beside the progress bar.
-    """
-    sigma: dict[tuple[ConditionedTask, str], list[float]] = {}
+    """Losses of a model in evaluation mode in each of the states, of which those of one route (0m of a2v is t2v) are
+    evaluated once. `levels`: [K] u in (0, 1); level k of a batch has the noise of step k."""
+    sigma: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(levels))
     losses: dict[tuple[ConditionedTask, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with tqdm(total=len(levels) * sum(len(batch.ids) for batch in batches), desc=name, unit="clip") as bar:
         for batch in batches:
@@ -156,14 +149,13 @@ def held_out_losses(
                         tasks = [state.task.value] * len(batch.ids)
                         records[state.route] = list(objective(replace(batch, step=step, tasks=tasks)).records)
                     for record in records[state.route]:
-                        key = (state, record.stream)
-                        sigma.setdefault(key, [0.0] * len(levels))[step] = float(record.sigma[0])
+                        sigma[record.stream][step] = float(record.sigma[0])
                         for clip, loss in zip(batch.ids, record.loss.tolist(), strict=True):
-                            losses[key][clip].append(loss)
+                            losses[state, record.stream][clip].append(loss)
                 bar.update(len(batch.ids))
     table: dict[ConditionedTask, ByStream] = {state: {} for state in states}
     for (state, stream), clips in losses.items():
-        table[state][stream] = Losses(tuple(sigma[state, stream]), {name: tuple(row) for name, row in clips.items()})
+        table[state][stream] = Losses(tuple(sigma[stream]), {name: tuple(row) for name, row in clips.items()})
     return table
 
 
@@ -178,12 +170,8 @@ def summaries(streams: ByStream) -> dict[str, Any]:
 
 def context_gain(table: Mapping[ConditionedTask, ByStream], task: Task) -> ByStream:
     """Loss with 0m minus loss with m: how much the other stream helps. `table` holds the task in both states."""
-    return differences(table[ConditionedTask(task, unconditional=True)], table[ConditionedTask(task)])
-
-
-def differences(streams: ByStream, others: ByStream) -> ByStream:
-    """Losses of `streams` less those of `others`, of the streams that both have."""
-    return {stream: losses - others[stream] for stream, losses in streams.items() if stream in others}
+    without, own = table[ConditionedTask(task, unconditional=True)], table[ConditionedTask(task)]
+    return {stream: losses - own[stream] for stream, losses in without.items()}
 
 
 def loss_report(
@@ -208,8 +196,10 @@ def loss_report(
         result["gain"] = {task.value: summaries(context_gain(table, task)) for task in JOINED if single}
     if towers is not None and single:
         before = held_out_losses(towers, batches, levels, flow, seed, single, "held-out loss, against")
-        changes = {one.task.value: differences(table[one], before[one]) for one in single}
-        result["forgetting"] = {task: summaries(change) for task, change in changes.items()}
+        result["forgetting"] = {
+            one.task.value: summaries({name: losses - before[one][name] for name, losses in table[one].items()})
+            for one in single
+        }
     return result
 
 
@@ -217,8 +207,5 @@ def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:
     """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.flops`), the streams' join apart."""
     patch = model.video_stream.config.patch_size
     space = batch.video.shape[3] // patch[1] * (batch.video.shape[4] // patch[2])
-    sizes = costs(model.config, Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1]))
-    return {
-        "parameters": sizes.parameters, "cross_modal_parameters": sizes.cross_parameters,
-        "flops": sizes.flops, "cross_modal_flops": sizes.cross_flops,
-    }  # fmt: skip
+    tokens = Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1])
+    return costs(model.config, tokens)._asdict()

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.checkpoint import checkpoint
 
+from ccl.flops import Tokens, meta_inputs, on_meta
+from ccl.routing import Task
+from ccl.transformer import DualStreamTransformer
+from shared.nn.clock import LatentClock
+
 GIB = 2**30
 FP32, BF16 = 4, 2
-BUCKET = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduced together
 LIVE = 1_000_000_000  # DeepSpeed's `stage3_max_live_parameters`: values of gathered weights at a time under ZeRO-3
 
 
@@ -39,9 +43,8 @@ class Parameters(NamedTuple):
     @classmethod
     def of(cls, model: nn.Module) -> Parameters:
         """Count the values of `model`."""
-        trained, frozen = (
-            sum(p.numel() for p in model.parameters() if p.requires_grad is learns) for learns in (True, False)
-        )
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
         return cls(trained, frozen, sum(layers))
 
@@ -53,16 +56,14 @@ class Parameters(NamedTuple):
 @dataclass(frozen=True)
 class Setting:
     """How a run keeps its state. `offload`: to the host, the optimizer (ZeRO-1 to 3) or all, weights too (ZeRO-3).
-
-    ValueError for a ZeRO stage that there is not, no GPU, or an offload that its stage does not know.
-    """
+    ValueError for a ZeRO stage that there is not, no GPU, or an offload that its stage does not know."""
 
     zero: int
     gpus: int
     precision: Literal["fp32", "bf16"] = "bf16"
     ema: bool = True
     offload: Literal["none", "optimizer", "all"] = "none"
-    bucket: int = BUCKET
+    bucket: int = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduced together
 
     def __post_init__(self) -> None:
         if self.zero not in range(4):
@@ -129,11 +130,8 @@ class Activations(NamedTuple):
 def step_bytes(
     model: Any, run: Callable[[], Tensor], precision: Literal["fp32", "bf16"], checkpointing: bool = False
 ) -> Activations:
-    """Count what a forward and backward pass of `run() -> loss` allocates on the meta device.
-
-    `model`, one of diffusers' kind, is there already, and its inputs too. With `bf16` its linear layers become bf16, as
-    autocast would see them; with `checkpointing` every block keeps its inputs only.
-    """
+    """Count what a forward and backward pass of `run() -> loss` allocates beyond `model` and its inputs, on the meta
+    device. With `bf16` linear layers are cast, as by autocast; with `checkpointing` blocks keep their inputs only."""
     products = _Products(torch.bfloat16 if precision == "bf16" else None)
     if checkpointing:
         model.enable_gradient_checkpointing(products.checkpoint)
@@ -177,10 +175,9 @@ class LiveBytes(TorchDispatchMode):
                 weakref.finalize(storage, self._free, key)
         return result
 
-    def _storages(self, tree: Any) -> Iterator[Any]:
-        for leaf in tree_leaves(tree):
-            if isinstance(leaf, Tensor) and leaf.device.type == self.device:
-                yield leaf.untyped_storage()
+    def _storages(self, tree: Any) -> list[Any]:
+        leaves = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+        return [leaf.untyped_storage() for leaf in leaves if leaf.device.type == self.device]
 
     def _free(self, key: int) -> None:
         self.now -= self._sizes.pop(key)
@@ -222,3 +219,60 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         return tuple(torch.empty_like(given) for given in ctx.saved_tensors[:3])
+
+
+DEPTHS = (2, 3)
+"""Blocks of the models that are looked at: all blocks are alike, so what the third adds every further one adds."""
+
+Counts = TypeVar("Counts", Parameters, Activations)
+
+
+@dataclass(frozen=True)
+class LatentSizes:
+    """One clip as the model gets it: video latents F x H x W, audio tokens, text tokens; their clock."""
+
+    frames: int
+    height: int
+    width: int
+    audio: int
+    text: int
+    fps: float = 16.0
+    temporal_stride: int = 4
+    audio_rate: float = 25.0
+
+    def tokens(self, patch: tuple[int, int]) -> Tokens:
+        """With video patches of (height, width) latents."""
+        return Tokens(self.frames, (self.height // patch[0]) * (self.width // patch[1]), self.audio, self.text)
+
+
+def parameters(config: Mapping[str, Any]) -> Parameters:
+    """Of a `DualStreamTransformer` with `config`, all of them trained."""
+    return _at_depth(config, Parameters.of)
+
+
+def activations(
+    config: Mapping[str, Any], sizes: LatentSizes, batch: int = 1, task: Task = Task.T2AV,
+    precision: Literal["fp32", "bf16"] = "bf16", checkpointing: bool = False,
+) -> Activations:  # fmt: skip
+    """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only."""
+    latents = sizes.frames, sizes.height, sizes.width
+    video_clock = LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride)
+    clocks = video_clock, LatentClock.at_rate(sizes.audio, sizes.audio_rate)
+
+    def count(model: DualStreamTransformer) -> Activations:
+        inputs = meta_inputs(model.train(), latents, sizes.audio, sizes.text, clocks, batch)
+
+        def run() -> Tensor:
+            made = model(task.route, *inputs)
+            return torch.stack([part.float().square().mean() for part in made if part is not None]).sum()
+
+        return step_bytes(model, run, precision, checkpointing)
+
+    return _at_depth(config, count)
+
+
+def _at_depth(config: Mapping[str, Any], count: Callable[[DualStreamTransformer], Counts]) -> Counts:
+    """Carry the counts at `DEPTHS` on to the depth of the config, number by number."""
+    few, more = (count(on_meta(config, depth)) for depth in DEPTHS)
+    further = config["video"]["num_layers"] - DEPTHS[0]
+    return type(few)(*(a + further * (b - a) for a, b in zip(few, more, strict=True)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
 
 if TYPE_CHECKING:  # options are checked before torch is imported
-    from ccl.analysis.activation_memory import LatentSizes
+    from ccl.analysis.memory_estimate import LatentSizes
 
 MODELS = Path(__file__).resolve().parents[2] / "configs/model"
 TEMPORAL_STRIDE = 4  # of all video codecs here
@@ -41,7 +42,7 @@ class MemoryOptions(cli.Options):
     precision: Literal["bf16", "fp32"] = option("bf16", "of the products")
     no_ema: bool = option(False, "no average of the weights is kept")
     offload: Literal["none", "optimizer", "all"] = option("none", "to the host")
-    bucket: int | None = option(None, "values per bucket of DeepSpeed's reduction (500000000)", ge=1)
+    bucket: int = option(500_000_000, "values per bucket of DeepSpeed's reduction", ge=1)
 
     @model_validator(mode="after")
     def _one_length(self) -> MemoryOptions:
@@ -60,11 +61,10 @@ class MemoryOptions(cli.Options):
 def memory_report(options: MemoryOptions) -> str:
     """Rows of the table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
     config = model_config(options.model)
-    from ccl.analysis.activation_memory import activations, parameters
-    from ccl.analysis.memory_estimate import BUCKET, GIB, MemoryUse, Setting, states
+    from ccl.analysis.memory_estimate import GIB, MemoryUse, Setting, activations, parameters, states
     from ccl.routing import Task
 
-    kept = (options.precision, not options.no_ema, options.offload, options.bucket or BUCKET)
+    kept = (options.precision, not options.no_ema, options.offload, options.bucket)
     try:
         setting = Setting(int(options.zero), options.gpus, *kept)
     except ValueError as error:
@@ -80,12 +80,9 @@ def memory_report(options: MemoryOptions) -> str:
     text = 4 * options.batch * options.text_tokens * text_dims  # of both streams, fp32
     rows = [*states(counted, setting), MemoryUse("text embeddings", text)]
     gpu, host = sum(row.gpu for row in rows), sum(row.host for row in rows)
-    rows += [
-        MemoryUse("activations, no checkpointing", whole.peak),
-        MemoryUse("activations, checkpointing of every block", blocks.peak),
-        MemoryUse("all, no checkpointing", gpu + whole.peak, host),
-        MemoryUse("all, checkpointing of every block", gpu + blocks.peak, host),
-    ]
+    peaks = {"no checkpointing": whole.peak, "checkpointing of every block": blocks.peak}
+    rows += [MemoryUse(f"activations, {how}", peak) for how, peak in peaks.items()]
+    rows += [MemoryUse(f"all, {how}", gpu + peak, host) for how, peak in peaks.items()]
     lines = [f"{r.what:48s}{r.gpu:18,d}{r.gpu / GIB:9.2f}{r.host:18,d}{r.host / GIB:9.2f}" for r in rows]
     tokens, averaged = sizes.tokens(patch), "without average" if options.no_ema else "with average"
     return "\n".join([
@@ -108,16 +105,15 @@ def model_config(name: str) -> dict[str, Any]:
         there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
         raise UserError(f"--model {name}: no such file, and none of the models {there}")
     config = yaml.safe_load(path.read_text())
-    for stream in ("video", "audio"):
-        for key in ("in_channels", "text_dim"):
-            if key not in (config.get(stream) or {}):
-                raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
+    for stream, key in product(("video", "audio"), ("in_channels", "text_dim")):
+        if key not in (config.get(stream) or {}):
+            raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
     return config
 
 
 def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[int, int], LatentSizes]:
     """Patch of the model (height, width), and latents of the clip."""
-    from ccl.analysis.activation_memory import LatentSizes
+    from ccl.analysis.memory_estimate import LatentSizes
 
     stride = options.spatial_stride or (16 if config["video"]["in_channels"] == 48 else 8)
     _, *patch = config["video"].get("patch_size", (1, 2, 2))

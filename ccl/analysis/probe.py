@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from ccl.analysis.attention_figures import draw_maps
-from ccl.analysis.attention_maps import AttentionProbe, sounding_tokens
+from ccl.analysis.attention_maps import AttentionProbe, draw_maps, sounding_tokens
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
 from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
 from ccl.analysis.options import ProbeOptions
@@ -27,11 +27,8 @@ ATTENTION_LEVELS = (0.2, 0.5, 0.8)
 
 
 class JointProbe:
-    """One checkpoint on held-out clips.
-
-    `truths`: for leakage and attention, the truth of each clip by its id. `towers`: the checkpoint before joint
-    training, for forgetting; UserError if it has learned other latents or texts.
-    """
+    """One checkpoint on held-out clips, with their truths by id for leakage and attention. `towers`: the checkpoint
+    before joint training, for forgetting; UserError if it has learned other latents or texts."""
 
     def __init__(
         self, pipeline: CCLPipeline, clips: Sequence[Clip], truths: Mapping[str, Mapping[str, Any]],
@@ -43,8 +40,7 @@ class JointProbe:
         for model in (pipeline, towers):
             if model is not None:
                 model.transformer.eval()
-        self.pipeline, self.clips, self.truths = pipeline, clips, truths
-        self.options, self.towers = options, towers
+        self.pipeline, self.clips, self.truths, self.options, self.towers = pipeline, clips, truths, options, towers
         solvers = [scheduler.config for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
         shifts = [float(config["flow_shift" if "flow_shift" in config else "shift"]) for config in solvers]  # UniPC's
         self.flow = Flow(video_shift=shifts[0], audio_shift=shifts[1])
@@ -83,8 +79,8 @@ class JointProbe:
         partners = choose_partners([sample.video.shape[1] for sample in samples], truths)
         if not partners:
             raise UserError("--manifest: leakage needs two clips of one length; there are none")
-        how = (options.steps, options.batch, options.seed)
-        probe = LeakageProbe(self.pipeline, samples, truths, [clip.start for clip in clips], partners, *how)
+        starts, how = [clip.start for clip in clips], (options.steps, options.batch, options.seed)
+        probe = LeakageProbe(self.pipeline, samples, truths, starts, partners, *how)
         return {task: probe.leakage(task) for task in GIVEN}
 
     def _attention(self, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -97,7 +93,8 @@ class JointProbe:
                 if not (rows := [row for row, name in enumerate(batch.ids) if name in chosen]):
                     continue
                 some = batch.take(rows)
-                sounding = sounding_tokens(some, [chosen[name] for name in some.ids], self.size, probe.space(some))
+                truths, space = [chosen[name] for name in some.ids], math.prod(probe.grid(some))
+                sounding = sounding_tokens(some, truths, self.size, space)
                 for row, maps in enumerate(probe.add(some, sounding)):
                     if pictures is not None and some.ids[row] in pictured:
                         draw_maps(pictures, some, row, maps, self.pipeline.video_codec, self.pipeline.config.fps)

@@ -22,21 +22,13 @@ from shared.utils.rng import generator
 
 class JointBatches:
     """`batches(step, micro, rank) -> Batch`: clips, tasks, texts and clean frames are drawn from the seed and the step.
-
-    Every rank draws the same tasks in the same order, so that all run the same parts of the model.
-    """
+    Every rank draws the same tasks in the same order, so that all run the same parts of the model."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        latents: LatentShards,
-        codecs: Codecs,
-        text_encoder: TextEncoder,
-        tokens_per_frame: int,
-        world_size: int,
-        tracks: Callable[[int, list[str]], TrackFeatures] | None = None,
-        buckets: Mapping[str, Any] | None = None,
-    ) -> None:
+        self, config: TrainConfig, latents: LatentShards, codecs: Codecs, text_encoder: TextEncoder,
+        tokens_per_frame: int, world_size: int,
+        tracks: Callable[[int, list[str]], TrackFeatures] | None = None, buckets: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """For task mtv `tracks(step, ids)` drives these clips. `buckets`: of every clip, else its shape."""
         train = config.train
         self.config, self.latents, self.codecs, self.text_encoder = config, latents, codecs, text_encoder
@@ -56,8 +48,8 @@ class JointBatches:
         """Make the batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
         clips = [self.latents.get(i) for i in ids]
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
-        config, first, names = self.config, clips[0], [clip.id for clip in clips]
-        video_clock = self.codecs.video.clock(first.frames, config.data.fps)
+        config, names = self.config, [clip.id for clip in clips]
+        video_clock = self.codecs.video.clock(clips[0].frames, config.data.fps)
         clean = draw_clean_frames(config.clean_frames, config.seed, step, ids, len(video_clock))
         video = torch.stack([clip.video for clip in clips])
         # keyframes, images that stand still: of samples that make video and do not begin with clean frames already
@@ -67,18 +59,14 @@ class JointBatches:
             images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]
             video = torch.where(keyframes[:, None, :, None, None], torch.stack(images), video)
         return Batch(
-            step=step,
-            ids=ids,
-            tasks=tasks,
-            video=video,
-            audio=torch.stack([clip.audio for clip in clips]),
+            step=step, ids=ids, tasks=tasks,
+            video=video, audio=torch.stack([clip.audio for clip in clips]),
             text=self.text_encoder.encode([of_video for of_video, _ in texts]),
             audio_text=self.text_encoder.encode([of_audio for _, of_audio in texts]),
             clean_frames=clean | keyframes,
-            video_clock=video_clock,
-            audio_clock=self.codecs.audio.clock(first.samples),
+            video_clock=video_clock, audio_clock=self.codecs.audio.clock(clips[0].samples),
             tracks=self.tracks(step, names) if self.tracks and Task.MTV in tasks else None,
-        )
+        )  # fmt: skip
 
     def _texts(self, clip: Latents, task: Task, step: int) -> tuple[str, str]:
         """Texts of the video and the audio stream: both lose their text together."""

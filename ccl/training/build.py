@@ -39,18 +39,13 @@ from shared.utils.rng import derive
 
 class JointAdapter:
     """`transformer` and, where there is one, `control`, with the weights that training starts from; `components`, which
-    are not trained.
-
-    `pipeline` and `save` take weights by the names of `JointObjective`'s state dict.
-    """
+    are not trained. `pipeline` and `save` take weights by the names of `JointObjective`'s state dict."""
 
     def __init__(
         self, config: TrainConfig, components: Components | None = None, features: NonsilentFeatures | None = None
     ) -> None:
         """`components`: loaded where none are given. `features`: what a new control network standardises its tracks by.
-
-        Raises UserError if a component cannot be read, the settings are none of the model's, or do not fit `init`.
-        """
+        UserError if a component cannot be read, the settings are none of the model's, or do not fit `init`."""
         self.config, self.components = config, components or Components.load(config)
         self.transformer = build_model(config, self.components)
         self.control: MSTControlNet | None = None
@@ -75,8 +70,8 @@ class JointAdapter:
                 raise UserError(f"model: {error}") from None
             alone = ", ".join(task for task in ("t2v", "t2a", "mtv") if stage.trains(task))
             if joint and alone:
-                why = f"model.routing joint joins the streams in every task, so {alone} cannot be trained"
-                raise UserError(f"{why}; give weights to t2av, a2v and v2a only")
+                what = f"joins the streams in every task, so {alone} cannot be trained"
+                raise UserError(f"model.routing joint {what}; give weights to t2av, a2v and v2a only")
             if joint and stage.detach_clean_stream:
                 why = "with model.routing joint the given stream reads the other"
                 raise UserError(f"detach_clean_stream: {why}; set it false")
@@ -104,16 +99,13 @@ class JointAdapter:
 
     def objective(self) -> JointObjective:
         """Make the joint objective over `transformer` and `control`."""
-        config, control = self.config, self.control
-        flops = None if control is None else control.forward_flops
+        config, flops = self.config, self.control and self.control.forward_flops
         settings = config.flow, config.loss, config.seed, config.detach_clean_stream
-        return JointObjective(self.transformer, *settings, control, flops)
+        return JointObjective(self.transformer, *settings, self.control, flops)
 
     def pipeline(self, weights: StateDict) -> CCLPipeline:
         """Make a pipeline of these weights (the average, where there is one), apart from those in training.
-
-        With `lora` its adapters are loaded, and act. The text encoder is loaded for it.
-        """
+        With `lora` its adapters are loaded, and act. The text encoder is loaded for it."""
         flow, audio_codec = self.config.flow, cast(Any, copy.deepcopy(self.components.codecs.audio))
         pipeline = CCLPipeline(
             audio_codec=audio_codec.cpu(),
@@ -125,9 +117,7 @@ class JointAdapter:
             pipeline.load_lora_weights(lora_weights(weights), settings=adapter_settings(self.config.lora))
         return pipeline
 
-    def sample(
-        self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
-    ) -> None:
+    def sample(self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: Any) -> None:
         """Write STEM_I.mp4 of the prompts, and STEM_mtv_I.mp4 of the `clips` that have tracks; on the CPU."""
         pipeline = self.pipeline(weights)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
@@ -135,18 +125,15 @@ class JointAdapter:
             steps = self.config.validation.steps
             output = pipeline(prompts, seed=self.config.seed, num_inference_steps=steps)
             assert output.video is not None and output.audio is not None, "t2av makes both"
-            for index, (frames, sound) in enumerate(zip(output.video, output.audio, strict=True)):
-                file = stem.with_name(f"{stem.name}_{index}.mp4")
-                write_video(file, frames, output.fps, sound[None], output.sample_rate)
+            for index, (video, audio) in enumerate(zip(output.video, output.audio, strict=True)):
+                write_video(f"{stem}_{index}.mp4", video, output.fps, audio[None], output.sample_rate)
         if self.config.trains("mtv"):
             sample_clips(MTVPipeline.from_pipe(pipeline), clips, self.config, stem.with_name(f"{stem.name}_mtv"))
 
     def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
-        """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says.
-
-        With `lora` the adapters alone, in a folder lora beside `folder`; `folder` is written only where other parts
-        have learnt too (`lora.modules_to_save`), without the adapters.
-        """
+        """Write the checkpoint folder with its model card, the weights as `train.export_dtype` says. With `lora` the
+        adapters alone, in a folder lora beside `folder`, which is written only where other parts have learnt too
+        (`lora.modules_to_save`), without the adapters."""
         evaluate = "python scripts/evaluate.py --checkpoint FOLDER --suite puppets --level simple --output DIR"
         card = model_card(
             self.config, progress, title="Joint audio-video checkpoint",
@@ -168,15 +155,13 @@ class JointAdapter:
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:
     """Build the configured model, new from the seed, with the weights of `init`, or with the streams of `init_streams`.
-
-    Codecs and text say what goes in. UserError for settings that are none of the model's, or do not fit.
-    """
+    Codecs and text say what goes in. UserError for settings that are none of the model's, or do not fit."""
     settings = dict(config.model)
     torch.manual_seed(derive(config.seed, "weights"))
     try:
-        for name, codec in (("video", components.codecs.video), ("audio", components.codecs.audio)):
-            sizes = {"in_channels": codec.latent_channels, "text_dim": components.text.dim}
-            settings[name] = {**settings[name], **sizes}
+        for name in ("video", "audio"):
+            channels = getattr(components.codecs, name).latent_channels
+            settings[name] = {**settings[name], "in_channels": channels, "text_dim": components.text.dim}
         model = DualStreamTransformer(**settings)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"model: {error}; see configs/model/") from None

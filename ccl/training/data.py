@@ -58,11 +58,10 @@ class TrainingData:
         cls, config: TrainConfig, clips: list[Clip], components: Components, texts: TextEncoder, world: World
     ) -> TrainingData:
         """Latents and features of tracks by `components`, made where they are missing and kept beside the run."""
-        if config.trains("mtv"):
-            check_tracks(clips)
-        latents = encode_latents(config, clips, components.codecs, world)
         if not config.trains("mtv"):
-            return cls(latents, texts, None, clips)
+            return cls(encode_latents(config, clips, components.codecs, world), texts, None, clips)
+        check_tracks(clips)
+        latents = encode_latents(config, clips, components.codecs, world)
         folder, data, encoders = latents_folder(config) / "tracks", config.data, components.encoders
         tracks = encode_tracks(folder, clips, latents, data.fps, encoders, data.latents_dtype, world)
         return cls(latents, texts, TrackBatches(tracks, encoders), clips)
@@ -83,11 +82,9 @@ class TrainingData:
         texts: TextEncoder = ShardedText(shards)
         if mtv and config.tracks.drop_from_caption:
             if not components.text.is_embedded:
-                raise UserError(
-                    f"tracks.drop_from_caption leaves texts that {shards.where()} cannot hold: scripts/encode.py "
-                    "embeds the caption and, with --tracks, the one that does not say who speaks; train from "
-                    "data.manifest, or without it"
-                )
+                why = "embeds the caption and, with --tracks, the one that does not say who speaks"
+                what = f"leaves texts that {shards.where()} cannot hold: scripts/encode.py {why}"
+                raise UserError(f"tracks.drop_from_caption {what}; train from data.manifest, or without it")
             texts = components.text.load()
         return cls(shards, texts, TrackBatches(shards, components.encoders) if mtv else None, [])
 
@@ -124,11 +121,8 @@ class TrainingData:
 
 
 def encode_latents(config: TrainConfig, clips: list[Clip], codecs: Codecs, world: World) -> LatentShards:
-    """Latents of all clips; those that are missing in the run's folder are made there first.
-
-    Captions are the manifest's as it is now. Raises UserError naming the clip that cannot be read, lacks a stream, or
-    is silent.
-    """
+    """Latents of all clips, with the captions of the manifest as it is now; what the run's folder lacks is made there
+    first. UserError naming the clip that cannot be read, lacks a stream, or is silent."""
     data, keyframes, by_id = config.data, config.keyframes > 0, {clip.id: clip for clip in clips}
     options = data.model_dump_json(include={"fps", "size", "sample_rate", "duration", "latents_dtype"})
     dtype = getattr(torch, data.latents_dtype)
@@ -170,10 +164,10 @@ def training_texts(config: TrainConfig, clips: list[Clip]) -> set[str]:
 
 def _check_text(shards: ShardedLatents, text: LazyTextEncoder, world: World) -> None:
     """Refuse a text encoder other than the shards'. Rank 0 looks at the weights, and keeps none of them."""
-    where, width, dtype = shards.where(), shards.text["dim"], shards.settings["text_dtype"]
-    if text.dim != width:
-        ours = f"components.text_encoder: its embeddings are {text.dim} wide"
-        raise UserError(f"{ours}, those in {where} {width}; name the one that made these")
+    where, dtype = shards.where(), shards.settings["text_dtype"]
+    if text.dim != shards.text["dim"]:
+        widths = f"its embeddings are {text.dim} wide, those in {where} {shards.text['dim']}"
+        raise UserError(f"components.text_encoder: {widths}; name the one that made these")
     if not text.is_embedded and text.dtype_name != dtype:
         raise UserError(f"components.text_dtype {text.dtype_name}: {where} was encoded in {dtype}; set that")
     if world.is_main:

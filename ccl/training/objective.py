@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ccl.flops import Tokens, task_flops
 from ccl.routing import Reads, Task
-from ccl.transformer import DualStreamTransformer, StreamInput
+from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
 from shared.nn.flow import draw_noise, draw_u, noisy, shift, velocity
@@ -81,20 +81,14 @@ class JointObjective(nn.Module):
     """
 
     def __init__(
-        self,
-        transformer: DualStreamTransformer,
-        flow: Flow,
-        loss: Loss,
-        seed: int,
-        detach_clean_stream: bool = False,
-        control: nn.Module | None = None,
-        control_flops: Callable[[int, int], int] | None = None,
-    ) -> None:
+        self, transformer: DualStreamTransformer, flow: Flow, loss: Loss, seed: int, detach_clean_stream: bool = False,
+        control: nn.Module | None = None, control_flops: Callable[[int, int], int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.transformer, self.control, self.control_flops = transformer, control, control_flops
+        self.transformer, self.control = transformer, control
+        self.control_flops = control_flops and cache(control_flops)  # of each shape
         self.flow, self.weights, self.seed, self.detach = flow, loss, seed, detach_clean_stream
         self._trained = trained_share(transformer)
-        self._flops = cache(self._forward_flops)  # of each shape and task
 
     def forward(self, batch: Batch) -> StepOutput:
         total, records = torch.zeros((), device=batch.video.device), []
@@ -107,19 +101,19 @@ class JointObjective(nn.Module):
 
     def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
         """Compute the losses of samples that share one route."""
-        u, route, dtype = self._u(batch), task.route, batch.video.dtype
-        sigma_v = shift(u[0], self.flow.video_shift) if route.video_noisy else torch.zeros_like(u[0])
-        sigma_a = shift(u[1], self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u[1])
+        (u_v, u_a), route, dtype = self._u(batch), task.route, batch.video.dtype
+        sigma_v = shift(u_v, self.flow.video_shift) if route.video_noisy else torch.zeros_like(u_v)
+        sigma_a = shift(u_a, self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u_a)
         per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
         mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
         mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
         video_input = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
         audio_input = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
-        detached = {
-            Task.A2V: lambda: (video_input, self.transformer.context("audio", audio_input, detach=True)),
-            Task.V2A: lambda: (self.transformer.context("video", video_input, detach=True), audio_input),
-        }
-        inputs = detached[task]() if self.detach and task in detached else (video_input, audio_input)
+        inputs: list[StreamInput | StreamContext] = [video_input, audio_input]
+        if self.detach and task is Task.A2V:
+            inputs[1] = self.transformer.context("audio", audio_input, detach=True)
+        elif self.detach and task is Task.V2A:
+            inputs[0] = self.transformer.context("video", video_input, detach=True)
         hook = None
         if task is Task.MTV:
             assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
@@ -146,14 +140,10 @@ class JointObjective(nn.Module):
         tokens = Tokens(frames, height // patch[0] * (width // patch[1]), batch.audio.shape[1], batch.text.shape[1])
         route, clips = task.route, len(batch.ids)
         each = tokens.video * (route.video is not Reads.SKIPPED) + tokens.audio * (route.audio is not Reads.SKIPPED)
-        again = self.transformer.gradient_checkpointing
-        return step_cost(clips * each, clips * self._flops(tokens, task), self._trained, again)
-
-    def _forward_flops(self, tokens: Tokens, task: Task) -> int:
         flops = task_flops(self.transformer, tokens, task)
         if task is Task.MTV and self.control_flops is not None:
             flops += self.control_flops(tokens.frames, tokens.space)
-        return flops
+        return step_cost(clips * each, clips * flops, self._trained, self.transformer.gradient_checkpointing)
 
     def _u(self, batch: Batch) -> tuple[Tensor, Tensor]:
         drawn = [

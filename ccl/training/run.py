@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 from ccl.routing import Task
@@ -41,26 +40,20 @@ class Adapter(Protocol):
     def __init__(self, config: Any, components: Components, features: NonsilentFeatures | None) -> None: ...
 
     @staticmethod
-    def check(config: Any, stages: Sequence[Any]) -> None:
-        """UserError for what cannot be trained, before anything is encoded."""
+    def check(config: Any, stages: Sequence[Any]) -> None: ...  # UserError for what cannot be trained, at the start
 
     @staticmethod
-    def prepare(config: Any, source: Source, world: World) -> Components:
-        """Load the components of all stages of `config`; every rank calls it."""
+    def prepare(config: Any, source: Source, world: World) -> Components: ...  # of all stages; every rank calls it
 
     @property
     def patch(self) -> int: ...  # video latents along the side of a token
 
-    def objective(self) -> nn.Module:
-        """Make what the trainer trains: `objective(batch) -> StepOutput`."""
+    def objective(self) -> nn.Module: ...  # what the trainer trains, `objective(batch) -> StepOutput`
 
-    def sample(
-        self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
-    ) -> None:
+    def sample(self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: Any) -> None:
         """Write what these weights make: STEM_I.mp4 of prompts, STEM_mtv_I.mp4 of the clips that have tracks."""
 
-    def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
-        """Write the checkpoint folder with its model card."""
+    def save(self, weights: StateDict, folder: Path, progress: Progress) -> None: ...  # with its model card
 
 
 class Run:
@@ -81,23 +74,20 @@ class Run:
 
     def train(self) -> None:
         """Train to the last step, and say which records were found broken on the way."""
-        config, world = self.config, self.world
-        groups = parameter_groups(self.objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
-        objective = self.objective.to(world.device)
-        Trainer(config, world, objective, groups, self.batches, self.validate, self.export).run()
-        self.data.report(self.world)
+        config, world, objective = self.config, self.world, self.objective
+        groups = parameter_groups(objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
+        Trainer(config, world, objective.to(world.device), groups, self.batches, self.validate, self.export).run()
+        self.data.report(world)
 
     def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
         assert self.data.tracks is not None, "task mtv has tracks"
-        tracks = self.config.tracks
-        drop = draw_dropped(tracks.dropout, tracks.dropout_all, self.config.seed, step, ids)
+        rates = self.config.tracks
+        drop = draw_dropped(rates.dropout, rates.dropout_all, self.config.seed, step, ids)
         return self.data.tracks.batch(ids, drop)
 
     def validate(self, step: int, weights: StateDict) -> None:
         """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples: stepN_I.mp4, and stepN_mtv_I.mp4 for mtv.
-
-        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips.
-        """
+        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips."""
         validation, folder = self.config.validation, Path(self.config.output) / "samples"
         self.export(weights, step)
         held_out = read_manifest(validation.manifest) if validation.manifest else None
@@ -116,10 +106,8 @@ class Run:
 
 
 def train(config: TrainConfig, adapter: type[Adapter]) -> None:
-    """Train a configuration to its OUTPUT/checkpoint, on from where an earlier run of it was stopped.
-
-    UserError for whatever of configuration, clips or components cannot be trained.
-    """
+    """Train a configuration to its OUTPUT/checkpoint, on from where an earlier run of it was stopped. UserError for
+    whatever of configuration, clips or components cannot be trained."""
     adapter.check(config, [config])
     source = read_source(config, [task for task in Task if config.trains(task)])
     with session() as world:
@@ -130,9 +118,7 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
 
 def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[Adapter]) -> None:
     """Train the `stages` of `config` one after another, once all clips are encoded; those that are done are left alone.
-
-    The last one's checkpoint is copied to OUTPUT/checkpoint. UserError as `train`.
-    """
+    The last one's checkpoint is copied to OUTPUT/checkpoint. UserError as `train`."""
     adapter.check(config, stages)
     source = read_source(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work

@@ -54,12 +54,8 @@ def read_clips(data: Data) -> list[Clip]:
 
 
 def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
-    """Find the clips or the shards of `data`, before anything else: what cannot train is refused at the start.
-
-    `tasks`: those that the run trains, in any of its stages. UserError as `read_clips`, or if the shards lack what the
-    tasks or options need (with the option of scripts/encode.py that makes it), were encoded at another rate or
-    duration, or no record is left.
-    """
+    """Find the clips or the shards of `data` for all tasks of the run, before anything is loaded. UserError as
+    `read_clips`, or for shards that lack what tasks or options need, are of another rate or duration, or are empty."""
     data, mtv = config.data, Task.MTV in tasks
     if data.shards is None:
         return Source(read_clips(data))

@@ -34,9 +34,9 @@ def test_costs_are_what_torch_counts(name, tokens):
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as alone:
         model.video_stream(video.latents, video.sigma, video.text)
         model.audio_stream(audio.latents.transpose(1, 2)[..., None, None], audio.sigma, audio.text, audio.clock)
-    assert found.cross_flops == counter.get_total_flops() - alone.get_total_flops()
+    assert found.cross_modal_flops == counter.get_total_flops() - alone.get_total_flops()
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert found.cross_parameters == sum(p.numel() for n, p in model.named_parameters() if ".fusion." in n)
+    assert found.cross_modal_parameters == sum(p.numel() for n, p in model.named_parameters() if ".fusion." in n)
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def test_ccl_costs_what_its_shapes_say():
         + attention(padded * (learned + SPACE), inner)
     )
     found = costs(model.config, Tokens(FRAMES, SPACE, TOKENS, TEXT[0]))
-    assert found.cross_flops == cross
+    assert found.cross_modal_flops == cross
     assert found.flops == cross + of_stream(v, video, FRAMES) + of_stream(a, TOKENS, 1)
 
 
@@ -94,8 +94,8 @@ def test_a_real_size_is_counted_without_its_weights():
     tower = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 2, "ffn_dim": 14336, "text_dim": 4096}
     config = {"video": tower | {"in_channels": 48}, "audio": tower | {"in_channels": 20}}
     found = costs({**config, "cca_heads": 6, "cca_head_dim": 128}, Tokens(31, 484, 157, 512))
-    assert found.cross_parameters == pytest.approx(4 * 4 * 3072 * 768, rel=0.01)
+    assert found.cross_modal_parameters == pytest.approx(4 * 4 * 3072 * 768, rel=0.01)
     blocks = 2 * (8 * 3072**2 + 2 * 3072 * 14336)
     embeddings = 7 * 3072**2 + (256 + 4096 + 3072) * 3072
-    assert found.parameters - found.cross_parameters == pytest.approx(2 * (blocks + embeddings), rel=0.01)
-    assert found.cross_flops < 0.05 * found.flops
+    assert found.parameters - found.cross_modal_parameters == pytest.approx(2 * (blocks + embeddings), rel=0.01)
+    assert found.cross_modal_flops < 0.05 * found.flops

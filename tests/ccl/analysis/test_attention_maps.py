@@ -11,13 +11,13 @@ from test_context_attention import DIM, attention, clocks, turned
 from test_loss_probes import FLOW, batch
 from tiny import CONFIG, FRAMES, TOKENS, inputs, transformer
 
-from ccl.analysis.attention_figures import draw_maps
 from ccl.analysis.attention_maps import (
     SHARES,
     AttentionProbe,
     AttentionWeights,
     Sounding,
     audio_weights,
+    draw_maps,
     even,
     recording,
     same_time,

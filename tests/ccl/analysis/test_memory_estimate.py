@@ -11,8 +11,16 @@ import torch
 from tiny import CONFIG, TEXT, noise
 from torch.profiler import ProfilerActivity, profile
 
-from ccl.analysis.activation_memory import LatentSizes, activations, parameters
-from ccl.analysis.memory_estimate import Activations, LiveBytes, Parameters, Setting, states
+from ccl.analysis.memory_estimate import (
+    Activations,
+    LatentSizes,
+    LiveBytes,
+    Parameters,
+    Setting,
+    activations,
+    parameters,
+    states,
+)
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
