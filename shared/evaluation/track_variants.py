@@ -14,7 +14,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.puppets.captions import caption
+from shared.puppets.clip import caption
 from shared.puppets.script import Prop, Spec
 from shared.puppets.sound import synthesise
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.puppets.captions import audio_caption, caption
-from shared.puppets.clip import PuppetClip, Spec, read_truth, render_clip, sample_spec
+from shared.puppets.clip import PuppetClip, Spec, audio_caption, caption, read_truth, render_clip, sample_spec
 from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, scene_to_pixels
 from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
 from shared.utils.errors import UserError
