@@ -53,13 +53,10 @@ def subsets(spec: Spec) -> list[str]:
     people, speaking = len(spec.characters), any(c.syllables for c in spec.characters)
     alone = people == 1 and speaking and spec.characters[0].visible
     tags = {
-        "basic_face": alone and not spec.props,
-        "single_character": alone,
-        "multiple_characters": people == 2 and speaking,
-        "sound_event": bool(spec.props),
-        "ambience": spec.music,
-        "conflict": bool(spec.caption_overrides),
-    }
+        "basic_face": alone and not spec.props, "single_character": alone,
+        "multiple_characters": people == 2 and speaking, "sound_event": spec.props,
+        "ambience": spec.music, "conflict": spec.caption_overrides,
+    }  # fmt: skip
     return [name for name, holds in tags.items() if holds]
 
 
@@ -84,20 +81,15 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
     return {
         **_fields(spec, "id", "seed", "index", "level", "fps", "frames", "duration"),
-        "size": list(spec.size),
-        "sample_rate": spec.rate,
-        "characters": characters,
-        "active_speaker": speakers[0] if len(speakers) == 1 else None,
-        "speakers": speakers,
-        "objects": objects,
+        "size": list(spec.size), "sample_rate": spec.rate, "characters": characters,
+        "active_speaker": speakers[0] if len(speakers) == 1 else None, "speakers": speakers, "objects": objects,
         "events": [{"time": t, "object": i, **_fields(spec.props[i], "kind", "visible")} for t, i in events],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
         **_fields(spec, "mood", "mood_mentioned", "mode", "tempo", "beat_phase", "music"),
         "pan": np.round(spec.pan_offsets(), 5).tolist(),
-        "silence": sound.exact_silence(spec),
-        "subsets": subsets(spec),
-        "conflict": dict(spec.caption_overrides),
-    }
+        "silence": [spec.silence[0] + sound.FADE, spec.silence[1] - sound.FADE] if spec.silence else None,
+        "subsets": subsets(spec), "conflict": dict(spec.caption_overrides),
+    }  # fmt: skip
 
 
 def read_truth(file: Path) -> dict[str, Any]:

@@ -18,9 +18,7 @@ def make_clips(
     folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int
 ) -> Iterator[Clip]:
     """Yield the records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
-
-    Raises UserError for settings that there are not, and for a folder that holds anything else.
-    """
+    UserError for settings that there are not, and for a folder that holds anything else."""
     sample_spec(seed, 0, level, size, conflict)  # checks them
     settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict}
     claim_folder(folder, "puppets.json", settings)

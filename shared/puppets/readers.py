@@ -50,12 +50,9 @@ MUSIC_FLOOR, PACE_STEP, PACE_SPREAD = 1e-4, 4, 0.3
 
 @dataclass(frozen=True)
 class VideoReading:
-    """Read from a picture.
-
-    `onsets`: seconds, ascending, of all visible objects together. `people`, `objects`: what was found for the visible
-    characters and props, in the script's order. `mouths`: opening per frame [T] of each of the people, all zeros for a
-    face that is not there.
-    """
+    """Read from a picture: `onsets` in seconds, ascending, of all visible objects together; `mouths`, the opening per
+    frame [T] of each of the `people`, zeros for a face that is not there; `people` and `objects`, what was found for
+    the visible characters and props, in the script's order."""
 
     onsets: Array
     fps: float
@@ -96,10 +93,8 @@ def read_sound(sound: NDArray[np.float32], rate: int) -> AudioReading:
 
 
 def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
-    """How open the mouth at a place is, per frame [T], in canonical `frames` with the camera at `pan` [T].
-
-    The missing brightness of the mouth's box relative to the bare skin above it, 0 for skin and 1 for black.
-    """
+    """How open the mouth at a place is, per frame [T], with the camera at `pan` [T]: the missing brightness of the
+    mouth's box in canonical `frames` relative to the bare skin above it, 0 for skin and 1 for black."""
     grey = frames.mean(-1)
     box = _box(pan, SLOTS[slot], MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, MOUTH_BOX_HALF_HEIGHT)
     skin = _box(pan, SLOTS[slot], NOSE_Y, 0.03, 0.02)
@@ -108,22 +103,16 @@ def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
 
 def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
     """Opacity of the white spark at an object's contact point, per frame [T], over what usually is there."""
-    radii = FLASH_RADII[kind]
-    x, y = _grid(pan)
-    dx, dy = (x - SLOTS[slot]) / radii[0], (y - FLASH_CENTRE_Y[kind]) / radii[1]
+    (rx, ry), (x, y), white = FLASH_RADII[kind], _grid(pan), frames.min(-1)
+    dx, dy = (x - SLOTS[slot]) / rx, (y - FLASH_CENTRE_Y[kind]) / ry
     spot = np.exp(-2 * (dx * dx + dy * dy))
-    spot = np.where(spot > 0.05, spot, 0)
-    white = frames.min(-1)
-    usual = np.median(white, 0)
+    spot, usual = np.where(spot > 0.05, spot, 0), np.median(white, 0)
     return (spot * (white - usual)).sum((1, 2)) / (spot * spot * (1 - usual)).sum((1, 2))
 
 
 def flash_onsets(flash: Array, fps: float) -> Array:
-    """Onset times in seconds of a spark of opacity `flash` [T]: its peaks that stand out in the clip.
-
-    The onset stands where the opacity passes half of the peak that follows, interpolated between frames: half a frame
-    before the first bright frame of a sharp spark, and as true where a codec has spread the rise over several.
-    """
+    """Onset times in seconds of a spark of opacity `flash` [T]: where it passes half of a peak that stands out in the
+    clip, between frames, which is as true where a codec has spread the rise over several."""
     peaks = onset_peaks(flash, FLASH_LEAST, FLASH_SHARE, max(1, round(SPARK_GAP * fps)), prominent=True)
     return np.array([half_rise(flash, peak) / fps for peak in peaks])
 
@@ -138,8 +127,7 @@ def _box(pan: Array, cx: float, cy: float, half_width: float, half_height: float
     """Weights [T, SIDE, SIDE] of a box in scene units, summing to 1, with fractional pixels at its edges."""
     x, y = _grid(pan)
     inside_x = np.clip(0.5 + (half_width - np.abs(x - cx)) * SIDE, 0, 1)
-    inside_y = np.clip(0.5 + (half_height - np.abs(y - cy)) * SIDE, 0, 1)
-    weights = inside_x * inside_y
+    weights = inside_x * np.clip(0.5 + (half_height - np.abs(y - cy)) * SIDE, 0, 1)
     return weights / weights.sum((1, 2), keepdims=True)
 
 
@@ -156,11 +144,8 @@ def band_level(sound: Sound, rate: int, band: tuple[float, float], window: float
 
 
 def read_onsets(sound: Sound, rate: int) -> Array:
-    """Onset times in seconds, ascending: peaks of the log spectral flux of CLICK_BAND.
-
-    The flux is the rise of the band's level over the loudest of the 15-45 ms before; the onset stands where the level
-    passes half of the peak that follows.
-    """
+    """Onset times in seconds, ascending: where the level of CLICK_BAND passes half of a peak that rises above what was
+    just before."""
     level = band_level(sound, rate, CLICK_BAND)
     peaks = onset_peaks(level, CLICK_FLOOR, CLICK_SHARE, round(CLICK_GAP / HOP), rise=CLICK_RISE, before=BEFORE)
     return np.array([half_rise(level, peak) * HOP for peak in peaks if peak * HOP <= len(sound) / rate - LAST])
@@ -174,9 +159,8 @@ def read_loudness(sound: Sound, rate: int) -> Array:
 def read_pace(sound: Sound, rate: int) -> str:
     """Pace of the music: "bright" (fast) or "dark" (slow), "" where there is none.
 
-    The level of MUSIC_BAND is fitted by the puppets' beat at every tempo and phase of a grid. Frames with speech or
-    just after a click weigh little; what is louder than the beat explains is taken as something else on top of it. Of
-    the music's mode nothing is read: thirds are 6 Hz apart, and codecs on mel bands do not carry that.
+    The level of MUSIC_BAND is fitted by the puppets' beat at every tempo and phase of a grid. Frames with speech, just
+    after a click, or louder than the beat explains weigh little. The mode is not read: codecs do not carry its thirds.
     """
     level, loudness, click = (
         band_level(sound, rate, band, window)[::PACE_STEP]

@@ -134,11 +134,8 @@ class Spec:
 def sample_spec(
     seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0
 ) -> Spec:
-    """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture.
-
-    Such clips carry the subset tag `conflict`; they measure and must not train. Raises UserError on an unknown level, a
-    negative index, an odd or too small size, a fraction outside [0, 1].
-    """
+    """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture; they
+    measure and must not train. UserError for a level, an index, a size or a fraction that there is not."""
     size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if level not in LEVELS:
         raise UserError(f"puppet level '{level}' is unknown: give one of {', '.join(LEVELS)}")

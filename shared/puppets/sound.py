@@ -39,6 +39,7 @@ PEAK = 0.94
 _TAIL = 1.2
 """Seconds after which a hit is cut off."""
 FADE = 0.03
+"""Seconds at both ends of a silent span in which the stems fade; between them they are exactly zero."""
 
 
 def synthesise(spec: Spec) -> dict[str, NDArray[np.float32]]:
@@ -155,8 +156,3 @@ def _music(spec: Spec) -> Array:
         pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
     pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)
     return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)
-
-
-def exact_silence(spec: Spec) -> list[float] | None:
-    """Start and end, in seconds, of the span in which every stem is exactly zero."""
-    return [spec.silence[0] + FADE, spec.silence[1] - FADE] if spec.silence else None
