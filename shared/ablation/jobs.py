@@ -159,10 +159,8 @@ class Jobs:
     def _train(
         self, run: Start | AblationPlan, changes: Mapping[str, Any], who: str, folder: Path, seed: int, port: int
     ) -> tuple[Step, dict[str, Any]]:
-        """Return the step of a training, and what it depends on; where its folders are is no part of that.
-
-        What it reads is encoded by the first that needs it, into a folder for all runs that read the same.
-        """
+        """Return the step of a training, and what it depends on, without its folders. What it reads is encoded by the
+        first that needs it, into a folder for all runs that read the same."""
         manifests = [str(self.manifest(name)) for name in self.plan.train_clips]
         owned = {"output": str(folder / "train"), "seed": seed, "data.manifest": manifests}
         file = self.plan.find(run.base)
@@ -190,7 +188,7 @@ class Jobs:
         return steps, settings
 
     def _evaluate(self, evaluation: Mapping[str, Any], checkpoint: Path, folder: Path, name: str) -> Step:
-        options: dict[str, Any] = {"checkpoint": checkpoint, "output": folder}
+        options = {"checkpoint": checkpoint, "output": folder}
         options |= {} if self.workers is None else {"workers": self.workers}
         return Step(name, command("evaluate.py", *flags({**options, **evaluation})), folder / "metrics.json")
 

@@ -1,8 +1,7 @@
 """The results of ablations: what remains of each run, as it is kept, and as it is read again.
 
 RESULTS/VARIANT-SEED.json (numbers, values per clip and loss curves), RESULTS/guidance-VARIANT-SEED.json,
-RESULTS/pictures/VARIANT.png (where attention looks), and RESULTS/plan.yaml, which says what they are results of: files
-to be committed. Tables and reports are made from such folders alone.
+RESULTS/pictures/VARIANT.png (where attention looks), and RESULTS/plan.yaml: tables and reports need no more.
 """
 
 from __future__ import annotations
@@ -71,11 +70,8 @@ class Results:
 
 
 def read_results(folders: Iterable[Path]) -> list[Results]:
-    """Results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined.
-
-    Raises UserError for a folder without plan.yaml, two plans of one name that differ, a run that two folders hold, a
-    file that cannot be read or is of no variant of its plan.
-    """
+    """Results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined. UserError
+    for a folder without plan.yaml, plans of one name that differ, a run in two folders, a file that is no result."""
     joined: dict[str, Results] = {}
     for folder in folders:
         if not (folder / PLAN).is_file():
@@ -140,10 +136,7 @@ def keep_plan(plan: AblationPlan, output: Path) -> None:
 
 
 def collect(jobs: Jobs, variant: str, seed: int) -> dict[str, Any]:
-    """Return the result of a finished run.
-
-    Raises UserError where an endpoint is not in what evaluate.py and probe.py wrote, or a file cannot be read.
-    """
+    """Return the result of a finished run. Raises UserError where an endpoint or a file is not there."""
     plan, folder, train = jobs.plan, jobs.folder(variant, seed), jobs.folder(jobs.plan.source(variant), seed) / "train"
     probes = {name: read_json(jobs.probes(variant, seed) / f"probe_{name}.json") for name in plan.probe}
     tree = {"metrics": read_json(folder / "metrics.json"), "probe": probes}
@@ -191,8 +184,7 @@ def values(
 
 
 def _to_json(tree: Mapping[str, Any], metric: Metric, measured: Measured) -> dict[str, Any]:
-    """Return what a result keeps of a metric, with what evaluate.py measured over the same clips of the truth through
-    the codecs and of pairs that do not belong together."""
+    """Return what a result keeps of a metric, with evaluate.py's floor and ceiling over the same clips."""
     task, _, name = metric.path.rpartition(".per_clip.")
     score = at(tree, f"{task}.scores.{name}") if task and metric.seconds is None else None
     bounds = {key: score[key] for key in ("floor", "ceiling") if key in score} if isinstance(score, Mapping) else {}
@@ -284,7 +276,7 @@ def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, Any]]:
         video, audio = series.get(f"{task} video"), series.get(f"{task} audio")
         if video is not None and audio is not None:
             series[f"{task} both"] = {step: video[step] + audio[step] for step in video if step in audio}
-    curves: dict[str, dict[str, Any]] = {}
+    curves = {}
     for name, rows in series.items():
         steps = [step for step in sorted(rows) if step >= plan.first]
         steps = steps[:: -max(1, math.ceil(len(steps) / plan.points))][::-1]
@@ -293,15 +285,13 @@ def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, Any]]:
 
 
 def smoothed(rows: Mapping[int, float], steps: float) -> dict[int, float]:
-    """Exponential average with a time constant of so many steps; it starts at the first row.
-
-    It weighs a row by the steps since the one before, so that runs logged at other intervals compare.
-    """
+    """Exponential average with a time constant of so many steps; it starts at the first row. It weighs a row by the
+    steps since the one before, so that runs logged at other intervals compare."""
     averages, value, last = {}, 0.0, None
     for step, loss in sorted(rows.items()):
         share = 1.0 if last is None else 1 - math.exp(-(step - last) / steps)
-        value, last = value + share * (loss - value), step
-        averages[step] = value
+        averages[step] = value = value + share * (loss - value)
+        last = step
     return averages
 
 

@@ -38,10 +38,8 @@ class Failure(NamedTuple):
 
 
 def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> list[Failure]:
-    """Do what is not done of `groups`, each finished run's result at once in OUTPUT/results.
-
-    Raises UserError where a folder holds a run of another plan, or clips that evaluate.py measures on are trained on.
-    """
+    """Do what is not done of `groups`, each finished run's result at once in OUTPUT/results. UserError where a folder
+    holds a run of another plan, or clips that evaluate.py measures on are trained on."""
     plan = jobs.plan
     for name, clips in plan.clips.items():
         if clips.seed == HELD_OUT_SEED:
@@ -63,10 +61,8 @@ def check_claim(job: AblationJob) -> None:
         return
     before, now = flatten(read_json(job.folder / SETTINGS)), flatten(dict(job.settings))
     if changed := changed_keys(before, now, (*FREE_KEYS, *(f"train.{key}" for key in FREE_KEYS))):
-        raise UserError(
-            f"{job.folder} holds a run of another plan: {changed}; give another --output, or the same "
-            "values, or delete the folder to run it again"
-        )
+        what = "give another --output, or the same values, or delete the folder to run it again"
+        raise UserError(f"{job.folder} holds a run of another plan: {changed}; {what}")
 
 
 @dataclass
@@ -119,9 +115,8 @@ class Runner:
         """All steps of a job that are not done yet; of a job that is done, its result is written anew."""
         if lacking := {failure.job for failure in self.failures} & set(job.needs):
             return Failure(job.name, f"not run, it needs {', '.join(sorted(lacking))}")
-        file = job.folder / "about.json"
-        about: dict[str, Any] = {"seconds": {}, "steps": []}
-        about = read_json(file) if file.exists() else {"commit": commit(), "machine": machine(), **about}
+        file, new = job.folder / "about.json", {"seconds": {}, "steps": []}
+        about = read_json(file) if file.exists() else {"commit": commit(), "machine": machine(), **new}
         for step in [] if job.done else job.steps:
             if step.name in about["steps"] and step.makes.exists():
                 continue

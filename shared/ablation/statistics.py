@@ -1,8 +1,7 @@
 """Statistics over seeds and clips: mean and spread, paired differences with intervals, and a verdict.
 
-The held-out clips are the same in every run, so seeds and clips are crossed: a bootstrap draw takes seeds and clips,
-each with replacement, and the same clips for every seed and for both variants. Drawing clips anew for each seed would
-count a clip that is hard for all as if it were several clips.
+The held-out clips are the same in every run: a bootstrap draw takes seeds and clips, each with replacement, and the
+same clips for every seed and both variants. Drawn anew for each seed, a clip hard for all would count as several.
 """
 
 from __future__ import annotations
@@ -48,9 +47,8 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips where there are values per clip
-    (`clips` of them count in some run), and seeds alone, by Student's t, where there are none; None for one seed
-    without clips."""
+    """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips, of which `clips` count in some
+    run; without values per clip seeds alone, by Student's t, and None for one seed."""
 
     by_seed: Mapping[int, float]
     mean: float
@@ -68,11 +66,8 @@ def spread(measured: Mapping[int, Measured]) -> Spread | None:
 
 
 def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str) -> Difference | None:
-    """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws.
-
-    Where both have values per clip, each seed's difference is that of the two weighted means over all clips: an F1
-    over clips is such a mean, and its weights differ from run to run.
-    """
+    """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws. A seed's
+    difference is that of two weighted means over all clips: so is an F1, with weights that differ by run."""
     seeds = sorted(new.keys() & old.keys())
     if not seeds:
         return None
@@ -87,10 +82,8 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
 
 
 def verdict(minus: Difference | None, better: str | None) -> str:
-    """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
-
-    It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
-    """
+    """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told": it can where `LEAST_SEEDS`
+    seeds or more agree in sign and the interval excludes zero."""
     if minus is None or minus.interval is None or len(minus.by_seed) < LEAST_SEEDS:
         return UNTOLD
     low, high = minus.interval

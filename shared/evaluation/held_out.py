@@ -85,8 +85,7 @@ def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
 def code_picture(pipeline: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Frames [T, H, W, 3] through the video codec and back."""
     latents = pipeline.video_codec.encode(frames_to_tensor(torch.from_numpy(frames))[None].to(pipeline.device))
-    decoded: NDArray[np.uint8] = tensor_to_frames(pipeline.video_codec.decode(latents, len(frames)))[0].cpu().numpy()
-    return decoded
+    return tensor_to_frames(pipeline.video_codec.decode(latents, len(frames)))[0].cpu().numpy()
 
 
 @torch.no_grad()

@@ -58,10 +58,8 @@ class EvaluationTask(NamedTuple):
 def evaluate(
     model: EvaluatedModel, options: EvaluationOptions, against: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Sample and score every task; write metrics.json and index.html, and return what the first holds.
-
-    `options` are settled; `against` is what the file --against holds.
-    """
+    """Sample and score every task by settled options; write metrics.json and index.html, and return what the first
+    holds. `against`: what the file --against holds."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
     held_out = HeldOut.make(pipeline, options.level, options.clips)
@@ -89,17 +87,12 @@ def evaluate(
 
 
 def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Tasks in order, mtv followed by its variants; each is made when it is its turn."""
-    for task in options.tasks or ():
-        if task == "mtv":
-            yield from _track_tasks(model, held_out, options)
-        else:
-            yield joint_task(task, model, held_out, options)
-
-
-def _track_tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Task mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
-    tools = model.track_tools
+    """Tasks, each made when it is its turn; mtv is the last, and its variants follow it. A variant for which no clip is
+    fit is left out, with a line that says so."""
+    tasks, tools = options.tasks or (), model.track_tools
+    yield from (joint_task(task, model, held_out, options) for task in tasks if task != "mtv")
+    if "mtv" not in tasks:
+        return
     assert tools is not None, "mtv needs the track tools"
     own = true_tracks(held_out.specs, model.pipelines["mtv"].audio_encoder.sample_rate)
     names = [name.replace("-", " ") for name in options.variants or ()]
@@ -131,10 +124,8 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
 def track_task(
     name: str, model: EvaluatedModel, held_out: HeldOut, cases: Sequence[TrackCase], options: EvaluationOptions
 ) -> EvaluationTask:
-    """Task mtv or a variant of it, made by an `MTVPipeline`.
-
-    Clip i has the same noise in all of them, so that what changes with a track is the track's doing.
-    """
+    """Task mtv or a variant of it, made by an `MTVPipeline`. Clip i has the same noise in all of them, so that what
+    changes with a track is the track's doing."""
     assert model.track_tools is not None, "mtv needs the track tools"
     jobs, given, true, before = [], {}, {}, {}
     for rows in batches([case.spec for case in cases], options.batch):

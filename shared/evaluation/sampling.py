@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -28,20 +29,14 @@ class SamplingJob(NamedTuple):
     arguments: dict[str, Any]
 
 
-class Sampler:
+class Sampler(ExitStack):
     """Runs jobs on `pipelines` in this process or, with more than one worker, on those that `load` makes in processes
     that live as long as this context; small models gain little from threads."""
 
     def __init__(self, pipelines: Mapping[str, Any], load: Loader, workers: int) -> None:
+        super().__init__()
         self.pipelines, self.load, self.workers = pipelines, load, workers
         self.pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> Sampler:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
 
     def sample(self, jobs: Sequence[SamplingJob], name: str) -> dict[int, Sampled]:
         """Sample each clip; what was made of it, by its number; `name` stands beside the progress bar."""
@@ -59,6 +54,7 @@ class Sampler:
         if self.pool is None:
             context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self.load,))
+            self.callback(self.pool.shutdown, cancel_futures=True)
         futures = {self.pool.submit(_run_in_worker, job): job for job in jobs}
         yield from ((futures[future], future.result()) for future in as_completed(futures))
 

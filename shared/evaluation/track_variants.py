@@ -1,8 +1,7 @@
-"""Cases of audio-driven video: the clips' own tracks, and the same with one of them swapped.
+"""Cases of audio-driven video: the clips' own tracks, and the same with one of them swapped for another clip's.
 
-A swapped track is another clip's. What the video should show then is known exactly: it is the clip's own script with
-that part taken from the other's (the syllables, the onsets or the mood), so every case has a true picture, a ceiling
-and a floor. Only clips on which a swap can be scored are used, and only with partners of equal length.
+What the video should show then is known exactly: the clip's own script with that part (syllables, onsets or mood) taken
+from the other's. Only clips on which a swap can be scored are used, and only with partners of equal length.
 """
 
 from __future__ import annotations
@@ -144,8 +143,8 @@ def _visibly_speaking(spec: Spec) -> bool:
 def _pairs(
     own: Sequence[TrackCase], fit: Callable[[Spec], object], rank: Callable[[Spec, Spec], Rank]
 ) -> Iterator[tuple[TrackCase, TrackCase]]:
-    """Each case that is fit, and its partner: of the other clips of equal length, in their order after this one, the
-    one for which `rank` is least; None is for what does not go together."""
+    """Each case that is fit, and its partner: of the clips of equal length, in their order after this one, the one of
+    least `rank`; None is for what does not go together."""
     for case in (case for case in own if fit(case.spec)):
         others = (*own[case.index + 1 :], *own[: case.index])
         ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
