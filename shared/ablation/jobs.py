@@ -188,8 +188,8 @@ class Jobs:
         return steps, settings
 
     def _evaluate(self, evaluation: Mapping[str, Any], checkpoint: Path, folder: Path, name: str) -> Step:
-        options = {"checkpoint": checkpoint, "output": folder}
-        options |= {} if self.workers is None else {"workers": self.workers}
+        workers = {} if self.workers is None else {"workers": self.workers}
+        options = {"checkpoint": checkpoint, "output": folder, **workers}
         return Step(name, command("evaluate.py", *flags({**options, **evaluation})), folder / "metrics.json")
 
 

@@ -1,4 +1,4 @@
-"""The plan of an ablation, one YAML file: variants x seeds, what is measured, and, before anything runs, what decides."""
+"""The plan of an ablation, a YAML file: variants x seeds, what is measured and, before anything runs, what decides."""
 
 from __future__ import annotations
 
@@ -267,8 +267,8 @@ class AblationPlan(Section):
             raise UserError(f"{self._file}: {key} = {first['input']!r}: {first['msg']}") from None
 
     def chosen_variants(self, only: str | None) -> list[str]:
-        """Variants that `only` names, between commas, by themselves or by their group; None: all of them. UserError for a
-        name that the plan does not have."""
+        """Variants that `only` names, between commas, by themselves or by their group; None: all. UserError for one
+        that the plan does not have."""
         if only is None:
             return list(self.variants)
         names = {name.strip() for name in only.split(",")}

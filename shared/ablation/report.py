@@ -47,7 +47,7 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
     """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more, and print their paths."""
     page, table = folder / "report.html", folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
-    plans = []
+    plans: list[dict[str, Any]] = []
     for results in every:
         plan, in_order, count = results.plan, tables(results), len(results.plan.endpoints)
         plans.append({

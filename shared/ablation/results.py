@@ -81,23 +81,18 @@ def read_results(folders: Iterable[Path]) -> list[Results]:
         if dump_plan(plan) != dump_plan(results.plan):
             raise UserError(f"{folder / PLAN}: another plan {plan.name} than in the folder before; they must agree")
         for file in sorted(folder.glob("*.json")):
-            _add(results, file)
+            run = read_json(file)
+            if not {"kind", "variant", "seed"} <= run.keys():
+                raise UserError(f"{file}: not the result of a run; leave only such files in this folder")
+            variant, seed = run["variant"], run["seed"]
+            if variant not in plan.variants or seed not in plan.seeds:
+                raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
+            guided = run["kind"] == "guidance"
+            runs: dict[Any, Any] = results.guidance if guided else results.runs
+            if runs.setdefault(seed if guided else (variant, seed), run) is not run:
+                raise UserError(f"{file}: another folder holds this run too; give each run once")
         results.pictures |= {file.stem: file for file in sorted(folder.glob("pictures/*.png"))}
     return list(joined.values())
-
-
-def _add(results: Results, file: Path) -> None:
-    run = read_json(file)
-    if not {"kind", "variant", "seed"} <= run.keys():
-        raise UserError(f"{file}: not the result of a run; leave only such files in this folder")
-    variant, seed = run["variant"], run["seed"]
-    if variant not in results.plan.variants or seed not in results.plan.seeds:
-        raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
-    runs: dict[Any, Any] = results.guidance if run["kind"] == "guidance" else results.runs
-    key = seed if run["kind"] == "guidance" else (variant, seed)
-    if key in runs:
-        raise UserError(f"{file}: another folder holds this run too; give each run once")
-    runs[key] = run
 
 
 def from_json(value: Mapping[str, Any]) -> Measured:

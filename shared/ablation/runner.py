@@ -115,13 +115,12 @@ class Runner:
         """All steps of a job that are not done yet; of a job that is done, its result is written anew."""
         if lacking := {failure.job for failure in self.failures} & set(job.needs):
             return Failure(job.name, f"not run, it needs {', '.join(sorted(lacking))}")
-        file, new = job.folder / "about.json", {"seconds": {}, "steps": []}
-        about = read_json(file) if file.exists() else {"commit": commit(), "machine": machine(), **new}
+        file, about = job.folder / "about.json", dict[str, Any](seconds={}, steps=[])
+        about = read_json(file) if file.exists() else {"commit": commit(), "machine": machine(), **about}
         for step in [] if job.done else job.steps:
             if step.name in about["steps"] and step.makes.exists():
                 continue
-            begun = time.monotonic()
-            reason = self._step(step, job, threads)
+            begun, reason = time.monotonic(), self._step(step, job, threads)
             about["seconds"][step.name] = about["seconds"].get(step.name, 0.0) + round(time.monotonic() - begun, 1)
             about["steps"] += [step.name] if reason is None else []
             write_json(file, about)

@@ -72,11 +72,15 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
     if not seeds:
         return None
     by_seed = {s: new[s].value - old[s].value for s in seeds}
-    mean = float(np.mean(list(by_seed.values())))
+    values = np.array(list(by_seed.values()))
+    mean = float(np.mean(values))
     tables = [[side[s].clips for s in seeds] for side in (new, old)]
     shapes = {None if table is None else table.shape for side in tables for table in side}
     if len(shapes) > 1 or None in shapes:
-        return Difference(by_seed, mean, _t_interval(np.array(list(by_seed.values()))), None)
+        if len(seeds) < 2:
+            return Difference(by_seed, mean, None, None)
+        half = float(student.ppf(0.975, len(seeds) - 1) * values.std(ddof=1) / len(seeds) ** 0.5)
+        return Difference(by_seed, mean, [mean - half, mean + half], None)
     crossed = np.array(tables)
     return Difference(by_seed, mean, _crossed_interval(crossed, name), int((crossed[..., 1] > 0).any((0, 1)).sum()))
 
@@ -108,10 +112,3 @@ def _crossed_interval(tables: Array, name: str) -> list[float] | None:
     means = np.stack([[weighted_mean(table[which]) for table in side] for side in tables])  # [2, seeds, draws]
     rows = resample(draws, seeds, RESAMPLES)
     return interval((means[0] - means[1]).T[np.arange(RESAMPLES)[:, None], rows].mean(1))
-
-
-def _t_interval(values: Array) -> list[float] | None:
-    if len(values) < 2:
-        return None
-    half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return [float(values.mean()) - half, float(values.mean()) + half]

@@ -100,7 +100,14 @@ def save_moving(clip: Path, path: Path) -> None:
     pictures = read_video(clip, info.fps)
     panel = ClipFigure(info.duration, None, read_audio(clip, info.rate)[0], info.rate).png(GIF_DPI)
     background = Image.open(io.BytesIO(panel)).convert("RGB")
-    images = [_beside(frame, background, k / len(pictures)) for k, frame in enumerate(pictures)]
+    size = (background.height * pictures.shape[2] // pictures.shape[1], background.height)
+    images = []
+    for k, frame in enumerate(pictures):  # each to the left of the sound's panels, a line in them at its time
+        images.append(Image.new("RGB", (size[0] + background.width, size[1]), "white"))
+        images[-1].paste(Image.fromarray(frame).resize(size, Image.Resampling.NEAREST), (0, 0))
+        images[-1].paste(background, (size[0], 0))
+        x = size[0] + GIF_DPI * (LEFT + k / len(pictures) * (WIDTH - LEFT - RIGHT))
+        ImageDraw.Draw(images[-1]).line([(x, 0), (x, size[1])], fill=LINE, width=2)
     palette = Image.fromarray(np.concatenate([np.asarray(image) for image in images[::4]])).quantize(256)
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     file = io.BytesIO()
@@ -115,17 +122,6 @@ def _write(path: Path, data: bytes) -> None:
             part.write_bytes(data)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
-
-
-def _beside(frame: NDArray[np.uint8], background: Image.Image, share: float) -> Image.Image:
-    """Put a frame to the left of the sound's panels, a line in them where `share` of the time is over."""
-    size = (background.height * frame.shape[1] // frame.shape[0], background.height)
-    image = Image.new("RGB", (size[0] + background.width, size[1]), "white")
-    image.paste(Image.fromarray(frame).resize(size, Image.Resampling.NEAREST), (0, 0))
-    image.paste(background, (size[0], 0))
-    x = size[0] + GIF_DPI * (LEFT + share * (WIDTH - LEFT - RIGHT))
-    ImageDraw.Draw(image).line([(x, 0), (x, size[1])], fill=LINE, width=2)
-    return image
 
 
 def _stack(figure: Figure, heights: list[float], seconds: float) -> list[Axes]:

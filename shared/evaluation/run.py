@@ -13,10 +13,9 @@ import torch
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
-from shared.evaluation.held_out import HeldOut, MeasuredClip, batches
+from shared.evaluation.held_out import HeldOut, Loader, MeasuredClip, Sampler, SamplingJob, batches
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import Entry, summary, write_report
-from shared.evaluation.sampling import Loader, Sampler, SamplingJob
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
 from shared.puppets.readers import read_sound

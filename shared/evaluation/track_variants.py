@@ -77,8 +77,12 @@ def variants(
 
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Speech of a clip in which the same of as many people speak; clips with a visible speaker."""
+
+    def seen(spec: Spec) -> bool:
+        return any(_speaking(spec)) and all(c.visible for c in spec.characters if c.syllables)
+
     cases = []
-    for case, other in _pairs(own, _visibly_speaking, lambda a, b: () if _speaking(a) == _speaking(b) else None):
+    for case, other in _pairs(own, seen, lambda a, b: () if _speaking(a) == _speaking(b) else None):
         pairs = zip(case.spec.characters, other.spec.characters, strict=True)
         characters = tuple(replace(mine, syllables=theirs.syllables) for mine, theirs in pairs)
         spec = replace(case.spec, characters=characters)
@@ -133,11 +137,6 @@ def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> li
 
 def _speaking(spec: Spec) -> tuple[bool, ...]:
     return tuple(bool(character.syllables) for character in spec.characters)
-
-
-def _visibly_speaking(spec: Spec) -> bool:
-    speakers = [character for character in spec.characters if character.syllables]
-    return bool(speakers) and all(speaker.visible for speaker in speakers)
 
 
 def _pairs(

@@ -64,7 +64,7 @@ class VideoReading:
 
 @dataclass(frozen=True)
 class AudioReading:
-    """Read from a sound: `onsets` in seconds, ascending; `loudness` of speech every HOP seconds;
+    """Read from a sound: `onsets` in seconds, ascending; `loudness` of speech every HOP seconds, smoothed;
     `pace` of the music, "bright" (fast), "dark" (slow) or "" where there is none."""
 
     onsets: Array
@@ -89,7 +89,8 @@ def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> VideoRead
 
 def read_sound(sound: NDArray[np.float32], rate: int) -> AudioReading:
     """Read mono sound, float [N] in [-1, 1]."""
-    return AudioReading(read_onsets(sound, rate), read_loudness(sound, rate), read_pace(sound, rate))
+    loudness = gaussian_filter1d(band_level(sound, rate, SPEECH_BAND), 0.025 / HOP)
+    return AudioReading(read_onsets(sound, rate), loudness, read_pace(sound, rate))
 
 
 def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
@@ -149,11 +150,6 @@ def read_onsets(sound: Sound, rate: int) -> Array:
     level = band_level(sound, rate, CLICK_BAND)
     peaks = onset_peaks(level, CLICK_FLOOR, CLICK_SHARE, round(CLICK_GAP / HOP), rise=CLICK_RISE, before=BEFORE)
     return np.array([half_rise(level, peak) * HOP for peak in peaks if peak * HOP <= len(sound) / rate - LAST])
-
-
-def read_loudness(sound: Sound, rate: int) -> Array:
-    """Loudness of speech every HOP seconds: RMS in SPEECH_BAND, Gaussian-smoothed by 25 ms."""
-    return gaussian_filter1d(band_level(sound, rate, SPEECH_BAND), 0.025 / HOP)
 
 
 def read_pace(sound: Sound, rate: int) -> str:
