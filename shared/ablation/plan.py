@@ -267,8 +267,7 @@ class AblationPlan(Section):
             raise UserError(f"{self._file}: {key} = {first['input']!r}: {first['msg']}") from None
 
     def chosen_variants(self, only: str | None) -> list[str]:
-        """Variants that `only` names, between commas, by themselves or by their group; None: all. UserError for one
-        that the plan does not have."""
+        """Variants that `only` names by themselves or by their group; None: all. UserError for an unknown name."""
         if only is None:
             return list(self.variants)
         names = {name.strip() for name in only.split(",")}

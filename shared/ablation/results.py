@@ -163,8 +163,7 @@ def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) 
 def values(
     plan: AblationPlan, metrics: Sequence[Metric], needed: Sequence[Metric], tree: Mapping[str, Any], run: Path
 ) -> dict[str, Any]:
-    """Each metric's {"value", "interval", "clips"} and, where there are such, "floor" and "ceiling"; None where it is
-    not there. UserError for one of the `needed`."""
+    """Each metric's "value", "interval", "clips", "floor", "ceiling", or None. UserError for one of the `needed`."""
     by_name: dict[str, Any] = {}
     for metric in metrics:
         measured = measure(metric, at(tree, metric.path), lengths(plan, tree, metric) if metric.seconds else {})
@@ -280,8 +279,7 @@ def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, Any]]:
 
 
 def smoothed(rows: Mapping[int, float], steps: float) -> dict[int, float]:
-    """Exponential average with a time constant of so many steps; it starts at the first row. It weighs a row by the
-    steps since the one before, so that runs logged at other intervals compare."""
+    """Exponential average from the first row on, with a time constant of so many steps, whatever rows lack."""
     averages, value, last = {}, 0.0, None
     for step, loss in sorted(rows.items()):
         share = 1.0 if last is None else 1 - math.exp(-(step - last) / steps)

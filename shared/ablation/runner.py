@@ -26,8 +26,7 @@ from shared.utils.files import read_json, write_json
 from shared.utils.version import commit
 
 SETTINGS = "settings.json"
-LAST_LINES = 12
-"""Of a failed step's log, as they are reported."""
+LAST_LINES = 12  # of a failed step's log, as they are reported
 
 
 class Failure(NamedTuple):

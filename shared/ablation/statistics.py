@@ -19,8 +19,7 @@ from shared.utils.rng import numpy_generator
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
-LEAST_SEEDS = 3
-"""Below this number of seeds nothing can be told."""
+LEAST_SEEDS = 3  # below this number of seeds nothing can be told
 UNTOLD = "cannot be told"
 
 
@@ -86,8 +85,7 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
 
 
 def verdict(minus: Difference | None, better: str | None) -> str:
-    """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told": it can where `LEAST_SEEDS`
-    seeds or more agree in sign and the interval excludes zero."""
+    """Say "better" or "worse" (or "higher", "lower") where LEAST_SEEDS agree and the interval excludes zero."""
     if minus is None or minus.interval is None or len(minus.by_seed) < LEAST_SEEDS:
         return UNTOLD
     low, high = minus.interval

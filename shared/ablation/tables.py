@@ -12,8 +12,7 @@ from shared.utils.markdown import markdown_table
 
 BySeed = Mapping[int, Measured]
 
-NONE = "\N{EN DASH}"
-"""Stands where there is no number."""
+NONE = "\N{EN DASH}"  # stands where there is no number
 
 
 class Table(NamedTuple):

@@ -35,8 +35,7 @@ def weighted_mean(pairs: Array) -> Array:
 
 
 def over_clips(values: Mapping[str, float | None]) -> dict[str, Any]:
-    """Mean over clips: "mean", its 95 % bootstrap "interval", and "per_clip", the values as they are given. None does
-    not count; mean and interval are None where nothing counts."""
+    """Mean over the clips that have a value, its 95 % "interval", both None without any, and "per_clip"."""
     counted = np.array([value for value in values.values() if value is not None], dtype=np.float64)
     if not len(counted):
         return {"mean": None, "interval": None, "per_clip": dict(values)}

@@ -22,8 +22,7 @@ Span = tuple[float, float]
 #: x0, y0, x1, y1 in scene units.
 Box = tuple[float, float, float, float]
 
-EDGE = 1.0
-"""Pixels over which the edges of things fade."""
+EDGE = 1.0  # pixels over which the edges of things fade
 RING = 0.4
 """Seconds for which a hit sounds; after it the loudest of them, the bell, has faded by 1/e."""
 HOP, WINDOW, MELS, FLOOR_DB = 0.01, 0.032, 64, -70.0

@@ -1,7 +1,4 @@
-"""The evaluation's page, with a table of scores and, per clip, what was read from it; and what is printed.
-
-Everything in the page is inline (PNG, mp4), so the file can be mailed and opened without a network.
-"""
+"""The evaluation's page, to be opened without a network: scores, and what was read per clip; and what is printed."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,28 +34,19 @@ TASKS = {
 }
 
 
-class Entry(NamedTuple):
-    """One clip of the page: its name, the captions of its video and audio, and the clip of each task."""
-
-    id: str
-    caption: str
-    audio_caption: str
-    clips: Mapping[str, MeasuredClip]
-
-
-def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry]) -> None:
-    """Write the page; `metrics` is what `metrics.json` holds. The file appears when it is complete."""
+def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write the page; the file appears when it is complete. `metrics` is what `metrics.json` holds, each of `entries`
+    the "id" of a clip, its "caption" and "audio_caption", and as "clips" the `MeasuredClip` of each task."""
     config = metrics["config"]
     title = f"{config['checkpoint']} on {config['suite']} {config['level']}"
     tasks = {task: (*TASKS[task], result) for task, result in metrics["tasks"].items()}
-    clips = [entry._asdict() | {"panels": [_panel(*panel) for panel in entry.clips.items()]} for entry in entries]
+    clips = [{**entry, "panels": [_panel(*panel) for panel in entry["clips"].items()]} for entry in entries]
     page = render("evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips)
     write_atomically(path, page)
 
 
 def _panel(task: str, clip: MeasuredClip) -> dict[str, str]:
-    """Clip to play, and a picture of frames and sound, mouths over their least opening, loudness of speech, and onsets
-    of both streams."""
+    """Clip to play, and a picture of it with mouths, loudness of speech and the onsets of both streams."""
     count, fps = len(clip.frames), clip.video.fps
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"

@@ -26,8 +26,7 @@ Array = NDArray[np.float64]
 TOLERANCE = 0.1
 """Seconds within which an onset in the video and one in the audio are one event."""
 SHUFFLES = 8
-GRID = 0.05
-"""Seconds between the times a fixed guess may consist of."""
+GRID = 0.05  # seconds between the times a fixed guess may consist of
 
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
 VIDEO_SCORES = ("colour", "shirt_colour", "object_colour", "object_size", "mood_video", "count_video")
@@ -243,8 +242,7 @@ def events(spec: Spec) -> Array:
 
 @cache
 def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
-    """Choose times of a grid, added one by one while the micro-F1 on clips of this duration grows. Onsets lie so far
-    apart that an onset is a hit as soon as any of the times is near it."""
+    """Choose times of a grid while micro-F1 grows; of onsets so far apart, each is hit by any time near it."""
     clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
     grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
     near = np.abs(grid[:, None] - onsets) <= TOLERANCE

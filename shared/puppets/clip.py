@@ -1,8 +1,7 @@
 """A clip of the puppets: a procedural theatre with exact ground truth (docs/design.md section 9).
 
-`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth and
-captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A clip's id contains
-all three, so clips of another seed (a held-out set) never share an id, nor any random number, with these.
+`sample_spec` draws a script, `render_clip` turns it into frames, stems, mix, truth and captions. Everything is a
+function of (seed, level, index) alone, all in a clip's id: other seeds (a held-out set) share nothing with it.
 """
 
 from __future__ import annotations
@@ -27,11 +26,9 @@ from shared.utils.parallel import spread
 
 __all__ = ["Spec", "make_clips", "read_truth", "render_clip", "sample_spec"]
 
-NEEDED = ("characters", "objects", "events", "pan", "mood", "music")
-"""Of the truth, all that measuring uses."""
+NEEDED = ("characters", "objects", "events", "pan", "mood", "music")  # of the truth, all that measuring uses
 VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
-TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")
-"""Up to `script.MOST_COUNTED`."""
+TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")  # up to `script.MOST_COUNTED`
 
 
 class PuppetClip(NamedTuple):
@@ -111,10 +108,8 @@ def _fields(thing: object, *names: str) -> dict[str, Any]:
 
 
 def caption(spec: Spec) -> str:
-    """Caption of a clip: "One person conversation. Person1: ... Person1 is speaking. Scene description: ...".
-
-    Only the scene stands there when nobody speaks. Event times never appear.
-    """
+    """Caption of a clip: "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the
+    scene when nobody speaks. Event times never appear."""
     said = dict(spec.caption_overrides)
     scene = [_event(prop, said, audio=False) for prop in spec.props]
     for drifting in spec.distractors:

@@ -34,8 +34,7 @@ MOUTH_SHUT = 0.007
 FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
 FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
 """The white spark at an object's contact point (x: its slot): twice the standard deviations of a Gaussian spot."""
-FLASH_DECAY = 0.09
-"""Seconds: the spark's opacity is exp(-(t - onset) / FLASH_DECAY) from the onset on and 0 before it."""
+FLASH_DECAY = 0.09  # seconds: from its onset on the spark's opacity is exp(-(t - onset) / FLASH_DECAY)
 BALL_RADIUS = {"big": 0.115, "small": 0.075}
 BALL_HOVER, BALL_FALL = 0.36, 0.3
 """Height of the waiting ball over the floor (scene units) and the seconds it takes to fall."""
@@ -58,8 +57,7 @@ LIGHT: dict[str, Colour] = {
     "warm dark": (0.86, 0.78, 0.70), "cold bright": (0.92, 0.97, 1.0),
 }  # fmt: skip
 """What the mood's light does to the colour of things; the spark is not tinted."""
-PULSE = 0.03
-"""Relative brightness of the wall on a beat."""
+PULSE = 0.03  # relative brightness of the wall on a beat
 WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
 HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
 _EDGE = 2.2

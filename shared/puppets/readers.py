@@ -1,9 +1,8 @@
 """Reading a clip of the puppets: what its video and its audio show, without the truth about times.
 
-Of the script only what the captions say is used: which kinds are visible and, where mentioned, on which side. So the
-readers work on generated samples as on rendered ones. Read from one picture or one sound alone, the results can be
-paired at will, which is how floors are measured. Bands of the sound (Hz) are those that the puppets keep apart: onsets
-click in 4500-7500, voices alone reach 2300-3800, music is looked for in 120-330, its roots.
+Of the script only what the captions say is used: which kinds are visible and, where mentioned, on which side. So
+generated samples are read as rendered ones, and pictures and sounds can be paired at will, which gives floors. The
+puppets keep bands (Hz) apart: onsets click in 4500-7500, voices alone reach 2300-3800, music has roots in 120-330.
 """
 
 from __future__ import annotations
@@ -27,21 +26,17 @@ Sound = NDArray[np.float32] | Array
 
 FLASH_LEAST, FLASH_SHARE = 0.1, 0.3
 """Least opacity of a spark, and its least share of the brightest one of the clip, both as a peak's prominence."""
-SPARK_GAP = 0.2
-"""Seconds between two onsets that are kept apart; the scripts have 0.35."""
+SPARK_GAP = 0.2  # seconds between two onsets that are kept apart; the scripts have 0.35
 NOSE_Y, MOUTH_BOX_HALF_HEIGHT = 0.475, 0.06
 CLICK_BAND, SPEECH_BAND, MUSIC_BAND = (4500.0, 7500.0), (2300.0, 3800.0), (120.0, 330.0)
-HOP = 0.005
-"""Seconds between two frames of the analysis."""
+HOP = 0.005  # seconds between two frames of the analysis
 WINDOW = 0.016
-CLICK_FLOOR = 10 ** (-44 / 20)
-"""RMS of the click band below which nothing is an onset."""
+CLICK_FLOOR = 10 ** (-44 / 20)  # RMS of the click band below which nothing is an onset
 CLICK_RISE, CLICK_SHARE = 2.0, 0.2
 """How many times louder than just BEFORE, and which share of the clip's loudest click, an onset has to be."""
 BEFORE = (round(0.06 / HOP), round(0.02 / HOP))
 """Frames before an onset, from and to, that are compared with it."""
-CLICK_GAP = 0.15
-"""Seconds between two onsets that are kept apart; the scripts have 0.35."""
+CLICK_GAP = 0.15  # seconds between two onsets that are kept apart; the scripts have 0.35
 LAST = 0.03
 """Seconds before the end in which nothing is an onset: codecs put a step there."""
 MUSIC_FLOOR, PACE_STEP, PACE_SPREAD = 1e-4, 4, 0.3
@@ -64,8 +59,7 @@ class VideoReading:
 
 @dataclass(frozen=True)
 class AudioReading:
-    """Read from a sound: `onsets` in seconds, ascending; `loudness` of speech every HOP seconds, smoothed;
-    `pace` of the music, "bright" (fast), "dark" (slow) or "" where there is none."""
+    """Read from a sound: `onsets` in seconds, ascending; `loudness` of speech every HOP seconds; pace of the music."""
 
     onsets: Array
     loudness: Array
@@ -145,8 +139,7 @@ def band_level(sound: Sound, rate: int, band: tuple[float, float], window: float
 
 
 def read_onsets(sound: Sound, rate: int) -> Array:
-    """Onset times in seconds, ascending: where the level of CLICK_BAND passes half of a peak that rises above what was
-    just before."""
+    """Onset times in seconds, ascending: where CLICK_BAND passes half of a peak that rises from what was before."""
     level = band_level(sound, rate, CLICK_BAND)
     peaks = onset_peaks(level, CLICK_FLOOR, CLICK_SHARE, round(CLICK_GAP / HOP), rise=CLICK_RISE, before=BEFORE)
     return np.array([half_rise(level, peak) * HOP for peak in peaks if peak * HOP <= len(sound) / rate - LAST])

@@ -1,7 +1,4 @@
-"""Who stands where in a picture of the puppets: every place is compared with what would be painted there.
-
-All readers work on the central square of the picture, brought to SIDE pixels: blur and any frame size are met alike.
-"""
+"""Who stands where in a picture of the puppets: every place is compared with what would be painted there."""
 
 from __future__ import annotations
 
@@ -30,8 +27,7 @@ HALF_WIDTH = 0.14
 """Half the width, in scene units, of the strip that is compared at a place."""
 POSES, MOMENTS = 8, 9
 """Poses painted per hypothesis; frames of the clip that are compared."""
-MAX_PAN = 4
-"""Pixels of SIDE by which a panning camera may have shifted the scene."""
+MAX_PAN = 4  # pixels of SIDE by which a panning camera may have shifted the scene
 
 
 class Mention(NamedTuple):
@@ -143,8 +139,7 @@ def _swing(along: Array) -> Array:
 
 @cache
 def _paintings(mood: str) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
-    """Names of all hypotheses, the empty place first, and their POSES per place and `step` of `_strip`; one thing is
-    painted at a time, in the centre, or at the left and the right at once."""
+    """Names of all hypotheses, the empty place first, and their POSES, one thing at a time, per place and `step`."""
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]

@@ -25,8 +25,7 @@ MOODS = ("warm bright", "cold dark", "warm dark", "cold bright")
 """The first two on `simple`, all on `full`; neighbours are opposites. Warm is major, cold minor; bright is fast."""
 FRAME_RATES = (12, 15, 16, 24, 25, 30)
 LONG_DURATIONS = (3, 4, 5, 6, 8)
-MOST_COUNTED = 6
-"""A count above it is never mentioned."""
+MOST_COUNTED = 6  # a count above it is never mentioned
 FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35
 """Seconds: earliest onset, least distance from the end, least distance between two onsets."""
 PITCHES = {"man": (108.0, 130.0), "woman": (200.0, 230.0)}
