@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 from tqdm import tqdm
 
 from shared.data.manifest import MANIFEST_NAME, write_manifest
-from shared.puppets.files import make_clips
+from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main

@@ -27,8 +27,6 @@ TESTED_ELSEWHERE = {
     "shared/checkpoint/lora_file.py": "tests/shared/checkpoint/test_lora.py",
     "shared/codecs/library.py": "tests/shared/codecs/test_wan.py",
     "shared/data/media_write.py": "tests/shared/data/test_media.py",
-    "shared/puppets/audio_readers.py": "tests/shared/puppets/test_readers.py",
-    "shared/puppets/captions.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/picture.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/scene_fit.py": "tests/shared/puppets/test_readers.py",
     "shared/puppets/script.py": "tests/shared/puppets/test_clip.py",

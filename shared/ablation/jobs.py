@@ -28,8 +28,7 @@ from shared.utils.config import TrainConfig, dump_config, flatten
 from shared.utils.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-FIRST_PORT = 29600
-"""Runs of several processes side by side meet at ports from here on."""
+FIRST_PORT = 29600  # runs of several processes side by side meet at ports from here on
 ENCODING = ("data.", "keyframes", "components.", "tracks.encoders")
 """Keys on which it depends how clips are encoded begin like this."""
 
@@ -70,8 +69,7 @@ class Jobs:
     given: Path | None = None
 
     def groups(self, variants: Collection[str], seeds: Collection[int]) -> list[list[AblationJob]]:
-        """Return what the results of these variants and seeds need: jobs of a group may run side by side, groups one
-        after the other. UserError for a configuration that is wrong."""
+        """Return what these variants and seeds need: groups, one after the other, of jobs that may run side by side."""
         plan, sweep = self.plan, self.plan.guidance
         names = [v for v in plan.variants if v in variants and plan.shown_as(v) == v]
         pairs = [(v, s) for s in seeds for v in names]  # seed by seed: what is there can soon be compared
@@ -159,10 +157,7 @@ class Jobs:
     def _train(
         self, run: Start | AblationPlan, changes: Mapping[str, Any], who: str, folder: Path, seed: int, port: int
     ) -> tuple[Step, dict[str, Any]]:
-        """Return the step of a training, and what it depends on; where its folders are is no part of that.
-
-        What it reads is encoded by the first that needs it, into a folder for all runs that read the same.
-        """
+        """Return the step of a training, and what it depends on; runs that read the same share encoded clips."""
         manifests = [str(self.manifest(name)) for name in self.plan.train_clips]
         owned = {"output": str(folder / "train"), "seed": seed, "data.manifest": manifests}
         file = self.plan.find(run.base)
@@ -190,8 +185,8 @@ class Jobs:
         return steps, settings
 
     def _evaluate(self, evaluation: Mapping[str, Any], checkpoint: Path, folder: Path, name: str) -> Step:
-        options: dict[str, Any] = {"checkpoint": checkpoint, "output": folder}
-        options |= {} if self.workers is None else {"workers": self.workers}
+        workers = {} if self.workers is None else {"workers": self.workers}
+        options = {"checkpoint": checkpoint, "output": folder, **workers}
         return Step(name, command("evaluate.py", *flags({**options, **evaluation})), folder / "metrics.json")
 
 

@@ -1,7 +1,4 @@
-"""The plan of an ablation: variants x seeds, what is measured of each, and which two numbers decide.
-
-One YAML file, typed; unknown keys are refused. The endpoints stand in it before anything runs.
-"""
+"""The plan of an ablation, a YAML file: variants x seeds, what is measured and, before anything runs, what decides."""
 
 from __future__ import annotations
 
@@ -100,10 +97,9 @@ class Curves(Section):
 
 
 class AblationVariant(Section):
-    """One way to train, or with `same_as` the training of another variant: under its own `evaluate`, or as an alias
-    that shows the other's numbers once more (16 context tokens are `ccl`). `evaluate` and `probe` change the plan's for
-    this variant; with `same_as` and no `probe` its probes are the other's. `group` gathers variants in the report and
-    for --only."""
+    """One way to train, or with `same_as` another's training: under its own `evaluate`, or as an alias that shows the
+    other's numbers (16 context tokens are `ccl`). `evaluate` and `probe` change the plan's; with `same_as` and no
+    `probe` its probes are the other's. `group` gathers variants in the report and for --only."""
 
     label: str = ""
     question: str = ""
@@ -135,8 +131,8 @@ class GuidanceSetting(Section):
 
 
 class GuidanceSweep(Section):
-    """Trained variants evaluated once more under each setting: how adherence to the text trades for sync. `reference`:
-    the name of the setting that the others are compared with in endpoints measured under each; null: in none."""
+    """A trained variant evaluated under each setting: how adherence to the text trades for sync. `reference`: the name
+    of the setting that the others are compared with in endpoints measured under each; null: in none."""
 
     variant: str
     reference: str | None = None
@@ -271,10 +267,7 @@ class AblationPlan(Section):
             raise UserError(f"{self._file}: {key} = {first['input']!r}: {first['msg']}") from None
 
     def chosen_variants(self, only: str | None) -> list[str]:
-        """Variants that `only` names, between commas, by themselves or by their group; None: all of them.
-
-        The reference of a comparison is not added. Raises UserError for a name that the plan does not have.
-        """
+        """Variants that `only` names by themselves or by their group; None: all. UserError for an unknown name."""
         if only is None:
             return list(self.variants)
         names = {name.strip() for name in only.split(",")}
@@ -293,16 +286,14 @@ class AblationPlan(Section):
     def find(self, name: str) -> str:
         """Return a file the plan names: from the working directory, then from the plan's folder and those above it."""
         candidates = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
-        file = next((path for path in candidates if path.is_file()), None)
-        if file is None:
+        if (file := next((path for path in candidates if path.is_file()), None)) is None:
             raise UserError(f"{self._file}: {name}: no such file, from the working directory or from the plan")
         return os.path.relpath(file) if file.is_absolute() and Path.cwd() in file.parents else str(file)
 
 
 def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
-    """Read a plan. With `extends: FILE`, of the same folder, it is that plan with some keys changed: mappings are
-    merged key by key, everything else is replaced. Raises UserError naming the file, the key and what would be right.
-    """
+    """Read a plan; with `extends: FILE`, of the same folder, it is that plan with its mappings merged key by key, all
+    else replaced. Raises UserError naming the file, the key and what would be right."""
     file = Path(path)
     content = config_file.read(file, [])
     if "extends" in content:

@@ -1,5 +1,4 @@
-"""The report of ablations: one self-contained HTML page, a Markdown file, and blocks of a document; and its figures:
-endpoints, loss curves (the paper's Figure 5), guidance."""
+"""The report of ablations: a self-contained HTML page, a Markdown file, blocks of a document, and the figures."""
 
 from __future__ import annotations
 
@@ -48,7 +47,15 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
     """Write FOLDER/report.html and FOLDER/table.md for the results of one plan or more, and print their paths."""
     page, table = folder / "report.html", folder / "table.md"
     folder.mkdir(parents=True, exist_ok=True)
-    plans = [_contents(results) for results in every]
+    plans: list[dict[str, Any]] = []
+    for results in every:
+        plan, in_order, count = results.plan, tables(results), len(results.plan.endpoints)
+        plans.append({
+            "title": plan.title or plan.name, "facts": facts(results),
+            "endpoints": in_order[:count], "others": in_order[count:],
+            "figures": [(caption, Markup(svg(figure))) for caption, figure in _figures(results)],
+            "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in _maps(results)],
+        })  # fmt: skip
     write_atomically(page, render("ablation.html.j2", title=", ".join(plan["title"] for plan in plans), plans=plans))
     texts = [f"## {plan['title']}\n\n{markdown(results)}" for plan, results in zip(plans, every, strict=True)]
     write_atomically(table, "\n".join(texts))
@@ -58,11 +65,9 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
 def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
     """Put each plan's tables between its marks <!-- NAME:begin --> and <!-- NAME:end --> in a Markdown file.
 
-    Figures are drawn into STEM/NAME/figures/ beside the file; maps of attention are shown from the results where these
-    lie below the file's folder. With `check` nothing is written, and only the text is compared: another matplotlib
-    draws the same figure by other words.
-
-    Raises UserError where marks are missing or, with `check`, the tables differ.
+    Figures are drawn into STEM/NAME/figures/ beside the file; maps of attention are shown where the results lie below
+    the file's folder. With `check` nothing is written, and only the text is compared, for another matplotlib draws the
+    same figure by other words. UserError where marks are missing or, with `check`, the tables differ.
     """
     try:
         old = file.read_text(encoding="utf-8")
@@ -71,14 +76,18 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
     new = old
     for results in every:
         folder = file.with_suffix("") / results.plan.name / "figures"
-        drawn = {caption: (figure, folder / f"{_slug(caption)}.svg") for caption, figure in _figures(results)}
-        shown = [(caption, path) for caption, (_, path) in drawn.items()]
-        maps = [(f"Where attention looks: {label}", path) for label, path in _maps(results)]
-        shown += [(caption, path) for caption, path in maps if file.resolve().parent in path.resolve().parents]
-        new = replaced(new, results.plan.name, markdown(results) + _images(shown, file), file)
+        figures = list(_figures(results))
+        slugs = [re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_") for caption, _ in figures]
+        shown = [(caption, folder / f"{slug}.svg") for (caption, _), slug in zip(figures, slugs, strict=True)]
+        block = markdown(results)
+        for caption, path in [*shown, *((f"Where attention looks: {label}", path) for label, path in _maps(results))]:
+            if file.resolve().parent in path.resolve().parents:
+                address = path.resolve().relative_to(file.resolve().parent).as_posix()
+                block += f"\n**{caption}.**\n\n![{caption}]({address})\n"
+        new = replaced(new, results.plan.name, block, file)
         if check and new != old:
             raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
-        for figure, path in () if check else drawn.values():
+        for (_, figure), (_, path) in () if check else zip(figures, shown, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, svg(figure))
     if new != old:
@@ -91,19 +100,6 @@ def _maps(results: Results) -> list[tuple[str, Path]]:
     return [(results.plan.label(name), pictures[name]) for name in results.plan.variants if name in pictures]
 
 
-def _images(shown: Sequence[tuple[str, Path]], file: Path) -> str:
-    """Markdown of captions and pictures; paths are from the document's folder on."""
-    lines = ""
-    for caption, path in shown:
-        lines += f"\n**{caption}.**\n\n![{caption}]({path.resolve().relative_to(file.resolve().parent).as_posix()})\n"
-    return lines
-
-
-def _slug(caption: str) -> str:
-    """Return a file's name."""
-    return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
-
-
 def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Captions and figures: endpoints, loss curves, guidance."""
     for metric in results.plan.endpoints if results.runs else ():
@@ -111,17 +107,6 @@ def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
     yield from loss_figures(results)
     if results.guidance:
         yield "Adherence to the text against sync, by form of guidance", guidance_figure(results)
-
-
-def _contents(results: Results) -> dict[str, Any]:
-    """Return what the page shows of one plan."""
-    plan, every = results.plan, tables(results)
-    count = len(plan.endpoints)
-    return {
-        "title": plan.title or plan.name, "facts": facts(results), "endpoints": every[:count], "others": every[count:],
-        "figures": [(caption, Markup(svg(figure))) for caption, figure in _figures(results)],
-        "maps": [(label, data_uri("image/png", file.read_bytes())) for label, file in _maps(results)],
-    }  # fmt: skip
 
 
 def endpoint_figure(results: Results, metric: Metric) -> Figure:
@@ -148,10 +133,8 @@ def endpoint_figure(results: Results, metric: Metric) -> Figure:
 
 
 def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference.
-
-    That saw the same samples in the same seed; the mean is a line, least to greatest a band.
-    """
+    """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference,
+    which saw the same samples in the same seed; the mean is a line, least to greatest a band."""
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
@@ -165,8 +148,7 @@ def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
         for index, name in enumerate(trained):
             _curve(axes, results, name, series, index)
         for side, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
-            side.set_xlabel("step")
-            side.set_ylabel(f"{label}, exponential average")
+            side.set(xlabel="step", ylabel=f"{label}, exponential average")
         if axes[0].lines:
             figure.legend(loc="outside lower center", fontsize=8, ncols=4)
             yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
@@ -210,8 +192,7 @@ def guidance_figure(results: Results) -> Figure:
         axes.plot([x for x, _, _ in dots], [y for _, y, _ in dots], "o-", label=form)
         for x, y, name in dots:
             axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
-    axes.set_xlabel(f"{across.name} (sync)")
-    axes.set_ylabel(f"{up.name} (adherence)")
+    axes.set(xlabel=f"{across.name} (sync)", ylabel=f"{up.name} (adherence)")
     axes.legend()
     return figure
 

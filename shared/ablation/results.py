@@ -1,8 +1,7 @@
 """The results of ablations: what remains of each run, as it is kept, and as it is read again.
 
 RESULTS/VARIANT-SEED.json (numbers, values per clip and loss curves), RESULTS/guidance-VARIANT-SEED.json,
-RESULTS/pictures/VARIANT.png (where attention looks), and RESULTS/plan.yaml, which says what they are results of: files
-to be committed. Tables and reports are made from such folders alone.
+RESULTS/pictures/VARIANT.png (where attention looks), and RESULTS/plan.yaml: tables and reports need no more.
 """
 
 from __future__ import annotations
@@ -71,11 +70,8 @@ class Results:
 
 
 def read_results(folders: Iterable[Path]) -> list[Results]:
-    """Results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined.
-
-    Raises UserError for a folder without plan.yaml, two plans of one name that differ, a run that two folders hold, a
-    file that cannot be read or is of no variant of its plan.
-    """
+    """Results in these folders, by plan; folders of one plan (its seeds done on several machines) are joined. UserError
+    for a folder without plan.yaml, plans of one name that differ, a run in two folders, a file that is no result."""
     joined: dict[str, Results] = {}
     for folder in folders:
         if not (folder / PLAN).is_file():
@@ -85,23 +81,18 @@ def read_results(folders: Iterable[Path]) -> list[Results]:
         if dump_plan(plan) != dump_plan(results.plan):
             raise UserError(f"{folder / PLAN}: another plan {plan.name} than in the folder before; they must agree")
         for file in sorted(folder.glob("*.json")):
-            _add(results, file)
+            run = read_json(file)
+            if not {"kind", "variant", "seed"} <= run.keys():
+                raise UserError(f"{file}: not the result of a run; leave only such files in this folder")
+            variant, seed = run["variant"], run["seed"]
+            if variant not in plan.variants or seed not in plan.seeds:
+                raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
+            guided = run["kind"] == "guidance"
+            runs: dict[Any, Any] = results.guidance if guided else results.runs
+            if runs.setdefault(seed if guided else (variant, seed), run) is not run:
+                raise UserError(f"{file}: another folder holds this run too; give each run once")
         results.pictures |= {file.stem: file for file in sorted(folder.glob("pictures/*.png"))}
     return list(joined.values())
-
-
-def _add(results: Results, file: Path) -> None:
-    run = read_json(file)
-    if not {"kind", "variant", "seed"} <= run.keys():
-        raise UserError(f"{file}: not the result of a run; leave only such files in this folder")
-    variant, seed = run["variant"], run["seed"]
-    if variant not in results.plan.variants or seed not in results.plan.seeds:
-        raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
-    runs: dict[Any, Any] = results.guidance if run["kind"] == "guidance" else results.runs
-    key = seed if run["kind"] == "guidance" else (variant, seed)
-    if key in runs:
-        raise UserError(f"{file}: another folder holds this run too; give each run once")
-    runs[key] = run
 
 
 def from_json(value: Mapping[str, Any]) -> Measured:
@@ -140,10 +131,7 @@ def keep_plan(plan: AblationPlan, output: Path) -> None:
 
 
 def collect(jobs: Jobs, variant: str, seed: int) -> dict[str, Any]:
-    """Return the result of a finished run.
-
-    Raises UserError where an endpoint is not in what evaluate.py and probe.py wrote, or a file cannot be read.
-    """
+    """Return the result of a finished run. Raises UserError where an endpoint or a file is not there."""
     plan, folder, train = jobs.plan, jobs.folder(variant, seed), jobs.folder(jobs.plan.source(variant), seed) / "train"
     probes = {name: read_json(jobs.probes(variant, seed) / f"probe_{name}.json") for name in plan.probe}
     tree = {"metrics": read_json(folder / "metrics.json"), "probe": probes}
@@ -175,8 +163,7 @@ def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) 
 def values(
     plan: AblationPlan, metrics: Sequence[Metric], needed: Sequence[Metric], tree: Mapping[str, Any], run: Path
 ) -> dict[str, Any]:
-    """Each metric's {"value", "interval", "clips"} and, where there are such, "floor" and "ceiling"; None where it is
-    not there. UserError for one of the `needed`."""
+    """Each metric's "value", "interval", "clips", "floor", "ceiling", or None. UserError for one of the `needed`."""
     by_name: dict[str, Any] = {}
     for metric in metrics:
         measured = measure(metric, at(tree, metric.path), lengths(plan, tree, metric) if metric.seconds else {})
@@ -191,8 +178,7 @@ def values(
 
 
 def _to_json(tree: Mapping[str, Any], metric: Metric, measured: Measured) -> dict[str, Any]:
-    """Return what a result keeps of a metric, with what evaluate.py measured over the same clips of the truth through
-    the codecs and of pairs that do not belong together."""
+    """Return what a result keeps of a metric, with evaluate.py's floor and ceiling over the same clips."""
     task, _, name = metric.path.rpartition(".per_clip.")
     score = at(tree, f"{task}.scores.{name}") if task and metric.seconds is None else None
     bounds = {key: score[key] for key in ("floor", "ceiling") if key in score} if isinstance(score, Mapping) else {}
@@ -284,7 +270,7 @@ def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, Any]]:
         video, audio = series.get(f"{task} video"), series.get(f"{task} audio")
         if video is not None and audio is not None:
             series[f"{task} both"] = {step: video[step] + audio[step] for step in video if step in audio}
-    curves: dict[str, dict[str, Any]] = {}
+    curves = {}
     for name, rows in series.items():
         steps = [step for step in sorted(rows) if step >= plan.first]
         steps = steps[:: -max(1, math.ceil(len(steps) / plan.points))][::-1]
@@ -293,15 +279,12 @@ def loss_curves(file: Path, plan: Curves) -> dict[str, dict[str, Any]]:
 
 
 def smoothed(rows: Mapping[int, float], steps: float) -> dict[int, float]:
-    """Exponential average with a time constant of so many steps; it starts at the first row.
-
-    It weighs a row by the steps since the one before, so that runs logged at other intervals compare.
-    """
+    """Exponential average from the first row on, with a time constant of so many steps, whatever rows lack."""
     averages, value, last = {}, 0.0, None
     for step, loss in sorted(rows.items()):
         share = 1.0 if last is None else 1 - math.exp(-(step - last) / steps)
-        value, last = value + share * (loss - value), step
-        averages[step] = value
+        averages[step] = value = value + share * (loss - value)
+        last = step
     return averages
 
 

@@ -26,8 +26,7 @@ from shared.utils.files import read_json, write_json
 from shared.utils.version import commit
 
 SETTINGS = "settings.json"
-LAST_LINES = 12
-"""Of a failed step's log, as they are reported."""
+LAST_LINES = 12  # of a failed step's log, as they are reported
 
 
 class Failure(NamedTuple):
@@ -38,10 +37,8 @@ class Failure(NamedTuple):
 
 
 def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> list[Failure]:
-    """Do what is not done of `groups`, each finished run's result at once in OUTPUT/results.
-
-    Raises UserError where a folder holds a run of another plan, or clips that evaluate.py measures on are trained on.
-    """
+    """Do what is not done of `groups`, each finished run's result at once in OUTPUT/results. UserError where a folder
+    holds a run of another plan, or clips that evaluate.py measures on are trained on."""
     plan = jobs.plan
     for name, clips in plan.clips.items():
         if clips.seed == HELD_OUT_SEED:
@@ -63,10 +60,8 @@ def check_claim(job: AblationJob) -> None:
         return
     before, now = flatten(read_json(job.folder / SETTINGS)), flatten(dict(job.settings))
     if changed := changed_keys(before, now, (*FREE_KEYS, *(f"train.{key}" for key in FREE_KEYS))):
-        raise UserError(
-            f"{job.folder} holds a run of another plan: {changed}; give another --output, or the same "
-            "values, or delete the folder to run it again"
-        )
+        what = "give another --output, or the same values, or delete the folder to run it again"
+        raise UserError(f"{job.folder} holds a run of another plan: {changed}; {what}")
 
 
 @dataclass
@@ -119,14 +114,12 @@ class Runner:
         """All steps of a job that are not done yet; of a job that is done, its result is written anew."""
         if lacking := {failure.job for failure in self.failures} & set(job.needs):
             return Failure(job.name, f"not run, it needs {', '.join(sorted(lacking))}")
-        file = job.folder / "about.json"
-        about: dict[str, Any] = {"seconds": {}, "steps": []}
+        file, about = job.folder / "about.json", dict[str, Any](seconds={}, steps=[])
         about = read_json(file) if file.exists() else {"commit": commit(), "machine": machine(), **about}
         for step in [] if job.done else job.steps:
             if step.name in about["steps"] and step.makes.exists():
                 continue
-            begun = time.monotonic()
-            reason = self._step(step, job, threads)
+            begun, reason = time.monotonic(), self._step(step, job, threads)
             about["seconds"][step.name] = about["seconds"].get(step.name, 0.0) + round(time.monotonic() - begun, 1)
             about["steps"] += [step.name] if reason is None else []
             write_json(file, about)

@@ -1,8 +1,7 @@
 """Statistics over seeds and clips: mean and spread, paired differences with intervals, and a verdict.
 
-The held-out clips are the same in every run, so seeds and clips are crossed: a bootstrap draw takes seeds and clips,
-each with replacement, and the same clips for every seed and for both variants. Drawing clips anew for each seed would
-count a clip that is hard for all as if it were several clips.
+The held-out clips are the same in every run: a bootstrap draw takes seeds and clips, each with replacement, and the
+same clips for every seed and both variants. Drawn anew for each seed, a clip hard for all would count as several.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from shared.utils.rng import numpy_generator
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
-LEAST_SEEDS = 3
-"""Below this number of seeds nothing can be told."""
+LEAST_SEEDS = 3  # below this number of seeds nothing can be told
 UNTOLD = "cannot be told"
 
 
@@ -48,9 +46,8 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips where there are values per clip
-    (`clips` of them count in some run), and seeds alone, by Student's t, where there are none; None for one seed
-    without clips."""
+    """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips, of which `clips` count in some
+    run; without values per clip seeds alone, by Student's t, and None for one seed."""
 
     by_seed: Mapping[int, float]
     mean: float
@@ -68,29 +65,27 @@ def spread(measured: Mapping[int, Measured]) -> Spread | None:
 
 
 def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: str) -> Difference | None:
-    """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws.
-
-    Where both have values per clip, each seed's difference is that of the two weighted means over all clips: an F1
-    over clips is such a mean, and its weights differ from run to run.
-    """
+    """Return `new` minus `old` on the seeds that both have; None if they share none. `name` names the draws. A seed's
+    difference is that of two weighted means over all clips: so is an F1, with weights that differ by run."""
     seeds = sorted(new.keys() & old.keys())
     if not seeds:
         return None
     by_seed = {s: new[s].value - old[s].value for s in seeds}
-    mean = float(np.mean(list(by_seed.values())))
+    values = np.array(list(by_seed.values()))
+    mean = float(np.mean(values))
     tables = [[side[s].clips for s in seeds] for side in (new, old)]
     shapes = {None if table is None else table.shape for side in tables for table in side}
     if len(shapes) > 1 or None in shapes:
-        return Difference(by_seed, mean, _t_interval(np.array(list(by_seed.values()))), None)
+        if len(seeds) < 2:
+            return Difference(by_seed, mean, None, None)
+        half = float(student.ppf(0.975, len(seeds) - 1) * values.std(ddof=1) / len(seeds) ** 0.5)
+        return Difference(by_seed, mean, [mean - half, mean + half], None)
     crossed = np.array(tables)
     return Difference(by_seed, mean, _crossed_interval(crossed, name), int((crossed[..., 1] > 0).any((0, 1)).sum()))
 
 
 def verdict(minus: Difference | None, better: str | None) -> str:
-    """Say "better", "worse" ("higher", "lower" where neither is better) or "cannot be told".
-
-    It is told where at least `LEAST_SEEDS` seeds agree in sign and the interval excludes zero.
-    """
+    """Say "better" or "worse" (or "higher", "lower") where LEAST_SEEDS agree and the interval excludes zero."""
     if minus is None or minus.interval is None or len(minus.by_seed) < LEAST_SEEDS:
         return UNTOLD
     low, high = minus.interval
@@ -115,10 +110,3 @@ def _crossed_interval(tables: Array, name: str) -> list[float] | None:
     means = np.stack([[weighted_mean(table[which]) for table in side] for side in tables])  # [2, seeds, draws]
     rows = resample(draws, seeds, RESAMPLES)
     return interval((means[0] - means[1]).T[np.arange(RESAMPLES)[:, None], rows].mean(1))
-
-
-def _t_interval(values: Array) -> list[float] | None:
-    if len(values) < 2:
-        return None
-    half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return [float(values.mean()) - half, float(values.mean()) + half]

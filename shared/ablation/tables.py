@@ -12,8 +12,7 @@ from shared.utils.markdown import markdown_table
 
 BySeed = Mapping[int, Measured]
 
-NONE = "\N{EN DASH}"
-"""Stands where there is no number."""
+NONE = "\N{EN DASH}"  # stands where there is no number
 
 
 class Table(NamedTuple):
@@ -69,9 +68,8 @@ def endpoint(results: Results, metric: Metric) -> Table:
     note = f"Endpoint. {_direction(metric)}"
     if bounds:
         floor, ceiling = (_number(value, metric) for value in bounds)
-        note += (
-            f"Floor {floor} (sound and picture of two clips), ceiling {ceiling} (a clip itself through the codecs). "
-        )
+        note += f"Floor {floor} (sound and picture of two clips), "
+        note += f"ceiling {ceiling} (a clip itself through the codecs). "
     note += f"Differences are paired by seed{' and clip' if has_clips else ''}. "
     note += f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0."
     rows, base = [], results.measured(plan.reference, metric.name)
@@ -192,8 +190,7 @@ def _plain(value: object) -> str:
 
 
 def _mean(measured: BySeed, metric: Metric) -> str:
-    over_seeds = spread(measured)
-    if over_seeds is None:
+    if (over_seeds := spread(measured)) is None:
         return NONE
     deviation = "" if over_seeds.std is None else f" ± {_number(over_seeds.std, metric)}"
     return f"{_number(over_seeds.mean, metric)}{deviation}"
@@ -212,5 +209,5 @@ def _scale(scale: PerStream | None) -> str:
 def _size(value: float | None) -> str:
     if value is None:
         return NONE
-    unit, size = next(((f" {u}", s) for u, s in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if value >= s), ("", 1))
-    return f"{value / size:.3g}{unit}" if unit else f"{value:g}"
+    units = (("G", 1e9), ("M", 1e6), ("k", 1e3))
+    return next((f"{value / size:.3g} {unit}" for unit, size in units if value >= size), f"{value:g}")

@@ -1,7 +1,4 @@
-"""Bootstrap over clips: clips drawn with replacement, and the 95 % interval of what is computed from each draw.
-
-So two evaluations of the same clips are compared: clip by clip, the difference and its interval.
-"""
+"""Bootstrap over clips, drawn with replacement: 95 % intervals of scores, and of differences clip by clip."""
 
 from __future__ import annotations
 
@@ -38,10 +35,7 @@ def weighted_mean(pairs: Array) -> Array:
 
 
 def over_clips(values: Mapping[str, float | None]) -> dict[str, Any]:
-    """Mean over clips: "mean", its 95 % bootstrap "interval", and "per_clip", the values as they are given.
-
-    A clip whose value is None does not count; without any that counts, mean and interval are None.
-    """
+    """Mean over the clips that have a value, its 95 % "interval", both None without any, and "per_clip"."""
     counted = np.array([value for value in values.values() if value is not None], dtype=np.float64)
     if not len(counted):
         return {"mean": None, "interval": None, "per_clip": dict(values)}
@@ -50,10 +44,8 @@ def over_clips(values: Mapping[str, float | None]) -> dict[str, Any]:
 
 
 def per_clip(names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], clips: int) -> dict[str, Any]:
-    """Collect what metrics.json keeps of each score: a value and a weight per held-out clip, rounded to 4 digits.
-
-    The score over clips is the weighted mean of the values. Where it does not count the value is null, the weight 0.
-    """
+    """Collect what metrics.json keeps of each score: per held-out clip a value and a weight, rounded to 4 digits, whose
+    weighted mean is the score over clips; null and 0 where it does not count."""
     by_score = {}
     for name in names:
         pairs = [scores.get(i, {}).get(name, (0.0, 0.0)) for i in range(clips)]
@@ -63,16 +55,12 @@ def per_clip(names: Sequence[str], scores: Mapping[int, Mapping[str, Ratio]], cl
 
 
 def compare_score(new: Mapping[str, Any], old: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
-    """One score of two evaluations, as `per_clip` keeps it, on the clips where it counts in both.
-
-    Returns "new", "old", "difference" (new - old), its 95 % bootstrap "interval" over clips, and "clips"; None
-    where no clip counts in both.
-    """
+    """One score of two evaluations, as `per_clip` keeps it, on the clips where it counts in both: "new", "old", their
+    "difference" and its 95 % bootstrap "interval", None where no clip counts, and "clips"."""
     pairs = zip(new["value"], new["weight"], old["value"], old["weight"], strict=False)
-    both = [(a, u, b, w) for a, u, b, w in pairs if u and w]
-    if not both:
+    rows = np.array([(a, u, b, w) for a, u, b, w in pairs if u and w], dtype=np.float64)
+    if not len(rows):
         return {"new": None, "old": None, "difference": None, "interval": None, "clips": 0}
-    rows = np.array(both, dtype=np.float64)
     draws = rows[resample(numpy_generator(seed, "bootstrap"), len(rows))]
     first, second = float(weighted_mean(rows[:, :2])), float(weighted_mean(rows[:, 2:]))
     spread = interval(weighted_mean(draws[..., :2]) - weighted_mean(draws[..., 2:]))

@@ -73,7 +73,7 @@ def curve(folder: Path) -> str:
         tasks = read_json(file)["tasks"]
         headlines = [_number(tasks[task]["scores"][name]["headline"]) for task, name in CURVE]
         rows.append([file.stem.replace("_", " "), *headlines])
-    head = ["step", *(f"{task} {_words(name).replace(' correlation', '')}" for task, name in CURVE)]
+    head = ["step", *(f"{task} {name.replace('_', ' ').replace(' correlation', '')}" for task, name in CURVE)]
     return f"Headlines on {config['clips']} clips of `{config['level']}`:\n\n" + markdown_table(head, rows)
 
 
@@ -96,7 +96,8 @@ def _scores(tasks: Mapping[str, Any], only: Sequence[str] = ()) -> str:
         for name, score in result["scores"].items():
             if score["clips"] and (name in only or (not only and name != "speaker")):
                 low, high = (_number(end) for end in score["headline_interval"] or (None, None))
-                rows.append([task, _words(name), *(_number(score[key]) for key in COLUMNS), f"{low} .. {high}"])
+                numbers = (_number(score[key]) for key in COLUMNS)
+                rows.append([task, name.replace("_", " "), *numbers, f"{low} .. {high}"])
     return markdown_table(["task", "score", *COLUMNS, "95 % interval"], rows)
 
 
@@ -111,12 +112,8 @@ def _variants(tasks: Mapping[str, Any]) -> str:
         if paired := tasks[task]["paired"]["scores"].get(name):
             change = [f"{paired['difference']:+.2f}", "{:+.2f} .. {:+.2f}".format(*paired["interval"])]
         numbers = (_number(score[key]) for key in COLUMNS)
-        rows.append([task.removeprefix("mtv:"), str(score["clips"]), _words(name), *numbers, *change])
+        rows.append([task.removeprefix("mtv:"), str(score["clips"]), name.replace("_", " "), *numbers, *change])
     return markdown_table(["variant", "clips", "score", *COLUMNS, "difference", "95 % interval"], rows)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _number(value: float | None) -> str:

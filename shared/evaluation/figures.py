@@ -30,9 +30,8 @@ LINE = (40, 220, 120)  # of a gif, at the time of the frame
 
 @dataclass(frozen=True)
 class ClipFigure:
-    """What a picture of a clip of `duration` seconds shows: `pictures` uint8 [K, H, W, 3] at equal distances in time
-    from 0 on, `sound` [N] at `rate` Hz, `curves` of a stream, seconds [T] and values [T] from 0 to 1, and `onsets` in
-    seconds, by the stream in which they were read."""
+    """What a picture of `duration` seconds shows: `pictures` uint8 [K, H, W, 3] at equal distances in time from 0 on,
+    `sound` [N] at `rate` Hz, `curves` (stream, seconds [T], values [T] in 0..1), and `onsets` in seconds by stream."""
 
     duration: float
     pictures: NDArray[np.uint8] | None = None
@@ -52,7 +51,11 @@ class ClipFigure:
 
     def draw(self) -> Figure:
         """Panels, one below the other; the left edge of each picture stands at its own time."""
-        strip = None if self.pictures is None else _strip(self.pictures)
+        strip = None
+        if self.pictures is not None:  # side by side, a white line after each: [H, ..., 3]
+            line = max(1, self.pictures.shape[2] // 40)
+            white = np.pad(self.pictures, ((0, 0), (0, 0), (0, line), (0, 0)), constant_values=255)
+            strip = np.concatenate(white, axis=1)
         heights = [] if strip is None else [(WIDTH - LEFT - RIGHT) * strip.shape[0] / strip.shape[1]]
         heights += [WAVEFORM_HEIGHT, SPECTROGRAM_HEIGHT] if self.sound is not None else []
         heights += [CURVES_HEIGHT] if self.curves else []
@@ -69,8 +72,7 @@ class ClipFigure:
             panel = next(panels)
             for stream, seconds, values in self.curves:
                 panel.plot(seconds, values, color=COLOURS[stream], linewidth=1.5)
-            panel.set_ylim(-0.02, 1.05)
-            panel.set_yticks([])
+            panel.set(ylim=(-0.02, 1.05), yticks=[])
         for stream, times in self.onsets.items():
             for panel in axes:
                 panel.vlines(times, 0, 1, COLOURS[stream], ("dashed", "dotted")[stream == "audio"], linewidth=1,
@@ -98,7 +100,14 @@ def save_moving(clip: Path, path: Path) -> None:
     pictures = read_video(clip, info.fps)
     panel = ClipFigure(info.duration, None, read_audio(clip, info.rate)[0], info.rate).png(GIF_DPI)
     background = Image.open(io.BytesIO(panel)).convert("RGB")
-    images = [_beside(frame, background, k / len(pictures)) for k, frame in enumerate(pictures)]
+    size = (background.height * pictures.shape[2] // pictures.shape[1], background.height)
+    images = []
+    for k, frame in enumerate(pictures):  # each to the left of the sound's panels, a line in them at its time
+        images.append(Image.new("RGB", (size[0] + background.width, size[1]), "white"))
+        images[-1].paste(Image.fromarray(frame).resize(size, Image.Resampling.NEAREST), (0, 0))
+        images[-1].paste(background, (size[0], 0))
+        x = size[0] + GIF_DPI * (LEFT + k / len(pictures) * (WIDTH - LEFT - RIGHT))
+        ImageDraw.Draw(images[-1]).line([(x, 0), (x, size[1])], fill=LINE, width=2)
     palette = Image.fromarray(np.concatenate([np.asarray(image) for image in images[::4]])).quantize(256)
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     file = io.BytesIO()
@@ -113,23 +122,6 @@ def _write(path: Path, data: bytes) -> None:
             part.write_bytes(data)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); a writable folder is needed") from error
-
-
-def _beside(frame: NDArray[np.uint8], background: Image.Image, share: float) -> Image.Image:
-    """Put a frame to the left of the sound's panels, a line in them where `share` of the time is over."""
-    size = (background.height * frame.shape[1] // frame.shape[0], background.height)
-    image = Image.new("RGB", (size[0] + background.width, size[1]), "white")
-    image.paste(Image.fromarray(frame).resize(size, Image.Resampling.NEAREST), (0, 0))
-    image.paste(background, (size[0], 0))
-    x = size[0] + GIF_DPI * (LEFT + share * (WIDTH - LEFT - RIGHT))
-    ImageDraw.Draw(image).line([(x, 0), (x, size[1])], fill=LINE, width=2)
-    return image
-
-
-def _strip(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures [K, H, W, 3] side by side, a white line after each: [H, ..., 3]."""
-    line = max(1, pictures.shape[2] // 40)
-    return np.concatenate(np.pad(pictures, ((0, 0), (0, 0), (0, line), (0, 0)), constant_values=255), axis=1)
 
 
 def _stack(figure: Figure, heights: list[float], seconds: float) -> list[Axes]:
@@ -149,8 +141,7 @@ def _stack(figure: Figure, heights: list[float], seconds: float) -> list[Axes]:
 def _draw_sound(waveform: Axes, spectrogram: Axes, samples: NDArray[np.float32], rate: int) -> None:
     """Draw `samples` [N] as amplitude and as levels in dB below the loudest."""
     waveform.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4, color="#205080")
-    waveform.set_ylim(-1, 1)
-    waveform.set_yticks([0])
+    waveform.set(ylim=(-1, 1), yticks=[0])
     window = np.hanning(max(16, round(0.032 * rate)))
     transform = ShortTimeFFT(window, hop=max(1, round(0.005 * rate)), fs=rate, scale_to="magnitude")
     count = max(len(samples), len(window))
@@ -161,7 +152,5 @@ def _draw_sound(waveform: Axes, spectrogram: Axes, samples: NDArray[np.float32],
         level, origin="lower", aspect="auto", extent=transform.extent(count),
         vmin=loudest - RANGE_DB, vmax=loudest, cmap="magma",
     )  # fmt: skip
-    spectrogram.set_ylim(0, min(HIGHEST, rate / 2))
-    spectrogram.set_xlim(waveform.get_xlim())
+    spectrogram.set(xlim=waveform.get_xlim(), ylim=(0, min(HIGHEST, rate / 2)), ylabel="kHz")
     spectrogram.yaxis.set_major_formatter(lambda hertz, _: f"{hertz / 1000:g}")
-    spectrogram.set_ylabel("kHz")

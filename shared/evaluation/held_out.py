@@ -1,10 +1,13 @@
-"""Held-out clips of the puppets: as rendered, through the codecs, and what is read from their video and audio."""
+"""Held-out clips of the puppets: as rendered, through the codecs, as sampled, and what is read from their streams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +22,11 @@ from shared.puppets.picture import render
 from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
 from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
 from shared.puppets.sound import mouth_opening
+
+#: Makes the pipelines by name; called once in every process, so it must be picklable.
+Loader = Callable[[], Mapping[str, Any]]
+#: What was made of one clip: the fields of its `MeasuredClip` that are not those of the clip that was given.
+Sampled = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,7 @@ def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
 def code_picture(pipeline: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Frames [T, H, W, 3] through the video codec and back."""
     latents = pipeline.video_codec.encode(frames_to_tensor(torch.from_numpy(frames))[None].to(pipeline.device))
-    decoded: NDArray[np.uint8] = tensor_to_frames(pipeline.video_codec.decode(latents, len(frames)))[0].cpu().numpy()
-    return decoded
+    return tensor_to_frames(pipeline.video_codec.decode(latents, len(frames)))[0].cpu().numpy()
 
 
 @torch.no_grad()
@@ -105,3 +112,69 @@ def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
     for frames in sorted({spec.frames for spec in specs}):
         same = [i for i, spec in enumerate(specs) if spec.frames == frames]
         yield from (same[start : start + size] for start in range(0, len(same), size))
+
+
+class SamplingJob(NamedTuple):
+    """One call of a pipeline: clips of one length by number, their scripts, the pipeline's name and its arguments."""
+
+    clips: list[int]
+    specs: list[Spec]
+    pipeline: str
+    arguments: dict[str, Any]
+
+
+class Sampler(ExitStack):
+    """Runs jobs on `pipelines` in this process or, with more than one worker, on those that `load` makes in processes
+    that live as long as this context; small models gain little from threads."""
+
+    def __init__(self, pipelines: Mapping[str, Any], load: Loader, workers: int) -> None:
+        super().__init__()
+        self.pipelines, self.load, self.workers = pipelines, load, workers
+        self.pool: ProcessPoolExecutor | None = None
+
+    def sample(self, jobs: Sequence[SamplingJob], name: str) -> dict[int, Sampled]:
+        """Sample each clip; what was made of it, by its number; `name` stands beside the progress bar."""
+        sampled: dict[int, Sampled] = {}
+        with tqdm(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
+            for job, clips in self._results(jobs):
+                sampled |= zip(job.clips, clips, strict=True)
+                bar.update(len(clips))
+        return sampled
+
+    def _results(self, jobs: Sequence[SamplingJob]) -> Iterator[tuple[SamplingJob, list[Sampled]]]:
+        if min(self.workers, len(jobs)) <= 1:
+            yield from ((job, sample_clips(self.pipelines, job)) for job in jobs)
+            return
+        if self.pool is None:
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self.load,))
+            self.callback(self.pool.shutdown, cancel_futures=True)
+        futures = {self.pool.submit(_run_in_worker, job): job for job in jobs}
+        yield from ((futures[future], future.result()) for future in as_completed(futures))
+
+
+def sample_clips(pipelines: Mapping[str, Any], job: SamplingJob) -> list[Sampled]:
+    """Sample the clips of a job and read them."""
+    pipeline = pipelines[job.pipeline]
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(**job.arguments)
+    frames, sounds = output.video, getattr(output, "audio", None)
+    sampled: list[Sampled] = [{} for _ in job.specs]
+    for row, spec in enumerate(job.specs):
+        if frames is not None:
+            sampled[row] |= {"frames": frames[row], "video": read_picture(frames[row], spec.fps, spec)}
+        if sounds is not None:
+            sampled[row] |= {"sound": sounds[row], "audio": read_sound(sounds[row], spec.rate)}
+    return sampled
+
+
+_in_worker: dict[str, Any] = {}
+
+
+def _start_worker(load: Loader) -> None:
+    torch.set_num_threads(1)
+    _in_worker.update(load())
+
+
+def _run_in_worker(job: SamplingJob) -> list[Sampled]:
+    return sample_clips(_in_worker, job)

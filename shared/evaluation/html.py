@@ -1,7 +1,6 @@
-"""HTML pages from the templates beside this file: each is self-contained, and asks nothing of the network.
+"""Self-contained HTML pages from the templates beside this file, which extend `base.html.j2` (blocks `style`, `body`).
 
-A template extends `base.html.j2` (blocks `style` and `body`, value `title`) and takes its tables from
-`macros.html.j2`. Every value is escaped but markupsafe's `Markup`, which is HTML already.
+Every value is escaped but markupsafe's `Markup`, which is HTML already.
 """
 
 from __future__ import annotations

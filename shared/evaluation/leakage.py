@@ -1,8 +1,7 @@
 """Leakage: what changes where it should not when the given stream is another clip's (docs/probes.md).
 
-In a2v another sound may move mouths and objects, and nothing else of the picture; in v2a another picture may change
-the sound where something is said or hit, and not the rest of it. Both are read from two samples with the same noise.
-Places and times come from the puppets' truth (`shared.puppets.clip.truth`), as its JSON has it.
+In a2v another sound may move only mouths and objects; in v2a another picture may change the sound only where something
+is said or hit. Places and times come from the puppets' truth (`shared.puppets.clip.truth`), as its JSON has it.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ Span = tuple[float, float]
 #: x0, y0, x1, y1 in scene units.
 Box = tuple[float, float, float, float]
 
-EDGE = 1.0
-"""Pixels over which the edges of things fade."""
+EDGE = 1.0  # pixels over which the edges of things fade
 RING = 0.4
 """Seconds for which a hit sounds; after it the loudest of them, the bell, has faded by 1/e."""
 HOP, WINDOW, MELS, FLOOR_DB = 0.01, 0.032, 64, -70.0
@@ -97,8 +95,7 @@ def overlaps(spans: Sequence[Span], starts: Sequence[float], ends: Sequence[floa
 
 def picture_change(first: NDArray[np.uint8], second: NDArray[np.uint8], region: Mask) -> Change | None:
     """Change between two pictures [T, H, W, 3] by the region [H, W]; None where it is empty or everything."""
-    change = np.abs(first.astype(np.float64) - second).mean((0, 3)) / 255
-    return _parted(change, region)
+    return _parted(np.abs(first.astype(np.float64) - second).mean((0, 3)) / 255, region)
 
 
 def sound_change(
@@ -112,9 +109,8 @@ def sound_change(
 
 def log_mel(sound: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     """Levels [1 + N / (rate · HOP), MELS] in dB of a full-scale sine, not below FLOOR_DB; row k is around k · HOP."""
-    size = round(WINDOW * rate)
+    size, hop = round(WINDOW * rate), round(HOP * rate)
     window, samples = hann(size, torch.device("cpu"), torch.float64), torch.from_numpy(np.asarray(sound, np.float64))
-    hop = round(HOP * rate)
     spectrum = torch.stft(samples, size, hop, window=window, pad_mode="constant", return_complex=True)
     power = sine_power(spectrum, window).T @ mel_filters(size, MELS, rate).double()
     levels: NDArray[np.float64] = decibels(power, FLOOR_DB).numpy()

@@ -54,18 +54,14 @@ class EvaluationOptions(TrustOptions):
 
     def settled(self, index: Mapping[str, Any]) -> Self:
         """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
-
-        Raises UserError for mtv without a control network, and for options that do not go with the tasks or each other.
-        """
+        UserError for mtv without a control network, and for options that do not go with the tasks or each other."""
         if self.no_context and (self.guidance is not None or self.context_scale is not None):
             raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
         controlled, joint = bool((index.get("control") or [None])[0]), ",".join(JOINT_TASKS)
         tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
         if "mtv" in tasks and not controlled:
-            raise UserError(
-                f"--tasks mtv: {self.checkpoint} has no control network; it holds a joint model only: give --tasks "
-                f"{joint}, or a checkpoint trained with mtv"
-            )
+            only = f"{self.checkpoint} has no control network; it holds a joint model only"
+            raise UserError(f"--tasks mtv: {only}: give --tasks {joint}, or a checkpoint trained with mtv")
         if self.no_context and "mtv" in tasks:
             raise UserError(f"--no-context: mtv has no such route; give --tasks {joint}")
         of_mtv = (*(f"{track}_scale" for track in TRACKS), "variants")
@@ -77,10 +73,8 @@ class EvaluationOptions(TrustOptions):
         return self.model_copy(update={"tasks": tasks, "variants": variants})
 
     def read_against(self) -> dict[str, Any] | None:
-        """Metrics.json of the evaluation --against, to be compared with one of these settled options.
-
-        Raises UserError: no such file, not a metrics.json, without values per clip, on other clips, or of other tasks.
-        """
+        """Metrics.json of the evaluation --against, to be compared with one of these settled options. UserError where
+        it is not there or none, without values per clip, on other clips, or of other tasks."""
         path, wanted = self.against, self.tasks or ()
         if path is None:
             return None
@@ -94,9 +88,8 @@ class EvaluationOptions(TrustOptions):
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None
         for name, value in there.items():
-            if value != here[name]:
-                at_fault = f"its {name} is {value}, here {here[name]}"
-                raise UserError(f"--against {path}: {at_fault}; the clips must be the same")
+            if value != (ours := here[name]):
+                raise UserError(f"--against {path}: its {name} is {value}, here {ours}; the clips must be the same")
         if not tasks.keys() & set(wanted):
             lacking = f"no values per clip of {', '.join(wanted)}"
             raise UserError(f"--against {path}: it holds {lacking}; evaluate that checkpoint again")

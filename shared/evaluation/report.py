@@ -1,8 +1,4 @@
-"""The evaluation's page, and what it prints.
-
-The page is one self-contained HTML file with a table of scores and, per clip, what was read from it. Everything is
-inline (PNG, mp4), so the file can be mailed and opened without a network.
-"""
+"""The evaluation's page, to be opened without a network: scores, and what was read per clip; and what is printed."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -38,41 +34,24 @@ TASKS = {
 }
 
 
-class Entry(NamedTuple):
-    """One clip of the page: its name, the captions of its video and audio, and the clip of each task."""
-
-    id: str
-    caption: str
-    audio_caption: str
-    clips: Mapping[str, MeasuredClip]
-
-
-def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Entry]) -> None:
-    """Write the page; `metrics` is what `metrics.json` holds. The file appears when it is complete."""
+def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write the page; the file appears when it is complete. `metrics` is what `metrics.json` holds, each of `entries`
+    the "id" of a clip, its "caption" and "audio_caption", and as "clips" the `MeasuredClip` of each task."""
     config = metrics["config"]
-    page = render(
-        "evaluation.html.j2",
-        title=f"{config['checkpoint']} on {config['suite']} {config['level']}",
-        config=config,
-        tasks={task: (*TASKS[task], result) for task, result in metrics["tasks"].items()},
-        meaning=MEANING,
-        clips=[entry._asdict() | {"panels": [_panel(*panel) for panel in entry.clips.items()]} for entry in entries],
-    )
+    title = f"{config['checkpoint']} on {config['suite']} {config['level']}"
+    tasks = {task: (*TASKS[task], result) for task, result in metrics["tasks"].items()}
+    clips = [{**entry, "panels": [_panel(*panel) for panel in entry["clips"].items()]} for entry in entries]
+    page = render("evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips)
     write_atomically(path, page)
 
 
 def _panel(task: str, clip: MeasuredClip) -> dict[str, str]:
-    """Clip to play, and its picture with what was read from it."""
+    """Clip to play, and a picture of it with mouths, loudness of speech and the onsets of both streams."""
+    count, fps = len(clip.frames), clip.video.fps
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"
-        write_video(file, clip.frames, clip.video.fps, clip.sound[None], clip.rate)
+        write_video(file, clip.frames, fps, clip.sound[None], clip.rate)
         video = data_uri("video/mp4", file.read_bytes())
-    return {"task": task, "video": video, "figure": data_uri("image/png", _figure(clip).png(DPI))}
-
-
-def _figure(clip: MeasuredClip) -> ClipFigure:
-    """Frames and sound, mouths over their least opening, loudness of speech, and onsets of both streams."""
-    count, fps = len(clip.frames), clip.video.fps
     times = np.arange(count) / fps
     loudness = clip.audio.loudness_at(times)
     curves = [("audio", times, loudness / max(float(loudness.max()), 1e-3))]
@@ -81,7 +60,8 @@ def _figure(clip: MeasuredClip) -> ClipFigure:
         curves.append(("video", times, opening / max(float(opening.max()), 0.1)))
     pictures = clip.frames[np.arange(PICTURES) * count // PICTURES]
     onsets = {"video": clip.video.onsets, "audio": clip.audio.onsets}
-    return ClipFigure(count / fps, pictures, clip.sound, clip.rate, curves, onsets)
+    figure = ClipFigure(count / fps, pictures, clip.sound, clip.rate, curves, onsets)
+    return {"task": task, "video": video, "figure": data_uri("image/png", figure.png(DPI))}
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
@@ -93,7 +73,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
             if values["clips"]:
                 numbers = (values[key] for key in ("value", "ceiling", "floor", "headline"))
                 cells = (math.nan if number is None else number for number in numbers)
-                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(_words(name), *cells))
+                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells))
         if "paired" in result:
             lines += [f"  minus {result['paired']['base']}, clip by clip:", *_differences(result["paired"]["scores"])]
     if "against" in metrics:
@@ -106,8 +86,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
 def _differences(scores: Mapping[str, Any]) -> list[str]:
     """Line per score: the difference, its interval, and the clips that count in both."""
     line = "  {:18s}{:+8.3f}  [{:+.3f}, {:+.3f}]  {} clips"
-    return [line.format(_words(n), v["difference"], *v["interval"], v["clips"]) for n, v in scores.items()]
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return [
+        line.format(name.replace("_", " "), values["difference"], *values["interval"], values["clips"])
+        for name, values in scores.items()
+    ]

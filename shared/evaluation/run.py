@@ -13,10 +13,9 @@ import torch
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
-from shared.evaluation.held_out import HeldOut, MeasuredClip, batches
+from shared.evaluation.held_out import HeldOut, Loader, MeasuredClip, Sampler, SamplingJob, batches
 from shared.evaluation.options import EvaluationOptions
-from shared.evaluation.report import Entry, summary, write_report
-from shared.evaluation.sampling import Loader, Sampler, SamplingJob
+from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
 from shared.puppets.readers import read_sound
@@ -58,10 +57,7 @@ class EvaluationTask(NamedTuple):
 def evaluate(
     model: EvaluatedModel, options: EvaluationOptions, against: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Sample and score every task; write metrics.json and index.html, and return what the first holds.
-
-    `options` are settled; `against` is what the file --against holds.
-    """
+    """Sample and score every task; write metrics.json and index.html, and return what the first holds."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
     held_out = HeldOut.make(pipeline, options.level, options.clips)
@@ -89,17 +85,11 @@ def evaluate(
 
 
 def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Tasks in order, mtv followed by its variants; each is made when it is its turn."""
-    for task in options.tasks or ():
-        if task == "mtv":
-            yield from _track_tasks(model, held_out, options)
-        else:
-            yield joint_task(task, model, held_out, options)
-
-
-def _track_tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Task mtv and its variants; a variant for which no clip is fit is left out, with a line that says so."""
-    tools = model.track_tools
+    """Tasks, each made when it is its turn; mtv is last, then those of its variants for which a clip is fit."""
+    tasks, tools = options.tasks or (), model.track_tools
+    yield from (joint_task(task, model, held_out, options) for task in tasks if task != "mtv")
+    if "mtv" not in tasks:
+        return
     assert tools is not None, "mtv needs the track tools"
     own = true_tracks(held_out.specs, model.pipelines["mtv"].audio_encoder.sample_rate)
     names = [name.replace("-", " ") for name in options.variants or ()]
@@ -131,10 +121,7 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
 def track_task(
     name: str, model: EvaluatedModel, held_out: HeldOut, cases: Sequence[TrackCase], options: EvaluationOptions
 ) -> EvaluationTask:
-    """Task mtv or a variant of it, made by an `MTVPipeline`.
-
-    Clip i has the same noise in all of them, so that what changes with a track is the track's doing.
-    """
+    """Task mtv or a variant of it by an `MTVPipeline`; clip i has the same noise in all, so only tracks differ."""
     assert model.track_tools is not None, "mtv needs the track tools"
     jobs, given, true, before = [], {}, {}, {}
     for rows in batches([case.spec for case in cases], options.batch):
@@ -163,8 +150,7 @@ def arguments(options: EvaluationOptions, guidance: Any, task: str, clips: Seque
 def measure(
     task: EvaluationTask, held_out: HeldOut, sampler: Sampler, options: EvaluationOptions
 ) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
-    """Sample a task and score it: each clip as measured, with what the task is given as it was, and what metrics.json
-    holds of the task."""
+    """Sample a task and score it: each clip with what it was given, and what metrics.json holds of the task."""
     started = time.monotonic()
     clips = {i: replace(task.given[i], **sampled) for i, sampled in sampler.sample(task.jobs, task.name).items()}
     order = sorted(clips)
@@ -182,11 +168,12 @@ def measure(
     }  # fmt: skip
 
 
-def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[Entry]:
+def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip]]) -> Iterator[dict[str, Any]]:
     """Clips of the page."""
-    for i, (spec, captions) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
+    for i, (spec, (text, sounds)) in enumerate(zip(held_out.specs[:SHOWN], held_out.captions, strict=False)):
         tasks = [task for task in measured if i in measured[task] and (":" not in task or i < VARIANTS_SHOWN)]
-        yield Entry(spec.id, *captions, {task: measured[task][i] for task in tasks})
+        clips = {task: measured[task][i] for task in tasks}
+        yield {"id": spec.id, "caption": text, "audio_caption": sounds, "clips": clips}
 
 
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:

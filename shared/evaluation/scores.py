@@ -1,7 +1,7 @@
-"""Scores of clips of the puppets (docs/design.md section 9), each as a ratio of two sums over clips.
+"""Scores of clips of the puppets (docs/design.md section 9), each as a pair (numerator, denominator).
 
-Every score of a clip is a pair (numerator, denominator); over clips both are summed, then divided. So micro-F1, means
-and accuracies aggregate and bootstrap alike, and a clip on which a score does not count has denominator 0.
+Over clips both are summed, then divided, so micro-F1, means and accuracies aggregate and bootstrap alike; a clip on
+which a score does not count has denominator 0.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ Array = NDArray[np.float64]
 TOLERANCE = 0.1
 """Seconds within which an onset in the video and one in the audio are one event."""
 SHUFFLES = 8
-GRID = 0.05
-"""Seconds between the times a fixed guess may consist of."""
+GRID = 0.05  # seconds between the times a fixed guess may consist of
 
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
 VIDEO_SCORES = ("colour", "shirt_colour", "object_colour", "object_size", "mood_video", "count_video")
@@ -94,10 +93,9 @@ class Score:
 def score_task(task: str, sampled: Readings, true: Readings, seed: int = 0, before: Readings = ()) -> dict[str, Score]:
     """All scores of a task, one of `SCORES`, from readings of the generated clips.
 
-    `true`: of the same scripts, rendered and passed through the codecs where the task generates. The ceiling is
-    measured on these, the floor on these with another clip's sound (event and mouth) or another clip's caption
-    (accuracies). `before`: where a track was swapped, the true picture of before with the sound of after: the floor of
-    what `FOLLOWED` the track.
+    `true`, of the same scripts through the codecs, gives the ceiling and, with another clip's sound (event and mouth)
+    or caption (accuracies), the floor. `before`: the true picture of before a swapped track with the sound of after,
+    the floor of what `FOLLOWED` the track.
     """
     names = SCORES[task]
     own, best = (_table([clip_scores(reading) for reading in readings], names) for readings in (sampled, true))
@@ -115,11 +113,8 @@ def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
 
 
 def floor_scores(readings: Readings) -> list[dict[str, Ratio]]:
-    """Scores by chance, per clip: sums over up to SHUFFLES partners that count for the same scores.
-
-    A clip's picture meets the sounds of other clips that have events (or speech) as well, and its readings meet the
-    captions of other clips. Partners of equal length come first; a longer one is cut.
-    """
+    """Scores by chance, per clip: sums over up to SHUFFLES partners. A clip's picture meets the sounds of other clips
+    that have events (or speech) as well, and its readings their captions; equal lengths first, a longer one is cut."""
     floors: list[dict[str, Ratio]] = []
     for i, own in enumerate(readings):
         length = own.spec.duration
@@ -161,29 +156,26 @@ def sync_scores(reading: ClipReading) -> dict[str, Ratio]:
 def caption_scores(reading: ClipReading, spec: Spec) -> dict[str, Ratio]:
     """Compare readings of a clip with what the caption of `spec` (its own, or for the floor another's) mentions."""
     video, audio = reading.video, reading.audio
-    pairs: dict[str, Ratio] = {}
     people = list(zip(video.people, [c for c in spec.characters if c.visible], strict=False))
     objects = list(zip(video.objects, [p for p in spec.props if p.visible], strict=False))
     shirts = [t.found and t.colour == c.shirt for t, c in people if "shirt" in c.mentioned]
     colours = [t.found and t.colour == p.colour for t, p in objects if "colour" in p.mentioned]
-    pairs["shirt_colour"], pairs["object_colour"] = _accuracy(shirts), _accuracy(colours)
-    pairs["colour"] = _accuracy(shirts + colours)
-    pairs["object_size"] = _accuracy([t.found and t.size == p.size for t, p in objects if "size" in p.mentioned])
-    pairs["mood_video"] = _accuracy([video.mood == spec.mood] if spec.mood_mentioned else [])
-    pairs["mood_followed"] = _accuracy([video.mood == spec.mood] if spec.music and not spec.mood_mentioned else [])
-    pairs["mood_audio"] = _accuracy([audio.pace == spec.mood.split()[1]] if spec.mood_mentioned and spec.music else [])
     counted = bool(spec.props) and all("count" in prop.mentioned for prop in spec.props)
-    count = sum(len(prop.onsets) for prop in spec.props)
-    pairs["count_audio"] = _accuracy([len(audio.onsets) == count] if counted else [])
-    visible = counted and all(prop.visible for prop in spec.props)
-    pairs["count_video"] = _accuracy([len(video.onsets) == count] if visible else [])
-    return pairs
+    count, light = sum(len(prop.onsets) for prop in spec.props), [video.mood == spec.mood]
+    right = {
+        "shirt_colour": shirts, "object_colour": colours, "colour": shirts + colours,
+        "object_size": [t.found and t.size == p.size for t, p in objects if "size" in p.mentioned],
+        "mood_video": light if spec.mood_mentioned else [],
+        "mood_followed": light if spec.music and not spec.mood_mentioned else [],
+        "mood_audio": [audio.pace == spec.mood.split()[1]] if spec.mood_mentioned and spec.music else [],
+        "count_audio": [len(audio.onsets) == count] if counted else [],
+        "count_video": [len(video.onsets) == count] if counted and _has_events(spec) else [],
+    }  # fmt: skip
+    return {name: (float(sum(clips)), float(len(clips))) for name, clips in right.items()}
 
 
 def face_scores(video: VideoReading) -> dict[str, Ratio]:
-    """Faces that should be silent. `face_visible`: of those that should be there, those that are. `mouth_opening`: mean
-    opening of the mouths of those that are, 0 shut and 1 as wide as the puppets open a mouth; a frame counts at least
-    0."""
+    """Faces that should be silent: how many of them are there, and the mean opening of the mouths of those that are."""
     shut, wide = mouth_range(video.mood)
     mouths = [mouth for mouth, face in zip(video.mouths, video.people, strict=True) if face.found]
     openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in mouths]
@@ -233,10 +225,8 @@ def lags(readings: Readings) -> dict[str, float | None]:
 
 
 def fixed_times_f1(specs: Sequence[Spec], level: str, seed: int = 0, clips: int = 512) -> float | None:
-    """F1 that fixed times reach against the true events of `specs`: the best guess without looking or listening.
-
-    The times are chosen greedily, per duration, on `clips` other scripts of the level, for the best micro-F1 there.
-    """
+    """F1 of fixed times against the true events of `specs`: the best guess without looking or listening. The times
+    are chosen greedily, per duration, on `clips` other scripts of the level, for the best micro-F1 there."""
     hits = total = 0
     for spec in (spec for spec in specs if _has_events(spec)):
         guess = _best_times(spec.duration, level, seed, clips)
@@ -252,10 +242,7 @@ def events(spec: Spec) -> Array:
 
 @cache
 def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
-    """Choose times of a grid, added one by one while the micro-F1 on clips of this duration grows.
-
-    Onsets lie so far apart that an onset is a hit as soon as any of the times is near it.
-    """
+    """Choose times of a grid while micro-F1 grows; of onsets so far apart, each is hit by any time near it."""
     clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
     grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
     near = np.abs(grid[:, None] - onsets) <= TOLERANCE
@@ -275,10 +262,6 @@ def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
 @cache
 def _scripts(level: str, seed: int, count: int) -> list[Spec]:
     return [sample_spec(seed, index, level) for index in range(count)]
-
-
-def _accuracy(right: Sequence[bool]) -> Ratio:
-    return float(sum(right)), float(len(right))
 
 
 def _has_events(spec: Spec) -> bool:

@@ -1,8 +1,7 @@
-"""Cases of audio-driven video: the clips' own tracks, and the same with one of them swapped.
+"""Cases of audio-driven video: the clips' own tracks, and the same with one of them swapped for another clip's.
 
-A swapped track is another clip's. What the video should show then is known exactly: it is the clip's own script with
-that part taken from the other's (the syllables, the onsets or the mood), so every case has a true picture, a ceiling
-and a floor. Only clips on which a swap can be scored are used, and only with partners of equal length.
+What the video should show then is known exactly: the clip's own script with that part (syllables, onsets or mood) taken
+from the other's. Only clips on which a swap can be scored are used, and only with partners of equal length.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.puppets.captions import caption
+from shared.puppets.clip import caption
 from shared.puppets.script import Prop, Spec
 from shared.puppets.sound import synthesise
 
@@ -61,8 +60,7 @@ def true_tracks(specs: Sequence[Spec], rate: int) -> list[TrackCase]:
 def variants(
     own: Sequence[TrackCase], names: Sequence[str], without_speaker: Reword, separate: Separate
 ) -> dict[str, list[TrackCase]]:
-    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit. `own` are
-    all clips with their own tracks, `names` some of `VARIANTS`."""
+    """Cases of each variant by task name, a variant's base before it; without those for which no clip is fit."""
     unmentioned, swapped = music_swapped(own)
     every = {
         "mtv:speech swapped": speech_swapped(own), "mtv:effects swapped": effects_swapped(own),
@@ -78,8 +76,12 @@ def variants(
 
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Speech of a clip in which the same of as many people speak; clips with a visible speaker."""
+
+    def seen(spec: Spec) -> bool:
+        return any(_speaking(spec)) and all(c.visible for c in spec.characters if c.syllables)
+
     cases = []
-    for case, other in _pairs(own, _visibly_speaking, lambda a, b: () if _speaking(a) == _speaking(b) else None):
+    for case, other in _pairs(own, seen, lambda a, b: () if _speaking(a) == _speaking(b) else None):
         pairs = zip(case.spec.characters, other.spec.characters, strict=True)
         characters = tuple(replace(mine, syllables=theirs.syllables) for mine, theirs in pairs)
         spec = replace(case.spec, characters=characters)
@@ -88,8 +90,7 @@ def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 
 
 def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
-    """Effects of a clip with as many objects, of the same kinds if there is one; a count that the caption mentions
-    holds for both. Clips whose objects are all visible."""
+    """Effects of a clip with as many objects and all mentioned counts; clips whose objects are all visible."""
     cases = []
     for case, other in _pairs(own, lambda spec: spec.props and all(p.visible for p in spec.props), _props_rank):
         order = min(permutations(other.spec.props), key=lambda props: _rank_of(case.spec.props, props))
@@ -100,8 +101,7 @@ def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 
 
 def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[TrackCase]]:
-    """Music of another mood. The caption would contradict it, so its words about light are left out, also in the
-    first list, the same clips with their own music. Clips with music."""
+    """Own music, and music of another mood, both without the caption's words about light; clips with music."""
     unmentioned, swapped = [], []
     for case, other in _pairs(own, lambda a: a.music, lambda a, b: () if b.music and a.mood != b.mood else None):
         spec = replace(case.spec, mood_mentioned=False)
@@ -114,8 +114,7 @@ def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[Track
 
 
 def silent_speech(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
-    """Zeros for speech, and a caption that names the people and not who speaks; clips with a visible person in
-    which somebody speaks."""
+    """Zeros for speech, and a caption that does not say who speaks; clips with speech and a visible person."""
     cases = []
     for case in own:
         if any(c.visible for c in case.spec.characters) and any(_speaking(case.spec)):
@@ -126,8 +125,7 @@ def silent_speech(own: Sequence[TrackCase], without_speaker: Reword) -> list[Tra
 
 
 def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
-    """Clip's own tracks, and a caption that does not name the speaker; clips with two visible people of whom
-    one speaks (none on `simple`)."""
+    """Leave the speaker out of the caption; clips with two visible people of whom one speaks."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
     return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
 
@@ -136,16 +134,10 @@ def _speaking(spec: Spec) -> tuple[bool, ...]:
     return tuple(bool(character.syllables) for character in spec.characters)
 
 
-def _visibly_speaking(spec: Spec) -> bool:
-    speakers = [character for character in spec.characters if character.syllables]
-    return bool(speakers) and all(speaker.visible for speaker in speakers)
-
-
 def _pairs(
     own: Sequence[TrackCase], fit: Callable[[Spec], object], rank: Callable[[Spec, Spec], Rank]
 ) -> Iterator[tuple[TrackCase, TrackCase]]:
-    """Each case that is fit, and its partner: of the other clips of equal length, in their order after this one, the
-    one for which `rank` is least; None is for what does not go together."""
+    """Each case that is fit, and the clip of its length after it of least `rank`; None: they do not go together."""
     for case in (case for case in own if fit(case.spec)):
         others = (*own[case.index + 1 :], *own[: case.index])
         ranked = [(rank(case.spec, other.spec), other) for other in others if other.spec.frames == case.spec.frames]
@@ -162,8 +154,7 @@ def _props_rank(mine: Spec, other: Spec) -> Rank:
 
 
 def _rank_of(mine: Sequence[Prop], other: Sequence[Prop]) -> tuple[int, ...]:
-    """How many mentioned counts, kinds, and sizes or colours of objects do not agree: the sound of an object is that of
-    its kind, size and colour."""
+    """How many mentioned counts, kinds, and sizes or colours, which all sound, do not agree."""
     pairs = list(zip(mine, other, strict=True))
     return (
         sum("count" in p.mentioned and len(p.onsets) != len(q.onsets) for p, q in pairs),

@@ -1,29 +1,34 @@
 """A clip of the puppets: a procedural theatre with exact ground truth (docs/design.md section 9).
 
-`sample_spec(seed, index, level)` draws a script; `render_clip(spec)` turns it into frames, stems, mix, truth and
-captions. Everything is a function of (seed, level, index) alone; `size` changes the picture only. A clip's id contains
-all three, so clips of another seed (a held-out set) never share an id, nor any random number, with these.
+`sample_spec` draws a script, `render_clip` turns it into frames, stems, mix, truth and captions. Everything is a
+function of (seed, level, index) alone, all in a clip's id: other seeds (a held-out set) share nothing with it.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.data.manifest import Clip, claim_folder
+from shared.data.media_write import write_audio, write_video
 from shared.puppets import picture, sound
-from shared.puppets.captions import audio_caption, caption
-from shared.puppets.script import Spec, sample_spec
+from shared.puppets.script import Character, Prop, Spec, sample_spec
 from shared.utils.errors import UserError
-from shared.utils.files import read_json
+from shared.utils.files import read_json, replacing
+from shared.utils.parallel import spread
 
-__all__ = ["PuppetClip", "Spec", "read_truth", "render_clip", "sample_spec", "subsets", "truth"]
+__all__ = ["Spec", "make_clips", "read_truth", "render_clip", "sample_spec"]
 
-NEEDED = ("characters", "objects", "events", "pan", "mood", "music")
-"""Of the truth, all that measuring uses."""
+NEEDED = ("characters", "objects", "events", "pan", "mood", "music")  # of the truth, all that measuring uses
+VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
+TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")  # up to `script.MOST_COUNTED`
 
 
 class PuppetClip(NamedTuple):
@@ -51,13 +56,10 @@ def subsets(spec: Spec) -> list[str]:
     people, speaking = len(spec.characters), any(c.syllables for c in spec.characters)
     alone = people == 1 and speaking and spec.characters[0].visible
     tags = {
-        "basic_face": alone and not spec.props,
-        "single_character": alone,
-        "multiple_characters": people == 2 and speaking,
-        "sound_event": bool(spec.props),
-        "ambience": spec.music,
-        "conflict": bool(spec.caption_overrides),
-    }
+        "basic_face": alone and not spec.props, "single_character": alone,
+        "multiple_characters": people == 2 and speaking, "sound_event": spec.props,
+        "ambience": spec.music, "conflict": spec.caption_overrides,
+    }  # fmt: skip
     return [name for name, holds in tags.items() if holds]
 
 
@@ -82,20 +84,15 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
     events = sorted((onset, i) for i, prop in enumerate(spec.props) for onset in prop.onsets)
     return {
         **_fields(spec, "id", "seed", "index", "level", "fps", "frames", "duration"),
-        "size": list(spec.size),
-        "sample_rate": spec.rate,
-        "characters": characters,
-        "active_speaker": speakers[0] if len(speakers) == 1 else None,
-        "speakers": speakers,
-        "objects": objects,
+        "size": list(spec.size), "sample_rate": spec.rate, "characters": characters,
+        "active_speaker": speakers[0] if len(speakers) == 1 else None, "speakers": speakers, "objects": objects,
         "events": [{"time": t, "object": i, **_fields(spec.props[i], "kind", "visible")} for t, i in events],
         "distractors": [asdict(distractor) for distractor in spec.distractors],
         **_fields(spec, "mood", "mood_mentioned", "mode", "tempo", "beat_phase", "music"),
         "pan": np.round(spec.pan_offsets(), 5).tolist(),
-        "silence": sound.exact_silence(spec),
-        "subsets": subsets(spec),
-        "conflict": dict(spec.caption_overrides),
-    }
+        "silence": [spec.silence[0] + sound.FADE, spec.silence[1] - sound.FADE] if spec.silence else None,
+        "subsets": subsets(spec), "conflict": dict(spec.caption_overrides),
+    }  # fmt: skip
 
 
 def read_truth(file: Path) -> dict[str, Any]:
@@ -108,3 +105,84 @@ def read_truth(file: Path) -> dict[str, Any]:
 
 def _fields(thing: object, *names: str) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
+
+
+def caption(spec: Spec) -> str:
+    """Caption of a clip: "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the
+    scene when nobody speaks. Event times never appear."""
+    said = dict(spec.caption_overrides)
+    scene = [_event(prop, said, audio=False) for prop in spec.props]
+    for drifting in spec.distractors:
+        colour = f"{drifting.colour} " if drifting.kind == "balloon" else ""
+        scene += [f"a {colour}{drifting.kind} drifts by"] if drifting.mentioned else []
+    light = f" under a {said.get('mood', spec.mood)} light" if spec.mood_mentioned else ""
+    looks = [_look(character, said) for character in spec.characters]
+    people = ""
+    if any(character.syllables for character in spec.characters):
+        parts = [f"{('One', 'Two')[len(looks) - 1]} person conversation."]
+        parts += [f"Person{i}: {look}." for i, look in enumerate(looks, 1)]
+        parts += [f"Person{i} is speaking." for i, character in enumerate(spec.characters, 1) if character.syllables]
+        people = " ".join(parts) + " "
+    else:
+        scene = [f"{look} is silent" for look in looks] + scene
+    return f"{people}Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
+
+
+def audio_caption(spec: Spec) -> str:
+    """Caption of what sounds: "A man speaks while a big red ball bounces twice with warm bright music."."""
+    said = dict(spec.caption_overrides)
+    voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
+    speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""
+    events = " and ".join(_event(prop, said, audio=True) for prop in spec.props)
+    text = " while ".join(part for part in (speech, events) if part)
+    if spec.music:
+        text += f" with {said.get('mood', spec.mood)} music" if spec.mood_mentioned else " with music"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _look(character: Character, said: dict[str, str]) -> str:
+    kind = said.get("person", character.kind)
+    if not character.visible:
+        return f"an offscreen {kind}"
+    shirt = f" in a {character.shirt} shirt" if "shirt" in character.mentioned else ""
+    return f"a {kind}{shirt}" + (f" on the {character.side}" if "side" in character.mentioned else "")
+
+
+def _event(prop: Prop, said: dict[str, str], audio: bool) -> str:
+    kind = said.get("object", prop.kind)
+    words = [] if prop.visible or audio else ["offscreen"]
+    words += [getattr(prop, name) for name in ("size", "colour") if name in prop.mentioned] + [kind]
+    article = "an" if words[0] == "offscreen" else "a"
+    count = f" {TIMES[len(prop.onsets)]}" if "count" in prop.mentioned else ""
+    return f"{article} {' '.join(words)} {VERBS[kind]}{count}"
+
+
+def make_clips(
+    folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int
+) -> Iterator[Clip]:
+    """Yield the records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
+    UserError for settings that there are not, and for a folder that holds anything else."""
+    sample_spec(seed, 0, level, size, conflict)  # checks them
+    settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict}
+    claim_folder(folder, "puppets.json", settings)
+    return spread(partial(make_clip, folder, seed, level, size, conflict), range(count), workers)
+
+
+def make_clip(folder: Path, seed: int, level: str, size: tuple[int, int], conflict: float, index: int) -> Clip:
+    """Render clip `index`, write its files, and return its manifest record."""
+    spec = sample_spec(seed, index, level, size, conflict)
+    clip = render_clip(spec)
+    record = Clip(
+        id=spec.id, caption=clip.caption, audio_caption=clip.audio_caption, subsets=clip.truth["subsets"],
+        video=folder / "video" / f"{spec.id}.mp4", truth=folder / "truth" / f"{spec.id}.json",
+        tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
+        speakers=[character.kind for character in spec.characters],
+    )  # fmt: skip
+    files = record.files()
+    write_video(files["video"], clip.frames, spec.fps, clip.mix[None], spec.rate)
+    for name, stem in clip.stems.items():
+        write_audio(files[name], stem[None], spec.rate)
+    files["truth"].parent.mkdir(exist_ok=True)
+    with replacing(files["truth"]) as part:
+        part.write_text(json.dumps(clip.truth), encoding="utf-8")
+    return record

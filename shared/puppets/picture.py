@@ -34,8 +34,7 @@ MOUTH_SHUT = 0.007
 FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
 FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
 """The white spark at an object's contact point (x: its slot): twice the standard deviations of a Gaussian spot."""
-FLASH_DECAY = 0.09
-"""Seconds: the spark's opacity is exp(-(t - onset) / FLASH_DECAY) from the onset on and 0 before it."""
+FLASH_DECAY = 0.09  # seconds: from its onset on the spark's opacity is exp(-(t - onset) / FLASH_DECAY)
 BALL_RADIUS = {"big": 0.115, "small": 0.075}
 BALL_HOVER, BALL_FALL = 0.36, 0.3
 """Height of the waiting ball over the floor (scene units) and the seconds it takes to fall."""
@@ -44,11 +43,8 @@ BELL_MOUTH_Y, BELL_PIVOT_Y = 0.58, 0.1
 DRUM_HALF_WIDTH = {"big": 0.13, "small": 0.09}
 DRUM_SKIN_Y = 0.62
 PALETTE: dict[str, Colour] = {
-    "red": (0.87, 0.14, 0.15),
-    "green": (0.13, 0.66, 0.28),
-    "blue": (0.13, 0.35, 0.90),
-    "yellow": (0.97, 0.80, 0.10),
-}
+    "red": (0.87, 0.14, 0.15), "green": (0.13, 0.66, 0.28), "blue": (0.13, 0.35, 0.90), "yellow": (0.97, 0.80, 0.10),
+}  # fmt: skip
 WALL: dict[str, tuple[Colour, Colour]] = {
     "warm bright": ((0.98, 0.80, 0.66), (0.90, 0.62, 0.46)),
     "cold dark": ((0.08, 0.12, 0.27), (0.15, 0.22, 0.42)),
@@ -57,14 +53,11 @@ WALL: dict[str, tuple[Colour, Colour]] = {
 }
 """Colour of the wall at the top and at the floor, by mood."""
 LIGHT: dict[str, Colour] = {
-    "warm bright": (1.0, 0.97, 0.92),
-    "cold dark": (0.80, 0.81, 0.90),
-    "warm dark": (0.86, 0.78, 0.70),
-    "cold bright": (0.92, 0.97, 1.0),
-}
+    "warm bright": (1.0, 0.97, 0.92), "cold dark": (0.80, 0.81, 0.90),
+    "warm dark": (0.86, 0.78, 0.70), "cold bright": (0.92, 0.97, 1.0),
+}  # fmt: skip
 """What the mood's light does to the colour of things; the spark is not tinted."""
-PULSE = 0.03
-"""Relative brightness of the wall on a beat."""
+PULSE = 0.03  # relative brightness of the wall on a beat
 WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
 HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
 _EDGE = 2.2
@@ -73,8 +66,7 @@ _EDGE = 2.2
 
 def scene_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
     """Scene units -> (column, row) of continuous pixel coordinates in a picture of `size` (H, W)."""
-    height, width = size
-    unit = min(height, width)
+    (height, width), unit = size, min(size)
     return (x - 0.5) * unit + width / 2, (y - 0.5) * unit + height / 2
 
 
@@ -99,9 +91,7 @@ class _Canvas:
     """Pixels [T,H,W,3], scene coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
 
     def __init__(self, spec: Spec) -> None:
-        height, width = spec.size
-        unit = min(height, width)
-        pan = spec.pan_offsets()
+        (height, width), unit, pan = spec.size, min(spec.size), spec.pan_offsets()
         self.pixel = 1 / unit
         x = (np.arange(width) + 0.5 - width / 2) / unit + 0.5
         self.reach = float(np.abs(pan).max())
@@ -212,8 +202,7 @@ def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:
 
 
 def ball_height(t: Array, onsets: tuple[float, ...]) -> Array:
-    """Height of the ball's lowest point over the floor: it hovers, falls onto the first onset, flies a parabola between
-    onsets and stays on the floor after the last."""
+    """Height of the ball over the floor: it hovers, falls onto the first onset, hops to the last, and rests."""
     fall = np.clip((t - onsets[0]) / BALL_FALL + 1, 0, 1)
     height = np.where(t < onsets[0], BALL_HOVER * (1 - fall**2), 0.0)
     for start, end in pairwise(onsets):
@@ -225,9 +214,8 @@ def ball_height(t: Array, onsets: tuple[float, ...]) -> Array:
 
 def _ball(canvas: _Canvas, prop: Prop) -> None:
     cx, radius, colour = SLOTS[prop.slot], BALL_RADIUS[prop.size], np.array(PALETTE[prop.colour])
-    squash = decay(canvas.t, prop.onsets, 0.08)
+    squash, height = decay(canvas.t, prop.onsets, 0.08), ball_height(canvas.t, prop.onsets)
     rx, ry = radius * (1 + 0.18 * squash), radius * (1 - 0.22 * squash)
-    height = ball_height(canvas.t, prop.onsets)
     cy = FLOOR - height - ry
     canvas.ellipse(cx, FLOOR + 0.01, radius * (1 - height), 0.022, (0.22, 0.13, 0.10), 0.6)
     canvas.ellipse(cx, cy, rx, ry, colour)

@@ -1,8 +1,4 @@
-"""Who stands where in a picture of the puppets: every place is compared with what would be painted there.
-
-The caption says which kinds are there and, of people, sometimes the side; place, colour and size are read. All readers
-work on the central square of the picture, brought to SIDE pixels, so that blur and any frame size are met alike.
-"""
+"""Who stands where in a picture of the puppets: every place is compared with what would be painted there."""
 
 from __future__ import annotations
 
@@ -31,8 +27,7 @@ HALF_WIDTH = 0.14
 """Half the width, in scene units, of the strip that is compared at a place."""
 POSES, MOMENTS = 8, 9
 """Poses painted per hypothesis; frames of the clip that are compared."""
-MAX_PAN = 4
-"""Pixels of SIDE by which a panning camera may have shifted the scene."""
+MAX_PAN = 4  # pixels of SIDE by which a panning camera may have shifted the scene
 
 
 class Mention(NamedTuple):
@@ -43,8 +38,8 @@ class Mention(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """What was found for one `Mention`. `gain`: how much better than an empty place it explains the picture, in mean
-    squared error of pixels in [0, 1]; at or below 0 nothing like it is there."""
+    """What was found for one `Mention`. `gain`: the mean squared error, of pixels in [0, 1], by which it explains the
+    picture better than an empty place; at or below 0 nothing like it is there."""
 
     kind: str
     slot: str
@@ -79,11 +74,13 @@ def canonical(frames: NDArray[np.uint8]) -> Frames:
 
 
 def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
-    """Places, colours and sizes of what is mentioned, from canonical frames [T, SIDE, SIDE, 3].
+    """Places, colours and sizes of what is mentioned, from canonical frames [T, SIDE, SIDE, 3]: those for which the
+    summed squared error against our own painting is least; places differ as long as there are enough of them."""
 
-    The mentioned things are put in different places such that the summed squared error against our own painting,
-    empty where nothing is mentioned, is least.
-    """
+    def cost(chosen: tuple[Detection, ...]) -> float:
+        crowded = len(chosen) - len({found.slot for found in chosen})
+        return crowded - sum(found.gain for found in chosen)
+
     top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
     mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
@@ -97,19 +94,9 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
         for kind in {t.kind for t in mentions}:
             error, colour, size = min((e, c, s) for (k, c, s), e in errors.items() if k == kind)
             best[slot, kind] = Detection(kind, slot, colour, size, errors["", "", ""] - error)
-    return Layout(mood, _assign(mentions, best), pan)
-
-
-def _assign(mentions: Sequence[Mention], best: dict[tuple[str, str], Detection]) -> tuple[Detection, ...]:
-    """Choose one of the `best` per mention; places differ as long as there are enough of them."""
-
-    def cost(chosen: tuple[Detection, ...]) -> float:
-        crowded = len(chosen) - len({found.slot for found in chosen})
-        return crowded - sum(found.gain for found in chosen)
-
     places = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
     choices = [[best[slot, t.kind] for slot in slots] for t, slots in zip(mentions, places, strict=True)]
-    return min(product(*choices), key=cost)
+    return Layout(mood, min(product(*choices), key=cost), pan)
 
 
 def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
@@ -122,19 +109,15 @@ def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_
 
 
 def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
-    """Columns around a place, flat [D]; `shift` is the camera's x in pixels, outside the edge repeats; of rows and
-    columns every `step`-th."""
+    """Every `step`-th row and column around a place, flat [D]; `shift`: the camera's x in pixels; the edge repeats."""
     centre, half = SLOTS[slot] * SIDE, HALF_WIDTH * SIDE
     columns = np.arange(round(centre - half), round(centre + half), step) - shift
     return frame[::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
 
 
 def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDArray[np.int_], Array]:
-    """Shift in pixels at the moments and the camera's x per frame, from the best explanation at each moment.
-
-    The camera swings once from one end to the other, so two ends are fitted to all moments; less than three quarters of
-    a pixel is taken as a fixed camera.
-    """
+    """Shift in pixels at the moments and the camera's x per frame: it swings once from one end to the other, so two
+    ends are fitted to the best explanation of each moment; below three quarters of a pixel the camera is fixed."""
     _, poses = _paintings(mood)
     totals = []
     for shift in range(-MAX_PAN, MAX_PAN + 1):
@@ -156,10 +139,7 @@ def _swing(along: Array) -> Array:
 
 @cache
 def _paintings(mood: str) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
-    """Names of all hypotheses, the empty place first, and their POSES per place and `step` of `_strip`.
-
-    One thing is painted at a time: in the centre, or at the left and the right at once.
-    """
+    """Names of all hypotheses, the empty place first, and their POSES, one thing at a time, per place and `step`."""
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]

@@ -25,8 +25,7 @@ MOODS = ("warm bright", "cold dark", "warm dark", "cold bright")
 """The first two on `simple`, all on `full`; neighbours are opposites. Warm is major, cold minor; bright is fast."""
 FRAME_RATES = (12, 15, 16, 24, 25, 30)
 LONG_DURATIONS = (3, 4, 5, 6, 8)
-MOST_COUNTED = 6
-"""A count above it is never mentioned."""
+MOST_COUNTED = 6  # a count above it is never mentioned
 FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35
 """Seconds: earliest onset, least distance from the end, least distance between two onsets."""
 PITCHES = {"man": (108.0, 130.0), "woman": (200.0, 230.0)}
@@ -134,11 +133,8 @@ class Spec:
 def sample_spec(
     seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0
 ) -> Spec:
-    """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture.
-
-    Such clips carry the subset tag `conflict`; they measure and must not train. Raises UserError on an unknown level, a
-    negative index, an odd or too small size, a fraction outside [0, 1].
-    """
+    """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture; they
+    measure and must not train. UserError for a level, an index, a size or a fraction that there is not."""
     size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if level not in LEVELS:
         raise UserError(f"puppet level '{level}' is unknown: give one of {', '.join(LEVELS)}")

@@ -22,8 +22,7 @@ FORMANT_GAINS, FORMANT_WIDTHS = (1.0, 0.6), (130.0, 170.0)
 SPEECH_TOP, HIGH_BAND, HIGH_SHARE = 3800.0, 2300.0, 0.3
 """Hz; the share of the amplitude that every vowel has between HIGH_BAND and SPEECH_TOP."""
 SPEECH_LEVEL = 0.16
-MOUTH_SMOOTHING = 0.025
-"""Seconds: standard deviation of the Gaussian (60 ms wide) between loudness and mouth opening."""
+MOUTH_SMOOTHING = 0.025  # seconds: standard deviation of the Gaussian between loudness and mouth opening
 PITCH = {"big": 1.0, "small": 2.0}
 COLOUR_PITCH = {"red": 1.0, "green": 1.122, "blue": 1.26, "yellow": 1.414}
 """The sound of a colour: two semitones each, so the eight sizes and colours have eight pitches."""
@@ -36,9 +35,9 @@ PARTIALS = {
 CLICK_LEVEL = {"ball": 0.16, "bell": 0.18, "drum": 0.22}
 CHORD = {"major": (1.0, 1.25, 1.5, 2.0), "minor": (1.0, 1.2, 1.5, 2.0)}
 PEAK = 0.94
-_TAIL = 1.2
-"""Seconds after which a hit is cut off."""
+_TAIL = 1.2  # seconds after which a hit is cut off
 FADE = 0.03
+"""Seconds at both ends of a silent span in which the stems fade; between them they are exactly zero."""
 
 
 def synthesise(spec: Spec) -> dict[str, NDArray[np.float32]]:
@@ -155,8 +154,3 @@ def _music(spec: Spec) -> Array:
         pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
     pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)
     return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)
-
-
-def exact_silence(spec: Spec) -> list[float] | None:
-    """Start and end, in seconds, of the span in which every stem is exactly zero."""
-    return [spec.silence[0] + FADE, spec.silence[1] - FADE] if spec.silence else None

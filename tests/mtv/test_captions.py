@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mtv.captions import Template, build, drop_speaker, parse, without_speaker
-from shared.puppets.captions import caption
+from shared.puppets.clip import caption
 from shared.puppets.script import sample_spec
 from shared.utils.errors import UserError
 

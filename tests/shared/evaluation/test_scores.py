@@ -79,10 +79,10 @@ def test_clips_without_events_do_not_count(readings: list[ClipReading]) -> None:
 def test_a_wrong_colour_is_wrong(readings: list[ClipReading]) -> None:
     reading = next(r for r in readings if r.spec.props)
     thing = reading.video.objects[0]
-    other = replace(thing, colour="red" if thing.colour != "red" else "blue")
+    other = thing._replace(colour="red" if thing.colour != "red" else "blue")
     wrong = replace(reading, video=replace(reading.video, objects=(other,)))
     assert clip_scores(wrong)["object_colour"] == (0, 1)
-    absent = replace(reading, video=replace(reading.video, objects=(replace(thing, gain=0.0),)))
+    absent = replace(reading, video=replace(reading.video, objects=(thing._replace(gain=0.0),)))
     assert clip_scores(absent)["object_colour"] == (0, 1)
 
 

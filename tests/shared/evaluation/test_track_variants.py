@@ -21,7 +21,7 @@ from shared.evaluation.track_variants import (
     true_tracks,
     variants,
 )
-from shared.puppets.captions import caption
+from shared.puppets.clip import caption
 from shared.puppets.script import Spec, sample_spec
 
 RATE = 16000

@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.puppets.captions import audio_caption, caption
-from shared.puppets.clip import PuppetClip, Spec, read_truth, render_clip, sample_spec
+from shared.data.media import probe, read_audio
+from shared.puppets.clip import (
+    PuppetClip,
+    Spec,
+    audio_caption,
+    caption,
+    make_clips,
+    read_truth,
+    render_clip,
+    sample_spec,
+)
 from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, scene_to_pixels
 from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
 from shared.utils.errors import UserError
@@ -216,3 +225,22 @@ def test_what_is_no_truth_is_refused(tmp_path: Path, text: str, said: str) -> No
 def test_bad_values_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"give|must"):
         sample_spec(**{"seed": 0, "index": 0, **bad})
+
+
+def test_files_agree_with_the_truth(tmp_path: Path) -> None:
+    for clip in make_clips(tmp_path / "clips", 2, 1, "full", (64, 64), 0.0, workers=1):
+        assert clip.truth is not None and clip.video is not None
+        truth = json.loads(clip.truth.read_text())
+        info = probe(clip.video)
+        assert info.fps == truth["fps"] and (info.height, info.width) == tuple(truth["size"])
+        assert info.duration == pytest.approx(truth["duration"], abs=0.5 / truth["fps"])
+        stems = [read_audio(path, 16000)[0] for path in clip.tracks.values()]
+        assert {len(stem) for stem in stems} == {round(truth["duration"] * 16000)}
+        heard = read_audio(clip.video, 16000)[0][: len(stems[0])]
+        assert np.corrcoef(sum(stems)[: len(heard)], heard)[0, 1] > 0.95
+
+
+def test_wrong_settings_make_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="hard"):
+        make_clips(tmp_path / "clips", 2, 1, "hard", (64, 64), 0.0, workers=1)
+    assert not (tmp_path / "clips").exists()

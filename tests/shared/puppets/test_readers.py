@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.evaluation.scores import TOLERANCE, events, match
-from shared.puppets import audio_readers
+from shared.puppets import readers
 from shared.puppets.clip import PuppetClip, render_clip, sample_spec
 from shared.puppets.readers import VideoReading, flash_onsets, read_picture, read_sound
 from shared.puppets.scene_fit import Mention, canonical, read_layout
@@ -36,7 +36,7 @@ def found(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def test_onsets_are_read_from_the_audio(clips: Clips) -> None:
-    pairs = [(audio_readers.read_onsets(clip.mix, spec.rate), events(spec)) for spec, clip in clips]
+    pairs = [(readers.read_onsets(clip.mix, spec.rate), events(spec)) for spec, clip in clips]
     assert found(pairs) > 0.97
     gaps = [a - b for read, true in pairs for a, b in match(read, true, TOLERANCE)]
     assert np.abs(gaps).max() < 0.005
@@ -76,7 +76,7 @@ def test_who_stands_where(clips: Clips, pictures: list[VideoReading]) -> None:
 
 
 def test_pace_of_the_music(clips: Clips) -> None:
-    right = [audio_readers.read_pace(clip.mix, s.rate) == s.mood.split()[1] for s, clip in clips if s.music]
+    right = [readers.read_pace(clip.mix, s.rate) == s.mood.split()[1] for s, clip in clips if s.music]
     assert np.mean(right) > 0.9
 
 
@@ -90,7 +90,7 @@ def test_noise_does_not_hide_onsets(clips: Clips) -> None:
     pairs = []
     for spec, clip in clips:
         noisy = clip.mix + 0.003 * rng.standard_normal(len(clip.mix)).astype(np.float32)
-        pairs.append((audio_readers.read_onsets(noisy, spec.rate), events(spec)))
+        pairs.append((readers.read_onsets(noisy, spec.rate), events(spec)))
     assert found(pairs) > 0.95
 
 
