@@ -1,6 +1,6 @@
 """The sections of the training configuration, as `shared.utils.config.TrainConfig` holds them.
 
-Each key says its unit and effect in `description`: docs/configuration.md is made of them (scripts/config_page.py).
+Each key says its unit and effect in `description`: docs/configuration.md is made of them (scripts/doc_tables.py).
 """
 
 from __future__ import annotations
