@@ -11,7 +11,6 @@ OUTPUT/checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Options(cli.Options):
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, __doc__, argv)
     config = _read_config(options.run)
     average = bool(config.train.ema) if options.ema is None else options.ema
