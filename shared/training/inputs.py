@@ -29,7 +29,7 @@ class TrainOptions(cli.Options):
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """UserError for what the configuration names and is missing or not whole: clips, checkpoint, components, trackers."""
+    """UserError for what the configuration names and is missing or not whole: clips, weights, components, trackers."""
     for manifest in config.data.manifests:
         find_manifest(manifest)
     if config.validation.manifest:
