@@ -40,7 +40,6 @@ def main(argv: list[str] | None = None) -> None:
     state = find_state(options.run, options.step)
     if options.output.is_file() or (options.output.exists() and any(options.output.iterdir())):
         raise UserError(f"--output {options.output}: exists already; remove it or choose another place")
-
     from ccl.training.build import JointAdapter
     from mtv.cogvideox_adapter import CogVideoXAdapter
     from shared.training.weights import check_names
