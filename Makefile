@@ -39,7 +39,7 @@ $(READY): pyproject.toml constraints.txt shared/utils/environment.py
 	  cp constraints.txt $(VENV)/constraints.txt; \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
-	$(BIN)/python scripts/setup_env.py
+	$(BIN)/python -m shared.utils.environment
 	@touch $@
 
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
@@ -60,8 +60,8 @@ format: setup  ## sort imports and format the code
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 
-docs: setup  ## make docs/configuration.md from the code
-	$(BIN)/python scripts/config_page.py
+docs: setup  ## make the tables in docs/ from code and scores
+	$(BIN)/python scripts/doc_tables.py
 
 # A thread that waits by spinning slows the other core down: OMP_WAIT_POLICY.
 demo: export OMP_WAIT_POLICY := PASSIVE

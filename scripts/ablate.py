@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -32,20 +33,12 @@ from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 
 
-def numbers(text: str) -> list[int]:
-    """Take "0,1,2" apart."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{text}: give numbers, as 0,1,2") from None
-
-
 class AblateOptions(Options):
     plan: Path | None = option(None, "a YAML file of configs/ablation/", metavar="FILE")
     output: Path | None = option(None, "for the runs and the report", metavar="DIR")
     start: Path | None = option(None, "begin from this checkpoint; train no start", metavar="DIR")
     only: str | None = option(None, "variants or groups of the plan, between commas; default: all", metavar="NAMES")
-    seeds: Annotated[list[int], BeforeValidator(numbers)] | None = option(
+    seeds: Annotated[list[int] | None, BeforeValidator(lambda text: text.split(","))] = option(
         None, "some of the plan's seeds, between commas; default: all", metavar="LIST"
     )
     parallel: int | None = option(None, "runs side by side; default: the plan's", ge=1)
@@ -57,11 +50,8 @@ class AblateOptions(Options):
 
     @model_validator(mode="after")
     def _go_together(self) -> AblateOptions:
-        of_runs, of_reports = (
-            ("plan", "only", "seeds", "start", "parallel", "dry_run"),
-            ("results", "document", "check"),
-        )
-        if given := [name for name in (of_runs if self.report_only else of_reports) if getattr(self, name)]:
+        runs, reports = ("plan", "only", "seeds", "start", "parallel", "dry_run"), ("results", "document", "check")
+        if given := [name for name in (runs if self.report_only else reports) if getattr(self, name)]:
             where = "has no place beside" if self.report_only else "belongs to"
             raise ValueError(f"--{given[0].replace('_', '-')} {where} --report-only")
         if self.report_only and not self.results:
@@ -85,21 +75,20 @@ def main(argv: list[str] | None = None) -> None:
         return
     assert options.plan is not None and options.output is not None, "the options are checked"
     plan = load_plan(options.plan)
-    from shared.ablation.runner import evaluation_workers, run
-
     if options.start is not None and plan.start is None:
         raise UserError(f"--start {options.start}: the variants of {plan.name} start from nothing; leave it out")
+    from shared.ablation.report import summarise
+    from shared.ablation.runner import evaluation_workers, run
+
     parallel = options.parallel or plan.parallel
     jobs = Jobs(plan, options.output, evaluation_workers(parallel), given=options.start)
     groups = jobs.groups(plan.chosen_variants(options.only), plan.chosen_seeds(options.seeds))
     if options.dry_run:
-        for job in (job for group in groups for job in group):
+        for job in chain(*groups):
             print(f"# {job.name}" + (", done" if job.done else ""))
             print("\n".join(shlex.join(step.command) for step in job.steps))
         return
     failures = run(jobs, groups, parallel)
-    from shared.ablation.report import summarise
-
     summarise(options.output)
     for failure in failures:
         print(f"failed: {failure.job}: {failure.reason}", file=sys.stderr)

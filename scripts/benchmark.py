@@ -62,10 +62,9 @@ def main(argv: list[str] | None = None) -> None:
     elif command == "shards":
         benchmark_shards(options)
     else:
-        where = str(device(options.device))
         from ccl.analysis.context_benchmark import CcaOptions, benchmark_cca
 
-        benchmark_cca(CcaOptions(**options.model_dump() | {"device": where}))
+        benchmark_cca(CcaOptions(**options.model_dump() | {"device": str(device(options.device))}))
 
 
 def benchmark_shards(options: Shards) -> None:

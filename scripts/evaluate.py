@@ -59,12 +59,11 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:
-        form = "dual" if options.no_context else options.guidance
-        context_scale = (0.0, 0.0) if options.no_context else options.context_scale
-        scales: dict[str, Any] = {"text_scale": options.text_scale, "context_scale": context_scale}
-        given = {name: value for name, value in scales.items() if value is not None}
-        asked = Guidance(Form(form) if form else None, **given)
-        guidance["joint"] = asked.settled(pipelines["joint"].transformer.has_unconditional)
+        given = options.model_dump(include={"text_scale", "context_scale"}, exclude_none=True)
+        form = Form(options.guidance) if options.guidance else None
+        if options.no_context:
+            form, given["context_scale"] = Form("dual"), (0.0, 0.0)
+        guidance["joint"] = Guidance(form, **given).settled(pipelines["joint"].transformer.has_unconditional)
     if "mtv" in pipelines:
         guidance["mtv"] = TrackGuidance(**options.scales())
     where = str(next(iter(pipelines.values())).device)

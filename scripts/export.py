@@ -11,7 +11,6 @@ OUTPUT/checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Options(cli.Options):
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, __doc__, argv)
     config = _read_config(options.run)
     average = bool(config.train.ema) if options.ema is None else options.ema
@@ -41,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = find_state(options.run, options.step)
     if options.output.is_file() or (options.output.exists() and any(options.output.iterdir())):
         raise UserError(f"--output {options.output}: exists already; remove it or choose another place")
-
     from ccl.training.build import JointAdapter
     from mtv.cogvideox_adapter import CogVideoXAdapter
     from shared.training.weights import check_names

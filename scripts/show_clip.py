@@ -10,37 +10,28 @@ has; a gif needs both.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 
 
-def _picture(path: Path) -> Path:
-    if path.suffix not in (".png", ".gif"):
-        raise ValueError(f"{path}: the picture's name must end in .png, or in .gif to move")
-    return path
-
-
 class ShowOptions(Options):
     clip: Path = option(help="mp4, mov, mkv, webm or wav", positional=True)
-    output: Annotated[Path, AfterValidator(_picture)] = option(help="the picture, a png, or a gif that moves")
+    output: Path = option(help="the picture, a png, or a gif that moves")
     frames: int = option(12, "frames in the strip of a png", ge=1)
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(ShowOptions, __doc__, argv)
+    if options.output.suffix not in (".png", ".gif"):
+        raise UserError(f"--output {options.output}: the picture's name must end in .png, or in .gif to move")
     if not options.clip.is_file():
         raise UserError(f"{options.clip}: no such file")
-    if options.output.suffix == ".gif":
-        from shared.evaluation.figures import save_moving
+    from shared.evaluation.figures import ClipFigure, save_moving
 
+    if options.output.suffix == ".gif":
         save_moving(options.clip, options.output)
     else:
-        from shared.evaluation.figures import ClipFigure
-
         ClipFigure.of_file(options.clip, options.frames).save(options.output)
     print(options.output)
 

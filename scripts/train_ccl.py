@@ -12,19 +12,16 @@ tracks (docs/mtv.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from shared.training.inputs import TrainOptions, check_inputs
 from shared.utils.cli import parse
 from shared.utils.config import TrainConfig
 from shared.utils.errors import run_main
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     options = parse(TrainOptions, __doc__, argv)
     config = TrainConfig.load(options.config, options.overrides)
     check_inputs(config)
-
     from ccl.training.build import JointAdapter
     from ccl.training.run import train
 

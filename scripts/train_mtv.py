@@ -12,8 +12,6 @@ last stage's. A configuration with `backbone` trains on a CogVideoX folder alone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mtv.cogvideox.loading import check_cogvideox
 from mtv.curriculum import CurriculumConfig
 from shared.training.inputs import TrainOptions, check_inputs
@@ -21,14 +19,13 @@ from shared.utils.cli import parse
 from shared.utils.errors import run_main
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     options = parse(TrainOptions, __doc__, argv)
     config = CurriculumConfig.load(options.config, options.overrides)
     stages = [config.stage(index) for index in range(len(config.stages))]
     check_inputs(config)
     if config.backbone is not None:
         check_cogvideox(config.backbone, config.data.size)
-
     from ccl.training.build import JointAdapter
     from ccl.training.run import train_stages
     from mtv.cogvideox_adapter import CogVideoXAdapter

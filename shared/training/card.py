@@ -24,9 +24,7 @@ def model_card(
     config: TrainConfig, progress: Progress, *, title: str, tags: str, use: str, rows: str = "", then: str = ""
 ) -> str:
     """Markdown: what the weights were trained on, for how long, from which code, and with which configuration.
-
-    `use`: how the checkpoint is read. `rows`: of the table, before the others. `then`: what follows the list of clips.
-    """
+    `use`: how the checkpoint is read; `rows`: of the table, before the others; `then`: after the list of clips."""
     train, processes = config.train, progress.processes
     clips = train.micro_batch * train.gradient_accumulation_steps * processes
     average = f"average of decay {train.ema}" if train.ema and progress.average else "of the last step"

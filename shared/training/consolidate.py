@@ -1,7 +1,5 @@
 """Whole weights out of a run's DeepSpeed checkpoint, of any ZeRO stage and number of processes, in one process.
-
-DeepSpeed's files are pickles. They are read with `weights_only`, so that a file from elsewhere can run no code.
-"""
+DeepSpeed's files are pickles. They are read with `weights_only`, so that a file from elsewhere can run no code."""
 
 from __future__ import annotations
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:  # what is wrong with a folder is said before torch is loaded
     from torch import Tensor
 
 ABOUT = "about.json"
-PREFIX = "module."  # under which the trainer's engine holds the module that it trains
 
 
 class StateFolder(NamedTuple):
@@ -75,11 +72,8 @@ def read_about(folder: Path) -> StateFolder:
 
 
 def whole_weights(checkpoint: StateFolder, state_key: str | None = None) -> dict[str, Tensor]:
-    """Read the module's state dict to the CPU, as `shared.training.optimizer.full_weights` has it from an engine.
-
-    Trained parameters are the fp32 master weights (`state_key` None) or that entry of the optimizer's state ("ema");
-    frozen parameters and buffers are as they are. Raises `UserError` if a file is missing, damaged or of another kind.
-    """
+    """Read the module's state dict to the CPU, as `shared.training.optimizer.full_weights` has it from an engine, with
+    the same `state_key`. UserError if a file is missing, damaged or of another kind."""
     import torch
 
     try:
@@ -95,7 +89,7 @@ def whole_weights(checkpoint: StateFolder, state_key: str | None = None) -> dict
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"checkpoint {checkpoint.folder}: its files are not what a run writes ({error!r})") from None
     full = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    return {name.removeprefix(PREFIX): value for name, value in full.items()}
+    return {name.removeprefix("module."): value for name, value in full.items()}  # as the trainer's engine has it
 
 
 def trained_weights(checkpoint: StateFolder, state_key: str | None) -> Iterator[tuple[str, Tensor]]:
@@ -111,9 +105,7 @@ def trained_weights(checkpoint: StateFolder, state_key: str | None) -> Iterator[
     masters = "fp32_flat_groups" if zero == 3 else "single_partition_of_fp32_groups"
     states = "optimizer_state_dict" if zero == 3 else "base_optimizer_state"
     for group, shapes in enumerate(saved["param_shapes"]):
-        flats = [
-            part[masters][group] if state_key is None else part[states]["state"][group][state_key] for part in parts
-        ]
+        flats = [part[states]["state"][group][state_key] if state_key else part[masters][group] for part in parts]
         offset = 0
         for name, shape in shapes.items():
             if zero == 3:  # each parameter is cut into equal parts, the last one padded; a group has them end to end

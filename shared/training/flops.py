@@ -24,10 +24,8 @@ PEAKS = {
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one rank did in some time, or what some samples take: tokens of all streams; operations.
-
-    `flops` are those of the model, `hardware_flops` with what is computed again.
-    """
+    """What one rank did in some time, or what some samples take: tokens of all streams; operations, as `flops` those of
+    the model, as `hardware_flops` with what is computed again."""
 
     tokens: int = 0
     flops: float = 0.0
@@ -39,11 +37,9 @@ class StepCost:
 
 
 def step_cost(tokens: int, forward: float, trained: float = 1.0, recomputed: bool = False) -> StepCost:
-    """Count a training step from its forward operations.
-
-    The backward pass takes as many for the activations' gradients, and as many again for those of the weights that
-    learn: `trained` is their share. `recomputed`: with activation checkpointing the forward pass runs twice.
-    """
+    """Count a training step from its forward operations. The backward pass takes as many for the gradients of the
+    activations, and as many again for those of the weights that learn: `trained` is their share. `recomputed`: with
+    activation checkpointing the forward pass runs twice."""
     flops = forward * (2 + trained)
     return StepCost(tokens, flops, flops + (forward if recomputed else 0.0))
 

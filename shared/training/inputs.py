@@ -29,8 +29,7 @@ class TrainOptions(cli.Options):
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """UserError for what the configuration names and is not there, or not whole: manifests, shards, the checkpoint of
-    `init` or `init_streams`, components, trackers."""
+    """UserError for what the configuration names and is missing or not whole: clips, weights, components, trackers."""
     for manifest in config.data.manifests:
         find_manifest(manifest)
     if config.validation.manifest:
@@ -45,11 +44,9 @@ def check_inputs(config: TrainConfig) -> None:
 
 
 def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
-    """Where `video_codec`, `audio_codec` or `text_encoder` comes from; None if the configuration names no place.
-
-    That is what `components` names, otherwise (codecs alone) `codecs`, otherwise `init` or `init_streams`. A name on
-    the hub is looked up there. UserError if nothing of the kind is in that place.
-    """
+    """Where `video_codec`, `audio_codec` or `text_encoder` comes from: the place that `components` names, otherwise
+    (codecs alone) `codecs`, otherwise `init` or `init_streams`; None if none is named. A name on the hub is looked up
+    there. UserError if nothing of the kind is in that place."""
     key, place = f"components.{name}", getattr(config.components, name, None)
     if place is None:
         keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")

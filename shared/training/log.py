@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
@@ -25,17 +25,14 @@ COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
 NO_COST = StepCost()
 
-#: (stream, task, sigma bucket) -> sum of the losses, and how many there are.
-Sums = dict[tuple[str, str, str], tuple[float, int]]
-Key = TypeVar("Key")
+#: (stream, task, sigma bucket), or the name of a curve -> sum of the losses, and how many there are.
+Sums = dict[Any, tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class LossRecord:
-    """Losses of one stream in one task: `sigma` [n] in [0, 1] and `loss` [n], unweighted, one per sample.
-
-    `cost`: what the training step of these samples takes; where two streams share a pass, one record has it.
-    """
+    """Losses of one stream in one task: `sigma` [n] in [0, 1] and `loss` [n], unweighted, one per sample; `cost`: what
+    the training step of these samples takes; where two streams share a pass, one record has it."""
 
     stream: str
     task: str
@@ -49,8 +46,7 @@ class RunLog:
 
     losses.csv is a function of the configuration alone, throughput.csv one of the machine too: tokens and clips per
     second of wall time since the rows before (checkpoints and validation included), and MFU and HFU, 0 to 1
-    (`shared.training.flops`), empty where the device's peak is unknown.
-    """
+    (`shared.training.flops`), empty where the device's peak is unknown."""
 
     def __init__(self, output: Path, world: World, first_step: int, train: Train) -> None:
         """Drop what a killed run wrote after `first_step` steps. UserError for a tracker that cannot be had."""
@@ -88,7 +84,7 @@ class RunLog:
             for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
         )
         parts = gather((own, self.samples, self.cost))
-        totals: Sums = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
+        totals = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
         if self.world.is_main and totals:
             rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
             _append(self.losses, [[step, *row] for row in rows])
@@ -142,9 +138,9 @@ class RunLog:
         self.bar.set_postfix(line, refresh=False)
 
 
-def _summed(parts: Iterable[tuple[Key, float, int]]) -> dict[Key, tuple[float, int]]:
+def _summed(parts: Iterable[tuple[Any, float, int]]) -> Sums:
     """Sum the losses of each key, and how many there are."""
-    sums: dict[Key, tuple[float, int]] = {}
+    sums: Sums = {}
     for key, loss, count in parts:
         total, number = sums.get(key, (0.0, 0))
         sums[key] = (total + loss, number + count)

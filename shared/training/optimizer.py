@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,12 +14,9 @@ from shared.utils.config import Optimizer
 
 
 class AdamWEMA(torch.optim.AdamW):
-    """AdamW whose state holds "ema" beside "exp_avg": fp32, shaped as the parameter.
-
-    ZeRO gives an optimizer each rank's slice of the fp32 master weights, so the average is partitioned, saved, resumed
-    and gathered with the rest of the state. After update n the decay is min(decay, (1 + n) / (10 + n)); the average
-    starts as the weights after the first update.
-    """
+    """AdamW whose state holds "ema" beside "exp_avg": fp32, shaped as the parameter, so that ZeRO partitions, saves,
+    resumes and gathers the average with the rest of the state. After update n the decay is
+    min(decay, (1 + n) / (10 + n)); the average starts as the weights after the first update."""
 
     def __init__(self, params: Iterable[Any], *, decay: float, **options: Any) -> None:
         super().__init__(params, fused=True, **options)
@@ -27,10 +25,8 @@ class AdamWEMA(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = super().step(closure)
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
+        for param in chain.from_iterable(group["params"] for group in self.param_groups):
+            if param.grad is not None:
                 state = self.state[param]
                 if "ema" not in state:
                     state["ema"] = param.detach().clone()
@@ -48,11 +44,8 @@ def build_optimizer(groups: list[dict[str, Any]], config: Optimizer, ema: float)
 def parameter_groups(
     module: nn.Module, config: Optimizer, cross_modal: Callable[[str], bool] = lambda name: False
 ) -> list[dict[str, Any]]:
-    """Trainable parameters by learning rate and weight decay: at most four groups, in a fixed order.
-
-    Names for which `cross_modal` is true learn at `cross_modal_lr_scale` times the rate (the group's
-    `lr_scale`). Vectors (biases, norms, modulation rows) do not decay.
-    """
+    """Trainable parameters by learning rate and weight decay: at most four groups, in a fixed order. Those that
+    `cross_modal` names learn at `cross_modal_lr_scale` times the rate (`lr_scale`). Vectors do not decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, param in module.named_parameters():
         if param.requires_grad:
@@ -65,10 +58,8 @@ def parameter_groups(
 
 
 def learning_rate(step: int, steps: int, config: Optimizer) -> float:
-    """Compute the rate of `step` (from 0).
-
-    Linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down to `min_lr_ratio` times `lr`.
-    """
+    """Rate of `step` (from 0): linear warm-up, `lr`, then, over the last `decay_share` of the steps, a cosine down to
+    `min_lr_ratio` times `lr`."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     left = (steps - 1 - config.warmup) * config.decay_share
@@ -78,12 +69,8 @@ def learning_rate(step: int, steps: int, config: Optimizer) -> float:
 
 
 def forget_gradients(engine: Any) -> None:
-    """Zero the gradients that DeepSpeed keeps from step to step; for after `engine.step`.
-
-    With ZeRO-3 or offload each parameter's gradient has its place in a buffer, written when the parameter gets one. The
-    stream that a step's tasks skip gets none, and would be moved by that of an earlier step once more. The buffers are
-    DeepSpeed 0.19's own.
-    """
+    """Zero the gradients that DeepSpeed 0.19 keeps from step to step in buffers of ZeRO-3 and offload; for after
+    `engine.step`. A parameter of a stream that a step's tasks skip would be moved by an earlier step's once more."""
     optimizer = engine.optimizer
     kept = [getattr(optimizer, "grad_partitions_flat_buffer", None)]
     kept += getattr(optimizer, "accumulated_grads_in_cpu", {}).values()
@@ -95,11 +82,9 @@ def forget_gradients(engine: Any) -> None:
 
 
 def full_weights(engine: Any, module: nn.Module, state_key: str | None) -> dict[str, Tensor]:
-    """Gather the state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it.
-
-    Trainable parameters are the master weights (`state_key` None) or that entry of the optimizer's state
-    ("ema"), at any ZeRO stage; frozen parameters and buffers are as they are.
-    """
+    """Gather the state dict of `module` in fp32 on the CPU: whole on rank 0, empty elsewhere; all ranks call it. At any
+    ZeRO stage trainable parameters are the master weights (`state_key` None) or that entry of the optimizer's state
+    ("ema"); frozen parameters and buffers are as they are."""
     from deepspeed import comm, zero
     from deepspeed.utils import safe_get_full_fp32_param as master_weights
     from deepspeed.utils import safe_get_full_optimizer_state as optimizer_state

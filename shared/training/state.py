@@ -26,11 +26,8 @@ EMA = "ema"
 
 
 def claim_output(config: TrainConfig, world: World) -> Path:
-    """Make OUTPUT this config's own: write config.yaml, or compare with the one there.
-
-    Raises `UserError` naming the keys in which a run already in OUTPUT differs. With another number of processes the
-    micro-batch and the accumulation may differ if a step has as many clips as before.
-    """
+    """Make OUTPUT this config's own: write config.yaml, or compare with the one there. UserError names the keys that
+    differ; with other processes micro-batch and accumulation may, if a step has as many clips as before."""
     output = Path(config.output)
     file = output / "config.yaml"
     if file.exists():
@@ -75,10 +72,8 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
 
 
 class RunState:
-    """The checkpoints of one run: folders `step00000040` in OUTPUT/state and a file `latest` that names one.
-
-    DeepSpeed writes into a folder that does not count until it is complete and renamed.
-    """
+    """The checkpoints of one run: folders `step00000040` in OUTPUT/state and a file `latest` that names one. DeepSpeed
+    writes into a folder that does not count until it is complete and renamed."""
 
     def __init__(self, folder: Path, world: World, keep: int) -> None:
         """UserError as `latest_checkpoint`."""
@@ -112,10 +107,8 @@ class RunState:
         barrier()
 
     def resume(self, engine: Any) -> int:
-        """Load the latest checkpoint into `engine`, if there was one. Returns the number of steps done.
-
-        Where it `converts`, to DeepSpeed's universal checkpoint, `engine` was made with "load_universal".
-        """
+        """Load the latest checkpoint into `engine`, if there was one; return the number of steps done. Where it
+        `converts`, to DeepSpeed's universal checkpoint, `engine` was made with "load_universal"."""
         latest = self.latest
         if latest is None:
             return 0
@@ -136,10 +129,8 @@ class RunState:
 
 
 def _convert_to_universal(checkpoint: StateFolder, output: Path) -> None:
-    """Write the universal form of a ZeRO checkpoint to the folder `output`; in one process.
-
-    DeepSpeed's converter takes fp32 weights and Adam's two moments; the average of the weights is put beside them.
-    """
+    """Write the universal form of a ZeRO checkpoint to the folder `output`; in one process. DeepSpeed's converter takes
+    fp32 weights and Adam's two moments; the average of the weights is put beside them."""
     from deepspeed.checkpoint import ds_to_universal
 
     shutil.rmtree(output, ignore_errors=True)
@@ -156,11 +147,9 @@ def _convert_to_universal(checkpoint: StateFolder, output: Path) -> None:
 
 
 def _load_universal(engine: Any, folder: Path) -> None:
-    """Load what `_convert_to_universal` wrote into an engine made with "load_universal"; all ranks call it.
-
-    DeepSpeed's own loading (0.19) leaves three things wrong at stage 3: all groups get the first one's weight decay and
-    `lr_scale`, all share one count of steps, and only Adam's state is read.
-    """
+    """Load what `_convert_to_universal` wrote into an engine made with "load_universal"; all ranks call it. Loading by
+    DeepSpeed alone (0.19) leaves three things wrong at stage 3: all groups get the first one's weight decay and
+    `lr_scale`, all share one count of steps, and only Adam's state is read."""
     groups = [{**group} for group in engine.optimizer.param_groups]
     engine.load_checkpoint(str(folder.parent), tag=folder.name)
     for group, own in zip(engine.optimizer.param_groups, groups, strict=True):

@@ -43,15 +43,14 @@ class TensorBoard:
 class WandB:
     """A run of Weights & Biases, named as OUTPUT; project, entity and mode are those of the environment (WANDB_...).
 
-    Its id is kept in OUTPUT/wandb_id, so that a resumed run goes on in the same curves. Steps that a killed run had
-    logged already are not taken twice there; they are equal.
-    """
+    Its id is kept in OUTPUT/wandb_id, so that a resumed run goes on in the same curves; steps that a killed run had
+    logged already are not taken twice there."""
 
     def __init__(self, output: Path, first_step: int) -> None:
         wandb: Any = importlib.import_module("wandb")
-        kept, config = output / "wandb_id", output / "config.yaml"
+        kept = output / "wandb_id"
         run_id = kept.read_text().strip() if kept.exists() else None
-        settings = yaml.safe_load(config.read_text()) if config.exists() else None
+        settings = yaml.safe_load((output / "config.yaml").read_text())
         self.run = wandb.init(id=run_id, resume="allow", name=output.name, dir=str(output), config=settings)
         write_atomically(kept, f"{self.run.id}\n")
 
@@ -63,9 +62,7 @@ class WandB:
 
 
 def open_trackers(names: Sequence[str], output: Path, first_step: int) -> list[TensorBoard | WandB]:
-    """Open the trackers of a run in `output` that goes on after `first_step` steps.
-
-    They take values by name ("loss/video/t2av") after a step, counted from 1.
-    """
+    """Open the trackers of a run in `output` that goes on after `first_step` steps. They take values by name
+    ("loss/video/t2av") after a step, counted from 1."""
     makers: dict[str, type[TensorBoard] | type[WandB]] = {"tensorboard": TensorBoard, "wandb": WandB}
     return [makers[name](output, first_step) for name in dict.fromkeys(names)]

@@ -155,8 +155,7 @@ class Trainer:
         barrier()
 
     def _rate(self, step: int) -> float:
-        rate = learning_rate(step, self.config.train.steps, self.config.optimizer)
-        return rate * self.config.phase_at(step).lr_scale
+        return learning_rate(step, self.config.train.steps, self.config.optimizer) * self.config.phase_at(step).lr_scale
 
     def _refuse_non_finite(self, value: float, what: str, step: int, clips: list[str]) -> None:
         """Stop every rank if `value` is NaN or infinite on any."""
@@ -173,9 +172,8 @@ class _LossOnly(nn.Module):
     """DeepSpeed hooks onto the tensors that a module returns: this returns the loss and keeps the records.
 
     ZeRO-3 (DeepSpeed 0.19) gathers a module's parameters around its forward. One that is read elsewhere (a modulation
-    table, a context token, a patch embedding) it finds by itself, and drops with the module that ran then, which may be
-    before the backward pass. Here all of them, which are small, become this module's.
-    """
+    table, a context token) it drops with the module that ran then, which may be before the backward pass; so all of
+    them, which are small, become this module's."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

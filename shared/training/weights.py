@@ -21,15 +21,10 @@ Model = TypeVar("Model", bound=Any)
 
 def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda name: False) -> Model:
     """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names; return it.
-
-    UserError where names or shapes differ.
-    """
-
-    def chosen(one: Model) -> StateDict:
-        return {name: value for name, value in one.state_dict().items() if not skip(name)}
-
-    theirs = chosen(type(model).from_pretrained(folder))
-    for name, here, there in _differences(chosen(model), theirs):
+    UserError where names or shapes differ."""
+    both = model, type(model).from_pretrained(folder)
+    ours, theirs = ({name: value for name, value in one.state_dict().items() if not skip(name)} for one in both)
+    for name, here, there in _differences(ours, theirs):
         raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
     model.load_state_dict(model.state_dict() | theirs)
     return model

@@ -132,7 +132,7 @@ def test_what_cannot_be_exported_is_refused(runs: Path, tmp_path: Path, capsys: 
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     assert "keeps no average" in refusal(capsys, "--run", str(other), "--output", out, "--ema")
     said = refusal(capsys, "--run", str(other), "--output", out)
-    assert "context_tokens is (2, 12), and (5, 12) in the run's config.yaml" in said
+    assert "context_tokens is [2, 12], and [5, 12] in the run's config.yaml" in said
     shutil.rmtree(other / "state")
     assert "no complete state" in refusal(capsys, "--run", str(other), "--output", out)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Tables of a checkpoint's scores; against the committed documents: tests/scripts/test_results_table.py."""
+"""Tables of a checkpoint's scores; against the committed documents: tests/scripts/test_doc_tables.py."""
 
 from __future__ import annotations
 

@@ -49,3 +49,10 @@ def test_a_pair_that_was_not_tried_is_told(torch: str, torchaudio: str, tested: 
     assert (not said) == tested
     if said:
         assert said.startswith(f"torch {torch} with torchaudio {torchaudio}: ") and "torch 2.11 to 2.13" in said
+
+
+def test_what_is_set_up_here_is_left_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    environment.main()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("torchaudio: ") and ("nothing to do" in first or "left as it is" in first)
+    assert "torchaudio 2." in second and "torch 2." in second
