@@ -1,11 +1,4 @@
-<<<<<<< HEAD
 """The sections of the training configuration. docs/configuration.md is made of the keys' descriptions."""
-=======
-"""The sections of the training configuration, as `shared.utils.config.TrainConfig` holds them.
-
-Each key says its unit and effect in `description`: docs/configuration.md is made of them (scripts/doc_tables.py).
-"""
->>>>>>> t-training
 
 from __future__ import annotations
 
