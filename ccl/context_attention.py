@@ -6,8 +6,6 @@ softmax over both parts, no gate; W_o starts at zero, so an untrained CCA leaves
 partition is gathered, not masked: cost and memory follow F·s, never F·A.
 """
 
-from __future__ import annotations
-
 import torch
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Public weights into a checkpoint folder of a joint model; `shared.checkpoint.conversion` reads and writes them."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

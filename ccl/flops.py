@@ -4,8 +4,6 @@ Torch counts them while a twin of the model runs on the meta device, where nothi
 any variant (`ccl.baselines`) is compared so. Attention counts as its matrix products, whatever kernel training has.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import lru_cache

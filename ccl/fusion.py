@@ -3,8 +3,6 @@
 What CCL is compared with has the same interface (`ccl.baselines`, where `FUSIONS` names them all).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

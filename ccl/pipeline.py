@@ -1,7 +1,5 @@
 """CCLPipeline: text (and an image, a video or a sound) -> video and sound, in one diffusers pipeline."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """DualStreamTransformer: a video DiT and an audio DiT, joined in every block by CCA (CCL paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

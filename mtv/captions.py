@@ -3,8 +3,6 @@
 Two person conversation. Person1: a man. Person2: a woman. Person1 is speaking. Scene description: a garden.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """CogVideoX as a run sees it (`ccl.training.run.Adapter`): its objective, and all that belongs into its checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache, partial

@@ -4,8 +4,6 @@ An *interval* is what one latent frame of the video lasts. Tokens of intervals a
 attention here stays inside one interval: F is folded into the batch, nothing is masked by time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Training of the control network, on the joint model and on CogVideoX alike: start, freezing, samples."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Collection, Mapping

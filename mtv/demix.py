@@ -1,7 +1,5 @@
 """The clips of a manifest with their sound taken apart: OUTPUT/tracks/ID/{speech, effects, music}.wav."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path

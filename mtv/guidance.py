@@ -10,8 +10,6 @@ Every difference starts from the same v(c,T) and lacks one condition alone. So n
 moves the result along its own condition only, and each scale that is not 1 costs one evaluation.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """MTVPipeline: speech, effects and music drive a video of any length, window by window, from the joint checkpoint."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,8 +127,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
         Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
-        memory the features of the whole sound: nothing else grows with the length. UserError at once for what does not
-        fit.
+        memory the sound's features: nothing else grows with the length. UserError at once for what does not fit.
 
         Args:
             prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
@@ -142,8 +139,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
         """
-        texts = [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
-        prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
+        given_texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
+        prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in given_texts]
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
         if not prompts or len(given) not in (1, len(prompts)):
             raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")

@@ -14,8 +14,6 @@ Melodies, drums, quick changes of chord, effects without a sharp attack, and sin
 recordings of the real world use a learned demixer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

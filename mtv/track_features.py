@@ -1,7 +1,5 @@
 """Features of tracks in training: encoded once, kept frame by frame in shards, and put together in batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path

@@ -4,8 +4,6 @@ A track that is not given is silence, exact zeros in the features. One *dropped*
 control network's learned null).
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ The frames that two windows share are encoded again and stay clean in the second
 fill whole latents of the causal clock: 1 + k·r frames are 1 + k latents at r frames per latent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -11,8 +11,6 @@ the memory it holds at its peak beyond its inputs, and how memory grows with the
 `memory`: the bytes that a training step of a model keeps on each GPU, from shapes alone.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -7,8 +7,6 @@ Per clip: duration, frame rate (true, varying), size, offset and level of the so
 captions, tracks, with --checkpoint the latents; and a verdict: ok, warn or refuse (training would refuse it), and why.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

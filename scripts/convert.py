@@ -11,8 +11,6 @@
 docs/conversion.md says what maps where.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

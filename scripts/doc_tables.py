@@ -7,8 +7,6 @@ The keys come from the descriptions in the schema. The scores come from the file
 assets/puppets/metrics*.json, and assets/puppets/curve/*.json along the way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

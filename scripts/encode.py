@@ -9,8 +9,6 @@ DIR/report.jsonl, a line per clip; DIR/index.json, last. Run again to go on wher
 Clips that fail are listed at the end, the shards hold the others, and the exit code is 1.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

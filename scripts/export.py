@@ -9,8 +9,6 @@ folder. With `lora` the adapters are written to OUTPUT/lora and, if other parts 
 OUTPUT/checkpoint.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

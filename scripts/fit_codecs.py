@@ -3,8 +3,6 @@
 python scripts/fit_codecs.py --manifest data/puppets/manifest.jsonl --output outputs/codecs
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from shared.data.manifest import read_manifest

@@ -7,8 +7,6 @@ DIR/video/ID.mp4, DIR/stems/ID.{speech1, speech2, effects, music}.wav, DIR/truth
 held-out set).
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated, Any

@@ -10,8 +10,6 @@ means. leakage and attention need clips of the puppets (scripts/make_puppets.py)
 sounds.
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

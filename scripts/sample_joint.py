@@ -20,8 +20,6 @@ Guidance by itself and per stream (video, then audio):
         --context-scale 2 --output dog.mp4
 """
 
-from __future__ import annotations
-
 from ccl.generate import JointOptions, generate
 from shared.utils.cli import parse
 from shared.utils.errors import run_main

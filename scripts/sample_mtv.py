@@ -15,8 +15,6 @@ Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
 To edit a video, sample again with the same --seed and one track or the text replaced.
 """
 
-from __future__ import annotations
-
 from mtv.generate import MTVOptions, generate
 from shared.utils.cli import parse
 from shared.utils.errors import run_main

@@ -7,8 +7,6 @@ The left edge of each frame stands at its own time. A file without pictures or w
 has; a gif needs both.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from shared.utils.cli import Options, option, parse

@@ -10,8 +10,6 @@ A configuration with `control` and with `mtv` among its tasks trains audio-drive
 tracks (docs/mtv.md).
 """
 
-from __future__ import annotations
-
 from shared.training.inputs import TrainOptions, check_inputs
 from shared.utils.cli import parse
 from shared.utils.config import TrainConfig

@@ -10,8 +10,6 @@ last stage's. A configuration with `backbone` trains on a CogVideoX folder alone
 "On CogVideoX").
 """
 
-from __future__ import annotations
-
 from mtv.cogvideox.loading import check_cogvideox
 from mtv.curriculum import CurriculumConfig
 from shared.training.inputs import TrainOptions, check_inputs

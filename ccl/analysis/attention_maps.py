@@ -4,8 +4,6 @@ While `recording(model)` lasts, every direction of a fusion also writes down its
 the queries and keys that it is given; what it returns is what it always returns.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 `python scripts/benchmark.py cca` is its command line.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Sampling is without guidance: the model's own velocity v(c,m) is what is measured, and no weight of guidance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

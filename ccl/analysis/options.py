@@ -1,7 +1,5 @@
 """Options of the probes: which clips and numbers of a joint checkpoint are measured."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Self
 

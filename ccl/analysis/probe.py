@@ -1,7 +1,5 @@
 """The probes of a joint checkpoint together: losses, context gain, leakage, attention and size, on the same clips."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Micro-batches of the joint objective, as a pure function of (step, micro-step, rank)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The joint model as a run sees it (`ccl.training.run.Adapter`): with all that belongs into its checkpoint."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training runs: data, model, batches, trainer, validation and export, for any model that an adapter describes."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Sequence

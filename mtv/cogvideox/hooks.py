@@ -1,7 +1,5 @@
 """MST-ControlNet on diffusers' CogVideoX, the backbone of the MTV paper: hooks into its blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """A CogVideoX folder of diffusers, or a checkpoint made of one: read, and checked without torch or diffusers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The epsilon objective of the MTV paper (arXiv 2506.08003, Eq. 1) on CogVideoX, and what a pass of it costs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

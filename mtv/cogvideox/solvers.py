@@ -1,7 +1,5 @@
 """How a guided prediction becomes the next latents [B, C, F, h, w]: flows, and CogVideoX's discrete diffusion."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -9,8 +9,6 @@
 Each folder also holds settings.json, about.json, a log per step and, at the end, `done`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The report of ablations: a self-contained HTML page, a Markdown file, blocks of a document, and the figures."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ RESULTS/VARIANT-SEED.json (numbers, values per clip and loss curves), RESULTS/gu
 RESULTS/pictures/VARIANT.png (where attention looks), and RESULTS/plan.yaml: tables and reports need no more.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Runs jobs: several side by side, each step a process with a log of its own; what is done is not done again."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The tables of an ablation: endpoints, the other metrics, guidance, and what was run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 

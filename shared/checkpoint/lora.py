@@ -3,8 +3,6 @@
 Training: `add_lora` before the optimizer is made, `base_weights` and `lora_weights` of the state dict, `save_lora`.
 Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Files of LoRA weights as diffusers writes them: found and checked before a model is loaded."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

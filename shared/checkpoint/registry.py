@@ -1,7 +1,5 @@
 """Codecs and text encoders by the folders or hub ids that hold them: ours, the libraries', and a user's own."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path

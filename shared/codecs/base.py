@@ -1,8 +1,6 @@
 """What every codec does: turn pixels or sound into latents and back, and say when each latent lives.
 Over typical data latents have mean 0 and, over all channels, variance 1; only the codec knows its mean and scale."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """CogVideoX's video autoencoder (diffusers' `AutoencoderKLCogVideoX`) as a codec."""
 
-from __future__ import annotations
-
 import math
 
 from diffusers import AutoencoderKLCogVideoX

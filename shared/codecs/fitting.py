@@ -1,7 +1,5 @@
 """Fit the linear codecs to clips, and measure on other clips what they lose."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What every codec around a model of diffusers shares: loading from that library's folders, saving, memory."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Self

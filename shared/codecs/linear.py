@@ -5,8 +5,6 @@ is 1. Variances span three decades: one global scale (a = 0) would drown fine bu
 the diffusion's noise, full whitening (a = 1) give noise-like detail the weight of the scene. At a = 1/2 an error of
 given size in the latents does the least harm to the decoded signal."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cache

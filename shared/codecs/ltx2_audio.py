@@ -1,7 +1,5 @@
 """LTX-2's audio autoencoder and vocoder (diffusers' `AutoencoderKLLTX2Audio`, `LTX2Vocoder`) as a codec."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from pathlib import Path

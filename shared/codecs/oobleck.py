@@ -1,7 +1,5 @@
 """Stable Audio's autoencoder (diffusers' `AutoencoderOobleck`) as a codec: waveform in, waveform out."""
 
-from __future__ import annotations
-
 from diffusers import AutoencoderOobleck
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Wan's video autoencoders (diffusers' `AutoencoderKLWan`, 2.1 and 2.2) as a codec."""
 
-from __future__ import annotations
-
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.modeling_utils import ModelMixin

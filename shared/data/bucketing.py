@@ -1,7 +1,5 @@
 """Which clips and tasks a micro-batch holds, as pure functions of the step: nothing to save."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count

@@ -1,7 +1,5 @@
 """Clips as training samples: pictures and sound of the same span, at one frame rate, size and sample rate."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

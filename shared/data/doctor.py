@@ -1,7 +1,5 @@
 """What is wrong with a clip before it trains: facts, warnings, and the reasons for which training would refuse it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field

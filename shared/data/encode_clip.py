@@ -1,7 +1,5 @@
 """One decoded clip into what the shards keep of it: latents, and features of its tracks."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path

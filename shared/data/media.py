@@ -5,8 +5,6 @@ sample), so pictures and sound that are read separately with the same `start` an
 Arrays: video uint8 [T, H, W, 3] RGB; audio float32 [channels, N] in [-1, 1].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """mp4 and wav out, with exact durations; `shared.data.media`, the door to this file, says what the arrays are."""
 
-from __future__ import annotations
-
 import math
 import wave
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """How fast latent shards, of synthetic records of at most 64 KB, are read and checked (scripts/benchmark.py shards)."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

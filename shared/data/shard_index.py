@@ -4,8 +4,6 @@ A shard is a WebDataset tar. A record is KEY.json (the facts), KEY.latents.safet
 KEY.texts.safetensors and KEY.tracks.safetensors. Beside NNNNN.tar lies NNNNN.json: what an index says of the shard.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

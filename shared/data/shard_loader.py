@@ -1,7 +1,5 @@
 """Passes over latent shards: every record once per epoch, over ranks and worker processes; and the texts in them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

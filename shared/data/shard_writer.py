@@ -1,7 +1,5 @@
 """Records into shards: one tar file of them, and the folder in which runs keep the records of their own clips."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import logging

@@ -1,7 +1,5 @@
 """Latents, text embeddings and track features in WebDataset shards, read at random (docs/data.md)."""
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

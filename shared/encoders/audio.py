@@ -4,8 +4,6 @@ Row k of the features describes the sound around time k / fps, the time of video
 arXiv 2506.08003, "Audio features"; docs/design.md section 7). A frame sees those of k - 2 .. k + 2, zeros outside the
 clip. A silent track is exact zeros: wav2vec2's own normalisation would lift noise at -60 dB to full scale."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

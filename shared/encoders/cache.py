@@ -1,7 +1,5 @@
 """Text embeddings kept on the disk, so that each text is encoded once: UMT5-XXL is larger than many a video model."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

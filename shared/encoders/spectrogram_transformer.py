@@ -1,7 +1,5 @@
 """The audio spectrogram transformer (AST), MTV's choice of another encoder for effects and music."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """T5 as CogVideoX uses it: prompts -> the embeddings that a CogVideoX transformer was trained on."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from diffusers.models.modeling_utils import ModelMixin

@@ -1,7 +1,5 @@
 """What every text encoder does, and the embedded one: words hashed to fixed random vectors; nothing to train."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """UMT5 as Wan uses it: prompts -> the embeddings that a Wan transformer was trained on."""
 
-from __future__ import annotations
-
 import html
 import re
 import warnings

@@ -1,7 +1,5 @@
 """wav2vec2 as MTV uses it: all layers' outputs, at the rate of the video."""
 
-from __future__ import annotations
-
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Bootstrap over clips, drawn with replacement: 95 % intervals of scores, and of differences clip by clip."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

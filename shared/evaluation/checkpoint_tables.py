@@ -1,7 +1,5 @@
 """Tables of a checkpoint's scores in the documentation, from the files that evaluate.py wrote beside it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the doctor of a data set found, as lines of text, as JSON lines, and as a page."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

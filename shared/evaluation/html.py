@@ -3,8 +3,6 @@
 Every value is escaped but markupsafe's `Markup`, which is HTML already.
 """
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ In a2v another sound may move only mouths and objects; in v2a another picture ma
 is said or hit. Places and times come from the puppets' truth (`shared.puppets.clip.truth`), as its JSON has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

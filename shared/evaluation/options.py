@@ -1,7 +1,5 @@
 """Options of an evaluation: which clips and tasks of a checkpoint are measured, and how they are sampled."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

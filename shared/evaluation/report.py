@@ -1,7 +1,5 @@
 """The evaluation's page, to be opened without a network: scores, and what was read per clip; and what is printed."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections.abc import Iterable, Mapping

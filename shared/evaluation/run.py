@@ -1,7 +1,5 @@
 """An evaluation as a whole: tasks and variants of the held-out clips, sampled, scored, compared and written."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

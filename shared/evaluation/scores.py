@@ -4,8 +4,6 @@ Over clips both are summed, then divided, so micro-F1, means and accuracies aggr
 which a score does not count has denominator 0.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ What the video should show then is known exactly: the clip's own script with tha
 from the other's. Only clips on which a swap can be scored are used, and only with partners of equal length.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations

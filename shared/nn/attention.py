@@ -1,7 +1,5 @@
 """The attention backend, through diffusers' dispatcher: native SDPA, flash-attn, xformers and others by name."""
 
-from __future__ import annotations
-
 import importlib.util
 from contextlib import AbstractContextManager
 

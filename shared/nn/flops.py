@@ -1,7 +1,5 @@
 """Operations of a model's pass, by torch's own count: two for each multiplication of a matrix product."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

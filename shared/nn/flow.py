@@ -5,8 +5,6 @@ One u per sample drives both streams; training and sampling use the same shifts,
 (σ_video, σ_audio) that training has seen.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Models whose loaded weights compute to the bit what the saved ones did."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from diffusers.models.modeling_utils import ModelMixin

@@ -4,8 +4,6 @@ What stands before and after the blocks of a stream is "video_stream.proj_out.bi
 "blocks.3.video.ffn.net.2.bias", and what joins the streams there "blocks.3.fusion.video.to_q.weight".
 """
 
-from __future__ import annotations
-
 import re
 
 _OF_STREAM = re.compile(r"(?:(video|audio)_stream\.|blocks\.(\d+)\.(video|audio)\.)(.+)")

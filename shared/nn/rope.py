@@ -1,7 +1,5 @@
 """Rotary positions at any real time: the bands of diffusers' Wan, without its table of integer positions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@
 function of (seed, level, index) alone, all in a clip's id: other seeds (a held-out set) share nothing with it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict

@@ -4,8 +4,6 @@ Scene units: the shorter side of the picture is 1, the square [0,1]x[0,1] is cen
 that can be measured in pixels stands here as named constants; a panning camera shifts it by `-pan[t]` in x.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import pairwise
 

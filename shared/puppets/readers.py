@@ -5,8 +5,6 @@ generated samples are read as rendered ones, and pictures and sounds can be pair
 puppets keep bands (Hz) apart: onsets click in 4500-7500, voices alone reach 2300-3800, music has roots in 120-330.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate

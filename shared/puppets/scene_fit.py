@@ -1,7 +1,5 @@
 """Who stands where in a picture of the puppets: every place is compared with what would be painted there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache

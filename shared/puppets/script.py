@@ -1,7 +1,5 @@
 """Scripts of the puppets: who stands where, who speaks when, what sounds when. Drawn from a seed, nothing rendered."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

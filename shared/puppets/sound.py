@@ -4,8 +4,6 @@ Bands: speech 150-3800 Hz with a fixed share above 2.3 kHz; effects ring below 2
 130-1500 Hz. So all three overlap below 2 kHz, 2.3-3.8 kHz is speech and 4.5-7.5 kHz marks onsets.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

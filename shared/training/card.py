@@ -1,7 +1,5 @@
 """The model card that a run writes beside its weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shared.utils.config import TrainConfig, dump_config

@@ -1,7 +1,5 @@
 """What of a run is not trained, as its configuration names it: codecs, text encoder, encoders of tracks."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What a training script is told, what its configuration names, and what of that is not there; without torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from shared.checkpoint.folder import check_checkpoint

@@ -1,7 +1,5 @@
 """What a run writes down: losses.csv per stream, task and sigma bucket; throughput.csv; trackers; the progress line."""
 
-from __future__ import annotations
-
 import csv
 import math
 import sys

@@ -1,7 +1,5 @@
 """AdamW that keeps a moving average of its weights; the learning rate; the parameter groups."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from itertools import chain

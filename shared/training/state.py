@@ -1,7 +1,5 @@
 """Checkpoints of a run in OUTPUT/state, complete or absent whenever it is killed, and their config."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

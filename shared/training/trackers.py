@@ -1,7 +1,5 @@
 """Where a run's curves can be watched: TensorBoard, Weights & Biases if it is installed. Rank 0 alone has them."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights of models in training: where they start, copies of them to sample from, and what is exported."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Classes that a user names in a text: a codec or an encoder of a package outside this repository."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The file of a typed configuration: read, changed by `--set key=value`, and its mistakes told in one line."""
 
-from __future__ import annotations
-
 import difflib
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Markdown tables of a configuration's keys, made of the schema's own descriptions (docs/configuration.md)."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping

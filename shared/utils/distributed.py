@@ -1,7 +1,5 @@
 """The processes of a run, with a launcher or without, on CPU (gloo) or CUDA (nccl), and how they part."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

@@ -7,8 +7,6 @@ raises OSError, and transformers' audio classes, and diffusers with them, fail t
 torch they are removed; beside a CUDA torch nothing is touched. Safe to run any number of times. Exchanging a CPU torch
 for a CUDA one later: `pip install --force-reinstall --no-deps torchaudio`."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

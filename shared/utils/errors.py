@@ -1,7 +1,5 @@
 """One way to refuse bad input: one clear line, exit code 2, no traceback."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Files and folders: written in one go, read with one clear error, and blocks of a document renewed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

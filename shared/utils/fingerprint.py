@@ -1,7 +1,5 @@
 """What a component is, as one hash: the same class, settings and weights give the same latents or features."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """What lies in a folder or under a hub id, and its copy on this machine; one clear error where there is nothing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Packages whose names are imported when they are first asked for (PEP 562), so that a package itself costs nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any

@@ -1,7 +1,5 @@
 """How loud sound is, and the one definition of silence."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Log-mel levels: power relative to a full-scale sine, on triangular mel bands, in decibels above a floor."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch

@@ -1,7 +1,5 @@
 """Onsets in a curve that is sampled evenly: peaks that stand out, and where each begins to rise."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import find_peaks

@@ -1,7 +1,5 @@
 """Work on many items in several processes of this machine."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

@@ -1,7 +1,5 @@
 """Which code it is."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ovi's fused checkpoint: towers into our streams, fusion into the `full` baseline or into CCA of full width."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

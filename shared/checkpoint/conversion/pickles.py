@@ -1,7 +1,5 @@
 """Pickled weights (.pth, .pt, .bin) to safetensors, through torch's reader of weights alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any

@@ -1,7 +1,5 @@
 """A checkpoint's weights to the disk, one file at a time; a folder appears whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
