@@ -144,8 +144,6 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
         if not prompts or len(given) not in (1, len(prompts)):
             raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
-        if (voices := max(len(one.speech) for one in given)) > (most := self.control.config.speakers):
-            raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
         frames, size = self._frames(given, duration), self._size(height, width)
         fps, stride = self.config.fps, self.video_codec.temporal_stride
         length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
@@ -219,6 +217,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
         """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
+        if (voices := max(len(one.speech) for one in tracks)) > (most := self.control.config.speakers):
+            raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
         own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}
         encoders = {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
         read = (features(one, encoders, frames, self.config.fps) for one in tracks)
