@@ -2,15 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-try:
-    from shared.utils.lazy import lazy
-except ImportError as error:
-    import shared
+import shared
 
+if getattr(shared, "PROJECT", "") != "ccl":
     raise ImportError(
         f"{shared}: another package named shared comes before this project's; uninstall or rename it, or put this "
         "project's folder first on PYTHONPATH"
-    ) from error
+    )
+from shared.utils.lazy import lazy
 
 if TYPE_CHECKING:
     from ccl.pipeline import CCLOutput, CCLPipeline

@@ -1,1 +1,3 @@
 """What joint generation (`ccl`) and audio-driven video (`mtv`) both stand on."""
+
+PROJECT = "ccl"  # whose `shared` it is: `ccl` and `mtv` refuse another
