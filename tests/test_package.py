@@ -94,7 +94,9 @@ def test_a_wheel_has_types_and_the_shipped_checkpoint(tmp_path: Path) -> None:
     folder = ROOT / "assets/puppets"
     own = {str(path.relative_to(folder)) for path in folder.glob("*/*") if path.parent.name != "curve"}
     assert carried == own | {"model_index.json", "README.md"}
-    subprocess.run([*pip, "install", "--no-deps", "--prefix", str(installed), str(wheel)], check=True)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--ignore-installed", "--prefix", str(installed), str(wheel)], check=True
+    )
     packages = sysconfig.get_path("purelib", vars={"base": str(installed), "platbase": str(installed)})
     code = (
         "from shared.checkpoint.folder import check_checkpoint\n"
