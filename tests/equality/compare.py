@@ -27,7 +27,8 @@ RUNS = ("train", "shards", "mtv", "zero2")
 PARTS = (*RUNS, "samples", "ablation")
 FIRST, LATER = 1e-6, 1e-4
 #: Of a result, what is no result: when, where and how long it was made.
-ABOUT = {"commit", "machine", "seconds"}
+#: Or what a run after was told, to be as one before (record.py, `NEW_SETTINGS`).
+ABOUT = {"commit", "machine", "seconds", "data.latents_dtype"}
 #: A sample's picture or sound that was given, not made; x264 encodes the same frames otherwise in some runs.
 GIVEN = {("v2a", "video"), ("a2v", "audio")}
 HERE = Path(__file__).parent

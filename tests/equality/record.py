@@ -185,10 +185,16 @@ class Recorder:
     def ablation(self) -> None:
         """(d) One run of the smallest ablation."""
         output = self.out / "ablation"
+        plan = self.checkout / "configs/ablation/smoke.yaml"
+        if not self.old:
+            settings = yaml.safe_load(plan.read_text())
+            for overrides in (settings["start"]["overrides"], settings["train_overrides"]):
+                overrides |= NEW_SETTINGS
+            plan = self.out / "smoke.yaml"
+            plan.write_text(yaml.safe_dump(settings, sort_keys=False))
         if not list((output / "results").glob("*.json")):
             self.script(
-                "ablation", "ablate.py", "--plan", "configs/ablation/smoke.yaml", "--only", "ccl", "--seeds", "0",
-                "--output", output,
+                "ablation", "ablate.py", "--plan", plan, "--only", "ccl", "--seeds", "0", "--output", output,
             )  # fmt: skip
 
 
