@@ -93,14 +93,15 @@ def fill_shards(
                 if path.with_suffix(".tar") not in used:  # other shards, and what killed processes left
                     path.unlink(missing_ok=True)
         barrier()
-        mine = [name for name in keys if name not in usable][world.rank :: world.size]
+        missing = [name for name in keys if name not in usable]
+        mine = missing[world.rank :: world.size]
         hidden = not (world.is_main and mine)
         records = iter(tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
         for turn in range(ceil(len(mine) / SHARD_CLIPS)):
             number = first + world.rank + turn * world.size
             write_shard(folder / f"{number:05d}.tar", islice(records, SHARD_CLIPS))
         barrier()  # what the others made is there, too
-        shards = LatentShards(_records(folder, keys), captions)
+        shards = LatentShards(_records(folder, keys) if missing else usable, captions)
         shards.hold()
         barrier()
     return shards

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,8 @@ class Latents:
 
 
 class LatentShards:
-    """Records by clip id, in the order of `places`; each is compared with its checksum when it is read.
+    """Records by clip id, in the order of `places`; each is compared with its checksum when it is read, but in a file
+    that is `hold`'s still as it was.
 
     `captions`: of each clip, by stream; records of a run's own clips hold none, so that they may be edited.
     """
@@ -60,6 +62,7 @@ class LatentShards:
         self.problems: list[Problem] = []
         self.checks_records = True
         self._files: dict[Path, BinaryIO] = {}
+        self._held: dict[Path, tuple[int, int]] = {}  # size and time of files whose records were compared
 
     def __len__(self) -> int:
         return len(self.records)
@@ -104,8 +107,13 @@ class LatentShards:
         return False
 
     def hold(self) -> None:
-        """Open the files, as many as may be, so that they can be read even if another run takes them away."""
-        for path in list(dict.fromkeys(shard.path for shard, _ in self.places.values()))[:_OPEN_FILES]:
+        """Open the files, as many as may be, so that they can be read even if another run takes them away.
+
+        Their records were all compared or made just now: that is not done again while a file stays as it is.
+        """
+        paths = dict.fromkeys(shard.path for shard, _ in self.places.values())
+        self._held = {path: _size_and_time(os.stat(path)) for path in paths}
+        for path in list(paths)[:_OPEN_FILES]:
             self._file(path)
 
     def is_readable(self, name: str) -> bool:
@@ -121,8 +129,10 @@ class LatentShards:
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
         try:
-            file = self._file(self.places[name][0].path)
-            return shard_index.read_members(file.fileno(), self.records[name], endings, self.checks_records)
+            path = self.places[name][0].path
+            file = self._file(path).fileno()
+            verify = self.checks_records and self._held.get(path) != _size_and_time(os.fstat(file))
+            return shard_index.read_members(file, self.records[name], endings, verify)
         except OSError as error:
             raise BrokenRecord(f"cannot be read ({error.strerror})") from None
 
@@ -282,6 +292,10 @@ class ShardedLatents(LatentShards):
         if not names:
             raise UserError(f"{self.where()}: clip {name!r} and all others of its shape are broken; encode them again")
         return next((other for other in names if other > name), names[0])
+
+
+def _size_and_time(file: os.stat_result) -> tuple[int, int]:
+    return file.st_size, file.st_mtime_ns
 
 
 def bucket(record: Record, patch: int = 1) -> Bucket:
