@@ -49,8 +49,8 @@ class _Gated(ContextAttention):
         super().__init__(*sizes, **options)
         self.alpha = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
-        return torch.tanh(self.alpha) * super().forward(x, key_value, alignment, rotary)
+    def read(self, x: Tensor, key_value: KeyValue, **where: Any) -> Tensor:
+        return torch.tanh(self.alpha) * super().read(x, key_value, **where)
 
 
 class GatedVideoAttention(_Gated, VideoContextAttention):
@@ -70,7 +70,7 @@ class LearnedGateFusion(HardGateFusion):
 class DenseContextAttention(ContextAttention):
     """CCA without a partition: every token sees the context tokens and all tokens of the other stream."""
 
-    def forward(self, x: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary) -> Tensor:
+    def read(self, x: Tensor, key_value: KeyValue, *, query_rotary: Rotary, key_rotary: Rotary) -> Tensor:
         """Make the update of x [B, N, D] by all keys [B, M, h, d]; rotations [N, 1, d/2] and [M, 1, d/2]."""
         plain, (k, v) = self.queries(x), key_value
         all_in_one = (part[:, None] for part in (plain, rotate(plain, query_rotary), rotate(k, key_rotary), v))

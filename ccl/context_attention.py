@@ -6,6 +6,9 @@ softmax over both parts, no gate; W_o starts at zero, so an untrained CCA leaves
 partition is gathered, not masked: cost and memory follow F·s, never F·A.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
@@ -25,13 +28,14 @@ class ContextAttention(nn.Module):
     """
 
     context_tokens: Tensor
+    read: Callable[..., Tensor]  # (x, key_value, **where): the update of x by context tokens and the other stream
 
     def __init__(
         self, query_dim: int, context_dim: int, heads: int, head_dim: int, context_tokens: int, eps: float = 1e-6
     ) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.heads, self.head_dim = heads, head_dim
+        self.heads, self.head_dim, self.num_context_tokens = heads, head_dim, context_tokens
         self.norm_x = FP32LayerNorm(query_dim, eps, elementwise_affine=True)
         self.norm_y = FP32LayerNorm(context_dim, eps, elementwise_affine=True)
         self.to_q = nn.Linear(query_dim, inner)
@@ -60,12 +64,19 @@ class ContextAttention(nn.Module):
         """[B, N, h, d] from x [B, N, query_dim]."""
         return self.norm_q(self.to_q(self.norm_x(x))).unflatten(-1, (self.heads, -1))
 
-    def unconditional(self, x: Tensor) -> Tensor:
-        """Make the update of x [B, N, query_dim] by the context tokens only (0m); without any it is a scalar 0."""
-        if not len(self.context_tokens):
-            return x.new_zeros(())
+    def forward(self, x: Tensor, key_value: KeyValue | None = None, **where: Any) -> Tensor:
+        """Make the update of x [B, N, query_dim]: `read`, or without keys and values that by the context tokens only.
+
+        Both ways, since ZeRO-3 gathers the context tokens for as long as this method runs.
+        """
+        if key_value is not None:
+            return self.read(x, key_value, **where)
         k, v = (part.expand(len(x), -1, -1, -1) for part in self._key_value(self.context_tokens))
         return self.to_out(attend(self.queries(x), k, v).flatten(-2))
+
+    def unconditional(self, x: Tensor) -> Tensor:
+        """Make the update of x [B, N, query_dim] by the context tokens only (0m); without any it is a scalar 0."""
+        return self(x) if self.num_context_tokens else x.new_zeros(())
 
     def _attend_groups(self, plain: Tensor, turned: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let groups of queries [B, F, G, h, d] read context tokens unturned, and keys [B, F, S, h, d] turned.
@@ -84,7 +95,7 @@ class ContextAttention(nn.Module):
 class VideoContextAttention(ContextAttention):
     """The video reads the audio: a frame's tokens read context tokens and the frame's window of audio tokens."""
 
-    def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+    def read(self, x: Tensor, key_value: KeyValue, *, alignment: Alignment, rotary: Rotary) -> Tensor:
         """Make the update of video x [B, F·S, D] by context tokens and each frame's audio window [B, A, h, d].
 
         `rotary` turns the gathered keys by p_j − i, [F, s]; the queries of a frame stand at 0. The context tokens stand
@@ -104,7 +115,7 @@ class VideoContextAttention(ContextAttention):
 class AudioContextAttention(ContextAttention):
     """The audio reads the video: an audio token reads context tokens and the video tokens of one frame."""
 
-    def forward(self, x: Tensor, key_value: KeyValue, alignment: Alignment, rotary: Rotary) -> Tensor:
+    def read(self, x: Tensor, key_value: KeyValue, *, alignment: Alignment, rotary: Rotary) -> Tensor:
         """Make the update of audio x [B, A, D] by context tokens and one frame's S video tokens, [B, F·S, h, d].
 
         `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0.

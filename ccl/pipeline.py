@@ -116,18 +116,18 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         seeds = seed_of_each(seed, len(prompts))
         streams, first = self._encode_given(size, len(prompts), image, audio, video)
         latents = self._noise(chosen.route, size, seeds)
-        heard = prompts if audio_prompt is None else _per_sample(audio_prompt)
-        if len(heard) != len(prompts):
-            raise UserError(f"{len(heard)} audio prompts for {len(prompts)} prompts; give one for each")
+        audio_prompts = prompts if audio_prompt is None else _per_sample(audio_prompt)
+        if len(audio_prompts) != len(prompts):
+            raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
         device, dtype = self._execution_device, self.transformer.dtype
-        texts = Conditions.build(self.text_encoder, prompts, heard, negative_prompt, size.clocks, device, dtype)
+        texts = Conditions.build(self.text_encoder, prompts, audio_prompts, negative_prompt, size.clocks, device, dtype)
         how = texts, size.clocks, guidance or Guidance(), streams, first
         sampler = JointSampler(self.transformer, chosen.route, *how)
         sampler.restore_clean(latents)
         self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
-        made = self._decode(chosen.route, size, latents)
+        output = self._decode(chosen.route, size, latents)
         self.maybe_free_model_hooks()
-        return made
+        return output
 
     def _solve(
         self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None

@@ -223,7 +223,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 
         return inject
 
-    def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[layers.Source]]:
+    def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[layers.TrackTokens]]:
         """Find what each reader of an injection reads at this noise level."""
         speech, present, keys = encoded.tokens["speech"], encoded.present, None
         flat = {**encoded.tokens, "speech": rearrange(speech, "b k f n d -> b f (k n) d")}
@@ -231,12 +231,12 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
             others = sum(tokens.shape[2] for name, tokens in flat.items() if name != "speech")
             keys = nn.functional.pad(present.repeat_interleave(self.config.tokens, dim=1), (0, others), value=True)
         if self.interval_stream is None:
-            return {"shared": [layers.Source(torch.cat(list(flat.values()), dim=2), keys=keys)]}
+            return {"shared": [layers.TrackTokens(torch.cat(list(flat.values()), dim=2), keys=keys)]}
         flat = self.interval_stream(flat, sigma, keys)
-        sources = {name: [layers.Source(tokens)] for name, tokens in flat.items()}
+        sources = {name: [layers.TrackTokens(tokens)] for name, tokens in flat.items()}
         weights = [None] * speech.shape[1] if present is None else present.unbind(1)
         apart = flat["speech"].chunk(speech.shape[1], dim=2)
-        sources["speech"] = [layers.Source(tokens, weight) for tokens, weight in zip(apart, weights, strict=True)]
+        sources["speech"] = [layers.TrackTokens(tokens, weight) for tokens, weight in zip(apart, weights, strict=True)]
         return sources
 
     def forward_flops(self, frames: int, space: int, speakers: int = 1) -> int:
@@ -258,7 +258,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 
 def trainable_backbone_parameters(stream: nn.Module) -> dict[str, nn.Parameter]:
     """Find what MTV trains of its backbone, by name: the video's attn1 and attn2. ValueError if there is none."""
-    found = {name: p for name, p in stream.named_parameters() if {"attn1", "attn2"} & set(name.split("."))}
-    if not found:
+    parameters = {name: p for name, p in stream.named_parameters() if {"attn1", "attn2"} & set(name.split("."))}
+    if not parameters:
         raise ValueError(f"{type(stream).__name__} has no attention layers named attn1 or attn2")
-    return found
+    return parameters

@@ -150,7 +150,7 @@ class IntervalStream(nn.Module):
 
 
 @dataclass(frozen=True)
-class Source:
+class TrackTokens:
     """Tokens [B, F, M, d] that one cross-attention reads in each interval.
 
     `weight` [B], 0 or 1, is on the result, for a speaker who is not in every sample; `keys` [B, M] tells where a token
@@ -176,7 +176,7 @@ class CrossAttention(nn.Module):
         self.to_out = zero_module(nn.Linear(query_dim, query_dim, bias=False))
         self.norm_q, self.norm_k = nn.RMSNorm(query_dim, eps=EPS), nn.RMSNorm(query_dim, eps=EPS)
 
-    def forward(self, x: Tensor, sources: Sequence[Source]) -> Tensor:
+    def forward(self, x: Tensor, sources: Sequence[TrackTokens]) -> Tensor:
         """Sum CA(x, source): x [B·F, S, D] normalised -> the same; queries and output are projected once for all."""
         q, total = self.norm_q(self.to_q(x)).unflatten(-1, (self.heads, -1)), torch.zeros_like(x)
         for source in sources:
@@ -197,7 +197,7 @@ class IntervalInjection(nn.Module):
         self.norm = FP32LayerNorm(query_dim, EPS)
         self.attentions = nn.ModuleDict({name: CrossAttention(query_dim, context_dim, heads) for name in readers})
 
-    def forward(self, x: Tensor, sources: Mapping[str, Sequence[Source]]) -> Tensor:
+    def forward(self, x: Tensor, sources: Mapping[str, Sequence[TrackTokens]]) -> Tensor:
         """Hidden states x [B, F·S, D], frame-major; `sources` by reader."""
         frames = next(iter(sources.values()))[0].tokens.shape[1]
         queries = self.norm(x).unflatten(1, (frames, -1)).flatten(0, 1)

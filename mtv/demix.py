@@ -56,11 +56,11 @@ def scores_table(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for name in TRACKS:
         scored = [outcome.scores[name] for outcome in outcomes if outcome.scores and name in outcome.scores]
-        left = [found for found, mix in scored if mix is None]
+        left = [score for score, mix in scored if mix is None]
         cells, silent = ["-", "-"], f"{np.mean(left):.1f}" if left else "-"
-        if ratios := [(found, mix) for found, mix in scored if mix is not None]:
-            found, mix = np.array(ratios).T
-            cells = [f"{found.mean():.1f} ({np.median(found):.1f})", f"{mix.mean():.1f}"]
+        if ratios := [(score, mix) for score, mix in scored if mix is not None]:
+            score, mix = np.array(ratios).T
+            cells = [f"{score.mean():.1f} ({np.median(score):.1f})", f"{mix.mean():.1f}"]
         rows.append([name, len(ratios), *cells, len(left), silent])
     return markdown_table(head, rows).rstrip()
 
@@ -153,6 +153,6 @@ def _measured(clip: Clip, files: dict[str, Path]) -> Scores:
         estimate = read_audio(files[name], rate, True, clip.start, clip.end)
         count = min(sound.shape[1] for sound in (mix, estimate, *parts))
         truth = np.sum([part[:, :count] for part in parts], axis=0)
-        found, whole = estimate[:, :count], mix[:, :count]
-        scores[name] = (si_sdr(found, truth), si_sdr(whole, truth)) if truth.any() else (residual_dbfs(found), None)
+        ours, whole = estimate[:, :count], mix[:, :count]
+        scores[name] = (si_sdr(ours, truth), si_sdr(whole, truth)) if truth.any() else (residual_dbfs(ours), None)
     return scores

@@ -125,8 +125,8 @@ def generate(options: MTVOptions) -> Path:
     folder = options.checkpoint
     if (folder / "vae").is_dir() and not (folder / "control").is_dir():
         how = "with scripts/train_mtv.py --config configs/train/mtv_cogvideox.yaml and this folder as backbone"
-        told = "a pipeline of diffusers without audio control; train a CogVideoX first"
-        raise UserError(f"checkpoint {folder}: {told}, {how}")
+        what = "a pipeline of diffusers without audio control; train a CogVideoX first"
+        raise UserError(f"checkpoint {folder}: {what}, {how}")
     index = check_checkpoint(folder, options.trust_package)
     check_driven(index, f"checkpoint {folder}: ")
     fps = float(index.get("fps", 16.0))

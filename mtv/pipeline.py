@@ -98,9 +98,9 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def from_pipe(cls, pipeline: DiffusionPipeline, **parts: Any) -> Self:
         """Share the models, not copies, of a `CCLPipeline` or another; `parts` replace or complete them."""
         names, settings = cls._get_signature_keys(cls)
-        found = {name: getattr(pipeline, name, None) for name in names}
+        components = {name: getattr(pipeline, name, None) for name in names}
         config = {name: pipeline.config[name] for name in settings if name in pipeline.config}
-        return cls(**(found | config | parts))
+        return cls(**(components | config | parts))
 
     def __call__(self, *arguments: Any, **options: Any) -> MTVOutput:
         """Sample the whole video of `stream`, which says what the arguments are."""

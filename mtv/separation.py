@@ -107,8 +107,8 @@ class DemucsDemixer(Demixer):
         with torch.inference_mode():
             stereo = resample(torch.from_numpy(mix).expand(2, -1), rate, DEMUCS_RATE)
             estimates = [_run_demucs(model, stereo, self.device) for model in self.models]
-            found = resample(torch.stack(estimates).mean(0), DEMUCS_RATE, rate).numpy()
-        tracks = {name: _fit(track, len(mix), mix.shape[1]) for name, track in zip(DEMUCS_SOURCES, found, strict=True)}
+            stems = resample(torch.stack(estimates).mean(0), DEMUCS_RATE, rate).numpy()
+        tracks = {name: _fit(track, len(mix), mix.shape[1]) for name, track in zip(DEMUCS_SOURCES, stems, strict=True)}
         return Stems(**tracks, rate=rate)
 
 
@@ -130,20 +130,20 @@ class StemsDemixer(Demixer):
         sounds = [read_audio(path, rate, mono) for path in self.files]
         channels, lengths = zip(*(sound.shape for sound in sounds), strict=True)
         if max(lengths) - min(lengths) > rate / self.fps:
-            told = ", ".join(f"{path} {count / rate:.3f} s" for path, count in zip(self.files, lengths, strict=True))
-            raise UserError(f"{told}: tracks of different lengths; they may differ by one frame, {1 / self.fps:.3f} s")
+            what = ", ".join(f"{path} {count / rate:.3f} s" for path, count in zip(self.files, lengths, strict=True))
+            raise UserError(f"{what}: tracks of different lengths; they may differ by one frame, {1 / self.fps:.3f} s")
         if set(channels) - {1, max(channels)}:
-            told = ", ".join(f"{path} {count}" for path, count in zip(self.files, channels, strict=True))
-            raise UserError(f"{told} channels; tracks of one number of channels, or mono, are needed")
+            what = ", ".join(f"{path} {count}" for path, count in zip(self.files, channels, strict=True))
+            raise UserError(f"{what} channels; tracks of one number of channels, or mono, are needed")
         speech, effects, music = (_fit(sound, max(channels), max(lengths)) for sound in sounds)
         return Stems(speech, effects, music, rate)
 
     def _separate(self, mix: Audio, rate: int) -> Stems:
         tracks = self.read(rate, mono=len(mix) == 1)
-        found, wanted = tracks.speech.shape[1], mix.shape[1]
-        if abs(found - wanted) > rate / self.fps:
-            told = f"{', '.join(map(str, self.files))}: last {found / rate:.3f} s, the mix {wanted / rate:.3f} s"
-            raise UserError(f"{told}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
+        length, wanted = tracks.speech.shape[1], mix.shape[1]
+        if abs(length - wanted) > rate / self.fps:
+            what = f"{', '.join(map(str, self.files))}: last {length / rate:.3f} s, the mix {wanted / rate:.3f} s"
+            raise UserError(f"{what}; at most one frame, {1 / self.fps:.3f} s, of difference is allowed")
         return Stems(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
 
 
@@ -183,8 +183,8 @@ def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
         raise UserError(f"{path}: not a checkpoint of demucs ({error}); {wanted}") from error
     sources, rate, channels = len(model.sources), getattr(model, "samplerate", DEMUCS_RATE), model.audio_channels
     if (sources, rate, channels) != (len(DEMUCS_SOURCES), DEMUCS_RATE, 2):
-        told = f"a model of {sources} sources at {rate} Hz in {channels} channels"
-        raise UserError(f"{path}: {told}, not of 3 at {DEMUCS_RATE} Hz in 2; {wanted}")
+        what = f"a model of {sources} sources at {rate} Hz in {channels} channels"
+        raise UserError(f"{path}: {what}, not of 3 at {DEMUCS_RATE} Hz in 2; {wanted}")
     return model
 
 

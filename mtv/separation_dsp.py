@@ -99,20 +99,20 @@ def _music_mask(level: Array, transform: ShortTimeFFT) -> Array:
     if not sounding.any():
         return mask
     bins = int(np.searchsorted(transform.f, MUSIC_TOP))
-    heard = level[:bins, sounding]
+    audible = level[:bins, sounding]
     frames = max(3, round(MUSIC_SPAN / transform.delta_t))
-    usual = percentile_filter(heard, TONE_LEVEL, size=(1, frames))
+    usual = percentile_filter(audible, TONE_LEVEL, size=(1, frames))
     around = median_filter(usual, size=(round(TONE_WIDTH / transform.delta_f) | 1, 1))
     tones = np.where(usual > TONE_RISE * around, usual, 0.0)
     # how many times louder than usual the tones are, [frames]: a weighted percentile over them, smoothed
-    ratio = np.where(tones > 0, heard / np.maximum(tones, _TINY), np.inf)
+    ratio = np.where(tones > 0, audible / np.maximum(tones, _TINY), np.inf)
     order = np.argsort(ratio, axis=0)
     weight = np.cumsum(np.take_along_axis(tones, order, 0), axis=0)
     chosen = (weight < CURVE_LEVEL / 100 * weight[-1]).sum(0, keepdims=True)
     curve = np.take_along_axis(np.take_along_axis(ratio, order, 0), chosen, 0)[0]
     curve = np.minimum(median_filter(np.where(weight[-1] > 0, curve, 0.0), 3), LOUDEST)
-    music = np.minimum(tones * curve, heard)
-    mask[:bins, sounding] = music**2 / (music**2 + (heard - music) ** 2 + _TINY)
+    music = np.minimum(tones * curve, audible)
+    mask[:bins, sounding] = music**2 / (music**2 + (audible - music) ** 2 + _TINY)
     return mask
 
 

@@ -36,15 +36,15 @@ class TrackBatches:
     def nonsilent_features(self, track: str) -> list[Tensor]:
         """Features [T, window, layers, dim] of a track in the first clips, where it sounds; speakers one by one."""
         readable = (name for name in sorted(self.shards.records) if self.shards.is_readable(name))
-        found = [self._windows(clip)[track] for clip in islice(readable, SURVEYED)]
-        apart = [one for features in found for one in (features if track == "speech" else [features])]
+        features_of_clips = [self._windows(clip)[track] for clip in islice(readable, SURVEYED)]
+        apart = [one for features in features_of_clips for one in (features if track == "speech" else [features])]
         return [one for one in apart if one.any()]
 
     def _windows(self, clip: str) -> dict[str, Tensor]:
         """By track, [(K,) T, window, layers, dim] of a clip, speech with its speakers K."""
-        kept = self.shards.member(clip, "tracks")
-        found = {"speech": windows(kept["speech"], self.encoders["speech"].window)}
-        return found | {name: windows(kept[name][None], self.encoders[name].window)[0] for name in TRACKS[1:]}
+        features = self.shards.member(clip, "tracks")
+        speech = {"speech": windows(features["speech"], self.encoders["speech"].window)}
+        return speech | {name: windows(features[name][None], self.encoders[name].window)[0] for name in TRACKS[1:]}
 
 
 def check_tracks(clips: Sequence[Clip]) -> None:

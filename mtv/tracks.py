@@ -93,11 +93,11 @@ def features(tracks: Tracks, encoders: Mapping[str, AudioFeatures], frames: int,
     for name in TRACKS:
         if (rate := encoders[name].sample_rate) != tracks.rate:
             raise UserError(f"the tracks have {tracks.rate} Hz, the {name} encoder needs {rate} Hz: resample them")
-    found = {"speech": encoders["speech"].encode(torch.stack(tracks.speech), frames, fps)}
+    features = {"speech": encoders["speech"].encode(torch.stack(tracks.speech), frames, fps)}
     for name, track in (("effects", tracks.effects), ("music", tracks.music)):
         sound = torch.zeros_like(tracks.speech[0]) if track is None else track
-        found[name] = encoders[name].encode(sound[None], frames, fps)[0]
-    return found
+        features[name] = encoders[name].encode(sound[None], frames, fps)[0]
+    return features
 
 
 def clip_tracks(clip: Clip) -> tuple[list[Path], list[Path | None]]:

@@ -136,12 +136,12 @@ def segments(
                 rows[text] = rows[text] + row if text in rows else row
         counting.append(list(rows.items()))
     nothing = torch.zeros(len(clock), dtype=torch.float64)
-    found = []
+    weighted = []
     for k in range(max(map(len, counting))):
         chosen = [rows[k] if k < len(rows) else (rows[-1][0], nothing) for rows in counting]
         embedded = torch.stack([texts[text] for text, _ in chosen])
-        found.append((embedded, torch.stack([row for _, row in chosen]).to(embedded.device, torch.float32)))
-    return found
+        weighted.append((embedded, torch.stack([row for _, row in chosen]).to(embedded.device, torch.float32)))
+    return weighted
 
 
 @dataclass

@@ -71,16 +71,16 @@ def benchmark_shards(options: Shards) -> None:
         raise UserError(f"--folder {options.folder}: no such folder; make it, or leave the option out")
     from shared.data.shard_benchmark import run
 
-    found = run(options.records, options.workers, options.folder)
-    print(f"{options.records} records of at most {found['record_bytes']} bytes, {options.workers} workers; ", end="")
+    rates_of = run(options.records, options.workers, options.folder)
+    print(f"{options.records} records of at most {rates_of['record_bytes']} bytes, {options.workers} workers; ", end="")
     print("samples per second. Target: more than 2000 per worker\n")
     print("reader                                    slowest worker   its process time   all workers")
     for verify, how in (("record", "checked by checksum"), ("none", "not checked")):
-        rates = found[f"random_access_verify_{verify}"]
+        rates = rates_of[f"random_access_verify_{verify}"]
         columns = f"{rates['slowest_worker']:16d}{rates['slowest_worker_cpu']:19d}{rates['all']:14d}"
         print(f"random access, {how:25s}{columns}")
-    print(f"{'DataLoader of the workers, at its consumer':75s}{found['data_loader']['all']:14d}")
-    stream = found["webdataset_stream"]
+    print(f"{'DataLoader of the workers, at its consumer':75s}{rates_of['data_loader']['all']:14d}")
+    stream = rates_of["webdataset_stream"]
     print(f"{'webdataset, in order, one process':40s}{stream['all']:16d}{stream['cpu']:19d}{stream['all']:14d}")
 
 

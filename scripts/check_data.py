@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     from shared.data.doctor import examine_all
     from shared.evaluation.doctor_report import summary, write_report
 
-    found = examine_all(entries, options.workers, options.checkpoint, options.sigma)
-    findings = list(tqdm(found, total=len(entries), unit="clip", desc=str(options.manifest)))
+    examined = examine_all(entries, options.workers, options.checkpoint, options.sigma)
+    findings = list(tqdm(examined, total=len(entries), unit="clip", desc=str(options.manifest)))
     if options.report is not None:
         write_report(options.report, findings)
     for finding in findings:

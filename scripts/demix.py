@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> None:
 
     manifest = options.output / MANIFEST_NAME
     choice = DemixerChoice(options.demixer, tuple(options.checkpoint), options.device)
-    found = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
-    outcomes = list(tqdm(found, total=len(clips), unit="clip", desc=str(options.output)))
+    demixed = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
+    outcomes = list(tqdm(demixed, total=len(clips), unit="clip", desc=str(options.output)))
     done = [outcome for outcome in outcomes if not outcome.error]
     if done:
         write_manifest(manifest, [outcome.clip for outcome in done])

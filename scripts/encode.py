@@ -36,7 +36,7 @@ class EncodeOptions(TrustOptions):
     )  # fmt: skip
     duration: float | None = option(None, "seconds from each clip's start (default: all of it)", gt=0)
     needs: Literal["both", "video", "audio"] = option("both", "refuse clips without it")
-    stills: bool = option(False, "every latent as a keyframe too, for keyframes > 0")
+    keyframe_latents: bool = option(False, "every latent as a keyframe too, for keyframes > 0")
     tracks: bool = option(False, "features of the clips' tracks too, for task mtv")
     track_encoders: str = option("log-mel", "log-mel, wav2vec2:PATH_OR_ID or ast:PATH_OR_ID; or SPEECH,EFFECTS,MUSIC")
     text_dtype: Literal["fp32", "bf16"] = option("fp32", "in which UMT5 runs")
@@ -99,7 +99,7 @@ def record_settings(options: EncodeOptions) -> dict[str, Any]:
     encoders = dict(zip(TrackSettings().encoders, specs * (3 // len(specs)), strict=True))
     names = {"duration", "needs", "text_dtype", "latents_dtype", "low_memory", "shard_clips"}
     settings = options.model_dump(include=names) | {"fps": fps, "sizes": [list(size) for size in sizes]}
-    return settings | {"keyframe_latents": options.stills, "tracks": encoders if options.tracks else None}
+    return settings | {"keyframe_latents": options.keyframe_latents, "tracks": encoders if options.tracks else None}
 
 
 if __name__ == "__main__":

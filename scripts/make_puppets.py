@@ -44,8 +44,8 @@ class PuppetOptions(Options):
 def main(argv: list[str] | None = None) -> None:
     """Render on all cores; the manifest appears only when every clip is there."""
     given = parse(PuppetOptions, __doc__, argv)
-    made = make_clips(given.output, given.clips, given.seed, given.level, given.size, given.conflict, given.workers)
-    clips = list(tqdm(made, total=given.clips, unit="clip", desc=str(given.output)))
+    rendered = make_clips(given.output, given.clips, given.seed, given.level, given.size, given.conflict, given.workers)
+    clips = list(tqdm(rendered, total=given.clips, unit="clip", desc=str(given.output)))
     write_manifest(given.output / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 

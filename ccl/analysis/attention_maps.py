@@ -62,7 +62,8 @@ def recording(model: Any) -> Iterator[dict[str, list[AttentionWeights]]]:
 
     @torch.no_grad()
     def write(kept: list[AttentionWeights], direction: nn.Module, given: tuple[Any], named: dict[str, Any]) -> None:
-        kept.append(weights_of(direction, *given, **named))
+        if "key_value" in named:  # not where it reads its context tokens alone
+            kept.append(weights_of(direction, *given, **named))
 
     recorded: dict[str, list[AttentionWeights]] = {stream: [] for stream in STREAMS}
     hooks = [
@@ -253,15 +254,15 @@ class AttentionProbe:
     def summary(self) -> dict[str, Any]:
         """Per stream and kind of query the shares over all levels and blocks, those of an even spread, and the shares
         per block (in order) and per noise level u. None where no query of the kind was there."""
-        told = {}
+        summary = {}
         for stream, sums, counts in zip(STREAMS, self.sums, self.counts, strict=True):
             whole = _by_kind(sums.sum((0, 1)), counts.sum((0, 1)))
             for kind, values in _by_kind(sums.sum((0, 1)), counts.sum((0, 1)), which=1).items():
                 whole[kind]["even"] = values
             blocks = [_by_kind(sums[:, b].sum(0), counts[:, b].sum(0)) for b in range(sums.shape[1])]
             levels = [{"u": u, **_by_kind(sums[k].sum(0), counts[k].sum(0))} for k, u in enumerate(self.levels)]
-            told[stream] = {**whole, "blocks": blocks, "levels": levels}
-        return told
+            summary[stream] = {**whole, "blocks": blocks, "levels": levels}
+        return summary
 
 
 def _by_kind(sums: Tensor, counts: Tensor, which: int = 0) -> dict[str, Any]:

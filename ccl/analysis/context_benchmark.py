@@ -59,7 +59,9 @@ class Case:
         """As the model runs it."""
         offset = self.alignment.window_offset if self.reads_audio else self.alignment.offset
         rotary = time_rotary(offset, self.cca.head_dim)
-        return cast(Tensor, self.cca(self.query, self.cca.key_value(self.other), self.alignment, rotary))
+        return cast(
+            Tensor, self.cca(self.query, self.cca.key_value(self.other), alignment=self.alignment, rotary=rotary)
+        )
 
     def dense(self) -> Tensor:
         """Compute the same function, all pairs under a mask [N, L + M], through the same attention kernels.

@@ -263,8 +263,8 @@ def activations(
         inputs = meta_inputs(model.train(), latents, sizes.audio, sizes.text, clocks, batch)
 
         def run() -> Tensor:
-            made = model(task.route, *inputs)
-            return torch.stack([part.float().square().mean() for part in made if part is not None]).sum()
+            outputs = model(task.route, *inputs)
+            return torch.stack([part.float().square().mean() for part in outputs if part is not None]).sum()
 
         return step_bytes(model, run, precision, checkpointing)
 

@@ -93,10 +93,11 @@ def _check_settings(config: TrainConfig, mtv: bool) -> None:
     for folder in data.shard_folders:
         settings = read_index(folder)["settings"]
         for name in ("fps", "duration", "sample_rate"):
-            wanted, found = getattr(data, name), settings.get(name)
-            if wanted not in (None, found):
-                raise UserError(f"data.{name} {wanted}: {folder} was encoded with {found}; set that, or encode again")
+            wanted, actual = getattr(data, name), settings.get(name)
+            if wanted not in (None, actual):
+                raise UserError(f"data.{name} {wanted}: {folder} was encoded with {actual}; set that, or encode again")
         if mtv and not settings.get("tracks"):
             raise UserError(f"{folder}: has no features of tracks, which task mtv needs; encode with --tracks")
         if config.keyframes > 0 and not settings.get("keyframe_latents"):
-            raise UserError(f"{folder}: has no stills, which keyframes {config.keyframes} need; encode with --stills")
+            needs = f"has no latents of keyframes, which keyframes {config.keyframes} need"
+            raise UserError(f"{folder}: {needs}; encode with --keyframe-latents")

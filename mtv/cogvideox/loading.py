@@ -16,15 +16,15 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
     codec_name = codec_folder(folder).name
     model, codec = read_part(folder, "transformer/config.json"), read_part(folder, f"{codec_name}/config.json")
     schedule, text = read_part(folder, "scheduler/scheduler_config.json"), read_part(folder, "text_encoder/config.json")
-    for part, found, known in (
+    for part, name, known in (
         ("transformer", model.get("_class_name"), ("CogVideoXTransformer3DModel",)),
         ("scheduler", schedule.get("_class_name"), ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")),
         (codec_name, codec.get("_class_name"), ("AutoencoderKLCogVideoX",)),
         ("text_encoder", text.get("model_type"), ("t5",)),
         ("prediction_type of the scheduler", schedule.get("prediction_type"), ("epsilon", "v_prediction")),
     ):
-        if found not in known:
-            raise UserError(f"backbone {folder}: {part} is {found!r}, not {' or '.join(known)}; {WANTED}")
+        if name not in known:
+            raise UserError(f"backbone {folder}: {part} is {name!r}, not {' or '.join(known)}; {WANTED}")
     if model.get("patch_size_t") not in (None, 1):
         joined = f"{model['patch_size_t']} latents in a token (patch_size_t, CogVideoX 1.5)"
         raise UserError(f"backbone {folder}: joins {joined}, where no interval is a frame's; {WANTED}")

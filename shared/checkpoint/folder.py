@@ -111,18 +111,18 @@ def package_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def check_joint(found: Mapping[str, Any], where: str = "") -> None:
-    """Raise UserError unless `found`, an index or components by name, has all that joint sampling needs."""
-    if missing := [name for name in JOINT if found.get(name) in ABSENT]:
+def check_joint(components: Mapping[str, Any], where: str = "") -> None:
+    """Raise UserError unless `components`, an index or components by name, has all that joint sampling needs."""
+    if missing := [name for name in JOINT if components.get(name) in ABSENT]:
         advice = "copy the whole folder again"
         if all(name.startswith("audio_") for name in missing):
             advice = "a model of the video alone: scripts/sample_mtv.py drives one with control, by speech and sounds"
         raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
 
 
-def check_driven(found: Mapping[str, Any], where: str = "") -> None:
-    """Raise UserError unless `found`, an index or components by name, has what audio-driven video needs."""
-    if missing := [name for name in DRIVEN if found.get(name) in ABSENT]:
+def check_driven(components: Mapping[str, Any], where: str = "") -> None:
+    """Raise UserError unless `components`, an index or components by name, has what audio-driven video needs."""
+    if missing := [name for name in DRIVEN if components.get(name) in ABSENT]:
         needed = "audio-driven video needs a checkpoint that scripts/train_mtv.py wrote"
         raise UserError(f"{where}no {' and no '.join(missing)}, this is a joint model only; {needed}")
 

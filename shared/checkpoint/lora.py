@@ -77,15 +77,15 @@ def target_layers(models: Mapping[str, nn.Module | None], targets: list[str]) ->
             pattern = re.compile(PRESETS.get(target, target))
         except re.error as error:
             raise UserError(f"lora.targets: {target!r} is no preset and no regular expression: {error}") from None
-        found = False
+        matched = False
         for component, model in models.items():
             layers = linear_layers(model).items()
             if hits := {name: layer for name, layer in layers if pattern.fullmatch(f"{component}.{name}")}:
                 if not isinstance(model, PeftAdapterMixin):
                     raise UserError(f"lora.targets: {target!r}: {type(model).__name__} takes no adapters")
                 chosen.setdefault(component, {}).update(hits)
-                found = True
-        if not found:
+                matched = True
+        if not matched:
             what = f"{target!r} names no linear layer of this model; give {', '.join(PRESETS)}"
             advice = r"or a regular expression on whole names, as transformer\.blocks\.\d+\.video\.ffn\..+"
             raise UserError(f"lora.targets: {what}, {advice}")

@@ -94,17 +94,19 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
     component, what = COMPONENTS[name], name.replace("_", " ")
     named = NamedClass.parse(str(source))
     root = named.source if named else str(source)
-    found = []
+    class_names = []
     for place, config in hub.find_configs(root, what, component.places, WANTED).items():
-        found.append(str(config.get("_class_name") or config.get("model_type")))
-        kind = Kind(named.kind, component.width) if named else component.kinds.get(found[-1])
-        if kind := kind or _trusted_kind(name, root, found[-1], trusted_packages):
+        class_names.append(str(config.get("_class_name") or config.get("model_type")))
+        kind = Kind(named.kind, component.width) if named else component.kinds.get(class_names[-1])
+        if kind := kind or _trusted_kind(name, root, class_names[-1], trusted_packages):
             if not isinstance(width := config.get(kind.width), int):
                 file = "/".join(filter(None, (root, place, "config.json")))
                 raise UserError(f"{file}: has no {kind.width}; copy the whole folder again")
             beside = kind.beside[1] if place == kind.beside[0] else ""
             return ComponentSource(kind.path, root, place, width, beside)
-    raise hub.NotFound(f"{what} {source}: holds {', '.join(found)}; one of {', '.join(component.kinds)} is needed")
+    raise hub.NotFound(
+        f"{what} {source}: holds {', '.join(class_names)}; one of {', '.join(component.kinds)} is needed"
+    )
 
 
 def load_component(source: ComponentSource, **options: Any) -> Any:

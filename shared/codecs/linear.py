@@ -71,7 +71,7 @@ class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
             raise UserError(f"{cls.__name__}.fit got no clips; it needs at least one")
         mean = sums / count
         variances, vectors = torch.linalg.eigh(moments / count - mean.outer(mean))
-        variances, basis = (found.flip(-1)[..., : codec.latent_channels] for found in (variances, vectors))
+        variances, basis = (values.flip(-1)[..., : codec.latent_channels] for values in (variances, vectors))
         largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
         std = variances.clamp_min(1e-10 * variances[0].clamp_min(1e-10)).sqrt()
         scale = std**codec.config.whitening

@@ -126,9 +126,9 @@ class ClipEncoder:
 
     def made_by(self) -> dict[str, Any]:
         """Fingerprints of all that makes the records, and what an index says of texts and sound."""
-        made = {name: fingerprint(part) for name, part in (self.components | self.track_encoders).items()}
+        fingerprints = {name: fingerprint(part) for name, part in (self.components | self.track_encoders).items()}
         text = {"dim": self.text_encoder.dim, "max_length": self.text_encoder.max_length}
-        return {"fingerprints": made, "text": text, "sample_rate": self.codecs.audio.sample_rate}
+        return {"fingerprints": fingerprints, "text": text, "sample_rate": self.codecs.audio.sample_rate}
 
     def embed(self, text: str) -> Tensor:
         """Embedding of a text, as a record holds it."""

@@ -99,10 +99,10 @@ class UMT5Text(ModelMixin):
         return self._cut(clean(prompt))
 
     def _cut(self, text: str) -> list[int]:
-        found = self.tokenizer(text, verbose=False).input_ids
-        if len(found) <= self.max_length:
-            return found
-        warnings.warn(f"a prompt of {len(found)} tokens is cut to {self.max_length}: {text[:60]!r} ...", stacklevel=4)
+        ids = self.tokenizer(text, verbose=False).input_ids
+        if len(ids) <= self.max_length:
+            return ids
+        warnings.warn(f"a prompt of {len(ids)} tokens is cut to {self.max_length}: {text[:60]!r} ...", stacklevel=4)
         return self.tokenizer(text, truncation=True, max_length=self.max_length).input_ids
 
 

@@ -75,11 +75,11 @@ def variants(
 def speech_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
     """Speech of a clip in which the same of as many people speak; clips with a visible speaker."""
 
-    def seen(spec: Spec) -> bool:
+    def speaker_is_visible(spec: Spec) -> bool:
         return any(_speaking(spec)) and all(c.visible for c in spec.characters if c.syllables)
 
     cases = []
-    for case, other in _pairs(own, seen, lambda a, b: () if _speaking(a) == _speaking(b) else None):
+    for case, other in _pairs(own, speaker_is_visible, lambda a, b: () if _speaking(a) == _speaking(b) else None):
         pairs = zip(case.spec.characters, other.spec.characters, strict=True)
         characters = tuple(replace(mine, syllables=theirs.syllables) for mine, theirs in pairs)
         spec = replace(case.spec, characters=characters)

@@ -77,8 +77,8 @@ class LatentClock:
 
     def index(self, times: Tensor) -> Tensor:
         """Index of the latent that contains each time (int64, the shape of `times`), clamped to the clock's ends."""
-        found = torch.searchsorted(self._edges[1], times.double() + SAME_TIME, right=True)
-        return found.clamp(0, len(self) - 1)
+        latent = torch.searchsorted(self._edges[1], times.double() + SAME_TIME, right=True)
+        return latent.clamp(0, len(self) - 1)
 
     def position(self, times: Tensor) -> Tensor:
         """Time in units of this clock's latents: the centre of latent i is at i; linear inside a latent and beyond.

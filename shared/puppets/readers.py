@@ -72,8 +72,8 @@ def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> VideoRead
     pixels = canonical(frames)
     mentions = [Mention(c.kind, c.side if "side" in c.mentioned else None) for c in spec.characters if c.visible]
     layout = read_layout(pixels, mentions + [Mention(prop.kind) for prop in spec.props if prop.visible])
-    faces = tuple(found for found in layout.detections if found.kind in PERSONS)
-    props = tuple(found for found in layout.detections if found.kind in KINDS)
+    faces = tuple(one for one in layout.detections if one.kind in PERSONS)
+    props = tuple(one for one in layout.detections if one.kind in KINDS)
     mouths = [read_mouth(pixels, layout.pan, f.slot) if f.found else np.zeros(len(frames)) for f in faces]
     onsets = [flash_onsets(read_flash(pixels, layout.pan, p.kind, p.slot), fps) for p in props]
     return VideoReading(np.sort(np.concatenate([*onsets, []])), fps, tuple(mouths), faces, props, layout.mood)

@@ -76,8 +76,8 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
     summed squared error against our own painting is least; places differ as long as there are enough of them."""
 
     def cost(chosen: tuple[Detection, ...]) -> float:
-        crowded = len(chosen) - len({found.slot for found in chosen})
-        return crowded - sum(found.gain for found in chosen)
+        crowded = len(chosen) - len({one.slot for one in chosen})
+        return crowded - sum(one.gain for one in chosen)
 
     top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
     mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall

@@ -48,7 +48,7 @@ def component_source(config: TrainConfig, name: str) -> ComponentSource | None:
     key, place = f"components.{name}", getattr(config.components, name, None)
     if place is None:
         keys = ("codecs", "init", "init_streams") if name in CODECS else ("init", "init_streams")
-        key, place = next(((key, found) for key in keys if (found := getattr(config, key))), (key, None))
+        key, place = next(((key, named) for key in keys if (named := getattr(config, key))), (key, None))
     if place is None:
         return None
     try:

@@ -104,17 +104,17 @@ class RunLog:
     def _speed(self, step: int, samples: int, cost: StepCost) -> dict[str, float]:
         """Write a row of throughput.csv; return what is known of it by name."""
         seconds = max(1e-9, time.monotonic() - self.since)
-        found = {"samples_per_second": samples / seconds, "tokens_per_second": cost.tokens / seconds}
+        speeds = {"samples_per_second": samples / seconds, "tokens_per_second": cost.tokens / seconds}
         if self.peak is not None and cost.flops:
             full = self.peak * seconds * self.world.size
-            found |= {"mfu": cost.flops / full, "hfu": cost.hardware_flops / full}
+            speeds |= {"mfu": cost.flops / full, "hfu": cost.hardware_flops / full}
         elif cost.flops and not self.peak_missed:
             self.peak_missed = True
             unknown = f"the peak of this device ({self.world.device.type}) is not known"
             self.bar.write(f"MFU is left out: {unknown}; set train.peak_tflops to have it", file=sys.stderr)
-        shown = [f"{found[name]:.6g}" if name in found else "" for name in SPEED_COLUMNS[4:]]
+        shown = [f"{speeds[name]:.6g}" if name in speeds else "" for name in SPEED_COLUMNS[4:]]
         _append(self.speeds, [[step, f"{seconds:.3f}", samples, cost.tokens, *shown]])
-        return found
+        return speeds
 
     def _show(self, step: int, totals: Sums, rate: float, speed: dict[str, float]) -> None:
         """In the trackers and in the progress line."""

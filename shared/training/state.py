@@ -157,8 +157,8 @@ def _load_universal(engine: Any, folder: Path) -> None:
         for parameters, master in zip(optimizer.fp16_groups, optimizer.fp32_partitioned_groups_flat, strict=True):
             folders = [(folder / "zero" / optimizer.param_names[parameter], parameter) for parameter in parameters]
             if all((own / f"{EMA}.pt").exists() for own, _ in folders):
-                found = torch.cat([optimizer.load_hp_checkpoint_state(str(own), EMA, param=p) for own, p in folders])
+                loaded = torch.cat([optimizer.load_hp_checkpoint_state(str(own), EMA, param=p) for own, p in folders])
                 average = optimizer.optimizer.state[master][EMA] = torch.zeros_like(master)
-                average[: len(found)].copy_(found)
+                average[: len(loaded)].copy_(loaded)
     for state in optimizer.optimizer.state.values():
         state["step"] = state["step"].clone()

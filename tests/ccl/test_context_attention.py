@@ -61,8 +61,8 @@ def dense_audio(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, p
 
 def gathered(cca: ContextAttention, x: Tensor, y: Tensor, found: Alignment, direction: str) -> Tensor:
     if direction == "audio to video":
-        return cca(x, cca.key_value(y), found, time_rotary(found.window_offset, DIM))
-    return cca(x, cca.key_value(y), found, time_rotary(found.offset, DIM))
+        return cca(x, cca.key_value(y), alignment=found, rotary=time_rotary(found.window_offset, DIM))
+    return cca(x, cca.key_value(y), alignment=found, rotary=time_rotary(found.offset, DIM))
 
 
 def case(frames: int, tokens: int, direction: str) -> tuple[ContextAttention, Tensor, Tensor]:
@@ -132,3 +132,22 @@ def test_unconditional_is_attention_over_the_context_tokens():
     nothing = torch.zeros(2, 0, 14)
     expected = dense(cca, x, nothing, torch.ones(6, 0, dtype=torch.bool), torch.zeros(2, HEADS, 6, 0))
     torch.testing.assert_close(cca.unconditional(x), expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("direction", ["audio to video", "video to audio"])
+def test_context_tokens_are_read_while_forward_runs_and_only_then(direction: str):
+    """ZeRO-3 gathers a module's own parameters before its forward and lets go of them behind it."""
+    (cca, x, y), found = case(4, 20, direction), align(*clocks(4, 20))
+    expected = cca.unconditional(x), gathered(cca, x, y, found, direction)
+    whole = cca.context_tokens.data
+
+    def hold(values: Tensor) -> None:
+        cca.context_tokens.data = values
+
+    cca.register_forward_pre_hook(lambda *_: hold(whole))
+    cca.register_forward_hook(lambda *_: hold(whole[:0]))
+    hold(whole[:0])
+    for one, other in zip(expected, (cca.unconditional(x), gathered(cca, x, y, found, direction)), strict=True):
+        assert torch.equal(one, other)
+    assert not len(cca.context_tokens)

@@ -25,7 +25,7 @@ from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
-ALL = ("--tracks", "--stills", "--shard-clips", "2")
+ALL = ("--tracks", "--keyframe-latents", "--shard-clips", "2")
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_what_is_broken_or_changed_is_made_again(stage: Path, checkpoint: Path, 
     assert {name for name, stamp in stamps(output).items() if stamp != before[name]} == {"00000.tar", "00002.tar"}
     assert not list(output.glob(".*.part"))
     with pytest.raises(UserError, match=r'shards of other settings, {"keyframe_latents": false}; give'):
-        encode(stage, checkpoint, output, "--shard-clips", "2", "--stills")
+        encode(stage, checkpoint, output, "--shard-clips", "2", "--keyframe-latents")
     other = tmp_path / "other"
     LinearAudioCodec(latent_channels=4, iterations=2).save_pretrained(other)
     with pytest.raises(UserError, match="made with another audio_codec"):

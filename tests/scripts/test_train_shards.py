@@ -78,17 +78,17 @@ def write_clip(folder: Path, index: int, seconds: float = 1.0) -> dict:
 
 @pytest.fixture(scope="module")
 def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five clips in two lengths, shards/ of them, plain/ without tracks and stills, and configurations."""
+    """Five clips in two lengths, shards/ of them, plain/ without tracks and keyframe latents, and configurations."""
     folder = tmp_path_factory.mktemp("shards")
     lines = [json.dumps(write_clip(folder, index, 0.75 if index == 4 else 1.0)) for index in range(5)]
     (folder / "manifest.jsonl").write_text("\n".join(lines))
     common = ["--manifest", str(folder / "manifest.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
-    encode([*common, "--output", str(folder / "shards"), "--tracks", "--stills"])
+    encode([*common, "--output", str(folder / "shards"), "--tracks", "--keyframe-latents"])
     encode([*common, "--output", str(folder / "plain")])
     line = json.dumps(write_clip(folder, 5))
     (folder / "wide.jsonl").write_text(line)
     wide = ["--manifest", str(folder / "wide.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
-    encode([*wide, "--output", str(folder / "wide"), "--tracks", "--stills", "--size", "16", "48"])
+    encode([*wide, "--output", str(folder / "wide"), "--tracks", "--keyframe-latents", "--size", "16", "48"])
     HashedWords(dim=16).save_pretrained(folder / "other_words")
     stream = {"num_attention_heads": 1, "attention_head_dim": 12, "num_layers": 1, "ffn_dim": 16}
     config = {
@@ -229,7 +229,7 @@ def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:
         (["data.fps=9"], "data.fps 9.0: "),
         (["data.duration=0.5"], "was encoded with None; set that, or encode again"),
         (["data.shards=PLAIN"], "has no features of tracks, which task mtv needs; encode with --tracks"),
-        (["data.shards=PLAIN", "tasks={t2v: 1}"], "has no stills, which keyframes 0.5 need; encode with --stills"),
+        (["data.shards=PLAIN", "tasks={t2v: 1}"], "has no latents of keyframes, which keyframes 0.5 need"),
         (["validation.every=1"], "validation: samples of task mtv are driven by sound files"),
         (["data.subsets=[animals]"], "animals"),
         (["data.max_duration=0.1"], "no record of up to data.max_duration 0.1 s"),

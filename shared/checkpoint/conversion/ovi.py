@@ -34,9 +34,9 @@ def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fu
         what = f"{named(sorted(weights.shapes))}, and no audio_model.blocks.N.cross_attn.k_fusion"
         raise UserError(f"{weights.label}: {what}; a fused checkpoint of Ovi is needed")
     mapping = WeightMap(shapes)
-    ours = {name: found for name in weights.shapes if (found := _ours(name))}
+    ours = {name: our_name for name in weights.shapes if (our_name := _ours(name))}
     foreign = [name for name in AUDIO_OUT if name in ours and shapes.get(ours[name]) != weights.shapes[name]]
-    mapping.take(weights, {found: name for name, found in ours.items() if name not in foreign})
+    mapping.take(weights, {our_name: name for name, our_name in ours.items() if name not in foreign})
     mapping.leave(weights, foreign, OWN_CODEC)
     mapping.leave(weights, [name for name in weights.shapes if _AUDIO_IN.fullmatch(name)], OWN_INPUT)
     if fusion == "cca":
@@ -59,5 +59,5 @@ def _ours(name: str) -> str | None:
     fusion = re.fullmatch(r"cross_attn\.(\w+)\.(weight|bias)", rest)
     if block and fusion and fusion[1] in FUSION:
         return f"blocks.{block}.fusion.{tower}.{FUSION[fusion[1]]}.{fusion[2]}"
-    found = to_diffusers(f"blocks.{block}.{rest.replace('modulation.modulation', 'modulation')}" if block else rest)
-    return found and joint_name(tower, found)
+    public = to_diffusers(f"blocks.{block}.{rest.replace('modulation.modulation', 'modulation')}" if block else rest)
+    return public and joint_name(tower, public)

@@ -115,16 +115,16 @@ def check_config(place: Path, stream: StreamConfig) -> bool:
     if original and config.get("model_type", "t2v") not in ("t2v", "ti2v"):
         raise UserError(f"{file}: model_type is {config['model_type']}; t2v or ti2v is needed")
     sizes = {name: name for name in asdict(stream)} | (ORIGINAL_SIZES if original else {})
-    found = {sizes[name]: value for name, value in config.items() if name in sizes}
+    theirs = {sizes[name]: value for name, value in config.items() if name in sizes}
     out = config.get("out_dim" if original else "out_channels")
-    for sizes_there in (found if out is None else found | {"in_channels": out}, found):
+    for sizes_there in (theirs if out is None else theirs | {"in_channels": out}, theirs):
         compare_sizes(file, sizes_there, "video", stream)
     return True
 
 
-def compare_sizes(file: Path, found: dict[str, Any], part: str, stream: StreamConfig) -> None:
-    """Raise UserError, naming the first, if a value of `found` is not that of `stream`."""
-    for name, value in found.items():
+def compare_sizes(file: Path, theirs: dict[str, Any], part: str, stream: StreamConfig) -> None:
+    """Raise UserError, naming the first, if a value of `theirs` is not that of `stream`."""
+    for name, value in theirs.items():
         value, here = tuple(value) if isinstance(value, list) else value, getattr(stream, name)
         if value != here:
             raise UserError(f"{file}: {name} is {value}, and {part}.{name} {here} in the model; make them agree")
@@ -157,7 +157,7 @@ class WanExport:
         with torch.device("meta"):
             self.model = WanTransformer3DModel(**config)
         weights = SourceWeights.open(checkpoint / "transformer", checkpoint.name)
-        ours = {found[1]: name for name in weights.shapes if (found := stream_name(name)) and found[0] == "video"}
+        ours = {public[1]: name for name in weights.shapes if (public := stream_name(name)) and public[0] == "video"}
         self.mapping = WeightMap(shapes_of(self.model))
         self.mapping.take(weights, ours)
         others = [name for name in weights.shapes if name not in ours.values()]
