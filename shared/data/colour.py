@@ -1,0 +1,76 @@
+"""Colours of decoded frames: what their tags say, and frames in BT.709 without alpha, whatever was filmed.
+
+Tagged frames are read as tagged, in full or limited range. Without a tag the matrix is BT.709 from 720 lines or 1280
+columns on, BT.601 below. PQ, HLG and BT.2020 are mapped to BT.709 by libswscale, perceptually: tones above its white
+are compressed, not cut.
+"""
+
+import threading
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
+
+HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
+BACKGROUND = (255, 255, 255)  # what transparent pixels show, as a browser and most viewers show it
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_HD = (720, 1280)  # rows or columns from which an untagged picture is taken for BT.709
+_TO_BT709 = "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
+
+
+def matrix(frame: Any) -> Colorspace | None:
+    """Matrix to read an untagged frame by; None where the frame's own tag or FFmpeg's BT.601 is right."""
+    is_hd = frame.height >= _HD[0] or frame.width >= _HD[1]
+    untagged = frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
+    return Colorspace.ITU709 if untagged and is_hd else None
+
+
+def wide(frame: Any) -> str | None:
+    """Name of the frame's colours if they are more than BT.709 holds: "HDR (PQ)", "HDR (HLG)" or "BT.2020"."""
+    if frame.color_trc in HDR:
+        return f"HDR ({HDR[frame.color_trc]})"
+    return "BT.2020" if frame.color_primaries == ColorPrimaries.BT2020 else None
+
+
+def plain(frame: Any) -> Any:
+    """Return a frame in BT.709 without alpha, of the same size; an ordinary frame is returned itself."""
+    if wide(frame):
+        frame = _to_bt709(frame)
+    return _on_background(frame) if _has_alpha(frame) else frame
+
+
+def _to_bt709(frame: Any) -> Any:
+    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        frame.colorspace = Colorspace.BT2020
+    if frame.color_primaries == ColorPrimaries.UNSPECIFIED:
+        frame.color_primaries = ColorPrimaries.BT2020
+    tags = frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries
+    wanted = "rgba" if _has_alpha(frame) else "gbrp"
+    graph = _graph(threading.get_ident(), frame.format.name, frame.width, frame.height, wanted, *tags)
+    graph.push(frame)
+    return graph.pull()
+
+
+@lru_cache(maxsize=16)
+def _graph(thread: int, source: str, width: int, height: int, wanted: str, *tags: int) -> Graph:
+    """Make a thread's filter for frames of one kind. Its table of colours takes a second, so it is kept."""
+    graph = Graph()
+    buffer = graph.add_buffer(width=width, height=height, format=source, time_base=Fraction(1, 1000))
+    graph.link_nodes(buffer, graph.add("scale", _TO_BT709), graph.add("format", wanted), graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _has_alpha(frame: Any) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _on_background(frame: Any) -> Any:
+    pixels = frame.reformat(format="rgba", src_colorspace=matrix(frame), threads=1).to_ndarray().astype(np.float32)
+    share = pixels[..., 3:] / 255
+    opaque = np.rint(pixels[..., :3] * share + np.float32(BACKGROUND) * (1 - share)).astype(np.uint8)
+    return av.VideoFrame.from_ndarray(opaque, "rgb24")
