@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.format import VideoFormat
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
 HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
@@ -59,7 +60,7 @@ def _to_bt709(frame: Any) -> Any:
 def _graph(thread: int, source: str, width: int, height: int, wanted: str, *tags: int) -> Graph:
     """Make a thread's filter for frames of one kind. Its table of colours takes a second, so it is kept."""
     graph = Graph()
-    buffer = graph.add_buffer(width=width, height=height, format=source, time_base=Fraction(1, 1000))
+    buffer = graph.add_buffer(width=width, height=height, format=VideoFormat(source), time_base=Fraction(1, 1000))
     graph.link_nodes(buffer, graph.add("scale", _TO_BT709), graph.add("format", wanted), graph.add("buffersink"))
     graph.configure()
     return graph
@@ -72,5 +73,5 @@ def _has_alpha(frame: Any) -> bool:
 def _on_background(frame: Any) -> Any:
     pixels = frame.reformat(format="rgba", src_colorspace=matrix(frame), threads=1).to_ndarray().astype(np.float32)
     share = pixels[..., 3:] / 255
-    opaque = np.rint(pixels[..., :3] * share + np.float32(BACKGROUND) * (1 - share)).astype(np.uint8)
+    opaque = np.rint(pixels[..., :3] * share + np.array(BACKGROUND, np.float32) * (1 - share)).astype(np.uint8)
     return av.VideoFrame.from_ndarray(opaque, "rgb24")

@@ -10,12 +10,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shared.data.bad_clips import Problem, refuse
 from shared.data.clip_files import ClipFiles, clip_files, existing
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
@@ -80,22 +80,13 @@ class Clip(BaseModel):
         return self.model_copy(update={**paths, "tracks": tracks})
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with an entry of a manifest, or a record. `id`: the clip's or, without one, the line's number."""
-
-    id: str
-    message: str
-
-    def __str__(self) -> str:
-        return self.message
-
-
 def read_manifest(path: str | Path) -> list[Clip]:
-    """Clips of a manifest, as `manifest_entries` reads it. Raises UserError for its first problem too."""
+    """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too."""
     entries = manifest_entries(path)
-    if problem := next((entry for entry in entries if isinstance(entry, Problem)), None):
-        raise UserError(problem.message)
+    problems = [entry for entry in entries if isinstance(entry, Problem)]
+    if len(problems) == 1:
+        raise UserError(problems[0].message)
+    refuse(problems, len(entries))
     return [entry for entry in entries if isinstance(entry, Clip)]
 
 

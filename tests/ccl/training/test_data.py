@@ -16,6 +16,7 @@ from one_process import one_process
 from ccl.training.data import TrainingData, encode_latents, training_texts
 from ccl.training.source import Source
 from shared.codecs import Codecs
+from shared.data.bad_clips import settle
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders import HashedWords
@@ -80,7 +81,9 @@ def config(folder: Path, data: dict[str, Any] | None = None, **changes: Any) -> 
 
 
 def encoded(folder, clips, video, world, **data):
-    return encode_latents(config(folder, data), clips, Codecs(video, Audio()), world)
+    shards, bad = encode_latents(config(folder, data), clips, Codecs(video, Audio()), world)
+    settle(bad, len(clips), data.get("on_bad_clip", "refuse"))
+    return shards
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("float16", torch.float16)])
@@ -118,16 +121,20 @@ def test_only_what_changed_is_encoded_again(tmp_path, clips, world):
     assert len(list(folder.glob("*.tar"))) == 1  # what the last options made; the rest is stale and gone
 
 
-def test_errors_name_the_clip_and_leave_no_shard(tmp_path, clips, world):
-    broken = tmp_path / "broken.mp4"
+def test_bad_clips_are_named_together_and_cost_the_others_nothing(tmp_path, clips, world, caplog):
+    broken, video = tmp_path / "broken.mp4", Video()
     broken.write_bytes(b"no video")
-    for clip, words in [
-        (Clip(id="bad", video=broken, caption=""), "clip 'bad'"),
-        (Clip(id="gone", video=tmp_path / "gone.mp4", caption=""), "clip 'gone'.*No such file"),
-    ]:
+    bad = Clip(id="bad", video=broken, caption=""), Clip(id="gone", video=tmp_path / "gone.mp4", caption="")
+    some = [bad[0], *clips, bad[1]]
+    words = r"2 of 5 clips cannot be used: clip 'gone': .*No such file.*; clip 'bad': .*broken.*data.on_bad_clip=skip"
+    for _ in range(2):
         with pytest.raises(UserError, match=words):
-            encoded(tmp_path / "latents", [*clips, clip], Video(), world)
-    assert [file.name for file in (tmp_path / "latents").iterdir()] == [".lock"]
+            encoded(tmp_path / "latents", some, video, world)
+        assert video.encoded == 3  # and what is done is kept
+    assert list(encoded(tmp_path / "latents", some, video, world, on_bad_clip="skip").records) == [c.id for c in clips]
+    assert "clip 'bad'" in caplog.text and "it is left out" in caplog.text
+    with pytest.raises(UserError, match=r"2 of 2 clips cannot be used.*no clip is left"):
+        encoded(tmp_path / "latents", list(bad), video, world, on_bad_clip="skip")
 
 
 def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
