@@ -17,6 +17,7 @@ CONTAINERS = (
     "wav", "w64", "aiff", "au", "caf", "flac", "mp3", "aac", "ac3", "eac3", "dts", "amr", "wv", "ape", "tta",
 )  # fmt: skip
 MOST_PIXELS = 80_000_000  # of one picture, moving or still; less than Pillow warns of
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of them drop it
 #: What damaged files raise in PyAV and numpy besides FFmpeg's own errors. Others are bugs, and stay what they are.
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryError)
 
@@ -47,6 +48,17 @@ def check_decoder(path: Path, stream: Any) -> None:
         raise UserError(f"{path}: its {what} in a codec that FFmpeg cannot decode here; convert it to mp4 or wav")
     if stream.type == "video":
         check_pixels(path, stream.width, stream.height)
+
+
+def decode(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames of `stream` from where the container stands, transparent ones with their alpha."""
+    codec = stream.codec_context.name
+    if codec in _WITH_ALPHA and stream.metadata.get("alpha_mode") == "1":
+        decoder = av.CodecContext.create(_WITH_ALPHA[codec], "r")
+        for packet in container.demux(stream):
+            yield from decoder.decode(packet)
+    else:
+        yield from container.decode(stream)
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:

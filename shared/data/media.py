@@ -18,8 +18,8 @@ from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
 
-from shared.data.colour import matrix, plain
-from shared.data.containers import check_decoder, open_media
+from shared.data.colour import matrix, plain, tell_mapped, wide
+from shared.data.containers import check_decoder, decode, open_media
 from shared.data.images import read_image
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
@@ -45,6 +45,7 @@ class MediaInfo:
     video_end: float | None = None
     rate: int | None = None
     channels: int | None = None
+    colours: str | None = None  # of the pictures, if BT.709 cannot hold them: "HDR (PQ)", "HDR (HLG)", "BT.2020"
     audio_start: float | None = None  # negative: before the first picture
     audio_end: float | None = None
 
@@ -93,6 +94,8 @@ def read_video(
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
                 hold(shown, math.ceil((due - 1e-6) * fps))
+            elif colours := wide(frame):
+                tell_mapped(path, colours)
             if len(pictures) == limit:
                 return np.stack(pictures)
             shown, time, length = frame, frame_time, frame_length
@@ -135,7 +138,7 @@ def probe(path: str | Path) -> MediaInfo:
         if video is not None:
             check_decoder(path, video)
             found = {"fps": file.fps, "width": video.width, "height": video.height}
-            found["video_end"] = _stream_end(file, video)
+            found |= {"video_end": _stream_end(file, video), "colours": wide(video.codec_context)}
         if audio is not None:
             check_decoder(path, audio)
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
@@ -191,14 +194,14 @@ def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     container, zero = file.container, file.zero
     if start > _PREROLL:
         container.seek(int((zero + start - _PREROLL) * av.time_base))
-        frames = container.decode(stream)
+        frames = decode(container, stream)
         first = next(frames, None)
         if first is not None and first.time is not None and first.time - zero <= start:
             yield first
             yield from frames
             return
         container.seek(int(min(0.0, zero) * av.time_base))
-    yield from container.decode(stream)
+    yield from decode(container, stream)
 
 
 def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
