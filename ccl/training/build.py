@@ -22,7 +22,7 @@ from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lor
 from shared.checkpoint.registry import COMPONENTS
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
 from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
-from shared.data.bad_clips import settle
+from shared.data.bad_clips import check_policy
 from shared.data.dataset import ClipDataset, decode_problems
 from shared.data.manifest import Clip
 from shared.data.media import write_video
@@ -161,7 +161,7 @@ def _fitted(config: TrainConfig, clips: list[Clip]) -> tuple[LinearVideoCodec, L
         problems = decode_problems(ClipDataset(clips, *settings))
         if not problems:
             raise
-        settle(problems, len(clips), data.on_bad_clip)
+        check_policy(problems, len(clips), data.on_bad_clip)  # what is skipped is told when it is encoded
         gone = {problem.id for problem in problems}
         return _fitted(config, [clip for clip in clips if clip.id not in gone])
 

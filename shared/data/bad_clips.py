@@ -41,12 +41,17 @@ def refuse(problems: Sequence[Problem], count: int, advice: str = "") -> None:
 
 
 def settle(problems: Sequence[Problem], count: int, policy: Policy) -> None:
-    """Refuse `problems` of `count` clips, or say that they are skipped. UserError too if then nothing is left."""
+    """Refuse as `check_policy` does, or say what is skipped."""
+    check_policy(problems, count, policy)
+    tell_left_out(problems)
+
+
+def check_policy(problems: Sequence[Problem], count: int, policy: Policy) -> None:
+    """Refuse `problems` of `count` clips, unless they are to be skipped and then some clips are left."""
     if policy == "refuse":
         refuse(problems, count, "; data.on_bad_clip=skip trains without them")
     if len(problems) >= count:
         refuse(problems, count, "; no clip is left")
-    tell_left_out(problems)
 
 
 def tell_left_out(problems: Sequence[Problem]) -> None:

@@ -6,6 +6,7 @@ What is transparent shows `BACKGROUND`. Colour profiles are not applied.
 """
 
 import logging
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def _decoded(path: Path) -> Image.Image:
     Image.init()  # which formats there are
     try:
         check_file(path)
-        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        # Pillow warns of oddities that change nothing; what does is an error
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as opened:
             check_pixels(path, *opened.size)
             if (count := getattr(opened, "n_frames", 1)) > 1 and opened.format != "MPO":  # a photograph's thumbnails
                 _tell_first(path, count)

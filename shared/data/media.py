@@ -29,6 +29,7 @@ __all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
+_LONGEST_GAP = 600.0  # s that a picture may stand, or sound may be missing, before the time stamps count as damaged
 _CUT_OFF = 0.5  # s missing of what the header promises before a file counts as cut off
 _LOUDEST = 10.0  # a float sample above this is an integer in disguise, not an overdriven recording
 
@@ -78,6 +79,7 @@ def read_video(
     def hold(frame: Any, until: float) -> None:
         """Show `frame` until there are so many pictures; one that is never shown is never converted."""
         missing = int(min(until, limit)) - len(pictures)
+        _check_gap(path, missing / fps, "picture that stands still")
         if missing > 0:
             pictures.extend([_picture(frame, size, stream)] * missing)
 
@@ -214,6 +216,12 @@ def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, flo
         yield frame, time, length
 
 
+def _check_gap(path: Path, seconds: float, what: str) -> None:
+    if seconds > _LONGEST_GAP:
+        told = f"a {what} for {seconds:.0f} s; up to {_LONGEST_GAP:.0f} s are read, its time stamps look damaged"
+        raise UserError(f"{path}: {told}")
+
+
 def _check_size(path: Path, before: Any, frame: Any, time: float) -> None:
     if (frame.width, frame.height) != (before.width, before.height):
         sizes = f"from {before.width}x{before.height} to {frame.width}x{frame.height} at {time:.2f} s"
@@ -249,6 +257,7 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
     for frame in _decoded(file, stream, start):
         samples, rate = _float_samples(frame), frame.sample_rate
         at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
+        _check_gap(path, (at - cursor) / rate, "silence without samples")
         if pieces and abs(at - cursor) <= _GAP * rate:
             at = cursor
         if at >= stop * rate:
