@@ -52,7 +52,7 @@ def clip_files(folder: Path) -> list[ClipFiles]:
 
 def existing(path: Path) -> Path:
     """Find the file or folder at `path`, or the one whose name differs in Unicode composition only; else `path`."""
-    if str(path).isascii() or path.exists():
+    if str(path).isascii() or os.path.exists(path):  # False for a name that no file can have
         return path
     found = Path(path.anchor or ".")
     for part in path.parts[1:] if path.anchor else path.parts:

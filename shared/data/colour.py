@@ -6,6 +6,7 @@ compressed, not cut. PQ reaches 10,000 cd/m²; where the file does not say how b
 """
 
 import logging
+import os
 import threading
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -71,14 +72,15 @@ def _to_bt709(frame: Any) -> Any:
     boundless = frame.color_trc == ColorTrc.SMPTE2084 and not any(data.type == _MASTERING for data in frame.side_data)
     steps = (_TO_HLG, "gbrp16le", _TO_BT709) if boundless else (_TO_BT709,)
     wanted = "rgba" if _has_alpha(frame) else "gbrp"
-    graph = _graph(threading.get_ident(), frame.format.name, frame.width, frame.height, (*steps, wanted), *tags)
+    owner = os.getpid(), threading.get_ident()  # a forked process has its parent's graphs without their threads
+    graph = _graph(owner, frame.format.name, frame.width, frame.height, (*steps, wanted), *tags)
     graph.push(frame)
     return graph.pull()
 
 
 @lru_cache(maxsize=16)
-def _graph(thread: int, source: str, width: int, height: int, steps: tuple[str, ...], *tags: int) -> Graph:
-    """Make a thread's filter for frames of one kind. Its tables of colours take seconds, so it is kept."""
+def _graph(owner: tuple[int, int], source: str, width: int, height: int, steps: tuple[str, ...], *tags: int) -> Graph:
+    """Make the filter of one thread for frames of one kind. Its tables of colours take seconds, so it is kept."""
     graph = Graph()
     filters = [graph.add("scale" if "=" in step else "format", step) for step in steps]
     buffer = graph.add_buffer(width=width, height=height, format=VideoFormat(source), time_base=Fraction(1, 1000))

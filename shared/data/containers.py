@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 
+from shared.data.clip_files import existing
 from shared.utils.errors import UserError
 
 #: Demuxers of files that hold their media themselves. Playlists and scripts (hls, concat, dash, sdp ...), which name
@@ -24,11 +25,12 @@ _DAMAGE = (OSError, EOFError, ValueError, LookupError, ArithmeticError, MemoryEr
 
 @contextmanager
 def open_media(path: Path) -> Iterator[Any]:
-    """Open a local file as an `av` container of `CONTAINERS`.
+    """Open a local file, its name in any Unicode composition, as an `av` container of `CONTAINERS`.
 
     Whatever is raised against the file, here or while it is read in the block, becomes a UserError with its reason.
     """
     try:
+        path = existing(path)
         check_file(path)
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
         # file: or a colon in the name would be read as a protocol; metadata is shown to nobody

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from shared.data.clip_files import existing
 from shared.data.colour import BACKGROUND
 from shared.data.containers import MOST_PIXELS, check_file, check_pixels
 from shared.utils.errors import UserError
@@ -46,6 +47,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Picture
 def _decoded(path: Path) -> Image.Image:
     Image.init()  # which formats there are
     try:
+        path = existing(path)
         check_file(path)
         formats = [name for name in FORMATS if name in Image.OPEN]
         # Pillow warns of oddities that change nothing; what does is an error

@@ -6,10 +6,13 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from shared.data.clip_files import existing
 from shared.data.manifest import Problem, manifest_entries, read_manifest
+from shared.data.media import read_audio, read_image, write_audio
 from shared.utils.errors import UserError
 
 NAME = "Café Zoë"
@@ -48,6 +51,13 @@ def test_video_and_text_pair_in_any_composition(tmp_path: Path) -> None:
     fill(tmp_path, f"{NFC}.mp4")
     (problem,) = manifest_entries(tmp_path)
     assert isinstance(problem, Problem) and "two compositions" in problem.message
+
+
+def test_media_are_opened_by_a_name_in_any_composition(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / f"{NFD}.png")
+    write_audio(tmp_path / f"{NFD}.wav", np.full((1, 800), 0.1, np.float32), 16000)
+    assert read_image(tmp_path / f"{NFC}.png").shape == (8, 8, 3)
+    assert read_audio(tmp_path / f"{NFC}.wav", 16000).shape == (1, 800)
 
 
 @pytest.mark.parametrize(("disk", "told"), [(NFC, NFD), (NFD, NFC)])
