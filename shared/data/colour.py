@@ -20,6 +20,8 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
+from shared.utils.errors import UserError
+
 HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 BACKGROUND = (255, 255, 255)  # what transparent pixels show, as a browser and most viewers show it
 _UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -27,6 +29,12 @@ _HD = (720, 1280)  # rows or columns from which an untagged picture is taken for
 _NAMED = 20  # files that `tell_mapped` names
 #: libswscale takes a PQ picture without this side data for one of 10,000 cd/m², and makes it dull. HLG ends at 1,000.
 _MASTERING = SideDataType.MASTERING_DISPLAY_METADATA
+_DOLBY = SideDataType.DOVI_METADATA
+#: Matrices, by FFmpeg's number, that libswscale has not.
+_UNREAD = {
+    8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 12: "derived from their primaries",
+    13: "derived from their primaries", 14: "ICtCp", 15: "IPT",
+}  # fmt: skip
 _TO_HLG = "out_transfer=arib-std-b67:intent=relative_colorimetric"
 _TO_BT709 = "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
 _log = logging.getLogger(__name__)
@@ -44,6 +52,17 @@ def wide(frame: Any) -> str | None:
     if frame.color_trc in HDR:
         return f"HDR ({HDR[frame.color_trc]})"
     return "BT.2020" if frame.color_primaries == ColorPrimaries.BT2020 else None
+
+
+def check_colours(path: Path, frame: Any) -> None:
+    """Warn of a file whose first frame is not in BT.709's colours. UserError if they cannot be brought into them."""
+    name = _UNREAD.get(frame.colorspace)
+    if frame.color_trc == ColorTrc.UNSPECIFIED and any(data.type == _DOLBY for data in frame.side_data):
+        name = "those of Dolby Vision alone (profile 5)"
+    if name:
+        raise UserError(f"{path}: its colours are {name}, which cannot be read here; convert it to BT.709")
+    if colours := wide(frame):
+        tell_mapped(path, colours)
 
 
 @cache

@@ -18,7 +18,7 @@ from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
 
-from shared.data.colour import matrix, plain, tell_mapped, wide
+from shared.data.colour import check_colours, matrix, plain, wide
 from shared.data.containers import check_decoder, decode, open_media
 from shared.data.images import read_image
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
@@ -96,8 +96,8 @@ def read_video(
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
                 hold(shown, math.ceil((due - 1e-6) * fps))
-            elif colours := wide(frame):
-                tell_mapped(path, colours)
+            else:
+                check_colours(path, frame)
             if len(pictures) == limit:
                 return np.stack(pictures)
             shown, time, length = frame, frame_time, frame_length

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type as SideDataType
 from odd_media import greys, patch, write_frames
 
-from shared.data.colour import tell_mapped
+from shared.data.colour import check_colours, tell_mapped
 from shared.data.doctor import examine
 from shared.data.manifest import Clip
 from shared.data.media import probe, read_video
+from shared.utils.errors import UserError
 
 COLOURS = ((200, 40, 40), (40, 180, 60), (50, 60, 210), (120, 120, 120), (250, 250, 250))
 BT709, BT601, PQ, HLG = 1, 5, 16, 18
@@ -33,6 +36,27 @@ def test_colours_come_back(tmp_path: Path, height: int, width: int, filmed: int,
     read = read_video(tmp_path / "a.mp4", 16, (32, 32))[:, 16, 16]
     assert np.abs(read.astype(int) - COLOURS).max() <= 4
     assert probe(tmp_path / "a.mp4").colours is None
+
+
+@pytest.mark.parametrize(("number", "name"), [(8, "YCgCo"), (14, "ICtCp"), (10, "BT.2020 with constant luminance")])
+def test_colours_that_cannot_be_read_are_named(tmp_path: Path, number: int, name: str) -> None:
+    frames = [patch((200, 40, 40), 64, 64, BT709, False) for _ in range(3)]
+    for frame in frames:
+        frame.colorspace = number
+    write_frames(tmp_path / "a.mp4", frames, "libx264", (number, 1, 2, 2))
+    with pytest.raises(UserError, match=rf"a\.mp4: its colours are {name}, which cannot be read"):
+        read_video(tmp_path / "a.mp4", 16)
+
+
+def test_dolby_vision_without_a_base_layer_is_named() -> None:
+    metadata = SimpleNamespace(type=SideDataType.DOVI_METADATA)
+    for transfer, told in ((2, "Dolby Vision alone"), (PQ, "")):
+        frame = SimpleNamespace(colorspace=2, color_trc=transfer, color_primaries=2, side_data=[metadata])
+        if told:
+            with pytest.raises(UserError, match=rf"b\.mp4: its colours are those of {told}"):
+                check_colours(Path("b.mp4"), frame)
+        else:
+            check_colours(Path("b.mp4"), frame)
 
 
 def pq(nits: float) -> float:
