@@ -169,6 +169,35 @@ def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
         TrainingData.encoded(mtv, bare, components, words, world)
 
 
+def test_a_bad_track_costs_its_clip_alone_and_stages_do_without(tmp_path, clips, world):
+    components = Components(Codecs(Video(), Audio()), LazyTextEncoder(None), ENCODERS)
+    settings = {"on_bad_clip": "skip"}, {"tasks": {"mtv": 1.0}, "control": {}}
+    broken, short = tmp_path / "broken.wav", tmp_path / "short.wav"
+    broken.write_bytes(b"RIFF no sound")
+    soundfile.write(short, np.ones(1000), 16_000)
+    some = [
+        clips[0],
+        clips[1].model_copy(update={"tracks": clips[1].tracks | {"music": broken}}),
+        clips[2].model_copy(update={"tracks": clips[2].tracks | {"speech": short}}),
+    ]
+
+    def made(data: dict, changes: dict) -> TrainingData:
+        return TrainingData.encoded(
+            config(tmp_path / "latents", data, **changes), some, components, HashedWords(), world
+        )
+
+    words = r"2 of 3 clips cannot be used: clip 'clip1': .*broken\.wav: broken.*; clip 'clip2': .*must be equally long"
+    with pytest.raises(UserError, match=words):
+        made({}, settings[1])
+    data = made(*settings)
+    assert [problem.id for problem in data.left_out] == ["clip1", "clip2"] and data.clips == some[:1]
+    assert list(data.latents.records) == list(data.tracks.shards.records) == ["clip0"]
+    part = data.only(Source(some[:2]))
+    assert list(part.latents.records) == ["clip0"] and part.clips == some[:1]
+    with pytest.raises(UserError, match=r"no clip is left of 2; left_out\.jsonl"):
+        data.only(Source(some[1:]))
+
+
 def test_texts_hold_every_form_of_a_caption(clips):
     said = "One person conversation. Person1: a man. Person1 is speaking. Scene description: a garden in the rain."
     clip = clips[0].model_copy(update={"caption": said})
