@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mtv.control import TrackFeatures
 from mtv.tracks import TRACKS, clip_features
+from shared.data.bad_clips import Problem, noted
 from shared.data.encode_clip import as_kept, clip_key
 from shared.data.manifest import Clip
-from shared.data.shard_writer import NewRecord, fill_shards
+from shared.data.shard_writer import NewRecord, fill_shards, gather_problems
 from shared.data.shards import LatentShards
 from shared.encoders.audio import FrameFeatures, windows
 from shared.utils.distributed import World
@@ -64,22 +65,26 @@ def encode_tracks(
     encoders: Mapping[str, FrameFeatures],
     dtype: str,
     world: World,
-) -> LatentShards:
-    """Encode tracks that `folder` lacks, as long as clips in `latents`. UserError names a clip with a bad track."""
-    by_id = {clip.id: clip for clip in clips}
+) -> tuple[LatentShards, list[Problem]]:
+    """Encode tracks that `folder` lacks, as long as clips in `latents`; those with a bad track are told, left out."""
+    by_id, bad = {clip.id: clip for clip in clips}, list[Problem]()
     common = [str(fps), dtype, *(fingerprint(encoders[track]) for track in TRACKS)]
     keys = {}
     for clip in clips:
         names, frames = sorted(clip.tracks), latents.records[clip.id].frames
-        keys[clip.id] = clip_key(clip, [clip.tracks[name] for name in names], [*common, *names, str(frames)])
+        with noted(bad, clip.id):
+            keys[clip.id] = clip_key(clip, [clip.tracks[name] for name in names], [*common, *names, str(frames)])
 
     def make(names: Sequence[str]) -> Iterator[NewRecord]:
         for name in names:
-            record = latents.records[name]
-            features = clip_features(by_id[name], record.frames, fps, encoders)
-            yield {"tracks": as_kept(features, getattr(torch, dtype))}, record.facts() | {"key": keys[name]}
+            record, features = latents.records[name], None
+            with noted(bad, name):
+                features = clip_features(by_id[name], record.frames, fps, encoders)
+            if features is not None:
+                yield {"tracks": as_kept(features, getattr(torch, dtype))}, record.facts() | {"key": keys[name]}
 
-    return fill_shards(folder, keys, make, world, "encoding tracks")
+    shards = fill_shards(folder, keys, make, world, "encoding tracks")
+    return shards, gather_problems(bad)
 
 
 def draw_dropped(rate: float, together: float, seed: int, step: int, ids: Sequence[str]) -> dict[str, Tensor]:

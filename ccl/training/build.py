@@ -21,7 +21,9 @@ from mtv.pipeline import MTVPipeline
 from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lora_card, lora_weights, save_lora
 from shared.checkpoint.registry import COMPONENTS
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
-from shared.data.dataset import ClipDataset
+from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
+from shared.data.bad_clips import check_policy
+from shared.data.dataset import ClipDataset, decode_problems
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.nn.parameter_names import part_of
@@ -84,9 +86,7 @@ class JointAdapter:
         folder = fitted_codecs(config)
         if component_source(config, "video_codec") is None and source.shards is None:
             if world.is_main and not (folder / "audio_codec").is_dir():
-                data = config.data
-                samples = ClipDataset(source.clips, data.fps, data.size, data.sample_rate, data.duration)
-                save_codecs(folder, *fit_linear_codecs(samples, sample_rate=data.sample_rate, seed=config.seed))
+                save_codecs(folder, *_fitted(config, source.clips))
             barrier()
         return Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
 
@@ -149,6 +149,21 @@ class JointAdapter:
         if lora is not None:
             pipeline.unload_lora_weights()
         export_pipeline(pipeline, folder, card, self.config.train)
+
+
+def _fitted(config: TrainConfig, clips: list[Clip]) -> tuple[LinearVideoCodec, LinearAudioCodec]:
+    """Fit a pair to the clips that can be read. UserError naming the others, if `data.on_bad_clip` is to refuse."""
+    data = config.data
+    settings = data.fps, data.size, data.sample_rate, data.duration
+    try:
+        return fit_linear_codecs(ClipDataset(clips, *settings), sample_rate=data.sample_rate, seed=config.seed)
+    except UserError:
+        problems = decode_problems(ClipDataset(clips, *settings))
+        if not problems:
+            raise
+        check_policy(problems, len(clips), data.on_bad_clip)  # what is skipped is told when it is encoded
+        gone = {problem.id for problem in problems}
+        return _fitted(config, [clip for clip in clips if clip.id not in gone])
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from ccl.training.source import Source
 from mtv.captions import drop_speaker
 from mtv.track_features import TrackBatches, check_tracks, encode_tracks
 from shared.codecs import Codecs
+from shared.data.bad_clips import Problem, attempt, noted, settle
 from shared.data.dataset import ClipDataset, check_clip, read_ahead
 from shared.data.encode_clip import clip_key, encode_clip
 from shared.data.manifest import Clip
 from shared.data.shard_loader import ShardedText
-from shared.data.shard_writer import NewRecord, fill_shards
+from shared.data.shard_writer import NewRecord, fill_shards, gather_problems
 from shared.data.shards import LatentShards, ShardedLatents
 from shared.encoders import TextEncoder
 from shared.training.components import Components, LazyTextEncoder
@@ -41,6 +42,7 @@ class TrainingData:
     texts: TextEncoder
     tracks: TrackBatches | None
     clips: list[Clip]  # what they were made of, none with shards of scripts/encode.py
+    left_out: list[Problem] = field(default_factory=list)  # clips that could not be encoded
 
     @classmethod
     def of(cls, config: TrainConfig, source: Source, components: Components, world: World) -> TrainingData:
@@ -58,13 +60,18 @@ class TrainingData:
         cls, config: TrainConfig, clips: list[Clip], components: Components, texts: TextEncoder, world: World
     ) -> TrainingData:
         """Latents and features of tracks by `components`, made where they are missing and kept beside the run."""
-        if not config.trains("mtv"):
-            return cls(encode_latents(config, clips, components.codecs, world), texts, None, clips)
-        check_tracks(clips)
-        latents = encode_latents(config, clips, components.codecs, world)
-        folder, data, encoders = latents_folder(config) / "tracks", config.data, components.encoders
-        tracks = encode_tracks(folder, clips, latents, data.fps, encoders, data.latents_dtype, world)
-        return cls(latents, texts, TrackBatches(tracks, encoders), clips)
+        mtv = config.trains("mtv")
+        if mtv:
+            check_tracks(clips)
+        latents, bad = encode_latents(config, clips, components.codecs, world)
+        tracks, good = None, [clip for clip in clips if clip.id in latents.records]
+        if mtv:
+            folder, data, encoders = latents_folder(config) / "tracks", config.data, components.encoders
+            shards, worse = encode_tracks(folder, good, latents, data.fps, encoders, data.latents_dtype, world)
+            bad, good = [*bad, *worse], [clip for clip in good if clip.id in shards.records]
+            tracks = TrackBatches(shards, encoders)
+        settle(bad, len(clips), config.data.on_bad_clip)
+        return cls(latents.only([clip.id for clip in good]) if bad else latents, texts, tracks, good, bad)
 
     @classmethod
     def _opened(cls, config: TrainConfig, shards: ShardedLatents, components: Components, world: World) -> TrainingData:
@@ -90,11 +97,14 @@ class TrainingData:
 
     def only(self, part: Source) -> TrainingData:
         """Choose the clips of `part`."""
-        latents, tracks = self.latents.only(part.ids), self.tracks
+        there = [name for name in part.ids if name in self.latents.records or not self.left_out]
+        if not there:
+            raise UserError(f"no clip is left of {len(part.ids)}; left_out.jsonl in the run's output says why")
+        latents, tracks = self.latents.only(there), self.tracks
         if tracks is not None:
-            shards = latents if tracks.shards is self.latents else tracks.shards.only(part.ids)
+            shards = latents if tracks.shards is self.latents else tracks.shards.only(there)
             tracks = TrackBatches(shards, tracks.encoders)
-        return replace(self, latents=latents, tracks=tracks, clips=part.clips)
+        return replace(self, latents=latents, tracks=tracks, clips=[c for c in part.clips if c.id in latents.records])
 
     def captions(self, count: int) -> list[str]:
         """Captions of the first clips."""
@@ -120,24 +130,36 @@ class TrainingData:
             tell_left_out(self.latents, problems)
 
 
-def encode_latents(config: TrainConfig, clips: list[Clip], codecs: Codecs, world: World) -> LatentShards:
-    """Latents of all clips, with the captions of the manifest as it is now; what the run's folder lacks is made there
-    first. UserError naming the clip that cannot be read, lacks a stream, or is silent."""
+def encode_latents(
+    config: TrainConfig, clips: list[Clip], codecs: Codecs, world: World
+) -> tuple[LatentShards, list[Problem]]:
+    """Latents of the clips, with the captions of the manifest as it is now; what the run's folder lacks is made there
+    first. Clips that cannot be read, lack a stream, or are silent are told and left out; the others are kept."""
     data, keyframes, by_id = config.data, config.keyframes > 0, {clip.id: clip for clip in clips}
     options = data.model_dump_json(include={"fps", "size", "sample_rate", "duration", "latents_dtype"})
     dtype = getattr(torch, data.latents_dtype)
     common = [options, fingerprint(codecs.video), fingerprint(codecs.audio), *(["keyframes"] if keyframes else [])]
-    keys = {clip.id: clip_key(clip, (clip.video, clip.audio), common) for clip in clips}
+    keys, bad = dict[str, str](), list[Problem]()
+    for clip in clips:
+        with noted(bad, clip.id):
+            keys[clip.id] = clip_key(clip, (clip.video, clip.audio), common)
 
     def make(names: Sequence[str]) -> Iterator[NewRecord]:
         dataset = ClipDataset([by_id[name] for name in names], data.fps, data.size, data.sample_rate, data.duration)
-        for sample in read_ahead(dataset.__getitem__, range(len(dataset)), THREADS):
-            check_clip(sample, needs_video=True, needs_audio=True)
-            members, facts = encode_clip(sample, codecs, data.fps, world.device, dtype, keyframes)
-            yield members, facts | {"key": keys[sample.id]}
+        samples = read_ahead(attempt(dataset.__getitem__), range(len(dataset)), THREADS)
+        for name, sample in zip(names, samples, strict=True):
+            encoded = None
+            with noted(bad, name):
+                if isinstance(sample, UserError):
+                    raise sample
+                check_clip(sample, needs_video=True, needs_audio=True)
+                encoded = encode_clip(sample, codecs, data.fps, world.device, dtype, keyframes)
+            if encoded is not None:
+                yield encoded[0], encoded[1] | {"key": keys[name]}
 
     captions = {clip.id: (clip.caption, clip.audio_caption) for clip in clips}
-    return fill_shards(latents_folder(config), keys, make, world, "encoding clips", captions)
+    shards = fill_shards(latents_folder(config), keys, make, world, "encoding clips", captions)
+    return shards, gather_problems(bad)
 
 
 def tell_left_out(shards: LatentShards, problems: list[str]) -> None:

@@ -16,6 +16,7 @@ from mtv.control import TrackFeatures
 from mtv.control_training import NonsilentFeatures
 from mtv.track_features import draw_dropped
 from shared.checkpoint.lora import seed_dropout
+from shared.data.bad_clips import write_left_out
 from shared.data.manifest import Clip, read_manifest
 from shared.training.card import Progress
 from shared.training.components import Components
@@ -111,7 +112,10 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     with session() as world:
         claim_output(config, world)
         components = adapter.prepare(config, source, world)
-        Run(config, world, TrainingData.of(config, source, components, world), components, adapter).train()
+        data = TrainingData.of(config, source, components, world)
+        if world.is_main:
+            write_left_out(Path(config.output), [*source.left_out, *data.left_out])
+        Run(config, world, data, components, adapter).train()
 
 
 def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[Adapter]) -> None:
@@ -124,6 +128,8 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
         components = adapter.prepare(config, source, world)
         with_tracks = stages[0].model_copy(update={"tasks": {"mtv": 1.0}})
         data = TrainingData.of(with_tracks, source, components, world)
+        if world.is_main:
+            write_left_out(Path(config.output), [*source.left_out, *data.left_out])
         for stage, part in zip(stages, parts, strict=True):
             claim_output(stage, world)
             done = Path(stage.output) / "done"

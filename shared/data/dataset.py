@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from shared.data.bad_clips import Problem, attempt, noted, refuse
 from shared.data.manifest import Clip
 from shared.data.media import probe, read_audio, read_video
 from shared.utils.errors import UserError
@@ -19,7 +20,6 @@ from shared.utils.levels import is_silent, rms_dbfs
 SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_REPORTED = 5  # clips named one by one in the message of `survey`
 
 
 @dataclass(frozen=True)
@@ -127,26 +127,38 @@ def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
 
 
 def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
-    """Raise one UserError, naming the first bad clips, unless all headers show streams and length that suffice."""
+    """Raise one UserError, naming the bad clips, unless all headers show streams and length that suffice."""
+    refuse(header_problems(clips, needs_video, needs_audio, duration), len(clips))
 
-    def reason(clip: Clip) -> str | None:
-        try:
-            _check_headers(clip, needs_video, needs_audio, duration)
-        except UserError as error:
-            return f"clip {clip.id!r}: {error}"
-        return None
 
+def header_problems(
+    clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None
+) -> list[Problem]:
+    """Tell which clips lack, by their headers, a stream that is needed or the length of `data.duration`."""
+    return _problems(clips, lambda clip: _check_headers(clip, needs_video, needs_audio, duration))
+
+
+def decode_problems(dataset: ClipDataset, needs_video: bool = True, needs_audio: bool = True) -> list[Problem]:
+    """Decode all clips, and tell which of them cannot train."""
+    numbers = {clip.id: number for number, clip in enumerate(dataset.clips)}
+    return _problems(dataset.clips, lambda clip: check_clip(dataset[numbers[clip.id]], needs_video, needs_audio))
+
+
+def _problems(clips: Sequence[Clip], check: Callable[[Clip], None]) -> list[Problem]:
+    problems: list[Problem] = []
     with ThreadPoolExecutor(8) as pool:
-        reasons = [text for text in pool.map(reason, clips) if text is not None]
-    if reasons:
-        more = f"; and {len(reasons) - _REPORTED} more" if len(reasons) > _REPORTED else ""
-        raise UserError(f"{len(reasons)} of {len(clips)} clips cannot be used: {'; '.join(reasons[:_REPORTED])}{more}")
+        for clip, error in zip(clips, pool.map(attempt(check), clips), strict=True):
+            with noted(problems, clip.id):
+                if error is not None:
+                    raise error
+    return problems
 
 
 def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None) -> None:
     if needs_video and clip.video is None:
         raise UserError("has no video, which the tasks need")
     end = clip.start + duration if duration is not None else clip.end or clip.start
+    why = f" by data.duration {duration:g}" if duration is not None else " by the clip's end"
     paths = {"video": clip.video, "audio": clip.audio if needs_audio or clip.audio != clip.video else None}
     for name, path in ((name, path) for name, path in paths.items() if path is not None):
         info = probe(path)
@@ -156,4 +168,4 @@ def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: f
         if lasts is None:
             raise UserError(f"{path}: has no {name} stream; a file with {wanted} is needed")
         if end > lasts + tolerance:
-            raise UserError(f"{path}: {name} lasts {lasts:.2f} s, but {end:.2f} s are needed")
+            raise UserError(f"{path}: {name} lasts {lasts:.2f} s, but {end:.2f} s are needed{why}")

@@ -7,12 +7,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from scipy.ndimage import binary_closing, binary_opening
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
+from shared.data.containers import open_media
 from shared.data.dataset import SHORT_SOUND, ClipDataset
 from shared.data.manifest import Clip, Problem
 from shared.data.media import Audio, probe, read_audio, read_video
@@ -178,12 +178,15 @@ def _pictures(clip: Clip, finding: Finding) -> None:
     if not info.has_video:
         raise UserError(f"{clip.video}: has no video stream; a file with pictures is needed")
     finding.facts |= {"width": info.width, "height": info.height, "fps": round(info.fps or 0, 3)}
+    if info.colours:
+        finding.facts["colours"] = info.colours
+        finding.warnings.append(f"is {info.colours}; it is read tone-mapped to BT.709")
     end = min(t for t in (clip.end, info.video_end) if t is not None)
     finding.facts["seconds"] = round(end - clip.start, 3)
     if clip.end is not None and info.video_end is not None and clip.end > info.video_end + 0.5 / (info.fps or 1):
         finding.refused.append(f"ends at {clip.end:g} s, but its pictures at {info.video_end:.2f} s")
     read_video(clip.video, 1.0, (32, 32), clip.start, clip.end)  # decodes all of it: broken and cut files show
-    with av.open(str(clip.video)) as container:
+    with open_media(clip.video) as container:
         packets = container.demux(container.streams.video[0])
         times = [p.pts * float(p.time_base) for p in packets if p.pts is not None and not p.is_discard]
     steps = np.diff(np.sort(times))

@@ -10,17 +10,17 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shared.data.bad_clips import Problem, refuse
+from shared.data.clip_files import ClipFiles, clip_files, existing
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
 
 MANIFEST_NAME = "manifest.jsonl"
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 _TRACK = re.compile(r"speech[1-9]?|effects|music")
 
 
@@ -74,28 +74,19 @@ class Clip(BaseModel):
         return {name: path for name, path in (named | self.tracks).items() if path is not None}
 
     def resolved(self, folder: Path) -> Clip:
-        """Copy of the clip, its relative paths taken from `folder`."""
-        paths = {name: folder / path for name, path in self.files().items()}
+        """Copy of the clip, its relative paths taken from `folder`, each as the disk spells it."""
+        paths = {name: existing(folder / path) for name, path in self.files().items()}
         tracks = {name: paths.pop(name) for name in self.tracks}
         return self.model_copy(update={**paths, "tracks": tracks})
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with an entry of a manifest, or a record. `id`: the clip's or, without one, the line's number."""
-
-    id: str
-    message: str
-
-    def __str__(self) -> str:
-        return self.message
-
-
 def read_manifest(path: str | Path) -> list[Clip]:
-    """Clips of a manifest, as `manifest_entries` reads it. Raises UserError for its first problem too."""
+    """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too."""
     entries = manifest_entries(path)
-    if problem := next((entry for entry in entries if isinstance(entry, Problem)), None):
-        raise UserError(problem.message)
+    problems = [entry for entry in entries if isinstance(entry, Problem)]
+    if len(problems) == 1:
+        raise UserError(problems[0].message)
+    refuse(problems, len(entries))
     return [entry for entry in entries if isinstance(entry, Clip)]
 
 
@@ -200,29 +191,27 @@ def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | P
 
 
 def _read_folder(folder: Path) -> Iterator[Clip | Problem]:
-    folder = folder.absolute()
-    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
-    stems, captions = [video.stem for video in videos], {path.stem for path in folder.glob("*.txt")}
-    for video in videos:
+    for files in clip_files(folder.absolute()):
         try:
-            yield _captioned(video, stems, captions)
+            yield _captioned(files)
         except UserError as error:
-            yield Problem(video.stem, str(error))
-    for stem in sorted(captions - set(stems)):
-        text = f"{folder / stem}.txt: clip {stem!r} has a caption but no video; {stem}.mp4 is needed beside it"
-        yield Problem(stem, text)
+            yield Problem(files.stem, str(error))
 
 
-def _captioned(video: Path, stems: list[str], captions: set[str]) -> Clip:
-    if stems.count(video.stem) > 1:
-        raise UserError(f"{video}: clip {video.stem!r} is there with two endings; one video per name is needed")
-    if video.stem not in captions:
-        raise UserError(f"{video}: clip {video.stem!r} has no caption; a file {video.stem}.txt is needed beside it")
-    text = video.with_suffix(".txt")
+def _captioned(files: ClipFiles) -> Clip:
+    video, stem = files.videos[0], files.stem
+    for paths, what in ((files.videos, "video"), (files.texts, "text")):
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            told = f"clip {stem!r} is there with two endings, or in two compositions of its letters: {names}"
+            raise UserError(f"{paths[0]}: {told}; one {what} per name is needed")
+    if not files.texts:
+        raise UserError(f"{video}: clip {stem!r} has no caption; a file {stem}.txt is needed beside it")
+    text = files.texts[0]
     lines = [line.strip() for line in _text(text).strip().splitlines()] or [""]
     if len(lines) > 2:
         raise UserError(f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
-    return Clip(id=video.stem, video=video, caption=lines[0], audio_caption=lines[-1])
+    return Clip(id=stem, video=video, caption=lines[0], audio_caption=lines[-1])
 
 
 def _text(path: Path) -> str:

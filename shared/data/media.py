@@ -17,8 +17,10 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
-from PIL import Image, ImageOps
 
+from shared.data.colour import check_colours, matrix, plain, wide
+from shared.data.containers import check_decoder, decode, open_media
+from shared.data.images import read_image
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
 from shared.utils.levels import is_silent
@@ -27,6 +29,7 @@ __all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
+_LONGEST_GAP = 600.0  # s that a picture may stand, or sound may be missing, before the time stamps count as damaged
 _CUT_OFF = 0.5  # s missing of what the header promises before a file counts as cut off
 _LOUDEST = 10.0  # a float sample above this is an integer in disguise, not an overdriven recording
 
@@ -43,6 +46,7 @@ class MediaInfo:
     video_end: float | None = None
     rate: int | None = None
     channels: int | None = None
+    colours: str | None = None  # of the pictures, if BT.709 cannot hold them: "HDR (PQ)", "HDR (HLG)", "BT.2020"
     audio_start: float | None = None  # negative: before the first picture
     audio_end: float | None = None
 
@@ -75,6 +79,7 @@ def read_video(
     def hold(frame: Any, until: float) -> None:
         """Show `frame` until there are so many pictures; one that is never shown is never converted."""
         missing = int(min(until, limit)) - len(pictures)
+        _check_gap(path, missing / fps, "picture that stands still")
         if missing > 0:
             pictures.extend([_picture(frame, size, stream)] * missing)
 
@@ -82,12 +87,17 @@ def read_video(
         stream = file.video
         if stream is None:
             raise UserError(f"{path}: has no video stream; a file with pictures is needed")
+        check_decoder(path, stream)
         shown, time, length = None, 0.0, 0.0
         for frame, frame_time, frame_length in _timed_pictures(file, start):
             if shown is not None:
+                if frame_time > 0:  # else what comes before was never on show
+                    _check_size(path, shown, frame, start + frame_time)
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
                 hold(shown, math.ceil((due - 1e-6) * fps))
+            else:
+                check_colours(path, frame)
             if len(pictures) == limit:
                 return np.stack(pictures)
             shown, time, length = frame, frame_time, frame_length
@@ -122,29 +132,17 @@ def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.
     return np.clip(_resample(samples, source_rate, rate), -1.0, 1.0)
 
 
-def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
-    """Read a picture, upright, as uint8 [H, W, 3]; `size` as in `read_video`. UserError if it is missing or broken."""
-    path = Path(path)
-    _check_file(path)
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except OSError as error:  # PIL's UnidentifiedImageError is one
-        raise UserError(f"{path}: broken or not a picture; png, jpeg or webp is expected") from error
-    if size is not None:
-        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.array(image)
-
-
 def probe(path: str | Path) -> MediaInfo:
     """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
     path = Path(path)
     with _reading(path) as file:
         video, audio, found = file.video, file.audio, {}
         if video is not None:
+            check_decoder(path, video)
             found = {"fps": file.fps, "width": video.width, "height": video.height}
-            found["video_end"] = _stream_end(file, video)
+            found |= {"video_end": _stream_end(file, video), "colours": wide(video.codec_context)}
         if audio is not None:
+            check_decoder(path, audio)
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
             found["audio_end"] = _stream_end(file, audio)
         if not found:
@@ -162,26 +160,14 @@ class _File(NamedTuple):
     fps: float  # on average, if there are pictures
 
 
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; the path of an existing file is needed")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes); write or copy it again")
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
-    _check_file(path)
-    try:
-        with av.open(str(path)) as container:
-            moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-            video, audio = next(moving, None), next(iter(container.streams.audio), None)
-            fps = float((video and (video.average_rate or video.guessed_rate)) or 25)
-            yield _File(container, video, audio, _stream_start(audio if video is None else video), fps)
-    except (av.FFmpegError, OSError) as error:
-        wanted = "a whole mp4, mov, mkv, webm or wav file is expected"
-        raise UserError(f"{path}: broken or not media ({error.strerror}); {wanted}") from error
+    with open_media(path) as container:
+        moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        video, audio = next(moving, None), next(iter(container.streams.audio), None)
+        fps = float((video and (video.average_rate or video.guessed_rate)) or 25)
+        yield _File(container, video, audio, _stream_start(audio if video is None else video), fps)
 
 
 def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> float:
@@ -210,14 +196,14 @@ def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     container, zero = file.container, file.zero
     if start > _PREROLL:
         container.seek(int((zero + start - _PREROLL) * av.time_base))
-        frames = container.decode(stream)
+        frames = decode(container, stream)
         first = next(frames, None)
         if first is not None and first.time is not None and first.time - zero <= start:
             yield first
             yield from frames
             return
         container.seek(int(min(0.0, zero) * av.time_base))
-    yield from container.decode(stream)
+    yield from decode(container, stream)
 
 
 def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
@@ -230,15 +216,29 @@ def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, flo
         yield frame, time, length
 
 
+def _check_gap(path: Path, seconds: float, what: str) -> None:
+    if seconds > _LONGEST_GAP:
+        told = f"a {what} for {seconds:.0f} s; up to {_LONGEST_GAP:.0f} s are read, its time stamps look damaged"
+        raise UserError(f"{path}: {told}")
+
+
+def _check_size(path: Path, before: Any, frame: Any, time: float) -> None:
+    if (frame.width, frame.height) != (before.width, before.height):
+        sizes = f"from {before.width}x{before.height} to {frame.width}x{frame.height} at {time:.2f} s"
+        raise UserError(f"{path}: its pictures change {sizes}; one size is needed, cut or convert it")
+
+
 def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     """RGB [H, W, 3], upright, with square pixels; see `read_video` for `size`."""
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise; a telephone held upright says so
+    turns, frame = round(frame.rotation / 90) % 4, plain(frame)  # counter-clockwise; a telephone held upright says so
     wide = float(stream.sample_aspect_ratio or 1) * frame.width
     rows, columns = (frame.height, round(wide)) if size is None else size if turns % 2 == 0 else size[::-1]
     scale = max(columns / wide, rows / frame.height)
     width, height = max(columns, round(wide * scale)), max(rows, round(frame.height * scale))
     method = Interpolation.AREA if height < frame.height else Interpolation.BICUBIC
-    scaled = frame.reformat(width, height, "rgb24", interpolation=method | EXACT, threads=1).to_ndarray()
+    scaled = frame.reformat(
+        width, height, "rgb24", src_colorspace=matrix(frame), interpolation=method | EXACT, threads=1
+    ).to_ndarray()
     top, left = (height - rows) // 2, (width - columns) // 2
     return np.rot90(scaled[top : top + rows, left : left + columns], turns)
 
@@ -248,6 +248,7 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
     stream, zero = file.audio, file.zero
     if stream is None:
         raise UserError(f"{path}: has no audio stream; a file with sound is needed")
+    check_decoder(path, stream)
     # what lies past the stream's stated end is the padding of the last AAC packet
     stated = math.inf if stream.duration is None else _stream_end(file, stream)
     rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
@@ -256,6 +257,7 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
     for frame in _decoded(file, stream, start):
         samples, rate = _float_samples(frame), frame.sample_rate
         at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
+        _check_gap(path, (at - cursor) / rate, "silence without samples")
         if pieces and abs(at - cursor) <= _GAP * rate:
             at = cursor
         if at >= stop * rate:

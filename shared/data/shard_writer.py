@@ -15,6 +15,7 @@ import safetensors.torch
 from tqdm import tqdm
 from webdataset import TarWriter
 
+from shared.data.bad_clips import Problem
 from shared.data.encode_clip import Members
 from shared.data.shard_index import BAD_FACTS, FORMAT, INDEX_NAME, Shard
 from shared.data.shards import LatentShards
@@ -105,6 +106,11 @@ def fill_shards(
         shards.hold()
         barrier()
     return shards
+
+
+def gather_problems(problems: Sequence[Problem]) -> list[Problem]:
+    """Gather what every rank found, once for each clip; every rank calls it."""
+    return list({problem.id: problem for part in gather(list(problems)) for problem in part}.values())
 
 
 def _records(folder: Path, keys: Mapping[str, str]) -> dict[str, Any]:

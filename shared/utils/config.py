@@ -43,9 +43,9 @@ OWNED_BY_TRAIN = {
 }
 # Keys that change nothing about the weights a run arrives at.
 FREE_KEYS: tuple[str, ...] = (
-    "output", "data.latents", "validation.", "train.activation_checkpointing", "train.checkpoint_every",
-    "train.keep_checkpoints", "train.log_every", "train.export_dtype", "train.shard_size", "train.report_to",
-    "train.peak_tflops",
+    "output", "data.latents", "data.on_bad_clip", "validation.", "train.activation_checkpointing",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.export_dtype", "train.shard_size",
+    "train.report_to", "train.peak_tflops",
 )  # fmt: skip
 
 

@@ -42,6 +42,9 @@ class Data(Section):
     sample_rate: Count = key(16_000, "Samples a second that sound is resampled to; the audio codec's own.")
     duration: Positive | None = key(None, "Seconds taken from each clip's start; null takes each clip whole.")
     max_duration: Positive | None = key(None, "Seconds; longer clips are left out. Null keeps all.")
+    on_bad_clip: Literal["refuse", "skip"] = key(
+        "refuse", "A clip that cannot be used: refuse to train, naming all such clips; or list it in left_out.jsonl."
+    )
     exclude_subsets: list[str] = key(["conflict"], "Subsets of the manifest that do not train.")
     subsets: list[str] = key([], "Only clips in one of these subsets train; an empty list takes all.")
     latents: str | None = key(None, "Folder of the encoded clips, which runs may share; null is OUTPUT/latents.")

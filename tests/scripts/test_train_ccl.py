@@ -145,7 +145,7 @@ def test_a_finished_run_only_exports_again(folder: Path, runs: dict) -> None:
 
 def test_a_silent_clip_is_refused_by_name(folder: Path, runs: dict) -> None:
     code, err = runs["silent"]
-    assert code == 2 and "error: clip 'hush': its sound is silent" in err.splitlines()[-1]
+    assert code == 2 and "error: 1 of 3 clips cannot be used: clip 'hush': its sound is silent" in err.splitlines()[-1]
     assert "Traceback" not in err and not (folder / "quiet_run/checkpoint").exists()
 
 

@@ -16,6 +16,7 @@ from one_process import one_process
 from ccl.training.data import TrainingData, encode_latents, training_texts
 from ccl.training.source import Source
 from shared.codecs import Codecs
+from shared.data.bad_clips import settle
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders import HashedWords
@@ -80,7 +81,9 @@ def config(folder: Path, data: dict[str, Any] | None = None, **changes: Any) -> 
 
 
 def encoded(folder, clips, video, world, **data):
-    return encode_latents(config(folder, data), clips, Codecs(video, Audio()), world)
+    shards, bad = encode_latents(config(folder, data), clips, Codecs(video, Audio()), world)
+    settle(bad, len(clips), data.get("on_bad_clip", "refuse"))
+    return shards
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float32), ("float16", torch.float16)])
@@ -118,16 +121,20 @@ def test_only_what_changed_is_encoded_again(tmp_path, clips, world):
     assert len(list(folder.glob("*.tar"))) == 1  # what the last options made; the rest is stale and gone
 
 
-def test_errors_name_the_clip_and_leave_no_shard(tmp_path, clips, world):
-    broken = tmp_path / "broken.mp4"
+def test_bad_clips_are_named_together_and_cost_the_others_nothing(tmp_path, clips, world, caplog):
+    broken, video = tmp_path / "broken.mp4", Video()
     broken.write_bytes(b"no video")
-    for clip, words in [
-        (Clip(id="bad", video=broken, caption=""), "clip 'bad'"),
-        (Clip(id="gone", video=tmp_path / "gone.mp4", caption=""), "clip 'gone'.*No such file"),
-    ]:
+    bad = Clip(id="bad", video=broken, caption=""), Clip(id="gone", video=tmp_path / "gone.mp4", caption="")
+    some = [bad[0], *clips, bad[1]]
+    words = r"2 of 5 clips cannot be used: clip 'gone': .*No such file.*; clip 'bad': .*broken.*data.on_bad_clip=skip"
+    for _ in range(2):
         with pytest.raises(UserError, match=words):
-            encoded(tmp_path / "latents", [*clips, clip], Video(), world)
-    assert [file.name for file in (tmp_path / "latents").iterdir()] == [".lock"]
+            encoded(tmp_path / "latents", some, video, world)
+        assert video.encoded == 3  # and what is done is kept
+    assert list(encoded(tmp_path / "latents", some, video, world, on_bad_clip="skip").records) == [c.id for c in clips]
+    assert "clip 'bad'" in caplog.text and "it is left out" in caplog.text
+    with pytest.raises(UserError, match=r"2 of 2 clips cannot be used.*no clip is left"):
+        encoded(tmp_path / "latents", list(bad), video, world, on_bad_clip="skip")
 
 
 def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
@@ -160,6 +167,35 @@ def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
     bare = [clip.model_copy(update={"tracks": {}}) for clip in clips[:1]]
     with pytest.raises(UserError, match="1 of 1 clips, 'clip0' first, have no tracks, which task mtv needs"):
         TrainingData.encoded(mtv, bare, components, words, world)
+
+
+def test_a_bad_track_costs_its_clip_alone_and_stages_do_without(tmp_path, clips, world):
+    components = Components(Codecs(Video(), Audio()), LazyTextEncoder(None), ENCODERS)
+    settings = {"on_bad_clip": "skip"}, {"tasks": {"mtv": 1.0}, "control": {}}
+    broken, short = tmp_path / "broken.wav", tmp_path / "short.wav"
+    broken.write_bytes(b"RIFF no sound")
+    soundfile.write(short, np.ones(1000), 16_000)
+    some = [
+        clips[0],
+        clips[1].model_copy(update={"tracks": clips[1].tracks | {"music": broken}}),
+        clips[2].model_copy(update={"tracks": clips[2].tracks | {"speech": short}}),
+    ]
+
+    def made(data: dict, changes: dict) -> TrainingData:
+        return TrainingData.encoded(
+            config(tmp_path / "latents", data, **changes), some, components, HashedWords(), world
+        )
+
+    words = r"2 of 3 clips cannot be used: clip 'clip1': .*broken\.wav: broken.*; clip 'clip2': .*must be equally long"
+    with pytest.raises(UserError, match=words):
+        made({}, settings[1])
+    data = made(*settings)
+    assert [problem.id for problem in data.left_out] == ["clip1", "clip2"] and data.clips == some[:1]
+    assert list(data.latents.records) == list(data.tracks.shards.records) == ["clip0"]
+    part = data.only(Source(some[:2]))
+    assert list(part.latents.records) == ["clip0"] and part.clips == some[:1]
+    with pytest.raises(UserError, match=r"no clip is left of 2; left_out\.jsonl"):
+        data.only(Source(some[1:]))
 
 
 def test_texts_hold_every_form_of_a_caption(clips):

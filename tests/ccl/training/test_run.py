@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from ccl.training.run import Run
+from ccl.training.run import Run, train
+from ccl.training.source import Source
+from shared.data.bad_clips import Problem
 from shared.data.manifest import Clip, write_manifest
 from shared.training.card import Progress
 from shared.utils.config import TrainConfig
@@ -97,3 +101,18 @@ def test_prompts_are_given_or_captions_of_the_held_out_or_the_first_clips(
     assert one.model.sampled == [(prompts, held_out, "step000003")]  # type: ignore[attr-defined]
     one.export({})
     assert one.model.saved == [("checkpoint", 3, 4, 2), ("checkpoint", 9, 4, 2)]  # type: ignore[attr-defined]
+
+
+def test_what_is_left_out_is_listed_in_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(output=str(tmp_path), model={}, data={"manifest": "clips"}, train={"steps": 9})
+    source = Source([], left_out=[Problem("a", "clip 'a': left out by data.max_duration: it lasts 9 s")])
+    data = SimpleNamespace(left_out=[Problem("b", "clip 'b': its sound is silent")])
+    monkeypatch.setattr("ccl.training.run.read_source", lambda config, tasks: source)
+    monkeypatch.setattr("ccl.training.run.session", lambda: nullcontext(World(0, 1, torch.device("cpu"))))
+    monkeypatch.setattr("ccl.training.run.claim_output", lambda config, world: None)
+    monkeypatch.setattr("ccl.training.run.TrainingData.of", lambda *_: data)
+    monkeypatch.setattr("ccl.training.run.Run", lambda *_: SimpleNamespace(train=lambda: None))
+    adapter: Any = SimpleNamespace(check=lambda *_: None, prepare=lambda *_: None)
+    train(config, adapter)
+    lines = (tmp_path / "left_out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
