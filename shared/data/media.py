@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation
 from PIL import Image, ImageOps
 
+from shared.data.durations import Ends, stream_ends
 from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
 from shared.utils.errors import UserError
 from shared.utils.levels import is_silent
@@ -27,7 +28,7 @@ __all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
-_CUT_OFF = 0.5  # s missing of what the header promises before a file counts as cut off
+_CUT_OFF = 0.5  # s of pictures that are in the file and cannot be decoded before it counts as broken
 _LOUDEST = 10.0  # a float sample above this is an integer in disguise, not an overdriven recording
 
 
@@ -93,7 +94,7 @@ def read_video(
             shown, time, length = frame, frame_time, frame_length
         if shown is None or time + length <= 0:
             raise UserError(f"{path}: no pictures after {start} s; a start before the end of the file is needed")
-        reached, promised = start + time + length, float((stream.duration or 0) * stream.time_base)
+        reached, promised = start + time + length, file.ends[stream.index] - file.zero
         if reached < promised - _CUT_OFF:
             raise UserError(f"{path}: pictures end at {reached:.2f} s of {promised:.2f} s; a whole file is needed")
         hold(shown, max(1, round((time + length) * fps)))
@@ -143,10 +144,10 @@ def probe(path: str | Path) -> MediaInfo:
         video, audio, found = file.video, file.audio, {}
         if video is not None:
             found = {"fps": file.fps, "width": video.width, "height": video.height}
-            found["video_end"] = _stream_end(file, video)
+            found["video_end"] = file.ends[video.index] - file.zero
         if audio is not None:
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
-            found["audio_end"] = _stream_end(file, audio)
+            found["audio_end"] = file.ends[audio.index] - file.zero
         if not found:
             raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
         return MediaInfo(path, max(found[end] for end in ("video_end", "audio_end") if end in found), **found)
@@ -160,6 +161,7 @@ class _File(NamedTuple):
     audio: Any
     zero: float  # of the timeline on the file's own clock: its first picture, or else its first sample
     fps: float  # on average, if there are pictures
+    ends: Ends  # of its streams, on the file's own clock
 
 
 def _check_file(path: Path) -> None:
@@ -178,7 +180,8 @@ def _reading(path: Path) -> Iterator[_File]:
             moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
             video, audio = next(moving, None), next(iter(container.streams.audio), None)
             fps = float((video and (video.average_rate or video.guessed_rate)) or 25)
-            yield _File(container, video, audio, _stream_start(audio if video is None else video), fps)
+            zero = _stream_start(audio if video is None else video)
+            yield _File(container, video, audio, zero, fps, stream_ends(path, container))
     except (av.FFmpegError, OSError) as error:
         wanted = "a whole mp4, mov, mkv, webm or wav file is expected"
         raise UserError(f"{path}: broken or not media ({error.strerror}); {wanted}") from error
@@ -196,13 +199,6 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
 
 def _stream_start(stream: Any) -> float:
     return 0.0 if stream is None or stream.start_time is None else float(stream.start_time * stream.time_base)
-
-
-def _stream_end(file: _File, stream: Any) -> float:
-    if stream.duration is not None:
-        return _stream_start(stream) + float(stream.duration * stream.time_base) - file.zero
-    # mkv and webm state one duration for the whole file
-    return float(((file.container.start_time or 0) + (file.container.duration or 0)) / av.time_base) - file.zero
 
 
 def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
@@ -249,7 +245,7 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
     if stream is None:
         raise UserError(f"{path}: has no audio stream; a file with sound is needed")
     # what lies past the stream's stated end is the padding of the last AAC packet
-    stated = math.inf if stream.duration is None else _stream_end(file, stream)
+    stated = math.inf if stream.duration is None else file.ends[stream.index] - zero
     rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
     pieces: list[tuple[int, Audio]] = []
     cursor = 0
