@@ -12,9 +12,10 @@ from shared.codecs.base import Codecs, VideoCodec, keyframe_latents
 from shared.data.dataset import Sample
 from shared.data.manifest import Clip
 from shared.utils.errors import UserError
-from shared.utils.levels import is_silent
 from shared.utils.rng import numpy_generator
 
+#: Counts with what the same file is read as: another number, and every clip is encoded again.
+_READING = "2"
 #: Tensors of a record, by member ("latents", "texts", "tracks") and name.
 Members = dict[str, dict[str, Tensor]]
 
@@ -41,7 +42,7 @@ def encode_clip(
     frames = sample.video.shape[1]
     if features is not None:
         members["tracks"] = features(frames)
-    has_audio = sample.has_audio and not is_silent(sample.audio.numpy())
+    has_audio = sample.has_audio and not sample.why_silent
     facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1], "has_video": sample.has_video}
     facts |= {"has_audio": has_audio, "video": list(video.shape), "audio": list(audio.shape)}
     return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
@@ -65,8 +66,11 @@ def every_keyframe(codec: VideoCodec, name: str, pixels: Tensor, fps: float) -> 
 
 
 def clip_key(clip: Clip, paths: Iterable[Path | None], common: Sequence[str]) -> str:
-    """Hash of a clip's cut, its files at `paths` (name, time, size) and `common`. UserError for a file that is gone."""
-    parts = [*common, clip.id, str(clip.start), str(clip.end)]
+    """Hash of a clip's cut and audio track, its files at `paths` (name, time, size) and `common`.
+
+    UserError for a file that is gone.
+    """
+    parts = [_READING, *common, clip.id, str(clip.start), str(clip.end), str(clip.audio_track)]
     try:
         for path in filter(None, paths):
             stat = path.stat()

@@ -14,17 +14,22 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
 from PIL import Image, ImageOps
 
+from shared.data.audio_tracks import AudioTrack, audio_tracks, choose_audio
+from shared.data.channels import downmix, loudest_dbfs, one_layout
 from shared.data.durations import Ends, stream_ends
-from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
+from shared.data.media_write import EXACT, Audio, Video, write_audio, write_video
+from shared.data.samples import float_samples, resample
 from shared.utils.errors import UserError
 from shared.utils.levels import is_silent
 
-__all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_video", "write_audio", "write_video"]
+__all__ = [
+    "MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_mono", "read_video", "write_audio",
+    "write_video",
+]  # fmt: skip
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
@@ -46,6 +51,9 @@ class MediaInfo:
     channels: int | None = None
     audio_start: float | None = None  # negative: before the first picture
     audio_end: float | None = None
+    layout: str | None = None  # of the channels, by FFmpeg's name
+    track: int | None = None  # number of the one that is read, from 1
+    tracks: tuple[AudioTrack, ...] = ()  # all that there are
 
     @property
     def has_video(self) -> bool:
@@ -101,26 +109,43 @@ def read_video(
     return np.stack(pictures)
 
 
-def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None) -> Audio:
-    """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their mean.
+def read_audio(
+    path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None,
+    track: int | None = None,
+) -> Audio:  # fmt: skip
+    """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their `downmix`.
 
     Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound that stops
-    before `end` comes back short: the caller decides what that means. Raises UserError if the file is missing or
-    broken, has no sound, none after `start`, or holds NaN, infinity or values that cannot be samples.
+    before `end` comes back short: the caller decides what that means. `track`: see `choose_audio`. Raises UserError if
+    the file is missing or broken, has no sound, none after `start`, or holds NaN, infinity or values that cannot be
+    samples.
     """
-    path = Path(path)
+    return _read_sound(Path(path), rate, mono, start, end, track)[0]
+
+
+def read_mono(
+    path: str | Path, rate: int, start: float = 0.0, end: float | None = None, track: int | None = None
+) -> tuple[Audio, float]:
+    """As `read_audio`, mono, and the level of the loudest of several channels: see `loudest_dbfs`."""
+    return _read_sound(Path(path), rate, True, start, end, track)
+
+
+def _read_sound(
+    path: Path, rate: int, mono: bool, start: float, end: float | None, track: int | None
+) -> tuple[Audio, float]:
     if rate <= 0:
         raise UserError(f"{path}: cannot be read at {rate} Hz; a positive sample rate is needed")
     _checked_cut(path, start, end, rate)
-    with _reading(path) as file:
-        samples, source_rate = _decode_audio(file, path, start, end)
+    with _reading(path, track) as file:
+        samples, source_rate, layout = _decode_audio(file, path, start, end)
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
     if np.abs(samples).max() > _LOUDEST:
         raise UserError(f"{path}: a sample of {np.abs(samples).max():g}; float samples must lie in [-1, 1]")
+    loudest = -math.inf
     if mono:
-        samples = samples.mean(axis=0, keepdims=True)
-    return np.clip(_resample(samples, source_rate, rate), -1.0, 1.0)
+        samples, loudest = downmix(samples, layout), loudest_dbfs(samples, layout)
+    return np.clip(resample(samples, source_rate, rate), -1.0, 1.0), loudest
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
@@ -137,24 +162,28 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
     return np.array(image)
 
 
-def probe(path: str | Path) -> MediaInfo:
-    """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
+def probe(path: str | Path, track: int | None = None) -> MediaInfo:
+    """Read the header, decode nothing; `track` of sound: see `choose_audio`.
+
+    Raises UserError if the file is missing, broken, cut off or empty.
+    """
     path = Path(path)
-    with _reading(path) as file:
-        video, audio, found = file.video, file.audio, {}
+    with _reading(path, track) as file:
+        video, audio, found = file.video, file.audio, dict[str, Any](tracks=audio_tracks(file.container))
         if video is not None:
-            found = {"fps": file.fps, "width": video.width, "height": video.height}
+            found |= {"fps": file.fps, "width": video.width, "height": video.height}
             found["video_end"] = file.ends[video.index] - file.zero
         if audio is not None:
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
+            found |= {"layout": audio.layout.name, "track": file.container.streams.audio.index(audio) + 1}
             found["audio_end"] = file.ends[audio.index] - file.zero
-        if not found:
+        if video is None and audio is None:
             raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
         return MediaInfo(path, max(found[end] for end in ("video_end", "audio_end") if end in found), **found)
 
 
 class _File(NamedTuple):
-    """An open file: its first stream of moving pictures (the cover art of a song is not one) and of sound, or None."""
+    """An open file: its first stream of moving pictures (the cover art of a song is not one), one of sound, or None."""
 
     container: Any
     video: Any
@@ -172,13 +201,13 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[_File]:
+def _reading(path: Path, track: int | None = None) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
     _check_file(path)
     try:
         with av.open(str(path)) as container:
             moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-            video, audio = next(moving, None), next(iter(container.streams.audio), None)
+            video, audio = next(moving, None), choose_audio(path, container, track)
             fps = float((video and (video.average_rate or video.guessed_rate)) or 25)
             zero = _stream_start(audio if video is None else video)
             yield _File(container, video, audio, zero, fps, stream_ends(path, container))
@@ -239,8 +268,8 @@ def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     return np.rot90(scaled[top : top + rows, left : left + columns], turns)
 
 
-def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
-    """[channels, n] at the file's own rate, laid on the timeline by time stamps, from `start` to `end`."""
+def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> tuple[Audio, int, str]:
+    """[channels, n] on the timeline by time stamps, from `start` to `end`; the file's own rate and layout."""
     stream, zero = file.audio, file.zero
     if stream is None:
         raise UserError(f"{path}: has no audio stream; a file with sound is needed")
@@ -248,9 +277,9 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
     stated = math.inf if stream.duration is None else file.ends[stream.index] - zero
     rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
     pieces: list[tuple[int, Audio]] = []
-    cursor = 0
+    cursor, layouts = 0, []
     for frame in _decoded(file, stream, start):
-        samples, rate = _float_samples(frame), frame.sample_rate
+        samples, rate = float_samples(frame), frame.sample_rate
         at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
         if pieces and abs(at - cursor) <= _GAP * rate:
             at = cursor
@@ -258,36 +287,13 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
             break
         cursor = at + samples.shape[1]
         pieces.append((at, samples))
+        layouts.append(frame.layout.name)
     count = cursor if math.isinf(stop) else min(cursor, round(stop * rate))
     if count <= 0:
         raise UserError(f"{path}: no sound after {start} s; a start before the end of the sound is needed")
+    pieces, layout = one_layout(path, pieces, layouts)
     whole = np.zeros((len(pieces[0][1]), count), np.float32)
     for at, samples in pieces:
         inside = whole[:, max(0, at) : max(0, at + samples.shape[1])]
         inside[...] = samples[:, max(0, -at) :][:, : inside.shape[1]]
-    return whole, rate
-
-
-def _float_samples(frame: Any) -> Audio:
-    """float32 [channels, n] of a decoded frame, whatever its sample format."""
-    raw = frame.to_ndarray()
-    if not frame.format.is_planar:
-        raw = raw.reshape(-1, frame.layout.nb_channels).T
-    if raw.dtype.kind == "f":
-        return raw.astype(np.float32)
-    scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
-    return ((raw - (scale if raw.dtype.kind == "u" else 0.0)) / scale).astype(np.float32)
-
-
-def _resample(samples: Audio, source: int, target: int) -> Audio:
-    """Band-limited, [channels, n] -> [channels, round(n * target / source)]; sample 0 stays at time 0."""
-    if source == target:
-        return samples
-    count = max(1, round(samples.shape[1] * target / source))
-    result = np.zeros((len(samples), count), np.float32)
-    for channel, output in zip(samples, result, strict=True):
-        resampler = AudioResampler("fltp", "mono", target, options={"filter_size": "64"})
-        frames = [*resampler.resample(audio_frame(channel[None], source, 0)), *resampler.resample(None)]
-        joined = np.concatenate([frame.to_ndarray()[0] for frame in frames])[:count]
-        output[: len(joined)] = joined
-    return result
+    return whole, rate, layout

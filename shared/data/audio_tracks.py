@@ -1,0 +1,49 @@
+"""Which of a file's sound tracks is meant: films have one per language, cameras one per microphone."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from av.stream import Disposition
+
+from shared.utils.errors import UserError
+
+
+class AudioTrack(NamedTuple):
+    """One track as its header tells of it; `number` counts from 1."""
+
+    number: int
+    codec: str
+    layout: str
+    rate: int
+    language: str
+    title: str
+    is_default: bool
+
+    def __str__(self) -> str:
+        words = [self.codec, self.layout, f"{self.rate} Hz", self.language, self.title, "default" * self.is_default]
+        return f"{self.number} ({', '.join(word for word in words if word)})"
+
+
+def audio_tracks(container: Any) -> tuple[AudioTrack, ...]:
+    """Tracks of sound in an open file, in its order."""
+    return tuple(
+        AudioTrack(
+            number, stream.codec_context.name, stream.layout.name, stream.rate, stream.language or "",
+            stream.metadata.get("title", ""), bool(stream.disposition & Disposition.default),
+        )
+        for number, stream in enumerate(container.streams.audio, start=1)
+    )  # fmt: skip
+
+
+def choose_audio(path: Path, container: Any, number: int | None = None) -> Any:
+    """Find the stream of track `number`; without one that which the file calls its default, or else the first; None
+    where there is no sound. UserError for a number that the file does not have."""
+    streams = container.streams.audio
+    if not streams:
+        return None
+    if number is None:
+        return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    if not 1 <= number <= len(streams):
+        there = ", ".join(map(str, audio_tracks(container)))
+        raise UserError(f"{path}: has no audio track {number}; its tracks are {there}")
+    return streams[number - 1]
