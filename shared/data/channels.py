@@ -33,8 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def named_layout(layout: str) -> str | None:
-    """Name of the layout whose loudspeakers are known: `layout` itself, or what its unnamed channels are taken for; None
-    if there is none."""
+    """Name the layout whose loudspeakers are known: `layout` itself, or what its unnamed channels are taken for."""
     channels = av.AudioLayout(layout).channels
     if all(channel.name in GAINS for channel in channels):
         return layout
@@ -42,7 +41,7 @@ def named_layout(layout: str) -> str | None:
 
 
 def gains(layout: str) -> list[float]:
-    """Weights with which the channels of `layout`, as FFmpeg names it, become one; equal ones where none is known."""
+    """Tell the weights of `layout`, as FFmpeg names it, by which its channels become one; equal ones if it is unknown."""
     known = named_layout(layout)
     names = [channel.name for channel in av.AudioLayout(known or layout).channels]
     if known is None or len(names) == 1 or set(names) in _PAIRS:
@@ -60,14 +59,16 @@ def downmix(samples: Audio, layout: str) -> Audio:
 
 
 def loudest_dbfs(samples: Audio, layout: str) -> float:
-    """RMS level of the loudest of several channels that `downmix` hears; -inf of one channel, which is its own mix."""
+    """Measure the RMS of the loudest of several channels that `downmix` hears; -inf of one, which is its own mix."""
     heard = [channel for channel, gain in zip(samples, gains(layout), strict=True) if gain]
     return max(map(rms_dbfs, heard)) if len(samples) > 1 else -np.inf
 
 
 def one_layout(path: Path, pieces: list[tuple[int, Audio]], layouts: list[str]) -> tuple[list[tuple[int, Audio]], str]:
-    """Pieces of a file's sound, with their places, in one layout, and its name: one, where they differ. Both that, and
-    channels without names, are told once for a file."""
+    """Bring the pieces of a file's sound, each with its place, to one layout, and name it: mono where they differ.
+
+    That, and channels without names, are told once for a file.
+    """
     first = layouts[0]
     if other := next((layout for layout in layouts if layout != first), None):
         _tell(f"{path}: its sound changes from {first} to {other}; all of it is read as mono")

@@ -223,7 +223,7 @@ def _sound(clip: Clip, finding: Finding) -> None:
 
 
 def _levels(clip: Clip, rate: int, finding: Finding) -> None:
-    """What the sound itself tells, at its own `rate`."""
+    """Find how loud the sound is, at its own `rate`."""
     assert clip.audio is not None
     cut = clip.start, clip.end, clip.audio_track
     sound, (mono, loudest) = read_audio(clip.audio, rate, False, *cut), read_mono(clip.audio, rate, *cut)

@@ -27,7 +27,7 @@ _PIPED = 0x7FFFF000  # from here on the size in a wav says that it was written i
 
 
 def stream_ends(path: Path, container: Any) -> Ends:
-    """Ends of all streams of the open `container` at `path`.
+    """Tell the ends of all streams of the open `container` at `path`.
 
     A header is right if it and the packets differ by a picture and a sound packet at most. One that states less than
     there is, or nothing, gives way to the packets. UserError for a file that ends before its header says so.
@@ -42,7 +42,7 @@ def stream_ends(path: Path, container: Any) -> Ends:
 
 
 def _declared(container: Any) -> Ends:
-    """What the header says of each stream, or else of all together; nothing where it says nothing."""
+    """Tell what the header says of each stream, or else of all together; nothing where it says nothing."""
     ends = {}
     for stream in container.streams:
         if _has_own(stream, container):
@@ -76,23 +76,24 @@ def _is_indexed(container: Any, declared: Ends) -> bool:
 
 @lru_cache(maxsize=4096)
 def _measured(path: Path, modified: int, size: int) -> tuple[tuple[int, float], ...]:
-    """Ends of the streams of a file as it was `modified`, of that `size`; see `stream_ends`."""
+    """Tell the ends of the streams of a file as it was `modified`, of that `size`; see `stream_ends`."""
     with av.open(str(path)) as container:
-        stated, found, slack = _stated(container), Ends(), 0.0
+        stated = _stated(container)
         if stated is not None and "matroska" in container.format.name:
             try:
                 container.seek(int(max(0.0, stated - _TAIL) * av.time_base))
                 found, slack = _walk(container)
             except av.FFmpegError:  # where the end cannot be reached, all is read
-                found = {}
-        if {stream.index for stream in _lasting(container)} <= found.keys() and max(found.values()) >= stated - slack:
-            return tuple(_judged(path, container, found, slack).items())
+                found, slack = {}, 0.0
+            wanted = {stream.index for stream in _lasting(container)}
+            if wanted <= found.keys() and max(found.values(), default=0.0) >= stated - slack:
+                return tuple(_judged(path, container, found, slack).items())
     with av.open(str(path)) as container:
         return tuple(_judged(path, container, *_walk(container)).items())
 
 
 def _walk(container: Any) -> tuple[Ends, float]:
-    """Ends of the streams by the packets from here on, and a picture and a sound packet in seconds."""
+    """Tell the ends of the streams by the packets from here on, and a picture and a sound packet in seconds."""
     ends, packet_length = Ends(), _SHORTEST
     pictures = {s.index: 1 / float(s.average_rate or s.guessed_rate or 25) for s in container.streams.video}
     for packet in container.demux():
@@ -107,7 +108,7 @@ def _walk(container: Any) -> tuple[Ends, float]:
 
 
 def _judged(path: Path, container: Any, found: Ends, slack: float) -> Ends:
-    """What holds of the header and of the ends `found`. UserError if the file is not whole."""
+    """Tell what holds of the header and of the ends `found`. UserError if the file is not whole."""
     if not found:
         raise UserError(f"{path}: no packet can be read in it; a whole file is needed")
     declared, stated, ends = _declared(container), _stated(container), Ends()
@@ -157,10 +158,10 @@ def _check_wav(path: Path, container: Any) -> None:
         file.seek(at + size + size % 2)
         rest = file.read(8)
     # what follows is another chunk, or the padding of a careless program; anything else is sound that is not counted
-    if there > size + _SHORTEST * rate and len(rest) == 8 and rest.strip(b"\0"):
-        if at + size + 8 + struct.unpack("<I", rest[4:])[0] > container.size:
-            told = f"goes on for {(there - size) / rate:.2f} s after the {size / rate:.2f} s that its header says"
-            raise UserError(f"{path}: {told}; write it again")
+    is_chunk = len(rest) < 8 or at + size + 8 + struct.unpack("<I", rest[4:])[0] <= container.size
+    if there > size + _SHORTEST * rate and rest.strip(b"\0") and not is_chunk:
+        told = f"goes on for {(there - size) / rate:.2f} s after the {size / rate:.2f} s that its header says"
+        raise UserError(f"{path}: {told}; write it again")
 
 
 def _wav_data(path: Path) -> tuple[int, int]:

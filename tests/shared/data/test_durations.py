@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from odd_media import flashes, tone, write_odd
 
 from shared.data import durations
 from shared.data.media import probe, read_audio, read_video
 from shared.utils.errors import UserError
-from odd_media import flashes, tone, write_odd
 
 TIMES = np.arange(50) / 25  # 2 s
 CLIP = {"times": TIMES, "pictures": flashes(TIMES, [1.0]), "sounds": [tone(2.0)]}
