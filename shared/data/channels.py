@@ -41,7 +41,7 @@ def named_layout(layout: str) -> str | None:
 
 
 def gains(layout: str) -> list[float]:
-    """Tell the weights of `layout`, as FFmpeg names it, by which its channels become one; equal ones if it is unknown."""
+    """Tell the weights of `layout`, as FFmpeg names it, by which its channels become one; equal if it is unknown."""
     known = named_layout(layout)
     names = [channel.name for channel in av.AudioLayout(known or layout).channels]
     if known is None or len(names) == 1 or set(names) in _PAIRS:
