@@ -85,14 +85,14 @@ def read_video(
         """Show `frame` until there are so many pictures; one that is never shown is never converted."""
         missing = int(min(until, limit)) - len(pictures)
         if missing > 0:
-            pictures.extend([_picture(frame, size, stream)] * missing)
+            pictures.extend([upright_picture(frame, size, stream)] * missing)
 
-    with _reading(path) as file:
+    with reading(path) as file:
         stream = file.video
         if stream is None:
             raise UserError(f"{path}: has no video stream; a file with pictures is needed")
         shown, time, length = None, 0.0, 0.0
-        for frame, frame_time, frame_length in _timed_pictures(file, start):
+        for frame, frame_time, frame_length in timed_pictures(file, start):
             if shown is not None:
                 # due half-way between two pictures, but at most half an output frame ahead of its time
                 due = frame_time - 0.5 * min(1 / fps, frame_time - time)
@@ -136,16 +136,24 @@ def _read_sound(
     if rate <= 0:
         raise UserError(f"{path}: cannot be read at {rate} Hz; a positive sample rate is needed")
     _checked_cut(path, start, end, rate)
-    with _reading(path, track) as file:
-        samples, source_rate, layout = _decode_audio(file, path, start, end)
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
-    if np.abs(samples).max() > _LOUDEST:
-        raise UserError(f"{path}: a sample of {np.abs(samples).max():g}; float samples must lie in [-1, 1]")
+    samples, source_rate, layout = read_channels(path, start, end, track)
     loudest = -math.inf
     if mono:
         samples, loudest = downmix(samples, layout), loudest_dbfs(samples, layout)
     return np.clip(resample(samples, source_rate, rate), -1.0, 1.0), loudest
+
+
+def read_channels(
+    path: Path, start: float = 0.0, end: float | None = None, track: int | None = None
+) -> tuple[Audio, int, str]:
+    """As `read_audio`, but all channels at the file's own rate, which follows, and FFmpeg's name of their layout."""
+    with reading(path, track) as file:
+        samples, rate, layout = _decode_audio(file, path, start, end)
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
+    if np.abs(samples).max() > _LOUDEST:
+        raise UserError(f"{path}: a sample of {np.abs(samples).max():g}; float samples must lie in [-1, 1]")
+    return samples, rate, layout
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Video:
@@ -168,7 +176,7 @@ def probe(path: str | Path, track: int | None = None) -> MediaInfo:
     Raises UserError if the file is missing, broken, cut off or empty.
     """
     path = Path(path)
-    with _reading(path, track) as file:
+    with reading(path, track) as file:
         video, audio, found = file.video, file.audio, dict[str, Any](tracks=audio_tracks(file.container))
         if video is not None:
             found |= {"fps": file.fps, "width": video.width, "height": video.height}
@@ -201,7 +209,7 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path, track: int | None = None) -> Iterator[_File]:
+def reading(path: Path, track: int | None = None) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
     _check_file(path)
     try:
@@ -245,7 +253,7 @@ def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     yield from container.decode(stream)
 
 
-def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
+def timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
     """(frame, its time counted from `start`, its time on show) in order of presentation."""
     following = -start  # for pictures without a time stamp (raw streams)
     for frame in _decoded(file, file.video, start):
@@ -255,7 +263,7 @@ def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, flo
         yield frame, time, length
 
 
-def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
+def upright_picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     """RGB [H, W, 3], upright, with square pixels; see `read_video` for `size`."""
     turns = round(frame.rotation / 90) % 4  # counter-clockwise; a telephone held upright says so
     wide = float(stream.sample_aspect_ratio or 1) * frame.width

@@ -29,7 +29,13 @@ def why_silent(mono: npt.ArrayLike, loudest: float = -math.inf) -> str:
     level = rms_dbfs(mono)
     if max(level, loudest) < SILENCE_DBFS:
         return f"its sound is silent ({level:.1f} dBFS RMS); above {SILENCE_DBFS:g} dBFS is needed"
-    if level < SILENCE_DBFS and level < loudest - CANCELLED:
-        told = f"its channels cancel each other: {loudest:.1f} dBFS RMS in one, {level:.1f} in their sum"
-        return f"{told}; turn the sign of one, or give one alone"
-    return ""
+    return why_cancelled(mono, loudest)
+
+
+def why_cancelled(mono: npt.ArrayLike, loudest: float) -> str:
+    """Reason why `mono` is silent although a channel that it was made of is not, or nothing."""
+    level = rms_dbfs(mono)
+    if not level < SILENCE_DBFS <= loudest or level >= loudest - CANCELLED:
+        return ""
+    told = f"its channels cancel each other: {loudest:.1f} dBFS RMS in one, {level:.1f} in their sum"
+    return f"{told}; turn the sign of one, or give one alone"

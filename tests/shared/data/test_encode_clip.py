@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec, keyframe_latents
+from shared.data.clip_key import clip_key
 from shared.data.dataset import Sample
-from shared.data.encode_clip import clip_key, encode_clip
+from shared.data.encode_clip import encode_clip
 from shared.data.manifest import Clip
 from shared.utils.errors import UserError
 
