@@ -38,9 +38,7 @@ def given_pictures(path: Path, end: float) -> Source:
             packets = _packets(file, stream, end)
             if codec in VIDEO_CODECS and packets is not None:
                 return _copied(packets, stream, container)
-            reason = (
-                "other pictures need those after the cut" if codec in VIDEO_CODECS else f"mp4 does not take {codec}"
-            )
+            reason = "some need pictures behind the cut" if codec in VIDEO_CODECS else f"mp4 does not take {codec}"
             _log.warning("%s: its pictures are encoded again, at their own times: %s", path, reason)
             return _encoded_pictures(path, end, container)
 
