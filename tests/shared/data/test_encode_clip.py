@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec, keyframe_latents
 from shared.data.dataset import Sample
 from shared.data.encode_clip import encode_clip
-from shared.data.manifest import Clip
 from shared.utils.errors import UserError
 
 CPU = torch.device("cpu")
