@@ -20,7 +20,8 @@ class AudioTrack(NamedTuple):
     is_default: bool
 
     def __str__(self) -> str:
-        words = [self.codec, self.layout, f"{self.rate} Hz", self.language, self.title, "default" * self.is_default]
+        rate, default = f"{self.rate} Hz" * (self.rate > 0), "default" * self.is_default
+        words = [self.codec, self.layout, rate, self.language, self.title, default]
         return f"{self.number} ({', '.join(word for word in words if word)})"
 
 
@@ -28,11 +29,15 @@ def audio_tracks(container: Any) -> tuple[AudioTrack, ...]:
     """Tracks of sound in an open file, in its order."""
     return tuple(
         AudioTrack(
-            number, stream.codec_context.name, stream.layout.name, stream.rate, stream.language or "",
-            stream.metadata.get("title", ""), bool(stream.disposition & Disposition.default),
+            number, *_sound_of(stream.codec_context), stream.language or "", stream.metadata.get("title", ""),
+            bool(stream.disposition & Disposition.default),
         )
         for number, stream in enumerate(container.streams.audio, start=1)
     )  # fmt: skip
+
+
+def _sound_of(decoder: Any) -> tuple[str, str, int]:
+    return ("no decoder", "", 0) if decoder is None else (decoder.name, decoder.layout.name, decoder.sample_rate)
 
 
 def choose_audio(path: Path, container: Any, number: int | None = None) -> Any:

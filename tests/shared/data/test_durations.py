@@ -66,6 +66,24 @@ def test_a_file_that_ends_before_its_header_says_so_is_refused(tmp_path: Path, f
             read(path)
 
 
+@pytest.mark.parametrize(("form", "options"), [("w64", {}), ("caf", {}), ("wav", {"rf64": "always"})])
+def test_sound_of_large_files_is_compared_with_its_stated_size(tmp_path: Path, form: str, options: dict) -> None:
+    path = write_odd(tmp_path / f"a.{form}", form, sounds=[tone(2.0)], codecs=(None, "pcm_s16le"), options=options)
+    assert lengths(path, form) == [2.0, 2.0]
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=r"ends at 1\.00 s, its header says 2\.00 s"):
+        probe(path)
+
+
+@pytest.mark.parametrize(("form", "codec"), [("h264", "libx264"), ("ivf", "libvpx"), ("avi", "mpeg4")])
+def test_streams_without_times_or_with_a_header_left_open_are_read(tmp_path: Path, form: str, codec: str) -> None:
+    pictures = {"times": TIMES, "pictures": CLIP["pictures"], "codecs": (codec, None)}
+    path = write_odd(tmp_path / f"a.{form}", form, **pictures, piped=True)
+    assert probe(path).video_end == pytest.approx(2.0, abs=0.05)
+    assert len(read_video(path, 25)) == pytest.approx(50, abs=1)
+
+
 def test_a_fragment_cut_off_is_refused(tmp_path: Path) -> None:
     how = {"options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}, "video": {"g": "10"}}
     path = written(tmp_path, "mp4", **how)
