@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
-from itertools import pairwise, takewhile
+from itertools import dropwhile, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ def _packets(file: Any, stream: Any, end: float) -> list[Any] | None:
     """Packets before `end` on the timeline, in decoding order; None if some of them cannot be decoded without others,
     or have no times."""
     packets = [packet for packet in file.container.demux(stream) if packet.size]
+    packets = list(dropwhile(lambda packet: not packet.is_keyframe, packets))  # of a broadcast cut anywhere
     if any(packet.pts is None for packet in packets):
         return None
     base, zero = stream.time_base, round(Fraction(file.zero) / stream.time_base)

@@ -82,6 +82,20 @@ def test_a_cut_keeps_what_is_before_it(tmp_path: Path, caplog: pytest.LogCapture
     assert "b.mp4: its pictures are encoded again, at their own times: some need" in caplog.text
 
 
+def test_a_broadcast_cut_anywhere_begins_with_a_picture_that_can_be_shown(tmp_path: Path) -> None:
+    rising = [np.full((48, 48, 3), 20 + 4 * k, np.uint8) for k in range(50)]
+    path = write_odd(tmp_path / "a.ts", "mpegts", STEADY, rising, [tone(2.0)], video={"g": "20"})
+    data = path.read_bytes()
+    path.write_bytes(data[:376] + data[len(data) // 5 // 188 * 188 :])  # its tables, and all from within a group
+    out = with_new_sound(path, probe(path).video_end or 0.0)
+    before, after = np.array(shown(path)), np.array(shown(out))
+    after[:, 0] -= probe(out).audio_start or 0.0  # the sound begins where the first pictures are missing
+    assert before.shape == after.shape and before[0, 0] > 0.1
+    assert np.abs(before - after).max() < 1e-3
+    with av.open(str(out)) as container:
+        assert next(container.demux(video=0)).is_keyframe
+
+
 def test_edit_lists_and_rotation_go_along(tmp_path: Path) -> None:
     path, times = tmp_path / "a.mp4", STEADY - 0.4  # 0.4 s are hidden by an edit list
     half = np.zeros((48, 64, 3), np.uint8)
