@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sample_joint
 import sample_mtv
-from odd_media import flashes, tone, write_odd
+from recordings import flashes, tone, write_odd
 from test_sample_mtv import driven  # noqa: F401  a fixture
 
 from scripts.demix import main as demix

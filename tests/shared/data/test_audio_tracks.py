@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_media import flashes, tone, write_odd
+from recordings import flashes, tone, write_odd
 
 from shared.data.dataset import ClipDataset, survey
 from shared.data.doctor import examine

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from odd_media import tone, write_odd
+from recordings import tone, write_odd
 
 from shared.data import channels
 from shared.data.channels import downmix, gains, loudest_dbfs, named_layout

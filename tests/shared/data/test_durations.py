@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from odd_media import flashes, tone, write_odd
+from recordings import flashes, tone, write_odd
 
 from shared.data import durations
 from shared.data.media import probe, read_audio, read_video

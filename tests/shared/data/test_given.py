@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from odd_media import flashes, tone, write_odd
+from recordings import flashes, tone, write_odd
 
 from shared.data.given import given_pictures, given_sound
 from shared.data.media import probe, read_audio, read_video, reading, timed_pictures
