@@ -29,7 +29,7 @@ def audio_tracks(container: Any) -> tuple[AudioTrack, ...]:
     """Tracks of sound in an open file, in its order."""
     return tuple(
         AudioTrack(
-            number, *_sound_of(stream.codec_context), stream.language or "", stream.metadata.get("title", ""),
+            number, *_sound_of(stream.codec_context), _language(stream), stream.metadata.get("title", ""),
             bool(stream.disposition & Disposition.default),
         )
         for number, stream in enumerate(container.streams.audio, start=1)
@@ -52,3 +52,7 @@ def choose_audio(path: Path, container: Any, number: int | None = None) -> Any:
         there = ", ".join(map(str, audio_tracks(container)))
         raise UserError(f"{path}: has no audio track {number}; its tracks are {there}")
     return streams[number - 1]
+
+
+def _language(stream: Any) -> str:
+    return "" if stream.language in (None, "und") else str(stream.language)
