@@ -173,7 +173,8 @@ def _is_guessed(container: Any) -> bool:
 def _check_pcm(path: Path, container: Any) -> None:
     """Compare the size of the samples that the header states with the file's: FFmpeg tells only of what is there."""
     stream, (at, size) = container.streams.audio[0], _data_chunk(path, _CHUNKS[container.format.name])
-    there, rate = container.size - at, (stream.codec_context.bit_rate or 0) / 8
+    decoder = stream.codec_context  # None for a codec that FFmpeg has not
+    there, rate = container.size - at, 0.0 if decoder is None else (decoder.bit_rate or 0) / 8
     if not rate or size is None:
         return
     if there < size - _SHORTEST * rate:

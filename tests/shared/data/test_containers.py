@@ -132,6 +132,14 @@ def test_a_codec_without_a_decoder_is_named(whole: Path) -> None:
     assert len(read_video(whole, 16)) == 16
 
 
+def test_a_wav_of_an_unknown_codec_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write_audio(path, np.full((1, 8000), 0.5, np.float32), 16000)
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + b"\x34\x12" + data[22:])
+    refused(path, "its sound is in a codec that FFmpeg cannot decode here", [READERS[0], READERS[2]])
+
+
 def test_metadata_need_not_be_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
