@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from ccl.routing import Reads, Task
 from shared.data.bad_clips import Problem, noted, settle, tell_limit
 from shared.data.dataset import ClipDataset, decode_problems, header_problems
-from shared.data.manifest import Clip, manifest_entries, subset
+from shared.data.manifest import Clip, manifest_entries, read_manifest, subset
 from shared.data.media import probe
 from shared.data.shard_index import read_index
 from shared.data.shards import ShardedLatents
@@ -91,6 +91,8 @@ def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
     """Find the clips or the shards of `data` for all tasks of the run, before anything is loaded. UserError as
     `read_clips`, or for shards that lack what tasks or options need, are of another rate or duration, or are empty."""
     data, mtv = config.data, Task.MTV in tasks
+    if config.validation.every and config.validation.manifest:
+        read_manifest(config.validation.manifest)  # refused now, and not when the first samples are due
     if data.shards is None:
         return read_clips(data)
     _check_settings(config, mtv)

@@ -6,8 +6,7 @@ macOS may write an accented letter as two characters (NFD) where others write on
 import logging
 import os
 import unicodedata
-from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +44,8 @@ def clip_files(folder: Path) -> list[ClipFiles]:
         else:
             others.append(path)
     strays = [path for stem in texts.keys() - videos.keys() for path in texts[stem]]
-    _tell(folder, sorted(strays), "no video has their name")
-    _tell(folder, others, "they are no clips")
+    _tell(folder, tuple(path.name for path in sorted(strays)), "no video has their name")
+    _tell(folder, tuple(path.name for path in others), "they are no clips")
     return [ClipFiles(paths[0].stem, paths, texts.get(stem, [])) for stem, paths in videos.items()]
 
 
@@ -77,8 +76,9 @@ def _names(folder: Path, changed: int) -> dict[str, list[str]]:
     return names
 
 
-def _tell(folder: Path, paths: Iterable[Path], why: str) -> None:
-    names = [path.name for path in paths]
+@cache
+def _tell(folder: Path, names: tuple[str, ...], why: str) -> None:
+    """Say so once, though validation reads a folder again and again."""
     if names and os.environ.get("RANK", "0") == "0":  # every process of a run reads the folder
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         _log.warning("%s: left out: %s%s; %s", folder, ", ".join(names[:_NAMED]), more, why)

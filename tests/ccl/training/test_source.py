@@ -108,6 +108,19 @@ def test_a_source_of_clips_and_its_parts(clips: list[Clip]) -> None:
         source.subset(["animals"])
 
 
+def test_a_bad_validation_manifest_is_refused_at_the_start(clips: list[Clip], tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_text('{"id": "a", "video": "gone.mp4", "caption": ""}\n{"id": "b"}\n')
+    config = TrainConfig(
+        output="none",
+        model={},
+        data=data(clips),
+        train={"steps": 1},
+        validation={"every": 1, "manifest": str(tmp_path)},
+    )
+    with pytest.raises(UserError, match=r"2 of 2 clips cannot be used: .*gone\.mp4.*:2: clip 'b': caption"):
+        read_source(config, ["t2av"])
+
+
 def test_a_source_of_shards_and_its_parts(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     make_shards(tmp_path / "shards", 4)
