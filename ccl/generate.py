@@ -207,7 +207,7 @@ def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None
     audio = None if output.audio is None else output.audio[index][None]
     if given.video is not None:
         assert audio is not None, "v2a makes a sound"
-        seconds = min(Fraction(audio.shape[1], output.sample_rate), Fraction(given.duration))
+        seconds = Fraction(given.duration)
         sound = sound_source(audio, output.sample_rate, "mono", seconds)
         write_streams(file, [given_pictures(given.video, float(seconds)), sound], output.sample_rate)
     elif given.audio is not None:
