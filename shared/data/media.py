@@ -19,6 +19,7 @@ from av.video.reformatter import Interpolation
 
 from shared.data.audio_tracks import AudioTrack, audio_tracks, choose_audio
 from shared.data.channels import downmix, loudest_dbfs, one_layout
+from shared.data.clip_files import existing
 from shared.data.colour import check_colours, matrix, plain, wide
 from shared.data.containers import check_decoder, decode, open_media
 from shared.data.durations import Ends, stream_ends
@@ -202,6 +203,7 @@ class _File(NamedTuple):
 @contextmanager
 def reading(path: Path, track: int | None = None) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
+    path = existing(path)
     with open_media(path) as container:
         moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
         video, audio = next(moving, None), choose_audio(path, container, track)
