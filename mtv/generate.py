@@ -17,9 +17,10 @@ from pydantic import model_validator
 
 from shared.checkpoint.folder import check_checkpoint, check_driven
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, existing_folder, load_model
+from shared.data.channels import named_layout, spread
 from shared.data.given import given_sound
-from shared.data.media import probe, read_audio, read_image, write_video
-from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, write_streams
+from shared.data.media import MediaInfo, probe, read_audio, read_image
+from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, sound_source, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
+MOST_CHANNELS = 16
 DEMIXERS = ("dsp", "demucs-cdx23")
 SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
 
@@ -150,13 +152,14 @@ def generate(options: MTVOptions) -> Path:
 
 @dataclass(frozen=True)
 class Sound:
-    """The sound of the video, [channels, N] float32 at `rate` Hz, and how long the video lasts in seconds.
+    """The sound of the video, [channels, N] float32 at `rate` Hz, its layout, and how long the video lasts in seconds.
 
     `given`: the one file that the video carries as it is; None where the video carries the samples.
     """
 
     samples: Audio
     rate: int
+    layout: str
     duration: float
     given: Path | None = None
     track: int | None = None
@@ -172,7 +175,14 @@ class Sound:
                 raise UserError(f"{info.path}: has no sound; a file with sound is needed")
         rate = max(info.rate or 0 for info in infos)
         rate = rate if rate in AAC_RATES else 48000
-        parts = [read_audio(info.path, rate, (info.channels or 1) > 2, 0.0, options.duration, track) for info in infos]
+        # a mix is taken apart in one channel or two; tracks are summed in the layout of that which has most channels
+        layouts = [_summed_layout(info, 2 if len(infos) == 1 else MOST_CHANNELS) for info in infos]
+        parts = [
+            read_audio(info.path, rate, layout == "mono", 0.0, options.duration, track)
+            for info, layout in zip(infos, layouts, strict=True)
+        ]
+        layouts = ["mono" if len(part) == 1 else layout for part, layout in zip(parts, layouts, strict=True)]
+        widest = layouts[int(np.argmax([len(part) for part in parts]))]
         seconds, count = [part.shape[1] / rate for part in parts], max(part.shape[1] for part in parts)
         longest = max(seconds)  # rounded at their rates, so by less than a millisecond
         for file, lasts in zip(files, seconds, strict=True):
@@ -183,23 +193,30 @@ class Sound:
             told = f"{files[0]}: the sound lasts {longest:.2f} s"
             raise UserError(f"{told}; --duration {options.duration:g} is longer, lower it")
         samples = np.zeros((max(len(part) for part in parts), count), np.float32)
-        for part in parts:
-            samples[:, : part.shape[1]] += part
+        for part, layout in zip(parts, layouts, strict=True):
+            samples[:, : part.shape[1]] += spread(part, layout, widest)
         samples /= max(1.0, float(np.abs(samples).max()))
         duration = count / rate if options.duration is None else options.duration
         given = files[0] if len(files) == 1 else None
         if given is not None:
             given_sound(given, track, Fraction(duration))  # so that it is known now whether the video can carry it
-        return cls(samples, rate, duration, given, track)
+        return cls(samples, rate, widest, duration, given, track)
 
     def write(self, path: Path, frames: Video, fps: float) -> None:
         """Write the video `frames` with this sound."""
+        pictures, speed = picture_source(path, frames, fps)
+        seconds, rate = len(frames) / speed, self.rate
         if self.given is None:
-            write_video(path, frames, fps, self.samples, self.rate)
+            sound = sound_source(self.samples, rate, self.layout, seconds)
         else:
-            pictures, speed = picture_source(path, frames, fps)
-            sound = given_sound(self.given, self.track, len(frames) / speed)
-            write_streams(path, [pictures, sound], probe(self.given, self.track).rate)
+            sound, rate = given_sound(self.given, self.track, seconds), probe(self.given, self.track).rate or rate
+        write_streams(path, [pictures, sound], rate)
+
+
+def _summed_layout(info: MediaInfo, most: int) -> str:
+    """Layout in which a file's sound is read: its own, if that has a name and at most so many channels."""
+    channels, layout = info.channels or 1, named_layout(info.layout or "mono")
+    return layout if layout is not None and channels <= most else "mono"
 
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float) -> None:

@@ -58,6 +58,24 @@ def downmix(samples: Audio, layout: str) -> Audio:
     return mixed / max(np.float32(1.0), np.abs(mixed).max())
 
 
+def spread(samples: Audio, layout: str, target: str) -> Audio:
+    """Put [channels, N] on the loudspeakers of `target`, by name: one channel in the centre or, without one, on all.
+
+    What has more than two channels and another layout becomes one first.
+    """
+    if layout == target:
+        return samples
+    names = [channel.name for channel in av.AudioLayout(target).channels]
+    if len(samples) != 2 or not {"FL", "FR"} <= set(names):
+        samples = downmix(samples, layout)
+        places = [names.index("FC")] if "FC" in names else list(range(len(names)))
+    else:
+        places = [names.index("FL"), names.index("FR")]
+    result = np.zeros((len(names), samples.shape[1]), np.float32)
+    result[places] = samples
+    return result
+
+
 def loudest_dbfs(samples: Audio, layout: str) -> float:
     """Measure the RMS of the loudest of several channels that `downmix` hears; -inf of one, which is its own mix."""
     heard = [channel for channel, gain in zip(samples, gains(layout), strict=True) if gain]

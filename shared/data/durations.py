@@ -172,9 +172,8 @@ def _is_guessed(container: Any) -> bool:
 
 def _check_pcm(path: Path, container: Any) -> None:
     """Compare the size of the samples that the header states with the file's: FFmpeg tells only of what is there."""
-    stream, (at, size) = container.streams.audio[0], _data_chunk(path, _CHUNKS[container.format.name])
-    decoder = stream.codec_context  # None for a codec that FFmpeg has not
-    there, rate = container.size - at, 0.0 if decoder is None else (decoder.bit_rate or 0) / 8
+    decoder, (at, size) = container.streams.audio[0].codec_context, _data_chunk(path, _CHUNKS[container.format.name])
+    there, rate = container.size - at, ((decoder and decoder.bit_rate) or 0) / 8
     if not rate or size is None:
         return
     if there < size - _SHORTEST * rate:
@@ -196,16 +195,16 @@ def _data_chunk(path: Path, form: _Chunks) -> tuple[int, int | None]:
         file.seek(form.first)
         while len(head := file.read(form.head.size)) == form.head.size:
             name, size = form.head.unpack(head)
-            if form.counts_head:
-                size -= form.head.size
+            size -= form.head.size if form.counts_head else 0
+            place = file.tell()
             if name == b"ds64":  # RF64: sizes that 32 bits do not hold
-                _, large = struct.unpack("<QQ", file.read(16))
-                file.seek(-16, os.SEEK_CUR)
+                _, large = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
             if name.startswith(b"data"):
-                if large is not None:
-                    return file.tell(), large
-                return file.tell(), size if 0 < size < form.piped else None
-            file.seek(-(-size // form.align) * form.align, os.SEEK_CUR)
+                stated = size if large is None else large
+                return place, stated if 0 < stated < (form.piped if large is None else 1 << 62) else None
+            if not 0 <= size < form.piped:
+                break
+            file.seek(place - (-size // form.align) * form.align)
     return 0, None
 
 

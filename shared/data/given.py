@@ -117,13 +117,18 @@ def _encoded_pictures(path: Path, end: float, container: Any) -> Iterator[Any]:
     height, width = (side // 2 * 2 for side in first.shape[:2])  # H.264 asks for even sides
     stream = add_video_stream(container, height, width, speed)
     stream.time_base = stream.codec_context.time_base = _TICK
+    stream.codec_context.max_b_frames = 0  # the last packet is then the last picture, and ends with the cut
 
     def frames() -> Iterator[Any]:
         with reading(path) as file:
-            for frame, time, length in takewhile(lambda timed: timed[1] < end, timed_pictures(file, 0.0)):
+            for frame, time, _ in takewhile(lambda timed: timed[1] < end, timed_pictures(file, 0.0)):
                 picture = upright_picture(frame, None, file.video)[:height, :width]
-                made = video_frame(picture, round(time / _TICK), _TICK)
-                made.duration = round(min(length, end - time) / _TICK)
-                yield made
+                yield video_frame(picture, round(time / _TICK), _TICK)
 
-    return encoded(stream, frames())
+    def packets() -> Iterator[Any]:
+        for packet in encoded(stream, frames()):
+            length = packet.duration or round(1 / (speed * packet.time_base))
+            packet.duration = min(length, round((end - float(packet.pts * packet.time_base)) / packet.time_base))
+            yield packet
+
+    return packets()

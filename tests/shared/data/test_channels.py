@@ -11,7 +11,7 @@ import soundfile
 from recordings import tone, write_odd
 
 from shared.data import channels
-from shared.data.channels import downmix, gains, loudest_dbfs, named_layout
+from shared.data.channels import downmix, gains, loudest_dbfs, named_layout, spread
 from shared.data.dataset import ClipDataset, check_clip
 from shared.data.manifest import Clip
 from shared.data.media import probe, read_audio, read_mono, write_audio
@@ -71,6 +71,17 @@ def test_a_sum_is_turned_down_only_where_its_peak_passes_1() -> None:
     total = 2 * FRONT + 2
     assert downmix(quiet, "5.1")[0] == pytest.approx(np.full(10, 0.2 * total))
     assert downmix(loud, "5.1")[0] == pytest.approx(np.r_[[1.0] * 5, 0.2, [1.0] * 4])
+
+
+def test_channels_are_spread_by_name() -> None:
+    mono, stereo = np.full((1, 3), 0.5, np.float32), np.array([[0.1] * 3, [0.2] * 3], np.float32)
+    assert spread(mono, "mono", "stereo").tolist() == [[0.5] * 3, [0.5] * 3]
+    assert spread(mono, "mono", "5.1")[:, 0].tolist() == [0, 0, 0.5, 0, 0, 0]
+    assert spread(mono, "mono", "quad")[:, 0].tolist() == [0.5] * 4
+    assert spread(stereo, "stereo", "5.1")[:, 0] == pytest.approx([0.1, 0.2, 0, 0, 0, 0])
+    surround = np.ones((6, 3), np.float32) * 0.1
+    assert spread(surround, "5.1", "7.1")[:, 0] == pytest.approx([0, 0, 0.1 * (2 * FRONT + 2), 0, 0, 0, 0, 0])
+    assert spread(surround, "5.1", "5.1") is surround
 
 
 def test_one_and_two_channels_are_their_mean_to_the_bit() -> None:
