@@ -5,7 +5,9 @@ What is wrong with the options is said before torch and diffusers are imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -15,11 +17,13 @@ from pydantic import model_validator
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint.folder import check_checkpoint, check_joint
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
-from shared.data.media import probe, read_audio, read_image, read_video, write_audio, write_video
-from shared.data.media_write import AAC_RATES, Audio, Video
+from shared.data.given import given_pictures, given_sound
+from shared.data.media import probe, read_audio, read_image, read_mono, read_video, write_audio, write_video
+from shared.data.media_write import picture_source, sound_source, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.cli import PerStream, exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.levels import why_cancelled
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
@@ -43,6 +47,7 @@ class JointOptions(SamplingOptions):
     audio_prompt: str | None = option(None, "what to hear; default: the prompt", metavar="TEXT")
     task: str = option("auto", f"auto (default), {', '.join(JOINT_TASKS)}")
     audio: Path | None = option(None, "a wav, or any file with sound: make a video for it")
+    audio_track: int | None = option(None, "which track of --audio, from 1; default: the file's own default", ge=1)
     video: Path | None = option(None, "an mp4, mov, mkv or webm: make a sound for it")
     duration: float | None = option(
         None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"
@@ -61,6 +66,8 @@ class JointOptions(SamplingOptions):
         exclusive(self, "prompt", "prompts", "timed_prompts", required=True)
         if self.duration is not None and not 0 < self.duration <= LONGEST:
             raise ValueError(f"--duration {self.duration:g}: more than 0 and at most {LONGEST:g} seconds are needed")
+        if self.audio_track is not None and self.audio is None:
+            raise ValueError("--audio-track chooses a track of --audio; give both, or leave it out")
         form = self.guidance or "dual"
         for name in ("text_scale", "context_scale"):
             if getattr(self, name) is not None and name not in SCALES[form]:
@@ -132,13 +139,12 @@ def output_files(options: JointOptions, count: int | None) -> list[Path]:
 
 
 class GivenMedia(NamedTuple):
-    """What the user gave to be carried by the clip, decoded once as it is; `duration` of the clip in seconds."""
+    """What the user gave to be carried by the clip as it is, and the clip's `duration` in seconds."""
 
     duration: float
-    audio: Audio | None = None  # [channels, N] float32 at `rate` Hz
-    rate: int = 0
-    video: Video | None = None  # [T, H, W, 3] uint8 at `fps`
-    fps: float = 0.0
+    audio: Path | None = None
+    track: int | None = None  # of its sound
+    video: Path | None = None
 
     @classmethod
     def read(cls, options: JointOptions) -> GivenMedia:
@@ -146,17 +152,17 @@ class GivenMedia(NamedTuple):
         if options.image is not None:
             read_image(options.image)
         if options.audio is not None:
-            info = probe(options.audio)
-            duration = _duration(options.audio, "sound", info.audio_end, options.duration)
-            rate = info.rate if info.rate in AAC_RATES else 48000
-            audio = read_audio(options.audio, rate, mono=(info.channels or 1) > 2, end=duration)
-            return cls(duration, audio=audio, rate=rate)
+            track = options.audio_track
+            duration = _duration(options.audio, "sound", probe(options.audio, track).audio_end, options.duration)
+            mono, loudest = read_mono(options.audio, 16000, end=duration, track=track)
+            if reason := why_cancelled(mono, loudest):
+                print(f"warning: {options.audio}: {reason}", file=sys.stderr)
+            given_sound(options.audio, track, Fraction(duration))
+            return cls(duration, audio=options.audio, track=track)
         if options.video is not None:
-            info = probe(options.video)
-            duration = _duration(options.video, "pictures", info.video_end, options.duration)
-            video = read_video(options.video, info.fps or 0, end=duration)
-            even = video[:, : video.shape[1] // 2 * 2, : video.shape[2] // 2 * 2]  # H.264 asks for it
-            return cls(duration, video=even, fps=info.fps or 0)
+            duration = _duration(options.video, "pictures", probe(options.video).video_end, options.duration)
+            read_video(options.video, 1.0, (32, 32), end=duration)
+            return cls(duration, video=options.video)
         return cls(2.0 if options.duration is None else options.duration)
 
     def arguments(self, options: JointOptions, pipeline: CCLPipeline) -> dict[str, Any]:
@@ -169,7 +175,7 @@ class GivenMedia(NamedTuple):
         if options.image is not None:
             arguments["image"] = frames_to_tensor(torch.from_numpy(read_image(options.image, size))[None])[None, :, 0]
         if options.audio is not None:
-            sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration)
+            sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration, track=self.track)
             arguments["audio"] = torch.from_numpy(sound)[None]
         if options.video is not None:
             frames = read_video(options.video, pipeline.config.fps, size, end=self.duration)
@@ -198,14 +204,18 @@ def guidance(options: JointOptions) -> Guidance:
 
 def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None:
     """Clip `index` of a batch, with the given sound or picture itself in place of what was not made."""
-    audio, rate, video, fps = given.audio, given.rate, given.video, given.fps
-    if output.audio is not None:
-        audio, rate = output.audio[index][None], output.sample_rate
-        if video is not None:
-            video = video[: max(1, round(audio.shape[1] / rate * fps))]
-    if output.video is not None:
-        video, fps = output.video[index], output.fps
-    if video is not None:
-        write_video(file, video, fps, audio, rate)
+    audio = None if output.audio is None else output.audio[index][None]
+    if given.video is not None:
+        assert audio is not None, "v2a makes a sound"
+        seconds = Fraction(given.duration)
+        sound = sound_source(audio, output.sample_rate, "mono", seconds)
+        write_streams(file, [given_pictures(given.video, float(seconds)), sound], output.sample_rate)
+    elif given.audio is not None:
+        assert output.video is not None, "a2v makes a video"
+        pictures, speed = picture_source(file, output.video[index], output.fps)
+        sound = given_sound(given.audio, given.track, len(output.video[index]) / speed)
+        write_streams(file, [pictures, sound], probe(given.audio, given.track).rate)
+    elif output.video is not None:
+        write_video(file, output.video[index], output.fps, audio, output.sample_rate if audio is not None else None)
     elif audio is not None:
-        write_audio(file, audio, rate)
+        write_audio(file, audio, output.sample_rate)

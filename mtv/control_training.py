@@ -95,5 +95,5 @@ def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, 
         tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
         output = pipeline(clip.caption, tracks, seed=config.seed + index, num_inference_steps=config.validation.steps)
         assert clip.audio is not None, "a clip has a sound, its video's own if no other"
-        sound = read_audio(clip.audio, rate, True, clip.start, end)
+        sound = read_audio(clip.audio, rate, True, clip.start, end, clip.audio_track)
         write_video(stem.with_name(f"{stem.name}_{index}.mp4"), output.video[0], output.fps, sound, rate)

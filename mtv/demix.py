@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtv.separation import TRACKS, Audio, Demixer, demixer
+from shared.data.clip_key import clip_key
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media import is_silent, probe, read_audio, write_audio
 from shared.utils.errors import UserError
+from shared.utils.files import write_atomically
 from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
 
@@ -112,28 +114,33 @@ def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> 
 
 
 def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Path]:
-    """Track files of `clip`; each appears when it is complete, so three files are a clip that is done."""
+    """Track files of `clip`, kept where all are there and `mix.key`, written last, says that its sound is as it was."""
     if Path(clip.id).name != clip.id:
         raise UserError(f"the id {clip.id!r} cannot name a folder; an id without / is needed")
     files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
-    if all(file.is_file() for file in files.values()):
+    assert clip.audio is not None  # Clip guarantees it
+    key_file, key = output / "tracks" / clip.id / "mix.key", clip_key(clip, [clip.audio], [])
+    if all(file.is_file() for file in (key_file, *files.values())) and key_file.read_text() == key:
         return files
+    key_file.unlink(missing_ok=True)
     mix, rate = _mix(clip)
     tracks = _demixer(choice).separate(mix, rate)
     # start and end cut the tracks like the sound, so a track begins where its sound's file does
     before = ((0, 0), (round(clip.start * rate), 0))
     for name, track in tracks.items():
         write_audio(files[name], np.pad(np.zeros_like(track) if is_silent(track) else track, before), rate)
+    write_atomically(key_file, key)
     return files
 
 
 def _mix(clip: Clip) -> tuple[Audio, int]:
-    """Sound of the clip between its start and end, [1 or 2, N], and its rate; more channels become their mean."""
+    """Sound of the clip between its start and end, [1 or 2, N], and its rate; more channels become one."""
     assert clip.audio is not None  # Clip guarantees it
-    info = probe(clip.audio)
+    info = probe(clip.audio, clip.audio_track)
     if info.rate is None:
         raise UserError(f"{clip.audio}: has no sound; a clip with a sound track is needed")
-    return read_audio(clip.audio, info.rate, (info.channels or 1) > 2, clip.start, clip.end), info.rate
+    mono = (info.channels or 1) > 2
+    return read_audio(clip.audio, info.rate, mono, clip.start, clip.end, clip.audio_track), info.rate
 
 
 def _truth(clip: Clip) -> dict[str, list[Path]]:

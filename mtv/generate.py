@@ -7,6 +7,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,10 @@ from pydantic import model_validator
 
 from shared.checkpoint.folder import check_checkpoint, check_driven
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, existing_folder, load_model
-from shared.data.media import probe, read_audio, read_image, write_video
-from shared.data.media_write import AAC_RATES, Audio
+from shared.data.channels import named_layout, spread
+from shared.data.given import given_sound
+from shared.data.media import MediaInfo, probe, read_audio, read_image
+from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, sound_source, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
+MOST_CHANNELS = 16
 DEMIXERS = ("dsp", "demucs-cdx23")
 SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
 
@@ -56,6 +60,7 @@ class MTVOptions(SamplingOptions):
     effects: Path | None = option(None, "what happens", metavar="WAV")
     music: Path | None = option(None, "the mood", metavar="WAV")
     audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
+    audio_track: int | None = option(None, "which track of --audio, from 1; default: the file's own default", ge=1)
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
     duration: float | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S", gt=0)
@@ -76,6 +81,8 @@ class MTVOptions(SamplingOptions):
             raise UserError("no sound is given; --speech, --effects or --music are needed, or a mix as --audio")
         if self.audio is not None and given:
             raise UserError(f"--audio and {given}: a mix or its tracks are needed, not both")
+        if self.audio is None and self.audio_track is not None:
+            raise UserError("--audio-track chooses a track of --audio; give both, or leave it out")
         if self.audio is None and (self.demixer or self.demixer_checkpoint):
             raise UserError("--demixer and --demixer-checkpoint take a mix apart: give --audio, or leave them out")
         name = self.demixer or "dsp"
@@ -145,23 +152,37 @@ def generate(options: MTVOptions) -> Path:
 
 @dataclass(frozen=True)
 class Sound:
-    """The sound that the file carries, [1 or 2, N] float32 at `rate` Hz, and how long the video lasts in seconds."""
+    """The sound of the video, [channels, N] float32 at `rate` Hz, its layout, and how long the video lasts in seconds.
+
+    `given`: the one file that the video carries as it is; None where the video carries the samples.
+    """
 
     samples: Audio
     rate: int
+    layout: str
     duration: float
+    given: Path | None = None
+    track: int | None = None
 
     @classmethod
     def read(cls, options: MTVOptions, fps: float) -> Sound:
         """Read the mix, or the tracks' sum at their highest rate, turned down to full scale. UserError if unfit."""
         files = options.track_files if options.audio is None else [options.audio]
-        infos = [probe(file) for file in files]
+        track = options.audio_track
+        infos = [probe(file, track) for file in files]
         for info in infos:
             if not info.has_audio:
                 raise UserError(f"{info.path}: has no sound; a file with sound is needed")
         rate = max(info.rate or 0 for info in infos)
         rate = rate if rate in AAC_RATES else 48000
-        parts = [read_audio(info.path, rate, (info.channels or 1) > 2, end=options.duration) for info in infos]
+        # a mix is taken apart in one channel or two; tracks are summed in the layout of that which has most channels
+        layouts = [_summed_layout(info, 2 if len(infos) == 1 else MOST_CHANNELS) for info in infos]
+        parts = [
+            read_audio(info.path, rate, layout == "mono", 0.0, options.duration, track)
+            for info, layout in zip(infos, layouts, strict=True)
+        ]
+        layouts = ["mono" if len(part) == 1 else layout for part, layout in zip(parts, layouts, strict=True)]
+        widest = layouts[int(np.argmax([len(part) for part in parts]))]
         seconds, count = [part.shape[1] / rate for part in parts], max(part.shape[1] for part in parts)
         longest = max(seconds)  # rounded at their rates, so by less than a millisecond
         for file, lasts in zip(files, seconds, strict=True):
@@ -172,10 +193,30 @@ class Sound:
             told = f"{files[0]}: the sound lasts {longest:.2f} s"
             raise UserError(f"{told}; --duration {options.duration:g} is longer, lower it")
         samples = np.zeros((max(len(part) for part in parts), count), np.float32)
-        for part in parts:
-            samples[:, : part.shape[1]] += part
+        for part, layout in zip(parts, layouts, strict=True):
+            samples[:, : part.shape[1]] += spread(part, layout, widest)
         samples /= max(1.0, float(np.abs(samples).max()))
-        return cls(samples, rate, count / rate if options.duration is None else options.duration)
+        duration = count / rate if options.duration is None else options.duration
+        given = files[0] if len(files) == 1 else None
+        if given is not None:
+            given_sound(given, track, Fraction(duration))  # so that it is known now whether the video can carry it
+        return cls(samples, rate, widest, duration, given, track)
+
+    def write(self, path: Path, frames: Video, fps: float) -> None:
+        """Write the video `frames` with this sound."""
+        pictures, speed = picture_source(path, frames, fps)
+        seconds, rate = len(frames) / speed, self.rate
+        if self.given is None:
+            sound = sound_source(self.samples, rate, self.layout, seconds)
+        else:
+            sound, rate = given_sound(self.given, self.track, seconds), probe(self.given, self.track).rate or rate
+        write_streams(path, [pictures, sound], rate)
+
+
+def _summed_layout(info: MediaInfo, most: int) -> str:
+    """Layout in which a file's sound is read: its own, if that has a name and at most so many channels."""
+    channels, layout = info.channels or 1, named_layout(info.layout or "mono")
+    return layout if layout is not None and channels <= most else "mono"
 
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float) -> None:
@@ -195,7 +236,7 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
                 file.write(np.ascontiguousarray(part[0]).data)
             file.flush()
             frames = np.memmap(file, np.uint8, "r").reshape(-1, *part.shape[2:])
-            write_video(options.output, frames, pipeline.config.fps, sound.samples, sound.rate)
+            sound.write(options.output, frames, pipeline.config.fps)
 
 
 def _separated(options: MTVOptions, sound: Sound) -> Stems:

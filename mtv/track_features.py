@@ -10,7 +10,8 @@ from torch import Tensor
 from mtv.control import TrackFeatures
 from mtv.tracks import TRACKS, clip_features
 from shared.data.bad_clips import Problem, noted
-from shared.data.encode_clip import as_kept, clip_key
+from shared.data.clip_key import clip_key
+from shared.data.encode_clip import as_kept
 from shared.data.manifest import Clip
 from shared.data.shard_writer import NewRecord, fill_shards, gather_problems
 from shared.data.shards import LatentShards

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from shared.data.manifest import Clip
-from shared.data.media import read_audio
+from shared.data.media import read_mono
 from shared.encoders.audio import AudioFeatures, FrameFeatures
 from shared.utils.errors import UserError
+from shared.utils.levels import why_cancelled
 
 TRACKS = ("speech", "effects", "music")
 _SPEECH = re.compile(r"speech[1-9]?")
@@ -56,13 +57,19 @@ def read_tracks(
     """Read files of any rate, channels and sample format, between `start` and `end` seconds.
 
     They begin together and are aligned to the longest: one that is up to a video frame (1 / fps) shorter is filled with
-    silence, with a warning. A speaker whose file is None is silent; without any there is a silent one. UserError for no
-    file at all, one that is missing, broken, empty or holds NaN, or two that differ by more than a frame.
+    silence, with a warning; channels that cancel each other are warned of, too. A speaker whose file is None is silent;
+    without any there is a silent one. UserError for no file at all, one that is missing, broken, empty or holds NaN, or
+    two that differ by more than a frame.
     """
     paths = [Path(path) for path in (*speech, effects, music) if path is not None]
     if not paths:
         raise UserError("no track is given; at least one file of speech, effects or music is needed")
-    sounds = [torch.from_numpy(read_audio(path, rate, True, start, end)) for path in paths]
+    sounds = []
+    for path in paths:
+        samples, loudest = read_mono(path, rate, start, end)
+        if reason := why_cancelled(samples, loudest):
+            warnings.warn(f"{path}: {reason}", stacklevel=2)
+        sounds.append(torch.from_numpy(samples))
     tracks, count = [], max(sound.shape[1] for sound in sounds)
     longest = next(path for path, sound in zip(paths, sounds, strict=True) if sound.shape[1] == count)
     for path, sound in zip(paths, sounds, strict=True):

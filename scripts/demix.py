@@ -26,6 +26,11 @@ DEMIXERS = ("dsp", "demucs-cdx23")
 class DemixOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script")
+    audio_track: int | None = option(
+        None,
+        "which track of a clip's sound, from 1, where the manifest has no audio_track; default: the file's own",
+        ge=1,
+    )
     demixer: str = option("dsp", f"one of {', '.join(DEMIXERS)}")
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")
     device: str = option("cpu", "where demucs-cdx23 runs")
@@ -51,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     """Separate all clips; exit code 1 if one failed."""
     options = parse(DemixOptions, __doc__, argv)
     clips = read_manifest(options.manifest)
+    if options.audio_track is not None:
+        clips = [clip.model_copy(update={"audio_track": clip.audio_track or options.audio_track}) for clip in clips]
     from mtv.demix import DemixerChoice, demix_clips, scores_table
 
     manifest = options.output / MANIFEST_NAME

@@ -16,8 +16,9 @@ from mtv.captions import drop_speaker
 from mtv.track_features import TrackBatches, check_tracks, encode_tracks
 from shared.codecs import Codecs
 from shared.data.bad_clips import Problem, attempt, noted, settle
+from shared.data.clip_key import clip_key
 from shared.data.dataset import ClipDataset, check_clip, read_ahead
-from shared.data.encode_clip import clip_key, encode_clip
+from shared.data.encode_clip import encode_clip
 from shared.data.manifest import Clip
 from shared.data.shard_loader import ShardedText
 from shared.data.shard_writer import NewRecord, fill_shards, gather_problems

@@ -1,5 +1,6 @@
 """Clips as training samples: pictures and sound of the same span, at one frame rate, size and sample rate."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +14,9 @@ from torch.utils.data import Dataset
 
 from shared.data.bad_clips import Problem, attempt, noted, refuse
 from shared.data.manifest import Clip
-from shared.data.media import probe, read_audio, read_video
+from shared.data.media import probe, read_mono, read_video
 from shared.utils.errors import UserError
-from shared.utils.levels import is_silent, rms_dbfs
+from shared.utils.levels import why_silent
 
 SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
 Item = TypeVar("Item")
@@ -33,6 +34,12 @@ class Sample:
     audio_caption: str
     has_video: bool
     has_audio: bool
+    loudest: float = -math.inf  # dBFS RMS of the loudest of several channels that `audio` was mixed of
+
+    @property
+    def why_silent(self) -> str:
+        """Reason why its sound is none to train on, or nothing."""
+        return why_silent(self.audio.numpy(), self.loudest)
 
 
 class ClipDataset(Dataset[Sample]):
@@ -65,11 +72,12 @@ class ClipDataset(Dataset[Sample]):
         ends = [clip.end, None if self.duration is None else clip.start + self.duration]
         end = min((time for time in ends if time is not None), default=None)
         pictures = sound = None
+        loudest, track = -math.inf, clip.audio_track
         if clip.video is not None:
             pictures = read_video(clip.video, self.fps, self.size, clip.start, end)
         assert clip.audio is not None  # Clip guarantees it
-        if clip.audio != clip.video or probe(clip.audio).has_audio:  # a file of its own must have sound
-            sound = read_audio(clip.audio, self.sample_rate, True, clip.start, end)
+        if clip.audio != clip.video or probe(clip.audio, track).has_audio:  # a file of its own must have sound
+            sound, loudest = read_mono(clip.audio, self.sample_rate, clip.start, end, track)
         frames = self._frames(clip, pictures, sound)
         video, count = torch.zeros(3, frames, *self.size), round(frames / self.fps * self.sample_rate)
         if pictures is not None:
@@ -83,7 +91,8 @@ class ClipDataset(Dataset[Sample]):
             )
         else:
             audio = torch.from_numpy(np.pad(sound[:, :count], ((0, 0), (0, max(0, missing)))))
-        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, pictures is not None, sound is not None)
+        has = pictures is not None, sound is not None
+        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, *has, loudest)
 
     def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
         frames = 0 if pictures is None else len(pictures)
@@ -121,9 +130,8 @@ def check_clip(sample: Sample, needs_video: bool, needs_audio: bool) -> None:
     for name, values in (("video", sample.video), ("audio", sample.audio)):
         if not torch.isfinite(values).all():
             raise UserError(f"clip {sample.id!r}: NaN or infinity in its {name}; finite values are needed")
-    if needs_audio and is_silent(sample.audio.numpy()):
-        level = rms_dbfs(sample.audio.numpy())
-        raise UserError(f"clip {sample.id!r}: its sound is silent ({level:.1f} dBFS RMS); above -45 dBFS is needed")
+    if needs_audio and (reason := sample.why_silent):
+        raise UserError(f"clip {sample.id!r}: {reason}")
 
 
 def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
@@ -161,7 +169,7 @@ def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: f
     why = f" by data.duration {duration:g}" if duration is not None else " by the clip's end"
     paths = {"video": clip.video, "audio": clip.audio if needs_audio or clip.audio != clip.video else None}
     for name, path in ((name, path) for name, path in paths.items() if path is not None):
-        info = probe(path)
+        info = probe(path, clip.audio_track if path == clip.audio else None)
         lasts, tolerance, wanted = info.audio_end, SHORT_SOUND, "sound"
         if name == "video":
             lasts, tolerance, wanted = info.video_end, 0.5 / (info.fps or 1), "pictures"

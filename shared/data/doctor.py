@@ -12,12 +12,13 @@ from scipy.ndimage import binary_closing, binary_opening
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
+from shared.data.channels import unnamed_channels
 from shared.data.containers import open_media
 from shared.data.dataset import SHORT_SOUND, ClipDataset
 from shared.data.manifest import Clip, Problem
-from shared.data.media import Audio, probe, read_audio, read_video
+from shared.data.media import Audio, probe, read_audio, read_mono, read_video
 from shared.utils.errors import UserError
-from shared.utils.levels import SILENCE_DBFS, is_silent, rms_dbfs
+from shared.utils.levels import CANCELLED, SILENCE_DBFS, rms_dbfs, why_silent
 from shared.utils.parallel import spread
 
 OFFSET = 0.1  # s between the starts of picture and sound; it is honoured, but often a sign of a bad cut
@@ -200,32 +201,51 @@ def _pictures(clip: Clip, finding: Finding) -> None:
 
 def _sound(clip: Clip, finding: Finding) -> None:
     assert clip.audio is not None  # Clip guarantees it
-    info = probe(clip.audio)
+    info = probe(clip.audio, clip.audio_track)
     if info.rate is None:
         raise UserError("has no sound track; only tasks without sound can use it")
-    finding.facts |= {"sample_rate": info.rate, "channels": info.channels}
+    assert info.layout is not None
+    finding.facts |= {"sample_rate": info.rate, "channels": info.channels, "layout": info.layout}
+    if len(info.tracks) > 1:
+        finding.facts["audio_tracks"] = [str(track) for track in info.tracks]
+        finding.facts["audio_track"] = info.track
+        if clip.audio_track is None:
+            told = f"{' and '.join(map(str, info.tracks))}; {info.track} is read, the key audio_track chooses"
+            finding.warnings.append(f"has {len(info.tracks)} audio tracks, {told}")
+    if said := unnamed_channels(info.layout):
+        finding.warnings.append(said)
     if clip.audio == clip.video:
         offset = info.audio_start or 0.0
         finding.facts["audio_offset"] = round(offset, 4)
         if abs(offset) > OFFSET:
             when = "after" if offset > 0 else "before"
             finding.warnings.append(f"its sound begins {abs(offset):.2f} s {when} its pictures; look whether they fit")
-    sound = read_audio(clip.audio, info.rate, False, clip.start, clip.end)
-    mono = sound.mean(0)
-    level, clipped = rms_dbfs(mono), clipping_share(sound)
-    speech = speech_share(read_audio(clip.audio, LEAST_RATE, True, clip.start, clip.end)[0], LEAST_RATE)
-    finding.facts |= {"level_dbfs": round(level, 1), "silent": is_silent(mono)}
-    finding.facts |= {"clipping_share": round(clipped, 5), "speech_share": round(speech, 3)}
-    if (seconds := finding.facts.get("seconds", 0.0)) - len(mono) / info.rate > SHORT_SOUND:
-        finding.refused.append(f"its sound lasts {len(mono) / info.rate:.2f} s, its pictures {seconds:.2f} s")
-    if is_silent(mono):
-        finding.refused.append(f"its sound is silent ({level:.1f} dBFS RMS); above {SILENCE_DBFS:g} dBFS is needed")
-    elif level < QUIET_DBFS:
-        finding.warnings.append(f"its sound is very quiet ({level:.1f} dBFS RMS)")
-    if clipped > CLIPPED_SHARE:
-        finding.warnings.append(f"its sound is clipped: {clipped:.1%} of the samples are at full scale")
+    _levels(clip, info.rate, finding)
     if info.rate < LEAST_RATE:
         finding.warnings.append(f"its sound has {info.rate} Hz; below {LEAST_RATE} Hz it lacks its high part")
+
+
+def _levels(clip: Clip, rate: int, finding: Finding) -> None:
+    """Find how loud the sound is, at its own `rate`."""
+    assert clip.audio is not None
+    cut = clip.start, clip.end, clip.audio_track
+    sound, (mono, loudest) = read_audio(clip.audio, rate, False, *cut), read_mono(clip.audio, rate, *cut)
+    level, clipped = rms_dbfs(mono), clipping_share(sound)
+    speech = speech_share(read_audio(clip.audio, LEAST_RATE, True, *cut)[0], LEAST_RATE)
+    reason = why_silent(mono, loudest)
+    finding.facts |= {"level_dbfs": round(level, 1), "silent": bool(reason)}
+    finding.facts |= {"clipping_share": round(clipped, 5), "speech_share": round(speech, 3)}
+    if (seconds := finding.facts.get("seconds", 0.0)) - mono.shape[1] / rate > SHORT_SOUND:
+        finding.refused.append(f"its sound lasts {mono.shape[1] / rate:.2f} s, its pictures {seconds:.2f} s")
+    if reason:
+        finding.refused.append(reason)
+    elif level < QUIET_DBFS:
+        finding.warnings.append(f"its sound is very quiet ({level:.1f} dBFS RMS)")
+    elif level < loudest - 2 * CANCELLED:
+        told = f"{loudest:.1f} dBFS RMS in one, {level:.1f} in their sum"
+        finding.warnings.append(f"its channels cancel each other in part: {told}")
+    if clipped > CLIPPED_SHARE:
+        finding.warnings.append(f"its sound is clipped: {clipped:.1%} of the samples are at full scale")
 
 
 def _tracks(clip: Clip, finding: Finding) -> None:

@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from shared.checkpoint.registry import ComponentSource, load_component
 from shared.codecs.base import Codecs
+from shared.data.clip_key import clip_key
 from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
-from shared.data.encode_clip import clip_key, encode_clip
+from shared.data.encode_clip import encode_clip
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media import read_video
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard, text_key

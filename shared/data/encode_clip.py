@@ -1,8 +1,6 @@
 """One decoded clip into what the shards keep of it: latents, and features of its tracks."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,9 +8,7 @@ from torch import Tensor
 
 from shared.codecs.base import Codecs, VideoCodec, keyframe_latents
 from shared.data.dataset import Sample
-from shared.data.manifest import Clip
 from shared.utils.errors import UserError
-from shared.utils.levels import is_silent
 from shared.utils.rng import numpy_generator
 
 #: Tensors of a record, by member ("latents", "texts", "tracks") and name.
@@ -41,7 +37,7 @@ def encode_clip(
     frames = sample.video.shape[1]
     if features is not None:
         members["tracks"] = features(frames)
-    has_audio = sample.has_audio and not is_silent(sample.audio.numpy())
+    has_audio = sample.has_audio and not sample.why_silent
     facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1], "has_video": sample.has_video}
     facts |= {"has_audio": has_audio, "video": list(video.shape), "audio": list(audio.shape)}
     return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
@@ -62,15 +58,3 @@ def every_keyframe(codec: VideoCodec, name: str, pixels: Tensor, fps: float) -> 
     parts = ((images[:1], True), (images[1:], False))
     latents = [keyframe_latents(codec, part, first=first) for part, first in parts if len(part)]
     return torch.cat(latents)[:, :, 0].transpose(0, 1)
-
-
-def clip_key(clip: Clip, paths: Iterable[Path | None], common: Sequence[str]) -> str:
-    """Hash of a clip's cut, its files at `paths` (name, time, size) and `common`. UserError for a file that is gone."""
-    parts = [*common, clip.id, str(clip.start), str(clip.end)]
-    try:
-        for path in filter(None, paths):
-            stat = path.stat()
-            parts += [path.name, str(stat.st_mtime_ns), str(stat.st_size)]
-    except OSError as error:
-        raise UserError(f"clip {clip.id!r}: {error.filename}: {error.strerror}") from None
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

@@ -29,6 +29,7 @@ class Clip(BaseModel):
 
     Without `audio` the sound is the video's own; without `video` the clip serves sound-only tasks. An empty
     caption is allowed and trains the model without text; an `audio_caption` that is not given is the caption.
+    `audio_track`: which track of the sound's file, from 1; not given, the one that the file calls its default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -43,6 +44,7 @@ class Clip(BaseModel):
     subsets: list[str] = []
     start: float = Field(default=0.0, ge=0)
     end: float | None = None
+    audio_track: int | None = Field(default=None, ge=1)
     truth: Path | None = None
 
     @field_validator("tracks")

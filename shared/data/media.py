@@ -14,23 +14,30 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
 
+from shared.data.audio_tracks import AudioTrack, audio_tracks, choose_audio
+from shared.data.channels import downmix, loudest_dbfs, one_layout
+from shared.data.clip_files import existing
 from shared.data.colour import check_colours, matrix, plain, wide
 from shared.data.containers import check_decoder, decode, open_media
+from shared.data.durations import Ends, stream_ends
 from shared.data.images import read_image
-from shared.data.media_write import EXACT, Audio, Video, audio_frame, write_audio, write_video
+from shared.data.media_write import EXACT, Audio, Video, write_audio, write_video
+from shared.data.samples import float_samples, resample
 from shared.utils.errors import UserError
 from shared.utils.levels import is_silent
 
-__all__ = ["MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_video", "write_audio", "write_video"]
+__all__ = [
+    "MediaInfo", "is_silent", "probe", "read_audio", "read_image", "read_mono", "read_video", "write_audio",
+    "write_video",
+]  # fmt: skip
 
 _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when the cut begins
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
 _LONGEST_GAP = 600.0  # s that a picture may stand, or sound may be missing, before the time stamps count as damaged
-_CUT_OFF = 0.5  # s missing of what the header promises before a file counts as cut off
+_CUT_OFF = 0.5  # s of pictures that are in the file and cannot be decoded before it counts as broken
 _LOUDEST = 10.0  # a float sample above this is an integer in disguise, not an overdriven recording
 
 
@@ -49,6 +56,9 @@ class MediaInfo:
     colours: str | None = None  # of the pictures, if BT.709 cannot hold them: "HDR (PQ)", "HDR (HLG)", "BT.2020"
     audio_start: float | None = None  # negative: before the first picture
     audio_end: float | None = None
+    layout: str | None = None  # of the channels, by FFmpeg's name
+    track: int | None = None  # number of the one that is read, from 1
+    tracks: tuple[AudioTrack, ...] = ()  # all that there are
 
     @property
     def has_video(self) -> bool:
@@ -81,15 +91,15 @@ def read_video(
         missing = int(min(until, limit)) - len(pictures)
         _check_gap(path, missing / fps, "picture that stands still")
         if missing > 0:
-            pictures.extend([_picture(frame, size, stream)] * missing)
+            pictures.extend([upright_picture(frame, size, stream)] * missing)
 
-    with _reading(path) as file:
+    with reading(path) as file:
         stream = file.video
         if stream is None:
             raise UserError(f"{path}: has no video stream; a file with pictures is needed")
         check_decoder(path, stream)
         shown, time, length = None, 0.0, 0.0
-        for frame, frame_time, frame_length in _timed_pictures(file, start):
+        for frame, frame_time, frame_length in timed_pictures(file, start):
             if shown is not None:
                 if frame_time > 0:  # else what comes before was never on show
                     _check_size(path, shown, frame, start + frame_time)
@@ -103,71 +113,103 @@ def read_video(
             shown, time, length = frame, frame_time, frame_length
         if shown is None or time + length <= 0:
             raise UserError(f"{path}: no pictures after {start} s; a start before the end of the file is needed")
-        reached, promised = start + time + length, float((stream.duration or 0) * stream.time_base)
+        reached, promised = start + time + length, file.ends[stream.index] - file.zero
         if reached < promised - _CUT_OFF:
             raise UserError(f"{path}: pictures end at {reached:.2f} s of {promised:.2f} s; a whole file is needed")
         hold(shown, max(1, round((time + length) * fps)))
     return np.stack(pictures)
 
 
-def read_audio(path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None) -> Audio:
-    """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their mean.
+def read_audio(
+    path: str | Path, rate: int, mono: bool = True, start: float = 0.0, end: float | None = None,
+    track: int | None = None,
+) -> Audio:  # fmt: skip
+    """Sound between `start` and `end` seconds as float32 [1 or channels, N] at `rate` Hz; mono is their `downmix`.
 
     Sound that begins after the first picture is preceded by silence; sound from before it is left out. Sound that stops
-    before `end` comes back short: the caller decides what that means. Raises UserError if the file is missing or
-    broken, has no sound, none after `start`, or holds NaN, infinity or values that cannot be samples.
+    before `end` comes back short: the caller decides what that means. `track`: see `choose_audio`. Raises UserError if
+    the file is missing or broken, has no sound, none after `start`, or holds NaN, infinity or values that cannot be
+    samples.
     """
-    path = Path(path)
+    return _read_sound(Path(path), rate, mono, start, end, track)[0]
+
+
+def read_mono(
+    path: str | Path, rate: int, start: float = 0.0, end: float | None = None, track: int | None = None
+) -> tuple[Audio, float]:
+    """As `read_audio`, mono, and the level of the loudest of several channels: see `loudest_dbfs`."""
+    return _read_sound(Path(path), rate, True, start, end, track)
+
+
+def _read_sound(
+    path: Path, rate: int, mono: bool, start: float, end: float | None, track: int | None
+) -> tuple[Audio, float]:
     if rate <= 0:
         raise UserError(f"{path}: cannot be read at {rate} Hz; a positive sample rate is needed")
     _checked_cut(path, start, end, rate)
-    with _reading(path) as file:
-        samples, source_rate = _decode_audio(file, path, start, end)
+    samples, source_rate, layout = read_channels(path, start, end, track)
+    loudest = -math.inf
+    if mono:
+        samples, loudest = downmix(samples, layout), loudest_dbfs(samples, layout)
+    return np.clip(resample(samples, source_rate, rate), -1.0, 1.0), loudest
+
+
+def read_channels(
+    path: Path, start: float = 0.0, end: float | None = None, track: int | None = None
+) -> tuple[Audio, int, str]:
+    """As `read_audio`, but all channels at the file's own rate, which follows, and FFmpeg's name of their layout."""
+    with reading(path, track) as file:
+        samples, rate, layout = _decode_audio(file, path, start, end)
     if not np.isfinite(samples).all():
         raise UserError(f"{path}: the sound has NaN or infinity; finite samples in [-1, 1] are needed")
     if np.abs(samples).max() > _LOUDEST:
         raise UserError(f"{path}: a sample of {np.abs(samples).max():g}; float samples must lie in [-1, 1]")
-    if mono:
-        samples = samples.mean(axis=0, keepdims=True)
-    return np.clip(_resample(samples, source_rate, rate), -1.0, 1.0)
+    return samples, rate, layout
 
 
-def probe(path: str | Path) -> MediaInfo:
-    """Read the header, decode nothing. Raises UserError if the file is missing, broken or empty."""
+def probe(path: str | Path, track: int | None = None) -> MediaInfo:
+    """Read the header, decode nothing; `track` of sound: see `choose_audio`.
+
+    Raises UserError if the file is missing, broken, cut off or empty.
+    """
     path = Path(path)
-    with _reading(path) as file:
-        video, audio, found = file.video, file.audio, {}
+    with reading(path, track) as file:
+        video, audio, found = file.video, file.audio, dict[str, Any](tracks=audio_tracks(file.container))
         if video is not None:
             check_decoder(path, video)
-            found = {"fps": file.fps, "width": video.width, "height": video.height}
-            found |= {"video_end": _stream_end(file, video), "colours": wide(video.codec_context)}
+            found |= {"fps": file.fps, "width": video.width, "height": video.height}
+            found |= {"video_end": file.ends[video.index] - file.zero, "colours": wide(video.codec_context)}
         if audio is not None:
             check_decoder(path, audio)
             found |= {"rate": audio.rate, "channels": audio.channels, "audio_start": _stream_start(audio) - file.zero}
-            found["audio_end"] = _stream_end(file, audio)
-        if not found:
+            found |= {"layout": audio.layout.name, "track": file.container.streams.audio.index(audio) + 1}
+            found["audio_end"] = file.ends[audio.index] - file.zero
+        if video is None and audio is None:
             raise UserError(f"{path}: neither pictures nor sound in it; a video or sound file is expected")
         return MediaInfo(path, max(found[end] for end in ("video_end", "audio_end") if end in found), **found)
 
 
 class _File(NamedTuple):
-    """An open file: its first stream of moving pictures (the cover art of a song is not one) and of sound, or None."""
+    """An open file: its first stream of moving pictures (the cover art of a song is not one), one of sound, or None."""
 
     container: Any
     video: Any
     audio: Any
     zero: float  # of the timeline on the file's own clock: its first picture, or else its first sample
     fps: float  # on average, if there are pictures
+    ends: Ends  # of its streams, on the file's own clock
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[_File]:
+def reading(path: Path, track: int | None = None) -> Iterator[_File]:
     """Open a container; whatever FFmpeg says against the file while it is read becomes a UserError."""
+    path = existing(path)
     with open_media(path) as container:
         moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-        video, audio = next(moving, None), next(iter(container.streams.audio), None)
+        video, audio = next(moving, None), choose_audio(path, container, track)
         fps = float((video and (video.average_rate or video.guessed_rate)) or 25)
-        yield _File(container, video, audio, _stream_start(audio if video is None else video), fps)
+        zero = _stream_start(audio if video is None else video)
+        yield _File(container, video, audio, zero, fps, stream_ends(path, container))
 
 
 def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> float:
@@ -182,13 +224,6 @@ def _checked_cut(path: Path, start: float, end: float | None, rate: float) -> fl
 
 def _stream_start(stream: Any) -> float:
     return 0.0 if stream is None or stream.start_time is None else float(stream.start_time * stream.time_base)
-
-
-def _stream_end(file: _File, stream: Any) -> float:
-    if stream.duration is not None:
-        return _stream_start(stream) + float(stream.duration * stream.time_base) - file.zero
-    # mkv and webm state one duration for the whole file
-    return float(((file.container.start_time or 0) + (file.container.duration or 0)) / av.time_base) - file.zero
 
 
 def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
@@ -206,7 +241,7 @@ def _decoded(file: _File, stream: Any, start: float) -> Iterator[Any]:
     yield from decode(container, stream)
 
 
-def _timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
+def timed_pictures(file: _File, start: float) -> Iterator[tuple[Any, float, float]]:
     """(frame, its time counted from `start`, its time on show) in order of presentation."""
     following = -start  # for pictures without a time stamp (raw streams)
     for frame in _decoded(file, file.video, start):
@@ -228,7 +263,7 @@ def _check_size(path: Path, before: Any, frame: Any, time: float) -> None:
         raise UserError(f"{path}: its pictures change {sizes}; one size is needed, cut or convert it")
 
 
-def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
+def upright_picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     """RGB [H, W, 3], upright, with square pixels; see `read_video` for `size`."""
     turns, frame = round(frame.rotation / 90) % 4, plain(frame)  # counter-clockwise; a telephone held upright says so
     wide = float(stream.sample_aspect_ratio or 1) * frame.width
@@ -243,19 +278,19 @@ def _picture(frame: Any, size: tuple[int, int] | None, stream: Any) -> Video:
     return np.rot90(scaled[top : top + rows, left : left + columns], turns)
 
 
-def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> tuple[Audio, int]:
-    """[channels, n] at the file's own rate, laid on the timeline by time stamps, from `start` to `end`."""
+def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> tuple[Audio, int, str]:
+    """[channels, n] on the timeline by time stamps, from `start` to `end`; the file's own rate and layout."""
     stream, zero = file.audio, file.zero
     if stream is None:
         raise UserError(f"{path}: has no audio stream; a file with sound is needed")
     check_decoder(path, stream)
     # what lies past the stream's stated end is the padding of the last AAC packet
-    stated = math.inf if stream.duration is None else _stream_end(file, stream)
+    stated = math.inf if stream.duration is None else file.ends[stream.index] - zero
     rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
     pieces: list[tuple[int, Audio]] = []
-    cursor = 0
+    cursor, layouts = 0, []
     for frame in _decoded(file, stream, start):
-        samples, rate = _float_samples(frame), frame.sample_rate
+        samples, rate = float_samples(frame), frame.sample_rate
         at = cursor if frame.time is None else round((frame.time - zero - start) * rate)
         _check_gap(path, (at - cursor) / rate, "silence without samples")
         if pieces and abs(at - cursor) <= _GAP * rate:
@@ -264,36 +299,13 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
             break
         cursor = at + samples.shape[1]
         pieces.append((at, samples))
+        layouts.append(frame.layout.name)
     count = cursor if math.isinf(stop) else min(cursor, round(stop * rate))
     if count <= 0:
         raise UserError(f"{path}: no sound after {start} s; a start before the end of the sound is needed")
+    pieces, layout = one_layout(path, pieces, layouts)
     whole = np.zeros((len(pieces[0][1]), count), np.float32)
     for at, samples in pieces:
         inside = whole[:, max(0, at) : max(0, at + samples.shape[1])]
         inside[...] = samples[:, max(0, -at) :][:, : inside.shape[1]]
-    return whole, rate
-
-
-def _float_samples(frame: Any) -> Audio:
-    """float32 [channels, n] of a decoded frame, whatever its sample format."""
-    raw = frame.to_ndarray()
-    if not frame.format.is_planar:
-        raw = raw.reshape(-1, frame.layout.nb_channels).T
-    if raw.dtype.kind == "f":
-        return raw.astype(np.float32)
-    scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
-    return ((raw - (scale if raw.dtype.kind == "u" else 0.0)) / scale).astype(np.float32)
-
-
-def _resample(samples: Audio, source: int, target: int) -> Audio:
-    """Band-limited, [channels, n] -> [channels, round(n * target / source)]; sample 0 stays at time 0."""
-    if source == target:
-        return samples
-    count = max(1, round(samples.shape[1] * target / source))
-    result = np.zeros((len(samples), count), np.float32)
-    for channel, output in zip(samples, result, strict=True):
-        resampler = AudioResampler("fltp", "mono", target, options={"filter_size": "64"})
-        frames = [*resampler.resample(audio_frame(channel[None], source, 0)), *resampler.resample(None)]
-        joined = np.concatenate([frame.to_ndarray()[0] for frame in frames])[:count]
-        output[: len(joined)] = joined
-    return result
+    return whole, rate, layout

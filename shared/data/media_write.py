@@ -2,7 +2,7 @@
 
 import math
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, starmap
@@ -22,8 +22,14 @@ Audio = npt.NDArray[np.float32]
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
+AAC_LAYOUTS = ("mono", "stereo", "2.1", "3.0", "3.0(back)", "4.0", "quad", "5.0", "5.1")  # that come back by name
+
 # Without these swscale rounds down and drops half of the colour samples: 10 dB on smooth pictures.
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+
+
+Source = Callable[[Any], Iterator[Any]]
+"""What adds its stream to a container that is being written, and gives the packets of it."""
 
 
 def write_video(
@@ -36,6 +42,29 @@ def write_video(
     Raises UserError if an array or the file name cannot become such a file.
     """
     path = Path(path)
+    pictures, speed = picture_source(path, frames, fps)
+    sources = [pictures]
+    if audio is not None:
+        audio, rate = _checked_samples(path, audio, rate)
+        if rate not in AAC_RATES or len(audio) > 2:
+            raise UserError(f"{path}: {len(audio)} channels at {rate} Hz; AAC takes 1 or 2 at one of {AAC_RATES} Hz")
+        sources.append(sound_source(audio, rate, "mono" if len(audio) == 1 else "stereo", len(frames) / speed))
+    write_streams(path, sources, rate)
+
+
+def write_streams(path: Path, sources: Sequence[Source], rate: int | None = None) -> None:
+    """Write an mp4 with a stream of each of `sources`, whose durations are told in units of the sound's `rate`."""
+    # the default of 1000 ticks per second would round the sound's duration to milliseconds
+    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
+    with _replacing(path, ".mp4") as part, av.open(str(part), "w", format="mp4", options=options) as container:
+        streams = [source(container) for source in sources]  # all are there before the first packet is written
+        for packets in streams:
+            for packet in packets:
+                container.mux(packet)
+
+
+def picture_source(path: Path, frames: Video, fps: float) -> tuple[Source, Fraction]:
+    """H.264 of `frames`, and their rate as it is written; see `write_video`, its errors name `path`."""
     if not 0 < fps < math.inf:
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
@@ -44,22 +73,36 @@ def write_video(
     if height % 2 or width % 2:
         raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
     speed = Fraction(fps).limit_denominator(1001)
-    # the default of 1000 ticks per second would round the sound's duration to milliseconds
-    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
-    with _replacing(path, ".mp4") as part, av.open(str(part), "w", format="mp4", options=options) as container:
-        pictures = _add_video_stream(container, height, width, speed)
-        streams = [(pictures, _video_frames(frames, speed))]
-        if audio is not None:
-            audio, rate = _fitted(path, audio, rate, len(frames) / speed)
-            sound = container.add_stream("aac", rate=rate, layout="mono" if len(audio) == 1 else "stereo")
+
+    def source(container: Any) -> Iterator[Any]:
+        stream = add_video_stream(container, height, width, speed)
+        return encoded(stream, _video_frames(frames, speed))
+
+    return source, speed
+
+
+def sound_source(audio: Audio, rate: int, layout: str, seconds: Fraction) -> Source:
+    """AAC of float [channels, N], cut or filled with silence to `seconds`; PCM where AAC has not the rate or layout."""
+    count = round(seconds * rate)
+    audio = np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1]))))
+    codec = "aac" if rate in AAC_RATES and layout in AAC_LAYOUTS else "pcm_f32le"
+
+    def source(container: Any) -> Iterator[Any]:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        if codec == "aac":
             # 128 kbit/s per channel, or the most AAC holds at this rate: 6144 bits per channel and 1024 samples
-            sound.bit_rate = min(128_000, 6 * rate) * len(audio)
-            size = sound.codec_context.frame_size or 1024
-            parts = ((audio[:, at : at + size], rate, at) for at in range(0, audio.shape[1], size))
-            streams.append((sound, starmap(audio_frame, parts)))
-        for stream, made in streams:  # both are there before the first packet is written
-            for frame in chain(made, [None]):  # None: flush
-                container.mux(stream.encode(frame))
+            stream.bit_rate = min(128_000, 6 * rate) * len(audio)
+        size = stream.codec_context.frame_size or 1024
+        parts = ((audio[:, at : at + size], rate, at, layout) for at in range(0, audio.shape[1], size))
+        return encoded(stream, starmap(audio_frame, parts))
+
+    return source
+
+
+def encoded(stream: Any, frames: Iterable[Any]) -> Iterator[Any]:
+    """Packets of the frames, encoded in `stream`."""
+    for frame in chain(frames, [None]):  # None: flush
+        yield from stream.encode(frame)
 
 
 def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
@@ -75,9 +118,9 @@ def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
         file.writeframes(integers.tobytes())
 
 
-def audio_frame(samples: Audio, rate: int, at: int) -> Any:
-    """Make an av.AudioFrame of float [1 or 2, n] whose first sample is number `at`."""
-    layout = "mono" if len(samples) == 1 else "stereo"
+def audio_frame(samples: Audio, rate: int, at: int, layout: str | None = None) -> Any:
+    """Make an av.AudioFrame of float [channels, n] whose first sample is number `at`; mono or stereo by default."""
+    layout = layout or ("mono" if len(samples) == 1 else "stereo")
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
     return frame
@@ -106,16 +149,8 @@ def _checked_samples(path: Path, samples: Audio, rate: int | None) -> tuple[Audi
     return np.clip(samples, -1.0, 1.0).astype(np.float32), rate
 
 
-def _fitted(path: Path, audio: Audio, rate: int | None, seconds: Fraction) -> tuple[Audio, int]:
-    """`audio` and `rate`, checked, the sound cut or filled with silence to exactly `seconds`."""
-    audio, rate = _checked_samples(path, audio, rate)
-    if rate not in AAC_RATES or len(audio) > 2:
-        raise UserError(f"{path}: {len(audio)} channels at {rate} Hz; AAC takes 1 or 2 at one of {AAC_RATES} Hz")
-    count = round(seconds * rate)
-    return np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1])))), rate
-
-
-def _add_video_stream(container: Any, height: int, width: int, fps: Fraction) -> Any:
+def add_video_stream(container: Any, height: int, width: int, fps: Fraction) -> Any:
+    """Add a stream of H.264 to a container that is being written."""
     # chromaloc=1: swscale puts a colour sample in the middle of its four pixels; H.264's default is the left
     options = {"crf": "14", "preset": "medium", "x264-params": "chromaloc=1"}
     stream = container.add_stream("libx264", rate=fps, options=options)
@@ -129,10 +164,15 @@ def _add_video_stream(container: Any, height: int, width: int, fps: Fraction) ->
     return stream
 
 
-def _video_frames(frames: Video, fps: Fraction) -> Iterator[Any]:
-    colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+def _video_frames(frames: Iterable[Video], fps: Fraction) -> Iterator[Any]:
     for index, picture in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
-        frame = frame.reformat(format="yuv420p", interpolation=Interpolation.BICUBIC | EXACT, threads=1, **colours)
-        frame.pts, frame.time_base = index, 1 / fps
-        yield frame
+        yield video_frame(picture, index, 1 / fps)
+
+
+def video_frame(picture: Video, pts: int, time_base: Fraction) -> Any:
+    """Make an av.VideoFrame, yuv420p, of RGB [H, W, 3]."""
+    colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+    frame = frame.reformat(format="yuv420p", interpolation=Interpolation.BICUBIC | EXACT, threads=1, **colours)
+    frame.pts, frame.time_base = pts, time_base
+    return frame

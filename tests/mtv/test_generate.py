@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from recordings import write_odd
 
 from mtv.generate import SCALES, MTVOptions, Sound, given_tracks, guidance
 from mtv.guidance import TrackGuidance
@@ -28,6 +29,23 @@ def test_a_loud_sum_is_turned_down_as_a_whole(tmp_path: Path) -> None:
     sound = Sound.read(parse(MTVOptions, None, argv), FPS)
     assert np.abs(sound.samples).max() == pytest.approx(1)
     assert np.corrcoef(sound.samples[0], wave(300, 16000))[0, 1] > 0.999
+
+
+def test_tracks_are_summed_in_the_layout_of_most_channels(tmp_path: Path) -> None:
+    samples = np.zeros((6, 24000), np.float32)
+    samples[4] = wave(200, 16000)
+    write_odd(tmp_path / "a.wav", "wav", sounds=[samples], rate=16000, layout="5.1")
+    soundfile.write(tmp_path / "b.wav", wave(300, 16000), 16000)
+    soundfile.write(tmp_path / "c.wav", np.stack([wave(400, 16000), wave(500, 16000)], 1), 16000)
+    tracks = [f"--{name}={tmp_path}/{file}.wav" for name, file in (("speech", "b"), ("effects", "a"), ("music", "c"))]
+    sound = Sound.read(parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", *tracks]), FPS)
+    assert sound.layout == "5.1"
+    expected = {0: 400, 1: 500, 2: 300, 4: 200}
+    for channel, found in enumerate(sound.samples):
+        if channel in expected:
+            assert found == pytest.approx(wave(expected[channel], 16000), abs=1e-3)
+        else:
+            assert not found.any()
 
 
 def test_a_person_without_a_file_before_one_who_has_one_is_silent(tmp_path: Path) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec, keyframe_latents
 from shared.data.dataset import Sample
-from shared.data.encode_clip import clip_key, encode_clip
-from shared.data.manifest import Clip
+from shared.data.encode_clip import encode_clip
 from shared.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -70,22 +66,3 @@ def test_latents_that_are_not_finite_are_refused() -> None:
 
     with pytest.raises(UserError, match="clip 'clip2': its latents are not finite"):
         encode_clip(sample(), Codecs(Broken(), CODECS.audio), 16.0, CPU)
-
-
-def test_a_key_is_what_decides_a_record(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"film")
-    clip = Clip(id="a", video=path, caption="")
-    first = clip_key(clip, [path, None], ["16 fps"])
-    assert clip_key(clip.model_copy(update={"caption": "another"}), [path, None], ["16 fps"]) == first
-    later = clip.model_copy(update={"start": 0.5})
-    other = {clip_key(later, [path], ["16 fps"]), clip_key(clip, [path], ["24 fps"])}
-    os.utime(path, (1, 1))
-    other |= {clip_key(clip, [path], ["16 fps"])}
-    path.write_bytes(b"longer")
-    os.utime(path, (1, 1))
-    other |= {clip_key(clip, [path], ["16 fps"])}
-    assert len(other | {first}) == 5
-    path.unlink()
-    with pytest.raises(UserError, match=r"clip 'a': .*a\.mp4: No such file"):
-        clip_key(clip, [path], [])
