@@ -10,6 +10,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from safetensors import SafetensorError
 from torch import Tensor
 
+from shared.nn.folder_check import check_folder
 from shared.utils import hub
 from shared.utils.errors import UserError
 
@@ -39,6 +40,11 @@ class LibraryCodec(ModelMixin):
         """Load the codec in a folder, or of a name on the hub: there, or in its `place`; safetensors only.
         `options` are diffusers' (torch_dtype: float32). UserError: no such model, bad weights, or a wrong config."""
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
+
+    @classmethod
+    def library_models(cls, folder: Path) -> list[tuple[Any, Path]]:
+        """Models of the library in a folder that `save_pretrained` wrote, and where (for `check_folder`)."""
+        return [(cls.kind, folder)]
 
     @classmethod
     def _around(cls, source: str | Path, *models: Any) -> Self:
@@ -82,13 +88,11 @@ def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple
     place, config = next(iter(hub.find_configs(source, names, places, wanted, **where).items()))
     if (found := config.get("_class_name")) not in named:
         raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
-    options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True, "output_loading_info": True}
+    options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True}
+    folder = hub.local_folder(source, [place], **where) / place
+    check_folder(named[found], folder, f"{source}: ")
     try:
-        model, report = named[found].from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
+        return named[found].from_pretrained(folder, **options)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         reason = hub.first_line(error).partition(". ")[0]
         raise UserError(f"{source}: {found} cannot be loaded ({reason}); {wanted}") from error
-    for what, keys in (("are missing", report["missing_keys"]), ("do not belong", report["unexpected_keys"])):
-        if keys:
-            raise UserError(f"{source}: weights of {found} {what} ({', '.join(sorted(keys)[:3])} ...); {wanted}")
-    return model

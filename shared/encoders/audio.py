@@ -16,11 +16,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
+from shared.nn.folder_check import CheckedModelMixin, check_folder
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 from shared.utils.levels import is_silent
 from shared.utils.mel import hann, mel_filters, sine_power
+from shared.utils.weights_folder import check_numbers
 
 #: Public encoders by the name that `audio_features` takes.
 FROZEN = {
@@ -45,7 +48,7 @@ class AudioFeatures(Protocol):
         The sound is cut, or padded, to frames / fps seconds. Of a part alone, the ends would lose their neighbours."""
 
 
-class FrameFeatures(ModelMixin, ConfigMixin, ABC):
+class FrameFeatures(CheckedModelMixin, ModelMixin, ConfigMixin, ABC):
     """The part of `AudioFeatures` that is the same for all: checks, silence, windows. Always in fp32 outside."""
 
     window: int = 5
@@ -147,14 +150,16 @@ class FrozenFeatures(FrameFeatures):
         if (found := hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")) != kind:
             raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
         folder = hub.local_folder(source, [""])
+        settings = folder / "preprocessor_config.json"
+        if not settings.is_file():
+            raise UserError(f"{source}: {settings.name} is missing; {wanted}")
+        check_numbers(read_json(settings), str(settings))
+        check_folder(cls.model_type, folder, f"{source}: ")
         try:
             preprocessor = cls.preprocessor_type.from_pretrained(folder)
-            model, report = cls.model_type.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        except (OSError, SafetensorError) as error:
+            model = cls.model_type.from_pretrained(folder, use_safetensors=True)
+        except (OSError, TypeError, ValueError, SafetensorError) as error:
             raise UserError(f"{source}: no {kind} model ({hub.first_line(error)}); {wanted}") from error
-        # SpecAugment's mask serves training alone, and the best-known checkpoint comes without it
-        if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
-            raise UserError(f"{source}: weights are missing ({', '.join(missing[:3])} ...); {wanted}")
         with torch.device("meta"):  # the weights are at hand already
             features = cls(model_config=model.config.to_dict(), preprocessor_config=preprocessor.to_dict())
         features.model = model.float().requires_grad_(False).eval()

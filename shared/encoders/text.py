@@ -10,6 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from shared.nn.folder_check import CheckedModelMixin
 from shared.utils.rng import generator
 
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
@@ -38,7 +39,7 @@ def _random_vector(dim: int, *names: str) -> Tensor:
     return torch.randn(dim, generator=generator(0, "hashed-words", *names))
 
 
-class HashedWords(ModelMixin, ConfigMixin):
+class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
     differs from "red shirt" in "ball". The empty text is one null token, not zero: guidance has a key to read."""
