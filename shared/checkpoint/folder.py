@@ -128,7 +128,7 @@ def check_driven(found: Mapping[str, Any], where: str = "") -> None:
 
 def _check_class(kind: Any, folder: Path, name: str) -> None:
     """Refuse what is no component at all, and a model that is not that of the weights in its folder."""
-    from shared.nn.folder_check import check_folder
+    from shared.utils.folder_check import check_folder
 
     if not isinstance(kind, type) or not hasattr(kind, "from_pretrained"):
         raise UserError(f"checkpoint {folder}: {INDEX} has {name} of {kind!r:.80}, which is no component; {ADVICE}")

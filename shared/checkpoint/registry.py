@@ -10,6 +10,7 @@ from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.weights_folder import check_numbers
 
 WANTED = "a folder with the model, or its hub id, is needed"
 
@@ -96,6 +97,7 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
     root = named.source if named else str(source)
     found = []
     for place, config in hub.find_configs(root, what, component.places, WANTED).items():
+        check_numbers(config, "/".join(filter(None, (root, place, "config.json"))))
         found.append(str(config.get("_class_name") or config.get("model_type")))
         kind = Kind(named.kind, component.width) if named else component.kinds.get(found[-1])
         if kind := kind or _trusted_kind(name, root, found[-1], trusted_packages):

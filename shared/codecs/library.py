@@ -10,9 +10,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from safetensors import SafetensorError
 from torch import Tensor
 
-from shared.nn.folder_check import check_folder
 from shared.utils import hub
 from shared.utils.errors import UserError
+from shared.utils.folder_check import check_folder
 
 
 class LibraryCodec(ModelMixin):

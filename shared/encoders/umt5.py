@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
 
-from shared.nn.folder_check import check_folder
 from shared.utils import hub
 from shared.utils.errors import UserError
+from shared.utils.folder_check import check_folder
 
 WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
 TOKENIZERS = ("tokenizer.json", "spiece.model")

@@ -4,7 +4,7 @@ from typing import Any
 
 from diffusers.models.modeling_utils import ModelMixin
 
-from shared.nn.folder_check import CheckedModelMixin
+from shared.utils.folder_check import CheckedModelMixin
 
 
 class AlignedModelMixin(CheckedModelMixin, ModelMixin):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
-from shared.utils.errors import UserError
+from shared.utils.ranges import check_range
 
 
 @cache
@@ -18,9 +18,9 @@ def hann(size: int, device: torch.device, dtype: torch.dtype = torch.float32) ->
 def mel_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
     """Triangular mel filters [n_fft / 2 + 1, n_mels] from 0 Hz to half the rate, summing to one over the mels.
     Real ones also where modules are built without values. UserError for a size out of all range."""
-    for name, value, most in (("n_fft", n_fft, 2**16), ("n_mels", n_mels, 2**12), ("sample_rate", sample_rate, 2**20)):
-        if not 0 < value <= most:
-            raise UserError(f"{name} is {value}; 1 to {most} can be")
+    check_range("n_fft", n_fft, 2, 2**16)
+    check_range("n_mels", n_mels, 1, 2**12)
+    check_range("sample_rate", sample_rate, 1, 2**20)
     with torch.device("cpu"):
         return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate).float()
 

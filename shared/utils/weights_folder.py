@@ -1,6 +1,7 @@
 """What the files of a folder of weights say: config.json, and names, shapes and types of tensors; none is read."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,10 @@ DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
 FLOATS = ("F64", "F32", "F16", "BF16")
 #: The largest number of anything that a config may count: layers, channels, words, samples a second ...
 LARGEST = 2**20
+LONGEST_LIST = 4096
+#: Names of what is counted, and of what cannot be 0 either.
+_STEPS = re.compile(r"stride|kernel|dilation|heads|rate|ratio|multiple|hop|factor")
+_COUNTS = re.compile(_STEPS.pattern + r"|(^|[._])(num|n)_|layer|block|size|dim|channel|length|token|bin")
 ADVICE = "copy the whole folder again"
 
 
@@ -28,12 +33,18 @@ class Header(NamedTuple):
 
 
 def check_numbers(config: Mapping[str, Any], name: str) -> None:
-    """Raise UserError if a number in a configuration, which messages call `name`, is not finite or above `LARGEST`."""
+    """Raise UserError if a number in a configuration, which messages call `name`, is not finite, above `LARGEST`, or
+    cannot be a count where its key is one; or for an absurdly long list."""
+    for key, value in _values(config):
+        if isinstance(value, list) and len(value) > LONGEST_LIST:
+            raise UserError(f"{name} has a list of {len(value)} in {key}; at most {LONGEST_LIST} can be: {ADVICE}")
     for key, value in numbers_in(config):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} has {key} = {value}; a finite number is needed: {ADVICE}")
         if abs(value) > LARGEST:
             raise UserError(f"{name} has {key} = {value}; at most {LARGEST} can be: {ADVICE}")
+        if isinstance(value, int) and value < (1 if _STEPS.search(key) else 0) and _COUNTS.search(key):
+            raise UserError(f"{name} has {key} = {value}; a count cannot be that: {ADVICE}")
 
 
 def read_config(folder: Path, where: str) -> dict[str, Any]:
@@ -45,13 +56,18 @@ def read_config(folder: Path, where: str) -> dict[str, Any]:
     return config
 
 
-def numbers_in(config: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of a configuration, and the key where it stands: video.num_layers, dim_mult.0."""
-    if isinstance(config, int | float) and not isinstance(config, bool):
-        yield key, config
-    elif isinstance(config, Mapping | list | tuple):
+def numbers_in(config: Any) -> Iterator[tuple[str, int | float]]:
+    """Find every number of a configuration, and the key where it stands: video.num_layers, dim_mult.0."""
+    for key, value in _values(config):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield key, value
+
+
+def _values(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    yield key, config
+    if isinstance(config, Mapping | list | tuple):
         for part, value in config.items() if isinstance(config, Mapping) else enumerate(config):
-            yield from numbers_in(value, f"{key}.{part}" if key else str(part))
+            yield from _values(value, f"{key}.{part}" if key else str(part))
 
 
 def read_headers(folder: Path, where: str = "", stems: Iterable[str] = (DIFFUSERS, TRANSFORMERS)) -> dict[str, Header]:

@@ -203,7 +203,9 @@ def test_what_is_no_wan_autoencoder_is_refused(folder: Path, tmp_path: Path) -> 
         with_config(latents_std=[1, 2, 3])
     with pytest.raises(UserError, match="scale_factor_temporal and scale_factor_spatial are 8 and"):
         with_config(scale_factor_temporal=8)
-    with pytest.raises(UserError, match=r"encoder\.conv_in\.weight is .*, and config\.json makes it .* by base_dim = 8"):
+    with pytest.raises(
+        UserError, match=r"encoder\.conv_in\.weight is .*, and config\.json makes it .* by base_dim = 8"
+    ):
         with_config(base_dim=8)
     weights = tmp_path / "wan/diffusion_pytorch_model.safetensors"
     tensors = load_file(weights)

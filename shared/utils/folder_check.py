@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from torch.nn.modules import module as hooks
 from transformers import PreTrainedModel
@@ -95,7 +96,7 @@ def _check_transformers(kind: Any, folder: Path, where: str) -> None:
     """Let the library load the folder on the meta device: it renames tensors of older files, and reports the rest."""
     config, headers = read_config(folder, where), read_headers(folder, where, (TRANSFORMERS,))
     try:
-        with _quiet_transformers(), _bounded(headers, config, where):
+        with _quiet(), _bounded(headers, config, where):
             model, report = kind.from_pretrained(
                 folder, device_map="meta", use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
@@ -103,22 +104,22 @@ def _check_transformers(kind: Any, folder: Path, where: str) -> None:
         raise
     except Exception as error:  # transformers' own errors have no common class
         raise UserError(f"{where}config.json makes no {kind.__name__} ({_line(error)}); {ADVICE}") from error
-    own = {name.partition(".")[0] for name in model.state_dict()}
+    own = {name for name, _ in model.named_children()}  # other parts of a larger model may lie beside its own
     prefix = f"{kind.base_model_prefix}."
-    surplus = [name for name in report["unexpected_keys"] if name.removeprefix(prefix).partition(".")[0] in own]
+    surplus = [name for name in report["unexpected_keys"] if own & set(name.removeprefix(prefix).split(".")[:1])]
     _check_names(sorted(set(report["missing_keys"]) - NEEDLESS), sorted(surplus), kind, where)
     for name, there, here in sorted(report["mismatched_keys"]):
         _check_shape(name, tuple(there), tuple(here), config, where)
     for name, header in headers.items():
-        if header.dtype not in FLOATS and name.removeprefix(prefix).partition(".")[0] in own:
+        if header.dtype not in FLOATS and name not in report["unexpected_keys"]:
             raise UserError(f"{where}{header.file} has {name} in {header.dtype}; {' or '.join(FLOATS)} is needed")
 
 
 def _check_keys(kind: Any, config: Mapping[str, Any], name: str) -> None:
     """Raise UserError for keys of another type than the constructor of `kind` has, and for ones that it lacks.
     Those that it does not know are refused in our own classes; diffusers', which come and go, it names itself."""
-    if (called := config.get("_class_name", kind.__name__)) != kind.__name__:
-        raise UserError(f"{name} is of a {called!r}; {kind.__name__} is needed: {ADVICE}")
+    if (called := config.get("_class_name")) != kind.__name__:
+        raise UserError(f"{name} has _class_name = {called!r}; {kind.__name__} is needed: {ADVICE}")
     known = dict(list(signature(kind.__init__).parameters.items())[1:])
     if kind.__module__.partition(".")[0] in KNOWN[:3]:
         for key in config:
@@ -133,21 +134,30 @@ def _check_keys(kind: Any, config: Mapping[str, Any], name: str) -> None:
 
 
 def _wrong_type(parameter: Parameter, value: Any) -> str | None:
-    """What a key must be instead of `value`; None if it may be that, or anything. Some annotations of diffusers' are
+    """Say what a key must be instead of `value`; None if it may be that or anything. Some annotations of diffusers' are
     not true of their own defaults: what is of a default's type is right in any case."""
     annotation, default = parameter.annotation, parameter.default
+    if isinstance(default, list | tuple):
+        if not isinstance(value, list | tuple):
+            return None if value is None and "None" in str(annotation) else "a list"
+        known = {type(part) for part in default}
+        known |= {int} if float in known else set()
+        odd = [part for part in value if known and type(part) not in known and not isinstance(part, list | tuple)]
+        return f"a list like {list(default)}" if odd else None
     if type(value) is type(default):
         return None
     called = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    if annotation is Parameter.empty and default is not None:
+        called = type(default).__name__
     if called in _TYPES:
         wanted, types = _TYPES[called]
         return None if type(value) in types else wanted
-    return "a list" if isinstance(default, list | tuple) and not isinstance(value, list | tuple) else None
+    return None
 
 
 def _build(kind: Any, config: Mapping[str, Any], headers: Mapping[str, Header], where: str) -> nn.Module:
     """Make the model without values. UserError where it has many more tensors than the files."""
-    with torch.device("meta"), _bounded(headers, config, where):
+    with _quiet(), torch.device("meta"), _bounded(headers, config, where):
         model: nn.Module = kind.from_config(dict(config))
     kept = model.state_dict()
     tables = sum(value.numel() * value.element_size() for name, value in model.named_buffers() if name not in kept)
@@ -207,7 +217,9 @@ def _check_shape(
         keys = [f"{key} = {value}" for key, value in numbers_in(config) if value in set(here) - set(there)]
         hint = f" by {', '.join(keys[:3])}" if keys else ""
         turned = ": it is transposed" if len(there) > 1 and there == here[::-1] else ""
-        raise UserError(f"{where}{name} is {list(there)}, and config.json makes it {list(here)}{hint}{turned}; {ADVICE}")
+        raise UserError(
+            f"{where}{name} is {list(there)}, and config.json makes it {list(here)}{hint}{turned}; {ADVICE}"
+        )
 
 
 def _largest(config: Mapping[str, Any]) -> str:
@@ -229,14 +241,19 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """What is wrong is said here in one line, not in the library's table."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+def _quiet() -> Iterator[None]:
+    """Keep back what the libraries say of a config: it is said here in one line, or when the model is loaded."""
+    levels, bars = (
+        [library.get_verbosity() for library in (diffusers_logging, logging)],
+        logging.is_progress_bar_enabled(),
+    )
+    diffusers_logging.set_verbosity_error()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        for library, level in zip((diffusers_logging, logging), levels, strict=True):
+            library.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
