@@ -10,6 +10,7 @@ from shared.utils import hub
 from shared.utils.classes import load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
+from shared.utils.ranges import check_range
 from shared.utils.weights_folder import ADVICE, DIFFUSERS, check_numbers, read_headers
 
 if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seconds to import
@@ -89,8 +90,10 @@ def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ())
     index = _read_json(folder, INDEX)
     if not isinstance(index.get("_class_name", ""), str):
         raise UserError(f"checkpoint {folder}: {INDEX} brings a pipeline of its own, which is not run; remove it there")
+    for name, low, high in (("fps", 0.001, 1000), ("height", 1, 2**15), ("width", 1, 2**15)):
+        check_range(f"checkpoint {folder}: {INDEX}: {name}", index.get(name, 1), low, high, whole=name != "fps")
     for name, kind in index.items():
-        if name[0] == "_" or not isinstance(kind, list) or kind in ABSENT:
+        if name[:1] == "_" or not isinstance(kind, list) or kind in ABSENT:
             continue
         if len(kind) != 2 or not all(isinstance(part, str) for part in kind):
             raise UserError(f"checkpoint {folder}: {INDEX} has {name} = {kind}; [module, class] is expected")
