@@ -227,7 +227,12 @@ class ShardFolder:
                 "\x1f".join(map(encoder.key, self.chunks[number])).encode()
             ).hexdigest()
             shard, about = self._read(number) or (None, {})
-            if shard is None or not shard.is_whole or about["key"] != joint or any(f["again"] for f in about["failed"]):
+            if (
+                shard is None
+                or not shard.is_intact
+                or about["key"] != joint
+                or any(f["again"] for f in about["failed"])
+            ):
                 todo.append(number)  # the .json of other clips goes: nobody may take it for ours
                 self._tar(number).with_suffix(".json").unlink(missing_ok=True)
         tick(sum(len(self.chunks[number]) for number in mine if number not in todo))
