@@ -10,6 +10,7 @@ from shared.utils import hub
 from shared.utils.classes import load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
+from shared.utils.portable import settle
 from shared.utils.ranges import check_range
 from shared.utils.weights_folder import ADVICE, DIFFUSERS, check_numbers, read_headers
 
@@ -54,6 +55,11 @@ class CheckpointMixin:
                 _check_class(load_class(":".join(kind)), source, name)
         pipeline: Self = super().from_pretrained(str(source), **{"use_safetensors": True, **options})  # type: ignore[misc]
         return pipeline
+
+    def save_pretrained(self, folder: str | Path, *args: Any, **options: Any) -> None:
+        """Write the folder as diffusers does, in files that others may read, and without the places of the parts."""
+        super().save_pretrained(folder, *args, **options)  # type: ignore[misc]
+        settle(Path(folder))
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:

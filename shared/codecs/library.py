@@ -13,6 +13,7 @@ from torch import Tensor
 from shared.utils import hub
 from shared.utils.errors import UserError
 from shared.utils.folder_check import check_folder
+from shared.utils.portable import settle
 
 
 class LibraryCodec(ModelMixin):
@@ -67,6 +68,7 @@ class LibraryCodec(ModelMixin):
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
         """Write the model's own folder: config.json and safetensors."""
         self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
+        settle(Path(folder))
 
     def low_memory(self, on: bool = True) -> None:
         """Trade time for memory: clips of a batch one by one, long or large ones in tiles (see docs/codecs.md)."""

@@ -18,6 +18,7 @@ from shared.codecs.library import LibraryCodec, load_library_model
 from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.portable import settle
 
 #: The spectrogram that the autoencoder was trained on. No config holds these two; diffusers has them in
 #: modular_pipelines/echo/encoders.py, the only place in which it encodes sound with this autoencoder.
@@ -79,6 +80,7 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
         """Write the autoencoder's own folder, with the vocoder's own folder inside it."""
         super().save_pretrained(folder, max_shard_size)
         self.vocoder.save_pretrained(str(Path(folder) / "vocoder"), max_shard_size=max_shard_size)
+        settle(Path(folder))
 
     def latent_tokens(self, samples: int) -> int:
         return 1 + math.ceil((math.ceil(samples / self.samples_per_frame) - 1) / self.STRIDE)

@@ -38,6 +38,7 @@ from shared.encoders.cache import pack_text
 from shared.utils.cli import device as parse_device
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
+from shared.utils.portable import portable
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
@@ -68,7 +69,7 @@ class EncodeJob:
 
     @property
     def folder(self) -> ShardFolder:
-        return ShardFolder(self.output, self.clips, self.settings)
+        return ShardFolder(self.output, self.clips, portable(self.settings))
 
     @property
     def processes(self) -> int:
@@ -136,7 +137,7 @@ class ClipEncoder:
 
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
-        deciding = [self.job.settings, self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
+        deciding = [portable(self.job.settings), self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
         tracks = sorted(clip.tracks)
         return clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [json.dumps(deciding), *tracks])
 

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 from shared.utils import hub
 from shared.utils.errors import UserError
 from shared.utils.folder_check import check_folder
+from shared.utils.portable import settle
 
 WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
 TOKENIZERS = ("tokenizer.json", "spiece.model")
@@ -74,6 +75,7 @@ class UMT5Text(ModelMixin):
         """Model and tokenizer in one folder; the model's own class and `AutoTokenizer` read it."""
         self.model.save_pretrained(str(folder), max_shard_size=max_shard_size)
         self.tokenizer.save_pretrained(str(folder))
+        settle(Path(folder))
 
     @classmethod
     def library_models(cls, folder: Path) -> list[tuple[Any, Path]]:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from shared.utils.errors import UserError
+from shared.utils.portable import settle
 from shared.utils.weights_folder import (
     ADVICE,
     DIFFUSERS,
@@ -54,6 +55,11 @@ class CheckedModelMixin(ModelMixin):
         if folder.is_dir() and not hasattr(cls, "library_models"):  # these find their parts' folders first
             check_folder(cls, folder)
         return super().from_pretrained(source, *args, **{"use_safetensors": True, **options})
+
+    def save_pretrained(self, folder: str | Path, *args: Any, **options: Any) -> None:
+        """Write the model as diffusers does, in files that others may read, and without the place it came from."""
+        super().save_pretrained(folder, *args, **options)
+        settle(Path(folder))
 
 
 def check_folder(kind: Any, folder: Path, where: str = "") -> None:

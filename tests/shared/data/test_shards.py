@@ -228,7 +228,9 @@ def test_a_shard_that_its_index_does_not_describe_is_left_out_and_told(
 def test_nothing_is_left_to_read(shards: Path) -> None:
     index = json.loads((shards / "index.json").read_text())
     (shards / "index.json").write_text(json.dumps(index | {"shards": [5, {}, "x"]}))
-    with pytest.raises(UserError, match=r"nothing can be read: 0 records; 3 left out, first .*shard 0 is not described"):
+    with pytest.raises(
+        UserError, match=r"nothing can be read: 0 records; 3 left out, first .*shard 0 is not described"
+    ):
         ShardedLatents(shards)
 
 
