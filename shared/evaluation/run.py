@@ -178,7 +178,8 @@ def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
     config: dict[str, Any] = {
         "checkpoint": portable(options.checkpoint), "suite": options.suite, "level": options.level,
-        "clips": options.clips, "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
+        "clips": options.clips, "held_out_seed": HELD_OUT_SEED, "seed": options.seed,
+        "steps": options.steps or "the pipeline's",
     }  # fmt: skip
     if "joint" in model.guidance:
         config["guidance"] = asdict(model.guidance["joint"])
