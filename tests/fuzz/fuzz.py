@@ -201,7 +201,7 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> None:
-    """Run, print the table and every failure with its seed and number; exit code 1 if there is one."""
+    """Run; every failure with its seed and number as it comes, and the table; exit code 1 if there is a failure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -213,12 +213,17 @@ def main() -> None:
             make_seeds(Path(temporary))
             print(run_one(Path(temporary), options.seed, options.only))
         return
-    results = sorted(run_all(options.seed, options.files, options.processes), key=lambda result: result.number)
+    results: list[Result] = []
+    try:
+        for result in run_all(options.seed, options.files, options.processes):
+            results.append(result)
+            if result.failed:
+                said = f"{result.kind}: {result.outcome}: {result.what}\n{result.detail}"
+                tqdm.write(f"seed {options.seed}, number {result.number}, {said}")
+    except KeyboardInterrupt:
+        print("stopped")
     print(table(results))
     failures = [result for result in results if result.failed]
-    for result in failures:
-        print(f"\nseed {options.seed}, number {result.number}, {result.kind}: {result.outcome}: {result.what}")
-        print(result.detail)
     print(f"\n{len(results)} files, {len(failures)} failures, seed {options.seed}")
     sys.exit(bool(failures))
 

@@ -81,6 +81,17 @@ def _sample(*options: str) -> Callable[[Path, Path, Path], list[str]]:
     return argv
 
 
+def _encode(folder: Path, file: Path, output: Path) -> list[str]:
+    source = file if file.suffix == ".jsonl" else folder
+    given = ["--manifest", str(source), "--checkpoint", str(folder.parent / "checkpoint")]
+    return [
+        *given,
+        "--output",
+        str(output / "shards"),
+        *"--fps 8 --size 32 32 --duration 0.5 --device cpu --threads 1".split(),
+    ]
+
+
 @cache
 def kinds() -> tuple[Kind, ...]:
     """Every kind, in the order in which numbers go round."""
@@ -89,14 +100,7 @@ def kinds() -> tuple[Kind, ...]:
         lambda folder, file, out: ["--manifest", str(folder), "--report", str(out / "a.html"), "--workers", "1"],
     )
     show = Command("show_clip", lambda folder, file, out: [str(file), "--output", str(out / "a.png"), "--frames", "3"])
-    encode = Command(
-        "encode",
-        lambda folder, file, out: [
-            "--manifest", str(folder), "--checkpoint", str(folder.parent / "checkpoint"),
-            "--output", str(out / "shards"), "--fps", "8", "--size", "32", "32", "--duration", "0.5", "--device", "cpu", "--threads", "1",
-        ],
-        may_fail=True,
-    )  # fmt: skip
+    encode = Command("encode", _encode, may_fail=True)
     demix = Command(
         "demix",
         lambda folder, file, out: ["--manifest", str(folder), "--output", str(out / "tracks"), "--workers", "1"],
