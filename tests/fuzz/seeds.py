@@ -88,7 +88,7 @@ def _encode(folder: Path, file: Path, output: Path) -> list[str]:
         *given,
         "--output",
         str(output / "shards"),
-        *"--fps 8 --size 32 32 --duration 0.5 --device cpu --threads 1".split(),
+        *["--fps", "8", "--size", "32", "32", "--duration", "0.5", "--device", "cpu", "--threads", "1"],
     ]
 
 
