@@ -16,7 +16,7 @@ TORCH := torch>=2.11,<2.14
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long check format docs demo ablation-smoke clean
+.PHONY: help setup test test-long fuzz check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ test: setup  ## run the tests, but the slow ones
 
 test-long: setup  ## run the slow tests
 	$(PYTEST) -m slow
+
+fuzz: setup  ## give 2,000 damaged files to the commands that read them
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/fuzz.py --files 2000 --processes $(WORKERS)
 
 check: setup  ## lint, format, types and the rule of arrows
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -16,7 +16,7 @@ from ccl.baselines import Variant, by_index
 from ccl.context_attention import KeyValue
 from ccl.fusion import Fusion, RotaryArguments
 from ccl.routing import Reads, Route, Task
-from ccl.tarp import align
+from ccl.tarp import Centre, ClockMode, align
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
@@ -154,6 +154,12 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
     ) -> None:
         super().__init__()
         self.variant = Variant(fusion, positions, partition, routing)
+        for name, value, known in (
+            ("centre", centre, get_args(Centre)),
+            ("clock_mode", clock_mode, get_args(ClockMode)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
         v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
         if (v.patch_size[0], *a.patch_size) != (1, 1, 1, 1):
             raise ValueError(f"CCA needs a token per latent in time: patches {v.patch_size} and {a.patch_size}")

@@ -35,6 +35,7 @@ from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
+from shared.utils.portable import portable
 
 USE = """Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
 `MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it too."""
@@ -144,7 +145,7 @@ class CogVideoXAdapter:
         control_training.sample_clips(pipeline, clips, self.config, stem.with_name(f"{stem.name}_mtv"))
 
     def save(self, weights: StateDict, folder: Path, progress: Progress) -> None:
-        rows = f"| made of | `{self.config.backbone}` |\n| last stage | `{Path(self.config.output).name}` |"
+        rows = f"| made of | `{portable(self.config.backbone)}` |\n| last stage | `{Path(self.config.output).name}` |"
         title, tags = "Audio-driven video on CogVideoX", "audio-driven-video, cogvideox"
         card = model_card(self.config, progress, title=title, tags=tags, use=USE, rows=rows)
         export_pipeline(self.pipeline(weights), folder, card, self.config.train)

@@ -1,5 +1,7 @@
 """The clips of a manifest with their sound taken apart: OUTPUT/tracks/ID/{speech, effects, music}.wav."""
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
 from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
+from shared.utils.portable import portable
 
 LEAST_DB, MOST_DB = -100.0, 100.0  # scores are held between these, so that means over clips stay finite
 
@@ -46,8 +49,12 @@ def demix_clips(
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
-    checkpoints = [str(path.resolve()) for path in choice.checkpoints]
-    settings = {"manifest": str(manifest.resolve()), "demixer": choice.name, "checkpoints": checkpoints}
+    read = [os.path.relpath(path.resolve(), output.resolve()) for path in (manifest, *choice.checkpoints)]
+    settings = {
+        "manifest": portable(manifest.resolve()), "demixer": choice.name,
+        "checkpoints": [portable(path.resolve()) for path in choice.checkpoints],
+        "places": hashlib.sha256("\n".join(read).encode()).hexdigest()[:12],  # tells files of one name apart
+    }  # fmt: skip
     claim_folder(output, "demix.json", settings)
     return spread(partial(_process, output, choice, measure), clips, workers)
 

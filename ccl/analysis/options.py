@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, model_validator
 
 from shared.utils import cli
 from shared.utils.cli import option, some_of
+from shared.utils.portable import portable
 
 PROBES = ("loss", "gain", "leakage", "attention", "model")
 BY_TRUTH = {"leakage", "attention"}
@@ -44,5 +45,5 @@ class ProbeOptions(cli.Options):
     def settings(self) -> dict[str, Any]:
         """Collect what the file of numbers says of these options."""
         files = {name: getattr(self, name) for name in ("checkpoint", "manifest", "against")}
-        named = {name: None if file is None else str(file) for name, file in files.items()}
+        named = {name: None if file is None else portable(file) for name, file in files.items()}
         return named | {name: getattr(self, name) for name in ("probes", "seed", "batch", "steps", "sampled")}

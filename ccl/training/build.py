@@ -34,6 +34,7 @@ from shared.training.weights import StateDict, export_pipeline, initialise
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier
 from shared.utils.errors import UserError
+from shared.utils.portable import portable
 from shared.utils.rng import derive
 
 
@@ -140,7 +141,7 @@ class JointAdapter:
         )  # fmt: skip
         lora = self.config.lora
         if lora is not None:
-            about = lora_card(card, lora, str(self.config.init))
+            about = lora_card(card, lora, portable(self.config.init))
             dtype = torch.bfloat16 if self.config.train.export_dtype == "bf16" else None
             save_lora(weights, folder.with_name("lora"), about, lora, dtype)
             if not lora.modules_to_save:

@@ -30,7 +30,7 @@ from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 
-TOLD = 20  # records left out that are named one by one
+TOLD = 20  # shards and reasons for which records are left out that are named
 THREADS = 4  # that decode ahead
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class TrainingData:
         shards.check(video_codec=codecs.video, audio_codec=codecs.audio, **tracks)
         _check_text(shards, components.text, world)
         if world.is_main and shards.problems:
-            tell_left_out(shards, [str(problem) for problem in shards.problems])
+            tell_left_out(shards, shards.problems)
         texts: TextEncoder = ShardedText(shards)
         if mtv and config.tracks.drop_from_caption:
             if not components.text.is_embedded:
@@ -126,7 +126,7 @@ class TrainingData:
 
     def report(self, world: World) -> None:
         """Say, on rank 0, which records any rank found broken while it trained; every rank calls it."""
-        problems = sorted({str(problem) for part in gather(self.latents.problems) for problem in part})
+        problems = sorted({problem for part in gather(self.latents.problems) for problem in part}, key=str)
         if problems and world.is_main:
             tell_left_out(self.latents, problems)
 
@@ -163,11 +163,15 @@ def encode_latents(
     return shards, gather_problems(bad)
 
 
-def tell_left_out(shards: LatentShards, problems: list[str]) -> None:
-    """Log how many records are not read and why, the first of them one by one."""
-    for problem in problems[:TOLD]:
-        _log.warning("%s; it is left out", problem)
-    more = f", of which {TOLD} are named" if len(problems) > TOLD else ""
+def tell_left_out(shards: LatentShards, problems: Sequence[Problem]) -> None:
+    """Log how many records are not read, and why: each shard and reason once, the first of them."""
+    reasons: dict[str, list[Problem]] = {}
+    for problem in problems:
+        reasons.setdefault(problem.message.replace(f"clip {problem.id!r}: ", ""), []).append(problem)
+    for reason, alike in list(reasons.items())[:TOLD]:
+        first = f"{reason}: {len(alike)} clips, {alike[0].id!r} first" if len(alike) > 1 else str(alike[0])
+        _log.warning("%s; left out", first)
+    more = f", of which {TOLD} kinds are named" if len(reasons) > TOLD else ""
     _log.warning("%s: records left out: %d%s", shards.where(), len(problems), more)
 
 

@@ -1,10 +1,13 @@
 """A CogVideoX folder of diffusers, or a checkpoint made of one: read, and checked without torch or diffusers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.ranges import check_range
+from shared.utils.weights_folder import LARGEST
 
 WANTED = "a CogVideoX 1.0 text-to-video folder of diffusers (2b, 5b), or a checkpoint made of one, is needed"
 
@@ -28,18 +31,31 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
     if model.get("patch_size_t") not in (None, 1):
         joined = f"{model['patch_size_t']} latents in a token (patch_size_t, CogVideoX 1.5)"
         raise UserError(f"backbone {folder}: joins {joined}, where no interval is a frame's; {WANTED}")
-    sizes = [model.get("in_channels", 16), model.get("out_channels", 16), codec.get("latent_channels", 16)]
+    whole = partial(_whole, f"backbone {folder}: ")
+    sizes = [whole(model, "in_channels", 16), whole(model, "out_channels", 16), whole(codec, "latent_channels", 16)]
     if len(set(sizes)) > 1:
         raise UserError(
             f"backbone {folder}: the transformer takes {sizes[0]} channels and makes {sizes[1]}, the autoencoder has "
             f"{sizes[2]} (an image-to-video folder takes twice as many); {WANTED}"
         )
-    if (width := model.get("text_embed_dim", 4096)) != text.get("d_model"):
+    if (width := whole(model, "text_embed_dim", 4096)) != text.get("d_model"):
         makes = f"the text encoder makes {text.get('d_model')}; these two do not belong together"
         raise UserError(f"backbone {folder}: the transformer reads text of {width} values, {makes}")
-    unit = 2 ** (len(codec.get("block_out_channels", (0,) * 4)) - 1) * model.get("patch_size", 2)
+    levels = codec.get("block_out_channels", [0] * 4)
+    check_range(f"backbone {folder}: {codec_name}/config.json: levels of block_out_channels", _length(levels), 1, 10)
+    unit = 2 ** (len(levels) - 1) * whole(model, "patch_size", 2)
     if size is not None and (size[0] % unit or size[1] % unit):
         raise UserError(f"data.size: {size[0]}x{size[1]} does not fit {folder}; both must be multiples of {unit}")
+
+
+def _whole(where: str, config: dict[str, Any], name: str, default: int) -> int:
+    value = config.get(name, default)
+    check_range(f"{where}{name} of its {config['_class_name']}", value, 1, LARGEST)
+    return int(value)
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def load_scheduler(folder: str | Path) -> Any:

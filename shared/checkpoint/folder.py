@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from safetensors import SafetensorError, safe_open
-
 from shared.utils import hub
 from shared.utils.classes import load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
+from shared.utils.portable import settle
+from shared.utils.ranges import check_range
+from shared.utils.weights_folder import ADVICE, DIFFUSERS, check_numbers, read_headers
 
 if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seconds to import
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seco
 
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 INDEX = "model_index.json"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS = f"{DIFFUSERS}.safetensors"
 #: Files that may run anything when they are read; none is.
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th", ".pkl")
 #: Packages whose classes an index may name: loading imports what it names, so others are refused unseen.
@@ -49,11 +50,16 @@ class CheckpointMixin:
         index = check_checkpoint(source, trusted_packages)
         parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}
         cls._check_parts(parts, f"checkpoint {folder}: ")
-        for kind in parts.values():
-            if isinstance(kind, list) and package_of(kind[0]) in (*OURS, *trusted_packages):
-                load_class(":".join(kind))
-        pipeline: Self = super().from_pretrained(str(source), **options)  # type: ignore[misc]
+        for name, kind in parts.items():
+            if isinstance(kind, list) and name not in options:
+                _check_class(load_class(":".join(kind)), source, name)
+        pipeline: Self = super().from_pretrained(str(source), **{"use_safetensors": True, **options})  # type: ignore[misc]
         return pipeline
+
+    def save_pretrained(self, folder: str | Path, *args: Any, **options: Any) -> None:
+        """Write the folder as diffusers does, in files that others may read, and without the places of the parts."""
+        super().save_pretrained(folder, *args, **options)  # type: ignore[misc]
+        settle(Path(folder))
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
@@ -90,8 +96,10 @@ def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ())
     index = _read_json(folder, INDEX)
     if not isinstance(index.get("_class_name", ""), str):
         raise UserError(f"checkpoint {folder}: {INDEX} brings a pipeline of its own, which is not run; remove it there")
+    for name, low, high in (("fps", 0.001, 1000), ("height", 1, 2**15), ("width", 1, 2**15)):
+        check_range(f"checkpoint {folder}: {INDEX}: {name}", index.get(name, 1), low, high, whole=name != "fps")
     for name, kind in index.items():
-        if name[0] == "_" or not isinstance(kind, list) or kind in ABSENT:
+        if name[:1] == "_" or not isinstance(kind, list) or kind in ABSENT:
             continue
         if len(kind) != 2 or not all(isinstance(part, str) for part in kind):
             raise UserError(f"checkpoint {folder}: {INDEX} has {name} = {kind}; [module, class] is expected")
@@ -114,7 +122,7 @@ def package_of(module: str) -> str:
 def check_joint(components: Mapping[str, Any], where: str = "") -> None:
     """Raise UserError unless `components`, an index or components by name, has all that joint sampling needs."""
     if missing := [name for name in JOINT if components.get(name) in ABSENT]:
-        advice = "copy the whole folder again"
+        advice = ADVICE
         if all(name.startswith("audio_") for name in missing):
             advice = "a model of the video alone: scripts/sample_mtv.py drives one with control, by speech and sounds"
         raise UserError(f"{where}no {' and no '.join(missing)}; {advice}")
@@ -127,27 +135,27 @@ def check_driven(components: Mapping[str, Any], where: str = "") -> None:
         raise UserError(f"{where}no {' and no '.join(missing)}, this is a joint model only; {needed}")
 
 
+def _check_class(kind: Any, folder: Path, name: str) -> None:
+    """Refuse what is no component at all, and a model that is not that of the weights in its folder."""
+    from shared.utils.folder_check import check_folder
+
+    if not isinstance(kind, type) or not hasattr(kind, "from_pretrained"):
+        raise UserError(f"checkpoint {folder}: {INDEX} has {name} of {kind!r:.80}, which is no component; {ADVICE}")
+    check_folder(kind, folder / name, f"checkpoint {folder}: {name}/")
+
+
 def _check_component(folder: Path, name: str, weights: bool) -> None:
-    _read_json(folder, f"{name}/{'config.json' if weights else 'scheduler_config.json'}")
-    if not weights:
-        return
-    files = {file.name for file in (folder / name).glob("*.safetensors")}
-    for shards in (folder / name).glob("*.safetensors.index.json"):
-        files |= set(_read_json(folder, f"{name}/{shards.name}").get("weight_map", {}).values())
-    for file in sorted(f"{name}/{file}" for file in files or {WEIGHTS}):
-        _require(folder, file)
-        try:
-            with safe_open(folder / file, framework="np") as handle:
-                handle.keys()
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"checkpoint {folder}: {file} is damaged ({error}); copy the whole folder again") from None
+    file = f"{name}/{'config.json' if weights else 'scheduler_config.json'}"
+    check_numbers(_read_json(folder, file), f"checkpoint {folder}: {file}")
+    if weights:
+        read_headers(folder / name, f"checkpoint {folder}: {name}/")
 
 
 def _require(folder: Path, file: str) -> None:
     if not (folder / file).is_file():
-        raise UserError(f"checkpoint {folder}: {file} is missing; copy the whole folder again")
+        raise UserError(f"checkpoint {folder}: {file} is missing; {ADVICE}")
 
 
 def _read_json(folder: Path, file: str) -> dict[str, Any]:
     _require(folder, file)
-    return read_json(folder / file, f"checkpoint {folder}: {file}", "copy the whole folder again")
+    return read_json(folder / file, f"checkpoint {folder}: {file}", ADVICE)

@@ -18,11 +18,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header
+from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header, shapes
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.rng import derive
 
+LARGEST_RANK = 4096
 ADAPTER = "default"  # the name of what is trained
 #: Regular expressions on whole names, "transformer.blocks.0.video.attn1.to_q"; CogVideoX's blocks are a video's.
 PRESETS = {
@@ -178,6 +179,7 @@ class LoraMixin(LoraBaseMixin):
         else:
             file = lora_file(source, weight_name)
             where, settings = str(file), read_header(file)
+            self._parts({name: torch.empty(shape, device="meta") for name, shape in shapes(file).items()}, where)
             weights = load_file(file)
         taken = {name for names in self.get_list_adapters().values() for name in names}
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
@@ -248,6 +250,8 @@ def _check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], comp
             what = f"{layer} has A {list(a.shape)} and B {list(b.shape)}"
             needed = f"here they must be [rank, {into}] and [{out}, rank]"
             raise UserError(f"lora {where}: {what}; {needed}: it belongs to another model")
+        if not 0 < a.shape[0] <= LARGEST_RANK:
+            raise UserError(f"lora {where}: {layer} has rank {a.shape[0]}; 1 to {LARGEST_RANK} can be")
 
 
 def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:
@@ -256,10 +260,13 @@ def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str
     names = [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]
     ranks = sorted({len(part[f"{name}.lora_A.weight"]) for name in names})
     rank, alpha = (settings.get(prefix + name) for name in ("r", "lora_alpha"))
-    if rank is None or alpha is None:
+    if rank is None and alpha is None:
         return None
     if settings.get(prefix + "rank_pattern") or settings.get(prefix + "alpha_pattern"):
         raise UserError(f"lora {where}: has layers of different rank or alpha; one rank and one alpha are loaded")
+    for name in ("use_rslora", "use_dora"):  # both change what the weights mean
+        if settings.get(prefix + name):
+            raise UserError(f"lora {where}: has {prefix}{name}; plain LoRA alone is loaded")
     if ranks != [rank]:
         raise UserError(f"lora {where}: says rank {rank}, its weights have {ranks}; it is damaged")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):

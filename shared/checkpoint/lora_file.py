@@ -8,10 +8,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from shared.checkpoint.folder import PICKLES
+from shared.utils import weights_folder
 from shared.utils.errors import UserError
+from shared.utils.weights_folder import FLOATS
 
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA = "lora_adapter_metadata"  # and its place for PEFT's settings, in the file's header
+ADVICE = "it is damaged, or of another program"
 COMPONENTS = ("transformer", "control")
 SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
@@ -38,12 +41,24 @@ def read_header(file: Path) -> dict[str, Any]:
     """PEFT's settings by component, "transformer.r" (none: scale 1). UserError: damaged, or not of LoRA alone."""
     try:
         with safe_open(file, framework="np") as handle:
-            names, metadata = list(handle.keys()), handle.metadata() or {}
+            metadata = handle.metadata() or {}
         settings = json.loads(metadata.get(METADATA, "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"lora {file}: cannot be read ({error}); a .safetensors file is needed") from None
-    check_names(names, str(file))
-    return settings if isinstance(settings, dict) else {}
+    if not isinstance(settings, dict):
+        raise UserError(f"lora {file}: its {METADATA} holds no settings by name; {ADVICE}")
+    shapes(file)
+    return settings
+
+
+def shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the LoRA weights in a file, by name. UserError: damaged, not of LoRA alone, or no floating numbers."""
+    headers = weights_folder.read_header(file, f"lora {file}:")
+    check_names(headers, str(file))
+    for name, header in headers.items():
+        if header.dtype not in FLOATS:
+            raise UserError(f"lora {file}: {name} is in {header.dtype}; one of {', '.join(FLOATS)} is needed")
+    return {name: header.shape for name, header in headers.items()}
 
 
 def check_names(names: Iterable[str], where: str) -> None:

@@ -10,6 +10,7 @@ from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.weights_folder import check_numbers
 
 WANTED = "a folder with the model, or its hub id, is needed"
 
@@ -96,6 +97,7 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
     root = named.source if named else str(source)
     class_names = []
     for place, config in hub.find_configs(root, what, component.places, WANTED).items():
+        check_numbers(config, "/".join(filter(None, (root, place, "config.json"))))
         class_names.append(str(config.get("_class_name") or config.get("model_type")))
         kind = Kind(named.kind, component.width) if named else component.kinds.get(class_names[-1])
         if kind := kind or _trusted_kind(name, root, class_names[-1], trusted_packages):

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from shared.utils import hub
 from shared.utils.errors import UserError
+from shared.utils.folder_check import check_folder
+from shared.utils.portable import settle
 
 
 class LibraryCodec(ModelMixin):
@@ -41,6 +43,11 @@ class LibraryCodec(ModelMixin):
         return cls._around(source, load_library_model((cls.kind,), source, ("", cls.place), **options))
 
     @classmethod
+    def library_models(cls, folder: Path) -> list[tuple[Any, Path]]:
+        """Models of the library in a folder that `save_pretrained` wrote, and where (for `check_folder`)."""
+        return [(cls.kind, folder)]
+
+    @classmethod
     def _around(cls, source: str | Path, *models: Any) -> Self:
         """Make the codec of loaded models; what it refuses is said with the source's name."""
         try:
@@ -61,6 +68,7 @@ class LibraryCodec(ModelMixin):
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
         """Write the model's own folder: config.json and safetensors."""
         self.model.save_pretrained(str(folder), safe_serialization=True, max_shard_size=max_shard_size)
+        settle(Path(folder))
 
     def low_memory(self, on: bool = True) -> None:
         """Trade time for memory: clips of a batch one by one, long or large ones in tiles (see docs/codecs.md)."""
@@ -82,13 +90,11 @@ def load_library_model(kinds: tuple[Any, ...], source: str | Path, places: tuple
     place, config = next(iter(hub.find_configs(source, names, places, wanted, **where).items()))
     if (found := config.get("_class_name")) not in named:
         raise UserError(f"{source}: holds {found}, not {names}; {wanted}")
-    options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True, "output_loading_info": True}
+    options = {"torch_dtype": torch.float32} | options | {"use_safetensors": True}
+    folder = hub.local_folder(source, [place], **where) / place
+    check_folder(named[found], folder, f"{source}: ")
     try:
-        model, report = named[found].from_pretrained(hub.local_folder(source, [place], **where) / place, **options)
+        return named[found].from_pretrained(folder, **options)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         reason = hub.first_line(error).partition(". ")[0]
         raise UserError(f"{source}: {found} cannot be loaded ({reason}); {wanted}") from error
-    for what, keys in (("are missing", report["missing_keys"]), ("do not belong", report["unexpected_keys"])):
-        if keys:
-            raise UserError(f"{source}: weights of {found} {what} ({', '.join(sorted(keys)[:3])} ...); {wanted}")
-    return model

@@ -22,6 +22,7 @@ from shared.codecs.base import CausalVideo, UniformAudio
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 from shared.utils.mel import decibels, hann, mel_filters, sine_power
+from shared.utils.ranges import check_range
 
 
 class _LinearCodec(AlignedModelMixin, ModelMixin, ConfigMixin, ABC):
@@ -134,6 +135,12 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
         n_fft: int = 512, n_mels: int = 64, floor_db: float = -70.0, whitening: float = 0.5, iterations: int = 32,
     ) -> None:  # fmt: skip
         super().__init__()
+        counts = {"sample_rate": sample_rate, "hop": hop, "frames_per_token": frames_per_token, "n_fft": n_fft}
+        for name, value in counts.items():
+            check_range(name, value, 1, 2**16 if name != "sample_rate" else 2**20)
+        check_range("iterations", iterations, 0, 10_000)
+        if not floor_db < 0:
+            raise UserError(f"floor_db is {floor_db}; it must be below 0")
         self.sample_rate, self.samples_per_token = sample_rate, hop * frames_per_token
         self.latent_rate = sample_rate / self.samples_per_token
         self._register(frames_per_token * n_mels, latent_channels, whitening)

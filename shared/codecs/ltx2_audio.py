@@ -17,6 +17,8 @@ from torchaudio.transforms import MelSpectrogram
 from shared.codecs.library import LibraryCodec, load_library_model
 from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.portable import settle
 
 #: The spectrogram that the autoencoder was trained on. No config holds these two; diffusers has them in
 #: modular_pipelines/echo/encoders.py, the only place in which it encodes sound with this autoencoder.
@@ -67,10 +69,18 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
         vocoder = load_library_model((LTX2Vocoder, LTX2VocoderWithBWE), source, ("vocoder",), **options)
         return cls._around(source, model, vocoder)
 
+    @classmethod
+    def library_models(cls, folder: Path) -> list[tuple[Any, Path]]:
+        """See `LibraryCodec.library_models`: the vocoder, of one of two classes, lies inside."""
+        voice = folder / "vocoder"
+        wide = read_json(voice / "config.json").get("_class_name") == LTX2VocoderWithBWE.__name__
+        return [*super().library_models(folder), (LTX2VocoderWithBWE if wide else LTX2Vocoder, voice)]
+
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **_: Any) -> None:
         """Write the autoencoder's own folder, with the vocoder's own folder inside it."""
         super().save_pretrained(folder, max_shard_size)
         self.vocoder.save_pretrained(str(Path(folder) / "vocoder"), max_shard_size=max_shard_size)
+        settle(Path(folder))
 
     def latent_tokens(self, samples: int) -> int:
         return 1 + math.ceil((math.ceil(samples / self.samples_per_frame) - 1) / self.STRIDE)

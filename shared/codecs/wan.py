@@ -29,6 +29,8 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         for name in ("latents_mean", "latents_std"):
             if len(config[name]) != config.z_dim:
                 raise UserError(f"{name} has {len(config[name])} values for z_dim = {config.z_dim}; one each is needed")
+        if not all(value > 0 for value in config.latents_std):
+            raise UserError(f"latents_std is {list(config.latents_std)}; numbers above 0 are needed")
         self.latent_channels, self.temporal_stride, self.spatial_stride = config.z_dim, 4, stride
 
     def encode(self, video: Tensor) -> Tensor:

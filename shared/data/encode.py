@@ -39,6 +39,7 @@ from shared.encoders.cache import pack_text
 from shared.utils.cli import device as parse_device
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
+from shared.utils.portable import portable
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
@@ -69,7 +70,7 @@ class EncodeJob:
 
     @property
     def folder(self) -> ShardFolder:
-        return ShardFolder(self.output, self.clips, self.settings)
+        return ShardFolder(self.output, self.clips, portable(self.settings))
 
     @property
     def processes(self) -> int:
@@ -137,7 +138,7 @@ class ClipEncoder:
 
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
-        deciding = [self.job.settings, self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
+        deciding = [portable(self.job.settings), self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
         tracks = sorted(clip.tracks)
         return clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [json.dumps(deciding), *tracks])
 
@@ -228,7 +229,12 @@ class ShardFolder:
                 "\x1f".join(map(encoder.key, self.chunks[number])).encode()
             ).hexdigest()
             shard, about = self._read(number) or (None, {})
-            if shard is None or not shard.is_whole or about["key"] != joint or any(f["again"] for f in about["failed"]):
+            if (
+                shard is None
+                or not shard.is_intact
+                or about["key"] != joint
+                or any(f["again"] for f in about["failed"])
+            ):
                 todo.append(number)  # the .json of other clips goes: nobody may take it for ours
                 self._tar(number).with_suffix(".json").unlink(missing_ok=True)
         tick(sum(len(self.chunks[number]) for number in mine if number not in todo))

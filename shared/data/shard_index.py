@@ -9,14 +9,16 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
+from shared.data.bad_clips import Problem
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.ranges import check_range
 
 INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
 FORMAT = "latent-shards-2"
@@ -25,6 +27,9 @@ _ADVICE = "run scripts/encode.py again, which writes it anew"
 _OWN = ("sizes", "needs", "keyframe_latents", "tracks", "shard_clips", "latents_dtype")
 #: What reading facts of another form raises.
 BAD_FACTS = (KeyError, TypeError, AttributeError, ValueError)
+#: What reading a file raises that is no tar, or a damaged one.
+_BAD_TARS = (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError)
+_LONGEST_FACTS = 2**24  # bytes of a record's JSON
 
 
 class BrokenRecord(Exception):
@@ -59,10 +64,23 @@ class Record:
         video, audio = tuple(facts["video"]), tuple(facts["audio"])
         if len(video) != 4 or len(audio) != 2:
             raise ValueError(f"sizes {video} and {audio}")
+        for name, numbers in (("video", video), ("audio", audio), ("frames", [facts["frames"], facts["samples"]])):
+            _counts(name, numbers)
+        for name, kind in (("id", str), ("key", str), ("has_video", bool), ("has_audio", bool)):
+            if not isinstance(facts[name], kind):
+                raise ValueError(f"{name} is {facts[name]!r:.80}")
         texts = {stream: tuple((at, key) for at, key in pairs) for stream, pairs in facts.get("texts", {}).items()}
+        for at, key in (pair for pairs in texts.values() for pair in pairs):
+            if not isinstance(at, int | float) or not isinstance(key, str):
+                raise ValueError(f"a text is {[at, key]!r:.80}")
         rest: dict[str, Any] = {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
         rest |= {name: facts[name] for name in ("id", "key", "frames", "samples", "has_video", "has_audio")}
+        _counts("tokens", rest["tokens"].values())
         spans: Any = {name: tuple(span) for name, span in members.items()}
+        for name, span in spans.items():
+            if len(span) != 3:
+                raise ValueError(f"{name} is at {span}")
+            _counts(name, span)
         return cls(video=video, audio=audio, texts=texts, members=spans, **rest)
 
     def facts(self) -> dict[str, Any]:
@@ -88,7 +106,12 @@ class Shard:
     def of(cls, facts: dict[str, Any], folder: Path) -> Self:
         """From what the index says of it; errors as those of `Record.of`."""
         records = [Record.of(record, record["members"]) for record in facts["records"]]
-        return cls(folder / Path(facts["name"]).name, int(facts["bytes"]), facts["sha256"], records)
+        _counts("bytes", [facts["bytes"]])
+        for record in records:
+            for name, (offset, size, _) in record.members.items():
+                if offset + size > facts["bytes"]:
+                    raise ValueError(f"{name} of {record.id!r} end at byte {offset + size} of {facts['bytes']}")
+        return cls(folder / Path(facts["name"]).name, facts["bytes"], str(facts["sha256"]), records)
 
     @classmethod
     def scanned(cls, path: Path) -> Self:
@@ -100,21 +123,29 @@ class Shard:
         """Whether the file is there, with the bytes that it had."""
         return self.path.is_file() and self.path.stat().st_size == self.bytes
 
+    @property
+    def is_intact(self) -> bool:
+        """Whether the file is there as it was written, by its SHA-256."""
+        return self.is_whole and sha256_of(self.path) == self.sha256
+
 
 def scan_shard(path: Path) -> list[Record]:
-    """Find the records of a shard, those before a damage if there is one; empty if it is no tar file at all."""
+    """Find the records of a shard, those before a damage if there is one; none if it is no tar file at all, or holds a
+    link, a device, a folder or a name with a path: encoding writes none, and nothing in such a file is trusted."""
     members: dict[str, dict[str, tuple[int, int, int]]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    with suppress(tarfile.TarError, OSError, ValueError), tarfile.open(path, "r:") as tar:
+    with suppress(*_BAD_TARS), tarfile.open(path, "r:") as tar, open(path, "rb") as file:
         for member in tar:
+            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or "/" in member.name:
+                return []
             key, _, ending = member.name.partition(".")
-            content = data.read() if (data := tar.extractfile(member)) else b""
-            if len(content) < member.size:
+            if (checksum := _crc_of(file, member.offset_data, member.size)) is None:
                 break  # cut off inside this member
             ending = ending.removesuffix(".safetensors")
-            members.setdefault(key, {})[ending] = (member.offset_data, member.size, zlib.crc32(content))
-            if ending == "json":
-                facts[key] = json.loads(content)
+            members.setdefault(key, {})[ending] = (member.offset_data, member.size, checksum)
+            if ending == "json" and member.size <= _LONGEST_FACTS:
+                file.seek(member.offset_data)
+                facts[key] = json.loads(file.read(member.size))
     records = []
     for key, found in facts.items():
         with suppress(*BAD_FACTS):  # another program's
@@ -122,12 +153,30 @@ def scan_shard(path: Path) -> list[Record]:
     return records
 
 
+def _crc_of(file: BinaryIO, offset: int, size: int) -> int | None:
+    """Checksum of a part of a file, read by the block; None if the file ends before it."""
+    checksum = 0
+    file.seek(offset)
+    while size:
+        if not (block := file.read(min(size, 2**20))):
+            return None
+        checksum, size = zlib.crc32(block, checksum), size - len(block)
+    return checksum
+
+
+def _counts(name: str, values: Iterable[Any]) -> None:
+    """Raise ValueError unless all are whole numbers from 0 on."""
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{name} has {value!r:.80}")
+
+
 def read_members(file: int, record: Record, endings: Sequence[str], verify: bool = True) -> dict[str, bytes]:
     """Members of a record, neighbours read at once. BrokenRecord if one is missing or, to `verify`, not as indexed."""
     try:
         spans = [record.members[ending] for ending in endings]
-        first = spans[0][0]
-        data = os.pread(file, spans[-1][0] + spans[-1][1] - first, first)
+        first = min(offset for offset, _, _ in spans)
+        data = os.pread(file, max(offset + size for offset, size, _ in spans) - first, first)
     except KeyError as error:
         raise BrokenRecord(f"has no {error.args[0]}") from None
     contents = {}
@@ -144,18 +193,30 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
     index = read_json(path, f"{path}:", _ADVICE)
+    parts = {"settings": dict, "fingerprints": dict, "text": dict, "shards": list, "failed": list}
+    if wrong := [name for name, kind in parts.items() if not isinstance(index.get(name, kind()), kind)]:
+        raise UserError(f"{path}: is damaged ({wrong[0]} is {index[wrong[0]]!r:.80}); {_ADVICE}")
     if index.get("format") != FORMAT or not {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys():
         found = index.get("format")
         raise UserError(f"{path}: has the format {found!r}; {FORMAT!r}, of scripts/encode.py, is needed")
+    for name in ("dim", "max_length"):
+        check_range(f"{path}: text.{name}", index["text"].get(name), 1, 2**20)
     return index
 
 
-def shards_of(folder: Path, index: dict[str, Any]) -> list[Shard]:
-    """Shards of a folder, as its index has them. UserError if that is damaged."""
-    try:
-        return [Shard.of(facts, folder) for facts in index["shards"]]
-    except BAD_FACTS as error:
-        raise UserError(f"{folder / INDEX_NAME}: is damaged ({error!r}); {_ADVICE}") from None
+def shards_of(folder: Path, index: dict[str, Any]) -> tuple[list[Shard], list[Problem]]:
+    """Shards of a folder, as its index has them; and those, with the reason, that it does not describe."""
+    shards, problems = [], []
+    for number, facts in enumerate(index["shards"]):
+        try:
+            shards.append(Shard.of(facts, folder))
+        except BAD_FACTS as error:
+            name = str(facts.get("name")) if isinstance(facts, dict) else f"shard {number}"
+            records = facts.get("records") if isinstance(facts, dict) else None
+            count = len(records) if isinstance(records, list) else "unknown"
+            what = f"{folder / INDEX_NAME}: {name} is not described right ({type(error).__name__}: {error})"
+            problems.append(Problem(name, f"{what}: all its clips ({count}) are left out"))
+    return shards, problems
 
 
 def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:

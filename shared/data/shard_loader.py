@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from shared.data.bad_clips import Problem
 from shared.data.bucketing import BatchPlan
-from shared.data.manifest import Problem
 from shared.data.shard_index import EMPTY_NAME, text_key
 from shared.data.shards import Latents, ShardedLatents
 from shared.encoders.cache import unpack_texts
@@ -65,11 +67,21 @@ class ShardedText:
     def __init__(self, shards: ShardedLatents) -> None:
         self.shards = shards
         self.dim, self.max_length = int(shards.text["dim"]), int(shards.text["max_length"])
-        self.empty = load_file(shards.folders[0] / EMPTY_NAME)["text"]
+        self.empty = self._empty(shards.folders[0] / EMPTY_NAME)
         self.places: dict[str, list[str]] = {}
         for name, record in shards.records.items():
             for key in record.tokens:
                 self.places.setdefault(key, []).append(name)
+
+    def _empty(self, file: Path) -> Tensor:
+        """Read the embedding of the empty text. UserError if it is not there, or of another size."""
+        try:
+            empty = load_file(file)["text"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UserError(f"{file}: cannot be read ({error}); run scripts/encode.py again, which writes it") from None
+        if empty.ndim != 2 or empty.shape[1] != self.dim or len(empty) > self.max_length:
+            raise UserError(f"{file}: is {list(empty.shape)}, not [tokens, {self.dim}]; run scripts/encode.py again")
+        return empty
 
     def encode(self, prompts: list[str]) -> Tensor:
         """float32 [B, max_length, dim] on the CPU. UserError for a text that is in no record."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shared.data import shard_index
 from shared.data.manifest import Problem, subset
-from shared.data.shard_index import BrokenRecord, Record, Shard
+from shared.data.shard_index import BAD_FACTS, BrokenRecord, Record, Shard
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 
@@ -175,7 +175,10 @@ class ShardedLatents(LatentShards):
         indices = [shard_index.read_index(folder) for folder in self.folders]
         self.settings, self.fingerprints, self.text = shard_index.common_settings(self.folders, indices)
         for folder, index in zip(self.folders, indices, strict=True):
-            for shard in shard_index.shards_of(folder, index):
+            shards, problems = shard_index.shards_of(folder, index)
+            for problem in problems:
+                self._note(problem)
+            for shard in shards:
                 self._add(shard, needed)
         if not self.records:
             raise UserError(f"{', '.join(map(str, self.folders))}: nothing can be read: {self.summary()}")
@@ -213,8 +216,10 @@ class ShardedLatents(LatentShards):
             if facts["id"] != name:
                 raise BrokenRecord(f"clip {facts['id']!r} is in its place")
             captions = facts["caption"], facts["audio_caption"]
+            if not all(isinstance(caption, str) for caption in captions):
+                raise BrokenRecord("its captions are no texts")
             return latents_of(self.records[name], as_float(contents["latents"]), *captions)
-        except (BrokenRecord, SafetensorError, ValueError, KeyError) as error:
+        except (BrokenRecord, SafetensorError, *BAD_FACTS) as error:
             self._drop(name, str(error))
             return None
 
@@ -268,22 +273,30 @@ class ShardedLatents(LatentShards):
         self._examined.add(shard.path)
         self._files.pop(shard.path, None)
         why = "not in the shard, which is cut off or another" if shard.path.is_file() else "the shard is gone"
+        before = len(self.problems)
         scanned = {record.id: record for record in shard_index.scan_shard(shard.path)}
         for record in shard.records:
             actual = scanned.get(record.id)
             if actual is None or not record.members.keys() <= actual.members.keys():
-                self._drop(record.id, why)
+                self._drop(record.id, why, tell=False)
             elif any(actual.members[ending][1:] != span[1:] for ending, span in record.members.items()):
-                self._drop(record.id, "damaged: its checksum is not what the index says")
+                self._drop(record.id, "damaged: its checksum is not what the index says", tell=False)
             elif record.id in self.records:
                 self.records[record.id] = replace(record, members=actual.members)
         count = sum(record.id in self.records for record in shard.records)
-        _log.warning("%s is not as its index says: %d of %d records are read", shard.path, count, len(shard.records))
+        what = f"{shard.path} is not as its index says: {count} of {len(shard.records)} records are read"
+        more = f"; of the others, the first: {self.problems[before].message}" if len(self.problems) > before else ""
+        _log.warning("%s%s", what, more)
 
-    def _drop(self, name: str, reason: str) -> None:
+    def _drop(self, name: str, reason: str, tell: bool = True) -> None:
         if self.records.pop(name, None) is not None:
             self.problems.append(Problem(name, f"{self.places[name][0].path}: clip {name!r}: {reason}"))
-            _log.warning("%s; it is left out", self.problems[-1])
+            if tell:
+                _log.warning("%s; it is left out", self.problems[-1])
+
+    def _note(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        _log.warning("%s", problem.message)
 
     def _next(self, name: str) -> str:
         """Clip that stands in for `name`: the next of its shape in the order of names, then from the first on."""
@@ -316,5 +329,9 @@ def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audi
             raise BrokenRecord(f"has no {part} latents")
         if tuple(tensors[part].shape) != getattr(record, part):
             raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {getattr(record, part)}")
+    if extra := sorted(tensors.keys() - {"video", "audio", "keyframe_latents"}):
+        raise BrokenRecord(f"has latents of an unknown name, {extra[0]}")
+    if "keyframe_latents" in tensors and tensors["keyframe_latents"].shape != tensors["video"].shape:
+        raise BrokenRecord(f"keyframe latents of shape {list(tensors['keyframe_latents'].shape)}, not {record.video}")
     about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio")}
     return Latents(caption=caption, audio_caption=audio_caption, **(about | tensors))

@@ -19,8 +19,12 @@ from torch.nn import functional
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.folder_check import CheckedModelMixin, check_folder
 from shared.utils.levels import is_silent
 from shared.utils.mel import hann, mel_filters, sine_power
+from shared.utils.ranges import check_range
+from shared.utils.weights_folder import check_numbers
 
 #: Public encoders by the name that `audio_features` takes.
 FROZEN = {
@@ -45,7 +49,7 @@ class AudioFeatures(Protocol):
         The sound is cut, or padded, to frames / fps seconds. Of a part alone, the ends would lose their neighbours."""
 
 
-class FrameFeatures(ModelMixin, ConfigMixin, ABC):
+class FrameFeatures(CheckedModelMixin, ModelMixin, ConfigMixin, ABC):
     """The part of `AudioFeatures` that is the same for all: checks, silence, windows. Always in fp32 outside."""
 
     window: int = 5
@@ -91,6 +95,7 @@ class LogMel(FrameFeatures):
         floor_db: float = -70.0,
     ) -> None:  # fmt: skip
         super().__init__()
+        check_range("parts_per_frame", parts_per_frame, 1, 256)
         if not floor_db < 0:
             raise UserError(f"floor_db is {floor_db}; it must be below 0")
         self.sample_rate, self.layers, self.dim = sample_rate, 1, parts_per_frame * n_mels
@@ -134,6 +139,7 @@ class FrozenFeatures(FrameFeatures):
     def __init__(self, model_config: dict[str, Any], preprocessor_config: dict[str, Any]) -> None:
         super().__init__()
         self.model = self.model_type(self.config_type.from_dict(model_config))
+        self._check_preprocessor(preprocessor_config)
         self.preprocessor = self.preprocessor_type.from_dict(preprocessor_config)
         self.sample_rate = self.preprocessor.sampling_rate
         self.layers, self.dim = self.model.config.num_hidden_layers, self.model.config.hidden_size
@@ -147,18 +153,30 @@ class FrozenFeatures(FrameFeatures):
         if (found := hub.find_configs(source, f"{kind} model", [""], wanted)[""].get("model_type")) != kind:
             raise UserError(f"{source}: holds a model of type {found!r}, not {kind!r}; {wanted}")
         folder = hub.local_folder(source, [""])
+        settings = folder / "preprocessor_config.json"
+        if not settings.is_file():
+            raise UserError(f"{source}: {settings.name} is missing; {wanted}")
+        cls._check_preprocessor(read_json(settings), f"{settings}: ")
+        check_folder(cls.model_type, folder, f"{source}: ")
         try:
             preprocessor = cls.preprocessor_type.from_pretrained(folder)
-            model, report = cls.model_type.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        except (OSError, SafetensorError) as error:
+            model = cls.model_type.from_pretrained(folder, use_safetensors=True)
+        except (OSError, TypeError, ValueError, SafetensorError) as error:
             raise UserError(f"{source}: no {kind} model ({hub.first_line(error)}); {wanted}") from error
-        # SpecAugment's mask serves training alone, and the best-known checkpoint comes without it
-        if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
-            raise UserError(f"{source}: weights are missing ({', '.join(missing[:3])} ...); {wanted}")
         with torch.device("meta"):  # the weights are at hand already
             features = cls(model_config=model.config.to_dict(), preprocessor_config=preprocessor.to_dict())
         features.model = model.float().requires_grad_(False).eval()
         return features
+
+    @classmethod
+    def _check_preprocessor(cls, config: Mapping[str, Any], where: str = "preprocessor_config: ") -> None:
+        """Raise UserError for values of another type than the preprocessor's own, and for absurd ones."""
+        check_numbers(config, f"{where}this file")
+        for name, own in cls.preprocessor_type().to_dict().items():
+            value = config.get(name, own)
+            if own is not None and type(value) is not type(own) and {type(value), type(own)} != {int, float}:
+                raise UserError(f"{where}{name} is {value!r:.80}; a value like {own!r} is needed")
+        check_range(f"{where}sampling_rate", config.get("sampling_rate", 16000), 1, 2**20)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode, whatever `mode`: a trainer must not bring dropout into the features."""

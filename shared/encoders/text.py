@@ -10,6 +10,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from shared.utils.folder_check import CheckedModelMixin
+from shared.utils.ranges import check_range
 from shared.utils.rng import generator
 
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
@@ -38,7 +40,7 @@ def _random_vector(dim: int, *names: str) -> Tensor:
     return torch.randn(dim, generator=generator(0, "hashed-words", *names))
 
 
-class HashedWords(ModelMixin, ConfigMixin):
+class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
     differs from "red shirt" in "ball". The empty text is one null token, not zero: guidance has a key to read."""
@@ -49,6 +51,8 @@ class HashedWords(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, dim: int = 128, max_length: int = 64) -> None:
         super().__init__()
+        check_range("dim", dim, 1, 2**16)
+        check_range("max_length", max_length, 1, 2**16)
         self.dim, self.max_length = dim, max_length
         self.register_buffer("null_token", _random_vector(dim, "null").clone())
         self.null_token: Tensor

@@ -16,6 +16,8 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 
 from shared.utils import hub
 from shared.utils.errors import UserError
+from shared.utils.folder_check import check_folder
+from shared.utils.portable import settle
 
 WANTED = "a folder with config.json, safetensors and a tokenizer, as transformers or Wan has it, or a hub id, is needed"
 TOKENIZERS = ("tokenizer.json", "spiece.model")
@@ -56,12 +58,11 @@ class UMT5Text(ModelMixin):
         names = [f"{part}/{file}".lstrip("/") for part in (place, "tokenizer") for file in TOKENIZERS]
         beside = next(iter(hub.find_files(source, "tokenizer", names, WANTED, **where))).rpartition("/")[0]
         folder = hub.local_folder(source, dict.fromkeys((place, beside)), **where)
+        check_folder(cls.kind, folder / place, f"{source}: ")
         try:
-            placed |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-            model, report = cls.kind.from_pretrained(folder / place, **placed)  # a decoder beside it is left out
-            if missing := sorted(report["missing_keys"])[:3]:
-                raise UserError(f"weights are missing ({', '.join(missing)} ...); {WANTED}")
-            tokenizer = AutoTokenizer.from_pretrained(folder / beside)
+            placed |= {"dtype": dtype, "use_safetensors": True}
+            model = cls.kind.from_pretrained(folder / place, **placed)  # a decoder beside it is left out
+            tokenizer = _tokenizer(folder / beside)
             limit = tokenizer.model_max_length
             # transformers writes 10^30 where nobody set one
             return cls(model, tokenizer, options.get("max_length") or (limit if limit < 10**6 else 512))
@@ -74,6 +75,12 @@ class UMT5Text(ModelMixin):
         """Model and tokenizer in one folder; the model's own class and `AutoTokenizer` read it."""
         self.model.save_pretrained(str(folder), max_shard_size=max_shard_size)
         self.tokenizer.save_pretrained(str(folder))
+        settle(Path(folder))
+
+    @classmethod
+    def library_models(cls, folder: Path) -> list[tuple[Any, Path]]:
+        """Name the library's model in a folder that `save_pretrained` wrote, and where (for `check_folder`)."""
+        return [(cls.kind, folder)]
 
     @property
     def settings(self) -> str:
@@ -104,6 +111,14 @@ class UMT5Text(ModelMixin):
             return ids
         warnings.warn(f"a prompt of {len(ids)} tokens is cut to {self.max_length}: {text[:60]!r} ...", stacklevel=4)
         return self.tokenizer(text, truncation=True, max_length=self.max_length).input_ids
+
+
+def _tokenizer(folder: Path) -> Any:
+    """Load a tokenizer without code of its own. ValueError if it cannot be read."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # what tokenizers raises has no class of its own
+        raise ValueError(f"its tokenizer cannot be read: {error}") from error
 
 
 def clean(text: str) -> str:

@@ -19,6 +19,7 @@ from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, 
 from shared.puppets.readers import read_sound
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.files import write_json
+from shared.utils.portable import portable
 from shared.utils.rng import derive
 
 SHOWN, VARIANTS_SHOWN = 24, 6
@@ -73,7 +74,7 @@ def evaluate(
     if against is not None:
         both = [name for name in tasks if name in against["tasks"]]
         compared = {name: compare_tasks(tasks[name], against["tasks"][name], options.seed) for name in both}
-        metrics["against"] = {"file": str(options.against), "tasks": compared}
+        metrics["against"] = {"file": portable(options.against), "tasks": compared}
     metrics["seconds"] = round(time.monotonic() - begun, 1)
     write_report(options.output / "index.html", metrics, _entries(held_out, measured))
     write_json(options.output / "metrics.json", metrics)
@@ -176,8 +177,9 @@ def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip
 
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "checkpoint": str(options.checkpoint), "suite": options.suite, "level": options.level, "clips": options.clips,
-        "held_out_seed": HELD_OUT_SEED, "seed": options.seed, "steps": options.steps or "the pipeline's",
+        "checkpoint": portable(options.checkpoint), "suite": options.suite, "level": options.level,
+        "clips": options.clips, "held_out_seed": HELD_OUT_SEED, "seed": options.seed,
+        "steps": options.steps or "the pipeline's",
     }  # fmt: skip
     if "joint" in model.guidance:
         config["guidance"] = asdict(model.guidance["joint"])

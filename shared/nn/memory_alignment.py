@@ -4,9 +4,11 @@ from typing import Any
 
 from diffusers.models.modeling_utils import ModelMixin
 
+from shared.utils.folder_check import CheckedModelMixin
 
-class AlignedModelMixin(ModelMixin):
-    """A `ModelMixin` whose weights on a CPU lie on 64-byte boundaries after `from_pretrained`.
+
+class AlignedModelMixin(CheckedModelMixin, ModelMixin):
+    """A `CheckedModelMixin` whose weights on a CPU lie on 64-byte boundaries after `from_pretrained`.
 
     Weights read by safetensors lie where the file has them; some processors multiply unaligned matrices in another
     order, and the sums then round otherwise. A class names diffusers' `ModelMixin` beside this one: pipelines look for

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from shared.utils.config import TrainConfig, dump_config
+import yaml
+
+from shared.utils.config import TrainConfig
+from shared.utils.portable import portable
 from shared.utils.version import commit
 
 
@@ -36,7 +39,7 @@ def model_card(
         f"| code | commit {commit()} |",
     ]
     about = "\n".join(["| | |", "|---|---|", *filter(None, table)])
-    sources = "\n".join(f"- `{path}`" for path in config.data.manifests or config.data.shard_folders)
+    sources = "\n".join(f"- `{portable(path)}`" for path in config.data.manifests or config.data.shard_folders)
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-video
@@ -54,6 +57,6 @@ Trained on:
 ## Configuration
 
 ```yaml
-{dump_config(config).strip()}
+{yaml.safe_dump(portable(config.model_dump(mode="json")), sort_keys=False).strip()}
 ```
 """

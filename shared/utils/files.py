@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from shared.utils.errors import UserError
+from shared.utils.portable import new_file_mode, settle
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    mode = new_file_mode(part)
     try:
         yield part
+        part.chmod(mode)  # safetensors keeps its files to their owner
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -33,6 +36,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        settle(partial)
         if path.exists():  # otherwise a kill between the two renames left `old` as the only one
             shutil.rmtree(old, ignore_errors=True)
             os.replace(path, old)

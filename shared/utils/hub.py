@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from shared.utils.files import read_json
 OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
 #: What is downloaded: nothing that would be unpickled or run.
 SUFFIXES = (".json", ".safetensors", ".model", ".txt")
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_HUB_ID = re.compile(r"(?!.{97})[\w-][\w.-]*(/[\w-][\w.-]*)?")  # the hub allows 96 characters
 
 
 class NotFound(UserError):
@@ -28,12 +29,12 @@ def find_files(source: str | Path, what: str, names: Iterable[str], wanted: str,
     """Those of the files `names` that a folder or a hub id has: {name: file on this machine}, in their order.
     Without the net, the hub is what the cache holds. `options`: see `OPTIONS`. Raises `NotFound` if there is none."""
     names, folder = list(dict.fromkeys(names)), Path(source)
-    if folder.is_dir():
+    if _is_folder(source):
         found, reason = {name: folder / name for name in names if (folder / name).is_file()}, ""
     elif _HUB_ID.fullmatch(str(source)):
         found, reason = _on_the_hub(str(source), names, options)
     else:
-        raise NotFound(f"{source}: no such folder; {wanted}")
+        raise NotFound(f"{source}: {_no_folder(folder)}; {wanted}")
     if not found:
         raise NotFound(f"{source}: no {what} (no {' or '.join(names)} there{reason and '; '}{reason}); {wanted}")
     return found
@@ -49,8 +50,10 @@ def find_configs(
 
 def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any) -> Path:
     """Find the folder itself, or copy a hub id's subfolders `places`, "" its own files, none all. Raises UserError."""
-    if Path(source).is_dir():
+    if _is_folder(source):
         return Path(source)
+    if not _HUB_ID.fullmatch(str(source)):
+        raise NotFound(f"{source}: {_no_folder(Path(source))}; a folder, or a hub id, is needed")
     from huggingface_hub import snapshot_download
 
     places = list(places)
@@ -61,6 +64,20 @@ def local_folder(source: str | Path, places: Iterable[str] = (), **options: Any)
     except (OSError, ValueError) as error:
         reason = first_line(error)
         raise UserError(f"{source}: cannot be downloaded ({reason}); copy its folder and name that") from None
+
+
+def _is_folder(source: str | Path) -> bool:
+    try:
+        return Path(source).is_dir()
+    except OSError:  # a name too long for any
+        return False
+
+
+def _no_folder(path: Path) -> str:
+    with suppress(OSError):
+        if path.is_file():
+            return "a file, and no folder"
+    return "no such folder"
 
 
 def first_line(error: Exception) -> str:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
+from shared.utils.ranges import check_range
+
 
 @cache
 def hann(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -14,8 +16,13 @@ def hann(size: int, device: torch.device, dtype: torch.dtype = torch.float32) ->
 
 
 def mel_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
-    """Triangular mel filters [n_fft / 2 + 1, n_mels] from 0 Hz to half the rate, summing to one over the mels."""
-    return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate).float()
+    """Triangular mel filters [n_fft / 2 + 1, n_mels] from 0 Hz to half the rate, summing to one over the mels.
+    Real ones also where modules are built without values. UserError for a size out of all range."""
+    check_range("n_fft", n_fft, 2, 2**16)
+    check_range("n_mels", n_mels, 1, 2**12)
+    check_range("sample_rate", sample_rate, 1, 2**20)
+    with torch.device("cpu"):
+        return melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate).float()
 
 
 def sine_power(spectrum: Tensor, window: Tensor) -> Tensor:

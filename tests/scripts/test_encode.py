@@ -145,6 +145,13 @@ def test_what_is_broken_or_changed_is_made_again(stage: Path, checkpoint: Path, 
     assert last.read_bytes() == whole and (output / "index.json").read_bytes() == index
     assert {name for name, stamp in stamps(output).items() if stamp != before[name]} == {"00000.tar", "00002.tar"}
     assert not list(output.glob(".*.part"))
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    last.write_bytes(flipped)  # of the same size: only the checksum tells
+    before = stamps(output)
+    assert encode(stage, checkpoint, output, "--shard-clips", "2") == 1
+    assert last.read_bytes() == whole and (output / "index.json").read_bytes() == index
+    assert {name for name, stamp in stamps(output).items() if stamp != before[name]} == {"00002.tar"}
     with pytest.raises(UserError, match=r'shards of other settings, {"keyframe_latents": false}; give'):
         encode(stage, checkpoint, output, "--shard-clips", "2", "--keyframe-latents")
     other = tmp_path / "other"

@@ -272,6 +272,20 @@ NAME = "transformer.blocks.0.video.attn1.to_q"
         (lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(2, 23)}), r"must be \[rank, 24\] and \[24, rank\]"),
         (lambda w: w.update({f"{NAME}.lora_B.weight": torch.ones(24, 3)}), r"has A \[2, 24\] and B \[24, 3\]"),
         (lambda w: w.update({f"{NAME}.weight": torch.ones(2)}), f"{NAME}.weight is unknown"),
+        (lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(24, 2)}), r"has A \[24, 2\] and B \[24, 2\]"),
+        (lambda w: w.update({f"{NAME}.lora_A.weight": torch.ones(2, 24).long()}), "lora_A.weight is in I64"),
+        (
+            lambda w: w.update(
+                {f"{NAME}.lora_A.weight": torch.ones(5000, 24), f"{NAME}.lora_B.weight": torch.ones(24, 5000)}
+            ),
+            "has rank 5000; 1 to 4096 can be",
+        ),
+        (
+            lambda w: w.update(
+                {f"{NAME}.lora_A.weight": torch.ones(0, 24), f"{NAME}.lora_B.weight": torch.ones(24, 0)}
+            ),
+            "has rank 0; 1 to 4096 can be",
+        ),
         (
             lambda w: w.update({f"transformer.blocks.0.x.lora_{s}.weight": torch.ones(2, 2) for s in "AB"}),
             r"has no layer transformer\.blocks\.0\.x; it belongs to another one",
@@ -294,6 +308,13 @@ def test_settings_that_do_not_fit_their_weights_are_refused(pipe: CCLPipeline, t
     for about, said in (
         ({"transformer.r": 4, "transformer.lora_alpha": 4}, r"says rank 4, its weights have \[2\]"),
         ({"transformer.r": 2, "transformer.lora_alpha": "x"}, "alpha 'x' is no number"),
+        ({"transformer.r": 2, "transformer.lora_alpha": float("nan")}, "alpha nan is no number"),
+        ({"transformer.r": 2}, "alpha None is no number"),
+        ({"transformer.lora_alpha": 2}, r"says rank None, its weights have \[2\]"),
+        ({"transformer.r": 10**9, "transformer.lora_alpha": 2}, "says rank 1000000000"),
+        ({"transformer.r": 2, "transformer.lora_alpha": 2, "transformer.use_rslora": True}, "plain LoRA alone"),
+        ({"transformer.r": 2, "transformer.lora_alpha": 2, "transformer.use_dora": True}, "plain LoRA alone"),
+        ([1, 2], "holds no settings by name"),
         (
             {"transformer.r": 2, "transformer.lora_alpha": 2, "transformer.rank_pattern": {"x": 1}},
             "has layers of different rank or alpha",

@@ -3,19 +3,25 @@ itself."""
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import re
 import shutil
+import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from safetensors.torch import save_file
 from shards import NAMES, damage, middle, names, plan
 
 from shared.data.shard_index import Shard, read_index, scan_shard
-from shared.data.shard_loader import EpochLoader
+from shared.data.shard_loader import EpochLoader, ShardedText
 from shared.data.shard_writer import write_shard
 from shared.data.shards import LatentShards, ShardedLatents
 from shared.utils.errors import UserError
@@ -181,3 +187,121 @@ def test_folders_are_read_together_if_they_fit(made: Path, tmp_path: Path) -> No
     (other / "index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"its fps is 24\.0, that of .* 16\.0; they must agree"):
         ShardedLatents([made, other])
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """An index whose second shard is described as `change` has it."""
+    index = json.loads((folder / "index.json").read_text())
+    change(index["shards"][1])
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda shard: shard.update(records=5),
+        lambda shard: shard.pop("records"),
+        lambda shard: shard.update(bytes="many"),
+        lambda shard: shard.update(name=["00001.tar"]),
+        lambda shard: shard["records"][2].update(frames="17"),
+        lambda shard: shard["records"][2].update(id=5),
+        lambda shard: shard["records"][2].update(has_video="yes"),
+        lambda shard: shard["records"][2].update(video=[1, 2, 3]),
+        lambda shard: shard["records"][2].update(audio=[-1, 5]),
+        lambda shard: shard["records"][2].update(texts={"video": [["x", 5]]}),
+        lambda shard: shard["records"][2]["members"].update(latents=[0, 10**15, 1]),
+        lambda shard: shard["records"][2]["members"].update(latents=[-5, 5, 1]),
+        lambda shard: shard["records"][2]["members"].update(latents=[0.5, 5, 1]),
+        lambda shard: shard["records"][2]["members"].update(latents="x"),
+    ],
+)
+def test_a_shard_that_its_index_does_not_describe_is_left_out_and_told(
+    shards: Path, caplog: pytest.LogCaptureFixture, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    store = ShardedLatents(rewritten(shards, change))
+    assert set(store.records) == NAMES - {f"clip{i}" for i in range(6, 12)} and len(store.problems) == 1
+    assert caplog.text.count("is not described right") == 1 and "are left out" in caplog.text
+    assert all(store.get(name).id == name for name in store.records)
+
+
+def test_nothing_is_left_to_read(shards: Path) -> None:
+    index = json.loads((shards / "index.json").read_text())
+    (shards / "index.json").write_text(json.dumps(index | {"shards": [5, {}, "x"]}))
+    with pytest.raises(
+        UserError, match=r"nothing can be read: 0 records; 3 left out, first .*shard 0 is not described"
+    ):
+        ShardedLatents(shards)
+
+
+def hostile(name: str, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        hostile("x.json", tarfile.SYMTYPE),
+        hostile("x.json", tarfile.LNKTYPE),
+        hostile("x.json", tarfile.CHRTYPE),
+        hostile("x.json", tarfile.FIFOTYPE),
+        hostile("x.json", tarfile.DIRTYPE),
+        hostile("../x.json", tarfile.REGTYPE),
+        hostile("/etc/x.json", tarfile.REGTYPE),
+    ],
+)
+def test_a_tar_with_what_encoding_never_writes_is_left_out(
+    shards: Path, caplog: pytest.LogCaptureFixture, member: tarfile.TarInfo
+) -> None:
+    with tarfile.open(shards / "00001.tar", "a") as tar:
+        tar.addfile(member)
+    with open(shards / "00001.tar", "ab") as file:
+        file.write(b"\0" * 10240)  # of another size than the index says
+    assert scan_shard(shards / "00001.tar") == []
+    store = ShardedLatents(shards)
+    assert set(store.records) == NAMES - {f"clip{i}" for i in range(6, 12)}
+    assert caplog.text.count("00001.tar") == 2, "one line, which quotes the first clip"
+    assert "0 of 6 records are read" in caplog.text
+
+
+def test_a_sparse_file_in_a_tar_takes_no_memory(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("x.json")
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(10**13)}
+        member.size = 512
+        tar.addfile(member, io.BytesIO(b"0\n" + b"\0" * 510))
+    assert scan_shard(tmp_path / "a.tar") == []
+
+
+@pytest.mark.parametrize(
+    ("latents", "said"),
+    [
+        ({"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "evil": torch.zeros(1)}, "unknown name, evil"),
+        ({"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(4, 1)}, r"audio latents of shape \[4, 1\]"),
+        (
+            {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "keyframe_latents": torch.zeros(1)},
+            r"keyframe latents of shape \[1\]",
+        ),
+    ],
+)
+def test_a_record_of_other_latents_is_left_out(shards: Path, latents: dict[str, torch.Tensor], said: str) -> None:
+    about = {**PATCHED, "audio_caption": "", "subsets": [], "video": [1, 2, 1, 1], "audio": [3, 1], "id": "odd"}
+    index = json.loads((shards / "index.json").read_text())
+    index["shards"].append(
+        write_shard(shards / "00004.tar", iter([({"latents": latents, "texts": {}}, about)])).facts()
+    )
+    (shards / "index.json").write_text(json.dumps(index))
+    store = ShardedLatents(shards)
+    assert store.read("odd") is None and re.search(said, str(store.problems[-1]))
+
+
+def test_texts_need_the_embedding_of_the_empty_one(shards: Path) -> None:
+    file = shards / "empty_text.safetensors"
+    store = ShardedLatents(shards)
+    ShardedText(store)
+    for change in (file.unlink, lambda: file.write_bytes(b"x"), lambda: save_file({"text": torch.zeros(3)}, file)):
+        change()
+        with pytest.raises(UserError, match=r"empty_text\.safetensors: .*run scripts/encode\.py again"):
+            ShardedText(store)

@@ -27,6 +27,14 @@ def test_nothing_there_is_one_line(tmp_path: Path) -> None:
         find_files("no/such/folder", "codec", ["a"], "a codec is needed")
     with pytest.raises(NotFound, match="the hub cannot be reached"):
         find_files("nobody/nothing", "codec", ["a"], "a codec is needed")
+    for name in ("/no/such", "./no", "../no", "a/b/c", "a b", "x" * 5000, "https://example.org/model"):
+        with pytest.raises(NotFound, match=": no such folder; a codec is needed"):
+            find_files(name, "codec", ["a"], "a codec is needed")
+        with pytest.raises(NotFound, match=": no such folder; a folder, or a hub id, is needed"):
+            local_folder(name)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotFound, match="file: a file, and no folder"):
+        local_folder(tmp_path / "file")
     with pytest.raises(UserError, match="nobody/nothing: cannot be downloaded"):
         local_folder("nobody/nothing")
 
