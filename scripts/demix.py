@@ -19,6 +19,7 @@ from tqdm import tqdm
 from shared.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
+from shared.utils.locks import FILLS, LOCK_NAME, locked
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
@@ -55,12 +56,13 @@ def main(argv: list[str] | None = None) -> None:
 
     manifest = options.output / MANIFEST_NAME
     choice = DemixerChoice(options.demixer, tuple(options.checkpoint), options.device)
-    found = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
-    outcomes = list(tqdm(found, total=len(clips), unit="clip", desc=str(options.output)))
-    done = [outcome for outcome in outcomes if not outcome.error]
-    if done:
-        write_manifest(manifest, [outcome.clip for outcome in done])
-        print(f"{len(done)} clips, {manifest}")
+    with locked(options.output / LOCK_NAME, *FILLS):
+        found = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
+        outcomes = list(tqdm(found, total=len(clips), unit="clip", desc=str(options.output)))
+        done = [outcome for outcome in outcomes if not outcome.error]
+        if done:
+            write_manifest(manifest, [outcome.clip for outcome in done])
+            print(f"{len(done)} clips, {manifest}")
     if options.measure:
         print(scores_table(done))
     failed = [(outcome.clip.id, outcome.error) for outcome in outcomes if outcome.error]

@@ -1,5 +1,6 @@
 """Files and folders: written in one go, read with one clear error, and blocks of a document renewed."""
 
+import errno
 import json
 import os
 import re
@@ -11,43 +12,81 @@ from pathlib import Path
 from typing import Any
 
 from shared.utils.errors import UserError
+from shared.utils.locks import in_use, is_left_over, locked
+
+_swept: set[Path] = set()  # folders in which this process has looked for leftovers
+_PART = re.compile(r"\..+\.\d+\.\d+\.part")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins."""
+    """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins. Both
+    file and folder are on the disk then. What killed processes left half-written in the folder is removed."""
+    sweep(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with in_use(part):
+        try:
+            yield part
+            sync(part)
+            os.replace(part, path)
+            sync(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Make an empty folder that replaces `path` when the block ends; if it fails, `path` is as it was. One at a time.
-    What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with the next success."""
+    """Make an empty folder that replaces `path` when the block ends; if it fails, `path` is as it was. One at a time,
+    else UserError. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with the next success."""
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if path.exists():  # otherwise a kill between the two renames left `old` as the only one
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-        os.replace(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
+    with locked(path.with_name(f".{path.name}.lock"), f"writes {path.name}", "let it end first"):
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            sync_tree(partial)
+            if path.exists():  # otherwise a kill between the two renames left `old` as the only one
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+            os.replace(partial, path)
+            sync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove, once in this process, what killed processes left half-written in `folder`; what is in use stays."""
+    if folder in _swept or not folder.is_dir():
+        return
+    _swept.add(folder)
+    for part in folder.glob(".*.part"):
+        if _PART.fullmatch(part.name) and is_left_over(part):
+            part.unlink(missing_ok=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all below it is on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk: a rename that follows cannot come before it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():  # some cannot for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace the file at `path` in one go: a reader sees the old text or the new one."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
