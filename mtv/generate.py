@@ -42,7 +42,7 @@ def _scale(name: str) -> Any:
 class MTVOptions(SamplingOptions):
     """Options of scripts/sample_mtv.py."""
 
-    output: Path = option(help="OUT.mp4")
+    output: Path = option(help="OUT.mp4", writes="file")
     prompt: str | None = option(None, "what to see; docs/mtv.md has the form the model was taught", metavar="TEXT")
     speech: Path | None = option(None, "what the first person says; --speech2 ... for the others", metavar="WAV")
     speech2: Path | None = option(None, hidden=True)

@@ -26,7 +26,7 @@ DEMIXERS = ("dsp", "demucs-cdx23")
 
 class DemixOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
-    output: Path = option(help="folder to fill; new, empty, or made by this script")
+    output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
     demixer: str = option("dsp", f"one of {', '.join(DEMIXERS)}")
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")
     device: str = option("cpu", "where demucs-cdx23 runs")

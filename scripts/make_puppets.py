@@ -32,7 +32,7 @@ def pixels(text: Any) -> Any:
 
 class PuppetOptions(Options):
     clips: int = option(help="how many clips", ge=1)
-    output: Path = option(help="folder to fill; new, empty, or made by the same arguments")
+    output: Path = option(help="folder to fill; new, empty, or made by the same arguments", writes="folder")
     seed: int = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
     size: Annotated[tuple[int, int], BeforeValidator(pixels)] = option(

@@ -144,7 +144,7 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
 
 
 def _steps_done(done: Path, stage: TrainConfig) -> int:
-    """Steps after which a stage was done; 0 if it is not. Earlier versions did not write them down."""
+    """Read after how many steps a stage was done; 0 if it is not. Earlier versions did not write that down."""
     if not done.exists():
         return 0
     return int(text) if (text := done.read_text(errors="replace").strip()).isdecimal() else stage.train.steps

@@ -65,7 +65,7 @@ def system_refusal(error: BaseException) -> str:
         return "stdout: what was printed could not be written (Broken pipe): its reader has ended; read all of it"
     if number is not None:
         where = getattr(error, "filename", None)
-        where = _PART.sub(r"\1", os.fspath(where)) if isinstance(where, str | os.PathLike) else ""
+        where = _PART.sub(r"\1", os.fsdecode(where)) if isinstance(where, str | bytes | os.PathLike) else ""
         why = os.strerror(number) if where or not isinstance(error, OSError) else error.strerror or text
         advice = f"; {ADVICE[number]}" if number in ADVICE else ""
         return f"{where and f'{where}: '}{why}{advice}"

@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from shared.utils.errors import UserError
+from shared.utils.errors import UserError, system_refusal
 from shared.utils.locks import in_use, is_left_over, locked
 
 _swept: set[Path] = set()  # folders in which this process has looked for leftovers
@@ -108,6 +109,26 @@ def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no JSON object; {advice}")
     return content
+
+
+def check_place(name: str, path: Path, kind: Literal["file", "folder"]) -> None:
+    """Raise UserError unless what `name` says can be written: a file or folder `path`, of which folders may be missing.
+    It is tried, in the nearest folder that is there: permission, a full disk, a file in the place of a folder."""
+    try:
+        if kind == "file" and path.is_dir():
+            raise UserError(f"{name} {path}: is a folder; give the name of a file")
+        if kind == "folder" and path.exists() and not path.is_dir():
+            raise UserError(f"{name} {path}: is a file; give a folder")
+        there = (path.absolute(), *path.absolute().parents)[kind == "file" :]
+        folder = next(parent for parent in there if parent.exists())
+        if not folder.is_dir():
+            raise UserError(f"{name} {path}: {folder} is no folder that can be written to")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{name} {path}: cannot be written there ({system_refusal(error)})") from None
 
 
 def writable_folder(option: str, folder: Path) -> None:

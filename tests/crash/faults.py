@@ -1,7 +1,7 @@
 """Faults at a write: the process is killed, gets SIGTERM, or finds the disk full, at the n-th write below a folder.
 
-A write is what changes a folder as another process sees it: a file opened for writing, a rename, a removal, or the end of a
-file that a library wrote by itself (the wait for the disk before its rename, `torch.save`, safetensors).
+A write is what changes a folder as another process sees it: a file opened for writing, a rename, a removal, or the end
+of a file that a library wrote by itself (the wait for the disk before its rename, `torch.save`, safetensors).
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ class Faults:
             return
         if event == "open" and isinstance(arguments[0], str | bytes) and (arguments[2] or 0) & WRITES:
             self._write(os.fsdecode(arguments[0]), "open")
-        elif event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
-            if isinstance(arguments[0], str | os.PathLike):
-                self._write(os.fspath(arguments[0]), event)
+        elif event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir") and isinstance(arguments[0], str | Path):
+            self._write(os.fspath(arguments[0]), event)
 
     def _wrap(self, module: Any, name: str, path_of: Callable[..., str], error: type[Exception]) -> None:
         original = getattr(module, name)
