@@ -123,6 +123,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         window: int | None = None,
         overlap: int = 5,
         callback_on_step_end: windows.StepCallback | None = None,
+        progress: windows.WindowProgress | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
@@ -138,6 +139,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
+            progress: windows that an earlier call has made, with the same arguments; it is brought up to date.
         """
         given_texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
         prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in given_texts]
@@ -164,17 +166,20 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             size=size,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
+            progress=progress or windows.WindowProgress(),
         )
         return self._windows(video)
 
     @torch.no_grad()
     def _windows(self, video: LongVideo) -> Iterator[np.ndarray]:
-        last = None
-        with self.progress_bar(total=len(video.windows) * video.steps) as progress:
-            for index, window in enumerate(video.windows):
-                pixels = self._sample(video, index, last, progress)
+        made, device = video.progress, self._execution_device
+        with self.progress_bar(total=len(video.windows) * video.steps) as bar:
+            bar.update(made.done * video.steps)
+            for index, window in enumerate(video.windows[made.done :], start=made.done):
+                pixels = self._sample(video, index, None if made.last is None else made.last.to(device), bar)
+                made.done, made.last = index + 1, None
                 if index + 1 < len(video.windows):  # a copy, so that it does not hold the whole window
-                    last = pixels[:, :, -video.windows[index + 1].given :].clone()
+                    made.last = pixels[:, :, -video.windows[index + 1].given :].clone()
                 new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
                 del pixels
                 yield new
