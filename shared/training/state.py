@@ -26,7 +26,7 @@ from shared.training.consolidate import (
 from shared.training.optimizer import learning_rate
 from shared.utils.config import FREE_KEYS, TrainConfig, changed_keys, dump_config, flatten
 from shared.utils.distributed import World, any_rank, barrier, gather
-from shared.utils.errors import UserError, system_refusal
+from shared.utils.errors import EveryRanksError, UserError, system_refusal
 from shared.utils.files import sync, sync_tree, write_atomically
 from shared.utils.locks import LOCK_NAME, locked
 
@@ -69,7 +69,7 @@ def claim_output(config: TrainConfig, world: World) -> Path:
             if latest is not None and world.is_main:
                 _tell_prolonged(output, before["train.steps"], latest.step, config)
         if changed := changed_keys(before, now, free):
-            raise UserError(
+            raise EveryRanksError(
                 f"{output} holds a run of another configuration: {changed}; give another output, or the same values"
             )
         if latest is not None:
@@ -108,14 +108,14 @@ def _read_config(file: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or "train" not in content:
             raise ValueError("it holds no configuration")
     except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{file} is damaged ({' '.join(str(error).split())}); {advice}") from None
+        raise EveryRanksError(f"{file} is damaged ({' '.join(str(error).split())}); {advice}") from None
     return content
 
 
 def _refuse_together(problem: str) -> None:
     """Raise UserError on every rank if there is a problem on one."""
     if told := next(filter(None, gather(problem)), ""):
-        raise UserError(told)
+        raise EveryRanksError(told)
 
 
 def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfig, world: World) -> None:
@@ -131,7 +131,7 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
     advice = f"start {latest.processes} processes, as before"
     if size is not None:
         advice = f"set train.micro_batch={size} and train.gradient_accumulation_steps={each // size}"
-    raise UserError(
+    raise EveryRanksError(
         f"{latest.folder} comes from steps of {there} clips, and this run's have {here} (micro_batch "
         f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} processes): {advice}"
     )

@@ -19,7 +19,7 @@ from shared.training.state import RunState, claim_output
 from shared.training.weights import StateDict
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, any_rank, barrier, gather, highest
-from shared.utils.errors import UserError
+from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.signals import Stopped, StopRequest
 
 
@@ -195,7 +195,7 @@ class Trainer:
         bad = not math.isfinite(value)
         if any_rank(bad, self.world.device):
             guilty = ", ".join(clip for part in gather(clips if bad else []) for clip in part)
-            raise UserError(
+            raise EveryRanksError(
                 f"the {what} is not finite at step {step + 1}, in {guilty}; the last checkpoint in "
                 f"{self.config.output}/state is good: lower optimizer.lr or look at these clips"
             )

@@ -13,6 +13,10 @@ class UserError(ValueError):
     """Something the user gave is wrong. The message says what, where, and what would be right."""
 
 
+class EveryRanksError(UserError):
+    """A `UserError` that every process of a run raises alike: the first one tells it for all."""
+
+
 #: What the system may refuse, and what to do then.
 ADVICE = {
     errno.ENOSPC: "make room, and run the same command again",
@@ -92,12 +96,12 @@ def run_main(main: Callable[[], None]) -> None:
             _flushed(main)
     except KeyboardInterrupt as stop:
         told = stop if isinstance(stop, Stopped) else Stopped(2)
-        _end(str(told), told.code)
+        _end(str(told), told.code, everywhere=bool(told.kept))
     except Exception as error:
         line = str(error) if isinstance(error, UserError) else torchaudio_cure(error) or system_refusal(error)
         if not line:
             raise
-        _end(f"error: {line}", 2)
+        _end(f"error: {line}", 2, everywhere=isinstance(error, EveryRanksError))
 
 
 def _flushed(main: Callable[[], None]) -> None:
@@ -110,11 +114,12 @@ def _flushed(main: Callable[[], None]) -> None:
     sys.stdout.flush()
 
 
-def _end(line: str, code: int) -> None:
-    """Print `line` on stderr and exit with `code`."""
+def _end(line: str, code: int, everywhere: bool) -> None:
+    """Print `line` on stderr, on rank 0 alone where it is said `everywhere`, and exit with `code`."""
     try:
         sys.stdout.flush()
     except OSError:  # it would fail once more when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    print(" ".join(line.split()), file=sys.stderr)
+    if not everywhere or os.environ.get("RANK", "0") == "0":
+        print(" ".join(line.split()), file=sys.stderr)
     sys.exit(code)

@@ -138,11 +138,11 @@ class Bench:
             "model": {"video": stream, "audio": stream, "cca_heads": 1, "cca_head_dim": 12, "context_tokens": 2},
             "data": {"manifest": str(self.folder / "clips"), "fps": FPS, "size": [32, 32]},
             "train": {
-                "steps": 7, "micro_batch": 4 // ranks, "checkpoint_every": 3, "log_every": 2, "ema": 0.5,
+                "steps": 5, "micro_batch": 4 // ranks, "checkpoint_every": 2, "log_every": 3, "ema": 0.5,
                 "report_to": [],
             },
             "optimizer": {"warmup": 0},
-            "validation": {"every": 2, "clips": 1, "steps": 1},
+            "validation": {"every": 3, "clips": 1, "steps": 1},
         }  # fmt: skip
 
 

@@ -96,7 +96,8 @@ def test_what_a_killed_process_left_half_written_goes_and_what_is_in_use_stays(t
 def test_two_that_write_one_folder_are_told_of_each_other(tmp_path: Path) -> None:
     with (
         replacing_folder(tmp_path / "out"),
-        pytest.raises(UserError, match=r"process \d+ on .* writes out; let it end"),replacing_folder(tmp_path / "out")
+        pytest.raises(UserError, match=r"process \d+ on .* writes out; let it end"),
+        replacing_folder(tmp_path / "out"),
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
