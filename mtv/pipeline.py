@@ -141,11 +141,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
             progress: windows that an earlier call has made, with the same arguments; it is brought up to date.
         """
-        given_texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
-        prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in given_texts]
-        given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-        if not prompts or len(given) not in (1, len(prompts)):
-            raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
+        prompts, given = _given(prompt, tracks)
         frames, size = self._frames(given, duration), self._size(height, width)
         fps, stride = self.config.fps, self.video_codec.temporal_stride
         length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
@@ -255,3 +251,15 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         return height, width
+
+
+def _given(
+    prompt: str | TimedPrompts | Sequence[str | TimedPrompts], tracks: Tracks | Sequence[Tracks]
+) -> tuple[list[TimedPrompts], list[Tracks]]:
+    """Prompts and sounds as lists. UserError unless there is one sound for all, or one for each."""
+    texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
+    prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
+    given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
+    if not prompts or len(given) not in (1, len(prompts)):
+        raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
+    return prompts, given

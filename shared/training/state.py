@@ -176,7 +176,7 @@ class RunState:
             engine.save_checkpoint(str(self.folder), tag=partial.name, client_state=known, save_latest=False)
             sync_tree(partial)
         except (OSError, RuntimeError) as error:
-            if not (why := system_refusal(error)):
+            if not (why := system_refusal(error, name_file=False)):
                 raise
             raise UserError(f"{self.folder / tag} cannot be written: {why}") from None
         barrier()

@@ -51,9 +51,10 @@ def torchaudio_cure(error: Exception) -> str:
     return what + "run: python -m shared.utils.environment" if "libtorchaudio" in str(error) else ""
 
 
-def system_refusal(error: BaseException) -> str:
+def system_refusal(error: BaseException, name_file: bool = True) -> str:
     """Say what the system refused and what to do, whichever library tells of it; nothing for an error of another kind.
-    Disk full, read-only, too many open files, no memory, nobody who reads."""
+    Disk full, read-only, too many open files, no memory, nobody who reads. `name_file`: with the path, if it is known.
+    """
     text = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (rust := _RUST.search(text)):
@@ -68,7 +69,7 @@ def system_refusal(error: BaseException) -> str:
     if isinstance(error, BrokenPipeError) and error.filename is None:
         return "stdout: what was printed could not be written (Broken pipe): its reader has ended; read all of it"
     if number is not None:
-        where = getattr(error, "filename", None)
+        where = getattr(error, "filename", None) if name_file else None
         where = _PART.sub(r"\1", os.fsdecode(where)) if isinstance(where, str | bytes | os.PathLike) else ""
         why = os.strerror(number) if where or not isinstance(error, OSError) else error.strerror or text
         advice = f"; {ADVICE[number]}" if number in ADVICE else ""

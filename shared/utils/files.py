@@ -128,7 +128,7 @@ def check_place(name: str, path: Path, kind: Literal["file", "folder"]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise UserError(f"{name} {path}: cannot be written there ({system_refusal(error)})") from None
+        raise UserError(f"{name} {path}: cannot be written there ({system_refusal(error, name_file=False)})") from None
 
 
 def writable_folder(option: str, folder: Path) -> None:

@@ -43,7 +43,7 @@ def _taken(file: Path, does: str, advice: str, wait: Callable[[str], None] | Non
             file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            why = f"{file.parent}: cannot be made or written to ({error.strerror})"
+            why = f"{file.parent}: cannot be made ({error.strerror})"
             raise UserError(f"{why}; give another folder") from None
         try:
             if not try_lock(descriptor):

@@ -205,11 +205,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="take every nth of the kinds in turn")
     parser.add_argument("--keep", type=Path, help="a folder for the runs, which then stay")
     options = parser.parse_args()
     folder, begun, failed = options.keep or Path(tempfile.mkdtemp()), time.monotonic(), 0
     bench = Bench(folder)
-    order: itertools.cycle = itertools.cycle(itertools.product(("kill", "term", "full"), KINDS, (1, 2)))
+    turns = itertools.cycle(itertools.product(("kill", "term", "full"), KINDS, (1, 2)))
+    order = itertools.islice(turns, 0, None, options.every)
     print(f"seed {options.seed}; writes of an uninterrupted run: {[len(run.writes) for run in bench.whole.values()]}")
     for case, (fault, kind, ranks) in zip(range(options.cases), order, strict=False):
         rng = random.Random(f"{options.seed} {case}")

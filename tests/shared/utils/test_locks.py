@@ -87,6 +87,6 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
 
 def test_a_place_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told = pytest.raises(UserError, match=r"file: cannot be made or written to \(.*\); give another folder")
+    told = pytest.raises(UserError, match=r"file: cannot be made \(.*\); give another folder")
     with told, locked(tmp_path / "file/.lock", "works"):
         pass
