@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,7 @@ class RunState:
         #: Whether the latest is cut for another number of processes, which an engine must know before it is made.
         self.converts = latest is not None and latest.zero > 0 and latest.processes != world.size
         if world.is_main:
-            for left in folder.glob("partial-*"):  # of a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            self._sweep()
 
     def _check(self, checkpoint: StateFolder) -> None:
         problem = ""
@@ -194,10 +193,21 @@ class RunState:
         os.replace(partial, self.folder / tag)
         sync(self.folder)
         write_atomically(self.folder / "latest", tag)
-        states = sorted(self.folder.glob("step*"))
-        done = states.index(self.folder / tag) + 1  # what is newer is of a run that was gone on with from before
-        for path in [*states[: max(0, done - self.keep)], *states[done:]]:
-            shutil.rmtree(path, ignore_errors=True)
+        self._forget([path for path in self.folder.glob("step*") if path.name > tag])  # of a run that was gone on with
+        self._forget(self._older(tag))
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left: states that are not complete, and those that it was about to delete."""
+        self._forget([*self.folder.glob("partial-*"), *(self._older(self.latest.folder.name) if self.latest else [])])
+
+    def _older(self, tag: str) -> list[Path]:
+        """List the states that are too old to be kept when `tag` is the latest."""
+        return sorted(path for path in self.folder.glob("step*") if path.name <= tag)[: -self.keep]
+
+    @staticmethod
+    def _forget(folders: Sequence[Path]) -> None:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def pending(self) -> Any:
         """Read what `save` was given for the checkpoint that was resumed from; None if there is none."""
