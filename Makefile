@@ -16,7 +16,7 @@ TORCH := torch>=2.11,<2.14
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long fuzz check format docs demo ablation-smoke clean
+.PHONY: help setup test test-long fuzz crash check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ check: setup  ## lint, format, types and the rule of arrows
 format: setup  ## sort imports and format the code
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
+
+crash: setup  ## interrupt a hundred small trainings at a write: each must go on to the same bits (half an hour)
+	$(BIN)/python tests/crash/crash.py --cases 100
 
 docs: setup  ## make the tables in docs/ from code and scores
 	$(BIN)/python scripts/doc_tables.py

@@ -40,7 +40,7 @@ SCALES = {
 class JointOptions(SamplingOptions):
     """Options of scripts/sample_joint.py."""
 
-    output: Path = option(help="OUT.mp4, or OUT.wav with --task t2a")
+    output: Path = option(help="OUT.mp4, or OUT.wav with --task t2a", writes="file")
     prompt: str | None = option(None, "what to see and, without --audio-prompt, to hear", metavar="TEXT")
     prompts: Path | None = option(None, "one prompt per line, one clip each", metavar="FILE")
     timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT: one clip", metavar="FILE")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import model_validator
 
+from mtv.kept_windows import KeptWindows, settings_digest
 from shared.checkpoint.folder import check_checkpoint, check_driven
-from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, existing_folder, load_model
+from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
 from shared.data.channels import named_layout, spread
 from shared.data.given import given_sound
 from shared.data.media import MediaInfo, probe, read_audio, read_image
@@ -46,7 +46,7 @@ def _scale(name: str) -> Any:
 class MTVOptions(SamplingOptions):
     """Options of scripts/sample_mtv.py."""
 
-    output: Path = option(help="OUT.mp4")
+    output: Path = option(help="OUT.mp4", writes="file")
     prompt: str | None = option(None, "what to see; docs/mtv.md has the form the model was taught", metavar="TEXT")
     speech: Path | None = option(None, "what the first person says; --speech2 ... for the others", metavar="WAV")
     speech2: Path | None = option(None, hidden=True)
@@ -67,6 +67,7 @@ class MTVOptions(SamplingOptions):
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
     steps: int | None = option(None, "solver steps per window; default: the pipeline's", ge=1)
     window: float | None = option(None, "seconds made at a time; default: 2", metavar="S", gt=0)
+    resume: bool = option(False, "go on from the finished windows of a sample that was stopped")
     text_scale: float | None = _scale("text")
     speech_scale: float | None = _scale("speech")
     effects_scale: float | None = _scale("effects")
@@ -146,7 +147,11 @@ def generate(options: MTVOptions) -> Path:
     prompt: str | TimedPrompts = options.prompt or ""
     if options.timed_prompts is not None:
         prompt = TimedPrompts.read(options.timed_prompts, sound.duration)
-    _sample(options, prompt, sound, fps)
+    weights = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
+    digest = settings_digest(options, [*files, *(file for file, _ in options.adapters())])
+    with KeptWindows.of(options.output, digest, options.resume) as kept:
+        _sample(options, prompt, sound, fps, kept)
     return options.output
 
 
@@ -219,7 +224,7 @@ def _summed_layout(info: MediaInfo, most: int) -> str:
     return layout if layout is not None and channels <= most else "mono"
 
 
-def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float) -> None:
+def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows) -> None:
     """Load the checkpoint, sample window by window, and write the file."""
     stems = None if options.audio is None else _separated(options, sound)
     from mtv.pipeline import MTVPipeline
@@ -230,13 +235,13 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step")
-        # the windows' frames wait in a file without a name, not in memory
-        with tempfile.TemporaryFile(dir=existing_folder(options.output)) as file:
-            for part in pipeline.stream(prompt, tracks, **_arguments(options, pipeline)):
-                file.write(np.ascontiguousarray(part[0]).data)
-            file.flush()
-            frames = np.memmap(file, np.uint8, "r").reshape(-1, *part.shape[2:])
-            sound.write(options.output, frames, pipeline.config.fps)
+        fps, progress = pipeline.config.fps, kept.progress()
+        write = partial(sound.write, fps=fps)
+        with kept.so_far(write):  # the windows' frames wait on the disk, not in memory
+            for part in pipeline.stream(prompt, tracks, **_arguments(options, pipeline), progress=progress):
+                kept.add(part[0], progress)
+            write(options.output, kept.video())
+        kept.remove()
 
 
 def _separated(options: MTVOptions, sound: Sound) -> Stems:

@@ -123,6 +123,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         window: int | None = None,
         overlap: int = 5,
         callback_on_step_end: windows.StepCallback | None = None,
+        progress: windows.WindowProgress | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
@@ -138,12 +139,9 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
+            progress: windows that an earlier call has made, with the same arguments; it is brought up to date.
         """
-        given_texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
-        prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in given_texts]
-        given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-        if not prompts or len(given) not in (1, len(prompts)):
-            raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
+        prompts, given = _given(prompt, tracks)
         frames, size = self._frames(given, duration), self._size(height, width)
         fps, stride = self.config.fps, self.video_codec.temporal_stride
         length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
@@ -164,17 +162,20 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             size=size,
             guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
+            progress=progress or windows.WindowProgress(),
         )
         return self._windows(video)
 
     @torch.no_grad()
     def _windows(self, video: LongVideo) -> Iterator[np.ndarray]:
-        last = None
-        with self.progress_bar(total=len(video.windows) * video.steps) as progress:
-            for index, window in enumerate(video.windows):
-                pixels = self._sample(video, index, last, progress)
+        made, device = video.progress, self._execution_device
+        with self.progress_bar(total=len(video.windows) * video.steps) as bar:
+            bar.update(made.done * video.steps)
+            for index, window in enumerate(video.windows[made.done :], start=made.done):
+                pixels = self._sample(video, index, None if made.last is None else made.last.to(device), bar)
+                made.done, made.last = index + 1, None
                 if index + 1 < len(video.windows):  # a copy, so that it does not hold the whole window
-                    last = pixels[:, :, -video.windows[index + 1].given :].clone()
+                    made.last = pixels[:, :, -video.windows[index + 1].given :].clone()
                 new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
                 del pixels
                 yield new
@@ -250,3 +251,15 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         return height, width
+
+
+def _given(
+    prompt: str | TimedPrompts | Sequence[str | TimedPrompts], tracks: Tracks | Sequence[Tracks]
+) -> tuple[list[TimedPrompts], list[Tracks]]:
+    """Prompts and sounds as lists. UserError unless there is one sound for all, or one for each."""
+    texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
+    prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
+    given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
+    if not prompts or len(given) not in (1, len(prompts)):
+        raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
+    return prompts, given

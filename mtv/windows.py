@@ -40,6 +40,15 @@ class Window:
         return self.start + self.frames
 
 
+@dataclass
+class WindowProgress:
+    """How far a video is: finished windows, and the last frames of them, [B, 3, n, H, W], which the next takes over.
+    `MTVPipeline.stream` begins there, and brings it up to date before it yields a window's frames."""
+
+    done: int = 0
+    last: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class LongVideo:
     """What the windows of one video share.
@@ -60,6 +69,7 @@ class LongVideo:
     steps: int
     guidance: TrackGuidance
     callback: StepCallback | None
+    progress: WindowProgress
 
 
 def window_frames(seconds: float, fps: float, temporal_stride: int) -> int:

@@ -35,7 +35,7 @@ from shared.utils.errors import UserError, run_main
 
 class AblateOptions(Options):
     plan: Path | None = option(None, "a YAML file of configs/ablation/", metavar="FILE")
-    output: Path | None = option(None, "for the runs and the report", metavar="DIR")
+    output: Path | None = option(None, "for the runs and the report", metavar="DIR", writes="folder")
     start: Path | None = option(None, "begin from this checkpoint; train no start", metavar="DIR")
     only: str | None = option(None, "variants or groups of the plan, between commas; default: all", metavar="NAMES")
     seeds: Annotated[list[int] | None, BeforeValidator(lambda text: text.split(","))] = option(

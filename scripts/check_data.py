@@ -22,7 +22,7 @@ from shared.utils.errors import run_main
 
 class CheckOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
-    report: Path | None = option(None, "FILE.html to look at, or FILE.jsonl with a line per clip")
+    report: Path | None = option(None, "FILE.html to look at, or FILE.jsonl with a line per clip", writes="file")
     checkpoint: Path | None = option(None, "encode every clip with its codecs, and look at the latents")
     sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1)
     workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)

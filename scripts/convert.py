@@ -25,7 +25,7 @@ class ExportOptions(Options):
     """Our video stream to a folder that diffusers loads."""
 
     checkpoint: Path = option(help="checkpoint folder of ours")
-    output: Path = option(help="new folder, a WanTransformer3DModel")
+    output: Path = option(help="new folder, a WanTransformer3DModel", writes="folder")
     shard_size: ShardSize = option("5GB", "largest file")
     dry_run: bool = option(False, "only say what would be done")
 
@@ -34,7 +34,7 @@ class PickleOptions(Options):
     """Pickled weights to safetensors; nothing else is read."""
 
     source: Path = option(help=".pth, .pt, .bin, .ckpt, .th or .pkl")
-    output: Path = option(help="new .safetensors file")
+    output: Path = option(help="new .safetensors file", writes="file")
 
 
 class SizeOptions(Options):

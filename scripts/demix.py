@@ -19,13 +19,14 @@ from tqdm import tqdm
 from shared.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
+from shared.utils.locks import FILLS, LOCK_NAME, locked
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
 
 class DemixOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
-    output: Path = option(help="folder to fill; new, empty, or made by this script")
+    output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
     audio_track: int | None = option(
         None,
         "which track of a clip's sound, from 1, where the manifest has no audio_track; default: the file's own",
@@ -62,12 +63,13 @@ def main(argv: list[str] | None = None) -> None:
 
     manifest = options.output / MANIFEST_NAME
     choice = DemixerChoice(options.demixer, tuple(options.checkpoint), options.device)
-    demixed = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
-    outcomes = list(tqdm(demixed, total=len(clips), unit="clip", desc=str(options.output)))
-    done = [outcome for outcome in outcomes if not outcome.error]
-    if done:
-        write_manifest(manifest, [outcome.clip for outcome in done])
-        print(f"{len(done)} clips, {manifest}")
+    with locked(options.output / LOCK_NAME, *FILLS):
+        demixed = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
+        outcomes = list(tqdm(demixed, total=len(clips), unit="clip", desc=str(options.output)))
+        done = [outcome for outcome in outcomes if not outcome.error]
+        if done:
+            write_manifest(manifest, [outcome.clip for outcome in done])
+            print(f"{len(done)} clips, {manifest}")
     if options.measure:
         print(scores_table(done))
     failed = [(outcome.clip.id, outcome.error) for outcome in outcomes if outcome.error]

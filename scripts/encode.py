@@ -24,7 +24,7 @@ from shared.utils.errors import UserError, exit_for_failed_clips, run_main
 
 class EncodeOptions(TrustOptions):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
-    output: Path = option(help="folder to fill; new, empty, or made by this script")
+    output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
     checkpoint: Path | None = option(None, "checkpoint folder whose codecs and text encoder are used")
     video_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     audio_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")

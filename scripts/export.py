@@ -22,7 +22,7 @@ from shared.utils.errors import UserError, run_main
 
 class Options(cli.Options):
     run: Path = cli.option(help="OUTPUT of train_ccl.py, or a stage's of train_mtv.py")
-    output: Path = cli.option(help="new checkpoint folder")
+    output: Path = cli.option(help="new checkpoint folder", writes="folder")
     step: int | None = cli.option(None, "of RUN/state; the latest by default")
     ema: bool | None = cli.option(
         None, "the average of the weights, or the weights themselves; by default the average if the run keeps one"

@@ -12,7 +12,7 @@ from shared.utils.errors import UserError, run_main
 
 class FitOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
-    output: Path = option(help="folder for video_codec/ and audio_codec/")
+    output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
     clips: int = option(256, "clips to fit on")
     held_out: int = option(32, "clips to measure on, from the end")
     fps: float = option(16.0, "of the pictures")

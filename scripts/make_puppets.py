@@ -19,6 +19,7 @@ from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
+from shared.utils.locks import FILLS, LOCK_NAME, locked
 
 
 def pixels(text: Any) -> Any:
@@ -31,7 +32,7 @@ def pixels(text: Any) -> Any:
 
 class PuppetOptions(Options):
     clips: int = option(help="how many clips", ge=1)
-    output: Path = option(help="folder to fill; new, empty, or made by the same arguments")
+    output: Path = option(help="folder to fill; new, empty, or made by the same arguments", writes="folder")
     seed: int = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
     size: Annotated[tuple[int, int], BeforeValidator(pixels)] = option(
@@ -44,9 +45,11 @@ class PuppetOptions(Options):
 def main(argv: list[str] | None = None) -> None:
     """Render on all cores; the manifest appears only when every clip is there."""
     given = parse(PuppetOptions, __doc__, argv)
-    rendered = make_clips(given.output, given.clips, given.seed, given.level, given.size, given.conflict, given.workers)
-    clips = list(tqdm(rendered, total=given.clips, unit="clip", desc=str(given.output)))
-    write_manifest(given.output / MANIFEST_NAME, clips)
+    settings = given.seed, given.level, given.size, given.conflict
+    with locked(given.output / LOCK_NAME, *FILLS):
+        rendered = make_clips(given.output, given.clips, *settings, given.workers)
+        clips = list(tqdm(rendered, total=given.clips, unit="clip", desc=str(given.output)))
+        write_manifest(given.output / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 
 

@@ -15,7 +15,7 @@ from shared.utils.errors import UserError, run_main
 
 class ShowOptions(Options):
     clip: Path = option(help="mp4, mov, mkv, webm or wav", positional=True)
-    output: Path = option(help="the picture, a png, or a gif that moves")
+    output: Path = option(help="the picture, a png, or a gif that moves", writes="file")
     frames: int = option(12, "frames in the strip of a png", ge=1)
 
 

@@ -18,13 +18,15 @@ class ProbeOptions(cli.Options):
 
     checkpoint: Path = option(metavar="DIR")
     manifest: Path = option(help="held-out clips", metavar="FILE")
-    output: Path = option(help="the numbers, a .json", metavar="FILE")
+    output: Path = option(help="the numbers, a .json", metavar="FILE", writes="file")
     clips: int = option(64, "the first so many clips", ge=1)
     probes: Annotated[tuple[str, ...], BeforeValidator(some_of(PROBES))] = option(
         PROBES, f"some of {','.join(PROBES)}; default: all"
     )
     against: Path | None = option(None, "the checkpoint of the towers before joint training: forgetting", metavar="DIR")
-    pictures: Path | None = option(None, "attention maps of the first clips as png files", metavar="DIR")
+    pictures: Path | None = option(
+        None, "attention maps of the first clips as png files", metavar="DIR", writes="folder"
+    )
     levels: int = option(8, "noise levels of the loss", ge=1)
     sampled: int = option(16, "clips that leakage samples", ge=2)
     steps: int = option(16, "solver steps of leakage", ge=1)

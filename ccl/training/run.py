@@ -21,11 +21,12 @@ from shared.data.manifest import Clip, read_manifest
 from shared.training.card import Progress
 from shared.training.components import Components
 from shared.training.optimizer import parameter_groups
-from shared.training.state import claim_output
+from shared.training.state import claim_output, own_output
 from shared.training.trainer import Trainer
 from shared.training.weights import StateDict
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
+from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder, write_atomically
 
 #: Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate.
@@ -109,7 +110,7 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     whatever of configuration, clips or components cannot be trained."""
     adapter.check(config, [config])
     source = read_source(config, [task for task in Task if config.trains(task)])
-    with session() as world:
+    with session() as world, own_output(Path(config.output), world):
         claim_output(config, world)
         components = adapter.prepare(config, source, world)
         data = TrainingData.of(config, source, components, world)
@@ -124,21 +125,32 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     adapter.check(config, stages)
     source = read_source(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
-    with session() as world:
+    with session() as world, own_output(Path(config.output), world):
         components = adapter.prepare(config, source, world)
         with_tracks = stages[0].model_copy(update={"tasks": {"mtv": 1.0}})
         data = TrainingData.of(with_tracks, source, components, world)
         if world.is_main:
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])
-        for stage, part in zip(stages, parts, strict=True):
+        for number, (stage, part) in enumerate(zip(stages, parts, strict=True)):
+            steps = _steps_done(Path(stage.output) / "done", stage)
+            later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
+            if 0 < steps < stage.train.steps and later:
+                told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
+                raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
             claim_output(stage, world)
-            done = Path(stage.output) / "done"
-            if not done.exists():
+            if steps < stage.train.steps:
                 Run(stage, world, data.only(part), components, adapter).train()
                 if world.is_main:
-                    write_atomically(done, "")
+                    write_atomically(Path(stage.output) / "done", str(stage.train.steps))
                 barrier()
         if world.is_main:
             with replacing_folder(Path(config.output) / "checkpoint") as folder:
                 shutil.copytree(Path(stages[-1].output) / "checkpoint", folder, dirs_exist_ok=True)
         barrier()
+
+
+def _steps_done(done: Path, stage: TrainConfig) -> int:
+    """Read after how many steps a stage was done; 0 if it is not. Earlier versions did not write that down."""
+    if not done.exists():
+        return 0
+    return int(text) if (text := done.read_text(errors="replace").strip()).isdecimal() else stage.train.steps

@@ -1,9 +1,7 @@
 """Runs jobs: several side by side, each step a process with a log of its own; what is done is not done again."""
 
 import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +18,8 @@ from shared.ablation.results import keep_plan, keep_result
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.config import FREE_KEYS, changed_keys, flatten
 from shared.utils.errors import UserError
-from shared.utils.files import read_json, write_json
+from shared.utils.files import read_json, write_atomically, write_json
+from shared.utils.locks import LOCK_NAME, locked
 from shared.utils.version import commit
 
 SETTINGS = "settings.json"
@@ -41,15 +40,15 @@ def run(jobs: Jobs, groups: Sequence[Sequence[AblationJob]], parallel: int) -> l
     for name, clips in plan.clips.items():
         if clips.seed == HELD_OUT_SEED:
             raise UserError(f"clips.{name}: seed {clips.seed} is that of evaluate.py's held-out clips; take another")
-    # all that is there, not only what is to be done now: the report takes every result
-    for job in (job for group in jobs.groups(list(plan.variants), plan.seeds) for job in group):
-        check_claim(job)
-    for job in (job for group in groups for job in group):
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_json(job.folder / SETTINGS, job.settings)
-    keep_plan(plan, jobs.output)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
-    return Runner(jobs, parallel).run(groups)
+    with locked(jobs.output / LOCK_NAME, "runs an ablation in this folder", "let it end, or give another --output"):
+        # all that is there, not only what is to be done now: the report takes every result
+        for job in (job for group in jobs.groups(list(plan.variants), plan.seeds) for job in group):
+            check_claim(job)
+        for job in (job for group in groups for job in group):
+            job.folder.mkdir(parents=True, exist_ok=True)
+            write_json(job.folder / SETTINGS, job.settings)
+        keep_plan(plan, jobs.output)
+        return Runner(jobs, parallel).run(groups)
 
 
 def check_claim(job: AblationJob) -> None:
@@ -127,7 +126,7 @@ class Runner:
             keep_result(self.jobs, job)
         except UserError as error:
             return Failure(job.name, str(error))
-        (job.folder / "done").touch()
+        write_atomically(job.folder / "done", "")
         return None
 
     def _step(self, step: Step, job: AblationJob, threads: int) -> str | None:

@@ -41,12 +41,18 @@ def measure_codecs(
 
 
 def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
-    """Write FOLDER/video_codec and FOLDER/audio_codec, each complete or not at all. UserError if one exists."""
-    codecs = {folder / "video_codec": video_codec, folder / "audio_codec": audio_codec}
-    if there := [place for place in codecs if place.exists()]:
+    """Write FOLDER/video_codec and FOLDER/audio_codec, complete or not at all: both together where the folder is new,
+    else one after the other. UserError if one exists."""
+    codecs = {"video_codec": video_codec, "audio_codec": audio_codec}
+    if there := [folder / name for name in codecs if (folder / name).exists()]:
         raise UserError(f"{there[0]} exists already; give another folder or remove it")
-    for place, codec in codecs.items():
-        with replacing_folder(place) as partial:
+    if not folder.exists():
+        with replacing_folder(folder) as partial:
+            for name, codec in codecs.items():
+                codec.save_pretrained(partial / name)
+        return
+    for name, codec in codecs.items():
+        with replacing_folder(folder / name) as partial:
             codec.save_pretrained(partial)
 
 

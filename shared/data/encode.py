@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,8 @@ from shared.encoders.cache import pack_text
 from shared.utils.cli import device as parse_device
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
+from shared.utils.locks import FILLS, LOCK_NAME, locked
+from shared.utils.parallel import process_pool, start_method
 from shared.utils.portable import portable
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
@@ -81,17 +83,18 @@ class EncodeJob:
 def encode(job: EncodeJob) -> list[dict[str, Any]] | None:
     """Make this rank's share: the clips that failed, None while others work. UserError for parts that do not fit."""
     folder, rank = job.folder, int(os.environ.get("RANK", 0))
-    folder.prepare()
-    if rank == 0:
-        folder.clear()
-    mine = range(rank * job.workers, (rank + 1) * job.workers)
-    count = sum(len(clips) for number, clips in enumerate(folder.chunks) if number % job.processes in mine)
-    with tqdm(total=count, unit="clip", desc=str(job.output), disable=rank > 0) as bar:
-        if len(mine) == 1:
-            encode_part(job, rank, bar.update)
-        else:
-            _spread(job, mine, bar.update)
-    return folder.finish()
+    with locked(job.output / (f"{LOCK_NAME}{rank}" if rank else LOCK_NAME), *FILLS):
+        folder.prepare()
+        if rank == 0:
+            folder.clear()
+        mine = range(rank * job.workers, (rank + 1) * job.workers)
+        count = sum(len(clips) for number, clips in enumerate(folder.chunks) if number % job.processes in mine)
+        with tqdm(total=count, unit="clip", desc=str(job.output), disable=rank > 0) as bar:
+            if len(mine) == 1:
+                encode_part(job, rank, bar.update)
+            else:
+                _spread(job, mine, bar.update)
+        return folder.finish()
 
 
 def encode_part(job: EncodeJob, part: int, tick: Callable[[int], object]) -> None:
@@ -277,9 +280,8 @@ class ShardFolder:
 
 
 def _spread(job: EncodeJob, parts: range, tick: Callable[[int], object]) -> None:
-    fork = parse_device(job.device).type == "cpu" and "fork" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if fork else "spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(len(parts), context) as pool:
+    method = start_method() if parse_device(job.device).type == "cpu" else "spawn"
+    with multiprocessing.get_context(method).Manager() as manager, process_pool(len(parts), method) as pool:
         done_clips = manager.Queue()
         waiting = {pool.submit(encode_part, job, part, done_clips.put) for part in parts}
         try:

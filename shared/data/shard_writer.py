@@ -1,11 +1,10 @@
 """Records into shards: one tar file of them, and the folder in which runs keep the records of their own clips."""
 
-import fcntl
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -22,9 +21,9 @@ from shared.data.shards import LatentShards
 from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
+from shared.utils.locks import FILLS, LOCK_NAME, locked
 
 SHARD_CLIPS = 256
-LOCK_NAME = ".lock"
 NUMBER = "[0-9]" * 5
 #: A record before it is in a tar: its tensors, and what its JSON says.
 NewRecord = tuple[Members, dict[str, Any]]
@@ -33,15 +32,11 @@ _log = logging.getLogger(__name__)
 
 def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
     """Write `records` as a tar, then its .json, which says `more`; same records, same bytes. UserError if it cannot."""
-    for old in path.parent.glob(f".{path.name}.*.part"):
-        old.unlink(missing_ok=True)  # of a process that was killed: nobody else makes this shard
-    with _writing(path) as part, open(part, "wb") as file:
-        with TarWriter(file, user="", group="", encoder=False, mtime=0) as tar:
-            for number, (members, facts) in enumerate(records):
-                tensors = {f"{name}.safetensors": safetensors.torch.save(held) for name, held in members.items()}
-                tar.write({"__key__": f"{path.stem}{number:05d}", "json": json.dumps(facts).encode(), **tensors})
-        file.flush()
-        os.fsync(file.fileno())
+    owner: dict[str, Any] = {"user": "", "group": "", "mtime": 0}
+    with _writing(path) as part, open(part, "wb") as file, TarWriter(file, encoder=False, **owner) as tar:
+        for number, (members, facts) in enumerate(records):
+            tensors = {f"{name}.safetensors": safetensors.torch.save(held) for name, held in members.items()}
+            tar.write({"__key__": f"{path.stem}{number:05d}", "json": json.dumps(facts).encode(), **tensors})
     shard = Shard.scanned(path)
     write_file(path.with_suffix(".json"), json.dumps({"format": FORMAT, **more, "shard": shard.facts()}).encode())
     return shard
@@ -129,21 +124,10 @@ def _locked(folder: Path, world: World) -> Iterator[None]:
         raise UserError(text)
     with ExitStack() as stack:
         if world.is_main:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context((folder / LOCK_NAME).open("a+"))
-            except OSError as error:
-                raise UserError(f"{folder}: cannot be made ({error.strerror}); give another folder") from None
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                who = f"process {owner}" if (owner := lock.read().strip()) else "another run"
-                _log.warning("%s: %s encodes clips into it; this run waits, and then reads what is there", folder, who)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            stack.callback(lock.truncate, 0)
+            stack.enter_context(locked(folder / LOCK_NAME, *FILLS, wait=partial(_tell_waiting, folder)))
         barrier()
         yield
+
+
+def _tell_waiting(folder: Path, who: str) -> None:
+    _log.warning("%s: %s encodes clips into it; this run waits, and then reads what is there", folder, who)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from shared.puppets.picture import render
 from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
 from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
 from shared.puppets.sound import mouth_opening
+from shared.utils.parallel import process_pool
 
 #: Makes the pipelines by name; called once in every process, so it must be picklable.
 Loader = Callable[[], Mapping[str, Any]]
@@ -146,9 +146,7 @@ class Sampler(ExitStack):
             yield from ((job, sample_clips(self.pipelines, job)) for job in jobs)
             return
         if self.pool is None:
-            context = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self.load,))
-            self.callback(self.pool.shutdown, cancel_futures=True)
+            self.pool = self.enter_context(process_pool(self.workers, "spawn", _start_worker, (self.load,)))
         futures = {self.pool.submit(_run_in_worker, job): job for job in jobs}
         yield from ((futures[future], future.result()) for future in as_completed(futures))
 

@@ -25,7 +25,7 @@ class EvaluationOptions(TrustOptions):
     suite: Literal["puppets"] = option("puppets", "the embedded world (docs/design.md section 9)")
     level: Literal["simple", "full"] = option("simple")
     clips: int = option(128, "held-out clips per task", ge=2)
-    output: Path = option(help="for metrics.json and index.html", metavar="DIR")
+    output: Path = option(help="for metrics.json and index.html", metavar="DIR", writes="folder")
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
         None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do"
     )

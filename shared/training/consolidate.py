@@ -4,10 +4,15 @@ DeepSpeed's files are pickles. They are read with `weights_only`, so that a file
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pickle
-from collections.abc import Iterator
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shared.utils.errors import UserError
@@ -16,6 +21,8 @@ if TYPE_CHECKING:  # what is wrong with a folder is said before torch is loaded
     from torch import Tensor
 
 ABOUT = "about.json"
+_log = logging.getLogger(__name__)
+STATE_NAME = re.compile(r"step\d+")
 
 
 class StateFolder(NamedTuple):
@@ -26,21 +33,64 @@ class StateFolder(NamedTuple):
     processes: int
     zero: int
     clips: int | None = None  # unknown of what was written before this was
+    files: Mapping[str, int] = MappingProxyType({})  # bytes by name, likewise
 
 
-def latest_checkpoint(state: Path) -> StateFolder | None:
-    """Find the checkpoint that OUTPUT/state names as its latest; None if it names none, UserError if one not whole."""
+def latest_checkpoint(
+    state: Path, check: Callable[[StateFolder], None] | None = None, tell: Callable[[str], None] | None = None
+) -> StateFolder | None:
+    """Find the checkpoint that OUTPUT/state names as its latest or, where that is not whole, the newest one before it
+    that is; `tell` is given what is wrong with each that is passed over. `check`: `check_files`, or less. None if there
+    never was one, UserError if none is whole."""
     latest = state / "latest"
     if not latest.exists():
         return None
-    tag = latest.read_text().strip()
+    tag = latest.read_text(encoding="utf-8", errors="replace").strip()
+    wrong, there = [], sorted((path for path in state.glob("step*") if STATE_NAME.fullmatch(path.name)), reverse=True)
+    if not STATE_NAME.fullmatch(tag):
+        wrong.append(f"{latest} names no checkpoint ({tag[:20]!r})")
+    elif state / tag not in there:
+        wrong.append(f"{latest} names {tag}, which is missing or incomplete")
+    # what is newer than the one that it names is of a run that was gone on with from that
+    for folder in (path for path in there if path.name <= tag or not STATE_NAME.fullmatch(tag)):
+        try:
+            (check or check_files)(found := _complete(folder))
+        except UserError as error:
+            wrong.append(str(error))
+            continue
+        for line in wrong:
+            (tell or _log.warning)(f"{line}; the last one before that is whole is {folder.name}")
+        return found
+    raise UserError(f"{'; '.join(wrong)}; none there is whole: copy one again, or delete {state} to start anew")
+
+
+def check_sizes(checkpoint: StateFolder) -> None:
+    """Compare the files of a checkpoint with what it says of them. UserError for one that is missing or cut short."""
+    for name, size in checkpoint.files.items():
+        file = checkpoint.folder / name
+        there = file.stat().st_size if file.is_file() else None
+        if there != size:
+            raise UserError(f"{file} is damaged ({'missing' if there is None else f'{there} bytes of {size}'})")
+
+
+def check_files(checkpoint: StateFolder, share: slice = slice(None)) -> None:
+    """Read the files of a checkpoint, or a share of them, and compare their checksums. UserError for a damaged one."""
+    check_sizes(checkpoint)
+    for file in sorted(checkpoint.folder.glob("*.pt"))[share]:
+        try:
+            with zipfile.ZipFile(file) as archive:  # which is what torch.save writes
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError) as error:
+            broken = str(error)
+        if broken is not None:
+            raise UserError(f"{file} is damaged ({broken})")
+
+
+def _complete(folder: Path) -> StateFolder:
     try:
-        return read_about(state / tag)
+        return read_about(folder)
     except FileNotFoundError:
-        raise UserError(
-            f"{latest} names {tag}, which is missing or incomplete; write the name of a complete checkpoint folder "
-            f"into it, or delete {state} to start again"
-        ) from None
+        raise UserError(f"{folder} is incomplete: it has no {ABOUT}") from None
 
 
 def find_state(run: Path, step: int | None) -> StateFolder:
@@ -63,11 +113,11 @@ def read_about(folder: Path) -> StateFolder:
     file = folder / ABOUT
     try:
         about = json.loads(file.read_text())
-        zero, clips = int(about["zero"]), about.get("clips")
+        zero, clips, files = int(about["zero"]), about.get("clips"), dict(about.get("files", {}))
         if zero not in range(4):
             raise ValueError(f"ZeRO stage {zero}")
-        return StateFolder(folder, int(about["step"]), int(about["processes"]), zero, clips and int(clips))
-    except (ValueError, KeyError, TypeError) as error:
+        return StateFolder(folder, int(about["step"]), int(about["processes"]), zero, clips and int(clips), files)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error}); copy the whole folder again") from None
 
 

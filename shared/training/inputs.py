@@ -11,6 +11,7 @@ from shared.utils import cli
 from shared.utils.classes import NamedClass
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
+from shared.utils.files import check_place
 
 CODECS = ("video_codec", "audio_codec")
 
@@ -28,6 +29,9 @@ class TrainOptions(cli.Options):
 
 def check_inputs(config: TrainConfig) -> None:
     """UserError for what the configuration names and is missing or not whole: clips, weights, components, trackers."""
+    for key, place in (("output", config.output), ("data.latents", config.data.latents)):
+        if place is not None:
+            check_place(key, Path(place), "folder")
     for manifest in config.data.manifests:
         find_manifest(manifest)
     if config.validation.manifest:

@@ -1,11 +1,14 @@
 """What a run writes down: losses.csv per stream, task and sigma bucket; throughput.csv; trackers; the progress line."""
 
 import csv
+import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,13 @@ from shared.training.flops import StepCost, peak_flops
 from shared.training.trackers import check_trackers, open_trackers
 from shared.utils.config import Train
 from shared.utils.distributed import World, gather
+from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
 
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
 NO_COST = StepCost()
+_log = logging.getLogger(__name__)
 
 #: (stream, task, sigma bucket), or the name of a curve -> sum of the losses, and how many there are.
 Sums = dict[Any, tuple[float, int]]
@@ -64,7 +69,7 @@ class RunLog:
         """Add the records of one micro-batch of `samples` clips. They stay on their device until `flush`."""
         for record in records:
             sigma, loss = (value.detach().flatten() for value in (record.sigma, record.loss))
-            self.pending.append(replace(record, sigma=sigma, loss=loss))
+            self.records.append(replace(record, sigma=sigma, loss=loss))
             self.cost += record.cost
         self.samples += samples
 
@@ -76,12 +81,7 @@ class RunLog:
 
     def flush(self, step: int, rate: float) -> None:
         """Append the means since the last flush as rows of `step`; every rank calls it."""
-        own = _summed(
-            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
-            for record in self.pending
-            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
-        )
-        parts = gather((own, self.samples, self.cost))
+        parts = gather((self._own(), self.samples, self.cost))
         totals = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
         if self.world.is_main and totals:
             rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
@@ -90,14 +90,37 @@ class RunLog:
             self._show(step, totals, rate, self._speed(step, sum(samples for _, samples, _ in parts), cost))
         self._begin()
 
+    def pending(self) -> list[Any]:
+        """Gather what was added since the last flush, of all ranks, as JSON can hold it; every rank calls it."""
+        return gather([[*key, *of_key] for key, of_key in self._own().items()])
+
+    def restore(self, pending: list[Any] | None) -> None:
+        """Go on from what `pending` was when a run was stopped: this rank's own or, where there were others, all."""
+        parts = pending or []
+        if len(parts) == self.world.size:
+            parts = parts[self.world.rank : self.world.rank + 1]
+        elif not self.world.is_main:
+            parts = []
+        self.carried = {tuple(key): (total, count) for part in parts for *key, total, count in part}
+
     def close(self) -> None:
         if self.world.is_main:
             self.bar.close()
             for tracker in self.trackers:
                 tracker.close()
 
+    def _own(self) -> Sums:
+        """Sum up what this rank was given since the last flush."""
+        records = (
+            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
+            for record in self.records
+            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
+        )
+        return _summed(chain(((key, *of_key) for key, of_key in self.carried.items()), records))
+
     def _begin(self) -> None:
-        self.pending: list[LossRecord] = []
+        self.records: list[LossRecord] = []
+        self.carried = Sums()
         self.norms: list[float] = []
         self.cost, self.samples, self.since = NO_COST, 0, time.monotonic()
 
@@ -146,12 +169,23 @@ def _summed(parts: Iterable[tuple[Any, float, int]]) -> Sums:
 
 
 def _append(file: Path, rows: list[list[object]]) -> None:
-    with open(file, "a") as out:
+    with open(file, "a", encoding="utf-8") as out:
         csv.writer(out, lineterminator="\n").writerows(rows)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _truncate(file: Path, columns: list[str], first_step: int) -> None:
-    lines = file.read_text().splitlines(keepends=True)[1:] if first_step and file.exists() else []
-    # A killed run's last line may be cut short; it is a line of a step that will be done again.
-    kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= first_step]
-    write_atomically(file, ",".join(columns) + "\n" + "".join(kept))
+    """Cut a table back to the rows of `first_step` steps. UserError for what is no row of such a table."""
+    head, kept = ",".join(columns), []
+    text = file.read_text(encoding="utf-8", errors="replace") if first_step and file.exists() else ""
+    for number, line in enumerate(text.split("\n")[:-1], start=1):  # what has no end of line, a killed run left so
+        cells = line.split(",")
+        if number > 1 and len(cells) == len(columns) and cells[0].isdecimal():
+            kept += [f"{line}\n"] if int(cells[0]) <= first_step else []
+        elif number > 1 or line != head:
+            advice = "mend that line, or delete the file to begin another"
+            raise UserError(f"{file}, line {number}: {line[:40]!r} is no row of {head}; {advice}")
+    if first_step and not kept:
+        _log.warning("%s has no rows of the first %d steps; it goes on from there", file, first_step)
+    write_atomically(file, "".join([f"{head}\n", *kept]))

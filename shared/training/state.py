@@ -7,37 +7,69 @@ import logging
 import os
 import shutil
 from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from shared.training.consolidate import ABOUT, StateFolder, latest_checkpoint, trained_weights
+from shared.training.consolidate import (
+    ABOUT,
+    StateFolder,
+    check_files,
+    check_sizes,
+    latest_checkpoint,
+    trained_weights,
+)
+from shared.training.optimizer import learning_rate
 from shared.utils.config import FREE_KEYS, TrainConfig, changed_keys, dump_config, flatten
-from shared.utils.distributed import World, barrier
-from shared.utils.errors import UserError
-from shared.utils.files import write_atomically
+from shared.utils.distributed import World, any_rank, barrier, gather
+from shared.utils.errors import EveryRanksError, UserError, system_refusal
+from shared.utils.files import sync, sync_tree, write_atomically
+from shared.utils.locks import LOCK_NAME, locked
 
 _log = logging.getLogger(__name__)
 EMA = "ema"
+PENDING, VALIDATED = "pending.json", "validated"
+
+
+@contextmanager
+def own_output(output: Path, world: World) -> Iterator[None]:
+    """Keep other runs out of OUTPUT, by a lock that rank 0 takes for all. UserError on every rank if one is in it."""
+    with ExitStack() as stack:
+        problem = ""
+        if world.is_main:
+            lock = locked(output / LOCK_NAME, "trains in this folder", "let it end, or give another output")
+            try:
+                stack.enter_context(lock)
+            except UserError as error:
+                problem = str(error)
+        _refuse_together(problem)
+        yield
 
 
 def claim_output(config: TrainConfig, world: World) -> Path:
     """Make OUTPUT this config's own: write config.yaml, or compare with the one there. UserError names the keys that
-    differ; with other processes micro-batch and accumulation may, if a step has as many clips as before."""
+    differ; with other processes micro-batch and accumulation may, if a step has as many clips as before, and
+    `train.steps` may be more than before, with which the last phase then ends."""
     output = Path(config.output)
     file = output / "config.yaml"
     if file.exists():
-        before = flatten(yaml.safe_load(file.read_text()))
+        before = flatten(_read_config(file))
         now = flatten(yaml.safe_load(dump_config(config)))
-        latest = latest_checkpoint(output / "state")
+        latest = latest_checkpoint(output / "state", check_sizes, lambda line: None)
         free = FREE_KEYS
         if latest is not None:  # a token budget is of one micro-batch: then its size has to stay
             batch = "train.gradient_accumulation_steps", "train.micro_batch"
             free += batch if before.get("train.token_budget") is None else batch[:1]
+        if prolongs(before, now):
+            free += ("train.steps", "phases")
+            if latest is not None and world.is_main:
+                _tell_prolonged(output, before["train.steps"], latest.step, config)
         if changed := changed_keys(before, now, free):
-            raise UserError(
+            raise EveryRanksError(
                 f"{output} holds a run of another configuration: {changed}; give another output, or the same values"
             )
         if latest is not None:
@@ -48,6 +80,42 @@ def claim_output(config: TrainConfig, world: World) -> Path:
         write_atomically(file, dump_config(config))
     barrier()
     return output
+
+
+def prolongs(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a flat configuration has more steps than another, and the same phases but for the end of the last."""
+
+    def phases(flat: Mapping[str, Any]) -> list[dict[str, Any]]:
+        listed = [dict(phase) for phase in flat.get("phases") or []]
+        return [*listed[:-1], *({**last, "until": None} for last in listed[-1:])]
+
+    ended = before.get("train.steps")
+    return isinstance(ended, int) and ended < now["train.steps"] and phases(before) == phases(now)
+
+
+def _tell_prolonged(output: Path, before: int, step: int, config: TrainConfig) -> None:
+    """Say with which learning rate a run goes on that has more steps than it had `before`."""
+    now = config.train.steps
+    rates = learning_rate(before - 1, before, config.optimizer), learning_rate(step, now, config.optimizer)
+    how = f"the learning rate goes on as the schedule of {now} steps has it, with {rates[1]:.3g} at step {step + 1}"
+    _log.warning("%s: %d steps become %d; %s; that of %d ends at %.3g", output, before, now, how, before, rates[0])
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    advice = "delete it if this configuration is that of the run, and start again"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "train" not in content:
+            raise ValueError("it holds no configuration")
+    except (ValueError, yaml.YAMLError) as error:
+        raise EveryRanksError(f"{file} is damaged ({' '.join(str(error).split())}); {advice}") from None
+    return content
+
+
+def _refuse_together(problem: str) -> None:
+    """Raise UserError on every rank if there is a problem on one."""
+    if told := next(filter(None, gather(problem)), ""):
+        raise EveryRanksError(told)
 
 
 def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfig, world: World) -> None:
@@ -63,7 +131,7 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
     advice = f"start {latest.processes} processes, as before"
     if size is not None:
         advice = f"set train.micro_batch={size} and train.gradient_accumulation_steps={each // size}"
-    raise UserError(
+    raise EveryRanksError(
         f"{latest.folder} comes from steps of {there} clips, and this run's have {here} (micro_batch "
         f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} processes): {advice}"
     )
@@ -74,35 +142,88 @@ class RunState:
     writes into a folder that does not count until it is complete and renamed."""
 
     def __init__(self, folder: Path, world: World, keep: int) -> None:
-        """UserError as `latest_checkpoint`."""
+        """Find the latest that is whole; every rank looks at its share. UserError as `latest_checkpoint`."""
         self.folder, self.world, self.keep = folder, world, keep
-        self.latest = latest = latest_checkpoint(folder)
+        tell = _log.warning if world.is_main else lambda line: None
+        self.latest = latest = latest_checkpoint(folder, self._check, tell)
         #: Whether the latest is cut for another number of processes, which an engine must know before it is made.
         self.converts = latest is not None and latest.zero > 0 and latest.processes != world.size
+        if world.is_main:
+            self._sweep()
 
-    def save(self, engine: Any, step: int) -> None:
-        """Write the state after `step` steps and delete all but the last `keep`; all ranks call it."""
-        tag, partial, zero = f"step{step:08d}", f"partial-step{step:08d}", engine.zero_optimization_stage()
+    def _check(self, checkpoint: StateFolder) -> None:
+        problem = ""
+        try:
+            check_files(checkpoint, slice(self.world.rank, None, self.world.size))
+        except UserError as error:
+            problem = str(error)
+        _refuse_together(problem)
+
+    def save(self, engine: Any, step: int, pending: Any = None) -> None:
+        """Write the state after `step` steps and delete all but the last `keep`; all ranks call it. `pending`: what a
+        resumed run needs besides, of all ranks, as JSON. UserError where the disk is full."""
+        tag, zero = f"step{step:08d}", engine.zero_optimization_stage()
+        partial = self.folder / f"partial-{tag}"
         if self.world.is_main:
-            shutil.rmtree(self.folder / partial, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
         barrier()
         known = {}
         if zero == 0:  # a state dict of torch's numbers what is trained in this order
             names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
             known = {"trained": [names[id(p)] for group in engine.optimizer.param_groups for p in group["params"]]}
-        engine.save_checkpoint(str(self.folder), tag=partial, client_state=known, save_latest=False)
+        try:
+            engine.save_checkpoint(str(self.folder), tag=partial.name, client_state=known, save_latest=False)
+            sync_tree(partial)
+        except (OSError, RuntimeError) as error:
+            if not (why := system_refusal(error, name_file=False)):
+                raise
+            raise UserError(f"{self.folder / tag} cannot be written: {why}") from None
         barrier()
         if self.world.is_main:
             about = {"step": step, "clips": engine.train_batch_size(), "processes": self.world.size, "zero": zero}
-            write_atomically(self.folder / partial / ABOUT, json.dumps(about))
-            shutil.rmtree(self.folder / tag, ignore_errors=True)
-            os.replace(self.folder / partial, self.folder / tag)
-            write_atomically(self.folder / "latest", tag)
-            states = sorted(self.folder.glob("step*"))
-            done = states.index(self.folder / tag) + 1  # what is newer is of a run that was gone on with from before
-            for path in [*states[: max(0, done - self.keep)], *states[done:], *self.folder.glob("partial-*")]:
-                shutil.rmtree(path, ignore_errors=True)
+            about |= {"files": {file.name: file.stat().st_size for file in sorted(partial.glob("*.pt"))}}
+            write_atomically(partial / PENDING, json.dumps(pending))
+            write_atomically(partial / ABOUT, json.dumps(about))
+            self._keep(partial, tag)
         barrier()
+
+    def _keep(self, partial: Path, tag: str) -> None:
+        """Rename a complete checkpoint, name it as the latest, and delete those that are not kept."""
+        shutil.rmtree(self.folder / tag, ignore_errors=True)
+        os.replace(partial, self.folder / tag)
+        sync(self.folder)
+        write_atomically(self.folder / "latest", tag)
+        self._forget([path for path in self.folder.glob("step*") if path.name > tag])  # of a run that was gone on with
+        self._forget(self._older(tag))
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left: states that are not complete, and those that it was about to delete."""
+        self._forget([*self.folder.glob("partial-*"), *(self._older(self.latest.folder.name) if self.latest else [])])
+
+    def _older(self, tag: str) -> list[Path]:
+        """List the states that are too old to be kept when `tag` is the latest."""
+        return sorted(path for path in self.folder.glob("step*") if path.name <= tag)[: -self.keep]
+
+    @staticmethod
+    def _forget(folders: Sequence[Path]) -> None:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def pending(self) -> Any:
+        """Read what `save` was given for the checkpoint that was resumed from; None if there is none."""
+        file = None if self.latest is None else self.latest.folder / PENDING
+        return json.loads(file.read_text()) if file is not None and file.exists() else None
+
+    def validated(self, step: int) -> bool:
+        """Whether the validation after `step` steps was made to its end; on all ranks what rank 0 reads."""
+        file = self.folder / VALIDATED
+        text = file.read_text(errors="replace").strip() if self.world.is_main and file.exists() else ""
+        return any_rank(text.isdecimal() and int(text) >= step, self.world.device)
+
+    def note_validated(self, step: int) -> None:
+        """Keep that the validation after `step` steps is done; rank 0 calls it."""
+        self.folder.mkdir(exist_ok=True)
+        write_atomically(self.folder / VALIDATED, str(step))
 
     def resume(self, engine: Any) -> int:
         """Load the latest checkpoint into `engine`, if there was one; return the number of steps done. Where it

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
@@ -18,8 +18,9 @@ from shared.training.optimizer import build_optimizer, forget_gradients, full_we
 from shared.training.state import RunState, claim_output
 from shared.training.weights import StateDict
 from shared.utils.config import TrainConfig
-from shared.utils.distributed import World, any_rank, barrier, gather
-from shared.utils.errors import UserError
+from shared.utils.distributed import World, any_rank, barrier, gather, highest
+from shared.utils.errors import EveryRanksError, UserError
+from shared.utils.signals import Stopped, StopRequest
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,24 @@ class Trainer:
     on_export: Callable[[StateDict], None] | None = None
 
     def run(self) -> None:
-        """Train to the last step and export. UserError: OUTPUT holds another run; a loss or gradient is not finite."""
+        """Train to the last step and export. UserError: OUTPUT holds another run; a loss or gradient is not finite.
+        `Stopped`, once the state is saved, if one of the processes got a signal that asks to stop."""
         output = claim_output(self.config, self.world)
         state = RunState(output / "state", self.world, self.config.train.keep_checkpoints)
         engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
-            with closing(RunLog(output, self.world, first, self.config.train)) as log:
+            log = RunLog(output, self.world, first, self.config.train)
+            with contextlib.closing(log), StopRequest().listening() as stop:
+                log.restore(state.pending())
+                if first and self._validates(first) and not state.validated(first):  # the run ended before it had
+                    self._validate(engine, state, stop, first)
                 for step in range(first, self.config.train.steps):
                     self._step(engine, log, step)
-                    self._after(engine, log, state, step)
-            if self.on_export is not None:
-                self._call(engine, self.on_export)
+                    self._after(engine, log, state, stop, step)
+                if self.on_export is not None:
+                    self._call(engine, stop, self.on_export)
+                self._stop_if_asked(engine, log, state, stop, self.config.train.steps, saved=True)
         finally:
             engine.destroy()
             del engine
@@ -136,23 +143,49 @@ class Trainer:
         self._refuse_non_finite(norm, "gradient norm", step, clips)
         log.step(norm)
 
-    def _after(self, engine: Any, log: RunLog, state: RunState, step: int) -> None:
-        """Log, checkpoint and validate after `step`, where they are due."""
-        train, every, done = self.config.train, self.config.validation.every, step + 1
-        last = done == train.steps
-        checkpoint = last or done % train.checkpoint_every == 0
+    def _after(self, engine: Any, log: RunLog, state: RunState, stop: StopRequest, step: int) -> None:
+        """Log, checkpoint and validate after `step`, where they are due; stop where that is asked for."""
+        train, done = self.config.train, step + 1
+        checkpoint = done == train.steps or done % train.checkpoint_every == 0
         if checkpoint or done % train.log_every == 0:
             log.flush(done, self._rate(step))
         if checkpoint:
             state.save(engine, done)
-        if self.on_validate is not None and every and (last or done % every == 0):
-            self._call(engine, partial(self.on_validate, done))
+        self._stop_if_asked(engine, log, state, stop, done, checkpoint)
+        if self._validates(done):
+            self._validate(engine, state, stop, done)
+            self._stop_if_asked(engine, log, state, stop, done, checkpoint)
 
-    def _call(self, engine: Any, callback: Callable[[StateDict], None]) -> None:
+    def _validates(self, done: int) -> bool:
+        every = self.config.validation.every
+        return bool(self.on_validate is not None and every and (done == self.config.train.steps or done % every == 0))
+
+    def _validate(self, engine: Any, state: RunState, stop: StopRequest, done: int) -> None:
+        assert self.on_validate is not None, "it is asked before"
+        if self._call(engine, stop, partial(self.on_validate, done)):
+            state.note_validated(done)
+
+    def _call(self, engine: Any, stop: StopRequest, callback: Callable[[StateDict], None]) -> bool:
+        """Call back on rank 0 while the others wait; a signal ends that at once, as it may take long. Whether rank 0
+        came to its end."""
         weights = full_weights(engine, self.module, "ema" if self.config.train.ema else None)
+        ended = False
         if self.world.is_main:
-            callback(weights)
+            with contextlib.suppress(Stopped), stop.at_once():
+                callback(weights)
+                ended = True
         barrier()
+        return ended
+
+    def _stop_if_asked(
+        self, engine: Any, log: RunLog, state: RunState, stop: StopRequest, done: int, saved: bool
+    ) -> None:
+        """Save and raise `Stopped` on every rank if one of them got a signal."""
+        if number := highest(stop.number, self.world.device):
+            if not saved:
+                state.save(engine, done, log.pending())
+            kept = f"{self.config.output}/state has the state after step {done}: the same command goes on from it"
+            raise Stopped(number, kept)
 
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.config.train.steps, self.config.optimizer) * self.config.phase_at(step).lr_scale
@@ -162,7 +195,7 @@ class Trainer:
         bad = not math.isfinite(value)
         if any_rank(bad, self.world.device):
             guilty = ", ".join(clip for part in gather(clips if bad else []) for clip in part)
-            raise UserError(
+            raise EveryRanksError(
                 f"the {what} is not finite at step {step + 1}, in {guilty}; the last checkpoint in "
                 f"{self.config.output}/state is good: lower optimizer.lr or look at these clips"
             )

@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from shared.utils.errors import UserError
+from shared.utils.files import check_place
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +39,15 @@ Model = TypeVar("Model", bound=Options)
 
 def option(
     default: Any = ..., help: str = "", *, name: str | None = None, metavar: str | tuple[str, ...] | None = None,
-    repeat: bool = False, positional: bool = False, hidden: bool = False, **limits: Any,
+    repeat: bool = False, positional: bool = False, hidden: bool = False,
+    writes: Literal["file", "folder"] | None = None, **limits: Any,
 ) -> Any:  # fmt: skip
     """Make a field of `Options`: `--its-name`, or `--name`.
     A bool is a flag (with `--no-` where its default is True or None), a tuple takes as many values as it has, a list
     any number after one option or, with `repeat`, one for each time that the option is given; with a `BeforeValidator`,
-    which takes it apart, either is one word. `limits`: pydantic's (gt, ge, le, min_length ...)."""
-    said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden)
+    which takes it apart, either is one word. `writes`: it is made there; a place that cannot be
+    written is refused at once. `limits`: pydantic's (gt, ge, le, min_length ...)."""
+    said: Any = dict(name=name, metavar=metavar, repeat=repeat, positional=positional, hidden=hidden, writes=writes)
     return Field(default, description=help, json_schema_extra={"option": said}, **limits)
 
 
@@ -202,15 +205,15 @@ def _flag(name: str, field: FieldInfo) -> str:
 
 def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]) -> Model:
     flags = {name: _flag(name, field) for name, field in kind.model_fields.items()}
-    if options := [word for word in unknown if word.startswith("-")]:
-        word = options[0].partition("=")[0]
+    if wrong := [word for word in unknown if word.startswith("-")]:
+        word = wrong[0].partition("=")[0]
         known = [flags[name] for name, field in kind.model_fields.items() if not _said(field)["hidden"]]
         near = difflib.get_close_matches(word, ["--help", *known], n=1, cutoff=0)
         raise UserError(f"unknown option {word}; the nearest is {near[0]} (see --help)")
     if unknown:
         raise UserError(f"{unknown[0]}: belongs to no option (see --help)")
     try:
-        return kind.model_validate(values)
+        options = kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"
@@ -218,3 +221,7 @@ def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]
             raise UserError(str(said)) from None
         said = "is needed" if first["type"] == "missing" else said
         raise UserError(f"{flags[str(first['loc'][0])]} {said} (see --help)") from None
+    for name, field in kind.model_fields.items():
+        if _said(field)["writes"] and getattr(options, name) is not None:
+            check_place(flags[name], getattr(options, name), _said(field)["writes"])
+    return options

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from shared.utils.errors import UserError
+from shared.utils.signals import Stopped
 
 # Long: one rank may sample validation clips while the others wait.
 TIMEOUT = timedelta(hours=2)
@@ -52,7 +53,7 @@ def session() -> Iterator[World]:
     deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     try:
         yield _world()
-    except UserError as error:
+    except (UserError, Stopped) as error:
         traceback.clear_frames(error.__traceback__)  # they hold the engine
         raise
     finally:
@@ -83,11 +84,16 @@ def gather(value: Any) -> list[Any]:
 
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether `flag` holds on at least one rank."""
+    return bool(highest(int(flag), device))
+
+
+def highest(number: int, device: torch.device) -> int:
+    """Largest `number` of all ranks."""
     if torch.distributed.get_world_size() == 1:
-        return flag
-    tensor = torch.tensor(float(flag), device=device)
+        return number
+    tensor = torch.tensor(float(number), device=device)
     torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
-    return bool(tensor.item())
+    return int(tensor.item())
 
 
 def _prepare_environment() -> None:

@@ -1,57 +1,97 @@
 """Files and folders: written in one go, read with one clear error, and blocks of a document renewed."""
 
+import errno
 import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from shared.utils.errors import UserError
-from shared.utils.portable import new_file_mode, settle
+from shared.utils.errors import UserError, system_refusal
+from shared.utils.locks import in_use, is_left_over, locked
+from shared.utils.portable import settle
+
+_swept: set[Path] = set()  # folders in which this process has looked for leftovers
+_PART = re.compile(r"\..+\.\d+\.\d+\.part")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins."""
+    """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins. Both
+    file and folder are on the disk then. What killed processes left half-written in the folder is removed."""
+    sweep(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    mode = new_file_mode(part)
-    try:
-        yield part
-        part.chmod(mode)  # safetensors keeps its files to their owner
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with in_use(part):  # which makes it, with the mode that the umask gives
+        mode = part.stat().st_mode & 0o777
+        try:
+            yield part
+            part.chmod(mode)  # safetensors keeps its files to their owner
+            sync(part)
+            os.replace(part, path)
+            sync(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Make an empty folder that replaces `path` when the block ends; if it fails, `path` is as it was. One at a time.
-    What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with the next success."""
+    """Make an empty folder that replaces `path` when the block ends; if it fails, `path` is as it was. One at a time,
+    else UserError. What a killed process leaves, `.NAME.partial` or `.NAME.old`, goes with the next success."""
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        settle(partial)
-        if path.exists():  # otherwise a kill between the two renames left `old` as the only one
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-        os.replace(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
+    with locked(path.with_name(f".{path.name}.lock"), f"writes {path.name}", "let it end first"):
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            settle(partial)
+            sync_tree(partial)
+            if path.exists():  # otherwise a kill between the two renames left `old` as the only one
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+            os.replace(partial, path)
+            sync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove, once in this process, what killed processes left half-written in `folder`; what is in use stays."""
+    if folder in _swept or not folder.is_dir():
+        return
+    _swept.add(folder)
+    for part in folder.glob(".*.part"):
+        if _PART.fullmatch(part.name) and is_left_over(part):
+            part.unlink(missing_ok=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all below it is on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk: a rename that follows cannot come before it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():  # some cannot for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace the file at `path` in one go: a reader sees the old text or the new one."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -73,6 +113,26 @@ def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no JSON object; {advice}")
     return content
+
+
+def check_place(name: str, path: Path, kind: Literal["file", "folder"]) -> None:
+    """Raise UserError unless what `name` says can be written: a file or folder `path`, of which folders may be missing.
+    It is tried, in the nearest folder that is there: permission, a full disk, a file in the place of a folder."""
+    try:
+        if kind == "file" and path.is_dir():
+            raise UserError(f"{name} {path}: is a folder; give the name of a file")
+        if kind == "folder" and path.exists() and not path.is_dir():
+            raise UserError(f"{name} {path}: is a file; give a folder")
+        there = (path.absolute(), *path.absolute().parents)[kind == "file" :]
+        folder = next(parent for parent in there if parent.exists())
+        if not folder.is_dir():
+            raise UserError(f"{name} {path}: {folder} is no folder that can be written to")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{name} {path}: cannot be written there ({system_refusal(error, name_file=False)})") from None
 
 
 def writable_folder(option: str, folder: Path) -> None:

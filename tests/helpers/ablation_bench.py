@@ -10,7 +10,7 @@ import ablate
 import pytest
 import yaml
 
-from shared.ablation import jobs, runner
+from shared.ablation import jobs
 
 COMMON = """
 import json, pathlib, random, sys
@@ -91,7 +91,6 @@ class Bench:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(jobs, "SCRIPTS", folder / "scripts")
-        monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
         self.folder, self.output = folder, folder / "out"
         (folder / "scripts").mkdir()
         for name, code in FAKES.items():

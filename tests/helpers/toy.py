@@ -1,4 +1,4 @@
-"""A toy with the trainer's protocol. `python toy.py CONFIG` trains it, to be killed at step DIE_AT."""
+"""A toy with the trainer's protocol. `python toy.py CONFIG` trains it; at step DIE_AT it gets the signal DIE_BY."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from shared.utils.errors import run_main
 from shared.utils.rng import generator
 
 WIDTH = 6
+DEFAULTS = {"nan_at": -1, "die_at": -1, "die_by": signal.SIGKILL}
 PLAN_SHAPES = {f"clip{i}": (3, 5) for i in range(11)}
 
 
@@ -84,7 +85,10 @@ def write_config(folder, output, **changes) -> str:
     return str(path)
 
 
-def train(config: TrainConfig, world: distributed.World, on_validate=None, nan_at: int = -1, die_at: int = -1):
+def train(
+    config: TrainConfig, world: distributed.World, on_validate=None, nan_at: int = -1, die_at: int = -1,
+    die_by: int = signal.SIGKILL,
+):  # fmt: skip
     """Train, and return the exported weights (rank 0) with the trained module."""
     module = Toy(config.seed, nan_at)
     plan = BatchPlan(
@@ -93,7 +97,7 @@ def train(config: TrainConfig, world: distributed.World, on_validate=None, nan_a
 
     def batch_at(step: int, micro: int, rank: int) -> ToyBatch:
         if step == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), die_by)
         ids = plan.at(step, micro, rank)
         tasks = draw_tasks(config.phase_at(step).tasks, config.seed, step, micro, len(ids))
         x = torch.stack([torch.randn(WIDTH, generator=generator(config.seed, step, clip)) for clip in ids])
@@ -110,9 +114,8 @@ def main() -> None:
     parser.add_argument("config")
     config = TrainConfig.load(parser.parse_known_args()[0].config)
     with distributed.session() as world:
-        exported, _ = train(
-            config, world, nan_at=int(os.environ.get("NAN_AT", -1)), die_at=int(os.environ.get("DIE_AT", -1))
-        )
+        given = {name: int(os.environ.get(name.upper(), default)) for name, default in DEFAULTS.items()}
+        exported, _ = train(config, world, **given)
         if world.is_main:
             save_file(exported, f"{config.output}/weights.safetensors")
 

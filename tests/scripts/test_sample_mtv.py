@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +20,12 @@ from PIL import Image
 
 from ccl.pipeline import CCLPipeline
 from mtv.control import MSTControlNet
+from mtv.kept_windows import KeptWindows
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.folder import save_checkpoint
 from shared.data.media import probe, read_audio, read_video, write_video
 from shared.encoders.audio import LogMel
-from shared.utils.errors import run_main
+from shared.utils.errors import UserError, run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -126,6 +130,39 @@ def test_a_long_video_is_made_in_windows_and_keeps_its_keyframes(make, media: Pa
     assert abs(frames[4] - RED).mean() > 4 and abs(frames[4] - GREEN).mean() > 4
     plain = seen(make("--effects", "steps.wav", "--image", "red.png", "--keyframe", keyframe, name="plain.mp4"))
     assert not np.array_equal(frames, plain)
+
+
+def test_a_stopped_long_video_plays_so_far_and_goes_on_to_the_same_bytes(make, monkeypatch, capsys) -> None:
+    """SIGTERM comes when the first of two windows is finished; a kill in the second leaves frames that do not count."""
+    line = ("--effects", "steps.wav", "--window", 1)
+    whole = make(*line, name="whole.mp4").read_bytes()
+    add = KeptWindows.add
+
+    def stopped(self: KeptWindows, new: np.ndarray, progress) -> None:
+        add(self, new, progress)
+        if progress.done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(KeptWindows, "add", stopped)
+    with pytest.raises(SystemExit) as stop:
+        run_main(lambda: make(*line))
+    monkeypatch.undo()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 143 and re.fullmatch(
+        r"stopped by SIGTERM; .*so_far\.mp4 has the first 9 frames: --resume .*", said
+    )
+    folder = Path(said.split("; ")[1].split(" has ")[0]).parent
+    info = probe(folder / "so_far.mp4")
+    assert info.has_audio and info.video_end == pytest.approx(9 / FPS)
+    with pytest.raises(UserError, match=r"clip\.mp4\.partial holds the first 9 frames of clip\.mp4: --resume goes on"):
+        make(*line)
+    with pytest.raises(UserError, match="holds windows of other options, inputs or weights: give the same as before"):
+        make(*line, "--resume", "--seed", 1)
+    with open(folder / "frames", "ab") as frames:
+        frames.write(b"half a window")
+    out = make(*line, "--resume")
+    assert out.read_bytes() == whole and sorted(path.name for path in out.parent.iterdir()) == ["clip.mp4", "whole.mp4"]
+    assert make(*line, "--resume").read_bytes() == whole  # nothing to go on from: from the beginning
 
 
 def test_options_change_the_video(make) -> None:

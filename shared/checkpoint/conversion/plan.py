@@ -57,7 +57,7 @@ class ConversionOptions(cli.Options):
 
     source: Path = option(help="diffusers folder, folder of the original layout, or a .safetensors file")
     model: Path = option(help="a YAML file of configs/model/")
-    output: Path = option(help="new checkpoint folder")
+    output: Path = option(help="new checkpoint folder", writes="folder")
     video_codec: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")
     audio_codec: str | None = option(None, "LTX-2's audio VAE and vocoder, or Oobleck", metavar="FOLDER")
     text_encoder: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")

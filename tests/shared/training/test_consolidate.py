@@ -37,7 +37,9 @@ def test_what_is_not_there_is_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--run .*: no complete state in .*; the first comes after train\.checkpoint"):
         find_state(tmp_path, None)
     (run / "state/latest").write_text("step00000030")
-    with pytest.raises(UserError, match="names step00000030, which is missing or incomplete"):
+    for step in (10, 20):
+        (run / f"state/step{step:08d}/about.json").unlink()
+    with pytest.raises(UserError, match=r"names step00000030, which is missing or incomplete; .*0010 is incomplete"):
         latest_checkpoint(run / "state")
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import zipfile
+
 import pytest
+import torch
 import toy
 
-from shared.training.state import RunState, claim_output
+from shared.training.state import RunState, claim_output, own_output
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
@@ -29,13 +35,101 @@ def test_only_the_last_checkpoints_are_kept(tmp_path, world):
     ]
 
 
-def test_a_lost_or_damaged_state_is_refused(tmp_path, world):
-    toy.train(config_for(tmp_path), world)
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip(file):
+    """One bit of the largest tensor: what lies between the records of the archive is padding."""
+    data = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        record = max(archive.infolist(), key=lambda info: info.file_size)
+        held = archive.read(record)
+    data[data.index(held) + len(held) // 2] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGES = {
+    "about.json is damaged \\('zero'\\)": lambda state: (state / "step00000008/about.json").write_text('{"step": 8}'),
+    "about.json is damaged": lambda state: (state / "step00000008/about.json").write_text(""),
+    "step00000008 is incomplete: it has no about.json": lambda state: (state / "step00000008/about.json").unlink(),
+    "names step00000008, which is missing or incomplete": lambda state: shutil.rmtree(state / "step00000008"),
+    "latest names no checkpoint \\(''\\)": lambda state: ((state / "latest").write_text(""), cut(state_file(state))),
+    "damaged \\([0-9]+ bytes of [0-9]+\\)": lambda state: cut(state_file(state)),
+    "model_states.pt is damaged": lambda state: flip(state_file(state)),
+    "damaged \\(missing\\)": lambda state: state_file(state).unlink(),
+}
+
+
+def state_file(state):
+    return state / "step00000008/mp_rank_00_model_states.pt"
+
+
+@pytest.mark.parametrize("said", DAMAGES)
+def test_a_damaged_state_gives_way_to_the_one_before(said, run, tmp_path, world, caplog):
+    """Whatever is wrong with the latest; if nothing is whole, one line says why."""
     folder = tmp_path / "out/state"
-    about = folder / "step00000008/about.json"
-    about.write_text('{"step": 8}')
-    with pytest.raises(UserError, match=r"about.json is damaged \('zero'\)"):
-        RunState(folder, world, 2).resume(None)
-    about.unlink()
-    with pytest.raises(UserError, match="step00000008, which is missing or incomplete"):
-        RunState(folder, world, 2).resume(None)
+    shutil.copytree(run, folder)
+    DAMAGES[said](folder)
+    assert RunState(folder, world, 2).latest.step == 4
+    assert re.search(said, caplog.text) and "the last one before that is whole is step00000004" in caplog.text
+    cut(folder / "step00000004/mp_rank_00_model_states.pt")
+    with pytest.raises(UserError, match=f"{said}.*step00000004.*none there is whole: copy one again, or delete"):
+        RunState(folder, world, 2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, world):
+    folder = tmp_path_factory.mktemp("run")
+    toy.train(config_for(folder), world)
+    return folder / "out/state"
+
+
+def test_a_run_goes_on_from_the_state_before_a_damaged_one_to_the_bit(tmp_path, world):
+    whole, _ = toy.train(config_for(tmp_path), world)
+    losses = (tmp_path / "out/losses.csv").read_text()
+    flip(state_file(tmp_path / "out/state"))
+    again, _ = toy.train(config_for(tmp_path), world)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert (tmp_path / "out/losses.csv").read_text() == losses
+
+
+@pytest.mark.parametrize("text", ["", "output: [", "- 1", "\udc80", "output: x\n"])
+def test_a_damaged_configuration_of_a_run_is_one_line(text, tmp_path, world):
+    claim_output(config_for(tmp_path), world)
+    (tmp_path / "out/config.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"config\.yaml is damaged \(.*\); delete it if this configuration is that of"):
+        claim_output(config_for(tmp_path), world)
+
+
+def test_a_second_run_in_the_same_folder_is_refused_with_who_is_there(tmp_path, world):
+    refused = pytest.raises(UserError, match=f"out: process {os.getpid()} on .* trains in this folder; let it end")
+    with own_output(tmp_path / "out", world), refused, own_output(tmp_path / "out", world):
+        pass
+    with own_output(tmp_path / "out", world):
+        pass
+    assert not (tmp_path / "out").exists()  # nothing was written to it
+
+
+def test_more_steps_prolong_a_run_and_the_learning_rate_is_told(tmp_path, world, caplog):
+    """With a constant rate a run of 8 steps that is prolonged to 12 is one of 12, to the bit."""
+    constant, output = ("optimizer.min_lr_ratio=1", "phases=[]"), tmp_path / "out"
+    whole, _ = toy.train(config_for(tmp_path, *constant, steps=12), world)
+    losses = (output / "losses.csv").read_text()
+    shutil.rmtree(output)
+    toy.train(config_for(tmp_path, *constant), world)
+    longer, _ = toy.train(config_for(tmp_path, *constant, steps=12), world)
+    assert all(torch.equal(whole[name], longer[name]) for name in whole)
+    assert (output / "losses.csv").read_text() == losses
+    assert (
+        "8 steps become 12; the learning rate goes on as the schedule of 12 steps has it, with 0.01 at step 9"
+        in caplog.text
+    )
+    with pytest.raises(UserError, match=r"train\.steps \(12 there, 8 here\)"):
+        toy.train(config_for(tmp_path, *constant), world)
+
+
+def test_a_prolonged_run_goes_on_in_the_longer_schedule(tmp_path, world, caplog):
+    toy.train(config_for(tmp_path), world)
+    claim_output(config_for(tmp_path, steps=12), world)  # the last phase ends with the training
+    assert "with 0.00325 at step 9; that of 8 ends at 0.001" in caplog.text

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
+from shared.utils.signals import Stopped
 
 ROOT = Path(__file__).parents[3]
 
@@ -127,6 +129,60 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, world):
     resumed, _ = toy.train(killed, world)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert (output / "losses.csv").read_text() == (tmp_path / "whole/out/losses.csv").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_run_that_is_asked_to_stop_saves_after_its_step_and_resumes_to_the_bit(tmp_path, world, number):
+    """Between two rows of losses.csv and away from every checkpoint; means and weights go on as if nothing had been."""
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    config = partial(config_for, log_every=5, checkpoint_every=100, steps=12)
+    whole, _ = toy.train(config(tmp_path / "whole"), world)
+    output = tmp_path / "stopped/out"
+    told = f"stopped by {number.name}; {output}/state has the state after step 8: the same command goes on from it"
+    with pytest.raises(Stopped, match=told) as error:
+        toy.train(config(tmp_path / "stopped"), world, die_at=7, die_by=number)
+    assert error.value.code == 128 + number and (output / "state/latest").read_text() == "step00000008"
+    resumed, _ = toy.train(config(tmp_path / "stopped"), world)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert (output / "losses.csv").read_text() == (tmp_path / "whole/out/losses.csv").read_text()
+
+
+def test_a_signal_in_a_validation_ends_it_and_it_is_made_when_the_run_goes_on(tmp_path, world):
+    """Once at a step with a checkpoint, once at one without."""
+    seen = []
+
+    def validate(step, weights):
+        seen.append((step, weights["video.weight"].clone()))
+        if len(seen) in (2, 4):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(10)
+
+    config = config_for(tmp_path, "validation.every=3", checkpoint_every=6)
+    for step in (6, 8):
+        with pytest.raises(Stopped, match=f"after step {step}"):
+            toy.train(config, world, on_validate=validate)
+    final, _ = toy.train(config, world, on_validate=validate)
+    assert [step for step, _ in seen] == [3, 6, 6, 8, 8]
+    assert all(torch.equal(seen[i][1], seen[i + 1][1]) for i in (1, 3)) and torch.equal(
+        seen[4][1], final["video.weight"]
+    )
+    toy.train(config, world, on_validate=validate)  # is done: nothing is made once more
+    assert len(seen) == 5
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_with_one_state(tmp_path):
+    config = toy.write_config(tmp_path, tmp_path / "out", micro_batch=2, steps=400, checkpoint_every=1000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    warned = {"DIE_AT": "5", "DIE_BY": str(int(signal.SIGUSR1))}
+    runs = [start(config, RANK=rank, LOCAL_RANK=rank, **common, **(warned if rank == "1" else {})) for rank in "01"]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [138, 138], said
+    assert (tmp_path / "out/state/latest").read_text() == "step00000006"
+    assert sum(text.count("stopped by SIGUSR1") for text in said) == 1 and "Traceback" not in "".join(said)
 
 
 def test_two_processes_with_zero2_train_as_one(tmp_path, world):

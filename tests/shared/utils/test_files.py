@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from shared.utils.errors import UserError
 from shared.utils.files import (
+    check_place,
     read_json,
     replaced,
     replacing,
@@ -16,6 +21,9 @@ from shared.utils.files import (
     write_atomically,
     write_json,
 )
+from shared.utils.locks import is_left_over
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_json_comes_back_and_lists_of_numbers_stay_on_a_line(tmp_path: Path) -> None:
@@ -62,6 +70,54 @@ def test_the_last_whole_folder_outlives_a_kill_between_two_renames(tmp_path: Pat
     with replacing_folder(tmp_path / "out"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_half_written_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    """Only files with names of our pattern, and only those that no process holds."""
+    (tmp_path / ".old.mp4.4.5.part").write_text("half")
+    (tmp_path / ".mine.part").write_text("a user's")
+    code = (
+        "from shared.utils.files import replacing; import os; from pathlib import Path; block = replacing(Path('b')); "
+    )
+    code += "block.__enter__().write_text('half'); print(flush=True); os.read(0, 1)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        write_atomically(tmp_path / "a", "whole")
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names[1:] == [".mine.part", "a"] and names[0].startswith(".b.")
+        other.kill()
+    assert is_left_over(tmp_path / names[0])
+
+
+def test_two_that_write_one_folder_are_told_of_each_other(tmp_path: Path) -> None:
+    with (
+        replacing_folder(tmp_path / "out"),
+        pytest.raises(UserError, match=r"process \d+ on .* writes out; let it end"),
+        replacing_folder(tmp_path / "out"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_place_that_cannot_be_written_is_refused_at_once(kind, tmp_path: Path, monkeypatch) -> None:
+    check_place("--output", tmp_path / "new/deep/place", kind)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"--output .*file/deep: .* is no folder that can be written to"):
+        check_place("--output", tmp_path / "file/deep", kind)
+    with pytest.raises(UserError, match=r"--output .*: is a (file; give a folder|folder; give the name of a file)"):
+        check_place("--output", tmp_path / "file" if kind == "folder" else tmp_path, kind)
+    with pytest.raises(UserError, match=r"--output .*: cannot be written there \(.*File name too long; give a shorter"):
+        check_place("--output", tmp_path / ("x" * 300), kind)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(full))
+    with pytest.raises(UserError, match=r"--output .*: cannot be written there \(No space left on device; make room"):
+        check_place("--output", tmp_path / "out", kind)
 
 
 @pytest.mark.parametrize(

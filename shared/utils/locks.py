@@ -1,0 +1,129 @@
+"""Locks that the kernel keeps: nothing of them is left when the process that holds one ends, however it ends."""
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from shared.utils.errors import UserError
+
+LOCK_NAME = ".lock"
+#: What a program that makes data does to its folder, and what another one is advised to do.
+FILLS = "fills this folder", "let it end, or give another folder"
+#: What file systems without locks answer.
+UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+_held: set[int] = set()  # descriptors
+
+
+@contextmanager
+def locked(file: Path, does: str, advice: str = "", wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock `file`, which is made and removed. Who holds it already is named in a UserError ("process 7 on host
+    `does`; `advice`"), or told to `wait` and waited for. UserError too where there are no locks."""
+    made = [folder for folder in file.parents if not folder.exists()]
+    descriptor = _taken(file, does, advice, wait)
+    try:
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        if descriptor in _held:  # not in a process that was forked meanwhile
+            file.unlink(missing_ok=True)
+            release(descriptor)
+            with suppress(OSError):  # folders that nothing was written to
+                for folder in made:
+                    folder.rmdir()
+
+
+def _taken(file: Path, does: str, advice: str, wait: Callable[[str], None] | None) -> int:
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            why = f"{file.parent}: cannot be made ({error.strerror})"
+            raise UserError(f"{why}; give another folder") from None
+        try:
+            if not try_lock(descriptor):
+                with open(file, encoding="utf-8", errors="replace") as text:
+                    who = text.read().strip() or "another process"
+                if wait is None:
+                    raise UserError(f"{file.parent}: {who} {does}; {advice}")
+                wait(who)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, file):
+                _held.add(descriptor)
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            why = f"{file.parent}: its file system keeps no locks ({error.strerror})"
+            raise UserError(f"{why}, which keep two runs apart; give a folder on another") from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # who had it has removed the file: lock the new one
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file, if no other process has. OSError where there are no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def in_use(file: Path) -> Iterator[None]:
+    """Make `file`, and hold it while it is being written, so that `is_left_over` knows."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # without locks nobody takes it for a leftover either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, file):
+            break
+        os.close(descriptor)
+    _held.add(descriptor)
+    try:
+        yield
+    finally:
+        release(descriptor)
+
+
+def is_left_over(file: Path) -> bool:
+    """Whether no process has `file` `in_use`: the one that wrote it was killed."""
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return try_lock(descriptor)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def release(descriptor: int) -> None:
+    """Let go of a lock."""
+    if descriptor in _held:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _forget() -> None:
+    """In a forked process: a lock that it inherits would outlive the one that took it."""
+    for descriptor in list(_held):
+        release(descriptor)
+
+
+os.register_at_fork(after_in_child=_forget)
