@@ -20,6 +20,7 @@ from shared.data.media_write import AAC_RATES, Audio, Video
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.cli import PerStream, exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.text_files import read_text, split_lines
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
@@ -106,13 +107,7 @@ def generate(options: JointOptions) -> Iterator[Path]:
 
 def read_prompts(path: Path) -> list[str]:
     """One prompt per line. Raises UserError naming the line that is empty."""
-    if not path.is_file():
-        raise UserError(f"prompts {path}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"prompts {path}: not UTF-8 text") from None
-    prompts = [line.strip() for line in lines]
+    prompts = [line.strip() for line in split_lines(read_text(path, f"prompts {path}"), str(path))]
     if not prompts:
         raise UserError(f"prompts {path}: the file is empty; one prompt per line is needed")
     if "" in prompts:

@@ -113,7 +113,7 @@ def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> 
 
 def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Path]:
     """Track files of `clip`; each appears when it is complete, so three files are a clip that is done."""
-    if Path(clip.id).name != clip.id:
+    if Path(clip.id).name != clip.id or clip.id == "..":
         raise UserError(f"the id {clip.id!r} cannot name a folder; an id without / is needed")
     files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
     if all(file.is_file() for file in files.values()):

@@ -18,6 +18,7 @@ from shared.training.consolidate import find_state, whole_weights
 from shared.utils import cli
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
+from shared.utils.text_files import read_text, split_lines
 
 
 class Options(cli.Options):
@@ -57,7 +58,7 @@ def _read_config(run: Path) -> TrainConfig:
         stages = sorted(str(folder.parent) for folder in run.glob("*/config.yaml"))
         advice = f"it has the stages {', '.join(stages)}; give one of them" if stages else "give OUTPUT of train_ccl.py"
         raise UserError(f"--run {run}: no config.yaml there; {advice}")
-    on_backbone = any(line.startswith("backbone:") for line in file.read_text(encoding="utf-8").splitlines())
+    on_backbone = any(line.startswith("backbone:") for line in split_lines(read_text(file), str(file)))
     kind = BackboneConfig if on_backbone else TrainConfig
     return kind.load(file).model_copy(update={"output": str(run)})
 

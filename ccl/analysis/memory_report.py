@@ -7,12 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import model_validator
 
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.text_files import is_file, parse_yaml, read_text
 
 if TYPE_CHECKING:  # options are checked before torch is imported
     from ccl.analysis.memory_estimate import LatentSizes
@@ -101,12 +101,12 @@ def model_config(name: str) -> dict[str, Any]:
     """Content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
     named = MODELS / f"{name}.yaml"
     path = named if named.is_file() else Path(name)
-    if not path.is_file():
+    if not is_file(path):
         there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
         raise UserError(f"--model {name}: no such file, and none of the models {there}")
-    config = yaml.safe_load(path.read_text())
+    config = parse_yaml(read_text(path), f"--model {name}: {path}")
     for stream, key in product(("video", "audio"), ("in_channels", "text_dim")):
-        if key not in (config.get(stream) or {}):
+        if not isinstance(config, dict) or key not in (config.get(stream) or {}):
             raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
     return config
 

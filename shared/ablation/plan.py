@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from shared.utils import config_file
 from shared.utils.config_sections import Count, Positive, Rate, Section
 from shared.utils.errors import UserError
+from shared.utils.text_files import is_file
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Task = Literal["t2av", "a2v", "v2a", "mtv"]
@@ -286,7 +287,7 @@ class AblationPlan(Section):
     def find(self, name: str) -> str:
         """Return a file the plan names: from the working directory, then from the plan's folder and those above it."""
         candidates = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
-        if (file := next((path for path in candidates if path.is_file()), None)) is None:
+        if (file := next((path for path in candidates if is_file(path)), None)) is None:
             raise UserError(f"{self._file}: {name}: no such file, from the working directory or from the plan")
         return os.path.relpath(file) if file.is_absolute() and Path.cwd() in file.parents else str(file)
 

@@ -1,6 +1,5 @@
 """Files of LoRA weights as diffusers writes them: found and checked before a model is loaded."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from shared.checkpoint.folder import PICKLES
 from shared.utils.errors import UserError
+from shared.utils.text_files import parse_json
 
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA = "lora_adapter_metadata"  # and its place for PEFT's settings, in the file's header
@@ -39,7 +39,7 @@ def read_header(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="np") as handle:
             names, metadata = list(handle.keys()), handle.metadata() or {}
-        settings = json.loads(metadata.get(METADATA, "{}"))
+        settings = parse_json(metadata.get(METADATA, "{}"), METADATA)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"lora {file}: cannot be read ({error}); a .safetensors file is needed") from None
     check_names(names, str(file))

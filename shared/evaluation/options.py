@@ -1,6 +1,5 @@
 """Options of an evaluation: which clips and tasks of a checkpoint are measured, and how they are sampled."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +10,8 @@ from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.cli import PerStream, TrustOptions, option, some_of
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.text_files import is_file
 
 JOINT_TASKS = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT_TASKS, "mtv")
@@ -76,11 +77,11 @@ class EvaluationOptions(TrustOptions):
         path, wanted = self.against, self.tasks or ()
         if path is None:
             return None
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
         here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED}
         try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
         except (ValueError, KeyError, TypeError, AttributeError):

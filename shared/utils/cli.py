@@ -14,14 +14,17 @@ import argparse
 import difflib
 import inspect
 import math
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.utils.errors import UserError
+from shared.utils.text_files import is_file, shortened
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +64,7 @@ def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None
     """Read the options in `argv` (default: the process's). UserError, one line, for any that is wrong; --help exits."""
     parser = _Parser(description)
     _add(parser, kind)
-    given, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_args(_words(argv))
     return _validated(kind, vars(given), unknown)
 
 
@@ -74,7 +77,7 @@ def parse_command(
     for name, kind in kinds.items():
         about = (kind.__doc__ or "").strip()
         _add(commands.add_parser(name, help=about.split("\n")[0], description=about), kind)
-    given, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_args(_words(argv))
     command = vars(given).pop("_command")
     return command, _validated(kinds[command], vars(given), unknown)
 
@@ -194,6 +197,17 @@ def _said(field: FieldInfo) -> dict[str, Any]:
     return extra["option"]
 
 
+def _words(argv: Sequence[str] | None) -> list[str]:
+    """Words of the command line. UserError for one that is not UTF-8: no file of ours could hold it."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    for number, word in enumerate(words, start=1):
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise UserError(
+                f"word {number} of the command, {shortened(repr(word))}: is not UTF-8; write or rename it so"
+            )
+    return words
+
+
 def _flag(name: str, field: FieldInfo) -> str:
     if _said(field)["positional"]:
         return name.upper()
@@ -202,15 +216,18 @@ def _flag(name: str, field: FieldInfo) -> str:
 
 def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]) -> Model:
     flags = {name: _flag(name, field) for name, field in kind.model_fields.items()}
-    if options := [word for word in unknown if word.startswith("-")]:
-        word = options[0].partition("=")[0]
+    if wrong := [word for word in unknown if word.startswith("-")]:
+        word = wrong[0].partition("=")[0]
         known = [flags[name] for name, field in kind.model_fields.items() if not _said(field)["hidden"]]
         near = difflib.get_close_matches(word, ["--help", *known], n=1, cutoff=0)
         raise UserError(f"unknown option {word}; the nearest is {near[0]} (see --help)")
     if unknown:
         raise UserError(f"{unknown[0]}: belongs to no option (see --help)")
     try:
-        return kind.model_validate(values)
+        options: Model = kind.model_validate(values)
+        for path in (value for value in dict(options).values() if isinstance(value, Path)):
+            is_file(path)  # a name that no file can have is refused here
+        return options
     except ValidationError as error:
         first = error.errors()[0]
         said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"

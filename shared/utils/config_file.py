@@ -1,16 +1,15 @@
 """The file of a typed configuration: read, changed by `--set key=value`, and its mistakes told in one line."""
 
 import difflib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.utils.errors import UserError
+from shared.utils.text_files import is_file, parse_json, parse_yaml, read_text, shortened
 
 #: Keys that may name a file, whose content takes their place.
 INLINED = ("model", "deepspeed", "control")
@@ -23,10 +22,7 @@ def read(file: Path, overrides: list[str]) -> dict[str, Any]:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UserError(f"--set {override}: expected key=value, for example train.steps=40")
-        try:
-            _set(raw, key, yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {override}: the value is not YAML ({error})") from None
+        _set(raw, key, parse_yaml(text, f"--set {shortened(override)}", "the value is not YAML"))
         raw = _inline(raw, file)
     return raw
 
@@ -60,22 +56,22 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text()
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"{file}: cannot read this configuration file ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{file}: not valid {file.suffix.lstrip('.') or 'YAML'} ({error})") from None
+    if not is_file(file):
+        reason = "a folder" if file.is_dir() else "no such file"
+        raise UserError(f"{file}: cannot read this configuration file ({reason})")
+    parse = parse_json if file.suffix == ".json" else parse_yaml
+    content = parse(read_text(file), str(file))
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected keys and values, found {type(content).__name__}")
+    if odd := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{file}: the key {odd[0]!r} is no name; quote it if it is meant")
     return content
 
 
 def _inline(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     for key in INLINED:
         if isinstance(name := raw.get(key), str):
-            sources = [path for path in (Path(name), *(up / name for up in file.resolve().parents)) if path.is_file()]
+            sources = [path for path in (Path(name), *(up / name for up in file.resolve().parents)) if is_file(path)]
             if not sources:
                 raise UserError(f"{key}: {name}: no such file, from the working directory or from {file}")
             raw[key] = _read(sources[0])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field
 
 from shared.checkpoint.conversion.safetensors_reader import weight_files
@@ -20,6 +19,7 @@ from shared.utils.cli import PerStream, option
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.hub import NotFound
+from shared.utils.text_files import parse_yaml, read_text
 
 #: Frames a second, height and width that a public Wan was trained at, by its latent channels.
 TRAINED_AT = {16: (16.0, (480, 832)), 48: (24.0, (704, 1280))}
@@ -121,10 +121,7 @@ class ConversionPlan:
 
 def read_model(path: Path) -> dict[str, Any]:
     """Read a file of configs/model/. Raises UserError."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise UserError(f"--model {path}: cannot be read ({error})") from None
+    settings = parse_yaml(read_text(path, f"--model {path}"), f"--model {path}", "cannot be read, as it is not YAML")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in ("video", "audio")):
         raise UserError(f"--model {path}: video and audio, each with its sizes, are needed; see configs/model/")
     for _, stream, name in WIDTHS:
