@@ -1,7 +1,7 @@
 r"""Text that a user gives: the one reader of manifests, captions, prompts, JSON and YAML.
 
-UTF-8, with or without a mark. A line ends in \n or \r\n and in nothing else: U+2028, U+0085, form feed, vertical tab and
-a lone \r are characters of it. What cannot be read is one `UserError` with file, line and what would be right."""
+UTF-8, with or without a mark. A line ends in \n or \r\n and in nothing else: U+2028, U+0085, form feed, vertical tab
+and a lone \r are characters of it. What cannot be read is one `UserError` with file, line and what would be right."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def parse_yaml(text: str, name: str, wrong: str = "not valid yaml") -> Any:
     except RecursionError:
         raise UserError(f"{name}: {wrong} (more than {DEEPEST} levels deep)") from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise UserError(f"{name}: {wrong} (a character \\x{error.character:02x}, line {line})") from None
+        number = text.count("\n", 0, error.position) + 1
+        raise UserError(f"{name}: {wrong} (a character \\x{error.character:02x}, line {number})") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{name}: {wrong} ({error})") from None
     if problem := _problem(value):
