@@ -27,6 +27,7 @@ from shared.encoders.audio import load_track_encoders
 from shared.encoders.t5 import T5Text
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
+from shared.nn.finite import check_weights
 from shared.nn.flow import draw_noise
 from shared.training.card import Progress, model_card
 from shared.training.components import Components, LazyTextEncoder
@@ -64,7 +65,9 @@ class LazyT5(LazyTextEncoder):
     def load(self) -> T5Text:
         """On the CPU, in the precision it is stored in. UserError if it cannot be read."""
         length = read_part(self.folder, "transformer/config.json").get("max_text_seq_length", 226)
-        return T5Text.from_pretrained(self.folder, max_length=length, torch_dtype="auto")
+        encoder = T5Text.from_pretrained(self.folder, max_length=length, torch_dtype="auto")
+        check_weights(encoder, f"backbone {self.folder}: text_encoder")
+        return encoder
 
 
 class EpsilonObjective(nn.Module):
@@ -111,6 +114,7 @@ class CogVideoXAdapter:
         self.config, self.components = config, components or load_components(config)
         start, encoders = config.init or config.backbone, self.components.encoders
         self.transformer = load_library_model((CogVideoXTransformer3DModel,), start, ("transformer",))
+        check_weights(self.transformer, f"{start}: transformer")
         stride, settings = self.components.codecs.video.temporal_stride, config.control or {}
         self.control = control_training.build_control(self.transformer.config, encoders, stride, settings, config.seed)
         control_training.start_control(self.control, start, (), features)
@@ -154,6 +158,7 @@ def load_components(config: BackboneConfig | CurriculumConfig, device: torch.dev
     """Load what is not trained of the folder `backbone`, and the encoders of tracks."""
     assert config.backbone is not None, "this adapter is that of a backbone"
     codec = CogVideoXVideoCodec.from_pretrained(codec_folder(config.backbone)).to(device)
+    check_weights(codec, str(codec_folder(config.backbone)))
     sound: Any = NoSound(config.data.sample_rate)
     encoders = load_track_encoders(config.tracks.encoders, device)
     return Components(Codecs(codec, sound), LazyT5(config.backbone), encoders)

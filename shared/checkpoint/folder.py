@@ -44,7 +44,8 @@ class CheckpointMixin:
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
         `trusted_packages`: others than ours whose classes the folder may name ("my_codecs"); they are imported, so that
-        their code runs. UserError as `check_checkpoint`, or for a folder without a part that this pipeline needs."""
+        their code runs. UserError as `check_checkpoint`, for a folder without a part that this pipeline needs, or for a
+        weight that is not finite."""
         source = hub.local_folder(folder, **hub.hub_options(options))
         index = check_checkpoint(source, trusted_packages)
         parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}
@@ -53,6 +54,11 @@ class CheckpointMixin:
             if isinstance(kind, list) and package_of(kind[0]) in (*OURS, *trusted_packages):
                 load_class(":".join(kind))
         pipeline: Self = super().from_pretrained(str(source), **options)  # type: ignore[misc]
+        from shared.nn.finite import check_weights
+
+        for name, component in pipeline.components.items():  # type: ignore[attr-defined]
+            if name not in options:
+                check_weights(component, f"checkpoint {folder}: {name}")
         return pipeline
 
     @classmethod

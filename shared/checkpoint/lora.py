@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header
+from shared.nn.finite import check_tensors
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.rng import derive
@@ -179,6 +180,7 @@ class LoraMixin(LoraBaseMixin):
             file = lora_file(source, weight_name)
             where, settings = str(file), read_header(file)
             weights = load_file(file)
+            check_tensors(weights, f"lora {where}")
         taken = {name for names in self.get_list_adapters().values() for name in names}
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
         if chosen in taken:
