@@ -402,3 +402,29 @@ def test_bad_input_is_refused_at_once_in_one_line(pipe, options, message):
     arguments = {"prompt": "a bell", "tracks": tracks()} | options
     with pytest.raises(UserError, match=message):
         pipe.stream(**arguments)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("component", "method", "said"),
+    [
+        ("transformer", "denoise_video", "^video DiT with its control network: .* at step 1 of 2, window 1 of 1;"),
+        ("text_encoder", "encode", "^text encoder: NaN or infinity in the embedding of a prompt;"),
+        ("audio_encoder", "encode", "^encoder of speech and .*: NaN or infinity in the features of the sound;"),
+        ("video_codec", "decode", "^video codec: NaN or infinity in what it decoded;"),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_step(monkeypatch, component: str, method: str, said: str, value: float):
+    pipe = MTVPipeline.from_pipe(joint())
+    part = getattr(pipe, component)
+    whole = getattr(part, method)
+
+    def bad(*args, **options):
+        made = whole(*args, **options)
+        made.view(-1)[2] = value
+        return made
+
+    monkeypatch.setattr(part, method, bad)
+    sound = Tracks([noise("voice", 1, RATE // 2).clamp(-1, 1)], None, None, RATE)
+    with pytest.raises(UserError, match=said):
+        pipe("a bell", sound, num_inference_steps=2)
