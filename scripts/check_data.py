@@ -26,7 +26,7 @@ class CheckOptions(Options):
     checkpoint: Path | None = option(None, "encode every clip with its codecs, and look at the latents")
     sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1)
     workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
-    strict: bool = option(False, "exit code 1 if a clip is refused")
+    strict: bool = option(False, "exit code 1 if training would refuse the manifest")
 
     @field_validator("report")
     @classmethod
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.checkpoint is not None:
         check_checkpoint(options.checkpoint)
     entries = manifest_entries(options.manifest)
-    from shared.data.doctor import examine_all
+    from shared.data.doctor import examine_all, refusal
     from shared.evaluation.doctor_report import summary, write_report
 
     found = examine_all(entries, options.workers, options.checkpoint, options.sigma)
@@ -55,7 +55,9 @@ def main(argv: list[str] | None = None) -> None:
         if finding.reasons:
             print(f"{finding.verdict}: clip {finding.id!r}: {'; '.join(finding.reasons)}")
     print("\n".join(summary(findings)))
-    if options.strict and any(finding.refused for finding in findings):
+    if why := refusal(entries, findings):
+        print(f"training would refuse {options.manifest}: {why}")
+    if options.strict and why:
         sys.exit(1)
 
 

@@ -131,7 +131,7 @@ def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration
 
     def reason(clip: Clip) -> str | None:
         try:
-            _check_headers(clip, needs_video, needs_audio, duration)
+            check_headers(clip, needs_video, needs_audio, duration)
         except UserError as error:
             return f"clip {clip.id!r}: {error}"
         return None
@@ -143,7 +143,8 @@ def survey(clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration
         raise UserError(f"{len(reasons)} of {len(clips)} clips cannot be used: {'; '.join(reasons[:_REPORTED])}{more}")
 
 
-def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None) -> None:
+def check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
+    """Raise UserError unless the headers of a clip show streams and length that suffice."""
     if needs_video and clip.video is None:
         raise UserError("has no video, which the tasks need")
     end = clip.start + duration if duration is not None else clip.end or clip.start
