@@ -245,11 +245,10 @@ def _sound(clip: Clip, finding: Finding) -> None:
 def _tracks(clip: Clip, finding: Finding) -> None:
     if not clip.tracks:
         return
-    # as task mtv cuts them: where the pictures end
-    end = clip.start + finding.facts["seconds"] if "seconds" in finding.facts else clip.end
-    sounds = {name: read_audio(path, LEAST_RATE, True, clip.start, end) for name, path in clip.tracks.items()}
+    sounds = {name: read_audio(path, LEAST_RATE, True, clip.start, clip.end) for name, path in clip.tracks.items()}
     lengths = {name: sound.shape[1] / LEAST_RATE for name, sound in sounds.items()}
     finding.facts["tracks"] = {name: round(seconds, 3) for name, seconds in lengths.items()}
+    lengths = {name: min(seconds, finding.facts.get("seconds", seconds)) for name, seconds in lengths.items()}
     short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
     if lengths[long] - lengths[short] > 1 / FPS + 1e-6:
         times = f"{short} lasts {lengths[short]:.3f} s, {long} {lengths[long]:.3f} s"

@@ -189,20 +189,20 @@ def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | P
         name = record.get("id", "?") if isinstance(record, dict) else "?"
         field = ".".join(map(str, first["loc"]))
         reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
-        told = f"clip {shortened(repr(name))}: {shortened(reason, 300)}"
-        return Problem(shortened(name), f"{place}: {told}; the fields are {', '.join(Clip.model_fields)}")
+        told, fields = shortened(reason, 300), ", ".join(Clip.model_fields)
+        return Problem(shortened(name), f"{place}: clip {shortened(repr(name))}: {told}; the fields are {fields}")
     except UserError as error:
         return Problem(f"line {number}", f"{error}; one object per line is needed")
-    place += f": clip {shortened(repr(clip.id))}"
+    name = shortened(repr(clip.id))
     if (earlier := seen.setdefault(clip.id, number)) != number:
-        return Problem(clip.id, f"{place} is already on line {earlier}; ids must be unique")
+        return Problem(clip.id, f"{place}: clip {name} is already on line {earlier}; ids must be unique")
     for field, file in clip.files().items():
         try:
             reason = "" if is_file(file) else f"{file} does not exist; paths are relative to the manifest"
         except UserError as error:
             reason = str(error)
         if reason:
-            return Problem(clip.id, f"{place}: {field} file {reason}")
+            return Problem(clip.id, f"{place}: clip {name}: {field} file {reason}")
     return clip
 
 
