@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint.folder import check_checkpoint, check_joint
@@ -20,6 +20,7 @@ from shared.data.media_write import AAC_RATES, Audio, Video
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.cli import PerStream, exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.ranges import Batch
 from shared.utils.text_files import read_text, split_lines
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class JointOptions(SamplingOptions):
     task: str = option("auto", f"auto (default), {', '.join(JOINT_TASKS)}")
     audio: Path | None = option(None, "a wav, or any file with sound: make a video for it")
     video: Path | None = option(None, "an mp4, mov, mkv or webm: make a sound for it")
-    duration: float | None = option(
+    duration: Annotated[float, Field(gt=0, le=LONGEST)] | None = option(
         None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"
     )
     guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
@@ -55,13 +56,11 @@ class JointOptions(SamplingOptions):
         None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]"
     )
     context_scale: PerStream | None = option(None, "how much the other modality counts; 1: as trained", metavar="V[,A]")
-    batch: int = option(8, "clips of --prompts sampled at a time", ge=1)
+    batch: Batch = option(8, "clips of --prompts sampled at a time")
 
     @model_validator(mode="after")
     def _consistent(self) -> JointOptions:
         exclusive(self, "prompt", "prompts", "timed_prompts", required=True)
-        if self.duration is not None and not 0 < self.duration <= LONGEST:
-            raise ValueError(f"--duration {self.duration:g}: more than 0 and at most {LONGEST:g} seconds are needed")
         form = self.guidance or "dual"
         for name in ("text_scale", "context_scale"):
             if getattr(self, name) is not None and name not in SCALES[form]:

@@ -23,9 +23,9 @@ from shared.codecs.base import bounded
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
-from shared.nn.finite import check_finite
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite
 from shared.utils.rng import generator, seed_of_each
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.

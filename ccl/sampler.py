@@ -14,7 +14,7 @@ from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts, aligned
 from shared.nn.clock import LatentClock
-from shared.nn.finite import check_finite
+from shared.utils.finite import check_finite
 
 STREAMS = ("video", "audio")
 #: One of each stream.

@@ -27,7 +27,6 @@ from shared.encoders.audio import load_track_encoders
 from shared.encoders.t5 import T5Text
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
-from shared.nn.finite import check_weights
 from shared.nn.flow import draw_noise
 from shared.training.card import Progress, model_card
 from shared.training.components import Components, LazyTextEncoder
@@ -36,6 +35,7 @@ from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
+from shared.utils.finite import check_weights
 
 USE = """Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
 `MTVPipeline.from_pretrained(folder)`. The licence of the CogVideoX weights it was made of holds for it too."""

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from shared.utils.config import TrainConfig
-from shared.utils.config_sections import Count, Part, Positive, Section, TaskWeights, key
+from shared.utils.config_sections import Part, Section, TaskWeights, key
+from shared.utils.ranges import Count, LearningRate
 
 
 class Stage(Section):
@@ -22,7 +23,7 @@ class Stage(Section):
     name: str = Field(min_length=1, description="Name of the stage, and with its number of its folder under `output`.")
     subset: str | list[str] = key([], "Only clips in this subset, or in one of these, train; an empty list takes all.")
     steps: Count = Field(description="Optimizer steps of the stage.")
-    lr: Positive | None = key(None, "Learning rate of the stage; null is `optimizer.lr`.")
+    lr: LearningRate | None = key(None, "Learning rate of the stage; null is `optimizer.lr`.")
     trainable: list[Part] = key(
         ["control", "attention"],
         "What learns, as in a run without stages; the default is the paper's, [control] its TB off.",

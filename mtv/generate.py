@@ -22,6 +22,7 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.ranges import Scale, Seconds, Steps, WindowSeconds
 
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
@@ -58,14 +59,14 @@ class MTVOptions(SamplingOptions):
     audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
-    duration: float | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S", gt=0)
+    duration: Seconds | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S")
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
-    steps: int | None = option(None, "solver steps per window; default: the pipeline's", ge=1)
-    window: float | None = option(None, "seconds made at a time; default: 2", metavar="S", gt=0)
-    text_scale: float | None = _scale("text")
-    speech_scale: float | None = _scale("speech")
-    effects_scale: float | None = _scale("effects")
-    music_scale: float | None = _scale("music")
+    steps: Steps | None = option(None, "solver steps per window; default: the pipeline's")
+    window: WindowSeconds | None = option(None, "seconds made at a time; default: 2", metavar="S")
+    text_scale: Scale | None = _scale("text")
+    speech_scale: Scale | None = _scale("speech")
+    effects_scale: Scale | None = _scale("effects")
+    music_scale: Scale | None = _scale("music")
 
     @model_validator(mode="after")
     def _consistent(self) -> MTVOptions:

@@ -24,8 +24,8 @@ from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
-from shared.nn.finite import check_finite
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite
 from shared.utils.rng import generator, seed_of_each
 
 

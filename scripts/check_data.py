@@ -18,14 +18,15 @@ from shared.checkpoint.folder import check_checkpoint
 from shared.data.manifest import manifest_entries
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
+from shared.utils.ranges import Workers
 
 
 class CheckOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     report: Path | None = option(None, "FILE.html to look at, or FILE.jsonl with a line per clip")
     checkpoint: Path | None = option(None, "encode every clip with its codecs, and look at the latents")
-    sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1)
-    workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
+    sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1, le=1000)
+    workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
     strict: bool = option(False, "exit code 1 if training would refuse the manifest")
 
     @field_validator("report")

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from shared.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
+from shared.utils.ranges import Workers
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
@@ -30,7 +31,7 @@ class DemixOptions(Options):
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")
     device: str = option("cpu", "where demucs-cdx23 runs")
     measure: bool = option(False, "compare with the tracks that the manifest has")
-    workers: int | None = option(None, "processes; default: all cores for dsp, else 1", ge=1)
+    workers: Workers | None = option(None, "processes; default: all cores for dsp, else 1")
 
     @model_validator(mode="after")
     def _fitting(self) -> DemixOptions:

@@ -18,13 +18,14 @@ from shared.training.consolidate import find_state, whole_weights
 from shared.utils import cli
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
+from shared.utils.ranges import Count
 from shared.utils.text_files import read_text, split_lines
 
 
 class Options(cli.Options):
     run: Path = cli.option(help="OUTPUT of train_ccl.py, or a stage's of train_mtv.py")
     output: Path = cli.option(help="new checkpoint folder")
-    step: int | None = cli.option(None, "of RUN/state; the latest by default")
+    step: Count | None = cli.option(None, "of RUN/state; the latest by default")
     ema: bool | None = cli.option(
         None, "the average of the weights, or the weights themselves; by default the average if the run keeps one"
     )

@@ -19,6 +19,7 @@ from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
+from shared.utils.ranges import Count, Rate, Seed, Side, Workers
 
 
 def pixels(text: Any) -> Any:
@@ -30,15 +31,15 @@ def pixels(text: Any) -> Any:
 
 
 class PuppetOptions(Options):
-    clips: int = option(help="how many clips", ge=1)
+    clips: Count = option(help="how many clips")
     output: Path = option(help="folder to fill; new, empty, or made by the same arguments")
-    seed: int = option(0, "another seed makes other clips")
+    seed: Seed = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
-    size: Annotated[tuple[int, int], BeforeValidator(pixels)] = option(
+    size: Annotated[tuple[Side, Side], BeforeValidator(pixels)] = option(
         (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
-    conflict: float = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
-    workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
+    conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
+    workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -54,7 +54,7 @@ class CheckpointMixin:
             if isinstance(kind, list) and package_of(kind[0]) in (*OURS, *trusted_packages):
                 load_class(":".join(kind))
         pipeline: Self = super().from_pretrained(str(source), **options)  # type: ignore[misc]
-        from shared.nn.finite import check_weights
+        from shared.utils.finite import check_weights
 
         for name, component in pipeline.components.items():  # type: ignore[attr-defined]
             if name not in options:

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header
-from shared.nn.finite import check_tensors
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
+from shared.utils.finite import check_tensors
 from shared.utils.rng import derive
 
 ADAPTER = "default"  # the name of what is trained

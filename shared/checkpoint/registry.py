@@ -110,7 +110,7 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
 def load_component(source: ComponentSource, **options: Any) -> Any:
     """Load the codec or encoder, in evaluation mode; `options` and errors are those of its `from_pretrained`.
     UserError for a weight that is not finite."""
-    from shared.nn.finite import check_weights
+    from shared.utils.finite import check_weights
 
     component = load_class(source.kind).from_pretrained(source.folder, **options).eval()
     check_weights(component, source.folder)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from shared.nn.clock import LatentClock
-from shared.nn.finite import check_finite
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite
 
 
 @runtime_checkable

@@ -11,8 +11,8 @@ from torch import Tensor
 from shared.codecs.base import Codecs, VideoCodec, keyframe_latents
 from shared.data.dataset import Sample
 from shared.data.manifest import Clip
-from shared.nn.finite import is_finite
 from shared.utils.errors import UserError
+from shared.utils.finite import is_finite
 from shared.utils.levels import is_silent
 from shared.utils.rng import numpy_generator
 

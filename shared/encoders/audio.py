@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from shared.nn.finite import check_weights
 from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
+from shared.utils.finite import check_weights
 from shared.utils.levels import is_silent
 from shared.utils.mel import hann, mel_filters, sine_power
 

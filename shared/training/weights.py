@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from shared.checkpoint.folder import save_checkpoint
-from shared.nn.finite import check_weights
 from shared.utils.config import Train
 from shared.utils.errors import UserError
+from shared.utils.finite import check_weights
 
 #: Parameters and buffers by name.
 StateDict = dict[str, Tensor]

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Un
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from shared.utils.config_file import told_range
 from shared.utils.errors import UserError
+from shared.utils.ranges import Scale
 from shared.utils.text_files import is_file, shortened
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def per_stream(text: Any) -> Any:
 
 
 #: An option with a value for each stream.
-PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
+PerStream = Annotated[tuple[Scale, Scale], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
@@ -166,6 +168,10 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     said = _said(field)
     if get_origin(kind) in (Union, types.UnionType):  # X | None
         kind = next(part for part in get_args(kind) if part is not types.NoneType)
+    rules = list(field.metadata)
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        rules += more
     origin, parts = get_origin(kind), get_args(kind)
     about = argparse.SUPPRESS if said["hidden"] else _help(field)
     settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
@@ -178,7 +184,7 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     if said["repeat"]:
         settings["action"] = "append"
         origin, parts = get_origin(parts[0]), get_args(parts[0])
-    if origin in (tuple, list) and not any(isinstance(rule, BeforeValidator) for rule in field.metadata):
+    if origin in (tuple, list) and not any(isinstance(rule, BeforeValidator) for rule in rules):
         settings["nargs"] = len(parts) if origin is tuple else "+"
     return settings
 
@@ -231,6 +237,8 @@ def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]
     except ValidationError as error:
         first = error.errors()[0]
         said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"
+        if first["loc"] and first["type"].startswith(("less_than", "finite_number")):  # the others say enough
+            said += told_range(kind, first["loc"])
         if not first["loc"]:
             raise UserError(str(said)) from None
         said = "is needed" if first["type"] == "missing" else said

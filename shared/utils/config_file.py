@@ -1,7 +1,8 @@
 """The file of a typed configuration: read, changed by `--set key=value`, and its mistakes told in one line."""
 
 import difflib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,8 @@ from shared.utils.errors import UserError
 from shared.utils.text_files import is_file, parse_json, parse_yaml, read_text, shortened
 
 #: Keys that may name a file, whose content takes their place.
+#: An end of a range that only stops what cannot be meant, and is not told.
+FAR = 1_000_000_000
 INLINED = ("model", "deepspeed", "control")
 
 
@@ -36,7 +39,47 @@ def explain(error: ValidationError, file: Path, kind: type[BaseModel]) -> str:
         return f"{file}: unknown key {key}; the nearest known key is {near[0]}"
     if first["type"] == "value_error":
         return f"{file}: {first['ctx']['error']}"
-    return f"{file}: {key} " + ("is missing" if first["type"] == "missing" else f"= {first['input']!r}: {first['msg']}")
+    if first["type"] == "missing":
+        return f"{file}: {key} is missing"
+    return f"{file}: {key} = {first['input']!r}: {first['msg']}{told_range(kind, first['loc'])}"
+
+
+def told_range(kind: type[BaseModel], place: Sequence[int | str]) -> str:
+    """Say what values the field of `kind` at `place` of an error takes, "; number above 0 to 240", where that has an
+    end; "" for any other."""
+    name, *rest = place
+    if (field := kind.model_fields.get(str(name))) is None:
+        return ""
+    inner = [part for part in rest if isinstance(part, str)]
+    if (section := section_of(field)) and inner:
+        return told_range(section, inner)
+    words = values_of(kind.model_json_schema()["properties"][field.alias or name])
+    return f"; it is {words}" if re.search(r" (from|above|to|below) ", words) else ""
+
+
+def values_of(entry: Mapping[str, Any]) -> str:
+    """Words for what a key may hold, of its JSON schema."""
+    if "anyOf" in entry:
+        return " or ".join(map(values_of, entry["anyOf"]))
+    if "enum" in entry:
+        return " or ".join(map(str, entry["enum"]))
+    if "prefixItems" in entry:
+        return f"[{', '.join(map(values_of, entry['prefixItems']))}]"
+    if "type" not in entry:
+        return "a value"
+    if entry["type"] == "array":
+        choices = entry.get("items", {}).get("enum")
+        return f"some of {', '.join(choices)}" if choices else f"list of {values_of(entry.get('items', {}))}"
+    if isinstance(inner := entry.get("additionalProperties"), dict):
+        return f"by name: {values_of(inner)}"
+    names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "keys and values"}
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    said = [f"{word} {_number(entry[key])}" for key, word in limits.items() if abs(entry.get(key, FAR)) < FAR]
+    return " ".join([names.get(entry["type"], entry["type"]), *said])
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".replace(",", " ").removesuffix(".0")
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

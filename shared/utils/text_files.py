@@ -56,7 +56,7 @@ def read_text(path: str | Path, name: str = "", most: int = LARGEST) -> str:
             raise UserError(f"{name}: has {size}; at most {limit} of text are read, divide it")
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{name}: no such file") from None
+        raise UserError(f"{name}: cannot be read (no such file)") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be read ({_why(error)})") from None
     return _decoded(content, name)
@@ -67,7 +67,7 @@ def split_lines(text: str, name: str) -> list[str]:
     lines = text.replace("\r\n", "\n").split("\n")
     for number, line in enumerate(lines, start=1):
         if "\r" in line:
-            told = "holds a carriage return that ends no line; lines end in \\n or \\r\\n"
+            told = r"holds a carriage return that ends no line; lines end in \n or \r\n"
             _log.warning("%s:%d: %s", name, number, told)
             break
     return lines[:-1] if lines[-1] == "" else lines

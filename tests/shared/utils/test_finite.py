@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from shared.nn.finite import check_finite, check_weights, is_finite
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite, check_weights, is_finite
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
 
