@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from mtv.control_training import NonsilentFeatures, build_control, freeze, pipel
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.lora import adapter_settings, add_lora, base_weights, lora_card, lora_weights, save_lora
 from shared.checkpoint.registry import COMPONENTS
+from shared.codecs import LinearVideoCodec
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
 from shared.data.dataset import ClipDataset
 from shared.data.manifest import Clip
@@ -62,10 +64,7 @@ class JointAdapter:
     def check(config: TrainConfig, stages: Sequence[TrainConfig]) -> None:
         """UserError for a variant that there is not, tasks that it cannot learn, and components that are not there."""
         for stage in stages:
-            try:
-                joint = Variant.of(stage.model).routing == "joint"
-            except (TypeError, ValueError) as error:
-                raise UserError(f"model: {error}") from None
+            joint = _variant(stage).routing == "joint"
             alone = ", ".join(task for task in ("t2v", "t2a", "mtv") if stage.trains(task))
             if joint and alone:
                 what = f"joins the streams in every task, so {alone} cannot be trained"
@@ -83,12 +82,15 @@ class JointAdapter:
         """Load the configured components; where no codecs are named, fit a linear pair to the training clips first."""
         folder = fitted_codecs(config)
         if component_source(config, "video_codec") is None and source.shards is None:
+            check_size(config, LinearVideoCodec().spatial_stride)
             if world.is_main and not (folder / "audio_codec").is_dir():
                 data = config.data
                 samples = ClipDataset(source.clips, data.fps, data.size, data.sample_rate, data.duration)
                 save_codecs(folder, *fit_linear_codecs(samples, sample_rate=data.sample_rate, seed=config.seed))
             barrier()
-        return Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
+        components = Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
+        check_size(config, components.codecs.video.spatial_stride)
+        return components
 
     @property
     def patch(self) -> int:
@@ -149,6 +151,31 @@ class JointAdapter:
         if lora is not None:
             pipeline.unload_lora_weights()
         export_pipeline(pipeline, folder, card, self.config.train)
+
+
+def check_size(config: TrainConfig, stride: int) -> None:
+    """Refuse a `data.size` that is no whole number of tokens of a codec of `stride` pixels."""
+    _, *patch = config.model.get("video", {}).get("patch_size", (1, 2, 2))
+    if wrong := [side for side, part in zip(config.data.size, patch, strict=True) if side % (stride * part)]:
+        units = "x".join(str(stride * part) for part in patch)
+        told = f"data.size {list(config.data.size)}: {wrong[0]} does not fit"
+        raise UserError(f"{told}; height and width go by {units}")
+
+
+def _variant(config: TrainConfig) -> Variant:
+    """Find the variant of the model, which is built without values first. UserError for settings that are not its."""
+    settings, sizes = dict(config.model), {"in_channels": 8, "text_dim": 8}  # those that codecs and text decide
+    try:
+        streams = {name: {**settings[name], **sizes} for name in ("video", "audio")}
+        with torch.device("meta"):
+            DualStreamTransformer(**settings | streams)
+        if unknown := sorted(set(config.control or {}) - set(signature(MSTControlNet).parameters)):
+            raise UserError(f"control: unknown key {unknown[0]}; see configs/model/puppets_control.yaml")
+        return Variant.of(settings)
+    except KeyError as error:
+        raise UserError(f"model: has no {error}; see configs/model/") from None
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"model: {error}; see configs/model/") from None
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:

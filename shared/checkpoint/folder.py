@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from safetensors import SafetensorError, safe_open
@@ -83,6 +84,29 @@ def load_checkpoint(
     check_checkpoint(folder, trusted_packages)  # a folder: what has no slash would be looked for on the hub
     options = {"dtype": dtype or torch.float32, "use_safetensors": True}
     return kind.from_pretrained(str(folder), trusted_packages=trusted_packages, **options).to(device)
+
+
+def check_saveable(name: str, part: Any) -> None:
+    """Raise UserError unless a component of a user's own class can be saved with a checkpoint, and read again."""
+    if package_of(type(part).__module__) in TRUSTED:
+        return
+    from diffusers import DiffusionPipeline
+
+    class Parts(DiffusionPipeline):
+        def __init__(self, part: Any) -> None:
+            super().__init__()
+            self.register_modules(part=part)
+
+    kind, advice = type(part).__name__, "derive it from diffusers' ModelMixin and ConfigMixin, as docs/codecs.md shows"
+    with TemporaryDirectory() as folder:
+        try:
+            Parts(part).save_pretrained(folder, safe_serialization=True)
+            if check_checkpoint(folder, [package_of(type(part).__module__)]).get("part") in ABSENT:
+                raise UserError("diffusers does not know how")
+            type(part).from_pretrained(Path(folder) / "part")
+        except Exception as error:  # whatever a user's own code raises
+            reason = f"{hub.first_line(error) or type(error).__name__}"
+            raise UserError(f"{name}: {kind} cannot be saved with the checkpoint ({reason}); {advice}") from error
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:
