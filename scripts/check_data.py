@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from pydantic import field_validator
-from tqdm import tqdm
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.data.manifest import manifest_entries
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
+from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Workers
 
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     from shared.evaluation.doctor_report import summary, write_report
 
     found = examine_all(entries, options.workers, options.checkpoint, options.sigma)
-    findings = list(tqdm(found, total=len(entries), unit="clip", desc=str(options.manifest)))
+    findings = list(progress_bar(found, total=len(entries), unit="clip", desc=str(options.manifest)))
     if options.report is not None:
         write_report(options.report, findings)
     for finding in findings:

@@ -14,11 +14,11 @@ import os
 from pathlib import Path
 
 from pydantic import model_validator
-from tqdm import tqdm
 
 from shared.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
+from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Workers
 
 DEMIXERS = ("dsp", "demucs-cdx23")
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     manifest = options.output / MANIFEST_NAME
     choice = DemixerChoice(options.demixer, tuple(options.checkpoint), options.device)
     found = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
-    outcomes = list(tqdm(found, total=len(clips), unit="clip", desc=str(options.output)))
+    outcomes = list(progress_bar(found, total=len(clips), unit="clip", desc=str(options.output)))
     done = [outcome for outcome in outcomes if not outcome.error]
     if done:
         write_manifest(manifest, [outcome.clip for outcome in done])

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
-from tqdm import tqdm
 
 from shared.data.manifest import MANIFEST_NAME, write_manifest
 from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
+from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Count, Rate, Seed, Side, Workers
 
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     """Render on all cores; the manifest appears only when every clip is there."""
     given = parse(PuppetOptions, __doc__, argv)
     made = make_clips(given.output, given.clips, given.seed, given.level, given.size, given.conflict, given.workers)
-    clips = list(tqdm(made, total=given.clips, unit="clip", desc=str(given.output)))
+    clips = list(progress_bar(made, total=given.clips, unit="clip", desc=str(given.output)))
     write_manifest(given.output / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 

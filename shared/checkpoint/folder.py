@@ -13,6 +13,7 @@ from shared.utils import hub
 from shared.utils.classes import load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
+from shared.utils.progress import bar_options, quiet_loading
 
 if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seconds to import
     import torch
@@ -54,13 +55,19 @@ class CheckpointMixin:
         for kind in parts.values():
             if isinstance(kind, list) and package_of(kind[0]) in (*OURS, *trusted_packages):
                 load_class(":".join(kind))
-        pipeline: Self = super().from_pretrained(str(source), **options)  # type: ignore[misc]
+        with quiet_loading():
+            pipeline: Self = super().from_pretrained(str(source), **options)  # type: ignore[misc]
         from shared.utils.finite import check_weights
 
         for name, component in pipeline.components.items():  # type: ignore[attr-defined]
             if name not in options:
                 check_weights(component, f"checkpoint {folder}: {name}")
         return pipeline
+
+    def progress_bar(self, *arguments: Any, **options: Any) -> Any:
+        """Make a bar as diffusers does, of those of `shared.utils.progress`."""
+        self._progress_bar_config = bar_options() | getattr(self, "_progress_bar_config", {})
+        return super().progress_bar(*arguments, **options)  # type: ignore[misc]
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:

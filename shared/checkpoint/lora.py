@@ -22,6 +22,7 @@ from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names,
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.finite import check_tensors
+from shared.utils.progress import quiet_loading
 from shared.utils.rng import derive
 
 ADAPTER = "default"  # the name of what is trained
@@ -189,7 +190,8 @@ class LoraMixin(LoraBaseMixin):
         configs = {component: _config(part, settings, f"{component}.", where) for component, part in parts.items()}
         for component, part in parts.items():
             options = {"adapter_name": chosen, "metadata": configs[component], "_pipeline": self}
-            getattr(self, component).load_lora_adapter(part, prefix=None, **options)
+            with quiet_loading():
+                getattr(self, component).load_lora_adapter(part, prefix=None, **options)
         self.set_adapters(chosen)
 
     def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:

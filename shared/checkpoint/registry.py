@@ -10,6 +10,7 @@ from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.progress import quiet_loading
 
 WANTED = "a folder with the model, or its hub id, is needed"
 
@@ -112,7 +113,8 @@ def load_component(source: ComponentSource, **options: Any) -> Any:
     UserError for a weight that is not finite."""
     from shared.utils.finite import check_weights
 
-    component = load_class(source.kind).from_pretrained(source.folder, **options).eval()
+    with quiet_loading():
+        component = load_class(source.kind).from_pretrained(source.folder, **options).eval()
     check_weights(component, source.folder)
     return component
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from tqdm import tqdm
 from webdataset import TarWriter
 
 from shared.data.encode_clip import Members
@@ -21,6 +20,7 @@ from shared.data.shards import LatentShards
 from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
+from shared.utils.progress import bar as progress_bar
 
 SHARD_CLIPS = 256
 LOCK_NAME = ".lock"
@@ -95,7 +95,7 @@ def fill_shards(
         barrier()
         mine = [name for name in keys if name not in usable][world.rank :: world.size]
         hidden = not (world.is_main and mine)
-        records = iter(tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
+        records = iter(progress_bar(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
         for turn in range(ceil(len(mine) / SHARD_CLIPS)):
             number = first + world.rank + turn * world.size
             write_shard(folder / f"{number:05d}.tar", islice(records, SHARD_CLIPS))

@@ -8,7 +8,6 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.codecs import Codecs
@@ -19,6 +18,7 @@ from shared.training.inputs import CODECS, component_source, fitted_codecs
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
+from shared.utils.progress import bar as progress_bar
 
 
 @dataclass
@@ -65,7 +65,7 @@ class LazyTextEncoder:
         if world.is_main:
             encoder: Any = self.load()
             cache = CachedText(encoder.to(world.device), folder)
-            for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
+            for text in progress_bar(sorted(texts), desc="encoding texts", unit="text"):
                 cache.encode([text])
             cache.encoder = UnloadedTextEncoder(cache.dim, cache.max_length)
         return next(cached for cached in gather(cache) if cached is not None)
