@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -34,6 +34,7 @@ PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know few
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
 DEMIXERS = ("dsp", "demucs-cdx23")
 SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
+JOINT_SCALE = 3.5
 
 
 def _scale(name: str) -> Any:
@@ -63,6 +64,12 @@ class MTVOptions(SamplingOptions):
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
     steps: Steps | None = option(None, "solver steps per window; default: the pipeline's")
     window: WindowSeconds | None = option(None, "seconds made at a time; default: 2", metavar="S")
+    guidance: Literal["separate", "joint"] = option(
+        "separate", "separate (default): a scale for each condition; joint: one for text and tracks together"
+    )
+    guidance_scale: Scale | None = option(
+        None, f"of joint guidance: how much all counts; 1: as trained; default: {JOINT_SCALE}", metavar="W"
+    )
     text_scale: Scale | None = _scale("text")
     speech_scale: Scale | None = _scale("speech")
     effects_scale: Scale | None = _scale("effects")
@@ -85,6 +92,11 @@ class MTVOptions(SamplingOptions):
         if (name == "dsp") == bool(self.demixer_checkpoint):
             needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
             raise UserError(f"--demixer {name}: {needed}")
+        joint = self.guidance == "joint"
+        idle = [f"{name}_scale" for name in (SCALES if joint else ["guidance"])]
+        if given_scales := [name for name in idle if getattr(self, name) is not None]:
+            option_name = f"--{given_scales[0].replace('_', '-')}"
+            raise UserError(f"{option_name} has no effect with --guidance {self.guidance}; leave it out")
         _ = self.pictures
         return self
 
@@ -253,8 +265,9 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
 def guidance(options: MTVOptions) -> TrackGuidance:
     from mtv.guidance import TrackGuidance
 
-    scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
-    return TrackGuidance(**{name: scale for name, scale in scales.items() if scale is not None})
+    scales = {name: getattr(options, f"{name}_scale") for name in SCALES} | {"scale": options.guidance_scale}
+    given = {name: scale for name, scale in scales.items() if scale is not None}
+    return TrackGuidance(form=options.guidance, **given)
 
 
 def _warn(line: str) -> None:

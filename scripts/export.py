@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
     weights = whole_weights(state, "ema" if average else None)
     model: Any = CogVideoXAdapter(config) if isinstance(config, BackboneConfig) else JointAdapter(config)
+    model.components.text.learn(None)  # a state does not hold the captions
     check_names(weights, {"transformer": model.transformer, "control": model.control}, state.folder)
     progress = Progress(state.step, processes=state.processes, average=average)
     model.save(weights, options.output if config.lora is None else options.output / "checkpoint", progress)

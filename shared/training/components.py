@@ -57,6 +57,13 @@ class LazyTextEncoder:
             return self._words
         return cast(TextEncoder, load_component(self.source, torch_dtype=self.dtype))
 
+    def learn(self, texts: Collection[str] | None) -> None:
+        """Tell `HashedWords` the captions of a training, so that it warns of other words in sampling; None: unknown."""
+        if self.source is None:
+            self._words.register_to_config(vocabulary=[])
+        if self.is_embedded:
+            self._words.learn(texts)
+
     def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
         """Cache these texts on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder."""
         if self.is_embedded:

@@ -46,7 +46,7 @@ def bar_options(file: IO[str] | None = None) -> dict[str, Any]:
 
 def bar(*arguments: Any, **options: Any) -> Any:
     """Make a tqdm with `bar_options`."""
-    return tqdm(*arguments, **bar_options(), **options)
+    return tqdm(*arguments, **(options | bar_options()))
 
 
 @contextmanager

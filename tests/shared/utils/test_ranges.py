@@ -30,7 +30,8 @@ SIGNED = {
     "local_rank": "a launcher says -1 where there is none",
     "mean": "of logit(u)",
     **dict.fromkeys(
-        ("text_scale", "context_scale", "speech_scale", "effects_scale", "music_scale"), "guidance away from it"
+        ("text_scale", "context_scale", "speech_scale", "effects_scale", "music_scale", "guidance_scale"),
+        "guidance away from it",
     ),
 }
 #: Numbers that may be zero, and what it means.
