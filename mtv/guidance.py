@@ -32,7 +32,7 @@ from shared.utils.errors import UserError
 
 
 class State(NamedTuple):
-    """What an evaluation is conditioned on: the text (c or 0c) and all tracks but `dropped`: one, none ("") or `ALL`."""
+    """What an evaluation is conditioned on: the text (c or 0c) and all tracks but `dropped`: one, "" or `ALL`."""
 
     text: bool = True
     dropped: str = ""
