@@ -76,7 +76,7 @@ class CheckpointMixin:
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
     """Write `pipeline` and its card to `folder`, in files of at most `shard_size`; one there is replaced at the end."""
-    with replacing_folder(Path(folder)) as partial:
+    with replacing_folder(Path(folder)) as partial, quiet_loading():
         pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
