@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint.folder import check_checkpoint, check_joint
@@ -24,6 +24,8 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.cli import PerStream, exclusive, option
 from shared.utils.errors import UserError
 from shared.utils.levels import why_cancelled
+from shared.utils.ranges import Batch
+from shared.utils.text_files import read_text, split_lines
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
@@ -49,7 +51,7 @@ class JointOptions(SamplingOptions):
     audio: Path | None = option(None, "a wav, or any file with sound: make a video for it")
     audio_track: int | None = option(None, "which track of --audio, from 1; default: the file's own default", ge=1)
     video: Path | None = option(None, "an mp4, mov, mkv or webm: make a sound for it")
-    duration: float | None = option(
+    duration: Annotated[float, Field(gt=0, le=LONGEST)] | None = option(
         None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"
     )
     guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
@@ -59,13 +61,11 @@ class JointOptions(SamplingOptions):
         None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]"
     )
     context_scale: PerStream | None = option(None, "how much the other modality counts; 1: as trained", metavar="V[,A]")
-    batch: int = option(8, "clips of --prompts sampled at a time", ge=1)
+    batch: Batch = option(8, "clips of --prompts sampled at a time")
 
     @model_validator(mode="after")
     def _consistent(self) -> JointOptions:
         exclusive(self, "prompt", "prompts", "timed_prompts", required=True)
-        if self.duration is not None and not 0 < self.duration <= LONGEST:
-            raise ValueError(f"--duration {self.duration:g}: more than 0 and at most {LONGEST:g} seconds are needed")
         if self.audio_track is not None and self.audio is None:
             raise ValueError("--audio-track chooses a track of --audio; give both, or leave it out")
         form = self.guidance or "dual"
@@ -113,13 +113,7 @@ def generate(options: JointOptions) -> Iterator[Path]:
 
 def read_prompts(path: Path) -> list[str]:
     """One prompt per line. Raises UserError naming the line that is empty."""
-    if not path.is_file():
-        raise UserError(f"prompts {path}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"prompts {path}: not UTF-8 text") from None
-    prompts = [line.strip() for line in lines]
+    prompts = [line.strip() for line in split_lines(read_text(path, f"prompts {path}"), str(path))]
     if not prompts:
         raise UserError(f"prompts {path}: the file is empty; one prompt per line is needed")
     if "" in prompts:

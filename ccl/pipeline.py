@@ -19,11 +19,13 @@ from shared.checkpoint.folder import CheckpointMixin, check_joint
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
+from shared.codecs.base import bounded
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite
 from shared.utils.rng import generator, seed_of_each
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
@@ -106,7 +108,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             image: [B or 1, 3, H, W] in [-1, 1], the first frame (i2av, i2v).
             audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
 
-        UserError for a size, duration, seed or given stream that does not fit, with what would; for a missing part.
+        UserError for a size, duration, seed or given stream that does not fit, with what would; for a missing part; for
+        one that makes NaN or infinity, with the step.
         """
         check_joint(self.components)
         prompts = _per_sample(prompt)
@@ -115,6 +118,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         size = self._size(duration, height, width)
         seeds = seed_of_each(seed, len(prompts))
         streams, first = self._encode_given(size, len(prompts), image, audio, video)
+        encoded = {f"{name} codec": latents for name, latents in streams.items()}
+        check_finite(encoded | ({} if first is None else {"video codec": first}), "in the latents of what is given")
         latents = self._noise(chosen.route, size, seeds)
         audio_prompts = prompts if audio_prompt is None else _per_sample(audio_prompt)
         if len(audio_prompts) != len(prompts):
@@ -147,6 +152,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             sampler.restore_clean(latents)
             if callback is not None:
                 latents.update(callback(self, step, float(grid[step]), dict(latents)) or {})
+            made = {f"{name} DiT": latents[name] for name in velocity}
+            check_finite(made, f"in the latents at step {step + 1} of {steps}")
 
     def _size(self, duration: float, height: int | None, width: int | None) -> Size:
         height = self.config.height if height is None else height
@@ -209,10 +216,11 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         video = audio = None
         if route.video_noisy:
             pixels = self.video_codec.decode(latents["video"].to(self.video_codec.dtype), size.frames)
+            check_finite({"video codec": pixels}, "in what it decoded")
             video = tensor_to_frames(pixels.float()).cpu().numpy()
         if route.audio_noisy:
             sound = self.audio_codec.decode(latents["audio"].to(self.audio_codec.dtype), size.samples)
-            audio = sound[:, 0].float().clamp(-1, 1).cpu().numpy()
+            audio = bounded(sound[:, 0].float(), "audio codec").cpu().numpy()
         return CCLOutput(video, audio, self.config.fps, self.audio_codec.sample_rate)
 
 

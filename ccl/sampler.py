@@ -14,6 +14,7 @@ from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts, aligned
 from shared.nn.clock import LatentClock
+from shared.utils.finite import check_finite
 
 STREAMS = ("video", "audio")
 #: One of each stream.
@@ -51,7 +52,10 @@ class Conditions:
                 padded = [row[k] if k < len(row) else torch.zeros_like(row[0]) for row in rows]
                 segment.texts[name] = encoder.encode(texts).to(device, dtype)
                 segment.weights[name] = torch.stack(padded).to(device, torch.float32)
-        return cls(segments, encoder.encode([negative] * len(pairs)).to(device, dtype))
+        without = encoder.encode([negative] * len(pairs)).to(device, dtype)
+        for text in (without, *(text for segment in segments for text in segment.texts.values())):
+            check_finite({"text encoder": text}, "in the embedding of a prompt")
+        return cls(segments, without)
 
 
 class JointSampler:

@@ -35,6 +35,7 @@ from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
+from shared.utils.finite import check_weights
 from shared.utils.portable import portable
 
 USE = """Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
@@ -65,7 +66,9 @@ class LazyT5(LazyTextEncoder):
     def load(self) -> T5Text:
         """On the CPU, in the precision it is stored in. UserError if it cannot be read."""
         length = read_part(self.folder, "transformer/config.json").get("max_text_seq_length", 226)
-        return T5Text.from_pretrained(self.folder, max_length=length, torch_dtype="auto")
+        encoder = T5Text.from_pretrained(self.folder, max_length=length, torch_dtype="auto")
+        check_weights(encoder, f"backbone {self.folder}: text_encoder")
+        return encoder
 
 
 class EpsilonObjective(nn.Module):
@@ -112,6 +115,7 @@ class CogVideoXAdapter:
         self.config, self.components = config, components or load_components(config)
         start, encoders = config.init or config.backbone, self.components.encoders
         self.transformer = load_library_model((CogVideoXTransformer3DModel,), start, ("transformer",))
+        check_weights(self.transformer, f"{start}: transformer")
         stride, settings = self.components.codecs.video.temporal_stride, config.control or {}
         self.control = control_training.build_control(self.transformer.config, encoders, stride, settings, config.seed)
         control_training.start_control(self.control, start, (), features)
@@ -155,6 +159,7 @@ def load_components(config: BackboneConfig | CurriculumConfig, device: torch.dev
     """Load what is not trained of the folder `backbone`, and the encoders of tracks."""
     assert config.backbone is not None, "this adapter is that of a backbone"
     codec = CogVideoXVideoCodec.from_pretrained(codec_folder(config.backbone)).to(device)
+    check_weights(codec, str(codec_folder(config.backbone)))
     sound: Any = NoSound(config.data.sample_rate)
     encoders = load_track_encoders(config.tracks.encoders, device)
     return Components(Codecs(codec, sound), LazyT5(config.backbone), encoders)

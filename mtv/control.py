@@ -25,6 +25,7 @@ from shared.nn.flops import count_flops
 from shared.nn.memory_alignment import AlignedModelMixin
 
 TRACKS = ("speech", "effects", "music")
+ALL = "all"  # of them
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class TrackFeatures:
         return cls(speech, effects, music, None if there.all() else there, drop or {})
 
     def without(self, track: str) -> TrackFeatures:
-        """Drop this track in every sample."""
+        """Drop this track, or `ALL` of them, in every sample."""
         everywhere = self.effects.new_ones(len(self.effects), dtype=torch.bool)
-        return replace(self, drop={**self.drop, track: everywhere})
+        return replace(self, drop={**self.drop, **dict.fromkeys(TRACKS if track == ALL else (track,), everywhere)})
 
     def take(self, rows: Tensor) -> TrackFeatures:
         """Take the samples `rows`, a vector of indices."""

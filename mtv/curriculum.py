@@ -1,7 +1,8 @@
 """The five stages of MTV's training (arXiv 2506.08003), in one configuration: each starts from what the last one left.
 
-basic face -> single character -> multiple characters -> sound event -> environmental ambience. A stage is a training
-run of its own, in OUTPUT/1_basic_face, OUTPUT/2_single_character ...
+basic face -> single character -> multiple characters -> sound event -> environmental ambience, in the paper each on its
+own subset of clips; `cumulative` keeps those of the stages before. A stage is a training run of its own, in
+OUTPUT/1_basic_face, OUTPUT/2_single_character ...
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from shared.utils.config import TrainConfig
-from shared.utils.config_sections import Count, Part, Positive, Section, TaskWeights, key
+from shared.utils.config_sections import Part, Section, TaskWeights, key
+from shared.utils.ranges import Count, LearningRate
 
 
 class Stage(Section):
@@ -22,7 +24,7 @@ class Stage(Section):
     name: str = Field(min_length=1, description="Name of the stage, and with its number of its folder under `output`.")
     subset: str | list[str] = key([], "Only clips in this subset, or in one of these, train; an empty list takes all.")
     steps: Count = Field(description="Optimizer steps of the stage.")
-    lr: Positive | None = key(None, "Learning rate of the stage; null is `optimizer.lr`.")
+    lr: LearningRate | None = key(None, "Learning rate of the stage; null is `optimizer.lr`.")
     trainable: list[Part] = key(
         ["control", "attention"],
         "What learns, as in a run without stages; the default is the paper's, [control] its TB off.",
@@ -53,6 +55,10 @@ class CurriculumConfig(TrainConfig):
 
     backbone: str | None = key(
         None, "In place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of one."
+    )
+    cumulative: bool = key(
+        False,
+        "A stage trains on its `subset` and those of the stages before; false: on its own, as in the paper.",
     )
     stages: list[Stage] = Field(min_length=1, description="One after the other, each from the checkpoint before.")
 
@@ -98,16 +104,23 @@ class CurriculumConfig(TrainConfig):
         """Where stage `index` is trained."""
         return Path(self.output) / f"{index + 1}_{self.stages[index].folder}"
 
+    def _subsets(self, index: int) -> list[str]:
+        """List the subsets that stage `index` trains on; none: all clips."""
+        stages = self.stages[: index + 1] if self.cumulative else self.stages[index : index + 1]
+        named = [[stage.subset] if isinstance(stage.subset, str) else stage.subset for stage in stages]
+        return list(dict.fromkeys(name for names in named for name in names)) if all(named) else []
+
     def stage(self, index: int) -> TrainConfig:
         """Configure the run of stage `index`, from the checkpoint of the stage before."""
         stage = self.stages[index]
-        raw = self.model_dump(exclude={"stages", "backbone"}) | {"trainable": stage.trainable, "tasks": stage.tasks}
+        raw = self.model_dump(exclude={"stages", "backbone", "cumulative"})
+        raw |= {"trainable": stage.trainable, "tasks": stage.tasks}
         raw["output"] = str(self.folder(index))
         raw["codecs"] = self.codecs or self.init or raw.get("init_streams") or str(Path(self.output) / "codecs")
         if index > 0:
             raw["init"] = str(self.folder(index - 1) / "checkpoint")
             raw.pop("init_streams", None)  # the first stage's start
-        raw["data"]["subsets"] = [stage.subset] if isinstance(stage.subset, str) else stage.subset
+        raw["data"]["subsets"] = self._subsets(index)
         raw["data"]["latents"] = str(Path(self.output) / "latents")
         raw["train"]["steps"] = stage.steps
         if index < len(self.stages) - 1:  # rounding to bf16 between two stages would be a step of its own

@@ -122,7 +122,7 @@ def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> 
 
 def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Path]:
     """Track files of `clip`, kept where all are there and `mix.key`, written last, says that its sound is as it was."""
-    if Path(clip.id).name != clip.id:
+    if Path(clip.id).name != clip.id or clip.id == "..":
         raise UserError(f"the id {clip.id!r} cannot name a folder; an id without / is needed")
     files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
     assert clip.audio is not None  # Clip guarantees it

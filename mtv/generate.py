@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -25,6 +25,7 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.ranges import Scale, Seconds, Steps, WindowSeconds
 
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
@@ -37,6 +38,7 @@ SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
 MOST_CHANNELS = 16
 DEMIXERS = ("dsp", "demucs-cdx23")
 SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
+JOINT_SCALE = 3.5
 
 
 def _scale(name: str) -> Any:
@@ -63,15 +65,21 @@ class MTVOptions(SamplingOptions):
     audio_track: int | None = option(None, "which track of --audio, from 1; default: the file's own default", ge=1)
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
-    duration: float | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S", gt=0)
+    duration: Seconds | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S")
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
-    steps: int | None = option(None, "solver steps per window; default: the pipeline's", ge=1)
-    window: float | None = option(None, "seconds made at a time; default: 2", metavar="S", gt=0)
+    steps: Steps | None = option(None, "solver steps per window; default: the pipeline's")
+    window: WindowSeconds | None = option(None, "seconds made at a time; default: 2", metavar="S")
     resume: bool = option(False, "go on from the finished windows of a sample that was stopped")
-    text_scale: float | None = _scale("text")
-    speech_scale: float | None = _scale("speech")
-    effects_scale: float | None = _scale("effects")
-    music_scale: float | None = _scale("music")
+    guidance: Literal["separate", "joint"] = option(
+        "separate", "separate (default): a scale for each condition; joint: one for text and tracks together"
+    )
+    guidance_scale: Scale | None = option(
+        None, f"of joint guidance: how much all counts; 1: as trained; default: {JOINT_SCALE}", metavar="W"
+    )
+    text_scale: Scale | None = _scale("text")
+    speech_scale: Scale | None = _scale("speech")
+    effects_scale: Scale | None = _scale("effects")
+    music_scale: Scale | None = _scale("music")
 
     @model_validator(mode="after")
     def _consistent(self) -> MTVOptions:
@@ -92,6 +100,11 @@ class MTVOptions(SamplingOptions):
         if (name == "dsp") == bool(self.demixer_checkpoint):
             needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
             raise UserError(f"--demixer {name}: {needed}")
+        joint = self.guidance == "joint"
+        idle = [f"{name}_scale" for name in (SCALES if joint else ["guidance"])]
+        if given_scales := [name for name in idle if getattr(self, name) is not None]:
+            option_name = f"--{given_scales[0].replace('_', '-')}"
+            raise UserError(f"{option_name} has no effect with --guidance {self.guidance}; leave it out")
         _ = self.pictures
         return self
 
@@ -298,8 +311,9 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
 def guidance(options: MTVOptions) -> TrackGuidance:
     from mtv.guidance import TrackGuidance
 
-    scales = {name: getattr(options, f"{name}_scale") for name in SCALES}
-    return TrackGuidance(**{name: scale for name, scale in scales.items() if scale is not None})
+    scales = {name: getattr(options, f"{name}_scale") for name in SCALES} | {"scale": options.guidance_scale}
+    given = {name: scale for name, scale in scales.items() if scale is not None}
+    return TrackGuidance(form=options.guidance, **given)
 
 
 def _warn(line: str) -> None:

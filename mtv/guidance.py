@@ -6,34 +6,44 @@ text's scale w_c and a scale w_k for speech, effects and music:
 
     v(c,T) + (w_c − 1) [v(c,T) − v(0c,T)] + Σ_k (w_k − 1) [v(c,T) − v(c,T∖k)]
 
-Every difference starts from the same v(c,T) and lacks one condition alone. So no track comes before another, a scale
-moves the result along its own condition only, and each scale that is not 1 costs one evaluation.
+This form, `separate`, is ours. Every difference starts from the same v(c,T) and lacks one condition alone. So no track
+comes before another, a scale moves the result along its own condition only, and each scale that is not 1 costs one
+evaluation.
+
+The form of MTV's official code, `joint`, drops the text and all tracks together, T∖all, with one scale w, there 3.5:
+
+    v(0c,T∖all) + w [v(c,T) − v(0c,T∖all)]
+
+It costs one evaluation more than none, and text and sound count more or less together: good for weights of the official
+recipe, or where a clip has to follow its text and its tracks more closely and none of them more than another. The state
+is trained where both are dropped: `text_dropout` times `tracks.dropout_all` of the samples, which should not be few.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from mtv.control import ALL
 from shared.utils.errors import UserError
 
 
 class State(NamedTuple):
-    """What an evaluation is conditioned on: the text (c or 0c), and all tracks but the one `dropped` ("": all)."""
+    """What an evaluation is conditioned on: the text (c or 0c) and all tracks but `dropped`: one, "" or `ALL`."""
 
     text: bool = True
     dropped: str = ""
 
 
-FULL, NO_TEXT = State(), State(text=False)
+FULL, NO_TEXT, NOTHING = State(), State(text=False), State(text=False, dropped=ALL)
 
 
 @dataclass(frozen=True)
 class TrackGuidance:
-    """Scales of guidance, w_c and w_k; 1 is no guidance, and above it a condition counts more.
+    """Scales of guidance, w_c and w_k; 1 is no guidance, above it a condition counts more. `joint` has `scale` alone.
 
     By default speech does: who of two speaks is seen in few pixels, and the prompt may not say it. `interval`: sigmas
     (low, high] in which guidance is on. UserError for a scale that is not finite, or an empty interval.
@@ -44,9 +54,13 @@ class TrackGuidance:
     effects: float = 1.0
     music: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
+    form: Literal["separate", "joint"] = "separate"
+    scale: float = 3.5
 
     def __post_init__(self) -> None:
-        for name in ("text", "speech", "effects", "music"):
+        if self.form not in ("separate", "joint"):
+            raise UserError(f"guidance {self.form}: separate (a scale for each condition) or joint (one) is needed")
+        for name in ("text", "speech", "effects", "music", "scale"):
             if not math.isfinite(scale := getattr(self, name)):
                 raise UserError(f"the {name} scale of guidance is {scale}; a finite number is needed")
         if not self.interval[0] < self.interval[1]:
@@ -56,8 +70,10 @@ class TrackGuidance:
         """Weigh each state's prediction at noise level `sigma`; the sum is 1, and zeros are left out."""
         if not self.interval[0] < sigma <= self.interval[1]:
             return {FULL: 1.0}
-        extra = {NO_TEXT: self.text - 1}
-        extra |= {State(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
+        extra = {NOTHING: self.scale - 1}
+        if self.form == "separate":
+            extra = {NO_TEXT: self.text - 1}
+            extra |= {State(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
         weights = {FULL: 1 + sum(extra.values())} | {state: -more for state, more in extra.items()}
         return {state: weight for state, weight in weights.items() if weight != 0}
 

@@ -25,6 +25,7 @@ from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite
 from shared.utils.rng import generator, seed_of_each
 
 
@@ -192,6 +193,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
         for latent, time in video.keyframes[index].items():
             clean[latent] = keyframe_latents(self.video_codec, video.pictures[time], latent == 0)[:, :, 0]
+        for given in clean.values():
+            check_finite({"video codec": given}, "in the latents of given frames")
         tracks = tracks.to(self._execution_device)
         sampler = WindowSampler(denoiser, self.control, tracks, texts, video.negative, clock, clean, video.guidance)
         latents = sampler.restore_clean(self._noise(video, index))
@@ -202,8 +205,12 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             if video.callback is not None:
                 changed = video.callback(self, index * video.steps + step, u, {"video": latents}) or {}
                 latents = changed.get("video", latents)
+            count = f"step {step + 1} of {video.steps}, window {index + 1} of {len(video.windows)}"
+            check_finite({"video DiT with its control network": latents}, f"in the latents at {count}")
             progress.update()
-        return self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
+        pixels = self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
+        check_finite({"video codec": pixels}, "in what it decoded")
+        return pixels
 
     def _noise(self, video: LongVideo, index: int) -> Tensor:
         """[B, C, F, h, w]; the first window's is `CCLPipeline`'s, and each window has its own."""
@@ -214,7 +221,9 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         return torch.stack(drawn).to(self._execution_device)
 
     def _encoded(self, texts: list[str]) -> Tensor:
-        return self.text_encoder.encode(texts).to(self._execution_device, self.transformer.dtype)
+        embedded = self.text_encoder.encode(texts).to(self._execution_device, self.transformer.dtype)
+        check_finite({"text encoder": embedded}, "in the embedding of a prompt")
+        return embedded
 
     def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
         """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
@@ -224,6 +233,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         encoders = {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
         read = (features(one, encoders, frames, self.config.fps) for one in tracks)
         clips = [{name: x.cpu() for name, x in one.items()} for one in read]
+        for one in clips:
+            check_finite({f"encoder of {name}": values for name, values in one.items()}, "in the features of the sound")
         return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
 
     def _frames(self, tracks: list[Tracks], duration: float | None) -> int:

@@ -31,6 +31,7 @@ from shared.ablation.jobs import Jobs
 from shared.ablation.plan import load_plan
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
+from shared.utils.ranges import Seed, Workers
 
 
 class AblateOptions(Options):
@@ -38,10 +39,10 @@ class AblateOptions(Options):
     output: Path | None = option(None, "for the runs and the report", metavar="DIR", writes="folder")
     start: Path | None = option(None, "begin from this checkpoint; train no start", metavar="DIR")
     only: str | None = option(None, "variants or groups of the plan, between commas; default: all", metavar="NAMES")
-    seeds: Annotated[list[int] | None, BeforeValidator(lambda text: text.split(","))] = option(
+    seeds: Annotated[list[Seed] | None, BeforeValidator(lambda text: text.split(","))] = option(
         None, "some of the plan's seeds, between commas; default: all", metavar="LIST"
     )
-    parallel: int | None = option(None, "runs side by side; default: the plan's", ge=1)
+    parallel: Workers | None = option(None, "runs side by side; default: the plan's")
     dry_run: bool = option(False, "print the commands, and whether they are done; run nothing")
     report_only: bool = option(False, "run nothing; make the report from --results")
     results: list[Path] = option([], "results/ folders of ablations", metavar="DIR")

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator
 from ccl.analysis.memory_report import MemoryOptions, memory_report
 from shared.utils.cli import Options, device, option, parse_command
 from shared.utils.errors import UserError, run_main
+from shared.utils.ranges import Count, Depth, Steps, Width, Workers
 
 SIZES = [(31, 484, 157), (61, 900, 314)]  # 5 and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
 
@@ -34,22 +35,22 @@ def three_numbers(text: Any) -> Any:
 class Cca(Options):
     """Gathered against dense cross-modal context attention."""
 
-    sizes: list[Annotated[tuple[int, int, int], BeforeValidator(three_numbers)]] = option(
+    sizes: list[Annotated[tuple[Count, Count, Count], BeforeValidator(three_numbers)]] = option(
         SIZES, "frames, tokens of each, audio tokens (default: 31,484,157 61,900,314)", metavar="F,S,A"
     )
-    heads: int = option(2, "of the attention", ge=1)
-    head_dim: int = option(48, "width of a head; even, for rotary positions", ge=2, multiple_of=2)
-    context_tokens: int = option(16, "LCT", ge=1)
+    heads: Depth = option(2, "of the attention")
+    head_dim: int = option(48, "width of a head; even, for rotary positions", ge=2, le=4096, multiple_of=2)
+    context_tokens: Width = option(16, "LCT")
     backward: bool = option(False, "measure forward and backward together")
-    repeats: int = option(3, "the fastest of so many runs counts", ge=1)
+    repeats: Steps = option(3, "the fastest of so many runs counts")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
 
 class Shards(Options):
     """Samples per second read from latent shards."""
 
-    records: int = option(10_000, "of at most 64 KB each")
-    workers: int = option(2, "processes that read, each its own part")
+    records: Count = option(10_000, "of at most 64 KB each")
+    workers: Workers = option(2, "processes that read, each its own part")
     folder: Path | None = option(None, "where the shards are made and deleted; default: a temporary folder")
 
 

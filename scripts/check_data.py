@@ -12,21 +12,22 @@ import sys
 from pathlib import Path
 
 from pydantic import field_validator
-from tqdm import tqdm
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.data.manifest import manifest_entries
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
+from shared.utils.progress import bar as progress_bar
+from shared.utils.ranges import Workers
 
 
 class CheckOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     report: Path | None = option(None, "FILE.html to look at, or FILE.jsonl with a line per clip", writes="file")
     checkpoint: Path | None = option(None, "encode every clip with its codecs, and look at the latents")
-    sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1)
-    workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
-    strict: bool = option(False, "exit code 1 if a clip is refused")
+    sigma: float = option(3.0, "their deviation may be 1/SIGMA to SIGMA", metavar="SIGMA", gt=1, le=1000)
+    workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
+    strict: bool = option(False, "exit code 1 if training would refuse the manifest")
 
     @field_validator("report")
     @classmethod
@@ -44,18 +45,20 @@ def main(argv: list[str] | None = None) -> None:
     if options.checkpoint is not None:
         check_checkpoint(options.checkpoint)
     entries = manifest_entries(options.manifest)
-    from shared.data.doctor import examine_all
+    from shared.data.doctor import examine_all, refusal
     from shared.evaluation.doctor_report import summary, write_report
 
     examined = examine_all(entries, options.workers, options.checkpoint, options.sigma)
-    findings = list(tqdm(examined, total=len(entries), unit="clip", desc=str(options.manifest)))
+    findings = list(progress_bar(examined, total=len(entries), unit="clip", desc=str(options.manifest)))
     if options.report is not None:
         write_report(options.report, findings)
     for finding in findings:
         if finding.reasons:
             print(f"{finding.verdict}: clip {finding.id!r}: {'; '.join(finding.reasons)}")
     print("\n".join(summary(findings)))
-    if options.strict and any(finding.refused for finding in findings):
+    if why := refusal(entries, findings):
+        print(f"training would refuse {options.manifest}: {why}")
+    if options.strict and why:
         sys.exit(1)
 
 

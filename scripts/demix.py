@@ -14,12 +14,13 @@ import os
 from pathlib import Path
 
 from pydantic import model_validator
-from tqdm import tqdm
 
 from shared.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
+from shared.utils.progress import bar as progress_bar
+from shared.utils.ranges import Workers
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
@@ -36,7 +37,7 @@ class DemixOptions(Options):
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")
     device: str = option("cpu", "where demucs-cdx23 runs")
     measure: bool = option(False, "compare with the tracks that the manifest has")
-    workers: int | None = option(None, "processes; default: all cores for dsp, else 1", ge=1)
+    workers: Workers | None = option(None, "processes; default: all cores for dsp, else 1")
 
     @model_validator(mode="after")
     def _fitting(self) -> DemixOptions:
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     choice = DemixerChoice(options.demixer, tuple(options.checkpoint), options.device)
     with locked(options.output / LOCK_NAME, *FILLS):
         demixed = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
-        outcomes = list(tqdm(demixed, total=len(clips), unit="clip", desc=str(options.output)))
+        outcomes = list(progress_bar(demixed, total=len(clips), unit="clip", desc=str(options.output)))
         done = [outcome for outcome in outcomes if not outcome.error]
         if done:
             write_manifest(manifest, [outcome.clip for outcome in done])

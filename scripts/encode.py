@@ -12,7 +12,7 @@ Clips that fail are listed at the end, the shards hold the others, and the exit 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveInt, field_validator
+from pydantic import field_validator
 
 from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
@@ -20,6 +20,7 @@ from shared.data.manifest import read_manifest
 from shared.utils.cli import TrustOptions, option, parse
 from shared.utils.config_sections import TrackSettings
 from shared.utils.errors import UserError, exit_for_failed_clips, run_main
+from shared.utils.ranges import Count, Fps, Rank, Seconds, Side, Workers
 
 
 class EncodeOptions(TrustOptions):
@@ -29,12 +30,12 @@ class EncodeOptions(TrustOptions):
     video_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     audio_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     text_encoder: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
-    fps: float | None = option(None, "pictures per second (default: the checkpoint's)", gt=0)
-    size: list[tuple[PositiveInt, PositiveInt]] = option(
+    fps: Fps | None = option(None, "pictures per second (default: the checkpoint's)")
+    size: list[tuple[Side, Side]] = option(
         [], "pixels (default: the checkpoint's); given several times, each clip takes the nearest shape",
         repeat=True, metavar=("HEIGHT", "WIDTH"),
     )  # fmt: skip
-    duration: float | None = option(None, "seconds from each clip's start (default: all of it)", gt=0)
+    duration: Seconds | None = option(None, "seconds from each clip's start (default: all of it)")
     needs: Literal["both", "video", "audio"] = option("both", "refuse clips without it")
     keyframe_latents: bool = option(False, "every latent as a keyframe too, for keyframes > 0")
     tracks: bool = option(False, "features of the clips' tracks too, for task mtv")
@@ -42,11 +43,11 @@ class EncodeOptions(TrustOptions):
     text_dtype: Literal["fp32", "bf16"] = option("fp32", "in which UMT5 runs")
     latents_dtype: Literal["float16", "float32"] = option("float16", "in which latents and features are kept")
     low_memory: bool = option(False, "the video codec works in tiles (docs/codecs.md)")
-    shard_clips: int = option(256, "clips per shard", ge=1)
-    workers: int = option(1, "processes on this machine, or per launched rank", ge=1)
-    threads: int = option(4, "that decode ahead, per process", ge=1)
+    shard_clips: Count = option(256, "clips per shard")
+    workers: Workers = option(1, "processes on this machine, or per launched rank")
+    threads: Workers = option(4, "that decode ahead, per process")
     device: str = option("auto", "cpu, cuda or cuda:N; auto: GPUs in turn if there are any")
-    local_rank: int = option(0, hidden=True)
+    local_rank: Rank = option(0, hidden=True)
 
     @field_validator("track_encoders")
     @classmethod

@@ -18,12 +18,14 @@ from shared.training.consolidate import find_state, whole_weights
 from shared.utils import cli
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
+from shared.utils.ranges import Count
+from shared.utils.text_files import read_text, split_lines
 
 
 class Options(cli.Options):
     run: Path = cli.option(help="OUTPUT of train_ccl.py, or a stage's of train_mtv.py")
     output: Path = cli.option(help="new checkpoint folder", writes="folder")
-    step: int | None = cli.option(None, "of RUN/state; the latest by default")
+    step: Count | None = cli.option(None, "of RUN/state; the latest by default")
     ema: bool | None = cli.option(
         None, "the average of the weights, or the weights themselves; by default the average if the run keeps one"
     )
@@ -44,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
     weights = whole_weights(state, "ema" if average else None)
     model: Any = CogVideoXAdapter(config) if isinstance(config, BackboneConfig) else JointAdapter(config)
+    model.components.text.learn(None)  # a state does not hold the captions
     check_names(weights, {"transformer": model.transformer, "control": model.control}, state.folder)
     progress = Progress(state.step, processes=state.processes, average=average)
     model.save(weights, options.output if config.lora is None else options.output / "checkpoint", progress)
@@ -57,7 +60,7 @@ def _read_config(run: Path) -> TrainConfig:
         stages = sorted(str(folder.parent) for folder in run.glob("*/config.yaml"))
         advice = f"it has the stages {', '.join(stages)}; give one of them" if stages else "give OUTPUT of train_ccl.py"
         raise UserError(f"--run {run}: no config.yaml there; {advice}")
-    on_backbone = any(line.startswith("backbone:") for line in file.read_text(encoding="utf-8").splitlines())
+    on_backbone = any(line.startswith("backbone:") for line in split_lines(read_text(file), str(file)))
     kind = BackboneConfig if on_backbone else TrainConfig
     return kind.load(file).model_copy(update={"output": str(run)})
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from shared.data.manifest import read_manifest
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
+from shared.utils.ranges import Count, Fps, SampleRate, Side
 
 
 class FitOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
-    clips: int = option(256, "clips to fit on")
-    held_out: int = option(32, "clips to measure on, from the end")
-    fps: float = option(16.0, "of the pictures")
-    size: tuple[int, int] = option((64, 64), "of the pictures, in pixels", metavar=("HEIGHT", "WIDTH"))
-    sample_rate: int = option(16000, "of the sound, in Hz")
+    clips: Count = option(256, "clips to fit on")
+    held_out: Count = option(32, "clips to measure on, from the end")
+    fps: Fps = option(16.0, "of the pictures")
+    size: tuple[Side, Side] = option((64, 64), "of the pictures, in pixels", metavar=("HEIGHT", "WIDTH"))
+    sample_rate: SampleRate = option(16000, "of the sound, in Hz")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
-from tqdm import tqdm
 
 from shared.data.manifest import MANIFEST_NAME, write_manifest
 from shared.puppets.clip import make_clips
@@ -20,6 +19,8 @@ from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
+from shared.utils.progress import bar as progress_bar
+from shared.utils.ranges import Count, Rate, Seed, Side, Workers
 
 
 def pixels(text: Any) -> Any:
@@ -31,15 +32,15 @@ def pixels(text: Any) -> Any:
 
 
 class PuppetOptions(Options):
-    clips: int = option(help="how many clips", ge=1)
+    clips: Count = option(help="how many clips")
     output: Path = option(help="folder to fill; new, empty, or made by the same arguments", writes="folder")
-    seed: int = option(0, "another seed makes other clips")
+    seed: Seed = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
-    size: Annotated[tuple[int, int], BeforeValidator(pixels)] = option(
+    size: Annotated[tuple[Side, Side], BeforeValidator(pixels)] = option(
         (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
-    conflict: float = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
-    workers: int = option(os.cpu_count() or 1, "processes; default: all cores", ge=1)
+    conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
+    workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = given.seed, given.level, given.size, given.conflict
     with locked(given.output / LOCK_NAME, *FILLS):
         rendered = make_clips(given.output, given.clips, *settings, given.workers)
-        clips = list(tqdm(rendered, total=given.clips, unit="clip", desc=str(given.output)))
+        clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))
         write_manifest(given.output / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 

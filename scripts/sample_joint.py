@@ -1,6 +1,6 @@
 """Make video and sound from text, and from a picture, a sound or a video, with one checkpoint.
 
-    python scripts/sample_joint.py --prompt "A bell rings twice." --output bell.mp4
+    python scripts/sample_joint.py --prompt "Scene description: a big yellow bell rings twice." --output bell.mp4
 
 What is made follows from what is given (--task auto):
     text alone            t2av   video with sound, an .mp4
@@ -14,10 +14,10 @@ Many prompts, one per line of a file, make OUT_000.mp4, OUT_001.mp4 ... with see
 A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0:
     python scripts/sample_joint.py --timed-prompts story.txt --duration 4 --output story.mp4
 Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
-    python scripts/sample_joint.py --prompt "A dog barks." --lora style=0.8 --lora dogs --memory low --output dog.mp4
+    python scripts/sample_joint.py --prompt "A bell rings." --lora style=0.8 --lora bells --memory low --output bell.mp4
 Guidance by itself and per stream (video, then audio):
-    python scripts/sample_joint.py --prompt "A dog barks." --guidance dual --text-scale 3,2 \\
-        --context-scale 2 --output dog.mp4
+    python scripts/sample_joint.py --prompt "A drum is hit." --guidance dual --text-scale 3,2 \\
+        --context-scale 2 --output drum.mp4
 """
 
 from ccl.generate import JointOptions, generate

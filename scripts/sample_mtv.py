@@ -11,7 +11,7 @@ The video lasts as long as the sound. More than --window seconds are made window
 A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0:
     ... --timed-prompts story.txt
 Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
-    ... --lora style=0.8 --lora dogs --memory low
+    ... --lora style=0.8 --lora bells --memory low
 To edit a video, sample again with the same --seed and one track or the text replaced.
 """
 

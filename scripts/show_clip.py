@@ -11,12 +11,13 @@ from pathlib import Path
 
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
+from shared.utils.ranges import Strip
 
 
 class ShowOptions(Options):
     clip: Path = option(help="mp4, mov, mkv, webm or wav", positional=True)
     output: Path = option(help="the picture, a png, or a gif that moves", writes="file")
-    frames: int = option(12, "frames in the strip of a png", ge=1)
+    frames: Strip = option(12, "frames in the strip of a png")
 
 
 def main(argv: list[str] | None = None) -> None:

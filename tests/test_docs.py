@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, commands, help_text, lines, subcommands
 
+from shared.encoders.text import words_of
 from shared.utils.config import TrainConfig
 from shared.utils.config_file import keys
 
@@ -157,3 +159,25 @@ def test_results_in_the_readme_are_those_of_the_page() -> None:
     )
     page = (ROOT / "docs/checkpoint.md").read_text(encoding="utf-8")
     assert len(rows) == 6 and [row for row in rows if row not in page] == []
+
+
+#: Where a text for the shipped checkpoint stands: an option, a variable that one takes, a call of a pipeline.
+PROMPT = r"""(?:--(?:audio-|negative-)?prompt |P=|pipe(?:line)?\(\s*)((?:"[^"]*"\s*)+)"""
+
+
+def prompts_of(text: str) -> list[str]:
+    found = re.findall(PROMPT, re.sub(r"\\\s*\n", "", text.replace("\\n", "")))
+    joined = ["".join(re.findall(r'"([^"]*)"', one)) for one in found]
+    return [" ".join(one.split()) for one in joined if "$" not in one]
+
+
+def test_examples_use_words_that_the_shipped_checkpoint_knows() -> None:
+    config = json.loads((ROOT / "assets/puppets/text_encoder/config.json").read_text(encoding="utf-8"))
+    scripts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "scripts").glob("*.py"))]
+    cells = json.loads((ROOT / "docs/tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    pages = [path.read_text(encoding="utf-8") for path in TEXTS]
+    texts = (*pages, *scripts, *("".join(cell["source"]) for cell in cells))
+    found = [prompt for text in texts for prompt in prompts_of(text)]
+    assert len(found) > 12
+    strange = {p: words for p in found if (words := set(words_of(p.replace("...", ""))) - set(config["vocabulary"]))}
+    assert strange == {}

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
 from shared.data.dataset import Sample
 from shared.evaluation.bootstrap import over_clips
 from shared.evaluation.leakage import Change, Truth, picture_change, sound_change, sounding_region, sounding_spans
+from shared.utils.progress import bar as progress_bar
 from shared.utils.rng import derive
 
 GIVEN = {"a2v": "audio", "v2a": "video"}
@@ -46,7 +46,7 @@ class LeakageProbe:
         """Of "a2v" or "v2a": `over_clips` of outside over inside, and the means of both as "outside" and "inside"."""
         changes: dict[str, Change | None] = {}
         lengths = {i: self.samples[i].video.shape[1] for i in self.partners}
-        with tqdm(total=len(self.partners), desc=f"leakage {task}", unit="clip") as bar:
+        with progress_bar(total=len(self.partners), desc=f"leakage {task}", unit="clip") as bar:
             for length in sorted(set(lengths.values())):
                 same = [i for i, own in lengths.items() if own == length]
                 for first in range(0, len(same), self.batch):

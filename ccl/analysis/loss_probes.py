@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ccl.flops import Tokens, costs
 from ccl.pipeline import CCLPipeline
@@ -26,6 +25,7 @@ from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.evaluation.bootstrap import over_clips
 from shared.nn.flow import sigma_bucket
 from shared.utils.config import Flow, Loss
+from shared.utils.progress import bar as progress_bar
 
 #: The tasks in which a stream reads the other: t2av, a2v, v2a.
 JOINED = tuple(task for task in JOINT_TASKS if task.route.has_context)
@@ -88,7 +88,7 @@ def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: i
     rounded to float16, as in the training's shards. UserError for a clip that cannot train both streams."""
     device, read = pipeline.device, pipeline.text_encoder.encode
     shapes: dict[tuple[int, int], list[Sample]] = defaultdict(list)
-    for index in tqdm(range(len(clips)), desc="encoding clips", unit="clip"):
+    for index in progress_bar(range(len(clips)), desc="encoding clips", unit="clip"):
         sample = clips[index]
         check_clip(sample, needs_video=True, needs_audio=True)
         video = pipeline.video_codec.encode(sample.video[None].to(device))[0].half().float()
@@ -139,7 +139,7 @@ def held_out_losses(
     evaluated once. `levels`: [K] u in (0, 1); level k of a batch has the noise of step k."""
     sigma: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(levels))
     losses: dict[tuple[ConditionedTask, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with tqdm(total=len(levels) * sum(len(batch.ids) for batch in batches), desc=name, unit="clip") as bar:
+    with progress_bar(total=len(levels) * sum(len(batch.ids) for batch in batches), desc=name, unit="clip") as bar:
         for batch in batches:
             for step, u in enumerate(levels):
                 records: dict[Route, list[Any]] = {}

@@ -7,12 +7,13 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import model_validator
 
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
+from shared.utils.ranges import Amount, Batch, Count, Fps, Natural, Seconds, Side, Stride, Width
+from shared.utils.text_files import is_file, parse_yaml, read_text
 
 if TYPE_CHECKING:  # options are checked before torch is imported
     from ccl.analysis.memory_estimate import LatentSizes
@@ -28,21 +29,21 @@ class MemoryOptions(cli.Options):
 
     model: str = option(help="a name in configs/model/, or a file")
     zero: Literal["0", "1", "2", "3"] = option(help="of ZeRO, 0 to 3", metavar="STAGE")
-    gpus: int = option(help="of all nodes together")
-    batch: int = option(1, "clips per GPU and micro-step", ge=1)
+    gpus: Natural = option(help="of all nodes together")
+    batch: Batch = option(1, "clips per GPU and micro-step")
     task: Literal["t2av", "t2v", "t2a", "a2v", "v2a"] = option("t2av", "what is trained")
-    frames: int | None = option(None, f"of the clip ({FRAMES})")
-    seconds: float | None = option(None, "of the clip, instead of --frames")
-    fps: float = option(16.0, "of the video", gt=0)
-    height: int = option(352, "pixels", ge=1)
-    width: int = option(640, "pixels", ge=1)
-    spatial_stride: int | None = option(None, "pixels per video latent (16 for 48 channels, else 8)", ge=1)
-    audio_rate: float = option(25.0, "audio tokens per second", gt=0)
-    text_tokens: int = option(512, "of a prompt", ge=1)
+    frames: Natural | None = option(None, f"of the clip ({FRAMES})")
+    seconds: Seconds | None = option(None, "of the clip, instead of --frames")
+    fps: Fps = option(16.0, "of the video")
+    height: Side = option(352, "pixels")
+    width: Side = option(640, "pixels")
+    spatial_stride: Stride | None = option(None, "pixels per video latent (16 for 48 channels, else 8)")
+    audio_rate: Amount = option(25.0, "audio tokens per second")
+    text_tokens: Width = option(512, "of a prompt")
     precision: Literal["bf16", "fp32"] = option("bf16", "of the products")
     no_ema: bool = option(False, "no average of the weights is kept")
     offload: Literal["none", "optimizer", "all"] = option("none", "to the host")
-    bucket: int = option(500_000_000, "values per bucket of DeepSpeed's reduction", ge=1)
+    bucket: Count = option(500_000_000, "values per bucket of DeepSpeed's reduction")
 
     @model_validator(mode="after")
     def _one_length(self) -> MemoryOptions:
@@ -101,12 +102,12 @@ def model_config(name: str) -> dict[str, Any]:
     """Content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
     named = MODELS / f"{name}.yaml"
     path = named if named.is_file() else Path(name)
-    if not path.is_file():
+    if not is_file(path):
         there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
         raise UserError(f"--model {name}: no such file, and none of the models {there}")
-    config = yaml.safe_load(path.read_text())
+    config = parse_yaml(read_text(path), f"--model {name}: {path}")
     for stream, key in product(("video", "audio"), ("in_channels", "text_dim")):
-        if key not in (config.get(stream) or {}):
+        if not isinstance(config, dict) or key not in (config.get(stream) or {}):
             raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
     return config
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, model_validator
 from shared.utils import cli
 from shared.utils.cli import option, some_of
 from shared.utils.portable import portable
+from shared.utils.ranges import Batch, Count, Pair, Seed, Steps
 
 PROBES = ("loss", "gain", "leakage", "attention", "model")
 BY_TRUTH = {"leakage", "attention"}
@@ -19,7 +20,7 @@ class ProbeOptions(cli.Options):
     checkpoint: Path = option(metavar="DIR")
     manifest: Path = option(help="held-out clips", metavar="FILE")
     output: Path = option(help="the numbers, a .json", metavar="FILE", writes="file")
-    clips: int = option(64, "the first so many clips", ge=1)
+    clips: Count = option(64, "the first so many clips")
     probes: Annotated[tuple[str, ...], BeforeValidator(some_of(PROBES))] = option(
         PROBES, f"some of {','.join(PROBES)}; default: all"
     )
@@ -27,11 +28,11 @@ class ProbeOptions(cli.Options):
     pictures: Path | None = option(
         None, "attention maps of the first clips as png files", metavar="DIR", writes="folder"
     )
-    levels: int = option(8, "noise levels of the loss", ge=1)
-    sampled: int = option(16, "clips that leakage samples", ge=2)
-    steps: int = option(16, "solver steps of leakage", ge=1)
-    batch: int = option(16, "clips at a time", ge=1)
-    seed: int = option(0, "of the noise")
+    levels: Steps = option(8, "noise levels of the loss")
+    sampled: Pair = option(16, "clips that leakage samples")
+    steps: Steps = option(16, "solver steps of leakage")
+    batch: Batch = option(16, "clips at a time")
+    seed: Seed = option(0, "of the noise")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
     @model_validator(mode="after")

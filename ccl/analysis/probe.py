@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from ccl.analysis.attention_maps import AttentionProbe, draw_maps, sounding_tokens
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
 from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
@@ -17,6 +15,7 @@ from shared.data.manifest import Clip
 from shared.utils.config import Flow
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
+from shared.utils.progress import bar as progress_bar
 
 ATTENDED, PICTURED = 16, 4
 """Clips whose attention is measured, and of which pictures are made."""
@@ -86,7 +85,7 @@ class JointProbe:
         probe = AttentionProbe(self.pipeline.transformer, self.flow, ATTENTION_LEVELS, self.options.seed)
         chosen = {clip.id: (self.truths[clip.id], clip.start) for clip in self.clips[:ATTENDED]}
         pictured = list(chosen)[:PICTURED]
-        with tqdm(total=len(chosen), desc="attention", unit="clip") as bar:
+        with progress_bar(total=len(chosen), desc="attention", unit="clip") as bar:
             for batch in batches:
                 if not (rows := [row for row, name in enumerate(batch.ids) if name in chosen]):
                     continue

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,10 +66,7 @@ class JointAdapter:
     def check(config: TrainConfig, stages: Sequence[TrainConfig]) -> None:
         """UserError for a variant that there is not, tasks that it cannot learn, and components that are not there."""
         for stage in stages:
-            try:
-                joint = Variant.of(stage.model).routing == "joint"
-            except (TypeError, ValueError) as error:
-                raise UserError(f"model: {error}") from None
+            joint = _variant(stage).routing == "joint"
             alone = ", ".join(task for task in ("t2v", "t2a", "mtv") if stage.trains(task))
             if joint and alone:
                 what = f"joins the streams in every task, so {alone} cannot be trained"
@@ -86,10 +84,13 @@ class JointAdapter:
         """Load the configured components; where no codecs are named, fit a linear pair to the training clips first."""
         folder = fitted_codecs(config)
         if component_source(config, "video_codec") is None and source.shards is None:
+            check_size(config, LinearVideoCodec().spatial_stride)
             if world.is_main and not (folder / "audio_codec").is_dir():
                 save_codecs(folder, *_fitted(config, source.clips))
             barrier()
-        return Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
+        components = Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
+        check_size(config, components.codecs.video.spatial_stride)
+        return components
 
     @property
     def patch(self) -> int:
@@ -165,6 +166,31 @@ def _fitted(config: TrainConfig, clips: list[Clip]) -> tuple[LinearVideoCodec, L
         check_policy(problems, len(clips), data.on_bad_clip)  # what is skipped is told when it is encoded
         gone = {problem.id for problem in problems}
         return _fitted(config, [clip for clip in clips if clip.id not in gone])
+
+
+def check_size(config: TrainConfig, stride: int) -> None:
+    """Refuse a `data.size` that is no whole number of tokens of a codec of `stride` pixels."""
+    _, *patch = config.model.get("video", {}).get("patch_size", (1, 2, 2))
+    if wrong := [side for side, part in zip(config.data.size, patch, strict=True) if side % (stride * part)]:
+        units = "x".join(str(stride * part) for part in patch)
+        told = f"data.size {list(config.data.size)}: {wrong[0]} does not fit"
+        raise UserError(f"{told}; height and width go by {units}")
+
+
+def _variant(config: TrainConfig) -> Variant:
+    """Find the variant of the model, which is built without values first. UserError for settings that are not its."""
+    settings, sizes = dict(config.model), {"in_channels": 8, "text_dim": 8}  # those that codecs and text decide
+    try:
+        streams = {name: {**settings[name], **sizes} for name in ("video", "audio")}
+        with torch.device("meta"):
+            DualStreamTransformer(**settings | streams)
+        if unknown := sorted(set(config.control or {}) - set(signature(MSTControlNet).parameters)):
+            raise UserError(f"control: unknown key {unknown[0]}; see configs/model/puppets_control.yaml")
+        return Variant.of(settings)
+    except KeyError as error:
+        raise UserError(f"model: has no {error}; see configs/model/") from None
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"model: {error}; see configs/model/") from None
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:

@@ -52,8 +52,11 @@ class TrainingData:
         if config.data.sample_rate != rate:
             raise UserError(f"data.sample_rate {config.data.sample_rate}: the audio codec works at {rate}; set that")
         if source.shards is not None:
+            components.text.learn(None)
             return cls._opened(config, source.shards, components, world)
-        texts = components.text.cached(training_texts(config, source.clips), latents_folder(config) / "texts", world)
+        captions = training_texts(config, source.clips)
+        components.text.learn(captions)
+        texts = components.text.cached(captions, latents_folder(config) / "texts", world)
         return cls.encoded(config, source.clips, components, texts, world)
 
     @classmethod

@@ -15,6 +15,7 @@ from ccl.training.source import Source, read_source
 from mtv.control import TrackFeatures
 from mtv.control_training import NonsilentFeatures
 from mtv.track_features import draw_dropped
+from shared.checkpoint.folder import TRUSTED, check_saveable, package_of
 from shared.checkpoint.lora import seed_dropout
 from shared.data.bad_clips import write_left_out
 from shared.data.manifest import Clip, read_manifest
@@ -113,10 +114,26 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     with session() as world, own_output(Path(config.output), world):
         claim_output(config, world)
         components = adapter.prepare(config, source, world)
+        check_export(components, world)
         data = TrainingData.of(config, source, components, world)
         if world.is_main:
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])
         Run(config, world, data, components, adapter).train()
+
+
+def check_export(components: Components, world: World) -> None:
+    """See on rank 0, before any work, that components of a user's own classes can be saved: each checkpoint does it."""
+    if world.is_main:
+        check_saveable("components.video_codec", components.codecs.video)
+        check_saveable("components.audio_codec", components.codecs.audio)
+        for track, encoder in components.encoders.items():
+            check_saveable(f"tracks.encoders.{track}", encoder)
+        if (
+            components.text.source is not None
+            and package_of(components.text.source.kind.partition(":")[0]) not in TRUSTED
+        ):
+            check_saveable("components.text_encoder", components.text.load())
+    barrier()
 
 
 def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[Adapter]) -> None:
@@ -127,6 +144,7 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
     with session() as world, own_output(Path(config.output), world):
         components = adapter.prepare(config, source, world)
+        check_export(components, world)
         with_tracks = stages[0].model_copy(update={"tasks": {"mtv": 1.0}})
         data = TrainingData.of(with_tracks, source, components, world)
         if world.is_main:

@@ -11,13 +11,15 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from shared.utils import config_file
-from shared.utils.config_sections import Count, Positive, Rate, Section
+from shared.utils.config_sections import Section
 from shared.utils.errors import UserError
+from shared.utils.ranges import Amount, Batch, Count, Natural, Rate, Scale, Seed, Side, Steps, Weight, Workers
+from shared.utils.text_files import is_file
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Task = Literal["t2av", "a2v", "v2a", "mtv"]
 Form = Literal["dual", "joint", "context", "text", "none"]
-PerStream = float | tuple[float, float]
+PerStream = Scale | tuple[Scale, Scale]
 Flag = str | int | float | list[str] | list[float]
 T = TypeVar("T", bound=Section)
 
@@ -29,8 +31,8 @@ class ClipSet(Section):
     """Clips of the puppets, made by make_puppets.py into OUTPUT/clips/NAME."""
 
     level: Literal["simple", "full"] = "full"
-    size: Count = 32  # pixels, height and width
-    seed: int
+    size: Side = 32  # pixels, height and width
+    seed: Seed
     clips: Count
     conflict: Rate = 0.0
 
@@ -42,22 +44,22 @@ class Start(Section):
     into: Literal["init_streams", "init"]
     base: str
     overrides: dict[str, Any] = Field(default={})
-    seed: int = 0
-    processes: Count = 1
+    seed: Seed = 0
+    processes: Workers = 1
 
 
 class Evaluation(Section):
     """Options of evaluate.py, by their names; what is null is left to its default."""
 
     level: Literal["simple", "full"] = "full"
-    clips: Annotated[int, Field(ge=2)] = 64
+    clips: Annotated[int, Field(ge=2, le=1_000_000)] = 64
     tasks: list[Task] = Field(default=["t2av"])
-    steps: Count | None = None
+    steps: Steps | None = None
     guidance: Form | None = None
     text_scale: PerStream | None = None
     context_scale: PerStream | None = None
     variants: str | None = None
-    batch: Count | None = None
+    batch: Batch | None = None
 
 
 class ProbeSettings(Section):
@@ -81,7 +83,7 @@ class Metric(Section):
     name: str
     path: str = Field(pattern=r"^(metrics|probe)\..+")
     better: Literal["higher", "lower"] | None = None
-    seconds: tuple[float, float] | None = None
+    seconds: tuple[Weight, Weight] | None = None
     table: str = "Secondary metrics"
     digits: int = Field(default=3, ge=0, le=9)
 
@@ -91,9 +93,9 @@ class Curves(Section):
     `first` on (the paper's Figure 5: EMA, from iteration 100)."""
 
     tasks: list[str] = Field(default=["t2av"])
-    first: Annotated[int, Field(ge=0)] = 100
-    smoothing: Positive = 50.0
-    points: Count = 120
+    first: Natural = 100
+    smoothing: Amount = 50.0
+    points: Annotated[int, Field(ge=1, le=100_000)] = 120
 
 
 class AblationVariant(Section):
@@ -136,7 +138,7 @@ class GuidanceSweep(Section):
 
     variant: str
     reference: str | None = None
-    seeds: list[int]
+    seeds: list[Seed]
     evaluate: dict[str, Any] = Field(default={})
     settings: list[GuidanceSetting] = Field(min_length=1)
     adherence: list[Metric] = Field(min_length=1)
@@ -153,17 +155,17 @@ class AblationPlan(Section):
     start: Start | None = None
     base: str
     train_overrides: dict[str, Any] = Field(default={})
-    processes: Count = 1  # of each run
+    processes: Workers = 1  # of each run
     variants: dict[Name, AblationVariant] = Field(min_length=1)
     reference: str
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     evaluate: Evaluation = Evaluation()
     probe: dict[Name, ProbeSettings] = Field(default={})
     endpoints: list[Metric] = Field(min_length=1, max_length=2)
     secondary: list[Metric] = Field(default=[])
     curves: Curves = Curves()
     guidance: GuidanceSweep | None = None
-    parallel: Count = 1
+    parallel: Workers = 1
     _file: Path = PrivateAttr(default=Path("plan.yaml"))
 
     @model_validator(mode="after")
@@ -286,7 +288,7 @@ class AblationPlan(Section):
     def find(self, name: str) -> str:
         """Return a file the plan names: from the working directory, then from the plan's folder and those above it."""
         candidates = [Path(name), *(folder / name for folder in self._file.resolve().parents)]
-        if (file := next((path for path in candidates if path.is_file()), None)) is None:
+        if (file := next((path for path in candidates if is_file(path)), None)) is None:
             raise UserError(f"{self._file}: {name}: no such file, from the working directory or from the plan")
         return os.path.relpath(file) if file.is_absolute() and Path.cwd() in file.parents else str(file)
 

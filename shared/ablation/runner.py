@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from shared.ablation.jobs import AblationJob, Jobs, Step
 from shared.ablation.results import keep_plan, keep_result
 from shared.puppets.script import HELD_OUT_SEED
@@ -20,6 +18,7 @@ from shared.utils.config import FREE_KEYS, changed_keys, flatten
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_atomically, write_json
 from shared.utils.locks import LOCK_NAME, locked
+from shared.utils.progress import bar as progress_bar
 from shared.utils.version import commit
 
 SETTINGS = "settings.json"
@@ -75,7 +74,7 @@ class Runner:
     def run(self, groups: Sequence[Sequence[AblationJob]]) -> list[Failure]:
         """Do what is not done. A job that fails is noted and stops none but those that need it."""
         done = [job.done for group in groups for job in group]
-        with tqdm(total=len(done), initial=sum(done), unit="run", desc="ablation", dynamic_ncols=True) as bar:
+        with progress_bar(total=len(done), initial=sum(done), unit="run", desc="ablation") as bar:
             try:
                 for group in groups:
                     alone = len(group) == 1 or group[0].name.startswith("clips")  # rendering takes all cores

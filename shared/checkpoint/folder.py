@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shared.utils import hub
@@ -11,6 +12,7 @@ from shared.utils.classes import load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 from shared.utils.portable import settle
+from shared.utils.progress import bar_options, quiet_loading
 from shared.utils.ranges import check_range
 from shared.utils.weights_folder import ADVICE, DIFFUSERS, check_numbers, read_headers
 
@@ -45,7 +47,8 @@ class CheckpointMixin:
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
         `trusted_packages`: others than ours whose classes the folder may name ("my_codecs"); they are imported, so that
-        their code runs. UserError as `check_checkpoint`, or for a folder without a part that this pipeline needs."""
+        their code runs. UserError as `check_checkpoint`, for a folder without a part that this pipeline needs, or for a
+        weight that is not finite."""
         source = hub.local_folder(folder, **hub.hub_options(options))
         index = check_checkpoint(source, trusted_packages)
         parts = {name: kind for name, kind in {**index, **options}.items() if kind not in ABSENT}
@@ -53,13 +56,24 @@ class CheckpointMixin:
         for name, kind in parts.items():
             if isinstance(kind, list) and name not in options:
                 _check_class(load_class(":".join(kind)), source, name)
-        pipeline: Self = super().from_pretrained(str(source), **{"use_safetensors": True, **options})  # type: ignore[misc]
+        with quiet_loading():
+            pipeline: Self = super().from_pretrained(str(source), **{"use_safetensors": True, **options})  # type: ignore[misc]
+        from shared.utils.finite import check_weights
+
+        for name, component in pipeline.components.items():  # type: ignore[attr-defined]
+            if name not in options:
+                check_weights(component, f"checkpoint {folder}: {name}")
         return pipeline
 
     def save_pretrained(self, folder: str | Path, *args: Any, **options: Any) -> None:
         """Write the folder as diffusers does, in files that others may read, and without the places of the parts."""
         super().save_pretrained(folder, *args, **options)  # type: ignore[misc]
         settle(Path(folder))
+
+    def progress_bar(self, *arguments: Any, **options: Any) -> Any:
+        """Make a bar as diffusers does, of those of `shared.utils.progress`."""
+        self._progress_bar_config = bar_options() | getattr(self, "_progress_bar_config", {})
+        return super().progress_bar(*arguments, **options)  # type: ignore[misc]
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
@@ -68,7 +82,7 @@ class CheckpointMixin:
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:
     """Write `pipeline` and its card to `folder`, in files of at most `shard_size`; one there is replaced at the end."""
-    with replacing_folder(Path(folder)) as partial:
+    with replacing_folder(Path(folder)) as partial, quiet_loading():
         pipeline.save_pretrained(partial, safe_serialization=True, max_shard_size=shard_size)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
@@ -83,6 +97,29 @@ def load_checkpoint(
     check_checkpoint(folder, trusted_packages)  # a folder: what has no slash would be looked for on the hub
     options = {"dtype": dtype or torch.float32, "use_safetensors": True}
     return kind.from_pretrained(str(folder), trusted_packages=trusted_packages, **options).to(device)
+
+
+def check_saveable(name: str, part: Any) -> None:
+    """Raise UserError unless a component of a user's own class can be saved with a checkpoint, and read again."""
+    if package_of(type(part).__module__) in TRUSTED:
+        return
+    from diffusers import DiffusionPipeline
+
+    class Parts(DiffusionPipeline):
+        def __init__(self, part: Any) -> None:
+            super().__init__()
+            self.register_modules(part=part)
+
+    kind, advice = type(part).__name__, "derive it from diffusers' ModelMixin and ConfigMixin, as docs/codecs.md shows"
+    with TemporaryDirectory() as folder:
+        try:
+            Parts(part).save_pretrained(folder, safe_serialization=True)
+            if check_checkpoint(folder, [package_of(type(part).__module__)]).get("part") in ABSENT:
+                raise UserError("diffusers does not know how")
+            type(part).from_pretrained(Path(folder) / "part")
+        except Exception as error:  # whatever a user's own code raises
+            reason = f"{hub.first_line(error) or type(error).__name__}"
+            raise UserError(f"{name}: {kind} cannot be saved with the checkpoint ({reason}); {advice}") from error
 
 
 def check_checkpoint(folder: str | Path, trusted_packages: Collection[str] = ()) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
+from shared.utils.ranges import Seed, Steps
 
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
 
@@ -57,8 +58,8 @@ class SamplingOptions(TrustOptions):
     timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT", metavar="FILE")
     negative_prompt: str | None = option(None, "what guidance leads away from; default: the empty text", metavar="TEXT")
     image: Path | None = option(None, "png, jpeg or webp: the first frame")
-    seed: int = option(0, "the same seed makes the same sample")
-    steps: int | None = option(None, "solver steps; default: the pipeline's", ge=1)
+    seed: Seed = option(0, "the same seed makes the same sample")
+    steps: Steps | None = option(None, "solver steps; default: the pipeline's")
     checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
     lora: list[str] = option(
         [], "adapters that training with lora wrote (docs/lora.md), at a scale, default 1; any number",

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header, shapes
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
+from shared.utils.finite import check_tensors
+from shared.utils.progress import quiet_loading
 from shared.utils.rng import derive
 
 LARGEST_RANK = 4096
@@ -181,6 +183,7 @@ class LoraMixin(LoraBaseMixin):
             where, settings = str(file), read_header(file)
             self._parts({name: torch.empty(shape, device="meta") for name, shape in shapes(file).items()}, where)
             weights = load_file(file)
+            check_tensors(weights, f"lora {where}")
         taken = {name for names in self.get_list_adapters().values() for name in names}
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
         if chosen in taken:
@@ -189,7 +192,8 @@ class LoraMixin(LoraBaseMixin):
         configs = {component: _config(part, settings, f"{component}.", where) for component, part in parts.items()}
         for component, part in parts.items():
             options = {"adapter_name": chosen, "metadata": configs[component], "_pipeline": self}
-            getattr(self, component).load_lora_adapter(part, prefix=None, **options)
+            with quiet_loading():
+                getattr(self, component).load_lora_adapter(part, prefix=None, **options)
         self.set_adapters(chosen)
 
     def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:

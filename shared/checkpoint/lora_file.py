@@ -1,6 +1,5 @@
 """Files of LoRA weights as diffusers writes them: found and checked before a model is loaded."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from shared.checkpoint.folder import PICKLES
 from shared.utils import weights_folder
 from shared.utils.errors import UserError
+from shared.utils.text_files import parse_json
 from shared.utils.weights_folder import FLOATS
 
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
@@ -42,8 +42,8 @@ def read_header(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="np") as handle:
             metadata = handle.metadata() or {}
-        settings = json.loads(metadata.get(METADATA, "{}"))
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        settings = parse_json(metadata.get(METADATA, "{}"), METADATA)
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"lora {file}: cannot be read ({error}); a .safetensors file is needed") from None
     if not isinstance(settings, dict):
         raise UserError(f"lora {file}: its {METADATA} holds no settings by name; {ADVICE}")

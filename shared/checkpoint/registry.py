@@ -10,6 +10,7 @@ from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.progress import quiet_loading
 from shared.utils.weights_folder import check_numbers
 
 WANTED = "a folder with the model, or its hub id, is needed"
@@ -112,8 +113,14 @@ def find_component(name: str, source: str | Path, trusted_packages: Collection[s
 
 
 def load_component(source: ComponentSource, **options: Any) -> Any:
-    """Load the codec or encoder, in evaluation mode; `options` and errors are those of its `from_pretrained`."""
-    return load_class(source.kind).from_pretrained(source.folder, **options).eval()
+    """Load the codec or encoder, in evaluation mode; `options` and errors are those of its `from_pretrained`.
+    UserError for a weight that is not finite."""
+    from shared.utils.finite import check_weights
+
+    with quiet_loading():
+        component = load_class(source.kind).from_pretrained(source.folder, **options).eval()
+    check_weights(component, source.folder)
+    return component
 
 
 def _trusted_kind(name: str, root: str, called: str, trusted_packages: Collection[str]) -> Kind | None:

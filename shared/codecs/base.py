@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
+from shared.utils.finite import check_finite
 
 
 @runtime_checkable
@@ -114,6 +115,13 @@ def keyframe_latents(codec: VideoCodec, images: Tensor, first: bool) -> Tensor:
         return codec.encode(images[:, :, None])
     still = images[:, :, None].expand(-1, -1, 1 + codec.temporal_stride, -1, -1)
     return codec.encode(still)[:, :, 1:]
+
+
+def bounded(values: Tensor, part: str) -> Tensor:
+    """Clamp decoded pixels or sound to [-1, 1]. UserError, which names `part`, for NaN, and for infinity, which the
+    clamp would hide."""
+    check_finite({part: values}, "in what it decoded")
+    return values.clamp(-1, 1)
 
 
 def extended(clip: Tensor, count: int) -> Tensor:

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from shared.codecs.base import CausalVideo, extended
+from shared.codecs.base import CausalVideo, bounded, extended
 from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
@@ -43,4 +43,4 @@ class CogVideoXVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMix
         count = self.latent_frames(frames)
         latents = extended(latents[:, :, :count], count + (count + 1) % 2).to(self.device).float()
         video = self._decoded(latents / self.model.config.scaling_factor)
-        return video[:, :, :frames].float().clamp(-1, 1)
+        return bounded(video[:, :, :frames].float(), "video codec")

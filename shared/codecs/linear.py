@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import griffinlim
 
-from shared.codecs.base import CausalVideo, UniformAudio
+from shared.codecs.base import CausalVideo, UniformAudio, bounded
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
 from shared.utils.mel import decibels, hann, mel_filters, sine_power
@@ -108,7 +108,7 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
         patches = self._weigh_motion(patches, 1 / self.config.motion_weight)
         video = rearrange(patches, "b f h w (r c p q) -> b c (f r) (h p) (w q)", r=r, p=p, q=p)
         video = torch.cat([video[:, :, :r].mean(2, keepdim=True), video[:, :, r:]], 2)
-        return video[:, :, :frames].clamp(-1, 1)
+        return bounded(video[:, :, :frames], "video codec")
 
     def _patches(self, clip: Tensor) -> Tensor:
         p, r = self.spatial_stride, self.temporal_stride
@@ -158,7 +158,7 @@ class LinearAudioCodec(UniformAudio, _LinearCodec):
             magnitude, hann(cfg.n_fft, latents.device), cfg.n_fft, cfg.hop, cfg.n_fft, power=1.0, n_iter=cfg.iterations,
             momentum=0.99, length=latents.shape[1] * self.samples_per_token + half, rand_init=False,
         )  # fmt: skip
-        return audio[:, None, half : half + samples].clamp(-1, 1)
+        return bounded(audio[:, None, half : half + samples], "audio codec")
 
     def levels(self, audio: Tensor) -> Tensor:
         """Log-mel levels [B, n_mels, 4A] in [-1, 1] of sound [B, 1, N]; -1 is `floor_db`, 1 is full scale."""

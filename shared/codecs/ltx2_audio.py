@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchaudio.functional import resample
 from torchaudio.transforms import MelSpectrogram
 
+from shared.codecs.base import bounded
 from shared.codecs.library import LibraryCodec, load_library_model
 from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
@@ -100,7 +101,7 @@ class LTX2AudioCodec(LibraryCodec, ModelMixin):
         unpacked = packed.unflatten(2, (self.model.config.latent_channels, -1)).transpose(1, 2)
         with torch.autocast(self.device.type, enabled=False):
             audio = self.vocoder(self._decoded(unpacked))
-        return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)
+        return bounded(audio[..., :samples].float().mean(1, keepdim=True), "audio codec")
 
     def levels(self, audio: Tensor) -> Tensor:
         """Log-mel levels [B, 1, 4A - 3, mel_bins] of sound [B, 1, N] at `sample_rate`, float32.

@@ -5,7 +5,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 from torch.nn import functional
 
-from shared.codecs.base import UniformAudio
+from shared.codecs.base import UniformAudio, bounded
 from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
@@ -39,4 +39,4 @@ class OobleckAudioCodec(UniformAudio, AlignedModelMixin, LibraryCodec, ModelMixi
     def decode(self, latents: Tensor, samples: int) -> Tensor:
         self.check_samples(latents.shape[1], samples)
         audio = self._decoded(latents.transpose(1, 2))
-        return audio[..., :samples].float().mean(1, keepdim=True).clamp(-1, 1)
+        return bounded(audio[..., :samples].float().mean(1, keepdim=True), "audio codec")

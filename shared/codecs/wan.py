@@ -5,7 +5,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from shared.codecs.base import CausalVideo, extended
+from shared.codecs.base import CausalVideo, bounded, extended
 from shared.codecs.library import LibraryCodec
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.utils.errors import UserError
@@ -45,7 +45,7 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         self.check_frames(latents.shape[2], frames)
         mean, std = self._statistics()
         video = self._decoded(latents[:, :, : self.latent_frames(frames)].to(self.device).float() * std + mean)
-        return video[:, :, :frames].float().clamp(-1, 1)
+        return bounded(video[:, :, :frames].float(), "video codec")
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [1, C, 1, 1, 1] of raw latents, in float32 whatever the model's dtype."""

@@ -143,7 +143,7 @@ def header_problems(
     clips: Sequence[Clip], needs_video: bool, needs_audio: bool, duration: float | None = None
 ) -> list[Problem]:
     """Tell which clips lack, by their headers, a stream that is needed or the length of `data.duration`."""
-    return _problems(clips, lambda clip: _check_headers(clip, needs_video, needs_audio, duration))
+    return _problems(clips, lambda clip: check_headers(clip, needs_video, needs_audio, duration))
 
 
 def decode_problems(dataset: ClipDataset, needs_video: bool = True, needs_audio: bool = True) -> list[Problem]:
@@ -162,7 +162,8 @@ def _problems(clips: Sequence[Clip], check: Callable[[Clip], None]) -> list[Prob
     return problems
 
 
-def _check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None) -> None:
+def check_headers(clip: Clip, needs_video: bool, needs_audio: bool, duration: float | None = None) -> None:
+    """Raise UserError unless the headers of a clip show streams and length that suffice."""
     if needs_video and clip.video is None:
         raise UserError("has no video, which the tasks need")
     end = clip.start + duration if duration is not None else clip.end or clip.start

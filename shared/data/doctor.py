@@ -14,13 +14,16 @@ from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.data.channels import unnamed_channels
 from shared.data.containers import open_media
-from shared.data.dataset import SHORT_SOUND, ClipDataset
-from shared.data.manifest import Clip, Problem
+from shared.data.dataset import SHORT_SOUND, ClipDataset, check_clip, check_headers
+from shared.data.manifest import Clip, Problem, subset
 from shared.data.media import Audio, probe, read_audio, read_mono, read_video
+from shared.utils.config_sections import Data
 from shared.utils.errors import UserError
 from shared.utils.levels import CANCELLED, SILENCE_DBFS, rms_dbfs, why_silent
 from shared.utils.parallel import spread
 
+FPS, SIZE, RATE = (Data.model_fields[name].default for name in ("fps", "size", "sample_rate"))
+HELD_OUT = "conflict"  # what data.exclude_subsets leaves out
 OFFSET = 0.1  # s between the starts of picture and sound; it is honoured, but often a sign of a bad cut
 VARIABLE = 0.25  # share by which a picture's time on show may differ from the usual
 CLIPPED, CLIPPED_RUN, CLIPPED_SHARE = 0.999, 3, 1e-3  # level, samples in a row, share of all samples
@@ -107,7 +110,7 @@ def _latent_sanity(video_codec: ComponentSource, audio_codec: ComponentSource, *
 def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -> Finding:
     """Everything about a clip; nothing that is wrong with it is raised."""
     finding = Finding(clip.id)
-    for part in (_captions, _pictures, _sound, _tracks, *([] if sanity is None else [sanity])):
+    for part in (_captions, _pictures, _sound, _tracks, _as_training, *([] if sanity is None else [sanity])):
         try:
             part(clip, finding)
         except UserError as error:
@@ -116,7 +119,21 @@ def examine(clip: Clip, sanity: Callable[[Clip, Finding], None] | None = None) -
                 finding.refused.append(reason)
         except Exception as error:  # the other clips are looked at whatever happens with this one
             finding.refused.append(f"{type(error).__name__}: {error}")
+    if HELD_OUT in clip.subsets:
+        finding.warnings = [f"is in the subset {HELD_OUT}, which does not train", *finding.refused, *finding.warnings]
+        finding.refused = []
     return finding
+
+
+def refusal(entries: Sequence[Clip | Problem], findings: Sequence[Finding]) -> str:
+    """Why training would refuse the manifest as a whole, in one line; "" if it would train."""
+    if refused := [finding for finding in findings if finding.refused]:
+        return f"{len(refused)} of {len(findings)} clips, {refused[0].id!r} first: {refused[0].refused[0]}"
+    try:
+        subset([entry for entry in entries if isinstance(entry, Clip)])
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def speech_share(sound: Audio, rate: int) -> float:
@@ -254,12 +271,20 @@ def _tracks(clip: Clip, finding: Finding) -> None:
     sounds = {name: read_audio(path, LEAST_RATE, True, clip.start, clip.end) for name, path in clip.tracks.items()}
     lengths = {name: sound.shape[1] / LEAST_RATE for name, sound in sounds.items()}
     finding.facts["tracks"] = {name: round(seconds, 3) for name, seconds in lengths.items()}
+    lengths = {name: min(seconds, finding.facts.get("seconds", seconds)) for name, seconds in lengths.items()}
     short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
-    if lengths[long] - lengths[short] > 1 / finding.facts.get("fps", 25.0) + 1e-6:
+    if lengths[long] - lengths[short] > 1 / FPS + 1e-6:
         times = f"{short} lasts {lengths[short]:.3f} s, {long} {lengths[long]:.3f} s"
         finding.refused.append(f"its tracks are not equally long, to a frame: {times}")
     if (seconds := finding.facts.get("seconds", 0.0)) - lengths[long] > SHORT_SOUND:
         finding.warnings.append(f"its tracks last {lengths[long]:.2f} s, its pictures {seconds:.2f} s")
+
+
+def _as_training(clip: Clip, finding: Finding) -> None:
+    """Read the clip by the functions of training, at its defaults; what they refuse, and no part above, is refused."""
+    if not finding.refused:
+        check_headers(clip, needs_video=True, needs_audio=True)
+        check_clip(ClipDataset([clip], FPS, SIZE, RATE)[0], needs_video=True, needs_audio=True)
 
 
 @cache

@@ -23,7 +23,6 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from shared.checkpoint.registry import ComponentSource, load_component
 from shared.codecs.base import Codecs
@@ -42,6 +41,7 @@ from shared.utils.fingerprint import fingerprint
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.parallel import process_pool, start_method
 from shared.utils.portable import portable
+from shared.utils.progress import bar as progress_bar
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
@@ -89,7 +89,7 @@ def encode(job: EncodeJob) -> list[dict[str, Any]] | None:
             folder.clear()
         mine = range(rank * job.workers, (rank + 1) * job.workers)
         count = sum(len(clips) for number, clips in enumerate(folder.chunks) if number % job.processes in mine)
-        with tqdm(total=count, unit="clip", desc=str(job.output), disable=rank > 0) as bar:
+        with progress_bar(total=count, unit="clip", desc=str(job.output), disable=rank > 0) as bar:
             if len(mine) == 1:
                 encode_part(job, rank, bar.update)
             else:

@@ -9,6 +9,7 @@ from torch import Tensor
 from shared.codecs.base import Codecs, VideoCodec, keyframe_latents
 from shared.data.dataset import Sample
 from shared.utils.errors import UserError
+from shared.utils.finite import is_finite
 from shared.utils.rng import numpy_generator
 
 #: Tensors of a record, by member ("latents", "texts", "tracks") and name.
@@ -29,7 +30,7 @@ def encode_clip(
     pixels = sample.video.to(device)
     video = codecs.video.encode(pixels[None])[0]
     audio = codecs.audio.encode(sample.audio[None].to(device))[0]
-    if not (video.isfinite().all() and audio.isfinite().all()):
+    if not (is_finite(video) and is_finite(audio)):
         raise UserError(f"clip {sample.id!r}: its latents are not finite; check the codecs")
     members = {"latents": {"video": video, "audio": audio}}
     if keyframes:
@@ -37,6 +38,8 @@ def encode_clip(
     frames = sample.video.shape[1]
     if features is not None:
         members["tracks"] = features(frames)
+        if bad := [name for name, values in members["tracks"].items() if not is_finite(values)]:
+            raise UserError(f"clip {sample.id!r}: its features of {bad[0]} are not finite; check tracks.encoders")
     has_audio = sample.has_audio and not sample.why_silent
     facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1], "has_video": sample.has_video}
     facts |= {"has_audio": has_audio, "video": list(video.shape), "audio": list(audio.shape)}

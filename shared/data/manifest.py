@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from shared.data.bad_clips import Problem, refuse
 from shared.data.clip_files import ClipFiles, clip_files, existing
 from shared.utils.errors import UserError
-from shared.utils.files import write_atomically
+from shared.utils.files import read_json, write_atomically
+from shared.utils.text_files import is_file, parse_json, read_text, shortened, split_lines
 
 MANIFEST_NAME = "manifest.jsonl"
+LARGEST, LARGEST_CAPTION = 2**30, 2**20  # bytes of a manifest, and of an X.txt
 _TRACK = re.compile(r"speech[1-9]?|effects|music")
 
 
@@ -103,8 +105,8 @@ def manifest_entries(path: str | Path) -> list[Clip | Problem]:
     if path.is_dir():
         entries = list(_read_folder(path))
     else:
-        seen, lines = dict[str, int](), enumerate(_text(path).splitlines(), start=1)
-        entries = [_entry(line, path, number, seen) for number, line in lines if line.strip()]
+        seen, lines = dict[str, int](), split_lines(read_text(path, most=LARGEST), str(path))
+        entries = [_entry(line, path, number, seen) for number, line in enumerate(lines, start=1) if line.strip()]
     if entries:
         return entries
     raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
@@ -113,7 +115,7 @@ def manifest_entries(path: str | Path) -> list[Clip | Problem]:
 def find_manifest(path: str | Path) -> Path:
     """Path of the manifest at `path` or in that folder, or of the folder of clips. UserError if there is neither."""
     path = Path(path)
-    if not path.exists():
+    if not is_file(path) and not path.is_dir():
         raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
     return path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path
 
@@ -142,7 +144,7 @@ def claim_folder(
         files = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if not files:
             write_atomically(marker, json.dumps(settings))
-        found = json.loads(marker.read_text(encoding="utf-8")) if name in files else wanted
+        found = read_json(marker) if name in files else wanted
         changed = {key: found.get(key) for key in found | wanted if found.get(key) != wanted.get(key)}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: cannot be used ({error}); give a folder that can be written") from error
@@ -173,22 +175,27 @@ def _entry(line: str, path: Path, number: int, seen: dict[str, int]) -> Clip | P
     """Clip of one line; `seen`: the lines of the ids so far."""
     place, record = f"{path}:{number}", None
     try:
-        record = json.loads(line)
+        record = parse_json(line, str(path), number)
         clip = Clip.model_validate(record).resolved(path.absolute().parent)
-    except json.JSONDecodeError as error:
-        return Problem(f"line {number}", f"{place}: not JSON ({error}); one object per line is needed")
     except ValidationError as error:
         first = error.errors()[0]
         name = record.get("id", "?") if isinstance(record, dict) else "?"
         field = ".".join(map(str, first["loc"]))
         reason = f"{field}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")
-        return Problem(str(name), f"{place}: clip {name!r}: {reason}; the fields are {', '.join(Clip.model_fields)}")
+        told, fields = shortened(reason, 300), ", ".join(Clip.model_fields)
+        return Problem(shortened(name), f"{place}: clip {shortened(repr(name))}: {told}; the fields are {fields}")
+    except UserError as error:
+        return Problem(f"line {number}", f"{error}; one object per line is needed")
+    name = shortened(repr(clip.id))
     if (earlier := seen.setdefault(clip.id, number)) != number:
-        return Problem(clip.id, f"{place}: clip {clip.id!r} is already on line {earlier}; ids must be unique")
+        return Problem(clip.id, f"{place}: clip {name} is already on line {earlier}; ids must be unique")
     for field, file in clip.files().items():
-        if not file.is_file():
-            reason = f"{field} file {file} does not exist; paths are relative to the manifest"
-            return Problem(clip.id, f"{place}: clip {clip.id!r}: {reason}")
+        try:
+            reason = "" if is_file(file) else f"{file} does not exist; paths are relative to the manifest"
+        except UserError as error:
+            reason = str(error)
+        if reason:
+            return Problem(clip.id, f"{place}: clip {name}: {field} file {reason}")
     return clip
 
 
@@ -210,17 +217,10 @@ def _captioned(files: ClipFiles) -> Clip:
     if not files.texts:
         raise UserError(f"{video}: clip {stem!r} has no caption; a file {stem}.txt is needed beside it")
     text = files.texts[0]
-    lines = [line.strip() for line in _text(text).strip().splitlines()] or [""]
+    lines = [line.strip() for line in split_lines(read_text(text, most=LARGEST_CAPTION).strip(), str(text))] or [""]
     if len(lines) > 2:
         raise UserError(f"{text}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
     return Clip(id=stem, video=video, caption=lines[0], audio_caption=lines[-1])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); UTF-8 text is needed") from error
 
 
 def _record(clip: Clip, folder: Path) -> dict[str, object]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from tqdm import tqdm
 from webdataset import TarWriter
 
 from shared.data.bad_clips import Problem
@@ -22,6 +21,7 @@ from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
 from shared.utils.locks import FILLS, LOCK_NAME, locked
+from shared.utils.progress import bar as progress_bar
 
 SHARD_CLIPS = 256
 NUMBER = "[0-9]" * 5
@@ -92,7 +92,7 @@ def fill_shards(
         missing = [name for name in keys if name not in usable]
         mine = missing[world.rank :: world.size]
         hidden = not (world.is_main and mine)
-        records = iter(tqdm(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
+        records = iter(progress_bar(make(mine), total=len(mine), desc=what, unit="clip", disable=hidden))
         for turn in range(ceil(len(mine) / SHARD_CLIPS)):
             number = first + world.rank + turn * world.size
             write_shard(folder / f"{number:05d}.tar", islice(records, SHARD_CLIPS))

@@ -20,6 +20,7 @@ from shared.utils import hub
 from shared.utils.classes import NamedClass, load_class
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.finite import check_weights
 from shared.utils.folder_check import CheckedModelMixin, check_folder
 from shared.utils.levels import is_silent
 from shared.utils.mel import hann, mel_filters, sine_power
@@ -207,8 +208,11 @@ def audio_features(spec: str) -> FrameFeatures:
 
 
 def load_track_encoders(specs: Mapping[str, str], device: torch.device | str = "cpu") -> dict[str, FrameFeatures]:
-    """Load the encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one."""
+    """Load the encoder of each track, as `audio_features` names it, on `device`; tracks of one name share one.
+    UserError as `audio_features`, or for a weight that is not finite."""
     named = {spec: audio_features(spec).to(device) for spec in sorted(set(specs.values()))}
+    for spec, encoder in named.items():
+        check_weights(encoder, f"tracks.encoders {spec}")
     return {track: named[spec] for track, spec in specs.items()}
 
 

@@ -1,4 +1,4 @@
-"""The audio spectrogram transformer (AST), MTV's choice of another encoder for effects and music."""
+"""The audio spectrogram transformer (AST), an encoder for effects and music. MTV's own variant has BEATs there."""
 
 import math
 

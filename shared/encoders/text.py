@@ -1,7 +1,10 @@
 """What every text encoder does, and the embedded one: words hashed to fixed random vectors; nothing to train."""
 
+import difflib
+import logging
 import re
 import warnings
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -14,6 +17,9 @@ from shared.utils.folder_check import CheckedModelMixin
 from shared.utils.ranges import check_range
 from shared.utils.rng import generator
 
+MOST_WORDS = 20_000  # of a vocabulary; a larger one is an open one
+_told: set[str] = set()
+_log = logging.getLogger(__name__)
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
 
 
@@ -40,6 +46,23 @@ def _random_vector(dim: int, *names: str) -> Tensor:
     return torch.randn(dim, generator=generator(0, "hashed-words", *names))
 
 
+def words_of(text: str) -> list[str]:
+    """Tokens without the punctuation marks."""
+    return [token for token in tokens_of(text) if token[0].isalnum()]
+
+
+def tell_unknown(prompts: Iterable[str], vocabulary: Sequence[str] | None) -> None:
+    """Log, once for each, which words of the prompts the model learnt in no caption, and the nearest that it did."""
+    if vocabulary is None:
+        return
+    unknown = {word for prompt in prompts for word in words_of(prompt)}.difference(vocabulary)
+    if new := sorted(unknown - _told):
+        _told.update(new)
+        near = {word: difflib.get_close_matches(word, vocabulary, n=1, cutoff=0.7) for word in new}
+        told = ", ".join(f"{word!r}" + (f" (is {near[word][0]!r} meant?)" if near[word] else "") for word in new)
+        _log.warning("words that this model never learnt, and are noise to it: %s; see docs/puppets.md, Captions", told)
+
+
 class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
@@ -49,7 +72,8 @@ class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
     PAIR_WEIGHT, POSITION_SCALE = 0.5, 0.2
 
     @register_to_config
-    def __init__(self, dim: int = 128, max_length: int = 64) -> None:
+    def __init__(self, dim: int = 128, max_length: int = 64, vocabulary: list[str] | None = None) -> None:
+        """`vocabulary`: words of the captions that the model beside it learnt; None: unknown. Others are told."""
         super().__init__()
         check_range("dim", dim, 1, 2**16)
         check_range("max_length", max_length, 1, 2**16)
@@ -59,6 +83,7 @@ class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
 
     def encode(self, prompts: list[str]) -> Tensor:
         """float32 [B, max_length, dim], zeros after the last token. Longer prompts are cut, with a warning."""
+        tell_unknown(prompts, self.config.vocabulary)
         out = torch.zeros(len(prompts), self.max_length, self.dim)
         for row, prompt in zip(out, prompts, strict=True):
             words = tokens_of(prompt)
@@ -68,6 +93,14 @@ class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
             words = words[: self.max_length]
             row[: max(1, len(words))] = self._embed(words) if words else self.null_token.float().cpu()
         return out.to(self.null_token.device)
+
+    def learn(self, texts: Iterable[str] | None) -> None:
+        """Add the words of training captions to the vocabulary; None: of captions that are not known, so all may be."""
+        words = None if texts is None else {word for text in texts for word in words_of(text)}
+        known = self.config.vocabulary
+        total = None if words is None or known is None else words | set(known)
+        closed = total is not None and len(total) <= MOST_WORDS
+        self.register_to_config(vocabulary=sorted(total) if total is not None and closed else None)
 
     def _embed(self, words: list[str]) -> Tensor:
         """[len(words), dim] for at least one word."""

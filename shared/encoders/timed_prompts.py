@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.utils.errors import UserError
+from shared.utils.text_files import read_text, shortened, split_lines
 
 if TYPE_CHECKING:  # a file of prompts is checked before torch is imported
     from torch import Tensor
@@ -39,12 +40,8 @@ class TimedPrompts:
     @classmethod
     def read(cls, path: str | Path, end: float = math.inf) -> TimedPrompts:
         """One prompt per line, SECONDS, TEXT. UserError: no such file, another line, or a text from `end` (s) on."""
-        times, texts = [], []
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            what = "no such file" if isinstance(error, OSError) else "not UTF-8 text"
-            raise UserError(f"timed prompts {path}: {what}") from None
+        times, texts = list[float](), list[str]()
+        lines = split_lines(read_text(path, f"timed prompts {path}"), str(path))
         for number, line in enumerate(lines, start=1):
             seconds, _, text = line.partition(",")
             try:
@@ -52,7 +49,7 @@ class TimedPrompts:
             except ValueError:
                 text = ""
             if not text.strip():
-                raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {line!r}")
+                raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {shortened(repr(line))}")
             texts.append(text.strip())
         try:
             timed = cls(tuple(times), tuple(texts))

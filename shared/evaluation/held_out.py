@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
 from shared.evaluation.scores import ClipReading
@@ -22,6 +21,7 @@ from shared.puppets.readers import AudioReading, VideoReading, read_picture, rea
 from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
 from shared.puppets.sound import mouth_opening
 from shared.utils.parallel import process_pool
+from shared.utils.progress import bar as progress_bar
 
 #: Makes the pipelines by name; called once in every process, so it must be picklable.
 Loader = Callable[[], Mapping[str, Any]]
@@ -58,7 +58,7 @@ class HeldOut:
     def make(cls, pipeline: Any, level: str, clips: int) -> HeldOut:
         """Render them for a `CCLPipeline` or an `MTVPipeline`; without an audio codec the sound is as rendered."""
         held_out = cls([held_out_script(pipeline, level, i) for i in range(clips)], [], [], [])
-        for spec in tqdm(held_out.specs, desc="held-out clips", unit="clip"):
+        for spec in progress_bar(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)
             frames, sound = code_picture(pipeline, clip.frames), code_sound(pipeline, clip.mix)
             held_out.captions.append((clip.caption, clip.audio_caption))
@@ -135,7 +135,7 @@ class Sampler(ExitStack):
     def sample(self, jobs: Sequence[SamplingJob], name: str) -> dict[int, Sampled]:
         """Sample each clip; what was made of it, by its number; `name` stands beside the progress bar."""
         sampled: dict[int, Sampled] = {}
-        with tqdm(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
+        with progress_bar(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
             for job, clips in self._results(jobs):
                 sampled |= zip(job.clips, clips, strict=True)
                 bar.update(len(clips))

@@ -1,6 +1,5 @@
 """Options of an evaluation: which clips and tasks of a checkpoint are measured, and how they are sampled."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +10,9 @@ from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.script import HELD_OUT_SEED
 from shared.utils.cli import PerStream, TrustOptions, option, some_of
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.ranges import Batch, Pair, Scale, Seed, Steps, Workers
+from shared.utils.text_files import is_file
 
 JOINT_TASKS = ("t2av", "a2v", "v2a")
 TASKS = (*JOINT_TASKS, "mtv")
@@ -24,7 +26,7 @@ class EvaluationOptions(TrustOptions):
     checkpoint: Path = option(metavar="DIR")
     suite: Literal["puppets"] = option("puppets", "the embedded world (docs/design.md section 9)")
     level: Literal["simple", "full"] = option("simple")
-    clips: int = option(128, "held-out clips per task", ge=2)
+    clips: Pair = option(128, "held-out clips per task")
     output: Path = option(help="for metrics.json and index.html", metavar="DIR", writes="folder")
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
         None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do"
@@ -33,8 +35,8 @@ class EvaluationOptions(TrustOptions):
         None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or none; default: all"
     )
     against: Path | None = option(None, "metrics.json of another evaluation, to compare with", metavar="FILE")
-    seed: int = option(0, "of the noise")
-    steps: int | None = option(None, "solver steps; default: the pipeline's", ge=1)
+    seed: Seed = option(0, "of the noise")
+    steps: Steps | None = option(None, "solver steps; default: the pipeline's")
     guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
         None, "of the joint tasks; default: dual, or text"
     )
@@ -42,12 +44,12 @@ class EvaluationOptions(TrustOptions):
     context_scale: PerStream | None = option(
         None, "how much the other modality counts, in the joint tasks", metavar="V[,A]"
     )
-    speech_scale: float | None = option(None, "how much the speech counts, in mtv", metavar="W")
-    effects_scale: float | None = option(None, "how much the effects count, in mtv", metavar="W")
-    music_scale: float | None = option(None, "how much the music counts, in mtv", metavar="W")
+    speech_scale: Scale | None = option(None, "how much the speech counts, in mtv", metavar="W")
+    effects_scale: Scale | None = option(None, "how much the effects count, in mtv", metavar="W")
+    music_scale: Scale | None = option(None, "how much the music counts, in mtv", metavar="W")
     no_context: bool = option(False, "sample on the route 0m: no stream reads the other")
-    batch: int = option(16, "clips sampled at a time", ge=1)
-    workers: int | None = option(None, "processes that sample; default: one per core on a CPU, one on a GPU", ge=1)
+    batch: Batch = option(16, "clips sampled at a time")
+    workers: Workers | None = option(None, "processes that sample; default: one per core on a CPU, one on a GPU")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
     def settled(self, index: Mapping[str, Any]) -> Self:
@@ -76,11 +78,11 @@ class EvaluationOptions(TrustOptions):
         path, wanted = self.against, self.tasks or ()
         if path is None:
             return None
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
         here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED}
         try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -8,7 +8,6 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.codecs import Codecs
@@ -19,6 +18,7 @@ from shared.training.inputs import CODECS, component_source, fitted_codecs
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
+from shared.utils.progress import bar as progress_bar
 
 
 @dataclass
@@ -57,6 +57,13 @@ class LazyTextEncoder:
             return self._words
         return cast(TextEncoder, load_component(self.source, torch_dtype=self.dtype))
 
+    def learn(self, texts: Collection[str] | None) -> None:
+        """Tell `HashedWords` the captions of a training, so that it warns of other words in sampling; None: unknown."""
+        if self.source is None:
+            self._words.register_to_config(vocabulary=[])
+        if self.is_embedded:
+            self._words.learn(texts)
+
     def cached(self, texts: Collection[str], folder: Path, world: World) -> TextEncoder:
         """Cache these texts on the disk; rank 0 encodes what is missing, on its device, and keeps no encoder."""
         if self.is_embedded:
@@ -65,7 +72,7 @@ class LazyTextEncoder:
         if world.is_main:
             encoder: Any = self.load()
             cache = CachedText(encoder.to(world.device), folder)
-            for text in tqdm(sorted(texts), desc="encoding texts", unit="text"):
+            for text in progress_bar(sorted(texts), desc="encoding texts", unit="text"):
                 cache.encode([text])
             cache.encoder = UnloadedTextEncoder(cache.dim, cache.max_length)
         return next(cached for cached in gather(cache) if cached is not None)

@@ -12,6 +12,7 @@ from shared.utils.classes import NamedClass
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 from shared.utils.files import check_place
+from shared.utils.ranges import Rank
 
 CODECS = ("video_codec", "audio_codec")
 
@@ -24,7 +25,7 @@ class TrainOptions(cli.Options):
         [], "override one key, for example train.steps=200; any number of times",
         name="set", metavar="KEY=VALUE", repeat=True,
     )  # fmt: skip
-    local_rank: int = cli.option(0, "what launchers pass; the environment says the same", hidden=True)
+    local_rank: Rank = cli.option(0, "what launchers pass; the environment says the same", hidden=True)
 
 
 def check_inputs(config: TrainConfig) -> None:

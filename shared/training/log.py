@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from shared.nn.flow import sigma_bucket
 from shared.training.flops import StepCost, peak_flops
@@ -22,6 +21,7 @@ from shared.utils.config import Train
 from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
+from shared.utils.progress import bar as progress_bar
 
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
@@ -62,7 +62,7 @@ class RunLog:
             _truncate(self.losses, COLUMNS, first_step)
             _truncate(self.speeds, SPEED_COLUMNS, first_step)
             self.trackers = open_trackers(train.report_to, output, first_step)
-            self.bar = tqdm(total=train.steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
+            self.bar = progress_bar(total=train.steps, initial=first_step, unit="step", mininterval=1.0)
         self._begin()
 
     def add(self, records: Iterable[LossRecord], samples: int) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from shared.checkpoint.folder import save_checkpoint
 from shared.utils.config import Train
 from shared.utils.errors import UserError
+from shared.utils.finite import check_weights
 
 #: Parameters and buffers by name.
 StateDict = dict[str, Tensor]
@@ -19,8 +20,9 @@ Model = TypeVar("Model", bound=Any)
 
 def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda name: False) -> Model:
     """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names; return it.
-    UserError where names or shapes differ."""
+    UserError where names or shapes differ, or a weight is not finite."""
     both = model, type(model).from_pretrained(folder)
+    check_weights(both[1], str(folder))
     ours, theirs = ({name: value for name, value in one.state_dict().items() if not skip(name)} for one in both)
     for name, here, there in _differences(ours, theirs):
         raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")

@@ -14,15 +14,20 @@ import argparse
 import difflib
 import inspect
 import math
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from shared.utils.config_file import told_range
 from shared.utils.errors import UserError
 from shared.utils.files import check_place
+from shared.utils.ranges import Scale
+from shared.utils.text_files import is_file, shortened
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +69,7 @@ def parse(kind: type[Model], description: str | None, argv: Sequence[str] | None
     """Read the options in `argv` (default: the process's). UserError, one line, for any that is wrong; --help exits."""
     parser = _Parser(description)
     _add(parser, kind)
-    given, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_args(_words(argv))
     return _validated(kind, vars(given), unknown)
 
 
@@ -77,7 +82,7 @@ def parse_command(
     for name, kind in kinds.items():
         about = (kind.__doc__ or "").strip()
         _add(commands.add_parser(name, help=about.split("\n")[0], description=about), kind)
-    given, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_args(_words(argv))
     command = vars(given).pop("_command")
     return command, _validated(kinds[command], vars(given), unknown)
 
@@ -106,7 +111,7 @@ def per_stream(text: Any) -> Any:
 
 
 #: An option with a value for each stream.
-PerStream = Annotated[tuple[float, float], BeforeValidator(per_stream)]
+PerStream = Annotated[tuple[Scale, Scale], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
@@ -166,6 +171,10 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     said = _said(field)
     if get_origin(kind) in (Union, types.UnionType):  # X | None
         kind = next(part for part in get_args(kind) if part is not types.NoneType)
+    rules = list(field.metadata)
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        rules += more
     origin, parts = get_origin(kind), get_args(kind)
     about = argparse.SUPPRESS if said["hidden"] else _help(field)
     settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": about}
@@ -178,7 +187,7 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
     if said["repeat"]:
         settings["action"] = "append"
         origin, parts = get_origin(parts[0]), get_args(parts[0])
-    if origin in (tuple, list) and not any(isinstance(rule, BeforeValidator) for rule in field.metadata):
+    if origin in (tuple, list) and not any(isinstance(rule, BeforeValidator) for rule in rules):
         settings["nargs"] = len(parts) if origin is tuple else "+"
     return settings
 
@@ -197,6 +206,17 @@ def _said(field: FieldInfo) -> dict[str, Any]:
     return extra["option"]
 
 
+def _words(argv: Sequence[str] | None) -> list[str]:
+    """Words of the command line. UserError for one that is not UTF-8: no file of ours could hold it."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    for number, word in enumerate(words, start=1):
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise UserError(
+                f"word {number} of the command, {shortened(repr(word))}: is not UTF-8; write or rename it so"
+            )
+    return words
+
+
 def _flag(name: str, field: FieldInfo) -> str:
     if _said(field)["positional"]:
         return name.upper()
@@ -213,10 +233,14 @@ def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]
     if unknown:
         raise UserError(f"{unknown[0]}: belongs to no option (see --help)")
     try:
-        options = kind.model_validate(values)
+        options: Model = kind.model_validate(values)
+        for path in (value for value in dict(options).values() if isinstance(value, Path)):
+            is_file(path)  # a name that no file can have is refused here
     except ValidationError as error:
         first = error.errors()[0]
         said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"
+        if first["loc"] and first["type"].startswith(("less_than", "finite_number")):  # the others say enough
+            said += told_range(kind, first["loc"])
         if not first["loc"]:
             raise UserError(str(said)) from None
         said = "is needed" if first["type"] == "missing" else said

@@ -19,7 +19,6 @@ from shared.utils.config_sections import (
     Optimizer,
     Part,
     Phase,
-    Rate,
     Section,
     Task,
     TaskWeights,
@@ -29,6 +28,8 @@ from shared.utils.config_sections import (
     key,
 )
 from shared.utils.errors import UserError
+from shared.utils.model_sections import ControlSettings, DeepSpeedSettings, ModelSettings, check_numbers
+from shared.utils.ranges import Rate, Seed
 
 # What a DeepSpeed JSON may hold, and where the train config keeps what it may not.
 DEEPSPEED_KEYS = {"zero_optimization", "aio", "comms_logger", "flops_profiler", "wall_clock_breakdown"}
@@ -53,7 +54,7 @@ class TrainConfig(Section):
     """Everything a run depends on. `model`, `control` and `deepspeed` hold the contents of the files they name."""
 
     output: str = Field(description="Folder of the run; the same command again resumes in it.")
-    seed: int = key(0, "Everything random follows from it.")
+    seed: Seed = key(0, "Everything random follows from it.")
     model: dict[str, Any] = Field(description="A file of configs/model/, or its content.")
     init: str | None = key(None, "Checkpoint folder of the first weights and codecs; `model` and `control` must fit.")
     init_streams: str | None = key(None, "In place of `init`: checkpoint folder of both streams and codecs, no more.")
@@ -108,6 +109,9 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
+        check_numbers("model", self.model, ModelSettings)
+        check_numbers("control", self.control, ControlSettings)
+        check_numbers("deepspeed", self.deepspeed, DeepSpeedSettings)
         if self.reinit and not self.init:
             raise ValueError(f"reinit: {', '.join(self.reinit)} begin anew in any case: there is no init")
         if self.lora and not self.init:

@@ -1,18 +1,20 @@
 """The file of a typed configuration: read, changed by `--set key=value`, and its mistakes told in one line."""
 
 import difflib
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.utils.errors import UserError
+from shared.utils.text_files import is_file, parse_json, parse_yaml, read_text, shortened
 
 #: Keys that may name a file, whose content takes their place.
+#: An end of a range that only stops what cannot be meant, and is not told.
+FAR = 1_000_000_000
 INLINED = ("model", "deepspeed", "control")
 
 
@@ -23,10 +25,7 @@ def read(file: Path, overrides: list[str]) -> dict[str, Any]:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UserError(f"--set {override}: expected key=value, for example train.steps=40")
-        try:
-            _set(raw, key, yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {override}: the value is not YAML ({error})") from None
+        _set(raw, key, parse_yaml(text, f"--set {shortened(override)}", "the value is not YAML"))
         raw = _inline(raw, file)
     return raw
 
@@ -40,7 +39,47 @@ def explain(error: ValidationError, file: Path, kind: type[BaseModel]) -> str:
         return f"{file}: unknown key {key}; the nearest known key is {near[0]}"
     if first["type"] == "value_error":
         return f"{file}: {first['ctx']['error']}"
-    return f"{file}: {key} " + ("is missing" if first["type"] == "missing" else f"= {first['input']!r}: {first['msg']}")
+    if first["type"] == "missing":
+        return f"{file}: {key} is missing"
+    return f"{file}: {key} = {first['input']!r}: {first['msg']}{told_range(kind, first['loc'])}"
+
+
+def told_range(kind: type[BaseModel], place: Sequence[int | str]) -> str:
+    """Say what values the field of `kind` at `place` of an error takes, "; number above 0 to 240", where that has an
+    end; "" for any other."""
+    name, *rest = place
+    if (field := kind.model_fields.get(str(name))) is None:
+        return ""
+    inner = [part for part in rest if isinstance(part, str)]
+    if (section := section_of(field)) and inner:
+        return told_range(section, inner)
+    words = values_of(kind.model_json_schema()["properties"][field.alias or name])
+    return f"; it is {words}" if re.search(r" (from|above|to|below) ", words) else ""
+
+
+def values_of(entry: Mapping[str, Any]) -> str:
+    """Words for what a key may hold, of its JSON schema."""
+    if "anyOf" in entry:
+        return " or ".join(map(values_of, entry["anyOf"]))
+    if "enum" in entry:
+        return " or ".join(map(str, entry["enum"]))
+    if "prefixItems" in entry:
+        return f"[{', '.join(map(values_of, entry['prefixItems']))}]"
+    if "type" not in entry:
+        return "a value"
+    if entry["type"] == "array":
+        choices = entry.get("items", {}).get("enum")
+        return f"some of {', '.join(choices)}" if choices else f"list of {values_of(entry.get('items', {}))}"
+    if isinstance(inner := entry.get("additionalProperties"), dict):
+        return f"by name: {values_of(inner)}"
+    names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "keys and values"}
+    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    said = [f"{word} {_number(entry[key])}" for key, word in limits.items() if abs(entry.get(key, FAR)) < FAR]
+    return " ".join([names.get(entry["type"], entry["type"]), *said])
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".replace(",", " ").removesuffix(".0")
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -60,22 +99,22 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text()
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"{file}: cannot read this configuration file ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{file}: not valid {file.suffix.lstrip('.') or 'YAML'} ({error})") from None
+    if not is_file(file):
+        reason = "a folder" if file.is_dir() else "no such file"
+        raise UserError(f"{file}: cannot read this configuration file ({reason})")
+    parse = parse_json if file.suffix == ".json" else parse_yaml
+    content = parse(read_text(file), str(file))
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected keys and values, found {type(content).__name__}")
+    if odd := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{file}: the key {odd[0]!r} is no name; quote it if it is meant")
     return content
 
 
 def _inline(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     for key in INLINED:
         if isinstance(name := raw.get(key), str):
-            sources = [path for path in (Path(name), *(up / name for up in file.resolve().parents)) if path.is_file()]
+            sources = [path for path in (Path(name), *(up / name for up in file.resolve().parents)) if is_file(path)]
             if not sources:
                 raise UserError(f"{key}: {name}: no such file, from the working directory or from {file}")
             raw[key] = _read(sources[0])

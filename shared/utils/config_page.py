@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from shared.utils.config_file import section_of
+from shared.utils.config_file import section_of, values_of
 from shared.utils.markdown import markdown_table
 
 
@@ -51,26 +51,7 @@ def _key_row(name: str, schema: Mapping[str, Any], section: type[BaseModel] | No
     if "description" not in entry:
         raise ValueError(f"{schema['title']}.{name} has no description; the page of keys is made of them")
     needed = name in schema.get("required", [])
-    return f"`{name}`", _values(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
-
-
-def _values(entry: Mapping[str, Any]) -> str:
-    """Words for what a key may hold, of its JSON schema."""
-    if "anyOf" in entry:
-        return " or ".join(map(_values, entry["anyOf"]))
-    if "enum" in entry:
-        return " or ".join(map(str, entry["enum"]))
-    if "prefixItems" in entry:
-        return f"[{', '.join(map(_values, entry['prefixItems']))}]"
-    if entry["type"] == "array":
-        choices = entry["items"].get("enum")
-        return f"some of {', '.join(choices)}" if choices else f"list of {_values(entry['items'])}"
-    if isinstance(inner := entry.get("additionalProperties"), dict):
-        return f"by name: {_values(inner)}"
-    names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "keys and values"}
-    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    said = [f"{word} {entry[key]}" for key, word in limits.items() if key in entry]
-    return " ".join([names.get(entry["type"], entry["type"]), *said])
+    return f"`{name}`", values_of(entry), "needed" if needed else _yaml(entry["default"]), entry["description"]
 
 
 def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:

@@ -6,25 +6,49 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from shared.utils.ranges import (
+    Amount,
+    Batch,
+    Count,
+    Decay,
+    Factor,
+    Fps,
+    LearningRate,
+    Natural,
+    Rate,
+    SampleRate,
+    Seconds,
+    Side,
+    Steps,
+    Weight,
+    WeightDecay,
+    Width,
+)
 
 Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv"]
 Part = Literal["transformer", "attention", "control", "holistic"]
-Rate = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-TaskWeights = dict[Task, NotNegative]
+TaskWeights = dict[Task, Weight]
+Until = Annotated[float, Field(gt=0, le=1_000_000_000)]
 Precision = Literal["fp32", "bf16"]
 Paths = str | list[str]
+
+
+def _shard_size(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,5}(KB|MB|GB)", text):
+        raise ValueError(f"{text}: a whole number of KB, MB or GB is needed, as 5GB")
+    return text
+
+
+#: Largest file of weights.
+ShardSize = Annotated[str, AfterValidator(_shard_size)]
 
 
 class Section(BaseModel):
     """Keys that belong together; none may be unknown, and none changes once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def key(default: Any, description: str) -> Any:
@@ -37,11 +61,11 @@ class Data(Section):
 
     manifest: Paths | None = key(None, "Clips: a jsonl file, a folder of X.mp4 with X.txt, or a list of such.")
     shards: Paths | None = key(None, "In place of `manifest`: a folder that scripts/encode.py made, or a list of them.")
-    fps: Positive = key(16.0, "Pictures a second that clips are resampled to.")
-    size: tuple[Count, Count] = key((64, 64), "Height and width in pixels that clips are resampled to.")
-    sample_rate: Count = key(16_000, "Samples a second that sound is resampled to; the audio codec's own.")
-    duration: Positive | None = key(None, "Seconds taken from each clip's start; null takes each clip whole.")
-    max_duration: Positive | None = key(None, "Seconds; longer clips are left out. Null keeps all.")
+    fps: Fps = key(16.0, "Pictures a second that clips are resampled to.")
+    size: tuple[Side, Side] = key((64, 64), "Height and width in pixels that clips are resampled to.")
+    sample_rate: SampleRate = key(16_000, "Samples a second that sound is resampled to; the audio codec's own.")
+    duration: Seconds | None = key(None, "Seconds taken from each clip's start; null takes each clip whole.")
+    max_duration: Seconds | None = key(None, "Seconds; longer clips are left out. Null keeps all.")
     on_bad_clip: Literal["refuse", "skip"] = key(
         "refuse", "A clip that cannot be used: refuse to train, naming all such clips; or list it in left_out.jsonl."
     )
@@ -86,8 +110,8 @@ class Train(Section):
     """Steps, batches, precision, and what is written when."""
 
     steps: Count = Field(description="Optimizer steps of the whole run.")
-    micro_batch: Count = key(8, "Clips per process and micro-step.")
-    gradient_accumulation_steps: Count = key(1, "Micro-steps per optimizer step.")
+    micro_batch: Batch = key(8, "Clips per process and micro-step.")
+    gradient_accumulation_steps: Batch = key(1, "Micro-steps per optimizer step.")
     token_budget: Count | None = key(
         None, "Most tokens of a micro-batch; longer clips come in smaller ones. Null: any."
     )
@@ -96,24 +120,24 @@ class Train(Section):
     activation_checkpointing: bool = key(
         False, "Backward computes blocks again: the same loss, less memory, more time."
     )
-    max_grad_norm: NotNegative = key(1.0, "Gradients are scaled down to this norm; 0 leaves them.")
+    max_grad_norm: Weight = key(1.0, "Gradients are scaled down to this norm; 0 leaves them.")
     ema: Decay = key(0.999, "Decay per step of the average of the weights, which is what is exported; 0 keeps none.")
     checkpoint_every: Count = key(500, "Steps between states to resume from.")
     keep_checkpoints: Count = key(2, "States that stay on disk; older ones are removed.")
     export_dtype: Precision = key("bf16", "Precision of the exported weights; what must stay in fp32 does.")
-    shard_size: str = key("5GB", "Largest file of an exported checkpoint.")
+    shard_size: ShardSize = key("5GB", "Largest file of an exported checkpoint.")
     log_every: Count = key(10, "Steps between rows of losses.csv and throughput.csv.")
     report_to: list[Literal["tensorboard", "wandb"]] = key(["tensorboard"], "Where losses are shown, beside csv files.")
-    peak_tflops: Positive | None = key(None, "TFLOP/s of a device, for MFU; null: what shared/training/flops.py knows.")
+    peak_tflops: Amount | None = key(None, "TFLOP/s of a device, for MFU; null: what shared/training/flops.py knows.")
 
 
 class Optimizer(Section):
     """AdamW, with a linear warm-up and a fall along a cosine."""
 
-    lr: Positive = key(1e-4, "Learning rate after the warm-up.")
-    cross_modal_lr_scale: Positive = key(1.0, "Learning rate of what joins the streams, times `lr`.")
-    betas: tuple[Rate, Rate] = key((0.9, 0.99), "Decays per step of the gradient's two moments.")
-    weight_decay: NotNegative = key(0.01, "Share of itself that a weight loses per step, times the learning rate.")
+    lr: LearningRate = key(1e-4, "Learning rate after the warm-up.")
+    cross_modal_lr_scale: Factor = key(1.0, "Learning rate of what joins the streams, times `lr`.")
+    betas: tuple[Decay, Decay] = key((0.9, 0.99), "Decays per step of the gradient's two moments.")
+    weight_decay: WeightDecay = key(0.01, "Share of itself that a weight loses per step, times the learning rate.")
     warmup: Natural = key(100, "Steps over which the rate rises from 0.")
     min_lr_ratio: Rate = key(0.1, "Where the cosine ends, times `lr`.")
     decay_share: Annotated[float, Field(gt=0, le=1)] = key(
@@ -124,8 +148,8 @@ class Optimizer(Section):
 class Lora(Section):
     """Adapters learn in the place of `trainable` (docs/lora.md)."""
 
-    rank: Count = key(16, "Inner width of an adapter.")
-    alpha: Positive | None = key(None, "Adapters are scaled by alpha / rank; null makes that 1.")
+    rank: Width = key(16, "Inner width of an adapter.")
+    alpha: Amount | None = key(None, "Adapters are scaled by alpha / rank; null makes that 1.")
     dropout: Decay = key(0.0, "Dropout on an adapter's input, while training.")
     targets: Annotated[list[str], Field(min_length=1)] = key(
         ["attention"], "Presets, or regular expressions on the names of linear layers."
@@ -137,26 +161,26 @@ class Phase(Section):
     """One stretch of training."""
 
     name: str = Field(description="Name of the phase, for the logs.")
-    until: Positive = key(1.0, "Where it ends: a fraction of all steps (up to 1) or a step (above 1).")
+    until: Until = key(1.0, "Where it ends: a fraction of all steps (up to 1) or a step (above 1).")
     tasks: TaskWeights = Field(description="Weights of the tasks; they need not sum to 1.")
-    lr_scale: Positive = key(1.0, "All learning rates, times this.")
+    lr_scale: Factor = key(1.0, "All learning rates, times this.")
 
 
 class Loss(Section):
     """Weights of the losses: of a stream, times those of a task."""
 
-    video: NotNegative = key(1.0, "Weight of the video stream's loss.")
-    audio: NotNegative = key(1.0, "Weight of the audio stream's loss.")
+    video: Weight = key(1.0, "Weight of the video stream's loss.")
+    audio: Weight = key(1.0, "Weight of the audio stream's loss.")
     tasks: TaskWeights = key({}, "Weight by task; a task that is not named has 1.")
 
 
 class Flow(Section):
     """Noise levels in training: a stream's sigma is shift·u / (1 + (shift − 1)·u), u logit-normal."""
 
-    mean: float = key(0.0, "Mean of logit(u).")
-    std: Positive = key(1.0, "Standard deviation of logit(u).")
-    video_shift: Positive = key(1.0, "Above 1: more of the video's time at high noise; sampling follows.")
-    audio_shift: Positive = key(1.0, "Above 1: more of the sound's time at high noise; sampling follows.")
+    mean: Annotated[float, Field(ge=-20, le=20)] = key(0.0, "Mean of logit(u).")
+    std: Annotated[float, Field(gt=0, le=20)] = key(1.0, "Standard deviation of logit(u).")
+    video_shift: Factor = key(1.0, "Above 1: more of the video's time at high noise; sampling follows.")
+    audio_shift: Factor = key(1.0, "Above 1: more of the sound's time at high noise; sampling follows.")
     sigmas: Literal["shared", "independent"] = key("shared", "One u per sample, or one per stream.")
 
 
@@ -193,7 +217,7 @@ class Validation(Section):
     manifest: str | None = key(None, "Clips whose captions are sampled; null is the training clips.")
     clips: Natural = key(4, "How many of these clips.")
     prompts: list[str] = key([], "Texts that are sampled beside them.")
-    steps: Count = key(20, "Solver steps of a sample.")
+    steps: Steps = key(20, "Solver steps of a sample.")
 
 
 def _paths(given: Paths | None) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from shared.utils.errors import UserError, system_refusal
 from shared.utils.locks import in_use, is_left_over, locked
 from shared.utils.portable import settle
+from shared.utils.text_files import parse_json, read_text
 
 _swept: set[Path] = set()  # folders in which this process has looked for leftovers
 _PART = re.compile(r"\..+\.\d+\.\d+\.part")
@@ -105,11 +106,13 @@ def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict
     """Read the object in a JSON file. UserError, which calls it `name` (default: its path), if there is none."""
     name = name or str(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{name} cannot be read ({error.strerror}); {advice}") from None
-    except ValueError as error:
-        raise UserError(f"{name} is damaged ({error}); {advice}") from None
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name} cannot be read ({getattr(error, 'strerror', error)}); {advice}") from None
+    try:
+        content = parse_json(read_text(path, name), name)
+    except UserError as error:
+        raise UserError(f"{name} is damaged ({str(error).removeprefix(name).lstrip(': ')}); {advice}") from None
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no JSON object; {advice}")
     return content

@@ -10,9 +10,10 @@ from torch import nn
 
 def fingerprint(component: Any) -> str:
     """Hash of the class, of what its `config` or `settings` say and of all weights with their types.
-    What diffusers adds to a config (names with an underscore) does not count: paths, and sets without order."""
+    What diffusers adds to a config (names with an underscore) does not count: paths, and sets without order; nor does
+    the vocabulary of a text encoder, which changes no embedding."""
     kind, config = type(component), dict(getattr(component, "config", None) or {})
-    own = {name: value for name, value in config.items() if not name.startswith("_")}
+    own = {name: value for name, value in config.items() if not name.startswith("_") and name != "vocabulary"}
     said = [kind.__module__, kind.__qualname__, json.dumps(own, sort_keys=True, default=str)]
     said += [str(getattr(component, name, "")) for name in ("dim", "max_length", "settings")]
     digest = hashlib.sha256("\n".join(said).encode())

@@ -260,3 +260,53 @@ def test_a_pipeline_without_a_component_says_so_when_it_is_to_sample(pipe):
     bare = CCLPipeline(**{**pipe.components, "audio_codec": None})
     with pytest.raises(UserError, match="no audio_codec"):
         bare("a bell", duration=0.5, num_inference_steps=1)
+
+
+def spoilt(pipe: CCLPipeline, name: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its second use on, what `name`, COMPONENT.METHOD, makes holds `value` at one place."""
+    component, _, method = name.partition(".")
+    part, uses = getattr(pipe, component), []
+    whole = getattr(part, method)
+
+    def bad(*args, **options):
+        uses.append(1)
+        made = whole(*args, **options)
+        if len(uses) > (component == "transformer"):
+            tensors = [x for x in (made if isinstance(made, tuple) else [made]) if x is not None]
+            tensors[-1][(0,) * tensors[-1].ndim] = value
+        return made
+
+    monkeypatch.setattr(part, method, bad)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("transformer.forward", {"task": "t2v"}, "^video DiT: NaN or infinity in the latents at step 2 of 3;"),
+        ("transformer.forward", {"task": "t2a"}, "^audio DiT: NaN or infinity in the latents at step 2 of 3;"),
+        ("transformer.forward", {}, "^audio DiT: NaN or infinity in the latents at step 2 of 3;"),
+        ("text_encoder.encode", {}, "^text encoder: NaN or infinity in the embedding of a prompt;"),
+        ("video_codec.decode", {}, "^video codec: NaN or infinity in what it decoded;"),
+        ("audio_codec.decode", {}, "^audio codec: NaN or infinity in what it decoded;"),
+        ("audio_codec.encode", {"audio": 1}, "^audio codec: NaN or infinity in the latents of what is given;"),
+        ("video_codec.encode", {"image": 1}, "^video codec: NaN or infinity in the latents of what is given;"),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_step(monkeypatch, name: str, options: dict, said: str, value: float):
+    pipe = pipeline()
+    given = {"audio": torch.zeros(1, 1, SAMPLES), "image": torch.zeros(1, 3, 32, 32)}
+    spoilt(pipe, name, value, monkeypatch)
+    with pytest.raises(UserError, match=said):
+        sample(pipe, guidance=Guidance(Form.NONE), **{key: given.get(key, value) for key, value in options.items()})
+
+
+@pytest.mark.parametrize("name", ["transformer", "video_codec", "audio_codec", "text_encoder"])
+def test_a_weight_that_is_not_finite_is_found_when_loading(tmp_path, name: str) -> None:
+    pipe = pipeline()
+    weights = [*getattr(pipe, name).named_parameters(), *getattr(pipe, name).named_buffers()]
+    key, last = [pair for pair in weights if pair[0] in getattr(pipe, name).state_dict()][-1]
+    last.data.view(-1)[0] = float("nan")
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"checkpoint .*: {name}: the weight {key} holds NaN or infinity"):
+        CCLPipeline.from_pretrained(tmp_path)

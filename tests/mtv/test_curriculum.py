@@ -52,6 +52,22 @@ def test_each_stage_is_a_run_from_the_checkpoint_of_the_last(tmp_path):
     }
 
 
+def test_a_stage_trains_on_its_own_clips_or_on_those_before_too(tmp_path):
+    named = [{"name": name, "subset": clips, "steps": 1} for name, clips in (("a", "x"), ("b", ["y", "x"]), ("c", "z"))]
+    own, all_before = (load(tmp_path, f"cumulative={told}", stages=named) for told in ("false", "true"))
+    assert [own.stage(i).data.subsets for i in range(3)] == [["x"], ["y", "x"], ["z"]]
+    assert [all_before.stage(i).data.subsets for i in range(3)] == [["x"], ["x", "y"], ["x", "y", "z"]]
+    everything = load(tmp_path, "cumulative=true", stages=[named[0], {"name": "b", "steps": 1}, named[2]])
+    assert [everything.stage(i).data.subsets for i in range(3)] == [["x"], [], []]
+
+
+@pytest.mark.parametrize("name", ["mtv_cogvideox", "mtv_wan14b"])
+def test_the_papers_stages_are_sound_event_then_ambience(name):
+    config = CurriculumConfig.load(ROOT / f"configs/train/{name}.yaml")
+    assert not config.cumulative
+    assert [stage.subset for stage in config.stages[-2:]] == ["sound_event", "ambience"]
+
+
 def test_stages_can_be_overridden_one_by_one(tmp_path):
     assert load(tmp_path, "stages.1.steps=11").stage(1).train.steps == 11
     with pytest.raises(UserError, match=r"stages\.3\.steps: 3 is none of the list's entries 0 to 2"):

@@ -63,6 +63,12 @@ def test_guidance_options() -> None:
     assert chosen() == TrackGuidance() == TrackGuidance(**SCALES)
     assert chosen("--text-scale", "3", "--music-scale", "0") == TrackGuidance(text=3, music=0)
     assert chosen("--speech-scale", "1", "--effects-scale", "-1") == TrackGuidance(speech=1, effects=-1)
+    assert chosen("--guidance", "joint") == TrackGuidance(form="joint") == TrackGuidance(form="joint", scale=3.5)
+    assert chosen("--guidance", "joint", "--guidance-scale", "2") == TrackGuidance(form="joint", scale=2)
+    with pytest.raises(UserError, match="--music-scale has no effect with --guidance joint; leave it out"):
+        chosen("--guidance", "joint", "--music-scale", "2")
+    with pytest.raises(UserError, match="--guidance-scale has no effect with --guidance separate; leave it out"):
+        chosen("--guidance-scale", "2")
 
 
 def test_pictures_have_their_times() -> None:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from mtv.guidance import FULL, NO_TEXT, State, TrackGuidance, combine
+from mtv.guidance import FULL, NO_TEXT, NOTHING, State, TrackGuidance, combine
 from shared.utils.errors import UserError
 
 SCALES = (0.0, 1.0, 2.5)
@@ -65,3 +65,18 @@ def test_impossible_values_are_refused():
         TrackGuidance(music=float("nan"))
     with pytest.raises(UserError, match="interval"):
         TrackGuidance(interval=(0.5, 0.5))
+    with pytest.raises(UserError, match="guidance both: separate"):
+        TrackGuidance(form="both")
+    with pytest.raises(UserError, match="the scale scale of guidance is inf"):
+        TrackGuidance(form="joint", scale=float("inf"))
+
+
+def test_the_joint_form_is_its_formula():
+    """v(0c,T without all) + w [v(c,T) - v(0c,T without all)], as MTV's official code has it, at 3.5."""
+    assert TrackGuidance(form="joint").weights(0.5) == {FULL: 3.5, NOTHING: -2.5}
+    assert TrackGuidance(form="joint", scale=1).weights(0.5) == {FULL: 1}
+    assert TrackGuidance(form="joint", scale=0).weights(0.5) == {NOTHING: 1}
+    assert TrackGuidance(form="joint", interval=(0.0, 0.4)).weights(0.5) == {FULL: 1}
+    full, nothing = torch.randn(2, 4, dtype=torch.float64)
+    guided = combine(TrackGuidance(form="joint", scale=3.5).weights(0.5), {FULL: full, NOTHING: nothing})
+    torch.testing.assert_close(guided, nothing + 3.5 * (full - nothing))

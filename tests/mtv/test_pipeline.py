@@ -14,10 +14,11 @@ from torch import nn
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
-from mtv.control import MSTControlNet
+from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
+from mtv.windows import WindowSampler
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
@@ -319,11 +320,36 @@ def test_a_step_evaluates_only_what_guidance_needs(pipe):
         (TrackGuidance(), 3),
         (TrackGuidance(2.0, 2.0, 2.0, 2.0), 5),
         (TrackGuidance(1.0, 3.0, 1.0, 1.0), 2),
+        (TrackGuidance(form="joint"), 2),
         (TrackGuidance(2.0, 2.0, 2.0, 2.0, interval=(0.0, 0.9)), 1 + 5),
     ):
         with evaluated(pipe.transformer) as passes:
             sample(pipe, guidance=guidance, steps=1 if count < 6 else 2)
         assert len(passes) == count
+
+
+def test_joint_guidance_compares_with_no_text_and_no_track(pipe):
+    """By hand: the difference of two plain samples, of which one has the empty text and every track dropped."""
+    latents = noise("latents", 1, 48, 4, 4, 4)
+    features = pipe._features([tracks(seconds=13 / FPS)], 13, 1)
+    text, empty = (pipe.text_encoder.encode([words]) for words in ("a bell", ""))
+    clock = pipe.video_codec.clock(13, FPS)
+
+    def velocity(words, features, guidance):
+        segments = [(words, torch.ones(1, 4))]
+        return WindowSampler(pipe.transformer, pipe.control, features, segments, empty, clock, {}, guidance).velocity(
+            latents, 0.5
+        )
+
+    with torch.no_grad():
+        dropped = TrackFeatures(
+            features.speech, features.effects, features.music, features.speakers,
+            {name: torch.ones(1, dtype=torch.bool) for name in ("speech", "effects", "music")},
+        )  # fmt: skip
+        full, nothing = velocity(text, features, NONE), velocity(empty, dropped, NONE)
+        guided = velocity(text, features, TrackGuidance(form="joint", scale=3.5))
+    assert not torch.allclose(full, nothing)
+    torch.testing.assert_close(guided, nothing + 3.5 * (full - nothing))
 
 
 def test_a_callback_counts_through_the_windows_and_may_replace_latents(pipe):
@@ -402,3 +428,29 @@ def test_bad_input_is_refused_at_once_in_one_line(pipe, options, message):
     arguments = {"prompt": "a bell", "tracks": tracks()} | options
     with pytest.raises(UserError, match=message):
         pipe.stream(**arguments)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("component", "method", "said"),
+    [
+        ("transformer", "denoise_video", "^video DiT with its control network: .* at step 1 of 2, window 1 of 1;"),
+        ("text_encoder", "encode", "^text encoder: NaN or infinity in the embedding of a prompt;"),
+        ("audio_encoder", "encode", "^encoder of speech and .*: NaN or infinity in the features of the sound;"),
+        ("video_codec", "decode", "^video codec: NaN or infinity in what it decoded;"),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_step(monkeypatch, component: str, method: str, said: str, value: float):
+    pipe = MTVPipeline.from_pipe(joint())
+    part = getattr(pipe, component)
+    whole = getattr(part, method)
+
+    def bad(*args, **options):
+        made = whole(*args, **options)
+        made.view(-1)[2] = value
+        return made
+
+    monkeypatch.setattr(part, method, bad)
+    sound = Tracks([noise("voice", 1, RATE // 2).clamp(-1, 1)], None, None, RATE)
+    with pytest.raises(UserError, match=said):
+        pipe("a bell", sound, num_inference_steps=2)

@@ -268,3 +268,11 @@ def test_a_checkpoint_of_the_video_alone_names_the_other_script(
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1
     assert "no audio_codec and no audio_scheduler" in error and "scripts/sample_mtv.py" in error
+
+
+def test_beside_its_result_a_sample_writes_next_to_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", checkpoint, "--prompt", "A bell rings.", "--steps", "12", "--output", tmp_path / "x.mp4"]
+    command = [sys.executable, SCRIPTS / "sample_joint.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path / 'x.mp4'}\n"
+    assert len(done.stderr.split()) < 40, done.stderr

@@ -31,17 +31,22 @@ DRIVER = """
 import contextlib, io, json, sys
 sys.path.insert(0, "scripts")
 import train_ccl
+from shared.training import trainer
 from shared.utils.distributed import session
 from shared.utils.errors import run_main
 results = []
 with session():
     for name, argv in json.loads(sys.argv[1]).items():
         code, err = 0, io.StringIO()
+        if name == "diverging":  # at a rate that no configuration may have
+            learning_rate, trainer.learning_rate = trainer.learning_rate, lambda *_: 1e30
         with contextlib.redirect_stderr(err):
             try:
                 run_main(lambda: train_ccl.main(argv))
             except SystemExit as stop:
                 code = stop.code
+        if name == "diverging":
+            trainer.learning_rate = learning_rate
         results.append([name, code, err.getvalue()])
 print("RESULTS" + json.dumps(results))
 """
@@ -94,7 +99,7 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
         "first": [*arguments(folder), "--local_rank=0"],
         "again": arguments(folder),
         "silent": arguments(folder, *apart),
-        "diverging": arguments(folder, "optimizer.lr=1e30", f"output={folder / 'diverging_run'}"),
+        "diverging": arguments(folder, f"output={folder / 'diverging_run'}"),
         "joined": arguments(
             folder,
             f"init_streams={folder / 'run/checkpoint'}",

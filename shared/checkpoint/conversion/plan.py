@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from shared.checkpoint.conversion.safetensors_reader import weight_files
 from shared.checkpoint.conversion.wan import transformer_place
@@ -17,9 +15,12 @@ from shared.checkpoint.folder import check_checkpoint
 from shared.checkpoint.registry import COMPONENTS, ComponentSource, find_component
 from shared.utils import cli
 from shared.utils.cli import PerStream, option
+from shared.utils.config_sections import ShardSize
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.hub import NotFound
+from shared.utils.ranges import Fps, Seed, Side
+from shared.utils.text_files import parse_yaml, read_text
 
 #: Frames a second, height and width that a public Wan was trained at, by its latent channels.
 TRAINED_AT = {16: (16.0, (480, 832)), 48: (24.0, (704, 1280))}
@@ -35,20 +36,12 @@ WIDTHS = [(f"{stream}_codec", stream, "in_channels") for stream in ("video", "au
 WIDTHS += [("text_encoder", stream, "text_dim") for stream in ("video", "audio")]
 
 
-def _shard_size(text: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", text):
-        raise ValueError(f"{text}: a whole number of KB, MB or GB is needed, as 5GB")
-    return text
-
-
 def _positive(shifts: tuple[float, float]) -> tuple[float, float]:
-    if min(shifts) <= 0:
-        raise ValueError(f"{shifts[0]:g},{shifts[1]:g}: positive numbers are needed")
+    if not 0 < min(shifts) <= max(shifts) <= 1000:
+        raise ValueError(f"{shifts[0]:g},{shifts[1]:g}: positive numbers are needed, of at most 1000")
     return shifts
 
 
-Pixels = Annotated[int, Field(ge=1)]
-ShardSize = Annotated[str, AfterValidator(_shard_size)]
 Shifts = Annotated[PerStream, AfterValidator(_positive)]
 
 
@@ -62,11 +55,11 @@ class ConversionOptions(cli.Options):
     audio_codec: str | None = option(None, "LTX-2's audio VAE and vocoder, or Oobleck", metavar="FOLDER")
     text_encoder: str | None = option(None, "default: the source's own, if it has one", metavar="FOLDER")
     shift: Shifts | None = option(None, "of the schedulers (default: the source's, or 5)", metavar="VIDEO[,AUDIO]")
-    fps: float | None = option(None, "frames a second of its video (default: the public model's)", gt=0, lt=1000)
-    size: tuple[Pixels, Pixels] | None = option(None, "of its video (default likewise)", metavar=("HEIGHT", "WIDTH"))
+    fps: Fps | None = option(None, "frames a second of its video (default: the public model's)")
+    size: tuple[Side, Side] | None = option(None, "of its video (default likewise)", metavar=("HEIGHT", "WIDTH"))
     dtype: Literal["keep", "float32", "bfloat16"] = option("keep", "of the weights")
     shard_size: ShardSize = option("5GB", "largest file of weights")
-    seed: int = option(0, "of new tensors")
+    seed: Seed = option(0, "of new tensors")
     dry_run: bool = option(False, "only say what would be done")
 
 
@@ -121,10 +114,7 @@ class ConversionPlan:
 
 def read_model(path: Path) -> dict[str, Any]:
     """Read a file of configs/model/. Raises UserError."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise UserError(f"--model {path}: cannot be read ({error})") from None
+    settings = parse_yaml(read_text(path, f"--model {path}"), f"--model {path}", "cannot be read, as it is not YAML")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(name), dict) for name in ("video", "audio")):
         raise UserError(f"--model {path}: video and audio, each with its sizes, are needed; see configs/model/")
     for _, stream, name in WIDTHS:

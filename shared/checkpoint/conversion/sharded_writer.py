@@ -10,11 +10,11 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from shared.checkpoint.conversion.weight_map import SourceTensor, WeightMap
 from shared.checkpoint.folder import WEIGHTS
 from shared.utils.errors import UserError
+from shared.utils.progress import bar as progress_bar
 from shared.utils.rng import derive
 
 PATTERN = WEIGHTS.replace(".", "{suffix}.")  # huggingface_hub fills in "-00001-of-00002"
@@ -71,7 +71,7 @@ def write_tensors(
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
     One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new."""
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
-    with tqdm(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
+    with progress_bar(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
         for file, names in split.filename_to_tensors.items():
             part = {}
             for name in names:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CONFIG
 
-from ccl.training.build import JointAdapter, build_model
+from ccl.training.build import JointAdapter, build_model, check_size
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
 from shared.training.card import Progress
 from shared.training.components import Components, LazyTextEncoder
@@ -81,3 +81,35 @@ def test_one_codec_alone_is_not_fitted(tmp_path: Path) -> None:
     shards = config(data={"shards": "latents"})
     with pytest.raises(UserError, match=r"components\.video_codec: name .*; none is fitted to data\.shards"):
         JointAdapter.check(shards, [shards])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"widht": 3}}, "model: .*'widht'.*; see configs/model/"),
+        ({"model": {"fusion": "glue"}}, "model: fusion is 'glue'; choose one of"),
+        ({"model": {"audio": None}}, "model: .*; see configs/model/"),
+        ({"control": {"tokns": 3}, "tasks": {"mtv": 1}}, "control: unknown key tokns; see"),
+    ],
+)
+def test_settings_that_no_model_has_are_refused_before_anything_is_read(changes: dict[str, Any], said: str) -> None:
+    told = config()
+    model = {**told.model, **changes.get("model", {})}
+    told = told.model_copy(update={**changes, "model": model})
+    with pytest.raises(UserError, match=said):
+        JointAdapter.check(told, [told])
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "said"),
+    [
+        ((36, 32), 8, r"\[36, 32\]: 36 does not fit; height and width go by 16x32"),
+        ((32, 48), 8, "48 does not fit"),
+        ((32, 32), 16, "go by 32x64"),
+    ],
+)
+def test_a_size_of_no_whole_tokens_is_refused_before_encoding(size: tuple[int, int], stride: int, said: str) -> None:
+    told = config({"video": {**CONFIG["video"], "patch_size": [1, 2, 4]}})
+    check_size(told, 8)
+    with pytest.raises(UserError, match=f"data.size .*{said}"):
+        check_size(told.model_copy(update={"data": told.data.model_copy(update={"size": size})}), stride)

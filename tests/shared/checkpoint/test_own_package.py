@@ -14,7 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from scripts.encode import EncodeOptions, component_sources
-from shared.checkpoint.folder import INDEX, check_checkpoint, load_checkpoint, save_checkpoint
+from shared.checkpoint.folder import INDEX, check_checkpoint, check_saveable, load_checkpoint, save_checkpoint
 from shared.checkpoint.loading import SamplingOptions, load_model
 from shared.checkpoint.registry import find_component, load_component
 from shared.codecs import LinearAudioCodec, VideoCodec
@@ -184,3 +184,21 @@ def test_a_configuration_without_a_width_is_refused(codec: Path) -> None:
     (codec / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"blur/config\.json: has no latent_channels"):
         find_component("video_codec", f"{NAME}@{codec}")
+
+
+def test_what_a_checkpoint_cannot_hold_is_known_before_training(codec: Path) -> None:
+    from my_codecs.blur import BlurCodec
+
+    check_saveable("components.video_codec", load_component(find_component("video_codec", f"{NAME}@{codec}")))
+
+    class Unsaved(BlurCodec):
+        def save_pretrained(self, *args: object, **options: object) -> None:
+            raise NotImplementedError("one day")
+
+    class NoModel:
+        pass
+
+    Unsaved.__module__ = NoModel.__module__ = "my_codecs.blur"
+    for part, said in ((Unsaved(), "one day"), (NoModel(), "")):
+        with pytest.raises(UserError, match=f"components.video_codec: .* cannot be saved with the checkpoint .*{said}"):
+            check_saveable("components.video_codec", part)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from shared.encoders.text import HashedWords, tokens_of
+from shared.encoders.text import HashedWords, tokens_of, words_of
+from shared.puppets.clip import audio_caption, caption, sample_spec
+from shared.utils.fingerprint import fingerprint
 
 
 def test_tokens_are_lower_case_words_and_single_punctuation_marks() -> None:
@@ -59,3 +63,37 @@ def test_save_and_load(tmp_path) -> None:
     loaded = HashedWords.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert loaded.null_token.dtype == torch.float32
     assert torch.equal(loaded.encode(["", "a bell"]), encoder.encode(["", "a bell"]))
+
+
+def test_words_that_were_never_learnt_are_named_once_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
+    encoder = HashedWords(dim=4, vocabulary=["bell", "drum", "rings", "twice"])
+    plain = HashedWords(dim=4).encode(["A bel rings: TWICE, xylophone!"])
+    assert torch.equal(encoder.encode(["A bel rings: TWICE, xylophone!", ""])[:1], plain) and len(caplog.records) == 1
+    assert "'a', 'bel' (is 'bell' meant?), 'xylophone'; see docs/puppets.md" in caplog.text
+    encoder.encode(["bel"])
+    assert len(caplog.records) == 1
+    encoder.encode(["bell zither"])
+    assert len(caplog.records) == 2 and "'zither'" in caplog.records[1].getMessage()
+
+
+def test_a_vocabulary_grows_with_training_and_an_open_one_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    encoder = HashedWords(dim=4, vocabulary=["bell"])
+    encoder.learn(["A dog barks twice.", "A cat."])
+    assert encoder.config.vocabulary == ["a", "barks", "bell", "cat", "dog", "twice"]
+    same = fingerprint(encoder)
+    encoder.learn(None)
+    assert encoder.config.vocabulary is None and fingerprint(encoder) == same == fingerprint(HashedWords(dim=4))
+    encoder.learn(["more"])
+    assert encoder.config.vocabulary is None
+    large = HashedWords(dim=4, vocabulary=[])
+    large.learn(f"word{i}" for i in range(20_001))
+    assert large.config.vocabulary is None
+    encoder.encode(["quokka"])
+    assert not caplog.records
+
+
+def test_the_shipped_vocabulary_is_that_of_the_puppets() -> None:
+    shipped = HashedWords.from_pretrained(Path(__file__).parents[3] / "assets/puppets/text_encoder")
+    scripts = [sample_spec(1, index, level, (64, 64)) for level in ("simple", "full") for index in range(300)]
+    texts = [text(spec) for spec in scripts for text in (caption, audio_caption)]
+    assert shipped.config.vocabulary == sorted({word for text in texts for word in words_of(text)})
