@@ -48,3 +48,18 @@ def test_save_is_complete_and_never_overwrites(tmp_path) -> None:
     assert LinearAudioCodec.from_pretrained(tmp_path / "audio_codec").latent_channels == 64
     with pytest.raises(UserError, match="exists already"):
         save_codecs(tmp_path, LinearVideoCodec(), LinearAudioCodec())
+
+
+def test_a_pair_in_a_new_folder_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A run that is killed between the two fits them again; half a pair would be refused."""
+
+    def killed(codec, folder):
+        assert (folder.parent / "video_codec").is_dir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(LinearAudioCodec, "save_pretrained", killed)
+        save_codecs(tmp_path / "new", LinearVideoCodec(), LinearAudioCodec())
+    assert not list(tmp_path.iterdir())
+    save_codecs(tmp_path / "new", LinearVideoCodec(), LinearAudioCodec())
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["audio_codec", "video_codec"]
