@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME, SchedulerMixin
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from torch.nn.modules import module as hooks
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 from shared.utils.portable import settle
 from shared.utils.weights_folder import (
     ADVICE,
@@ -27,6 +29,7 @@ from shared.utils.weights_folder import (
     FLOATS,
     TRANSFORMERS,
     Header,
+    check_numbers,
     numbers_in,
     read_config,
     read_headers,
@@ -74,6 +77,8 @@ def check_folder(kind: Any, folder: Path, where: str = "") -> None:
         _check_transformers(kind, folder, where)
     elif issubclass(kind, ModelMixin):
         _check_diffusers(kind, folder, where)
+    elif issubclass(kind, SchedulerMixin):
+        _check_scheduler(kind, folder / SCHEDULER_CONFIG_NAME, f"{where}{SCHEDULER_CONFIG_NAME}")
 
 
 def _check_diffusers(kind: Any, folder: Path, where: str) -> None:
@@ -96,6 +101,17 @@ def _check_diffusers(kind: Any, folder: Path, where: str) -> None:
         _check_shape(name, headers[name].shape, shape, config, where)
         if _kind_of_header(headers[name]) != dtype:
             raise UserError(f"{where}{headers[name].file} has {name} in {headers[name].dtype}; {dtype} is needed")
+
+
+def _check_scheduler(kind: Any, file: Path, name: str) -> None:
+    config = read_json(file, name, ADVICE)
+    check_numbers(config, name)
+    _check_keys(kind, config, name)
+    try:
+        with _quiet():
+            kind.from_config(dict(config))
+    except Exception as error:
+        raise UserError(f"{name} makes no {kind.__name__} ({_line(error)}); {ADVICE}") from error
 
 
 def _check_transformers(kind: Any, folder: Path, where: str) -> None:

@@ -12,12 +12,10 @@ from safetensors import SafetensorError, safe_open
 from shared.checkpoint.folder import PICKLES, WEIGHTS
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.weights_folder import FLOATS, index_map
 
 if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
     import torch
-
-#: Element types of safetensors that are weights as they are; others are quantised and need their scales.
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +82,7 @@ def _refused(pickle: Path) -> UserError:
 
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
-    entries = read_json(index).get("weight_map")
-    if not isinstance(entries, dict) or not entries:
-        raise UserError(f"{index}: has no weight_map; copy it again")
+    entries = index_map(read_json(index), str(index))
     files = [folder / name for name in sorted(set(entries.values()))]
     if missing := [file for file in files if not file.is_file()]:
         raise UserError(f"{missing[0]}: missing, and {index.name} names it; copy the whole folder again")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from shared.utils.files import replacing, replacing_folder, write_json
@@ -62,6 +63,19 @@ def test_a_configuration_does_not_say_where_its_model_was(tmp_path: Path) -> Non
         text = (tmp_path / "config.json").read_text()
         assert json.loads(text) == {name: value for name, value in about.items() if name != "_name_or_path"}
         assert text == json.dumps(json.loads(text), indent=2) or text == "{\n}"
+
+
+def test_metadata_have_an_order(tmp_path: Path) -> None:
+    """The library itself writes them in that of a hash table, which differs between processes."""
+    file, about = tmp_path / "a.safetensors", {f"key{i}": f'"{i}" é\n' for i in range(9)}
+    tensors = {"b": torch.ones(2), "a": torch.zeros(3)}
+    for order in (about, dict(reversed(about.items()))):
+        save_file(tensors, file, metadata=order)
+        settle(tmp_path)
+        with safe_open(file, "pt") as opened:
+            assert opened.metadata() == about and torch.equal(opened.get_tensor("b"), tensors["b"])
+        content = file.read_bytes()
+        assert list(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]) == sorted(about)
 
 
 MAKE = """
@@ -117,6 +131,7 @@ ClipFigure.of_file(out / "clip.mp4", 4).save(out / "clip.gif")
 """
 
 
+@pytest.mark.slow  # two processes that import everything
 def test_the_same_content_is_the_same_bytes_and_says_nothing_of_the_machine(tmp_path: Path) -> None:
     """Two processes make the same, in two folders, with strings hashed differently."""
     made = []
