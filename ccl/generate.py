@@ -24,7 +24,7 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.cli import PerStream, exclusive, option
 from shared.utils.errors import UserError
 from shared.utils.levels import why_cancelled
-from shared.utils.ranges import Batch
+from shared.utils.ranges import Batch, Count
 from shared.utils.text_files import read_text, split_lines
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class JointOptions(SamplingOptions):
     audio_prompt: str | None = option(None, "what to hear; default: the prompt", metavar="TEXT")
     task: str = option("auto", f"auto (default), {', '.join(JOINT_TASKS)}")
     audio: Path | None = option(None, "a wav, or any file with sound: make a video for it")
-    audio_track: int | None = option(None, "which track of --audio, from 1; default: the file's own default", ge=1)
+    audio_track: Count | None = option(None, "which track of --audio, from 1; default: the file's own default")
     video: Path | None = option(None, "an mp4, mov, mkv or webm: make a sound for it")
     duration: Annotated[float, Field(gt=0, le=LONGEST)] | None = option(
         None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"

@@ -25,7 +25,7 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
-from shared.utils.ranges import Scale, Seconds, Steps, WindowSeconds
+from shared.utils.ranges import Count, Scale, Seconds, Steps, WindowSeconds
 
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
@@ -62,7 +62,7 @@ class MTVOptions(SamplingOptions):
     effects: Path | None = option(None, "what happens", metavar="WAV")
     music: Path | None = option(None, "the mood", metavar="WAV")
     audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
-    audio_track: int | None = option(None, "which track of --audio, from 1; default: the file's own default", ge=1)
+    audio_track: Count | None = option(None, "which track of --audio, from 1; default: the file's own default")
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
     duration: Seconds | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S")

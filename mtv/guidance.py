@@ -31,14 +31,14 @@ from mtv.control import ALL
 from shared.utils.errors import UserError
 
 
-class State(NamedTuple):
+class TrackState(NamedTuple):
     """What an evaluation is conditioned on: the text (c or 0c) and all tracks but `dropped`: one, "" or `ALL`."""
 
     text: bool = True
     dropped: str = ""
 
 
-FULL, NO_TEXT, NOTHING = State(), State(text=False), State(text=False, dropped=ALL)
+FULL, NO_TEXT, NOTHING = TrackState(), TrackState(text=False), TrackState(text=False, dropped=ALL)
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class TrackGuidance:
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
-    def weights(self, sigma: float) -> dict[State, float]:
+    def weights(self, sigma: float) -> dict[TrackState, float]:
         """Weigh each state's prediction at noise level `sigma`; the sum is 1, and zeros are left out."""
         if not self.interval[0] < sigma <= self.interval[1]:
             return {FULL: 1.0}
         extra = {NOTHING: self.scale - 1}
         if self.form == "separate":
             extra = {NO_TEXT: self.text - 1}
-            extra |= {State(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
+            extra |= {TrackState(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
         weights = {FULL: 1 + sum(extra.values())} | {state: -more for state, more in extra.items()}
         return {state: weight for state, weight in weights.items() if weight != 0}
 
 
-def combine(weights: Mapping[State, float], predictions: Mapping[State, Tensor]) -> Tensor:
+def combine(weights: Mapping[TrackState, float], predictions: Mapping[TrackState, Tensor]) -> Tensor:
     """Σ weight · prediction. One state alone has weight 1, and its prediction is returned as it is."""
     if len(weights) == 1:
         return predictions[next(iter(weights))]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtv.control import EncodedTracks, MSTControlNet, TrackFeatures
-from mtv.guidance import State, TrackGuidance, combine
+from mtv.guidance import TrackGuidance, TrackState, combine
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
@@ -190,7 +190,7 @@ class WindowSampler:
             controls[dropped] = self.network.control(self.encoded[dropped], sigmas)
         return combine(weights, {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights})
 
-    def _predict(self, state: State, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
+    def _predict(self, state: TrackState, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
         """One state; texts that share the window are the weighted sum of the predictions for each."""
 
         def evaluate(text: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
-from shared.utils.ranges import Workers
+from shared.utils.ranges import Count, Workers
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
@@ -28,10 +28,8 @@ DEMIXERS = ("dsp", "demucs-cdx23")
 class DemixOptions(Options):
     manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
-    audio_track: int | None = option(
-        None,
-        "which track of a clip's sound, from 1, where the manifest has no audio_track; default: the file's own",
-        ge=1,
+    audio_track: Count | None = option(
+        None, "which track of a clip's sound, from 1, where the manifest has no audio_track; default: the file's own"
     )
     demixer: str = option("dsp", f"one of {', '.join(DEMIXERS)}")
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")

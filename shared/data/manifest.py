@@ -19,6 +19,7 @@ from shared.data.bad_clips import Problem, refuse
 from shared.data.clip_files import ClipFiles, clip_files, existing
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_atomically
+from shared.utils.ranges import Count
 from shared.utils.text_files import is_file, parse_json, read_text, shortened, split_lines
 
 MANIFEST_NAME = "manifest.jsonl"
@@ -46,7 +47,7 @@ class Clip(BaseModel):
     subsets: list[str] = []
     start: float = Field(default=0.0, ge=0)
     end: float | None = None
-    audio_track: int | None = Field(default=None, ge=1)
+    audio_track: Count | None = None
     truth: Path | None = None
 
     @field_validator("tracks")

@@ -32,6 +32,8 @@ from shared.utils.locks import LOCK_NAME, locked
 
 _log = logging.getLogger(__name__)
 EMA = "ema"
+#: What a run makes that belongs to its configuration alone, in the order in which they come.
+BEGUN = "codecs", "losses.csv", "state", "checkpoint"
 PENDING, VALIDATED = "pending.json", "validated"
 
 
@@ -53,10 +55,11 @@ def own_output(output: Path, world: World) -> Iterator[None]:
 def claim_output(config: TrainConfig, world: World) -> Path:
     """Make OUTPUT this config's own: write config.yaml, or compare with the one there. UserError names the keys that
     differ; with other processes micro-batch and accumulation may, if a step has as many clips as before, and
-    `train.steps` may be more than before, with which the last phase then ends."""
+    `train.steps` may be more than before, with which the last phase then ends. Where a run was refused before it began,
+    all may."""
     output = Path(config.output)
     file = output / "config.yaml"
-    if file.exists():
+    if file.exists() and any((output / name).exists() for name in BEGUN):
         before = flatten(_read_config(file))
         now = flatten(yaml.safe_load(dump_config(config)))
         latest = latest_checkpoint(output / "state", check_sizes, lambda line: None)

@@ -7,11 +7,11 @@ import itertools
 import pytest
 import torch
 
-from mtv.guidance import FULL, NO_TEXT, NOTHING, State, TrackGuidance, combine
+from mtv.guidance import FULL, NO_TEXT, NOTHING, TrackGuidance, TrackState, combine
 from shared.utils.errors import UserError
 
 SCALES = (0.0, 1.0, 2.5)
-SPEECH, EFFECTS, MUSIC = (State(dropped=track) for track in ("speech", "effects", "music"))
+SPEECH, EFFECTS, MUSIC = (TrackState(dropped=track) for track in ("speech", "effects", "music"))
 
 
 def test_coefficients_sum_to_one_and_hold_no_zero():

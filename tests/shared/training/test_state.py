@@ -22,6 +22,7 @@ def config_for(folder, *overrides, **train):
 
 def test_another_configuration_in_the_output_is_refused_by_key(tmp_path, world):
     claim_output(config_for(tmp_path), world)
+    (tmp_path / "out/losses.csv").touch()
     claim_output(config_for(tmp_path, "train.checkpoint_every=2", "validation.every=1"), world)
     with pytest.raises(UserError, match=r"optimizer.lr \(0.01 there, 0.5 here\), seed \(0 there, 3 here\)"):
         claim_output(config_for(tmp_path, "optimizer.lr=0.5", "seed=3"), world)
@@ -47,6 +48,15 @@ def flip(file):
         held = archive.read(record)
     data[data.index(held) + len(held) // 2] ^= 1
     file.write_bytes(data)
+
+
+def test_a_run_that_was_refused_before_it_began_takes_another_configuration(tmp_path, world):
+    claim_output(config_for(tmp_path), world)
+    claim_output(config_for(tmp_path, "seed=3"), world)
+    assert "seed: 3" in (tmp_path / "out/config.yaml").read_text()
+    (tmp_path / "out/codecs").mkdir()  # fitted to that one's clips
+    with pytest.raises(UserError, match="seed"):
+        claim_output(config_for(tmp_path, "seed=4"), world)
 
 
 DAMAGES = {
@@ -107,6 +117,7 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one_to_the_bit(tmp_path, 
 @pytest.mark.parametrize("text", ["", "output: [", "- 1", "\udc80", "output: x\n"])
 def test_a_damaged_configuration_of_a_run_is_one_line(text, tmp_path, world):
     claim_output(config_for(tmp_path), world)
+    (tmp_path / "out/state").mkdir()
     (tmp_path / "out/config.yaml").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=r"config\.yaml is damaged \(.*\); delete it if this configuration is that of"):
         claim_output(config_for(tmp_path), world)
