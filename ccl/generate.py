@@ -155,7 +155,7 @@ class GivenMedia(NamedTuple):
             return cls(duration, audio=options.audio, track=track)
         if options.video is not None:
             duration = _duration(options.video, "pictures", probe(options.video).video_end, options.duration)
-            read_video(options.video, 1.0, (32, 32), end=duration)
+            read_video(options.video, max(1.0, 1 / duration), (32, 32), end=duration)
             return cls(duration, video=options.video)
         return cls(2.0 if options.duration is None else options.duration)
 

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from shared.utils.config import TrainConfig
 from shared.utils.config_sections import Part, Section, TaskWeights, key
+from shared.utils.model_sections import ControlSettings, DeepSpeedSettings, ModelSettings, check_numbers
 from shared.utils.ranges import Count, LearningRate
 
 
@@ -83,6 +84,8 @@ class CurriculumConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> CurriculumConfig:
+        for name, kind in (("model", ModelSettings), ("control", ControlSettings), ("deepspeed", DeepSpeedSettings)):
+            check_numbers(name, getattr(self, name, None), kind)
         folders = [stage.folder for stage in self.stages]
         if len(set(folders)) < len(folders) or "" in folders:
             raise ValueError(f"the names of the stages are {', '.join(s.name for s in self.stages)}; they must differ")

@@ -72,8 +72,12 @@ class CheckpointMixin:
 
     def progress_bar(self, *arguments: Any, **options: Any) -> Any:
         """Make a bar as diffusers does, of those of `shared.utils.progress`."""
-        self._progress_bar_config = bar_options() | getattr(self, "_progress_bar_config", {})
-        return super().progress_bar(*arguments, **options)  # type: ignore[misc]
+        given = getattr(self, "_progress_bar_config", {})
+        self._progress_bar_config = bar_options() | given
+        try:
+            return super().progress_bar(*arguments, **options)  # type: ignore[misc]
+        finally:
+            self._progress_bar_config = given  # without the open file of the options, so that a pipeline can be copied
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:

@@ -203,7 +203,8 @@ def _pictures(clip: Clip, finding: Finding) -> None:
     finding.facts["seconds"] = round(end - clip.start, 3)
     if clip.end is not None and info.video_end is not None and clip.end > info.video_end + 0.5 / (info.fps or 1):
         finding.refused.append(f"ends at {clip.end:g} s, but its pictures at {info.video_end:.2f} s")
-    read_video(clip.video, 1.0, (32, 32), clip.start, clip.end)  # decodes all of it: broken and cut files show
+    rate = 1.0 if clip.end is None else max(1.0, 1 / (clip.end - clip.start))
+    read_video(clip.video, rate, (32, 32), clip.start, clip.end)  # decodes all of it: broken and cut files show
     with open_media(clip.video) as container:
         packets = container.demux(container.streams.video[0])
         times = [p.pts * float(p.time_base) for p in packets if p.pts is not None and not p.is_discard]

@@ -9,6 +9,7 @@ it had written before must be whole: unchanged after a refusal, with nothing hal
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import multiprocessing
 import os
@@ -145,6 +146,7 @@ def _limited(action: Callable[[], None], said: Path) -> None:
         for stream in (1, 2):
             os.dup2(descriptor, stream)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        faulthandler.disable()  # pytest's would tell of a child's crash beside the tests
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         action()

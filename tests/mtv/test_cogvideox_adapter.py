@@ -173,7 +173,7 @@ def test_the_stages_train_a_cogvideox_folder_to_a_checkpoint(folder: Path, runs:
     index = json.loads((made / "model_index.json").read_text())
     assert index["transformer"] == ["diffusers", "CogVideoXTransformer3DModel"] and index["fps"] == FPS
     assert (made / "control/config.json").is_file() and (made / "audio_encoder/config.json").is_file()
-    assert f"| made of | `{folder / 'cogvideox'}` |" in (made / "README.md").read_text()
+    assert f"| made of | `{folder.name}/cogvideox` |" in (made / "README.md").read_text()
     first, second = folder / "whole/1_face/checkpoint", folder / "whole/2_crowd/checkpoint"
     start = weights(folder / "cogvideox", "transformer")
     assert not changed(start, weights(first, "transformer"))  # the first stage trains the control network alone
@@ -197,7 +197,7 @@ def test_a_stage_is_exported_from_its_saved_state(folder: Path, runs: dict, tmp_
     for part in ("transformer", "control"):
         assert not changed(weights(stage / "checkpoint", part), weights(tmp_path / "out", part))
     assert load_checkpoint(MTVPipeline, tmp_path / "out").config.fps == FPS
-    assert f"| made of | `{folder / 'cogvideox'}` |" in (tmp_path / "out/README.md").read_text()
+    assert f"| made of | `{folder.name}/cogvideox` |" in (tmp_path / "out/README.md").read_text()
     with pytest.raises(UserError, match=r"no config.yaml there; it has the stages .*/1_face, .*/3_all; give one"):
         export.main(["--run", str(folder / "whole"), "--output", str(tmp_path / "none")])
 
@@ -213,7 +213,7 @@ def test_the_loss_falls(folder: Path, runs: dict) -> None:
 
 
 def test_a_run_cut_in_the_middle_of_a_stage_resumes_to_the_bit(folder: Path, runs: dict) -> None:
-    assert runs["again"][0] == 0 and runs["cut"][0] == "killed" and runs["resumed"][0] == 0, runs["resumed"][1]
+    assert runs["again"][0] == 0 and runs["cut"][0] == 130 and runs["resumed"][0] == 0, runs["resumed"][1]
     for part in ("transformer", "control"):
         assert not changed(weights(folder / "whole/2_crowd/checkpoint", part), weights(folder / "cut/checkpoint", part))
 
@@ -230,7 +230,9 @@ def test_training_goes_on_from_its_own_checkpoint(folder: Path, runs: dict) -> N
 def test_what_cannot_be_trained_is_refused_before_any_work(folder: Path, runs: dict) -> None:
     assert runs["nowhere"][0] == 2 and "nothing: no such folder; a CogVideoX 1.0" in runs["nowhere"][1]
     assert runs["odd"][0] == 2 and "data.size: 16x20 does not fit" in runs["odd"][1]
-    assert runs["sizes"][0] == 2 and "control: num_blocks, tokens" in runs["sizes"][1]
+    assert (
+        runs["sizes"][0] == 2 and "control.tokens = 0: Input should be greater than or equal to 1" in runs["sizes"][1]
+    )
     assert not (folder / "none").exists()
 
 

@@ -115,7 +115,9 @@ def test_a_run_writes_its_adapters_alone(runs: tuple[Path, Path], checkpoint: Pa
     assert len(weights) == 2 * (2 * 8 + 2 * 4) and all(".lora_" in name for name in weights)
     assert all(value.any() for name, value in weights.items() if name.endswith("to_out.0.lora_B.weight"))
     card = (whole / "lora/README.md").read_text()
-    assert "Rank 2, alpha 4" in card and str(checkpoint) in card and "| clips | 2 |" in card
+    assert (
+        "Rank 2, alpha 4" in card and f"{checkpoint.parent.name}/{checkpoint.name}" in card and "| clips | 2 |" in card
+    )
 
 
 def test_a_run_gone_on_with_is_the_same_to_the_bit(runs: tuple[Path, Path]) -> None:

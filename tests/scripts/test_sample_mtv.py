@@ -291,7 +291,7 @@ BAD = [
     ([*MUSIC, "--timed-prompts", "BAD/order.txt"], "order.txt: timed prompts are out of order"),
     ([*MUSIC, "--timed-prompts", "BAD/late.txt"], "late.txt: a text begins at 9 s"),
     ([*MUSIC, "--timed-prompts", "BAD/gap.txt"], "gap.txt, line 1"),
-    ([*MUSIC, "--timed-prompts", "BAD/nothing.txt"], "nothing.txt: no such file"),
+    ([*MUSIC, "--timed-prompts", "BAD/nothing.txt"], "nothing.txt: cannot be read (no such file)"),
     ([*MUSIC, "--output", "OUT/x.avi"], "x.avi: an .mp4 is written"),
     ([*MUSIC, "--output", "BAD/gap.txt/x.mp4"], "gap.txt is no folder"),
     ([*MUSIC, "--checkpoint", "JOINT"], "no control and no audio_encoder, this is a joint model only"),

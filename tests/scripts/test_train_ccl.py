@@ -124,7 +124,7 @@ def test_a_folder_of_clips_becomes_a_checkpoint_that_samples(folder: Path, runs:
     made = pipeline("Clip 1 of noise.", duration=1.0, num_inference_steps=1)
     assert made.video.shape == (1, FPS, 32, 32, 3) and made.audio.shape == (1, 16000)
     card = (folder / "run/checkpoint/README.md").read_text()
-    assert "| clips | 4 |" in card and str(folder / "good") in card
+    assert "| clips | 4 |" in card and f"{folder.name}/good" in card and str(folder) not in card
 
 
 def test_losses_are_logged_apart(folder: Path, runs: dict) -> None:
@@ -143,7 +143,7 @@ def test_validation_clips_are_written(folder: Path, runs: dict) -> None:
 def test_a_finished_run_only_exports_again(folder: Path, runs: dict) -> None:
     code, err = runs["again"]
     assert code == 0, err
-    assert "3/3" in err and "1/3" not in err
+    assert "1/3" not in err
     rows = (folder / "run/losses.csv").read_text().splitlines()
     assert len(rows) == len(set(rows))
 

@@ -111,6 +111,8 @@ def test_what_is_left_out_is_listed_in_the_output(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("ccl.training.run.session", lambda: nullcontext(World(0, 1, torch.device("cpu"))))
     monkeypatch.setattr("ccl.training.run.claim_output", lambda config, world: None)
     monkeypatch.setattr("ccl.training.run.TrainingData.of", lambda *_: data)
+    monkeypatch.setattr("ccl.training.run.own_output", lambda *_: nullcontext())
+    monkeypatch.setattr("ccl.training.run.check_export", lambda *_: None)
     monkeypatch.setattr("ccl.training.run.Run", lambda *_: SimpleNamespace(train=lambda: None))
     adapter: Any = SimpleNamespace(check=lambda *_: None, prepare=lambda *_: None)
     train(config, adapter)

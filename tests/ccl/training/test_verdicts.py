@@ -106,7 +106,7 @@ FOLDERS: dict[str, tuple[Make, bool]] = {
     "a caption in UTF-16": (text("A bell.".encode("utf-16")), False),
     "a caption with NUL": (text("A\0B"), False),
     "a caption that is a folder": (lambda folder: (folder / "a.txt").mkdir(), False),
-    "a caption without a video": (after(text("A."), text("B.", "b.txt")), False),
+    "a caption without a video": (after(text("A."), text("B.", "b.txt")), True),  # told, and left out
     "two endings": (
         after(text("A."), lambda folder: shutil.copy(folder / "a.mp4", folder / "a.mov")),
         False,
@@ -117,7 +117,7 @@ FOLDERS: dict[str, tuple[Make, bool]] = {
     ),
     "a video that is a folder": (
         after(text("A."), text("B.", "b.txt"), lambda folder: (folder / "b.mp4").mkdir()),
-        False,
+        True,
     ),
     "a video cut off": (after(text("A."), cut), False),
     "a video that is text": (after(text("A."), text("hello", "a.mp4")), False),

@@ -308,7 +308,7 @@ def test_settings_that_do_not_fit_their_weights_are_refused(pipe: CCLPipeline, t
     for about, said in (
         ({"transformer.r": 4, "transformer.lora_alpha": 4}, r"says rank 4, its weights have \[2\]"),
         ({"transformer.r": 2, "transformer.lora_alpha": "x"}, "alpha 'x' is no number"),
-        ({"transformer.r": 2, "transformer.lora_alpha": float("nan")}, "alpha nan is no number"),
+        ({"transformer.r": 2, "transformer.lora_alpha": float("nan")}, "NaN is no number of JSON"),
         ({"transformer.r": 2}, "alpha None is no number"),
         ({"transformer.lora_alpha": 2}, r"says rank None, its weights have \[2\]"),
         ({"transformer.r": 10**9, "transformer.lora_alpha": 2}, "says rank 1000000000"),
