@@ -45,9 +45,11 @@ class Results:
         return {seed: from_json(value) for seed, value in values.items() if value is not None}
 
     def bounds(self, metric: str) -> tuple[float, float] | None:
-        """Floor and ceiling of a metric, the mean over the reference's seeds; None where evaluate.py gives none."""
+        """Floor and ceiling of a metric, the mean over the reference's seeds; None where evaluate.py gives none, as of
+        clips too few to have them."""
         values = [run["values"].get(metric) or {} for run in self.of(self.plan.reference).values()]
-        pairs = [(value["floor"], value["ceiling"]) for value in values if "floor" in value]
+        names = "floor", "ceiling"
+        pairs = [[value[name] for name in names] for value in values if all(value.get(n) is not None for n in names)]
         if not pairs:
             return None
         floor, ceiling = np.mean(pairs, axis=0)

@@ -50,6 +50,19 @@ def test_folders_of_one_plan_are_joined(tmp_path: Path) -> None:
         read_results([tmp_path / "strange"])
 
 
+def test_clips_too_few_for_a_floor_have_no_bounds(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    result(folder, 0, 1.0)
+    result(folder, 1, 2.0)
+    for seed, bounds in ((0, (None, 1.0)), (1, (0.25, 0.75))):
+        file = folder / f"a-{seed}.json"
+        run = json.loads(file.read_text())
+        run["values"]["loss"] |= dict(zip(("floor", "ceiling"), bounds, strict=True))
+        file.write_text(json.dumps(run))
+        (results,) = read_results([folder])
+        assert results.bounds("loss") == (None if seed == 0 else (0.25, 0.75))
+
+
 def test_keys_of_a_path_may_hold_dots() -> None:
     tree = {"gain": {"0.0-0.2": {"mean": 1}, "0": {"0-0": 2}, "a.b": {"c": 3}, "a": {"b.d": 4}}}
     assert at(tree, "gain.0.0-0.2.mean") == 1
