@@ -29,8 +29,8 @@ FIRST, LATER = 1e-6, 1e-4
 #: Of a result, what is no result: when, where and how long it was made.
 #: Or what a run after was told, to be as one before (record.py, `NEW_SETTINGS`).
 ABOUT = {"commit", "machine", "seconds", "data.latents_dtype"}
-#: A sample's picture or sound that was given, not made; x264 encodes the same frames otherwise in some runs.
-GIVEN = {("v2a", "video"), ("a2v", "audio")}
+#: A sample's picture or sound that was given: it is copied now, and x264 encodes frames otherwise in some runs.
+GIVEN = {("v2a", "video"), ("a2v", "audio"), ("mix", "audio")}
 HERE = Path(__file__).parent
 #: An item, its largest difference (infinite: not comparable) and what is allowed.
 Found = tuple[str, float, float]
