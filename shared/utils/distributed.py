@@ -50,7 +50,13 @@ def session() -> Iterator[World]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    try:
+        deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    except (OSError, RuntimeError) as error:  # a port in use, no network, too many open files
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0]
+        why = f"the processes of this run cannot meet at {place} ({reason})"
+        raise UserError(f"{why}; another run may be there: give another --master_port") from None
     try:
         yield _world()
     except (UserError, Stopped) as error:
