@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.utils.errors import UserError, system_refusal
-from shared.utils.locks import in_use, is_left_over, locked
+from shared.utils.locks import in_use, is_lock, locked, remove_left_over
 from shared.utils.portable import settle
 from shared.utils.text_files import parse_json, read_text
 
@@ -66,9 +66,9 @@ def sweep(folder: Path) -> None:
     if folder in _swept or not folder.is_dir():
         return
     _swept.add(folder)
-    for part in folder.glob(".*.part"):
-        if _PART.fullmatch(part.name) and is_left_over(part):
-            part.unlink(missing_ok=True)
+    for file in (*folder.glob(".*.part"), *folder.glob(".*.lock")):
+        if is_lock(file) if file.suffix == ".lock" else _PART.fullmatch(file.name):
+            remove_left_over(file)
 
 
 def sync_tree(folder: Path) -> None:

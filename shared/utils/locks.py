@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ LOCK_NAME = ".lock"
 FILLS = "fills this folder", "let it end, or give another folder"
 #: What file systems without locks answer.
 UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+_OWNER = re.compile(rb"(process \d+ on [^\n]*)?")
 _held: set[int] = set()  # descriptors
 
 
@@ -77,7 +79,7 @@ def try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def in_use(file: Path) -> Iterator[None]:
-    """Make `file`, and hold it while it is being written, so that `is_left_over` knows."""
+    """Make `file`, and hold it while it is being written, so that `remove_left_over` leaves it alone."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with suppress(OSError):  # without locks nobody takes it for a leftover either
@@ -92,18 +94,23 @@ def in_use(file: Path) -> Iterator[None]:
         release(descriptor)
 
 
-def is_left_over(file: Path) -> bool:
-    """Whether no process has `file` `in_use`: the one that wrote it was killed."""
-    try:
+def remove_left_over(file: Path) -> None:
+    """Remove a file that was `in_use`, or a lock, unless a process has it: the one that made it was killed. It is held
+    while it goes, so that who waits for it sees that it has gone."""
+    with suppress(OSError):  # gone, or on a file system without locks
         descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return try_lock(descriptor)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+        try:
+            if try_lock(descriptor) and _is_at(descriptor, file):
+                file.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def is_lock(file: Path) -> bool:
+    """Whether `locked` made a file, by what it holds: who took it, or nothing yet."""
+    with suppress(OSError), open(file, "rb") as content:
+        return _OWNER.fullmatch(content.read(400)) is not None
+    return False
 
 
 def release(descriptor: int) -> None:

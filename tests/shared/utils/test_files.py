@@ -17,11 +17,12 @@ from shared.utils.files import (
     replaced,
     replacing,
     replacing_folder,
+    sweep,
     writable_folder,
     write_atomically,
     write_json,
 )
-from shared.utils.locks import is_left_over
+from shared.utils.locks import locked, remove_left_over
 
 ROOT = Path(__file__).parents[3]
 
@@ -90,7 +91,17 @@ def test_what_a_killed_process_left_half_written_goes_and_what_is_in_use_stays(t
         names = sorted(path.name for path in tmp_path.iterdir())
         assert names[1:] == [".mine.part", "a"] and names[0].startswith(".b.")
         other.kill()
-    assert is_left_over(tmp_path / names[0])
+    remove_left_over(tmp_path / names[0])
+    assert not (tmp_path / names[0]).exists()
+
+
+def test_the_lock_of_a_killed_process_goes_and_no_other(tmp_path: Path) -> None:
+    texts = {".codecs.lock": "process 7 on host", ".empty.lock": "", ".user.lock": "a user's"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    with locked(tmp_path / ".held.lock", "writes"):
+        sweep(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".held.lock", ".user.lock"]
 
 
 def test_two_that_write_one_folder_are_told_of_each_other(tmp_path: Path) -> None:
