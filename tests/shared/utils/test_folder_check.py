@@ -141,6 +141,12 @@ def test_weights_of_another_model_are_refused(saved: Path, tmp_path: Path, name:
 def test_the_rest_of_a_larger_model_may_lie_beside_it(tmp_path: Path) -> None:
     UMT5Model(UMT5Config(**T5)).save_pretrained(tmp_path)
     check_folder(UMT5EncoderModel, tmp_path)
+    encoder = UMT5EncoderModel.from_pretrained(tmp_path, use_safetensors=True)
+    assert all(value.isfinite().all() and value.any() for value in encoder.shared.parameters())
+    (tmp_path / "lone").mkdir()
+    encoder.save_pretrained(tmp_path / "lone")
+    with pytest.raises(UserError, match=r"missing|is needed"):
+        check_folder(UMT5Model, tmp_path / "lone")
 
 
 def test_every_from_pretrained_looks_first(tmp_path: Path) -> None:

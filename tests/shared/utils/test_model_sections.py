@@ -30,8 +30,12 @@ def test_every_number_of_the_models_has_a_range() -> None:
 
 
 def test_other_keys_are_left_to_the_model() -> None:
-    check_numbers("model", {"fusion": "cca", "video": {"grid": "time", "skip": True}}, ModelSettings)
+    settings = {"fusion": "cca", "video": {"grid": "time", "skip": True}}
+    check_numbers("model", settings, ModelSettings)
     check_numbers("control", None, ControlSettings)
+    settings["video"]["num_layers"] = 0
+    with pytest.raises(ValueError, match=r"model.video.num_layers = 0"):
+        check_numbers("model", settings, ModelSettings)
 
 
 @pytest.mark.parametrize(

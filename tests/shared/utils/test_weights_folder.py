@@ -33,7 +33,10 @@ def test_what_a_config_counts_has_bounds(config: dict[str, Any], said: str) -> N
 
 
 def test_what_configs_hold_is_allowed() -> None:
-    check_numbers({"pad_token_id": None, "floor_db": -70, "num_decoder_layers": 0, "vocab_size": LARGEST}, "config")
+    allowed = {"pad_token_id": None, "floor_db": -70, "num_decoder_layers": 0, "vocab_size": LARGEST}
+    check_numbers(allowed, "config")
+    with pytest.raises(UserError, match="vocab_size"):
+        check_numbers(allowed | {"vocab_size": LARGEST + 1}, "config")
     check_numbers(
         {"mean": -4.26, "is_decoder": False, "latents_mean": [-0.5, 1], "eps": 1e-12, "names": ["a"]}, "config"
     )
