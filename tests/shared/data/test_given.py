@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from recordings import flashes, tone, write_odd
+from recordings import flashes, tone, turn_clockwise, write_odd
 
 from shared.data.given import given_pictures, given_sound
 from shared.data.media import probe, read_audio, read_video, reading, timed_pictures
@@ -101,11 +101,7 @@ def test_edit_lists_and_rotation_go_along(tmp_path: Path) -> None:
     half = np.zeros((48, 64, 3), np.uint8)
     half[:, :32] = 220
     write_odd(path, "mp4", times, [half] * 50, [tone(2.0)], late_sound=-0.4, video=B_FRAMES)
-    as_is, clockwise = [1 << 16, 0, 0, 0, 1 << 16], [0, 1 << 16, 0, -1 << 16, 0]
-    before, after = (np.array(matrix, ">i4").tobytes() for matrix in (as_is, clockwise))
-    data = path.read_bytes()
-    track = data.index(b"tkhd")
-    path.write_bytes(data[:track] + data[track:].replace(before, after, 1))
+    turn_clockwise(path)
     given = read_video(path, 25)
     out = read_video(with_new_sound(path, 1.6), 25)
     assert given.shape == out.shape == (40, 64, 48, 3)

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from recordings import turn_clockwise
 
 from shared.data.media import is_silent, probe, read_audio, read_image, read_video, write_audio, write_video
 from shared.utils.errors import UserError
@@ -211,11 +212,7 @@ def test_a_clip_filmed_upright_comes_back_upright(tmp_path: Path) -> None:
     path, frames = tmp_path / "a.mp4", np.zeros((4, 64, 96, 3), np.uint8)
     frames[:, :, :48] = 220  # the left half; turned a quarter clockwise it is the top
     write_video(path, frames, 16)
-    as_is, clockwise = [1 << 16, 0, 0, 0, 1 << 16], [0, 1 << 16, 0, -1 << 16, 0]
-    before, after = (np.array(matrix, ">i4").tobytes() for matrix in (as_is, clockwise))
-    data = path.read_bytes()
-    track = data.index(b"tkhd")
-    path.write_bytes(data[:track] + data[track:].replace(before, after, 1))
+    turn_clockwise(path)
     upright = read_video(path, 16)
     assert upright.shape == (4, 96, 64, 3)
     assert upright[:, :40].min() > 200 and upright[:, 56:].max() < 20
