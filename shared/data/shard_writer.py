@@ -19,7 +19,7 @@ from shared.data.shard_index import BAD_FACTS, FORMAT, INDEX_NAME, Shard
 from shared.data.shards import LatentShards
 from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
-from shared.utils.files import replacing
+from shared.utils.files import replacing, sweep
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
 
@@ -84,9 +84,10 @@ def fill_shards(
         for name in sorted({name for part in gather(damaged) for name in part}):
             del usable[name]
         if world.is_main:
+            sweep(folder)
             used = {shard.path for shard, _ in usable.values()}
-            for path in [*folder.glob(".*.part"), *folder.glob(f"{NUMBER}.tar"), *folder.glob(f"{NUMBER}.json")]:
-                if path.with_suffix(".tar") not in used:  # other shards, and what killed processes left
+            for path in [*folder.glob(f"{NUMBER}.tar"), *folder.glob(f"{NUMBER}.json")]:
+                if path.with_suffix(".tar") not in used:
                     path.unlink(missing_ok=True)
         barrier()
         missing = [name for name in keys if name not in usable]

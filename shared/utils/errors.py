@@ -38,7 +38,7 @@ TOLD_BY_LIBRARIES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errn
 _TORCH_WRITES = re.compile(
     r"PytorchStreamWriter failed writing|unexpected pos \d+ vs|file write failed|basic_ios::clear"
 )
-_PART = re.compile(r"\.([^/]+)\.\d+\.\d+\.part$")  # a file before it has its name (shared.utils.files.replacing)
+_PART = re.compile(r"\.([^/]+)\.\d+\.\d+\.part(/.*)?$")  # a file before it has its name (shared.utils.files.replacing)
 _RUST = re.compile(r"\(os error (\d+)\)")
 #: What is left of a run when another of its processes has ended.
 _LOST = re.compile(r"Connection (closed|reset) by peer|Broken pipe|Connection was likely closed|recvValue failed", re.I)

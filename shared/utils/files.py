@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.utils.errors import UserError, system_refusal
-from shared.utils.locks import in_use, is_lock, locked, remove_left_over
+from shared.utils.locks import is_lock, locked, remove_left_over, workplace
 from shared.utils.portable import settle
 from shared.utils.text_files import parse_json, read_text
 
@@ -26,17 +26,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Where to write what goes to `path` when the block ends, and nowhere if it fails; the last of several wins. Both
     file and folder are on the disk then. What killed processes left half-written in the folder is removed."""
     sweep(path.parent)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    with in_use(part):  # which makes it, with the mode that the umask gives
-        mode = part.stat().st_mode & 0o777
-        try:
-            yield part
-            part.chmod(mode)  # safetensors keeps its files to their owner
-            sync(part)
-            os.replace(part, path)
-            sync(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
+    folder = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    with workplace(folder) as mode:
+        part = folder / path.name
+        part.unlink(missing_ok=True)  # of a killed process with this number
+        yield part
+        part.chmod(mode)  # safetensors keeps its files to their owner
+        sync(part)
+        os.replace(part, path)
+        sync(path.parent)
 
 
 @contextmanager
@@ -66,9 +64,9 @@ def sweep(folder: Path) -> None:
     if folder in _swept or not folder.is_dir():
         return
     _swept.add(folder)
-    for file in (*folder.glob(".*.part"), *folder.glob(".*.lock")):
-        if is_lock(file) if file.suffix == ".lock" else _PART.fullmatch(file.name):
-            remove_left_over(file)
+    for path in (*folder.glob(".*.part"), *folder.glob(".*.lock")):
+        if is_lock(path) if path.suffix == ".lock" else _PART.fullmatch(path.name):
+            remove_left_over(path)
 
 
 def sync_tree(folder: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -78,30 +79,42 @@ def try_lock(descriptor: int) -> bool:
 
 
 @contextmanager
-def in_use(file: Path) -> Iterator[None]:
-    """Make `file`, and hold it while it is being written, so that `remove_left_over` leaves it alone."""
+def workplace(folder: Path) -> Iterator[int]:
+    """Make `folder` and hold it while something is written in it, so that `remove_left_over` leaves it alone; it goes
+    with all in it when the block ends. What is held is a lock of its own: libraries rename files of theirs over what
+    they were told to write. Gives the mode of new files."""
+    lock = folder / LOCK_NAME
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another process took it for a leftover before it was held
+            continue
         with suppress(OSError):  # without locks nobody takes it for a leftover either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(descriptor, file):
+        if _is_at(descriptor, lock):
             break
         os.close(descriptor)
     _held.add(descriptor)
     try:
-        yield
+        yield os.fstat(descriptor).st_mode & 0o777
     finally:
-        release(descriptor)
+        if descriptor in _held:  # not in a process that was forked meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            release(descriptor)
 
 
-def remove_left_over(file: Path) -> None:
-    """Remove a file that was `in_use`, or a lock, unless a process has it: the one that made it was killed. It is held
-    while it goes, so that who waits for it sees that it has gone."""
+def remove_left_over(path: Path) -> None:
+    """Remove a `workplace`, or a lock, unless a process has it: the one that made it was killed. It is held while it
+    goes, so that who waits for it sees that it has gone."""
+    is_folder = path.is_dir()
+    lock, flags = (path / LOCK_NAME, os.O_CREAT) if is_folder else (path, 0)
     with suppress(OSError):  # gone, or on a file system without locks
-        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | flags, 0o666)
         try:
-            if try_lock(descriptor) and _is_at(descriptor, file):
-                file.unlink()
+            if try_lock(descriptor) and _is_at(descriptor, lock):
+                shutil.rmtree(path) if is_folder else path.unlink()
         finally:
             os.close(descriptor)
 

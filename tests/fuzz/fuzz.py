@@ -13,6 +13,7 @@ import faulthandler
 import hashlib
 import multiprocessing
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -34,6 +35,8 @@ from tests.fuzz.seeds import kinds, make_seeds, prepare  # noqa: E402  the paths
 
 # On a busy machine seconds by the clock say little: they end only what waits for ever.
 CPU_S, WALL_S, MEMORY = 10, 600, 2 * 2**30
+#: What a command that was refused must not leave.
+HALF = re.compile(r"\..+\.(part|partial)")
 DAMAGES = ("flip", "cut", "repeat", "zero", "insert")
 
 
@@ -92,9 +95,8 @@ def run_one(seeds: Path, seed: int, number: int) -> Result:
         outcome, detail = judge(code, said, usage, wall, command.may_fail)
         if outcome in ("accepted", "refused"):
             after = _digests(case / "in"), _digests(output)
-            left = [
-                name for name in after[1] if Path(name).name.startswith(".") and name.endswith((".part", ".partial"))
-            ]
+            parts = {name: Path(name).parts for name in after[1]}
+            left = [name for name in parts if any(HALF.fullmatch(part) for part in parts[name])]
             if before[0] != after[0] and not command.writes_input:
                 outcome, detail = "input changed", str(sorted(before[0].items() ^ after[0].items())[:2])
             elif left:

@@ -19,6 +19,7 @@ from shared.data import shard_writer
 from shared.data.shard_index import FORMAT
 from shared.data.shard_writer import LOCK_NAME, NewRecord, fill_shards, read_shard, write_shard
 from shared.data.shards import LatentShards
+from shared.utils import files
 from shared.utils.distributed import World
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
@@ -87,7 +88,9 @@ def test_only_what_is_missing_is_made(tmp_path: Path, world: World) -> None:
 def test_shards_of_no_use_are_deleted_and_leftovers_of_killed_runs(tmp_path: Path, world: World) -> None:
     fill(tmp_path, KEYS, world)
     (tmp_path / "00007.tar").write_bytes(b"killed before it was done")
-    (tmp_path / ".00008.tar.99.part").write_bytes(b"half")
+    (tmp_path / ".00008.tar.99.9.part").mkdir()
+    (tmp_path / ".00008.tar.99.9.part" / "00008.tar").write_bytes(b"half")
+    files._swept.clear()  # the next is another process
     (tmp_path / "notes.txt").write_text("the user's")
     _, made = fill(tmp_path, {name: f"new {key}" for name, key in KEYS.items()}, world)
     assert made == list(KEYS)

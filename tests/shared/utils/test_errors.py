@@ -38,7 +38,7 @@ def test_any_other_error_is_not_caught(error: Exception) -> None:
 FULL = os.strerror(errno.ENOSPC)
 REFUSALS = {
     f"/a/clip.mp4: {FULL}; make room, and run the same command again": OSError(
-        errno.ENOSPC, FULL, "/a/.clip.mp4.7.8.part"
+        errno.ENOSPC, FULL, "/a/.clip.mp4.7.8.part/clip.mp4"
     ),
     f"{FULL}; make room": RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 128 vs 22"),
     f"{FULL}; make": Exception("Error while serializing: I/O error: No space left on device (os error 28)"),

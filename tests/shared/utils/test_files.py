@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from shared.utils import files
 from shared.utils.errors import UserError
 from shared.utils.files import (
     check_place,
@@ -74,8 +78,11 @@ def test_the_last_whole_folder_outlives_a_kill_between_two_renames(tmp_path: Pat
 
 
 def test_what_a_killed_process_left_half_written_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
-    """Only files with names of our pattern, and only those that no process holds."""
-    (tmp_path / ".old.mp4.4.5.part").write_text("half")
+    """Only what has a name of our pattern, and only what no process holds."""
+    for name in (".old.mp4.4.5.part", ".begun.mp4.4.5.part"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".old.mp4.4.5.part" / "old.mp4").write_text("half")
+    (tmp_path / ".before.mp4.4.5.part").write_text("a file, as earlier versions made it")
     (tmp_path / ".mine.part").write_text("a user's")
     code = (
         "from shared.utils.files import replacing; import os; from pathlib import Path; block = replacing(Path('b')); "
@@ -93,6 +100,17 @@ def test_what_a_killed_process_left_half_written_goes_and_what_is_in_use_stays(t
         other.kill()
     remove_left_over(tmp_path / names[0])
     assert not (tmp_path / names[0]).exists()
+
+
+def test_a_library_may_rename_a_file_of_its_own_over_what_it_writes(tmp_path: Path) -> None:
+    """safetensors does: then nothing may take the new one for a leftover before it has its name."""
+    with replacing(tmp_path / "a.safetensors") as part:
+        save_file({"x": torch.ones(3)}, part)
+        process = multiprocessing.get_context("fork").Process(target=sweep, args=(tmp_path,))
+        files._swept.clear()
+        process.start()
+        process.join()
+    assert process.exitcode == 0 and [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def test_the_lock_of_a_killed_process_goes_and_no_other(tmp_path: Path) -> None:
