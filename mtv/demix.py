@@ -127,7 +127,7 @@ def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Pat
     files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
     assert clip.audio is not None  # Clip guarantees it
     key_file, key = output / "tracks" / clip.id / "mix.key", clip_key(clip, [clip.audio], [])
-    if all(file.is_file() for file in (key_file, *files.values())) and key_file.read_text() == key:
+    if all(file.is_file() for file in (key_file, *files.values())) and key_file.read_bytes() == key.encode():
         return files
     key_file.unlink(missing_ok=True)
     mix, rate = _mix(clip)

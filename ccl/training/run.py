@@ -29,6 +29,7 @@ from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder, write_atomically
+from shared.utils.text_files import is_count
 
 #: Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate.
 CROSS_MODAL = (".fusion.", "control.")
@@ -171,4 +172,4 @@ def _steps_done(done: Path, stage: TrainConfig) -> int:
     """Read after how many steps a stage was done; 0 if it is not. Earlier versions did not write that down."""
     if not done.exists():
         return 0
-    return int(text) if (text := done.read_text(errors="replace").strip()).isdecimal() else stage.train.steps
+    return int(text) if is_count(text := done.read_text(errors="replace").strip()) else stage.train.steps

@@ -23,6 +23,7 @@ from transformers.utils import logging
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.portable import settle
+from shared.utils.progress import without_idle_words
 from shared.utils.weights_folder import (
     ADVICE,
     DIFFUSERS,
@@ -273,7 +274,8 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with without_idle_words():
+            yield
     finally:
         for library, level in zip((diffusers_logging, logging), levels, strict=True):
             library.set_verbosity(level)
