@@ -121,6 +121,8 @@ def read_about(folder: Path) -> StateFolder:
     about = read_json(file, advice="copy the whole folder again")
     try:
         zero, clips, files = int(about["zero"]), about.get("clips"), dict(about.get("files", {}))
+        if f"step{int(about['step']):08d}" != folder.name:
+            raise ValueError(f"step {about['step']} in {folder.name}")
         if zero not in range(4):
             raise ValueError(f"ZeRO stage {zero}")
         return StateFolder(folder, int(about["step"]), int(about["processes"]), zero, clips and int(clips), files)

@@ -62,6 +62,8 @@ def read_text(path: str | Path, name: str = "", most: int = LARGEST) -> str:
             size, limit = (f"{count / 2**20:.4g} MiB" for count in (status.st_size, most))
             raise UserError(f"{name}: has {size}; at most {limit} of text are read, divide it")
         content = Path(path).read_bytes()
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{name}: cannot be read (no such file)") from None
     except (OSError, ValueError) as error:

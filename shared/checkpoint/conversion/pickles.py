@@ -13,6 +13,7 @@ from shared.checkpoint.conversion.sharded_writer import check_space, size_of
 from shared.checkpoint.folder import PICKLES
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
+from shared.utils.finite import check_tensors
 from shared.utils.hub import first_line
 
 #: Under which of these a training checkpoint keeps its weights.
@@ -21,7 +22,8 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Write a pickle's tensors, nested ones too, to the file `output`; return them, and the entries that are none.
-    `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, or no space."""
+    `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, one that
+    is not finite, or no space."""
     if source.suffix not in PICKLES:
         raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
     content = _read(source)
@@ -33,6 +35,7 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds a {type(content).__name__}; tensors by name are needed")
     tensors = {str(name): value.contiguous() for name, value in content.items() if isinstance(value, Tensor)}
+    check_tensors(tensors, str(source))
     check_space(output, size_of(tensors.values()))
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
