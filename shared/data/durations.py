@@ -22,6 +22,7 @@ Ends = dict[int, float]
 
 _TAIL = 1.0  # s before its stated end from which a file with an index of keyframes is read
 _REORDERED = 4  # pictures by which decoding may run ahead of showing at the end of an index
+_FASTEST = 500.0  # pictures a second; FFmpeg tells the ticks of the clock where a header has no rate
 _SHORTEST, _LONGEST = 0.02, 0.25  # s: what a packet of sound counts as at least and at most
 _FROM_PACKETS = {"mpegts", "mpeg", "ogg"}  # FFmpeg has measured what it says of these
 
@@ -118,7 +119,8 @@ def _measured(path: Path, modified: int, size: int) -> tuple[tuple[int, float], 
 def _walk(container: Any) -> tuple[Ends, float]:
     """Tell the ends of the streams by the packets from here on, and a picture and a sound packet in seconds."""
     ends, packet_length = Ends(), _SHORTEST
-    pictures = {s.index: 1 / float(s.average_rate or s.guessed_rate or 25) for s in container.streams.video}
+    rates = {s.index: float(s.average_rate or s.guessed_rate or 25) for s in container.streams.video}
+    pictures = {index: 1 / (rate if rate <= _FASTEST else 25) for index, rate in rates.items()}
     for packet in container.demux():
         if not packet.size or packet.is_discard:
             continue
