@@ -152,10 +152,7 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])
         for number, (stage, part) in enumerate(zip(stages, parts, strict=True)):
             steps = _steps_done(Path(stage.output) / "done", stage)
-            later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
-            if 0 < steps < stage.train.steps and later:
-                told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
-                raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
+            _check_prolonged(stages, number, steps)
             claim_output(stage, world)
             if steps < stage.train.steps:
                 Run(stage, world, data.only(part), components, adapter).train()
@@ -166,6 +163,15 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
             with replacing_folder(Path(config.output) / "checkpoint") as folder:
                 shutil.copytree(Path(stages[-1].output) / "checkpoint", folder, dirs_exist_ok=True)
         barrier()
+
+
+def _check_prolonged(stages: Sequence[TrainConfig], number: int, steps: int) -> None:
+    """Raise UserError if a stage that was done after `steps` is to have more, and a later one began from its end."""
+    stage = stages[number]
+    later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
+    if 0 < steps < stage.train.steps and later:
+        told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
+        raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
 
 
 def _steps_done(done: Path, stage: TrainConfig) -> int:

@@ -42,8 +42,9 @@ def tokens_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def _random_vector(dim: int, *names: str) -> Tensor:
-    """Draw the standard normal vector [dim] that belongs to `names`, the same on every machine."""
-    return torch.randn(dim, generator=generator(0, "hashed-words", *names))
+    """Draw the standard normal vector [dim] that belongs to `names`, the same on every machine; a real one, as it is
+    kept, also where modules are built without values."""
+    return torch.randn(dim, generator=generator(0, "hashed-words", *names), device="cpu")
 
 
 def words_of(text: str) -> list[str]:

@@ -35,8 +35,10 @@ _log = logging.getLogger(__name__)
 def is_file(path: Path) -> bool:
     """Whether there is a file at `path`. UserError for a name that no file can have."""
     try:
-        return path.is_file()
-    except (OSError, ValueError) as error:  # too long, or with a NUL
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # too long, with a NUL, links that lead to one another
         raise UserError(f"{shortened(path)}: {_why(error)}; give the path of a file") from None
 
 
