@@ -9,6 +9,7 @@ import torch
 
 from shared.encoders.text import HashedWords, tokens_of, words_of
 from shared.puppets.clip import audio_caption, caption, sample_spec
+from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 
 
@@ -103,3 +104,9 @@ def test_words_are_real_though_an_encoder_was_built_without_values_before() -> N
     with torch.device("meta"):  # as a folder is checked
         HashedWords(dim=37)
     assert HashedWords(dim=37).null_token.isfinite().all()
+
+
+@pytest.mark.parametrize("vocabulary", [5, "words", ["a", 5], {"a": 1}])
+def test_a_vocabulary_of_anything_but_words_is_refused(vocabulary: object) -> None:
+    with pytest.raises(UserError, match=r"vocabulary is .*; a list of words, or null, is needed"):
+        HashedWords(vocabulary=vocabulary)  # type: ignore[arg-type]
