@@ -1,5 +1,7 @@
 """Pickled weights (.pth, .pt, .bin) to safetensors, through torch's reader of weights alone."""
 
+import re
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,6 +19,7 @@ from shared.utils.finite import check_tensors
 from shared.utils.hub import first_line
 
 #: Under which of these a training checkpoint keeps its weights.
+_UNKNOWN = re.compile(r"(Unsupported (global|class|operand)|Trying to load unsupported GLOBAL)[^\n]*?(?= was not|$|\n)")
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
@@ -45,11 +48,15 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
 
 def _read(source: Path) -> Any:
     try:  # older files, which are no zip files, cannot be mapped
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zipfile(source))
-    except (UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        what = "holds more than weights, or is none; it is not read"
-        what = what if isinstance(error, UnpicklingError) else "cannot be read"
-        raise UserError(f"{source}: {what} ({first_line(error)})") from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zipfile(source))
+    except UnpicklingError as error:  # torch advises to read it all the same, and names what it holds further on
+        reason = _UNKNOWN.search(str(error))
+        why = f" ({reason[0]})" if reason else ""
+        raise UserError(f"{source}: holds more than weights, or is none; it is not read{why}") from None
+    except Exception as error:  # a damaged pickle raises whatever its reader runs into
+        raise UserError(f"{source}: cannot be read ({first_line(error)})") from None
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -139,26 +139,3 @@ def test_losses_that_are_damaged_in_the_middle_are_one_line_with_its_number(tmp_
     (tmp_path / "losses.csv").write_bytes(b"step,stream,task,sigma_bucket,loss,samples\n" + row + damage + row)
     with pytest.raises(UserError, match=r"losses\.csv(, line 3)?: not the losses of a training(:3: | \().*"):
         loss_curves(tmp_path / "losses.csv", Curves(tasks=["t2av"]))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"variant": ["a"]}, "variant: Input should be a valid string"),
-        ({"seed": "x"}, "seed: Input should be a valid integer"),
-        ({"values": {"loss": {"value": "high"}}}, r"values\.loss\.value: Input should be a valid number"),
-        ({"values": []}, "values: Input should be a valid dictionary"),
-        ({"curve": {"t2av both": [1, 2]}}, r"curve\.t2av both"),
-        ({"machine": None}, "machine: Input should be"),
-        ({"kind": 5}, "not the result of a run"),
-        ({"kind": "guidance"}, "points: Field required"),
-    ],
-)
-def test_a_result_that_somebody_changed_is_one_line_with_its_key(
-    tmp_path: Path, change: dict[str, Any], said: str
-) -> None:
-    result(tmp_path / "here", 0, 1.0)
-    file = tmp_path / "here/a-0.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match=f"a-0.json: {said}"):
-        read_results([tmp_path / "here"])
