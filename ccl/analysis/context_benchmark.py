@@ -3,16 +3,13 @@
 `python scripts/benchmark.py cca` is its command line.
 """
 
-import os
-import time
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
+from ccl.analysis.timing import MIB, in_turns, peak_bytes
 from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.tarp import align
 from shared.nn.attention import attend
@@ -20,7 +17,6 @@ from shared.nn.clock import LatentClock
 from shared.nn.rope import bands, rotate, time_rotary
 
 DIRECTIONS = ("audio to video", "video to audio")
-MIB = 2**20
 
 
 class CcaOptions(NamedTuple):
@@ -129,7 +125,6 @@ def measure(direction: str, size: tuple[int, int, int], options: CcaOptions) -> 
 
 def _measure(form: Callable[[], Tensor], options: CcaOptions) -> tuple[float, int]:
     """Seconds of the fastest run, and the most bytes that a run allocates at once."""
-    on_gpu, seconds = options.device.startswith("cuda"), []
 
     def run() -> None:
         with torch.set_grad_enabled(options.backward):
@@ -137,21 +132,5 @@ def _measure(form: Callable[[], Tensor], options: CcaOptions) -> tuple[float, in
             if options.backward:
                 out.sum().backward()
 
-    for _ in range(options.repeats):
-        started = time.perf_counter()
-        run()
-        if on_gpu:
-            torch.cuda.synchronize(options.device)
-        seconds.append(time.perf_counter() - started)
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(options.device)
-        before = torch.cuda.memory_allocated(options.device)
-        run()
-        return min(seconds), torch.cuda.max_memory_allocated(options.device) - before
-    # the profiler's record of every allocation, those inside kernels too
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
-        run()
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return min(seconds), max(accumulate(event.nbytes() for event in events), default=0)
+    seconds = in_turns({"form": run}, options.repeats, options.device, warmup=0)["form"]
+    return min(seconds), peak_bytes(run, options.device)
