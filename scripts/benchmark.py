@@ -1,11 +1,14 @@
 """Measure parts of the framework, or count what they would take.
 
+    python scripts/benchmark.py step --against wan,ltx2,kandinsky6
+    python scripts/benchmark.py step --tasks t2av,a2v,v2a --grid 4,16,16 --audio-tokens 1024
     python scripts/benchmark.py train
     python scripts/benchmark.py train --against-checkout ../older --repeats 20
     python scripts/benchmark.py cca --backward --heads 12 --head-dim 128 --device cuda
     python scripts/benchmark.py shards --workers 2
     python scripts/benchmark.py memory --model wan2.1-14b --zero 3 --gpus 24
 
+`step`: one evaluation of the joint model, beside other models of its size, and the share of the roofline reached.
 `train`: whole training steps by their parts, of this checkout, or of this and another in turns.
 `cca`: one cross-modal context attention, gathered (as the model runs it) against dense (all pairs under a mask): time,
 the memory it holds at its peak beyond its inputs, and how memory grows with the length of the clip.
@@ -16,12 +19,18 @@ Times are medians with quartiles; `--json FILE` writes the numbers too. What is 
 
 from typing import Any
 
-from ccl.analysis.benchmark_options import Cca, Reported, Shards, Train
+from ccl.analysis.benchmark_options import Cca, Reported, Shards, Step, Train
 from ccl.analysis.memory_report import MemoryOptions, memory_report
 from shared.utils.cli import device, parse_command
 from shared.utils.errors import UserError, run_main
 
-COMMANDS: dict[str, type[Reported]] = {"train": Train, "cca": Cca, "shards": Shards, "memory": MemoryOptions}
+COMMANDS: dict[str, type[Reported]] = {
+    "step": Step,
+    "train": Train,
+    "cca": Cca,
+    "shards": Shards,
+    "memory": MemoryOptions,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,6 +53,10 @@ def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
         from ccl.analysis.train_benchmark import train_benchmark
 
         return train_benchmark(options, str(device(options.device)))
+    if command == "step":
+        from ccl.analysis.step_benchmark import step_benchmark
+
+        return step_benchmark(options, str(device(options.device)))
     from ccl.analysis.context_benchmark import CcaOptions, benchmark_cca
 
     given = options.model_dump(include=set(CcaOptions._fields)) | {"device": str(device(options.device))}

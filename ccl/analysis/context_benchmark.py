@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ccl.analysis.timing import MIB, in_turns, peak_bytes
+from ccl.analysis.timing import MIB, peak_bytes, seconds_of
 from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.tarp import align
 from shared.nn.attention import attend
@@ -140,5 +140,5 @@ def _measure(form: Callable[[], Tensor], options: CcaOptions) -> tuple[float, in
             if options.backward:
                 out.sum().backward()
 
-    seconds = in_turns({"form": run}, options.repeats, options.device, warmup=0)["form"]
+    seconds = [seconds_of(run, options.device) for _ in range(options.repeats)]
     return min(seconds), peak_bytes(run, options.device)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
-from ccl.analysis.benchmark_options import Reported
+from ccl.analysis.benchmark_options import Reported, model_config
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Amount, Batch, Count, Fps, Natural, Seconds, Side, Stride, Width
-from shared.utils.text_files import is_file, parse_yaml, read_text
 
 if TYPE_CHECKING:  # options are checked before torch is imported
     from ccl.analysis.memory_estimate import LatentSizes
 
-MODELS = Path(__file__).resolve().parents[2] / "configs/model"
 TEMPORAL_STRIDE = 4  # of all video codecs here
 FRAMES = 81
 COLUMNS = f"{'bytes per GPU':48s}{'GPU':>18s}{'GiB':>9s}{'host':>18s}{'GiB':>9s}"
@@ -97,20 +93,6 @@ def memory_report(options: MemoryOptions) -> tuple[dict[str, Any], str]:
         f"{blocks.kept / GIB:.2f} GiB of them are kept.",
         "Not counted: the CUDA context, fragmentation, codecs and encoders.",
     ])  # fmt: skip
-
-
-def model_config(name: str) -> dict[str, Any]:
-    """Content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
-    named = MODELS / f"{name}.yaml"
-    path = named if named.is_file() else Path(name)
-    if not is_file(path):
-        there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
-        raise UserError(f"--model {name}: no such file, and none of the models {there}")
-    config = parse_yaml(read_text(path), f"--model {name}: {path}")
-    for stream, key in product(("video", "audio"), ("in_channels", "text_dim")):
-        if not isinstance(config, dict) or key not in (config.get(stream) or {}):
-            raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
-    return config
 
 
 def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[int, int], LatentSizes]:
