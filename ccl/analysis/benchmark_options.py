@@ -22,12 +22,18 @@ TASKS = ("t2av", "a2v", "v2a", "t2v", "t2a")
 SIZES = [(31, 484, 157), (61, 900, 314)]  # 5 and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
 
 
-def three_numbers(text: Any) -> Any:
-    """Take "F,S,A" apart. ValueError for any other text."""
-    parts = str(text).split(",")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ValueError(f"{text!r} is not F,S,A: three whole numbers above 0, such as 31,484,157")
-    return tuple(map(int, parts))
+def three_numbers(what: str, example: str) -> BeforeValidator:
+    """Make a validator that takes three whole numbers apart, called `what`. ValueError for any other text."""
+
+    def read(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        parts = text.split(",")
+        if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise ValueError(f"{text!r} is not {what}: three whole numbers above 0, such as {example}")
+        return tuple(map(int, parts))
+
+    return BeforeValidator(read)
 
 
 def model_config(name: str) -> dict[str, Any]:
@@ -55,7 +61,7 @@ class Reported(cli.Options):
 class Cca(Reported):
     """Gathered against dense cross-modal context attention."""
 
-    sizes: list[Annotated[tuple[Count, Count, Count], BeforeValidator(three_numbers)]] = option(
+    sizes: list[Annotated[tuple[Count, Count, Count], three_numbers("F,S,A", "31,484,157")]] = option(
         SIZES, "frames, tokens of each, audio tokens (default: 31,484,157 61,900,314)", metavar="F,S,A"
     )
     heads: Depth = option(2, "of the attention")
@@ -122,7 +128,7 @@ class Size(Reported):
     cca_width: Width | None = option(
         None, "inner width of the attention between the streams (a quarter of the video's)"
     )
-    grid: Annotated[tuple[Count, Count, Count], BeforeValidator(three_numbers)] = option(
+    grid: Annotated[tuple[Count, Count, Count], three_numbers("F,H,W", "9,16,16")] = option(
         (9, 16, 16), "video tokens: latent frames, rows and columns of each (default: 9,16,16)", metavar="F,H,W"
     )
     audio_tokens: Count = option(48, "of the clip")

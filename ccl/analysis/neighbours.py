@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diffusers import LTX2VideoTransformer3DModel, WanTransformer3DModel
+from diffusers import Kandinsky6Transformer3DModel, LTX2VideoTransformer3DModel, WanTransformer3DModel
 from torch import Tensor, nn
 
 from ccl.flops import Tokens
@@ -47,8 +47,7 @@ Forward = Callable[[], tuple[Tensor, Tensor]]
 
 
 def neighbour(name: str, size: Size, device: str) -> tuple[nn.Module, Forward]:
-    """Build the model `name`, and its forward pass of one batch. UserError if this diffusers has none, or it cannot be
-    of this size."""
+    """Build the model `name`, and its forward pass of one batch. UserError if it cannot be of this size."""
     torch.manual_seed(0)
     build = {"wan": two_wans, "ltx2": ltx2, "kandinsky6": kandinsky6}[name]
     with torch.device(device):
@@ -110,10 +109,6 @@ def ltx2(size: Size) -> tuple[nn.Module, Forward]:
 def kandinsky6(size: Size) -> tuple[nn.Module, Forward]:
     """Kandinsky 6's transformer as it is released (gates, rotary cross-attention), but for the blocks over the text
     alone, which ours has not."""
-    try:
-        from diffusers import Kandinsky6Transformer3DModel
-    except ImportError:
-        raise UserError("--against kandinsky6: this diffusers has no Kandinsky6Transformer3DModel; 0.42 has") from None
     video, audio, tokens = size.video, size.audio, size.tokens
     axes, audio_axes = (_axes(stream.attention_head_dim) for stream in (video, audio))
     model = Kandinsky6Transformer3DModel(
