@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py step --against wan,ltx2,kandinsky6
     python scripts/benchmark.py step --tasks t2av,a2v,v2a --grid 4,16,16 --audio-tokens 1024
+    python scripts/benchmark.py sample --steps 24 --guidance dual
+    python scripts/benchmark.py startup --threads 1
     python scripts/benchmark.py train
     python scripts/benchmark.py train --against-checkout ../older --repeats 20
     python scripts/benchmark.py cca --backward --heads 12 --head-dim 128 --device cuda
@@ -9,6 +11,7 @@
     python scripts/benchmark.py memory --model wan2.1-14b --zero 3 --gpus 24
 
 `step`: one evaluation of the joint model, beside other models of its size, and the share of the roofline reached.
+`sample`: whole sampling runs by their parts. `startup`: seconds until a sampling script takes its first step.
 `train`: whole training steps by their parts, of this checkout, or of this and another in turns.
 `cca`: one cross-modal context attention, gathered (as the model runs it) against dense (all pairs under a mask): time,
 the memory it holds at its peak beyond its inputs, and how memory grows with the length of the clip.
@@ -19,18 +22,17 @@ Times are medians with quartiles; `--json FILE` writes the numbers too. What is 
 
 from typing import Any
 
-from ccl.analysis.benchmark_options import Cca, Reported, Shards, Step, Train
+from ccl.analysis.benchmark_options import Cca, Reported, Sample, Shards, Startup, Step, Train, model_config
 from ccl.analysis.memory_report import MemoryOptions, memory_report
+from shared.checkpoint.folder import check_checkpoint, check_joint, load_checkpoint
 from shared.utils.cli import device, parse_command
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
 
 COMMANDS: dict[str, type[Reported]] = {
-    "step": Step,
-    "train": Train,
-    "cca": Cca,
+    "step": Step, "sample": Sample, "train": Train, "startup": Startup, "memory": MemoryOptions, "cca": Cca,
     "shards": Shards,
-    "memory": MemoryOptions,
-}
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,10 +52,19 @@ def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
     if command == "shards":
         return benchmark_shards(options)
     if command == "train":
+        TrainConfig.load(options.config, options.settings)  # refused before torch is imported
         from ccl.analysis.train_benchmark import train_benchmark
 
         return train_benchmark(options, str(device(options.device)))
+    if command == "startup":
+        check_checkpoint(options.checkpoint)
+        from ccl.analysis.startup_benchmark import startup_benchmark
+
+        return startup_benchmark(options)
+    if command == "sample":
+        return benchmark_sample(options)
     if command == "step":
+        options.config()
         from ccl.analysis.step_benchmark import step_benchmark
 
         return step_benchmark(options, str(device(options.device)))
@@ -61,6 +72,20 @@ def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
 
     given = options.model_dump(include=set(CcaOptions._fields)) | {"device": str(device(options.device))}
     return benchmark_cca(CcaOptions(**given))
+
+
+def benchmark_sample(options: Sample) -> tuple[dict[str, Any], str]:
+    """Load the checkpoint and sample from it."""
+    check_joint(check_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}: ")
+    if options.model is not None:
+        model_config(options.model)
+    import torch
+
+    from ccl.analysis.sample_benchmark import sample_benchmark
+    from ccl.pipeline import CCLPipeline
+
+    pipeline = load_checkpoint(CCLPipeline, options.checkpoint, getattr(torch, options.dtype))
+    return sample_benchmark(options, pipeline.to(device(options.device)))
 
 
 def benchmark_shards(options: Shards) -> tuple[dict[str, Any], str]:

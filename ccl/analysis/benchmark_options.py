@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, model_validator
 from shared.utils import cli
 from shared.utils.cli import option, some_of
 from shared.utils.errors import UserError
-from shared.utils.ranges import Batch, Count, Depth, Natural, Seconds, Steps, Width, Workers
+from shared.utils.ranges import Batch, Count, Depth, Natural, Seconds, Side, Steps, Width, Workers
 from shared.utils.text_files import is_file, parse_yaml, read_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,3 +174,34 @@ class Step(Size):
         if self.against and "t2av" not in self.tasks:
             raise ValueError("--against compares task t2av; give it among --tasks, or leave that out")
         return self
+
+
+class Sample(Reported):
+    """Whole sampling runs by their parts: encode, denoise, decode, mux; and the memory they take."""
+
+    checkpoint: Path = option(ROOT / "assets/puppets", "default: the shipped assets/puppets", metavar="DIR")
+    model: str | None = option(
+        None,
+        "a name in configs/model/, or a file: random weights of this size and codecs that fit, not the checkpoint's",
+    )
+    task: Literal["t2av", "a2v", "v2a", "t2v", "t2a"] = option("t2av", "what is made; what is given is noise")
+    duration: Seconds = option(2.0, "of a clip")
+    steps: Steps = option(24, "solver steps")
+    guidance: Literal["dual", "joint", "context", "text", "none"] = option("dual", "form of guidance")
+    height: Side | None = option(None, "pixels (the checkpoint's)")
+    width: Side | None = option(None, "pixels (the checkpoint's)")
+    batch: Batch = option(1, "clips at a time")
+    repeats: Steps = option(3, "runs that are timed, after one that is not")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
+    device: str = option("auto", DEVICE)
+
+
+class Startup(Reported):
+    """Seconds from the start of a process until a sampling script has its options, its model, its first step."""
+
+    scripts: Annotated[tuple[str, ...], BeforeValidator(some_of(("sample_joint", "sample_mtv")))] = option(
+        ("sample_joint", "sample_mtv"), "in turns (default: sample_joint,sample_mtv)"
+    )
+    checkpoint: Path = option(ROOT / "assets/puppets", "default: the shipped assets/puppets", metavar="DIR")
+    threads: Workers | None = option(None, "OMP_NUM_THREADS of the processes (this one's)")
+    repeats: Steps = option(3, "processes of each that are timed, after one that is not")

@@ -112,6 +112,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device | str = "cpu") ->
         run()
         wait(device)
         return torch.cuda.max_memory_allocated(device) - before
+    gc.collect()  # what is garbage now would be freed meanwhile
     # the profiler's record of every allocation
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:

@@ -46,6 +46,8 @@ class TimedSteps:
         components = Components.load(config)
         components.text.learn([CAPTION])
         adapter = JointAdapter(config, components)
+        if config.train.activation_checkpointing:
+            adapter.transformer.enable_gradient_checkpointing()
         self.objective = adapter.objective().to(self.device).train()
         groups = parameter_groups(self.objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
         self.optimizer = build_optimizer(groups, config.optimizer, config.train.ema)
