@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, model_validator
 from shared.utils import cli
 from shared.utils.cli import option, some_of
 from shared.utils.errors import UserError
-from shared.utils.ranges import Batch, Count, Depth, Natural, Seconds, Side, Steps, Width, Workers
+from shared.utils.ranges import Batch, Count, Depth, Seconds, Side, Steps, Width, Workers
 from shared.utils.text_files import is_file, parse_yaml, read_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ class Size(Reported):
     audio_width: Width | None = option(None, "of the audio stream (as the video's)")
     head_dim: int = option(64, "width of a head; even, for rotary positions", ge=2, le=4096, multiple_of=2)
     layers: Depth = option(4, "blocks of each stream")
-    ffn: Natural = option(4, "times a stream's width: inner width of its feed-forward parts")
+    ffn: Count = option(4, "times a stream's width: inner width of its feed-forward parts")
     cca_width: Width | None = option(
         None, "inner width of the attention between the streams (a quarter of the video's)"
     )

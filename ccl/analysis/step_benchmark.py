@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from ccl.analysis import neighbours
 from ccl.analysis.benchmark_options import Step
 from ccl.analysis.roofline import count_work, roofline
 from ccl.analysis.timing import MIB, Spread, in_turns, paired_ratio, peak_bytes
+from ccl.flops import on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
 
-SIGMA, AUDIO_RATE = 0.7, 25.0
+SIGMA, AUDIO_RATE, GIB = 0.7, 25.0, 2**30
 #: The stream that is clean, by task.
 CLEAN = {Task.A2V: "audio", Task.V2A: "video"}
 KEPT_SHARE = "of t2av, paired"
@@ -85,15 +87,26 @@ def step_benchmark(options: Step, device: str) -> tuple[dict[str, Any], str]:
 
 
 def random_model(config: Mapping[str, Any], dtype: torch.dtype, device: str) -> DualStreamTransformer:
-    """Build a model of this size. UserError for arguments that it does not know."""
-    torch.manual_seed(0)
+    """Build a model of this size. UserError for arguments that it does not know, or more weights than memory."""
     try:
-        with torch.device(device):
-            model = DualStreamTransformer(**config)
+        needed, there = 4 * _parameters(on_meta(config)), memory_of(device)
     except (TypeError, ValueError) as error:
         raise UserError(f"--model: {error}; see configs/model/") from None
+    if needed > there:
+        sizes = f"{needed / GIB:.0f} GiB of weights does not fit {device}, which has {there / GIB:.0f}"
+        raise UserError(f"a model of {sizes}; take a smaller one")
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = DualStreamTransformer(**config)
     cast_to(model, dtype)
     return model
+
+
+def memory_of(device: str) -> int:
+    """Bytes of memory that a device has, or the machine."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cast_to(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -171,4 +171,5 @@ def write_report(path: Path, command: str, options: BaseModel, results: Mapping[
     settings = portable(options.model_dump(mode="json", exclude={"json_file"}))
     device = "cuda" if torch.cuda.is_available() and settings.get("device") != "cpu" else "cpu"
     about = {"command": command, "options": settings, "machine": machine(device)}
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     write_json(path, about | {"results": dict(results)})
