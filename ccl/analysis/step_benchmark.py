@@ -22,7 +22,9 @@ from ccl.analysis.timing import MIB, Spread, in_turns, paired_ratio, peak_bytes
 from ccl.flops import on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
+from shared.nn.attention import use_backend
 from shared.nn.clock import LatentClock
+from shared.nn.compiling import compile_blocks
 from shared.utils.errors import UserError
 
 SIGMA, AUDIO_RATE, GIB = 0.7, 25.0, 2**30
@@ -51,7 +53,10 @@ def step_benchmark(options: Step, device: str) -> tuple[dict[str, Any], str]:
     for name in options.against:
         other, forward = neighbours.neighbour(name, size, device)
         forms[name] = Form(cast_to(other, weights), in_mode(forward, other, options.backward))
-    with torch.autocast(torch.device(device).type, dtype, enabled=dtype != weights):  # as in training
+    if options.compile:
+        compile_all(*(form.model for form in forms.values()))
+    in_dtype = torch.autocast(torch.device(device).type, dtype, enabled=dtype != weights)  # as in training
+    with use_backend(options.attention, "--attention", options.backward), in_dtype:
         seconds = in_turns({name: form.run for name, form in forms.items()}, options.repeats, device)
         peaks = {name: peak_bytes(form.run, device) for name, form in forms.items()}
         work = {name: count_work(form.run) for name, form in forms.items()}
@@ -134,6 +139,13 @@ def random_inputs(size: neighbours.Size, device: str) -> dict[str, StreamInput]:
         return StreamInput(latents, torch.full((batch, levels[name]), SIGMA, device=device), text, clocks[name])
 
     return {"video": given("video", size.video.text_dim), "audio": given("audio", size.audio.text_dim)}
+
+
+def compile_all(*models: nn.Module) -> None:
+    """Let the blocks of each model be compiled, of ours and of diffusers' own, once."""
+    for part in dict.fromkeys(part for model in models for part in model.modules()):
+        if getattr(part, "_repeated_blocks", None):
+            compile_blocks(part, "--compile")
 
 
 def task_pass(

@@ -74,6 +74,8 @@ def in_turns(
     """
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     names, collects = list(forms), gc.isenabled()
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at in each round
     try:
         for number in range(-warmup, repeats):
             gc.collect()
@@ -83,6 +85,7 @@ def in_turns(
                 if number >= 0:
                     seconds[name].append(elapsed)
     finally:
+        gc.unfreeze()
         if collects:
             gc.enable()
     return seconds
