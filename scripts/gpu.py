@@ -10,9 +10,10 @@ plan       memory by forecast: of what follows, and of what would fit nowhere
 sampling   Wan2.2-5B and a 3072-wide audio stream, 15,004 + 157 tokens, bf16: time of a step, MFU, memory
 adapters   training of context attention, its tokens and LoRA there, both streams frozen in bf16
 full       training of all of Wan2.1-1.3B and a 1536-wide audio stream
-native, xformers, flex, flash   an attention backend, plain and compiled: time, and equality with fp32
+native, xformers, flex, flash   an attention backend: time, memory, and equality with fp32
 tests      pytest -m gpu
 toy        the toy world's training, two minutes of it, and its loss curve
+X-compiled sampling, training and backends again with compiled blocks
 
 OUTPUT/gpu.json and gpu.md grow as results come. Exit code 1 if a part failed or was stopped; what cannot be done here
 is skipped, and said.

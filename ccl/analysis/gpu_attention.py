@@ -20,16 +20,14 @@ from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.attention import use_backend
 from shared.utils.errors import UserError
 
-#: Backends that are measured, each a part of its own.
-BACKENDS = ("native", "flash", "xformers", "flex")
 SLACK = 3.0  # how far from fp32 a backend may be, in errors of native attention in the same precision
 FLOOR = {torch.bfloat16: 1e-2, torch.float32: 1e-4}  # and what is always allowed
 
 Inputs = tuple[StreamInput, StreamInput]
 
 
-def attention(name: str) -> Part:
-    """Make the part that measures the backend `name`."""
+def attention(name: str, compiled: bool) -> Part:
+    """Make the part that measures the backend `name`, with `compiled` blocks or plain ones."""
 
     def measure(note: Note, tiny: bool, seconds: float) -> None:
         of, device = case("attention", tiny), device_of(tiny)
@@ -40,11 +38,10 @@ def attention(name: str) -> Part:
         note(model=of.name, video_tokens=of.tokens.video, audio_tokens=of.tokens.audio)
         try:
             with use_backend(name):
-                for how in ("eager", "compiled"):
-                    if how == "compiled":
-                        note(**compile_blocks(model, of, lambda: gradients(model, inputs), device))
-                    found = distances(gradients(model, inputs), exact)
-                    note(**{how: verdict(found, native, FLOOR[of.weights]) | _times(of, device, model, inputs)})
+                if compiled:
+                    note(**compile_blocks(model, of, lambda: gradients(model, inputs), device))
+                found = distances(gradients(model, inputs), exact)
+                note(**verdict(found, native, FLOOR[of.weights]), **_times(of, device, model, inputs))
         except (UserError, NotImplementedError) as error:  # the package, the device, or a pass that it has not
             raise Skipped(" ".join(str(error).split())) from None
 

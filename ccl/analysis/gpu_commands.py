@@ -91,7 +91,7 @@ def loss_curve(file: Path) -> dict[str, object]:
 
 
 def _thinned(points: Sequence[tuple[int, float]]) -> list[list[float]]:
-    """Join neighbours until `CURVE` points are left at most: the last step of each group, and the mean of its losses."""
+    """Join neighbours until at most `CURVE` points are left: the last step of each group and the mean of its losses."""
     size = -(-len(points) // CURVE)
     groups = [points[at : at + size] for at in range(0, len(points), size)]
     return [[group[-1][0], sum(loss for _, loss in group) / len(group)] for group in groups]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -82,7 +82,7 @@ TINY: dict[str, Any] = {
 def case(part: str, tiny: bool) -> Case:
     """Find what `part` measures: sampling, adapters, full, attention. `tiny`: the same on a model that a CPU runs."""
     if tiny:
-        return Case(TINY, TINY_CLIP, torch.float32, None, 2, "aot_eager", "tiny")
+        return Case(TINY, TINY_CLIP, torch.float32, None, 2, "eager", "tiny")
     large, small = model_config("wan2.2-5b-ovi"), model_config("wan2.1-1.3b")
     if part == "attention":
         short = replace(WAN_CLIP, frames=9, audio=52)
@@ -148,7 +148,7 @@ def sampling_bytes(of: Case) -> int:
 
 def training_bytes(of: Case, learns: Learns) -> int:
     """Forecast what a step of `ccl.training.trial.Trial` holds at its peak: its state, and what a pass allocates."""
-    precision = "fp32" if of.products is None else "bf16"
+    precision: Literal["fp32", "bf16"] = "fp32" if of.products is None else "bf16"
     if learns == "all":
         kept = sum(use.gpu for use in states(parameters(of.config), Setting(0, 1, precision, ema=False)))
     else:

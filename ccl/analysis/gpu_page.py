@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ GIB, TERA = 2**30, 1e12
 SAMPLING_AIM, TRAINING_AIM = 0.60, 0.55  # of the measured matmul rate
 MEMORY_AIM = 45e9  # bytes, of sampling
 TITLES = {
-    "sampling": "Sampling", "adapters": "Training: context attention, its tokens and LoRA, streams frozen",
-    "full": "Training: all weights", "plan": "Memory by forecast", "toy": "The toy world",
+    "plan": "Memory by forecast", "sampling": "Sampling", "full": "Training: all weights",
+    "adapters": "Training: context attention, its tokens and LoRA, streams frozen", "toy": "The toy world",
 }  # fmt: skip
 ATTENTION = ("native", "xformers", "flex", "flash")
+BLOCKS = {"": "as they are", "-compiled": "compiled"}
 
 
 def write_page(folder: Path, content: Mapping[str, Any]) -> None:
@@ -29,113 +30,122 @@ def write_page(folder: Path, content: Mapping[str, Any]) -> None:
 
 def page(content: Mapping[str, Any]) -> str:
     """Markdown of all that is there."""
-    machine, parts = content["machine"], content["parts"]
+    machine = content["machine"]
     gpu = f"{machine['gpu']}, {machine['gpu_bytes'] / GIB:.0f} GiB" if "gpu" in machine else "no GPU"
-    tiny = " With `--tiny`: models that a CPU runs, whose numbers say nothing." if content["tiny"] else ""
-    versions = f"{gpu}; torch {machine['torch']}, commit {machine['commit']}; {content['seconds']:.0f} s in all"
-    lines = ["# One GPU", "", f"{versions}. Written by `python scripts/gpu.py`.{tiny}", ""]
+    what = f"{gpu}; torch {machine['torch']}, commit {machine['commit']}; {content['seconds']:.0f} s in all."
+    tiny = " With --tiny: models that a CPU runs, whose numbers say nothing." if content["tiny"] else ""
+    lines = ["# One GPU", f"{what} Written by `python scripts/gpu.py`.{tiny}", _ends(content["parts"])]
+    for name, title in TITLES.items():
+        forms = {how: found for end, how in BLOCKS.items() if (found := _results(content, name + end))}
+        if forms:
+            lines += [f"## {title}", *SECTIONS[name](forms)]
+    if backends := [(name, how, found) for name in ATTENTION for end, how in BLOCKS.items()
+                    if "equal" in (found := _results(content, name + end))]:  # fmt: skip
+        lines += ["## Attention backends", *_attention(backends)]
+    return "\n\n".join(line.strip() for line in lines) + "\n"
+
+
+def _ends(parts: Mapping[str, Any]) -> str:
     rows = [[name, about["status"], f"{about.get('seconds', 0):.0f}", about.get("reason", "")]
             for name, about in parts.items()]  # fmt: skip
-    lines += [markdown_table(["part", "how it ended", "s", "why"], rows)]
-    for name, section in SECTIONS.items():
-        if results := _results(content, name):
-            lines += [f"## {TITLES[name]}", "", *section(results), ""]
-    if any(_results(content, name) for name in ATTENTION):
-        lines += ["## Attention backends", "", *_attention(content), ""]
-    return "\n".join(line.rstrip(" ") for line in lines).rstrip() + "\n"
+    return markdown_table(["part", "how it ended", "s", "why"], rows)
 
 
 def _results(content: Mapping[str, Any], part: str) -> dict[str, Any]:
     return dict(content["parts"].get(part, {}).get("results", {}))
 
 
-def _plan(found: Mapping[str, Any]) -> Iterator[str]:
+#: What a part found, by how the blocks ran.
+Forms = Mapping[str, Mapping[str, Any]]
+
+
+def _plan(forms: Forms) -> Iterator[str]:
+    found = next(iter(forms.values()))
     what = {
         "sampling_bytes": "sampling, both streams in bf16", "adapters_bytes": "training of the adapters there",
         "full_bytes": "training of all weights of the smaller model",
         "all_adamw_bytes": f"AdamW over all weights of {found.get('all_adamw_of')}, before any activation",
     }  # fmt: skip
-    yield markdown_table(["", "GB", "GiB"], [[text, f"{found[key] / 1e9:.1f}", f"{found[key] / GIB:.1f}"]
-                                    for key, text in what.items() if key in found])  # fmt: skip
-    yield "`python scripts/benchmark.py memory` has the rows of each."
+    rows = [[text, _gb(found[key]), f"{found[key] / GIB:.1f}"] for key, text in what.items() if key in found]
+    yield markdown_table(["", "GB", "GiB"], rows)
+    yield "`python scripts/benchmark.py memory` has the rows of such a forecast."
 
 
-def _sampling(found: Mapping[str, Any]) -> Iterator[str]:
-    yield from _about(found)
-    yield _speeds(found, {"pass": "a pass", "step": f"a guided step, {found.get('passes_of_a_step')} passes"})
-    yield from _memory(found, f"; the aim is below {MEMORY_AIM / 1e9:.0f} GB")
-    yield f"Aim: {SAMPLING_AIM:.0%} of the matmul rate. Text encoder and codecs are not there."
+def _sampling(forms: Forms) -> Iterator[str]:
+    passes = next((found["passes_of_a_step"] for found in forms.values() if "passes_of_a_step" in found), "some")
+    yield from _model(forms, {"pass": "a pass", "step": f"a guided step, {passes} passes"})
+    aims = f"{SAMPLING_AIM:.0%} of the matmul rate, below {MEMORY_AIM / 1e9:.0f} GB"
+    yield f"Aims: {aims}. Text encoder and codecs are not there."
 
 
-def _training(found: Mapping[str, Any]) -> Iterator[str]:
-    yield from _about(found)
-    yield _speeds(found, {"step": "a step of one clip"})
-    yield from _memory(found)
-    yield f"Aim: {TRAINING_AIM:.0%} of the matmul rate. Blocks are computed again; MFU does not count that, HFU does."
+def _training(forms: Forms) -> Iterator[str]:
+    yield from _model(forms, {"step": "a step of one clip"})
+    yield f"Aim: {TRAINING_AIM:.0%} of the matmul rate. Blocks are computed again: MFU does not count that, HFU does."
 
 
-def _about(found: Mapping[str, Any]) -> Iterator[str]:
-    learning = f", {found['learning']:,} of them learn" if found["learning"] != found["parameters"] else ""
-    yield f"{found['model']}: {found['parameters']:,} parameters{learning}; "
-    yield f"{found['video_tokens']:,} + {found['audio_tokens']:,} tokens. Matrix products of a block: "
-    nominal = found["nominal_rate"]
-    promised = f"; the data sheet says {nominal / TERA:.0f}" if nominal else ""
-    yield f"{found['matmul_rate'] / TERA:.4g} TFLOP/s{promised}."
-    yield ""
-
-
-def _speeds(found: Mapping[str, Any], what: Mapping[str, str]) -> str:
-    rows = []
-    for how in ("eager", "compiled"):
-        for name, text in what.items():
-            if speed := found.get(f"{name}_{how}"):
-                shares = (speed["mfu_of_matmul"], speed["mfu_of_nominal"], speed["hfu_of_nominal"])
-                spread = f"{speed['seconds']:.3f} ({speed['fastest']:.3f} to {speed['slowest']:.3f})"
-                rows.append([text, how, spread, f"{speed['rate'] / TERA:.4g}", *map(_percent, shares)])
+def _model(forms: Forms, what: Mapping[str, str]) -> Iterator[str]:
+    """The model, how fast it is, and what it takes."""
+    about = next(iter(forms.values()))
+    learning = f", {about['learning']:,} of them learn" if about["learning"] != about["parameters"] else ""
+    nominal = f"; the data sheet says {about['nominal_rate'] / TERA:.0f}" if about["nominal_rate"] else ""
+    yield (
+        f"{about['model']}: {about['parameters']:,} parameters{learning}; {about['video_tokens']:,} + "
+        f"{about['audio_tokens']:,} tokens. Matrix products of a block: {about['matmul_rate'] / TERA:.4g} TFLOP/s{nominal}."
+    )
     head = ["", "blocks", "s", "TFLOP/s", "MFU of the matmul rate", "MFU of the data sheet", "HFU of the data sheet"]
-    return markdown_table(head, rows)
-
-
-def _memory(found: Mapping[str, Any], aim: str = "") -> Iterator[str]:
-    if "peak_bytes" in found:
-        peak, forecast = found["peak_bytes"], found["forecast_bytes"]
-        yield f"Memory at the peak: {peak / 1e9:.2f} GB ({peak / GIB:.2f} GiB), forecast {forecast / 1e9:.2f} GB, "
-        yield f"{peak / forecast - 1:+.1%}{aim}."
-    if "compile_seconds" in found:
-        yield f"Compiling: {found['compile_seconds']:.0f} s for the first run; {found['compiled_frames']} frames, "
-        yield f"{found['graph_breaks']} graph breaks."
-
-
-def _attention(content: Mapping[str, Any]) -> Iterator[str]:
-    rows, head = [], ["backend", "blocks", "forward, ms", "both, ms", "peak, MB", "equal to fp32", "the worst part"]
-    found = {name: _results(content, name) for name in ATTENTION}
-    for name, how in ((name, how) for name in ATTENTION for how in ("eager", "compiled") if how in found[name]):
-        one = found[name][how]
-        worst = f"{one['worst']}: {one['worst_error']:.1e} (native: {one['native_error_there']:.1e})"
-        times = [f"{one[key] * 1e3:.2f}" for key in ("forward_seconds", "both_seconds")]
-        rows.append([name, how, *times, f"{one['peak_bytes'] / 1e6:.1f}", "yes" if one["equal"] else "NO", worst])
-    about = next(one for one in found.values() if one)
-    yield f"{about['model']}, {about['video_tokens']:,} + {about['audio_tokens']:,} tokens; forward, and forward with "
-    yield "backward. Errors are relative, against native attention in fp32, of outputs and of every gradient."
-    yield ""
+    rows = [[text, how, *_speed(found[name])] for how, found in forms.items() for name, text in what.items()
+            if name in found]  # fmt: skip
+    yield markdown_table(head, rows)
+    head = ["blocks", "GB at the peak", "forecast", "", "s to compile", "compiled frames", "graph breaks"]
+    compiling = ("compile_seconds", "compiled_frames", "graph_breaks")
+    rows = [
+        [how, _gb(found["peak_bytes"]), _gb(found["forecast_bytes"]),
+         f"{found['peak_bytes'] / found['forecast_bytes'] - 1:+.1%}", *(f"{found.get(key, 0):.0f}" for key in compiling)]
+        for how, found in forms.items() if "peak_bytes" in found
+    ]  # fmt: skip
     yield markdown_table(head, rows)
 
 
-def _toy(found: Mapping[str, Any]) -> Iterator[str]:
+def _speed(speed: Mapping[str, Any]) -> list[str]:
+    shares = (speed["mfu_of_matmul"], speed["mfu_of_nominal"], speed["hfu_of_nominal"])
+    spread = f"{speed['seconds']:.3f} ({speed['fastest']:.3f} to {speed['slowest']:.3f})"
+    return [spread, f"{speed['rate'] / TERA:.4g}", *map(_percent, shares)]
+
+
+def _attention(backends: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Iterator[str]:
+    about = backends[0][2]
+    yield (
+        f"{about['model']}, {about['video_tokens']:,} + {about['audio_tokens']:,} tokens; a forward pass, and forward with "
+        "backward. Errors are relative, against native attention in fp32, of outputs and of every gradient."
+    )
+    rows = []
+    for name, how, one in backends:
+        worst = f"{one['worst']}: {one['worst_error']:.1e} (native: {one['native_error_there']:.1e})"
+        times = [f"{one[key] * 1e3:.2f}" for key in ("forward_seconds", "both_seconds")]
+        equal = "yes" if one["equal"] else "NO"
+        rows.append([name, how, *times, f"{one['peak_bytes'] / 1e6:.1f}", equal, worst])
+    yield markdown_table(["backend", "blocks", "forward, ms", "both, ms", "peak, MB", "equal", "the worst"], rows)
+
+
+def _toy(forms: Forms) -> Iterator[str]:
+    found = next(iter(forms.values()))
     if "steps" in found:
-        ends = ", ".join(f"{stream} {found[f'{stream}_loss'][0]:.3f} to {found[f'{stream}_loss'][1]:.3f}"
-                         for stream in found["curves"])  # fmt: skip
+        losses = (f"{stream} {found[f'{stream}_loss'][0]:.3f} to {found[f'{stream}_loss'][1]:.3f}"
+                  for stream in found["curves"])  # fmt: skip
         took = f"{found['train_seconds']:.0f} s, start and encoding included"
-        yield f"{found['steps']:,} steps on {found['clips']} clips in {took}. Loss: {ends}."
-        yield ""
+        yield f"{found['steps']:,} steps on {found['clips']} clips in {took}. Loss: {', '.join(losses)}."
         yield "![Losses of both streams by step](losses.svg)"
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.2f}"
 
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
 
 
-SECTIONS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+SECTIONS: dict[str, Callable[[Forms], Iterator[str]]] = {
     "plan": _plan, "sampling": _sampling, "adapters": _training, "full": _training, "toy": _toy,
 }  # fmt: skip
 

@@ -65,59 +65,63 @@ def plan(note: Note, tiny: bool, seconds: float) -> None:
 LEARNS: dict[str, Learns] = {"adapters": "adapters", "full": "all"}
 
 
-def sampling(note: Note, tiny: bool, seconds: float) -> None:
-    """Time a pass of t2av and a guided step of the sampler, plain and with compiled blocks."""
-    of, device = case("sampling", tiny), device_of(tiny)
-    forecast = sampling_bytes(of)
-    _check_room(forecast, device)
-    model, rates = random_model(of.config, of.weights, device), _rates(of, of.weights, device)
-    note(**_about(of, model), forecast_bytes=forecast, **rates)
-    given = random_inputs(model, of, of.weights)
-    sampler = _sampler(model, of)
-    latents = {"video": given[0].latents.float(), "audio": given[1].latents.float()}
-    sigmas = dict.fromkeys(latents, 0.7)
-    with torch.no_grad():
-        routes = _routes(model, lambda: sampler.velocity(latents, sigmas))
-        flops = {
-            "pass": task_flops(model, of.tokens, Task.T2AV),
-            "step": sum(_route_flops(model, of, route) for route in routes),
-        }
-        forms: dict[str, Callable[[], object]] = {
+def sampling(compiled: bool) -> Part:
+    """Make the part that times a pass of t2av and a guided step of the sampler, with `compiled` blocks or plain ones."""
+
+    def measure(note: Note, tiny: bool, seconds: float) -> None:
+        of, device = case("sampling", tiny), device_of(tiny)
+        forecast = sampling_bytes(of)
+        check_room(forecast, device)
+        model, rates = random_model(of.config, of.weights, device), _rates(of, of.weights, device)
+        note(**_about(of, model), forecast_bytes=forecast, **rates)
+        given = random_inputs(model, of, of.weights)
+        sampler = _sampler(model, of)
+        latents = {"video": given[0].latents.float(), "audio": given[1].latents.float()}
+        forms: dict[str, Callable[[], Any]] = {
             "pass": lambda: model(Task.T2AV.route, *given),
-            "step": lambda: sampler.velocity(latents, sigmas),
+            "step": lambda: sampler.velocity(latents, dict.fromkeys(latents, 0.7)),
         }
-        held = sum(parameter.nbytes for parameter in model.parameters())
-        note(passes_of_a_step=len(routes), peak_bytes=held + peak_bytes(forms["step"], device))
-        for how in ("eager", "compiled"):
-            if how == "compiled":
+        with torch.no_grad():
+            if compiled:
                 note(**compile_blocks(model, of, forms["step"], device))
+            routes = _routes(model, forms["step"])
+            flops = {
+                "pass": task_flops(model, of.tokens, Task.T2AV),
+                "step": sum(_route_flops(model, of, route) for route in routes),
+            }
+            held = sum(parameter.nbytes for parameter in model.parameters())
+            note(passes_of_a_step=len(routes), peak_bytes=held + peak_bytes(forms["step"], device))
             times = in_turns(forms, of.repeats, device)
-            note(**{f"{name}_{how}": speed(times[name], flops[name], rates) for name in forms})
-        check_values(sampler.velocity(latents, sigmas).values())
+            check_values(forms["step"]().values())
+        note(**{name: speed(times[name], flops[name], rates) for name in forms})
+
+    return measure
 
 
-def training(part: str) -> Part:
-    """Make the part in which steps of `LEARNS` are timed, plain and with compiled blocks."""
+def training(part: str, compiled: bool) -> Part:
+    """Make the part in which steps of `LEARNS` are timed, with `compiled` blocks or plain ones."""
 
     def measure(note: Note, tiny: bool, seconds: float) -> None:
         of, learns, device = case(part, tiny), LEARNS[part], device_of(tiny)
         forecast = training_bytes(of, learns)
-        _check_room(forecast, device)
+        check_room(forecast, device)
         model = random_model(of.config, of.weights, device)
         choose_learning(model, learns)
-        inputs = random_inputs(model, of, torch.float32)
-        trial = Trial(model, inputs, of.products)
+        trial = Trial(model, random_inputs(model, of, torch.float32), of.products)
         cost, rates = trial.cost(of.tokens), _rates(of, of.products or of.weights, device)
         note(**_about(of, model), forecast_bytes=forecast, **rates)
-        losses = [trial.step()]  # the optimizer's state is there from here on
-        note(peak_bytes=trial.state_bytes + peak_bytes(lambda: losses.append(trial.step()), device))
-        for how in ("eager", "compiled"):
-            if how == "compiled":
-                note(**compile_blocks(model, of, trial.step, device))
-            times = in_turns({"step": lambda: losses.append(trial.step())}, of.repeats, device)["step"]
-            with_recomputing = cost.hardware_flops / cost.flops
-            note(**{f"step_{how}": speed(times, cost.flops, rates, with_recomputing)}, losses=losses)
-        check_values(torch.tensor(losses))
+        losses: list[float] = []
+
+        def step() -> None:
+            losses.append(trial.step())
+
+        if compiled:
+            note(**compile_blocks(model, of, step, device))
+        step()  # the optimizer's state is there from here on
+        note(peak_bytes=trial.state_bytes + peak_bytes(step, device))
+        times = in_turns({"step": step}, of.repeats, device)["step"]
+        check_values([torch.tensor(losses)])
+        note(step=speed(times, cost.flops, rates, cost.hardware_flops / cost.flops), losses=losses)
 
     return measure
 
@@ -135,6 +139,12 @@ def speed(
         "mfu_of_matmul": shares["matmul_rate"], "mfu_of_nominal": nominal,
         "hfu_of_nominal": nominal and nominal * hardware,
     }  # fmt: skip
+
+
+def check_room(forecast: int, device: torch.device) -> None:
+    """Raise Skipped if the GPU has less memory than is forecast."""
+    if device.type == "cuda" and forecast > (room := torch.cuda.get_device_properties(device).total_memory):
+        raise Skipped(f"needs {forecast / GIB:.1f} GiB by the forecast; this GPU has {room / GIB:.1f}")
 
 
 def check_values(values: Any) -> None:
@@ -172,12 +182,6 @@ def _rates(of: Case, dtype: torch.dtype, device: torch.device) -> dict[str, floa
         "matmul_rate": matmul_rate(of.products_of_block, dtype, device),
         "nominal_rate": nominal_rate(device),
     }
-
-
-def _check_room(forecast: int, device: torch.device) -> None:
-    """Raise Skipped if the GPU has less memory than is forecast."""
-    if device.type == "cuda" and forecast > (room := torch.cuda.get_device_properties(device).total_memory):
-        raise Skipped(f"needs {forecast / GIB:.1f} GiB by the forecast; this GPU has {room / GIB:.1f}")
 
 
 def _sampler(model: DualStreamTransformer, of: Case) -> JointSampler:

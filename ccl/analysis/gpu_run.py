@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -28,12 +28,20 @@ from shared.utils.cli import option, some_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_json
 
-#: Seconds of each part, under seven minutes in all. What one leaves of its time the next ones may use.
+if TYPE_CHECKING:  # options are checked before torch is imported
+    from ccl.analysis.gpu_parts import Part
+
+TOTAL = 415  # seconds of all parts, so that all is done in seven minutes
+#: Seconds that are kept for each part. What one leaves of them the next ones may use. Compiling takes long, so it comes
+#: last: what there is no time for then can be had alone, by `--parts`.
 BUDGETS = {
-    "plan": 20, "sampling": 65, "adapters": 65, "full": 45, "native": 35, "xformers": 20, "flex": 35, "flash": 15,
-    "tests": 25, "toy": 85,
+    "plan": 15, "sampling": 25, "adapters": 30, "full": 25, "native": 12, "xformers": 12, "flex": 20, "flash": 5,
+    "tests": 25, "toy": 130, "sampling-compiled": 40, "full-compiled": 35, "native-compiled": 20,
+    "adapters-compiled": 15, "flex-compiled": 5, "xformers-compiled": 0, "flash-compiled": 0,
 }  # fmt: skip
+LEAST = 5.0  # seconds in which no part comes to anything
 SLOWER = 4  # times the budgets, for a check on a CPU that others use too
+COMPILED = "-compiled"
 MACHINE = "machine"  # the part that comes first: what the measurements are of
 STARTING = 60.0  # seconds that it may take
 METHODS = ("forkserver", "spawn")  # the second for a machine on which importing already touches the GPU
@@ -55,15 +63,15 @@ class GpuOptions(cli.Options):
 def measure(options: GpuOptions) -> bool:
     """Run the parts, each in a process; whether none of them failed. UserError without a GPU, unless `tiny`."""
     check_gpu(options.tiny)
-    began, allowed = time.monotonic(), 0.0
+    began = time.monotonic()
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         runner = Runner(options.output, options.tiny, Path(temporary))
         runner.start()
-        for part in options.parts:
+        for number, part in enumerate(options.parts, start=1):
             begun = time.monotonic()
-            allowed += BUDGETS[part] * (SLOWER if options.tiny else 1)
-            about = runner.run(part, allowed - (begun - began))
+            reserved = sum(BUDGETS[later] for later in options.parts[number:])
+            about = runner.run(part, began + (TOTAL - reserved) * (SLOWER if options.tiny else 1) - begun)
             update(runner.file, part, **about, seconds=round(time.monotonic() - begun, 1))
             content = read_json(runner.file) | {"seconds": round(time.monotonic() - began, 1)}
             write_json(runner.file, content)
@@ -97,10 +105,10 @@ class Runner:
 
     def run(self, part: str, seconds: float) -> dict[str, Any]:
         """Run a part for at most so many `seconds`; its status, and the reason unless it was done."""
-        if lacking := missing(part):
+        if lacking := missing(part.removesuffix(COMPILED)):
             return {"status": "skipped", "reason": f"needs {', '.join(lacking)}"}
-        if seconds < 1:
-            return {"status": "skipped", "reason": "no time is left"}
+        if seconds < LEAST:
+            return {"status": "skipped", "reason": f"no time is left; --parts {part} has it all"}
         update(self.file, part, status="running")
         arguments = (part, self.file, self.tiny, seconds, self.log, self.temporary)
         child = self.context.Process(target=run_part, args=arguments)
@@ -127,16 +135,27 @@ def run_part(part: str, file: Path, tiny: bool, seconds: float, log: Path, tempo
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    from ccl.analysis.gpu_attention import BACKENDS, attention
-    from ccl.analysis.gpu_commands import gpu_tests, toy
-    from ccl.analysis.gpu_parts import LEARNS, Skipped, describe, plan, sampling, training
+    from ccl.analysis.gpu_parts import Skipped
 
-    parts = {MACHINE: describe, "plan": plan, "sampling": sampling, "tests": gpu_tests, "toy": toy}
-    parts |= {name: training(name) for name in LEARNS} | {name: attention(name) for name in BACKENDS}
     try:
-        parts[part](partial(note, file, part), tiny, seconds)
+        find_part(part)(partial(note, file, part), tiny, seconds)
     except Skipped as reason:
         update(file, part, status="skipped", reason=str(reason))
+
+
+def find_part(name: str) -> Part:
+    """Find the function of a part; its imports take seconds."""
+    from ccl.analysis.gpu_attention import attention
+    from ccl.analysis.gpu_commands import gpu_tests, toy
+    from ccl.analysis.gpu_parts import LEARNS, describe, plan, sampling, training
+
+    commands: dict[str, Part] = {MACHINE: describe, "plan": plan, "tests": gpu_tests, "toy": toy}
+    if name in commands:
+        return commands[name]
+    what, compiled = name.removesuffix(COMPILED), name.endswith(COMPILED)
+    if what == "sampling":
+        return sampling(compiled)
+    return training(what, compiled) if what in LEARNS else attention(what, compiled)
 
 
 def check_gpu(tiny: bool) -> None:
@@ -150,7 +169,7 @@ def check_gpu(tiny: bool) -> None:
 def told(part: str, about: Mapping[str, Any]) -> str:
     """Tell how a part ended, in one line."""
     reason = f": {about['reason']}" if "reason" in about else ""
-    return f"{part:10s}{about['seconds']:7.1f} s  {about['status']}{reason}"
+    return f"{part:20s}{about['seconds']:7.1f} s  {about['status']}{reason}"
 
 
 def note(file: Path, part: str, **values: Any) -> None:
