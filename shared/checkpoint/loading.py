@@ -73,6 +73,7 @@ class SamplingOptions(TrustOptions):
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
     attention: str = option("native", "backend: native (default), flash, xformers ...")
+    compile: bool = option(False, "compile the blocks: minutes at first, less per clip; for many clips, or a GPU")
 
     @model_validator(mode="after")
     def _usable(self) -> SamplingOptions:
