@@ -12,17 +12,22 @@ import platform
 import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch.profiler import ProfilerActivity, profile
 
 from shared.evaluation.bootstrap import interval, resample
+from shared.utils.files import write_json
+from shared.utils.portable import portable
 from shared.utils.rng import numpy_generator
 from shared.utils.version import commit
 
@@ -107,6 +112,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device | str = "cpu") ->
         run()
         wait(device)
         return torch.cuda.max_memory_allocated(device) - before
+    gc.collect()  # what is garbage now would be freed meanwhile
     # the profiler's record of every allocation
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
@@ -120,13 +126,12 @@ def matmul_rate(
     shapes: Iterable[tuple[int, int, int]], dtype: torch.dtype, device: torch.device | str = "cpu", repeats: int = 5
 ) -> float:
     """Operations per second of the products [m, k] x [k, n] of `shapes` (m, k, n), all together, each in its fastest
-    of `repeats` runs: what a model of these shapes could reach at best."""
+    of `repeats` runs: what a model of these shapes could reach at best. A shape that comes often counts as often."""
     operations, seconds = 0, 0.0
-    for m, k, n in shapes:
+    for (m, k, n), times in Counter(shapes).items():
         a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(n, k, device=device, dtype=dtype)
-        product = in_turns({"product": lambda a=a, b=b: torch.nn.functional.linear(a, b)}, repeats, device)  # type: ignore[misc]
-        seconds += min(product["product"])
-        operations += 2 * m * k * n
+        seconds += times * _fastest(partial(torch.nn.functional.linear, a, b), repeats, device)
+        operations += times * 2 * m * k * n
     return operations / seconds
 
 
@@ -134,7 +139,13 @@ def copy_rate(device: torch.device | str = "cpu", size: int = COPIED, repeats: i
     """Bytes per second, read and written, of a copy of `size` bytes, in its fastest of `repeats` runs."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * size / min(in_turns({"copy": lambda: target.copy_(source)}, repeats, device)["copy"])
+    return 2 * size / _fastest(partial(target.copy_, source), repeats, device)
+
+
+def _fastest(run: Callable[[], object], repeats: int, device: torch.device | str) -> float:
+    """Seconds of the fastest call, one before them not counted."""
+    run()
+    return min(seconds_of(run, device) for _ in range(repeats))
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -153,3 +164,11 @@ def _processor() -> str:
         if named := re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8")):
             return named[1]
     return platform.processor() or platform.machine()
+
+
+def write_report(path: Path, command: str, options: BaseModel, results: Mapping[str, Any]) -> None:
+    """Write what `scripts/benchmark.py COMMAND` measured, with its options and the machine, as JSON in one go."""
+    settings = portable(options.model_dump(mode="json", exclude={"json_file"}))
+    device = "cuda" if torch.cuda.is_available() and settings.get("device") != "cpu" else "cpu"
+    about = {"command": command, "options": settings, "machine": machine(device)}
+    write_json(path, about | {"results": dict(results)})

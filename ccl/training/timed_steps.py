@@ -27,6 +27,7 @@ from shared.data.shards import LatentShards
 from shared.training.components import Components
 from shared.training.optimizer import build_optimizer, parameter_groups
 from shared.utils.config import TrainConfig
+from shared.utils.errors import run_main
 from shared.utils.rng import generator
 
 CAPTION = "Scene description: a big yellow bell rings twice under a warm bright light."
@@ -45,6 +46,8 @@ class TimedSteps:
         components = Components.load(config)
         components.text.learn([CAPTION])
         adapter = JointAdapter(config, components)
+        if config.train.activation_checkpointing:
+            adapter.transformer.enable_gradient_checkpointing()
         self.objective = adapter.objective().to(self.device).train()
         groups = parameter_groups(self.objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
         self.optimizer = build_optimizer(groups, config.optimizer, config.train.ema)
@@ -53,8 +56,8 @@ class TimedSteps:
         self.batches = JointBatches(config, latents, components.codecs, components.text.load(), tokens, 1)
 
     def step(self) -> dict[str, float]:
-        """Take a step: seconds of its `PARTS`, its "loss", and the model's "flops"."""
-        marks = [self._now()]
+        """Take a step: seconds of its `PARTS`, of the process ("cpu"), its "loss", and the model's "flops"."""
+        busy, marks = time.process_time(), [self._now()]
         batch = self.batch(self.number)
         marks.append(self._now())
         loss, flops = self._forward(batch)
@@ -68,7 +71,7 @@ class TimedSteps:
         marks.append(self._now())
         self.number += 1
         parts = {name: after - before for name, before, after in zip(PARTS, marks, marks[1:], strict=False)}
-        return parts | {"loss": float(loss), "flops": flops}
+        return parts | {"cpu": time.process_time() - busy, "loss": loss.item(), "flops": flops}
 
     def gradients(self) -> tuple[float, dict[str, torch.Tensor]]:
         """Loss of the first step and its gradients by parameter; nothing moves."""
@@ -76,7 +79,7 @@ class TimedSteps:
         loss.backward()
         found = {n: p.grad.cpu() for n, p in self.objective.named_parameters() if p.grad is not None}
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss), found
+        return loss.item(), found
 
     def batch(self, number: int) -> Any:
         """Make the micro-batch of a step, on the device."""
@@ -96,7 +99,7 @@ class TimedSteps:
 
 
 def _latents(config: TrainConfig, components: Components, seconds: float, folder: Path) -> LatentShards:
-    """Records of noise in the place of encoded clips, a few batches of them."""
+    """Make records of noise in the place of encoded clips, a few batches of them."""
     codecs, data = components.codecs, config.data
     frames, samples = max(1, round(seconds * data.fps)), max(1, round(seconds * data.sample_rate))
     height, width = (side // codecs.video.spatial_stride for side in data.size)
@@ -142,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
