@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ccl.analysis.gpu_model import Case, case, random_inputs, random_model
-from ccl.analysis.gpu_parts import Note, Part, Skipped, compile_blocks, device_of
+from ccl.analysis.gpu_parts import Note, Part, Skipped, device_of, run_compiled
 from ccl.analysis.timing import in_turns, peak_bytes
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
@@ -37,9 +37,9 @@ def attention(name: str, compiled: bool) -> Part:
         native = distances(gradients(model, inputs), exact)
         note(model=of.name, video_tokens=of.tokens.video, audio_tokens=of.tokens.audio)
         try:
-            with use_backend(name):
+            with use_backend(name, learns=True):
                 if compiled:
-                    note(**compile_blocks(model, of, lambda: gradients(model, inputs), device))
+                    note(**run_compiled(model, of, lambda: gradients(model, inputs), device))
                 found = distances(gradients(model, inputs), exact)
                 note(**verdict(found, native, FLOOR[of.weights]), **_times(of, device, model, inputs))
         except (UserError, NotImplementedError) as error:  # the package, the device, or a pass that it has not

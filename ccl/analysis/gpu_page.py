@@ -84,26 +84,26 @@ def _training(forms: Forms) -> Iterator[str]:
 
 
 def _model(forms: Forms, what: Mapping[str, str]) -> Iterator[str]:
-    """The model, how fast it is, and what it takes."""
+    """Tell of a model, how fast it is, and what it takes."""
     about = next(iter(forms.values()))
     learning = f", {about['learning']:,} of them learn" if about["learning"] != about["parameters"] else ""
     nominal = f"; the data sheet says {about['nominal_rate'] / TERA:.0f}" if about["nominal_rate"] else ""
-    yield (
-        f"{about['model']}: {about['parameters']:,} parameters{learning}; {about['video_tokens']:,} + "
-        f"{about['audio_tokens']:,} tokens. Matrix products of a block: {about['matmul_rate'] / TERA:.4g} TFLOP/s{nominal}."
-    )
+    rate = f"Matrix products of a block: {about['matmul_rate'] / TERA:.4g} TFLOP/s{nominal}."
+    yield f"{about['model']}: {about['parameters']:,} parameters{learning}; {_tokens(about)}. {rate}"
     head = ["", "blocks", "s", "TFLOP/s", "MFU of the matmul rate", "MFU of the data sheet", "HFU of the data sheet"]
     rows = [[text, how, *_speed(found[name])] for how, found in forms.items() for name, text in what.items()
             if name in found]  # fmt: skip
     yield markdown_table(head, rows)
     head = ["blocks", "GB at the peak", "forecast", "", "s to compile", "compiled frames", "graph breaks"]
     compiling = ("compile_seconds", "compiled_frames", "graph_breaks")
-    rows = [
-        [how, _gb(found["peak_bytes"]), _gb(found["forecast_bytes"]),
-         f"{found['peak_bytes'] / found['forecast_bytes'] - 1:+.1%}", *(f"{found.get(key, 0):.0f}" for key in compiling)]
-        for how, found in forms.items() if "peak_bytes" in found
-    ]  # fmt: skip
+    rows = [[how, *_memory(found), *(f"{found.get(key, 0):.0f}" for key in compiling)]
+            for how, found in forms.items() if "peak_bytes" in found]  # fmt: skip
     yield markdown_table(head, rows)
+
+
+def _memory(found: Mapping[str, Any]) -> list[str]:
+    peak, forecast = found["peak_bytes"], found["forecast_bytes"]
+    return [_gb(peak), _gb(forecast), f"{peak / forecast - 1:+.1%}"]
 
 
 def _speed(speed: Mapping[str, Any]) -> list[str]:
@@ -114,10 +114,8 @@ def _speed(speed: Mapping[str, Any]) -> list[str]:
 
 def _attention(backends: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Iterator[str]:
     about = backends[0][2]
-    yield (
-        f"{about['model']}, {about['video_tokens']:,} + {about['audio_tokens']:,} tokens; a forward pass, and forward with "
-        "backward. Errors are relative, against native attention in fp32, of outputs and of every gradient."
-    )
+    errors = "Errors are relative, against native attention in fp32, of outputs and of every gradient."
+    yield f"{about['model']}, {_tokens(about)}; a forward pass, and forward with backward. {errors}"
     rows = []
     for name, how, one in backends:
         worst = f"{one['worst']}: {one['worst_error']:.1e} (native: {one['native_error_there']:.1e})"
@@ -135,6 +133,10 @@ def _toy(forms: Forms) -> Iterator[str]:
         took = f"{found['train_seconds']:.0f} s, start and encoding included"
         yield f"{found['steps']:,} steps on {found['clips']} clips in {took}. Loss: {', '.join(losses)}."
         yield "![Losses of both streams by step](losses.svg)"
+
+
+def _tokens(about: Mapping[str, Any]) -> str:
+    return f"{about['video_tokens']:,} + {about['audio_tokens']:,} tokens"
 
 
 def _gb(size: float) -> str:

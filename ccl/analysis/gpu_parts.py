@@ -29,6 +29,7 @@ from ccl.routing import Reads, Route, Task
 from ccl.sampler import Conditions, JointSampler, Segment
 from ccl.training.trial import Learns, Trial, choose_learning, nominal_rate
 from ccl.transformer import DualStreamTransformer
+from shared.nn.compiling import compile_blocks
 from shared.utils.errors import UserError
 
 #: Called with names and values that JSON can hold.
@@ -66,7 +67,7 @@ LEARNS: dict[str, Learns] = {"adapters": "adapters", "full": "all"}
 
 
 def sampling(compiled: bool) -> Part:
-    """Make the part that times a pass of t2av and a guided step of the sampler, with `compiled` blocks or plain ones."""
+    """Make the part that times a pass of t2av and a guided step of sampling, with `compiled` blocks or plain ones."""
 
     def measure(note: Note, tiny: bool, seconds: float) -> None:
         of, device = case("sampling", tiny), device_of(tiny)
@@ -83,7 +84,7 @@ def sampling(compiled: bool) -> Part:
         }
         with torch.no_grad():
             if compiled:
-                note(**compile_blocks(model, of, forms["step"], device))
+                note(**run_compiled(model, of, forms["step"], device))
             routes = _routes(model, forms["step"])
             flops = {
                 "pass": task_flops(model, of.tokens, Task.T2AV),
@@ -116,7 +117,7 @@ def training(part: str, compiled: bool) -> Part:
             losses.append(trial.step())
 
         if compiled:
-            note(**compile_blocks(model, of, step, device))
+            note(**run_compiled(model, of, step, device))
         step()  # the optimizer's state is there from here on
         note(peak_bytes=trial.state_bytes + peak_bytes(step, device))
         times = in_turns({"step": step}, of.repeats, device)["step"]
@@ -154,12 +155,15 @@ def check_values(values: Any) -> None:
             raise ValueError("the model computed NaN or infinity")
 
 
-def compile_blocks(
+def run_compiled(
     model: DualStreamTransformer, of: Case, run: Callable[[], object], device: torch.device
 ) -> dict[str, float | int]:
     """Compile the blocks; seconds of the first run, and how many frames were compiled and where graphs broke."""
     counters.clear()
-    model.compile_repeated_blocks(backend=of.compiler)
+    if of.compiler == "inductor":
+        compile_blocks(model, "compiled blocks")
+    else:  # it would take minutes on a CPU
+        model.compile_repeated_blocks(backend=of.compiler)
     seconds = seconds_of(run, device)
     return {
         "compile_seconds": seconds, "compiled_frames": counters["frames"]["ok"],

@@ -13,7 +13,7 @@ NEEDED = {
     "typing_extensions": "typing-extensions==4.16.0", "pydantic": "pydantic==2.14.3",
     "pydantic_core": "pydantic-core==2.50.4", "annotated_types": "annotated-types==0.8.0",
     "typing_inspection": "typing-inspection==0.4.5", "diffusers": "diffusers==0.42.1",
-    "importlib_metadata": "importlib-metadata==10.2.0",
+    "importlib_metadata": "importlib-metadata==10.2.0", "lazy_importer": "lazy-importer==0.1.0",
 }  # fmt: skip
 #: Part -> what it needs beside these.
 OF_PART = {
