@@ -26,6 +26,7 @@ from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Count, Scale, Seconds, Steps, WindowSeconds
+from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
@@ -239,10 +240,11 @@ def _summed_layout(info: MediaInfo, most: int) -> str:
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows) -> None:
     """Load the checkpoint, sample window by window, and write the file."""
-    stems = None if options.audio is None else _separated(options, sound)
-    from mtv.pipeline import MTVPipeline
-    from shared.nn.attention import use_backend
+    with quick_imports():
+        from mtv.pipeline import MTVPipeline
+        from shared.nn.attention import use_backend
 
+    stems = None if options.audio is None else _separated(options, sound)
     with use_backend(options.attention):
         pipeline = load_model(MTVPipeline, options)
         rate = pipeline.audio_encoder.sample_rate
