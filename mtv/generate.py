@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from mtv.kept_windows import KeptWindows, settings_digest
+from mtv.kept_windows import KeptWindows
 from shared.checkpoint.folder import check_checkpoint, check_driven
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
 from shared.data.channels import named_layout, spread
@@ -24,6 +24,7 @@ from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, sou
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
+from shared.utils.digest import settings_digest
 from shared.utils.errors import UserError
 from shared.utils.ranges import Count, Scale, Seconds, Steps, WindowSeconds
 from shared.utils.startup import quick_imports
@@ -163,7 +164,8 @@ def generate(options: MTVOptions) -> Path:
         prompt = TimedPrompts.read(options.timed_prompts, sound.duration)
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
-    digest = settings_digest(options, [*files, *(file for file, _ in options.adapters())])
+    files += [file for file, _ in options.adapters()]
+    digest = settings_digest(options, files, ("output", "resume", "device"))
     with KeptWindows.of(options.output, digest, options.resume) as kept:
         _sample(options, prompt, sound, fps, kept)
     return options.output

@@ -6,13 +6,12 @@ settings, and the frames that the next one takes over. Stopped in good order, it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from mtv.windows import WindowProgress
 
 FRAMES, STATE, SO_FAR = "frames", "windows.safetensors", "so_far.mp4"
-EDGE = 1 << 16  # bytes at either end of a file that tell it from another one of its size
 
 
 class KeptWindows:
@@ -129,15 +127,3 @@ class KeptWindows:
     def remove(self) -> None:
         """Forget the windows: the file is made."""
         shutil.rmtree(self.folder)
-
-
-def settings_digest(options: Any, files: Iterable[Path]) -> str:
-    """Digest of options and of files, whose ends stand for the whole, so that large weights need not be read twice."""
-    digest = hashlib.sha256(options.model_dump_json(exclude={"output", "resume", "device"}).encode())
-    for file in files:
-        size = file.stat().st_size
-        with open(file, "rb") as content:
-            digest.update(f"{file.name} {size}".encode() + content.read(EDGE))
-            content.seek(max(0, size - EDGE))
-            digest.update(content.read())
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Kept windows that are damaged, and what their settings stand for. (Stopped and gone on with: test_sample_mtv.py.)"""
+"""Kept windows that are damaged. (Stopped and gone on with: test_sample_mtv.py.)"""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtv.kept_windows import KeptWindows, settings_digest
+from mtv.kept_windows import KeptWindows
 from mtv.windows import WindowProgress
-from shared.utils.cli import Options, option
 from shared.utils.errors import UserError
-
-
-class Asked(Options):
-    output: Path = option(Path("out.mp4"), "a file")
-    resume: bool = option(False, "go on")
-    device: str = option("auto", "where")
-    seed: int = option(0, "of the noise")
 
 
 @pytest.fixture
@@ -49,14 +41,3 @@ def test_damaged_windows_are_told(kept: Path, name: str, size: int) -> None:
     told = pytest.raises(UserError, match=f"{name} is damaged .*; delete .* to begin anew")
     with told, KeptWindows.of(kept, "settings", resume=True):
         pass
-
-
-def test_settings_are_options_and_the_contents_of_files(tmp_path: Path) -> None:
-    """Not where the result goes, nor where the computing is done."""
-    file = tmp_path / "a.wav"
-    file.write_bytes(bytes(300000))
-    digest = settings_digest(Asked(), [file])
-    assert settings_digest(Asked(output=Path("x.mp4"), resume=True, device="cpu"), [file]) == digest
-    assert settings_digest(Asked(seed=1), [file]) != digest
-    file.write_bytes(bytes(299999) + b"x")
-    assert settings_digest(Asked(), [file]) != digest
