@@ -173,6 +173,7 @@ class Sampler(ExitStack):
             yield from ((job, *sample_clips(self.pipelines, job, self.kept)) for job in missing)
         elif missing:
             self.pool = self.enter_context(process_pool(self.workers, "spawn", _start_worker, (self.load,)))
+            missing.sort(key=lambda job: -len(job.clips) * job.specs[0].frames)  # so that all end at about one time
             futures = {self.pool.submit(_run_in_worker, job, self.kept): job for job in missing}
             yield from ((futures[future], *future.result()) for future in as_completed(futures))
 
