@@ -10,13 +10,15 @@ SMOKE := outputs/ablation_smoke
 PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
   Scene description: a big yellow bell rings twice under a warm bright light.
 WORKERS ?= 2
+WHEELS ?= wheels
+GPU_OUTPUT ?= outputs/gpu
 TORCH := torch>=2.11,<2.14
 
 # DeepSpeed's launcher and torch's compiler look for their tools on the PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long fuzz crash check format docs demo ablation-smoke clean
+.PHONY: help setup test test-long gpu fuzz crash check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +51,14 @@ test: setup  ## run the tests, but the slow ones
 
 test-long: setup  ## run the slow tests
 	$(PYTEST) -m slow
+
+# Without setup, which wants a network: the environment, if it is there, or else the Python of the machine, with what is
+# in wheels/ beside it (docs/performance.md, "GPU").
+gpu:  ## measure what one NVIDIA GPU can do, seven minutes; ARGS=--tiny checks that without one
+	@if ls $(WHEELS)/*.whl >/dev/null 2>&1; then $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade \
+	  --target $(WHEELS)/site $(WHEELS)/*.whl; fi
+	PYTHONPATH=$(CURDIR):$(CURDIR)/$(WHEELS)/site HF_HUB_OFFLINE=1 \
+	  $$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) scripts/gpu.py --output $(GPU_OUTPUT) $(ARGS)
 
 fuzz: setup  ## give 2,000 damaged files to the commands that read them
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fuzz/fuzz.py --files 2000 --processes $(WORKERS)

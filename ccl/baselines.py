@@ -28,6 +28,7 @@ from ccl.fusion import Fusion, Grid, RotaryArguments, Sizes
 from ccl.tarp import Alignment
 from shared.nn.attention import attend
 from shared.nn.dit import StreamConfig
+from shared.nn.norms import RMSNorm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 
 
@@ -99,7 +100,7 @@ class TextPlaceAttention(nn.Module):
         self.norm_y = FP32LayerNorm(context_dim, reader.eps, elementwise_affine=True)
         self.to_k = nn.Linear(context_dim, reader.width)
         self.to_v = nn.Linear(context_dim, reader.width)
-        self.norm_k = nn.RMSNorm(reader.width, eps=reader.eps)
+        self.norm_k = RMSNorm(reader.width, reader.eps)
         nn.init.zeros_(self.to_v.weight)
         nn.init.zeros_(self.to_v.bias)
 

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ccl.tarp import Alignment
-from shared.nn.attention import attend
+from shared.nn.attention import attend, products_are_faster
+from shared.nn.norms import RMSNorm
 from shared.nn.rope import Rotary, rotate
 
 #: Keys and values of a stream for one block, [B, M, h, d] each, normalised and not rotated.
@@ -42,8 +44,8 @@ class ContextAttention(nn.Module):
         self.to_k = nn.Linear(context_dim, inner)
         self.to_v = nn.Linear(context_dim, inner)
         self.to_out = nn.Linear(inner, query_dim)
-        self.norm_q = nn.RMSNorm(inner, eps=eps)
-        self.norm_k = nn.RMSNorm(inner, eps=eps)
+        self.norm_q = RMSNorm(inner, eps)
+        self.norm_k = RMSNorm(inner, eps)
         context = torch.randn(context_tokens, context_dim) * 0.02
         if context_tokens:
             self.context_tokens = nn.Parameter(context)
@@ -81,15 +83,30 @@ class ContextAttention(nn.Module):
     def _attend_groups(self, plain: Tensor, turned: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let groups of queries [B, F, G, h, d] read context tokens unturned, and keys [B, F, S, h, d] turned.
 
-        So the context tokens' logits depend on content alone. A fused kernel knows one query only.
+        So the context tokens' logits depend on content alone. A fused kernel knows one query only: it is given both,
+        side by side, each with zeros where the keys are the other's. On a CPU the products themselves are faster.
         """
-        context_k, context_v = self._key_value(self.context_tokens)
+        context = self._key_value(self.context_tokens)
+        if not products_are_faster(plain):
+            return self._attend_doubled(plain, turned, (k, v), context)
+        context_k, context_v = context
         logits = torch.cat(
             [torch.einsum("bfghd,lhd->bfhgl", plain, context_k), torch.einsum("bfghd,bfshd->bfhgs", turned, k)], dim=-1
         )
         weights = (logits.float() / plain.shape[-1] ** 0.5).softmax(-1).type_as(v)
-        context, other = weights.split([len(context_k), k.shape[2]], dim=-1)
-        return torch.einsum("bfhgl,lhd->bfghd", context, context_v) + torch.einsum("bfhgs,bfshd->bfghd", other, v)
+        of_context, other = weights.split([len(context_k), k.shape[2]], dim=-1)
+        return torch.einsum("bfhgl,lhd->bfghd", of_context, context_v) + torch.einsum("bfhgs,bfshd->bfghd", other, v)
+
+    @staticmethod
+    def _attend_doubled(plain: Tensor, turned: Tensor, key_value: KeyValue, context: KeyValue) -> Tensor:
+        """`_attend_groups` on the active backend: (q_turned, q_plain) · (k, 0) or (0, k_context), values (v, 0)."""
+        batch, width = plain.shape[:2], plain.shape[-1]
+        (k, v), (context_k, context_v) = (part.flatten(0, 1) for part in key_value), context
+        context_k, context_v = (part.expand(len(k), -1, -1, -1) for part in (context_k, context_v))
+        keys = torch.cat([pad(context_k, (width, 0)), pad(k, (0, width))], dim=1)
+        values = pad(torch.cat([context_v, v], dim=1), (0, width))
+        queries = torch.cat([turned, plain], dim=-1).flatten(0, 1)
+        return attend(queries, keys, values, scale=width**-0.5)[..., :width].unflatten(0, batch)
 
 
 class VideoContextAttention(ContextAttention):

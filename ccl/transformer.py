@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -45,6 +45,9 @@ class StreamContext:
 Given = StreamInput | StreamContext | None
 #: What a stream reads: the other's state, or where that is clean and has run its keys and values in this block.
 Readable = StreamState | KeyValue | None
+#: Video and audio; None where a stream is not computed.
+States = tuple[StreamState | None, StreamState | None]
+Half = Literal["both", "attentions", "feed-forward"]
 
 
 class JointBlock(nn.Module):
@@ -63,20 +66,25 @@ class JointBlock(nn.Module):
         cached_video: KeyValue | None = None,
         cached_audio: KeyValue | None = None,
         control: Callable[[Tensor], Tensor] | None = None,
-    ) -> tuple[StreamState | None, StreamState | None]:
+        half: Half = "both",
+    ) -> States:
         """Both directions of the fusion read the states from before it (symmetric).
 
         A stream that is not computed is None; of a clean one that has run before (`run_clean`) there are its cached
         keys and values. `rotary`: `Fusion.rotary_arguments`. `control` adds to the video's hidden states [B, N, D].
+        `half`: what comes before the control, or what comes after it, alone.
         """
-        video = video and self._attend(self.video, video)
-        audio = audio and self._attend(self.audio, audio)
-        video, audio = (
-            video and self._join("video", video, route.video, cached_audio or audio, rotary[0]),
-            audio and self._join("audio", audio, route.audio, cached_video or video, rotary[1]),
-        )
+        if half != "feed-forward":
+            video = video and self._attend(self.video, video)
+            audio = audio and self._attend(self.audio, audio)
+            video, audio = (
+                video and self._join("video", video, route.video, cached_audio or audio, rotary[0]),
+                audio and self._join("audio", audio, route.audio, cached_video or video, rotary[1]),
+            )
         if video is not None and control is not None:
             video = video.with_x(control(video.x))
+        if half == "attentions":
+            return video, audio
         return video and self.video.feed_forward(video), audio and self.audio.feed_forward(audio)
 
     def run_clean(self, stream: str, state: StreamState, learns: bool) -> tuple[StreamState, KeyValue]:
@@ -196,14 +204,28 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         )
         for index, block in enumerate(self.blocks):
             control = video_control and partial(video_control, index)
-            checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
-            run = partial(self._gradient_checkpointing_func, block) if checkpointed else block
-            states = run(*states, route, rotary, cached_video[index], cached_audio[index], control)
+            states = self._run(block, states, route, rotary, (cached_video[index], cached_audio[index]), control)
         v, a = states
         return (
             self.video_stream.head(v) if v is not None and route.video_noisy else None,
             self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
         )
+
+    def _run(
+        self, block: JointBlock, states: States, route: Route, rotary: RotaryArguments,
+        cached: tuple[KeyValue | None, KeyValue | None], control: Callable[[Tensor], Tensor] | None,
+    ) -> States:  # fmt: skip
+        """Run one block, computed again by the backward pass where that is chosen. A compiled one runs in two halves
+        around the control: every step brings another, for which it would be compiled anew."""
+
+        def run(module: Callable[..., Any], *arguments: Any) -> Any:
+            checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
+            return self._gradient_checkpointing_func(module, *arguments) if checkpointed else module(*arguments)
+
+        if control is None or states[0] is None or block._compiled_call_impl is None:
+            return run(block, *states, route, rotary, *cached, control)
+        video, audio = run(block, *states, route, rotary, *cached, None, "attentions")
+        return run(block, video.with_x(run(control, video.x)), audio, route, rotary, *cached, None, "feed-forward")
 
     def denoise_video(
         self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control | None = None

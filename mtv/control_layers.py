@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from diffusers.models.attention import FeedForward
-from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.controlnets.controlnet import zero_module
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.normalization import FP32LayerNorm
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from shared.nn.attention import attend
 from shared.nn.dit import modules
+from shared.nn.norms import RMSNorm
 
 TIME_CHANNELS, EPS, LEAST_STD = 256, 1e-6, 0.02
 
@@ -26,13 +26,11 @@ TIME_CHANNELS, EPS, LEAST_STD = 256, 1e-6, 0.02
 def attend_interval(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
     """Attention within each interval: q [B·F, N, h, d], k and v [B·F, M, h, d] -> [B·F, N, h·d].
 
-    `keys` [B, M] is True where a token is there at all (False: an absent speaker's). Then the native backend computes,
-    the one that takes a mask whatever backend is chosen for the towers.
+    `keys` [B, M] is True where a token is there at all (False: an absent speaker's).
     """
-    if keys is None:
-        return attend(q, k, v).flatten(-2)
-    mask = keys.repeat_interleave(len(q) // len(keys), dim=0)[:, None, None]
-    return dispatch_attention_fn(q, k, v, attn_mask=mask, backend=AttentionBackendName.NATIVE).flatten(-2)
+    if keys is not None:
+        keys = keys.repeat_interleave(len(q) // len(keys), dim=0)
+    return attend(q, k, v, keys=keys).flatten(-2)
 
 
 class TrackEncoder(nn.Module):
@@ -92,7 +90,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Linear(dim, 3 * dim)
-        self.norm_q, self.norm_k = nn.RMSNorm(dim, eps=EPS), nn.RMSNorm(dim, eps=EPS)
+        self.norm_q, self.norm_k = RMSNorm(dim, EPS), RMSNorm(dim, EPS)
         self.to_out = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
@@ -174,7 +172,7 @@ class CrossAttention(nn.Module):
         self.to_q = nn.Linear(query_dim, query_dim)
         self.to_k, self.to_v = nn.Linear(context_dim, query_dim), nn.Linear(context_dim, query_dim)
         self.to_out = zero_module(nn.Linear(query_dim, query_dim, bias=False))
-        self.norm_q, self.norm_k = nn.RMSNorm(query_dim, eps=EPS), nn.RMSNorm(query_dim, eps=EPS)
+        self.norm_q, self.norm_k = RMSNorm(query_dim, EPS), RMSNorm(query_dim, EPS)
 
     def forward(self, x: Tensor, sources: Sequence[TrackTokens]) -> Tensor:
         """Sum CA(x, source): x [B·F, S, D] normalised -> the same; queries and output are projected once for all."""

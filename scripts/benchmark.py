@@ -1,88 +1,114 @@
 """Measure parts of the framework, or count what they would take.
 
-    python scripts/benchmark.py cca
+    python scripts/benchmark.py step --against wan,ltx2,kandinsky6
+    python scripts/benchmark.py step --tasks t2av,a2v,v2a --grid 4,16,16 --audio-tokens 1024
+    python scripts/benchmark.py sample --steps 24 --guidance dual
+    python scripts/benchmark.py startup --threads 1
+    python scripts/benchmark.py train
+    python scripts/benchmark.py train --against-checkout ../older --repeats 20
     python scripts/benchmark.py cca --backward --heads 12 --head-dim 128 --device cuda
     python scripts/benchmark.py shards --workers 2
     python scripts/benchmark.py memory --model wan2.1-14b --zero 3 --gpus 24
 
+`step`: one evaluation of the joint model, beside other models of its size, and the share of the roofline reached.
+`sample`: whole sampling runs by their parts. `startup`: seconds until a sampling script takes its first step.
+`train`: whole training steps by their parts, of this checkout, or of this and another in turns.
 `cca`: one cross-modal context attention, gathered (as the model runs it) against dense (all pairs under a mask): time,
 the memory it holds at its peak beyond its inputs, and how memory grows with the length of the clip.
 `shards`: how many samples of synthetic latent shards a process reads in a second.
 `memory`: the bytes that a training step of a model keeps on each GPU, from shapes alone.
+Times are medians with quartiles; `--json FILE` writes the numbers too. What is compared takes turns, round by round.
 """
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator
-
+from ccl.analysis.benchmark_options import Cca, Reported, Sample, Shards, Startup, Step, Train, model_config
 from ccl.analysis.memory_report import MemoryOptions, memory_report
-from shared.utils.cli import Options, device, option, parse_command
+from shared.checkpoint.folder import check_checkpoint, check_joint, load_checkpoint
+from shared.utils.cli import device, parse_command
+from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
-from shared.utils.ranges import Count, Depth, Steps, Width, Workers
 
-SIZES = [(31, 484, 157), (61, 900, 314)]  # 5 and 10 s of video at 24 fps, stride 4, with 31.25 audio tokens per second
-
-
-def three_numbers(text: Any) -> Any:
-    """Take "F,S,A" apart. ValueError for any other text."""
-    parts = str(text).split(",")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ValueError(f"{text!r} is not F,S,A: three whole numbers above 0, such as 31,484,157")
-    return tuple(map(int, parts))
-
-
-class Cca(Options):
-    """Gathered against dense cross-modal context attention."""
-
-    sizes: list[Annotated[tuple[Count, Count, Count], BeforeValidator(three_numbers)]] = option(
-        SIZES, "frames, tokens of each, audio tokens (default: 31,484,157 61,900,314)", metavar="F,S,A"
-    )
-    heads: Depth = option(2, "of the attention")
-    head_dim: int = option(48, "width of a head; even, for rotary positions", ge=2, le=4096, multiple_of=2)
-    context_tokens: Width = option(16, "LCT")
-    backward: bool = option(False, "measure forward and backward together")
-    repeats: Steps = option(3, "the fastest of so many runs counts")
-    device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
-
-
-class Shards(Options):
-    """Samples per second read from latent shards."""
-
-    records: Count = option(10_000, "of at most 64 KB each")
-    workers: Workers = option(2, "processes that read, each its own part")
-    folder: Path | None = option(None, "where the shards are made and deleted; default: a temporary folder")
+COMMANDS: dict[str, type[Reported]] = {
+    "step": Step, "sample": Sample, "train": Train, "startup": Startup, "memory": MemoryOptions, "cca": Cca,
+    "shards": Shards,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    command, options = parse_command({"cca": Cca, "shards": Shards, "memory": MemoryOptions}, __doc__, argv)
+    command, options = parse_command(COMMANDS, __doc__, argv)
+    results, table = measured(command, options)
+    print(table)
+    if options.json_file is not None:
+        from ccl.analysis.timing import write_report
+
+        write_report(options.json_file, command, options, results)
+
+
+def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
+    """Run the command: its numbers and its table."""
     if command == "memory":
-        print(memory_report(options))
-    elif command == "shards":
-        benchmark_shards(options)
-    else:
-        from ccl.analysis.context_benchmark import CcaOptions, benchmark_cca
+        return memory_report(options)
+    if command == "shards":
+        return benchmark_shards(options)
+    if command == "train":
+        TrainConfig.load(options.config, options.settings)  # refused before torch is imported
+        from ccl.analysis.train_benchmark import train_benchmark
 
-        benchmark_cca(CcaOptions(**options.model_dump() | {"device": str(device(options.device))}))
+        return train_benchmark(options, str(device(options.device)))
+    if command == "startup":
+        check_checkpoint(options.checkpoint)
+        from ccl.analysis.startup_benchmark import startup_benchmark
+
+        return startup_benchmark(options)
+    if command == "sample":
+        return benchmark_sample(options)
+    if command == "step":
+        options.config()
+        from ccl.analysis.step_benchmark import step_benchmark
+
+        return step_benchmark(options, str(device(options.device)))
+    from ccl.analysis.context_benchmark import CcaOptions, benchmark_cca
+
+    given = options.model_dump(include=set(CcaOptions._fields)) | {"device": str(device(options.device))}
+    return benchmark_cca(CcaOptions(**given))
 
 
-def benchmark_shards(options: Shards) -> None:
-    """Print the table of `shared.data.shard_benchmark.run`."""
+def benchmark_sample(options: Sample) -> tuple[dict[str, Any], str]:
+    """Load the checkpoint and sample from it."""
+    check_joint(check_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}: ")
+    if options.model is not None:
+        model_config(options.model)
+    import torch
+
+    from ccl.analysis.sample_benchmark import sample_benchmark
+    from ccl.pipeline import CCLPipeline
+
+    pipeline = load_checkpoint(CCLPipeline, options.checkpoint, getattr(torch, options.dtype))
+    return sample_benchmark(options, pipeline.to(device(options.device)))
+
+
+def benchmark_shards(options: Shards) -> tuple[dict[str, Any], str]:
+    """Make the table of `shared.data.shard_benchmark.run`."""
     if options.folder is not None and not options.folder.is_dir():
         raise UserError(f"--folder {options.folder}: no such folder; make it, or leave the option out")
     from shared.data.shard_benchmark import run
 
     rates_of = run(options.records, options.workers, options.folder)
-    print(f"{options.records} records of at most {rates_of['record_bytes']} bytes, {options.workers} workers; ", end="")
-    print("samples per second. Target: more than 2000 per worker\n")
-    print("reader                                    slowest worker   its process time   all workers")
+    lines = [
+        f"{options.records} records of at most {rates_of['record_bytes']} bytes, {options.workers} workers; "
+        "samples per second. Target: more than 2000 per worker\n",
+        "reader                                    slowest worker   its process time   all workers",
+    ]
     for verify, how in (("record", "checked by checksum"), ("none", "not checked")):
         rates = rates_of[f"random_access_verify_{verify}"]
         columns = f"{rates['slowest_worker']:16d}{rates['slowest_worker_cpu']:19d}{rates['all']:14d}"
-        print(f"random access, {how:25s}{columns}")
-    print(f"{'DataLoader of the workers, at its consumer':75s}{rates_of['data_loader']['all']:14d}")
+        lines.append(f"random access, {how:25s}{columns}")
+    lines.append(f"{'DataLoader of the workers, at its consumer':75s}{rates_of['data_loader']['all']:14d}")
     stream = rates_of["webdataset_stream"]
-    print(f"{'webdataset, in order, one process':40s}{stream['all']:16d}{stream['cpu']:19d}{stream['all']:14d}")
+    name = "webdataset, in order, one process"
+    lines.append(f"{name:40s}{stream['all']:16d}{stream['cpu']:19d}{stream['all']:14d}")
+    return rates_of, "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,13 @@
 `python scripts/benchmark.py cca` is its command line.
 """
 
-import os
-import time
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
+from ccl.analysis.timing import MIB, peak_bytes, seconds_of
 from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.tarp import align
 from shared.nn.attention import attend
@@ -20,7 +17,6 @@ from shared.nn.clock import LatentClock
 from shared.nn.rope import bands, rotate, time_rotary
 
 DIRECTIONS = ("audio to video", "video to audio")
-MIB = 2**20
 
 
 class CcaOptions(NamedTuple):
@@ -91,30 +87,38 @@ class Case:
         return self.cca.to_out(attend(q, k, v, mask)[..., :dim].flatten(-2))
 
 
-def benchmark_cca(options: CcaOptions) -> None:
-    """Print the two tables."""
+def benchmark_cca(options: CcaOptions) -> tuple[dict[str, Any], str]:
+    """Measure every size in both directions, and memory as clips get longer: numbers, and two tables."""
     what, heads, head_dim = "forward and backward" if options.backward else "forward", options.heads, options.head_dim
-    print(f"CCA, {what}, batch 1, {heads} heads x {head_dim} (width {heads * head_dim}), ", end="")
-    print(f"{options.context_tokens} context tokens, fp32, {options.device}, ", end="")
-    print(f"{torch.get_num_threads()} threads; projections included in both\n")
-    print("   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio")
+    lines = [
+        f"CCA, {what}, batch 1, {heads} heads x {head_dim} (width {heads * head_dim}), "
+        f"{options.context_tokens} context tokens, fp32, {options.device}, "
+        f"{torch.get_num_threads()} threads; projections included in both\n",
+        "   F     S     A  direction        time ms gathered    dense  ratio   memory MiB gathered    dense  ratio",
+    ]
+    sizes, growth = [], []
     for size in options.sizes:
         for direction in DIRECTIONS:
             gathered, dense = measure(direction, size, options)
-            print(
+            sizes.append({"size": size, "direction": direction, "gathered": gathered, "dense": dense})
+            lines.append(
                 f"{size[0]:4d} {size[1]:5d} {size[2]:5d}  {direction}"
                 f"{gathered[0] * 1e3:19.1f} {dense[0] * 1e3:8.1f} {dense[0] / gathered[0]:6.1f}"
                 f"{gathered[1] / MIB:22.1f} {dense[1] / MIB:8.1f} {dense[1] / gathered[1]:6.1f}"
             )
-    print("\nmemory per token (KiB) as the clip gets longer: constant where memory grows with F + A, not with F·A")
-    print("   F     S     A     F·A  direction        gathered    dense")
+    lines += ["\nmemory per token (KiB) as the clip gets longer: constant where memory grows with F + A, not with F·A",
+              "   F     S     A     F·A  direction        gathered    dense"]  # fmt: skip
     for factor in (1, 2, 4, 8):
         size = (8 * factor, 64, 40 * factor)
         for direction in DIRECTIONS:
             tokens = size[0] * size[1] + size[2]
             held = [memory / tokens / 1024 for _, memory in measure(direction, size, options._replace(repeats=1))]
+            growth.append({"size": size, "direction": direction, "kib_per_token": held})
             pairs = size[0] * size[2]
-            print(f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {pairs:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}")
+            lines.append(
+                f"{size[0]:4d} {size[1]:5d} {size[2]:5d} {pairs:7d}  {direction} {held[0]:10.2f} {held[1]:8.2f}"
+            )
+    return {"seconds_and_bytes": sizes, "memory_per_token": growth}, "\n".join(lines)
 
 
 def measure(direction: str, size: tuple[int, int, int], options: CcaOptions) -> list[tuple[float, int]]:
@@ -129,7 +133,6 @@ def measure(direction: str, size: tuple[int, int, int], options: CcaOptions) -> 
 
 def _measure(form: Callable[[], Tensor], options: CcaOptions) -> tuple[float, int]:
     """Seconds of the fastest run, and the most bytes that a run allocates at once."""
-    on_gpu, seconds = options.device.startswith("cuda"), []
 
     def run() -> None:
         with torch.set_grad_enabled(options.backward):
@@ -137,21 +140,5 @@ def _measure(form: Callable[[], Tensor], options: CcaOptions) -> tuple[float, in
             if options.backward:
                 out.sum().backward()
 
-    for _ in range(options.repeats):
-        started = time.perf_counter()
-        run()
-        if on_gpu:
-            torch.cuda.synchronize(options.device)
-        seconds.append(time.perf_counter() - started)
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(options.device)
-        before = torch.cuda.memory_allocated(options.device)
-        run()
-        return min(seconds), torch.cuda.max_memory_allocated(options.device) - before
-    # the profiler's record of every allocation, those inside kernels too
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else a line on stderr at each start and stop
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
-        run()
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return min(seconds), max(accumulate(event.nbytes() for event in events), default=0)
+    seconds = [seconds_of(run, options.device) for _ in range(options.repeats)]
+    return min(seconds), peak_bytes(run, options.device)

@@ -132,7 +132,7 @@ def step_bytes(
 ) -> Activations:
     """Count what a forward and backward pass of `run() -> loss` allocates beyond `model` and its inputs, on the meta
     device. With `bf16` linear layers are cast, as by autocast; with `checkpointing` blocks keep their inputs only."""
-    products = _Products(torch.bfloat16 if precision == "bf16" else None)
+    products = Products(torch.bfloat16 if precision == "bf16" else None)
     if checkpointing:
         model.enable_gradient_checkpointing(products.checkpoint)
     if precision == "bf16":
@@ -183,7 +183,7 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._sizes.pop(key)
 
 
-class _Products(TorchFunctionMode):
+class Products(TorchFunctionMode):
     """Autocast of the matrix products to `dtype` (None: as they are), which the meta device has not, and attention."""
 
     def __init__(self, dtype: torch.dtype | None) -> None:
@@ -253,13 +253,16 @@ def parameters(config: Mapping[str, Any]) -> Parameters:
 def activations(
     config: Mapping[str, Any], sizes: LatentSizes, batch: int = 1, task: Task = Task.T2AV,
     precision: Literal["fp32", "bf16"] = "bf16", checkpointing: bool = False,
+    prepare: Callable[[DualStreamTransformer], object] = lambda model: None,
 ) -> Activations:  # fmt: skip
-    """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only."""
+    """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only.
+    `prepare` is done to the model first: what is frozen there, or added, counts so."""
     latents = sizes.frames, sizes.height, sizes.width
     video_clock = LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride)
     clocks = video_clock, LatentClock.at_rate(sizes.audio, sizes.audio_rate)
 
     def count(model: DualStreamTransformer) -> Activations:
+        prepare(model)
         inputs = meta_inputs(model.train(), latents, sizes.audio, sizes.text, clocks, batch)
 
         def run() -> Tensor:

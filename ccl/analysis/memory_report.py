@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
-from shared.utils import cli
+from ccl.analysis.benchmark_options import Reported, model_config
 from shared.utils.cli import exclusive, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Amount, Batch, Count, Fps, Natural, Seconds, Side, Stride, Width
-from shared.utils.text_files import is_file, parse_yaml, read_text
 
 if TYPE_CHECKING:  # options are checked before torch is imported
     from ccl.analysis.memory_estimate import LatentSizes
 
-MODELS = Path(__file__).resolve().parents[2] / "configs/model"
 TEMPORAL_STRIDE = 4  # of all video codecs here
 FRAMES = 81
 COLUMNS = f"{'bytes per GPU':48s}{'GPU':>18s}{'GiB':>9s}{'host':>18s}{'GiB':>9s}"
 
 
-class MemoryOptions(cli.Options):
+class MemoryOptions(Reported):
     """Bytes per GPU of a training step, from shapes alone."""
 
     model: str = option(help="a name in configs/model/, or a file")
@@ -59,8 +55,8 @@ class MemoryOptions(cli.Options):
         return FRAMES if self.frames is None else self.frames
 
 
-def memory_report(options: MemoryOptions) -> str:
-    """Rows of the table. Raises UserError for sizes that do not fit the model, or a setting that there is not."""
+def memory_report(options: MemoryOptions) -> tuple[dict[str, Any], str]:
+    """Count bytes by what keeps them, and make the table. UserError for sizes or a setting that cannot be."""
     config = model_config(options.model)
     from ccl.analysis.memory_estimate import GIB, MemoryUse, Setting, activations, parameters, states
     from ccl.routing import Task
@@ -86,7 +82,8 @@ def memory_report(options: MemoryOptions) -> str:
     rows += [MemoryUse(f"all, {how}", gpu + peak, host) for how, peak in peaks.items()]
     lines = [f"{r.what:48s}{r.gpu:18,d}{r.gpu / GIB:9.2f}{r.host:18,d}{r.host / GIB:9.2f}" for r in rows]
     tokens, averaged = sizes.tokens(patch), "without average" if options.no_ema else "with average"
-    return "\n".join([
+    numbers = {"parameters": counted.all, "bytes": {row.what: {"gpu": row.gpu, "host": row.host} for row in rows}}
+    return numbers, "\n".join([
         f"{options.model}: {counted.all:,} parameters, ZeRO-{options.zero} on {options.gpus} GPUs, "
         f"{options.precision}, offload: {options.offload}, {averaged}",
         f"task {options.task}, {options.batch} clips per GPU of {options.height}x{options.width} at {options.fps:g} "
@@ -96,20 +93,6 @@ def memory_report(options: MemoryOptions) -> str:
         f"{blocks.kept / GIB:.2f} GiB of them are kept.",
         "Not counted: the CUDA context, fragmentation, codecs and encoders.",
     ])  # fmt: skip
-
-
-def model_config(name: str) -> dict[str, Any]:
-    """Content of configs/model/NAME.yaml, or of a file; it must say what codecs and text encoder would."""
-    named = MODELS / f"{name}.yaml"
-    path = named if named.is_file() else Path(name)
-    if not is_file(path):
-        there = ", ".join(sorted(file.stem for file in MODELS.glob("*.yaml") if "control" not in file.stem))
-        raise UserError(f"--model {name}: no such file, and none of the models {there}")
-    config = parse_yaml(read_text(path), f"--model {name}: {path}")
-    for stream, key in product(("video", "audio"), ("in_channels", "text_dim")):
-        if not isinstance(config, dict) or key not in (config.get(stream) or {}):
-            raise UserError(f"--model {name}: {path} has no {stream}.{key}, which its codecs say; write it there")
-    return config
 
 
 def latent_sizes(options: MemoryOptions, config: dict[str, Any]) -> tuple[tuple[int, int], LatentSizes]:

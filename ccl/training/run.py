@@ -19,6 +19,8 @@ from shared.checkpoint.folder import TRUSTED, check_saveable, package_of
 from shared.checkpoint.lora import seed_dropout
 from shared.data.bad_clips import write_left_out
 from shared.data.manifest import Clip, read_manifest
+from shared.nn.attention import check_backend, use_backend
+from shared.nn.compiling import compile_blocks
 from shared.training.card import Progress
 from shared.training.components import Components
 from shared.training.optimizer import parameter_groups
@@ -29,6 +31,7 @@ from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder, write_atomically
+from shared.utils.text_files import is_count
 
 #: Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate.
 CROSS_MODAL = (".fusion.", "control.")
@@ -77,7 +80,12 @@ class Run:
         """Train to the last step, and say which records were found broken on the way."""
         config, world, objective = self.config, self.world, self.objective
         groups = parameter_groups(objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
-        Trainer(config, world, objective.to(world.device), groups, self.batches, self.validate, self.export).run()
+        trainer = Trainer(config, world, objective.to(world.device), groups, self.batches, self.validate, self.export)
+        with use_backend(config.train.attention, "train.attention", learns=True):
+            if config.train.compile:
+                for model in [module for module in objective.modules() if getattr(module, "_repeated_blocks", None)]:
+                    compile_blocks(model, "train.compile")
+            trainer.run()
         self.data.report(world)
 
     def _tracks(self, step: int, ids: list[str]) -> TrackFeatures:
@@ -109,6 +117,7 @@ class Run:
 def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     """Train a configuration to its OUTPUT/checkpoint, on from where an earlier run of it was stopped. UserError for
     whatever of configuration, clips or components cannot be trained."""
+    check_backend(config.train.attention, "train.attention", learns=True)
     adapter.check(config, [config])
     source = read_source(config, [task for task in Task if config.trains(task)])
     with session() as world, own_output(Path(config.output), world):
@@ -139,6 +148,7 @@ def check_export(components: Components, world: World) -> None:
 def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[Adapter]) -> None:
     """Train the `stages` of `config` one after another, once all clips are encoded; those that are done are left alone.
     The last one's checkpoint is copied to OUTPUT/checkpoint. UserError as `train`."""
+    check_backend(config.train.attention, "train.attention", learns=True)
     adapter.check(config, stages)
     source = read_source(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
@@ -151,10 +161,7 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])
         for number, (stage, part) in enumerate(zip(stages, parts, strict=True)):
             steps = _steps_done(Path(stage.output) / "done", stage)
-            later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
-            if 0 < steps < stage.train.steps and later:
-                told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
-                raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
+            _check_prolonged(stages, number, steps)
             claim_output(stage, world)
             if steps < stage.train.steps:
                 Run(stage, world, data.only(part), components, adapter).train()
@@ -167,8 +174,17 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
         barrier()
 
 
+def _check_prolonged(stages: Sequence[TrainConfig], number: int, steps: int) -> None:
+    """Raise UserError if a stage that was done after `steps` is to have more, and a later one began from its end."""
+    stage = stages[number]
+    later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
+    if 0 < steps < stage.train.steps and later:
+        told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
+        raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
+
+
 def _steps_done(done: Path, stage: TrainConfig) -> int:
     """Read after how many steps a stage was done; 0 if it is not. Earlier versions did not write that down."""
     if not done.exists():
         return 0
-    return int(text) if (text := done.read_text(errors="replace").strip()).isdecimal() else stage.train.steps
+    return int(text) if is_count(text := done.read_text(errors="replace").strip()) else stage.train.steps

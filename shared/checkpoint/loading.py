@@ -17,6 +17,7 @@ from shared.checkpoint.folder import load_checkpoint
 from shared.checkpoint.lora_file import lora_file, read_header
 from shared.checkpoint.offload import Level
 from shared.utils import cli
+from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Seed, Steps
@@ -74,6 +75,7 @@ class SamplingOptions(TrustOptions):
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
     attention: str = option("native", "backend: native (default), flash, xformers ...")
+    compile: bool = option(False, "compile the blocks: minutes at first, less per clip; for many clips, or a GPU")
 
     @model_validator(mode="after")
     def _usable(self) -> SamplingOptions:
@@ -99,6 +101,7 @@ def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
     import torch
 
+    keep_freed_memory()
     device = cli.device(options.device)
     dtype = getattr(torch, options.dtype)
     adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}

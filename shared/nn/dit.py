@@ -22,6 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from shared.nn.clock import LatentClock
+from shared.nn.norms import RMSNorm, modulate, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
@@ -91,12 +92,6 @@ class StreamState:
         return replace(self, x=x)
 
 
-def modulate(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
-    """x·scale (+ shift) with x [B, N, D] and one vector per latent frame, scale and shift [B, T, D]; in fp32."""
-    grouped = x.float().unflatten(1, (scale.shape[1], -1)) * scale[:, :, None]
-    return (grouped if shift is None else grouped + shift[:, :, None]).flatten(1, 2)
-
-
 class StreamAttnProcessor(WanAttnProcessor):
     """Wan's attention with rotation at any real position; the backend is diffusers' to choose."""
 
@@ -112,7 +107,7 @@ class StreamAttnProcessor(WanAttnProcessor):
             q, k = rotate(q, rotary_emb), rotate(k, rotary_emb)
         if attention is None:
             attention = partial(dispatch_attention_fn, attn_mask=attention_mask, backend=self._attention_backend)
-        out = attention(q, k, v)
+        out = attention(q.type_as(v), k.type_as(v), v)  # under autocast a norm gives float32, kernels want one type
         return attn.to_out[0](out.flatten(2, 3).type_as(q))
 
 
@@ -126,6 +121,8 @@ class DiTBlock(nn.Module):
         self.norm1 = FP32LayerNorm(width, eps, elementwise_affine=False)
         self.attn1 = WanAttention(*sizes, processor=StreamAttnProcessor())
         self.attn2 = WanAttention(*sizes, cross_attention_dim_head=head_dim, processor=StreamAttnProcessor())
+        for attention in (self.attn1, self.attn2):
+            attention.norm_q, attention.norm_k = RMSNorm(width, eps), RMSNorm(width, eps)
         self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
         self.ffn = FeedForward(width, inner_dim=config.ffn_dim, activation_fn="gelu-approximate")
         self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
@@ -142,7 +139,7 @@ class DiTBlock(nn.Module):
         """Modulated self-attention."""
         shift, scale, gate, *_ = self._modulation(state)
         x = state.x
-        normed = modulate(self.norm1(x.float()), 1 + scale, shift).type_as(x)
+        normed = modulated_norm(self.norm1, x, 1 + scale, shift).type_as(x)
         attended = self.attn1(normed, None, None, state.rotary)
         return state.with_x((x.float() + modulate(attended, gate)).type_as(x))
 
@@ -156,7 +153,7 @@ class DiTBlock(nn.Module):
         """Modulated feed-forward half."""
         *_, shift, scale, gate = self._modulation(state)
         x = state.x
-        normed = modulate(self.norm3(x.float()), 1 + scale, shift).type_as(x)
+        normed = modulated_norm(self.norm3, x, 1 + scale, shift).type_as(x)
         return state.with_x((x.float() + modulate(self.ffn(normed), gate)).type_as(x))
 
 
@@ -230,7 +227,7 @@ class DiTStream(nn.Module):
     def head(self, state: StreamState) -> Tensor:
         """Hidden states back to [B, C, F, H, W]."""
         shift, scale = (self.scale_shift_table + state.time.unsqueeze(2).float()).unbind(dim=2)
-        x = modulate(self.norm_out(state.x.float()), 1 + scale, shift).type_as(state.x)
+        x = modulated_norm(self.norm_out, state.x, 1 + scale, shift).type_as(state.x)
         sizes = dict(zip("fhwpqr", (*state.grid, *self.config.patch_size), strict=True))
         out = rearrange(self.proj_out(x), "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", **sizes)
         if self.skip is None:

@@ -117,6 +117,10 @@ class Train(Section):
     )
     mixed_tasks: bool = key(True, "A task is drawn per clip; false: one for each micro-batch, in fewer, larger passes.")
     precision: Precision = key("fp32", "bf16: weights in fp32, matrix products in bf16.")
+    attention: Literal["native", "flash", "flash-varlen", "xformers", "flex", "sage"] = key(
+        "native", "Backend of every attention of both streams; what it needs has to be installed."
+    )
+    compile: bool = key(False, "Blocks are compiled when they first run: minutes for every task and length on a CPU.")
     activation_checkpointing: bool = key(
         False, "Backward computes blocks again: the same loss, less memory, more time."
     )

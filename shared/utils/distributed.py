@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from shared.utils.allocator import keep_freed_memory
 from shared.utils.errors import UserError
 from shared.utils.signals import Stopped
 
@@ -41,6 +42,7 @@ def session() -> Iterator[World]:
         yield _world()
         return
     _prepare_environment()
+    keep_freed_memory()
     import deepspeed
     from deepspeed.comm import comm
 

@@ -8,6 +8,7 @@ import torch
 from tiny import randomise
 from torch import Tensor
 
+from ccl import context_attention
 from ccl.context_attention import AudioContextAttention, ContextAttention, VideoContextAttention
 from ccl.tarp import Alignment, align
 from shared.nn.clock import LatentClock
@@ -151,3 +152,21 @@ def test_context_tokens_are_read_while_forward_runs_and_only_then(direction: str
     for one, other in zip(expected, (cca.unconditional(x), gathered(cca, x, y, found, direction)), strict=True):
         assert torch.equal(one, other)
     assert not len(cca.context_tokens)
+
+
+def test_a_fused_kernel_gets_both_queries_side_by_side(monkeypatch) -> None:
+    """On a GPU, another backend or in a compiled block: the same in value and gradient."""
+    cca, x, y = case(7, 33, "video to audio")
+    found = align(*clocks(7, 33))
+    x.requires_grad_()
+    y.requires_grad_()
+    learned = [x, y, *cca.parameters()]
+    results = []
+    for faster in (True, False):
+        monkeypatch.setattr(context_attention, "products_are_faster", lambda x, faster=faster: faster)
+        out = gathered(cca, x, y, found, "video to audio")
+        results.append(
+            [out, *torch.autograd.grad((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), learned)]
+        )
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

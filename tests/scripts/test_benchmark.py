@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from scripts import benchmark
@@ -44,3 +46,25 @@ def test_shards_prints_every_readers_rate(capsys, tmp_path):
 def test_a_folder_for_shards_must_be_there(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         benchmark.main(["shards", "--folder", str(tmp_path / "none")])
+
+
+def test_the_numbers_go_into_a_file_with_what_they_are_of(capsys, tmp_path):
+    file = tmp_path / "new" / "step.json"
+    size = "--width 32 --head-dim 8 --layers 1 --grid 2,2,2 --audio-tokens 5 --text-tokens 3 --repeats 2 --device cpu"
+    benchmark.main(["step", *size.split(), "--against", "wan", "--json", str(file)])
+    written = json.loads(file.read_text())
+    assert written["command"] == "step" and written["options"]["grid"] == [2, 2, 2]
+    assert {"processor", "threads", "torch", "commit"} <= written["machine"].keys()
+    median = written["results"]["seconds"]["t2av"]["median"]
+    assert f"{median * 1e3:.4g}" in capsys.readouterr().out
+    benchmark.main(
+        ["memory", "--model", "wan2.1-1.3b", "--zero", "1", "--gpus", "2", "--frames", "5", "--json", str(file)]
+    )
+    assert json.loads(file.read_text())["results"]["bytes"]["weights"]["gpu"] > 2**32
+
+
+def test_a_file_that_cannot_be_written_is_refused_first(tmp_path):
+    with pytest.raises(UserError, match="--json"):
+        benchmark.main(["step", "--json", str(tmp_path)])
+    with pytest.raises(UserError, match="no such file"):
+        benchmark.main(["step", "--model", "wan3"])

@@ -12,9 +12,12 @@ from shared.utils.errors import UserError
 
 def plan(*arguments: str) -> tuple[str, dict[str, tuple[int, int]]]:
     """The text above the table, and the table: (GPU, host) by row."""
-    head, table = memory_report(parse(MemoryOptions, None, arguments)).split("\n\n", 1)
+    numbers, text = memory_report(parse(MemoryOptions, None, arguments))
+    head, table = text.split("\n\n", 1)
     lines = [line.rsplit(maxsplit=4) for line in table.split("\n\n")[0].splitlines()[1:]]
-    return head, {row[0]: (int(row[1].replace(",", "")), int(row[3].replace(",", ""))) for row in lines}
+    rows = {row[0]: (int(row[1].replace(",", "")), int(row[3].replace(",", ""))) for row in lines}
+    assert {name: (use["gpu"], use["host"]) for name, use in numbers["bytes"].items()} == rows
+    return head, rows
 
 
 def test_the_plan_of_the_papers_model_is_printed_and_adds_up():
