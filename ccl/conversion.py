@@ -17,6 +17,7 @@ from shared.checkpoint.registry import COMPONENTS, load_component
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 from shared.utils.markdown import markdown_table
+from shared.utils.progress import quiet_loading
 from shared.utils.version import commit
 
 OVI_FUSION = {
@@ -71,7 +72,8 @@ class Conversion:
         size = sharded_writer.size_of(tensors.values()) + sum(part.size for part in plan.components.values())
         sharded_writer.check_space(options.output, size)
         with replacing_folder(options.output) as folder:
-            self._write_parts(folder)
+            with quiet_loading():
+                self._write_parts(folder)
             (folder / "README.md").write_text(self._card(), encoding="utf-8")
             transformer = folder / "transformer"
             transformer.mkdir()

@@ -121,13 +121,14 @@ def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> 
 
 
 def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Path]:
-    """Track files of `clip`, kept where all are there and `mix.key`, written last, says that its sound is as it was."""
+    """Track files of `clip`, kept where all are whole and `mix.key`, written last, says that its sound is as it was."""
     if Path(clip.id).name != clip.id or clip.id == "..":
         raise UserError(f"the id {clip.id!r} cannot name a folder; an id without / is needed")
     files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
     assert clip.audio is not None  # Clip guarantees it
     key_file, key = output / "tracks" / clip.id / "mix.key", clip_key(clip, [clip.audio], [])
-    if all(file.is_file() for file in (key_file, *files.values())) and key_file.read_text() == key:
+    is_done = key_file.is_file() and key_file.read_bytes() == key.encode()
+    if is_done and all(map(_is_whole, files.values())):
         return files
     key_file.unlink(missing_ok=True)
     mix, rate = _mix(clip)
@@ -138,6 +139,14 @@ def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Pat
         write_audio(files[name], np.pad(np.zeros_like(track) if is_silent(track) else track, before), rate)
     write_atomically(key_file, key)
     return files
+
+
+def _is_whole(track: Path) -> bool:
+    """Whether a track is there as long as its header says."""
+    try:
+        return probe(track).has_audio
+    except UserError:
+        return False
 
 
 def _mix(clip: Clip) -> tuple[Audio, int]:

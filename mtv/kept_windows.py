@@ -1,7 +1,8 @@
 """Finished windows of a long sample on the disk, beside the file that it makes: there to go on from, gone at the end.
 
 OUT.mp4.partial/ holds `frames`, uint8 as they are, and `windows.safetensors`: how many windows are finished, of which
-settings, and the frames that the next one takes over. Stopped in good order, it also holds them as so_far.mp4.
+settings, and the frames that the next one takes over; and so_far.mp4, which plays: what is finished, of a process that
+was killed at once what was a little earlier.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mtv.windows import WindowProgress
 
 FRAMES, STATE, SO_FAR = "frames", "windows.safetensors", "so_far.mp4"
+SHARE = 0.05  # of the time may go into so_far.mp4, which is written anew each time
 EDGE = 1 << 16  # bytes at either end of a file that tell it from another one of its size
 
 
@@ -37,6 +40,8 @@ class KeptWindows:
         self.folder = output.with_name(f"{output.name}.partial")
         self.shape: tuple[int, ...] = ()  # of a frame
         self.done = self.frames = 0
+        self._write: Callable[[Path, Video], None] | None = None
+        self._due = 0.0
 
     @classmethod
     @contextmanager
@@ -107,6 +112,10 @@ class KeptWindows:
         with replacing(self.folder / STATE) as part:
             save_file({"last": last}, part, said)
         self.done, self.frames = progress.done, frames
+        if self._write is not None and progress.last is not None and time.monotonic() >= self._due:  # more follow
+            begun = time.monotonic()
+            self._play(self._write)
+            self._due = time.monotonic() + (time.monotonic() - begun) / SHARE
 
     def video(self) -> Video:
         """All frames so far, [T, H, W, 3], on the disk."""
@@ -114,17 +123,22 @@ class KeptWindows:
 
     @contextmanager
     def so_far(self, write: Callable[[Path, Video], None]) -> Iterator[None]:
-        """Make what is finished a file that plays, by `write(file, frames)`, if the block does not come to its end."""
+        """Make what is finished a file that plays, by `write(file, frames)`: if the block does not come to its end, and
+        now and then, as far as that takes little time, for a process may be killed at once."""
+        self._write = write
         try:
             yield
         except BaseException as error:
             if self.done:
-                with suppress(OSError, UserError):  # on a full disk: the windows are there all the same
-                    write(self.folder / SO_FAR, self.video())
+                self._play(write)
                 if isinstance(error, Stopped):
                     kept = f"{self.folder / SO_FAR} has the first {self.frames} frames: --resume goes on from them"
                     raise Stopped(error.number, kept) from None
             raise
+
+    def _play(self, write: Callable[[Path, Video], None]) -> None:
+        with suppress(OSError, UserError):  # on a full disk: the windows are there all the same
+            write(self.folder / SO_FAR, self.video())
 
     def remove(self) -> None:
         """Forget the windows: the file is made."""

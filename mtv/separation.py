@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -168,6 +167,8 @@ def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
     """Open a checkpoint as demucs writes them: a dict of klass, args, kwargs, state."""
     import torch
 
+    from shared.utils.finite import check_weights
+
     wanted = "an MVSEP-CDX23 .th file is needed"
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; {wanted}")
@@ -179,12 +180,13 @@ def _load_demucs(path: Path, tell: Callable[[str], None]) -> Any:
     except ModuleNotFoundError as error:
         install = "pip install --constraint constraints.txt demucs"
         raise UserError(f"{path}: needs the package {error.name}; install it with: {install}") from error
-    except (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, RuntimeError) as error:
+    except Exception as error:  # a damaged pickle raises whatever the code raises that it happens to call
         raise UserError(f"{path}: not a checkpoint of demucs ({error}); {wanted}") from error
     sources, rate, channels = len(model.sources), getattr(model, "samplerate", DEMUCS_RATE), model.audio_channels
     if (sources, rate, channels) != (len(DEMUCS_SOURCES), DEMUCS_RATE, 2):
         what = f"a model of {sources} sources at {rate} Hz in {channels} channels"
         raise UserError(f"{path}: {what}, not of 3 at {DEMUCS_RATE} Hz in 2; {wanted}")
+    check_weights(model, str(path))
     return model
 
 

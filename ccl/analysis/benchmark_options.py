@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, model_validator
 from shared.utils import cli
 from shared.utils.cli import option, some_of
 from shared.utils.errors import UserError
-from shared.utils.ranges import Batch, Count, Depth, Natural, Seconds, Side, Steps, Width, Workers
+from shared.utils.ranges import Batch, Count, Depth, Seconds, Side, Steps, Width, Workers
 from shared.utils.text_files import is_file, parse_yaml, read_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +116,15 @@ class Train(Reported):
         return [f"init={ROOT / 'assets/puppets'}", f"train.micro_batch={self.batch}", *self.overrides]
 
 
-class Size(Reported):
+class Accelerated(Reported):
+    """How the blocks of a model run."""
+
+    attention: str = option("native", "backend of all attention: native, flash, xformers, flex ...")
+    compile: bool = option(False, "compile the blocks, in the round that is not counted")
+    device: str = option("auto", DEVICE)
+
+
+class Size(Accelerated):
     """A joint model with random weights, and one clip: what is run is as large as this."""
 
     model: str | None = option(None, "a name in configs/model/, or a file; in place of the widths")
@@ -124,7 +132,7 @@ class Size(Reported):
     audio_width: Width | None = option(None, "of the audio stream (as the video's)")
     head_dim: int = option(64, "width of a head; even, for rotary positions", ge=2, le=4096, multiple_of=2)
     layers: Depth = option(4, "blocks of each stream")
-    ffn: Natural = option(4, "times a stream's width: inner width of its feed-forward parts")
+    ffn: Count = option(4, "times a stream's width: inner width of its feed-forward parts")
     cca_width: Width | None = option(
         None, "inner width of the attention between the streams (a quarter of the video's)"
     )
@@ -135,7 +143,6 @@ class Size(Reported):
     text_tokens: Width = option(64, "of a prompt")
     batch: Batch = option(1, "clips at a time")
     dtype: Literal["fp32", "bf16"] = option("fp32", "of the weights, but those that are kept in fp32, and of products")
-    device: str = option("auto", DEVICE)
 
     @model_validator(mode="after")
     def _whole_heads(self) -> Self:
@@ -176,7 +183,7 @@ class Step(Size):
         return self
 
 
-class Sample(Reported):
+class Sample(Accelerated):
     """Whole sampling runs by their parts: encode, denoise, decode, mux; and the memory they take."""
 
     checkpoint: Path = option(ROOT / "assets/puppets", "default: the shipped assets/puppets", metavar="DIR")
@@ -193,7 +200,6 @@ class Sample(Reported):
     batch: Batch = option(1, "clips at a time")
     repeats: Steps = option(3, "runs that are timed, after one that is not")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
-    device: str = option("auto", DEVICE)
 
 
 class Startup(Reported):

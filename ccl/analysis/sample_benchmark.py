@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from ccl.analysis.benchmark_options import Sample, model_config
-from ccl.analysis.step_benchmark import random_model
+from ccl.analysis.step_benchmark import compile_all, random_model
 from ccl.analysis.timing import MIB, Spread, in_turns, peak_bytes, wait
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLOutput, CCLPipeline
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.data.media_write import write_audio, write_video
+from shared.nn.attention import use_backend
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -36,9 +37,11 @@ def sample_benchmark(options: Sample, pipeline: CCLPipeline) -> tuple[dict[str, 
         pipeline = random_pipeline(pipeline, model_config(options.model), getattr(torch, options.dtype))
     pipeline.set_progress_bar_config(disable=True)
     device = str(pipeline._execution_device)
+    if options.compile:
+        compile_all(pipeline.transformer)
     arguments = _arguments(options, pipeline)
     taken: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with use_backend(options.attention, "--attention"), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / ("clip.wav" if options.task == "t2a" else "clip.mp4")
         whole = in_turns(
             {"sample": lambda: taken.append(timed_sample(pipeline, arguments, file))}, options.repeats, device

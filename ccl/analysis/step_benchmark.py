@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from ccl.analysis import neighbours
 from ccl.analysis.benchmark_options import Step
 from ccl.analysis.roofline import count_work, roofline
 from ccl.analysis.timing import MIB, Spread, in_turns, paired_ratio, peak_bytes
+from ccl.flops import on_meta
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
+from shared.nn.attention import use_backend
 from shared.nn.clock import LatentClock
+from shared.nn.compiling import compile_blocks
 from shared.utils.errors import UserError
 
-SIGMA, AUDIO_RATE = 0.7, 25.0
+SIGMA, AUDIO_RATE, GIB = 0.7, 25.0, 2**30
 #: The stream that is clean, by task.
 CLEAN = {Task.A2V: "audio", Task.V2A: "video"}
 KEPT_SHARE = "of t2av, paired"
@@ -49,7 +53,10 @@ def step_benchmark(options: Step, device: str) -> tuple[dict[str, Any], str]:
     for name in options.against:
         other, forward = neighbours.neighbour(name, size, device)
         forms[name] = Form(cast_to(other, weights), in_mode(forward, other, options.backward))
-    with torch.autocast(torch.device(device).type, dtype, enabled=dtype != weights):  # as in training
+    if options.compile:
+        compile_all(*(form.model for form in forms.values()))
+    in_dtype = torch.autocast(torch.device(device).type, dtype, enabled=dtype != weights)  # as in training
+    with use_backend(options.attention, "--attention", options.backward), in_dtype:
         seconds = in_turns({name: form.run for name, form in forms.items()}, options.repeats, device)
         peaks = {name: peak_bytes(form.run, device) for name, form in forms.items()}
         work = {name: count_work(form.run) for name, form in forms.items()}
@@ -85,15 +92,26 @@ def step_benchmark(options: Step, device: str) -> tuple[dict[str, Any], str]:
 
 
 def random_model(config: Mapping[str, Any], dtype: torch.dtype, device: str) -> DualStreamTransformer:
-    """Build a model of this size. UserError for arguments that it does not know."""
-    torch.manual_seed(0)
+    """Build a model of this size. UserError for arguments that it does not know, or more weights than memory."""
     try:
-        with torch.device(device):
-            model = DualStreamTransformer(**config)
+        needed, there = 4 * _parameters(on_meta(config)), memory_of(device)
     except (TypeError, ValueError) as error:
         raise UserError(f"--model: {error}; see configs/model/") from None
+    if needed > there:
+        sizes = f"{needed / GIB:.0f} GiB of weights does not fit {device}, which has {there / GIB:.0f}"
+        raise UserError(f"a model of {sizes}; take a smaller one")
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = DualStreamTransformer(**config)
     cast_to(model, dtype)
     return model
+
+
+def memory_of(device: str) -> int:
+    """Bytes of memory that a device has, or the machine."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cast_to(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -121,6 +139,13 @@ def random_inputs(size: neighbours.Size, device: str) -> dict[str, StreamInput]:
         return StreamInput(latents, torch.full((batch, levels[name]), SIGMA, device=device), text, clocks[name])
 
     return {"video": given("video", size.video.text_dim), "audio": given("audio", size.audio.text_dim)}
+
+
+def compile_all(*models: nn.Module) -> None:
+    """Let the blocks of each model be compiled, of ours and of diffusers' own, once."""
+    for part in dict.fromkeys(part for model in models for part in model.modules()):
+        if getattr(part, "_repeated_blocks", None):
+            compile_blocks(part, "--compile")
 
 
 def task_pass(

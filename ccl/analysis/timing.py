@@ -74,6 +74,8 @@ def in_turns(
     """
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     names, collects = list(forms), gc.isenabled()
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at in each round
     try:
         for number in range(-warmup, repeats):
             gc.collect()
@@ -83,6 +85,7 @@ def in_turns(
                 if number >= 0:
                     seconds[name].append(elapsed)
     finally:
+        gc.unfreeze()
         if collects:
             gc.enable()
     return seconds
@@ -171,4 +174,5 @@ def write_report(path: Path, command: str, options: BaseModel, results: Mapping[
     settings = portable(options.model_dump(mode="json", exclude={"json_file"}))
     device = "cuda" if torch.cuda.is_available() and settings.get("device") != "cpu" else "cpu"
     about = {"command": command, "options": settings, "machine": machine(device)}
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     write_json(path, about | {"results": dict(results)})

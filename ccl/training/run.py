@@ -31,6 +31,7 @@ from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, session
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder, write_atomically
+from shared.utils.text_files import is_count
 
 #: Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate.
 CROSS_MODAL = (".fusion.", "control.")
@@ -160,10 +161,7 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])
         for number, (stage, part) in enumerate(zip(stages, parts, strict=True)):
             steps = _steps_done(Path(stage.output) / "done", stage)
-            later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
-            if 0 < steps < stage.train.steps and later:
-                told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
-                raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
+            _check_prolonged(stages, number, steps)
             claim_output(stage, world)
             if steps < stage.train.steps:
                 Run(stage, world, data.only(part), components, adapter).train()
@@ -176,8 +174,17 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
         barrier()
 
 
+def _check_prolonged(stages: Sequence[TrainConfig], number: int, steps: int) -> None:
+    """Raise UserError if a stage that was done after `steps` is to have more, and a later one began from its end."""
+    stage = stages[number]
+    later = [one.output for one in stages[number + 1 :] if (Path(one.output) / "config.yaml").exists()]
+    if 0 < steps < stage.train.steps and later:
+        told = f"{stage.output} ended after {steps} steps, and {later[0]} began from there"
+        raise UserError(f"{told}; only the last stage can be prolonged to {stage.train.steps}")
+
+
 def _steps_done(done: Path, stage: TrainConfig) -> int:
     """Read after how many steps a stage was done; 0 if it is not. Earlier versions did not write that down."""
     if not done.exists():
         return 0
-    return int(text) if (text := done.read_text(errors="replace").strip()).isdecimal() else stage.train.steps
+    return int(text) if is_count(text := done.read_text(errors="replace").strip()) else stage.train.steps

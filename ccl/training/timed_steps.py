@@ -12,12 +12,16 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from ccl.training.batches import JointBatches
 from ccl.training.build import JointAdapter
@@ -49,6 +53,7 @@ class TimedSteps:
         if config.train.activation_checkpointing:
             adapter.transformer.enable_gradient_checkpointing()
         self.objective = adapter.objective().to(self.device).train()
+        self.attention = as_in_training(config, self.objective)
         groups = parameter_groups(self.objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
         self.optimizer = build_optimizer(groups, config.optimizer, config.train.ema)
         latents = _latents(config, components, seconds, folder)
@@ -60,9 +65,10 @@ class TimedSteps:
         busy, marks = time.process_time(), [self._now()]
         batch = self.batch(self.number)
         marks.append(self._now())
-        loss, flops = self._forward(batch)
-        marks.append(self._now())
-        loss.backward()
+        with self.attention():
+            loss, flops = self._forward(batch)
+            marks.append(self._now())
+            loss.backward()
         marks.append(self._now())
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, self.config.train.max_grad_norm or float("inf"))
@@ -75,8 +81,9 @@ class TimedSteps:
 
     def gradients(self) -> tuple[float, dict[str, torch.Tensor]]:
         """Loss of the first step and its gradients by parameter; nothing moves."""
-        loss, _ = self._forward(self.batch(0))
-        loss.backward()
+        with self.attention():
+            loss, _ = self._forward(self.batch(0))
+            loss.backward()
         found = {n: p.grad.cpu() for n, p in self.objective.named_parameters() if p.grad is not None}
         self.optimizer.zero_grad(set_to_none=True)
         return loss.item(), found
@@ -96,6 +103,22 @@ class TimedSteps:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def as_in_training(config: TrainConfig, objective: nn.Module) -> Callable[[], AbstractContextManager[Any]]:
+    """Do what `ccl.training.run` does besides, where the checkout knows of it: freed memory is kept, blocks are
+    compiled, and a step runs in the context that this makes, on its attention backend."""
+    if find_spec("shared.utils.allocator") is None:
+        return nullcontext
+    from shared.nn.attention import use_backend
+    from shared.nn.compiling import compile_blocks
+    from shared.utils.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    if config.train.compile:
+        for model in [module for module in objective.modules() if getattr(module, "_repeated_blocks", None)]:
+            compile_blocks(model, "train.compile")
+    return partial(use_backend, config.train.attention, "train.attention", learns=True)
 
 
 def _latents(config: TrainConfig, components: Components, seconds: float, folder: Path) -> LatentShards:

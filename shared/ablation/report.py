@@ -18,6 +18,7 @@ from shared.ablation.tables import by_setting, compared, endpoint, facts, markdo
 from shared.evaluation.html import data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
+from shared.utils.text_files import read_text
 
 COLOURS = {"better": "#1a7f37", "worse": "#c2410c"}
 GREY = "#6b7280"
@@ -67,10 +68,7 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
     the file's folder. With `check` nothing is written, and only the text is compared, for another matplotlib draws the
     same figure by other words. UserError where marks are missing or, with `check`, the tables differ.
     """
-    try:
-        old = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--document {file}: cannot be read ({error.strerror})") from None
+    old = read_text(file, f"--document {file}")
     new = old
     for results in every:
         folder = file.with_suffix("") / results.plan.name / "figures"

@@ -17,12 +17,15 @@ import numpy as np
 
 from shared.ablation.jobs import AblationJob, Jobs
 from shared.ablation.plan import AblationPlan, Curves, Metric, dump_plan, load_plan
+from shared.ablation.result_schema import read_result
 from shared.ablation.statistics import Measured, clip_interval
 from shared.puppets.script import sample_spec
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_atomically, write_json
+from shared.utils.text_files import read_text, split_lines
 
 PLAN = "plan.yaml"
+LARGEST_TABLE = 2**31  # bytes of losses.csv
 
 
 @dataclass
@@ -81,13 +84,13 @@ def read_results(folders: Iterable[Path]) -> list[Results]:
         if dump_plan(plan) != dump_plan(results.plan):
             raise UserError(f"{folder / PLAN}: another plan {plan.name} than in the folder before; they must agree")
         for file in sorted(folder.glob("*.json")):
-            run = read_json(file)
-            if not {"kind", "variant", "seed"} <= run.keys():
-                raise UserError(f"{file}: not the result of a run; leave only such files in this folder")
+            run = read_result(file)
             variant, seed = run["variant"], run["seed"]
             if variant not in plan.variants or seed not in plan.seeds:
                 raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
             guided = run["kind"] == "guidance"
+            if guided and len(run["points"]) != len(plan.guidance.settings if plan.guidance else []):
+                raise UserError(f"{file}: holds {len(run['points'])} points, and the plan beside it other settings")
             runs: dict[Any, Any] = results.guidance if guided else results.runs
             if runs.setdefault(seed if guided else (variant, seed), run) is not run:
                 raise UserError(f"{file}: another folder holds this run too; give each run once")
@@ -290,13 +293,15 @@ def smoothed(rows: Mapping[int, float], steps: float) -> dict[int, float]:
 
 def _mean_losses(file: Path, tasks: Sequence[str]) -> dict[str, dict[int, float]]:
     sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
+    table = csv.DictReader(
+        split_lines(read_text(file, f"{file}: not the losses of a training", LARGEST_TABLE), str(file)), strict=True
+    )
     try:
-        with file.open(newline="") as text:
-            for row in csv.DictReader(text):
-                if row["task"] in tasks:
-                    pair, count = sums[f"{row['task']} {row['stream']}"][int(row["step"])], float(row["samples"])
-                    pair[0] += count * float(row["loss"])
-                    pair[1] += count
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{file}: not the losses of a training ({error})") from None
+        for row in table:
+            if row["task"] in tasks:
+                pair, count = sums[f"{row['task']} {row['stream']}"][int(row["step"])], float(row["samples"])
+                pair[0] += count * float(row["loss"])
+                pair[1] += count
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{file}, line {table.line_num}: not the losses of a training ({error})") from None
     return {key: {step: loss / count for step, (loss, count) in rows.items()} for key, rows in sums.items()}

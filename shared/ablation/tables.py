@@ -154,7 +154,7 @@ def by_setting(results: Results) -> Iterator[tuple[GuidanceSetting, dict[str, di
     for index, setting in enumerate(plan.guidance.settings if plan.guidance else []):
         runs = {seed: run["points"][index]["values"] for seed, run in sorted(results.guidance.items())}
         names = [metric.name for metric in plan.guided_metrics]
-        yield setting, {n: {seed: from_json(run[n]) for seed, run in runs.items() if run[n]} for n in names}
+        yield setting, {n: {seed: from_json(run[n]) for seed, run in runs.items() if run.get(n)} for n in names}
 
 
 def variants(results: Results) -> Table:

@@ -115,7 +115,7 @@ def check_saveable(name: str, part: Any) -> None:
             self.register_modules(part=part)
 
     kind, advice = type(part).__name__, "derive it from diffusers' ModelMixin and ConfigMixin, as docs/codecs.md shows"
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, quiet_loading():
         try:
             Parts(part).save_pretrained(folder, safe_serialization=True)
             if check_checkpoint(folder, [package_of(type(part).__module__)]).get("part") in ABSENT:

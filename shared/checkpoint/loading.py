@@ -17,6 +17,7 @@ from shared.checkpoint.folder import load_checkpoint
 from shared.checkpoint.lora_file import lora_file, read_header
 from shared.checkpoint.offload import Level
 from shared.utils import cli
+from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Seed, Steps
@@ -98,6 +99,7 @@ def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
     import torch
 
+    keep_freed_memory()
     device = cli.device(options.device)
     dtype = getattr(torch, options.dtype)
     pipeline = load_checkpoint(kind, options.checkpoint, dtype, trusted_packages=options.trust_package)

@@ -178,6 +178,7 @@ class LoraMixin(LoraBaseMixin):
         if isinstance(source, Mapping):
             weights, where, settings = dict(source), "weights", settings or {}
             check_names(weights, where)
+            check_tensors(weights, "lora weights")
         else:
             file = lora_file(source, weight_name)
             where, settings = str(file), read_header(file)

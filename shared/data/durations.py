@@ -7,6 +7,7 @@ or if FFmpeg itself took the duration from the file's last packets.
 
 import os
 import struct
+import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,9 @@ Ends = dict[int, float]
 
 _TAIL = 1.0  # s before its stated end from which a file with an index of keyframes is read
 _REORDERED = 4  # pictures by which decoding may run ahead of showing at the end of an index
+_FASTEST = 500.0  # pictures a second; FFmpeg tells the ticks of the clock where a header has no rate
 _SHORTEST, _LONGEST = 0.02, 0.25  # s: what a packet of sound counts as at least and at most
+_ASF_PROPERTIES = uuid.UUID("8cabdca1-a947-11cf-8ee4-00c00c205365").bytes_le
 _FROM_PACKETS = {"mpegts", "mpeg", "ogg"}  # FFmpeg has measured what it says of these
 
 
@@ -53,6 +56,8 @@ def stream_ends(path: Path, container: Any) -> Ends:
     declared, form = _declared(container), container.format.name
     if form in _CHUNKS and container.streams.audio and not container.streams.video:
         _check_pcm(path, container)
+    elif form == "asf":
+        _check_asf(path, container)
     if declared and (form in _FROM_PACKETS | _CHUNKS.keys() or _is_indexed(container, declared)):
         return declared
     stat = os.stat(path)
@@ -118,7 +123,8 @@ def _measured(path: Path, modified: int, size: int) -> tuple[tuple[int, float], 
 def _walk(container: Any) -> tuple[Ends, float]:
     """Tell the ends of the streams by the packets from here on, and a picture and a sound packet in seconds."""
     ends, packet_length = Ends(), _SHORTEST
-    pictures = {s.index: 1 / float(s.average_rate or s.guessed_rate or 25) for s in container.streams.video}
+    rates = {s.index: float(s.average_rate or s.guessed_rate or 25) for s in container.streams.video}
+    pictures = {index: 1 / (rate if rate <= _FASTEST else 25) for index, rate in rates.items()}
     for packet in container.demux():
         if not packet.size or packet.is_discard:
             continue
@@ -186,6 +192,19 @@ def _check_pcm(path: Path, container: Any) -> None:
     if container.format.name == "wav" and there > size + _SHORTEST * rate and not is_chunk:
         told = f"goes on for {(there - size) / rate:.2f} s after the {size / rate:.2f} s that its header says"
         raise UserError(f"{path}: {told}; write it again")
+
+
+def _check_asf(path: Path, container: Any) -> None:
+    """Compare the file's size with that in its header: where they differ, FFmpeg tells no duration. One that is being
+    sent (its flag 1) states none."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0 or at + 92 > len(head):
+        return
+    (stated,), (flags,) = struct.unpack_from("<Q", head, at + 40), struct.unpack_from("<I", head, at + 88)
+    if stated > container.size and not flags & 1:
+        raise UserError(f"{path}: has {container.size} bytes, its header says {stated}; a whole file is needed")
 
 
 def _data_chunk(path: Path, form: _Chunks) -> tuple[int, int | None]:

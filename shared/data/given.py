@@ -104,7 +104,12 @@ def _packets(file: Any, stream: Any, end: float) -> list[Any] | None:
 
 
 def _copied(packets: list[Any], stream: Any, container: Any) -> Iterator[Any]:
-    added = container.add_stream_from_template(stream)
+    decoder = stream.codec_context.codec
+    # a decoder that is not FFmpeg's own has no encoder of its name, of which PyAV would make the stream
+    opaque = True if decoder.name != decoder.canonical_name else None
+    added = container.add_stream_from_template(stream, opaque)
+    if decoder.canonical_name == "hevc":
+        added.codec_context.codec_tag = "hvc1"  # Apple's players know no other; parameters stand in the header
     for packet in packets:
         packet.stream = added
     return iter(packets)

@@ -38,6 +38,7 @@ _PREROLL = 1.0  # s decoded before a cut, so that the decoder has settled when t
 _GAP = 0.04  # s; time stamps of sound that disagree by less are rounding, by more a real gap
 _LONGEST_GAP = 600.0  # s that a picture may stand, or sound may be missing, before the time stamps count as damaged
 _CUT_OFF = 0.5  # s of pictures that are in the file and cannot be decoded before it counts as broken
+_LEAST_RATE = 1000  # Hz; below it is no sound, but the number of something else in a header
 _LOUDEST = 10.0  # a float sample above this is an integer in disguise, not an overdriven recording
 
 
@@ -286,6 +287,8 @@ def _decode_audio(file: _File, path: Path, start: float, end: float | None) -> t
     check_decoder(path, stream)
     # what lies past the stream's stated end is the padding of the last AAC packet
     stated = math.inf if stream.duration is None else file.ends[stream.index] - zero
+    if stream.rate < _LEAST_RATE:
+        raise UserError(f"{path}: sound at {stream.rate} Hz; at least {_LEAST_RATE} Hz are needed, write it again")
     rate, stop = stream.rate, min(math.inf if end is None else end, stated) - start
     pieces: list[tuple[int, Audio]] = []
     cursor, layouts = 0, []

@@ -28,6 +28,6 @@ def resample(samples: Audio, source: int, target: int) -> Audio:
     for channel, output in zip(samples, result, strict=True):
         resampler = AudioResampler("fltp", "mono", target, options={"filter_size": "64"})
         frames = [*resampler.resample(audio_frame(channel[None], source, 0)), *resampler.resample(None)]
-        joined = np.concatenate([frame.to_ndarray()[0] for frame in frames])[:count]
+        joined = np.concatenate([result[0, :0], *(frame.to_ndarray()[0] for frame in frames)])[:count]
         output[: len(joined)] = joined
     return result

@@ -19,6 +19,7 @@ from shared.data.bad_clips import Problem
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.ranges import check_range
+from shared.utils.text_files import MOST_OF_OURS
 
 INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
 FORMAT = "latent-shards-2"
@@ -26,10 +27,11 @@ _ADVICE = "run scripts/encode.py again, which writes it anew"
 #: In which a folder may differ from another with which it is read.
 _OWN = ("sizes", "needs", "keyframe_latents", "tracks", "shard_clips", "latents_dtype")
 #: What reading facts of another form raises.
-BAD_FACTS = (KeyError, TypeError, AttributeError, ValueError)
+BAD_FACTS = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 #: What reading a file raises that is no tar, or a damaged one.
 _BAD_TARS = (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError)
 _LONGEST_FACTS = 2**24  # bytes of a record's JSON
+LARGEST_INDEX = 2**32  # bytes: some 700 of a clip
 
 
 class BrokenRecord(Exception):
@@ -192,7 +194,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
-    index = read_json(path, f"{path}:", _ADVICE)
+    index = read_json(path, f"{path}:", _ADVICE, LARGEST_INDEX, MOST_OF_OURS)
     parts = {"settings": dict, "fingerprints": dict, "text": dict, "shards": list, "failed": list}
     if wrong := [name for name, kind in parts.items() if not isinstance(index.get(name, kind()), kind)]:
         raise UserError(f"{path}: is damaged ({wrong[0]} is {index[wrong[0]]!r:.80}); {_ADVICE}")

@@ -15,13 +15,14 @@ from webdataset import TarWriter
 
 from shared.data.bad_clips import Problem
 from shared.data.encode_clip import Members
-from shared.data.shard_index import BAD_FACTS, FORMAT, INDEX_NAME, Shard
+from shared.data.shard_index import BAD_FACTS, FORMAT, INDEX_NAME, LARGEST_INDEX, Shard
 from shared.data.shards import LatentShards
 from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
-from shared.utils.files import replacing, sweep
+from shared.utils.files import read_json, replacing, sweep
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
+from shared.utils.text_files import MOST_OF_OURS
 
 SHARD_CLIPS = 256
 NUMBER = "[0-9]" * 5
@@ -45,7 +46,7 @@ def write_shard(path: Path, records: Iterable[NewRecord], **more: Any) -> Shard:
 def read_shard(path: Path) -> tuple[Shard, dict[str, Any]] | None:
     """Read the shard whose tar is at `path`, and all that its .json says; None if that is missing or not whole."""
     with suppress(OSError, *BAD_FACTS):
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        about = read_json(path.with_suffix(".json"), size=LARGEST_INDEX, values=MOST_OF_OURS)
         if about["format"] == FORMAT:
             return Shard.of(about["shard"], path.parent), about
     return None

@@ -13,6 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from shared.utils.errors import UserError
 from shared.utils.folder_check import CheckedModelMixin
 from shared.utils.ranges import check_range
 from shared.utils.rng import generator
@@ -42,8 +43,9 @@ def tokens_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def _random_vector(dim: int, *names: str) -> Tensor:
-    """Draw the standard normal vector [dim] that belongs to `names`, the same on every machine."""
-    return torch.randn(dim, generator=generator(0, "hashed-words", *names))
+    """Draw the standard normal vector [dim] that belongs to `names`, the same on every machine; a real one, as it is
+    kept, also where modules are built without values."""
+    return torch.randn(dim, generator=generator(0, "hashed-words", *names), device="cpu")
 
 
 def words_of(text: str) -> list[str]:
@@ -75,6 +77,10 @@ class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
     def __init__(self, dim: int = 128, max_length: int = 64, vocabulary: list[str] | None = None) -> None:
         """`vocabulary`: words of the captions that the model beside it learnt; None: unknown. Others are told."""
         super().__init__()
+        if vocabulary is not None and not (
+            isinstance(vocabulary, list) and all(isinstance(w, str) for w in vocabulary)
+        ):
+            raise UserError(f"vocabulary is {vocabulary!r:.80}; a list of words, or null, is needed")
         check_range("dim", dim, 1, 2**16)
         check_range("max_length", max_length, 1, 2**16)
         self.dim, self.max_length = dim, max_length

@@ -51,6 +51,8 @@ class TimedPrompts:
             if not text.strip():
                 raise UserError(f"{path}, line {number}: expected SECONDS, TEXT but found {shortened(repr(line))}")
             texts.append(text.strip())
+        if not times:
+            raise UserError(f"{path}: has no line; at least one of SECONDS, TEXT is needed, as 0, a bell rings")
         try:
             timed = cls(tuple(times), tuple(texts))
         except UserError as error:

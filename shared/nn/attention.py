@@ -69,8 +69,9 @@ def check_backend(name: str, option: str, learns: bool = False) -> None:
     package = BACKENDS[name]
     if package and importlib.util.find_spec(package) is None:
         raise UserError(f"{option} {name!r} needs the package {package}, which is not installed")
-    if (package or (learns and name == "flex")) and not torch.cuda.is_available():
-        what = "needs a CUDA device" if package else "computes no gradients without a CUDA device"
-        raise UserError(f"{option} {name!r} {what}; use 'native' on a CPU")
+    if package and not torch.cuda.is_available():
+        raise UserError(f"{option} {name!r} needs a CUDA device; use 'native' on a CPU")
+    if learns and name == "flex" and not torch.cuda.is_available():
+        raise UserError(f"{option} {name!r} computes no gradients without a CUDA device; use 'native' on a CPU")
     if learns and name == "sage":
         raise UserError(f"{option} {name!r} computes no gradients; it is for sampling alone")

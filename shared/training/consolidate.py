@@ -3,7 +3,6 @@ DeepSpeed's files are pickles. They are read with `weights_only`, so that a file
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import pickle
@@ -16,6 +15,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
+from shared.utils.text_files import read_text
 
 if TYPE_CHECKING:  # what is wrong with a folder is said before torch is loaded
     from torch import Tensor
@@ -45,11 +46,15 @@ def latest_checkpoint(
     latest = state / "latest"
     if not latest.exists():
         return None
-    tag = latest.read_text(encoding="utf-8", errors="replace").strip()
-    wrong, there = [], sorted((path for path in state.glob("step*") if STATE_NAME.fullmatch(path.name)), reverse=True)
-    if not STATE_NAME.fullmatch(tag):
+    wrong, tag = list[str](), ""
+    there = sorted((path for path in state.glob("step*") if STATE_NAME.fullmatch(path.name)), reverse=True)
+    try:
+        tag = read_text(latest).strip()
+    except UserError as error:
+        wrong.append(str(error))
+    if not STATE_NAME.fullmatch(tag) and not wrong:
         wrong.append(f"{latest} names no checkpoint ({tag[:20]!r})")
-    elif state / tag not in there:
+    elif not wrong and state / tag not in there:
         wrong.append(f"{latest} names {tag}, which is missing or incomplete")
     # what is newer than the one that it names is of a run that was gone on with from that
     for folder in (path for path in there if path.name <= tag or not STATE_NAME.fullmatch(tag)):
@@ -111,9 +116,13 @@ def find_state(run: Path, step: int | None) -> StateFolder:
 def read_about(folder: Path) -> StateFolder:
     """Read what a checkpoint folder says of itself. Raises FileNotFoundError, or `UserError` if it is damaged."""
     file = folder / ABOUT
+    if not file.exists():
+        raise FileNotFoundError(file)
+    about = read_json(file, advice="copy the whole folder again")
     try:
-        about = json.loads(file.read_text())
         zero, clips, files = int(about["zero"]), about.get("clips"), dict(about.get("files", {}))
+        if f"step{int(about['step']):08d}" != folder.name:
+            raise ValueError(f"step {about['step']} in {folder.name}")
         if zero not in range(4):
             raise ValueError(f"ZeRO stage {zero}")
         return StateFolder(folder, int(about["step"]), int(about["processes"]), zero, clips and int(clips), files)

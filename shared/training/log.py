@@ -4,9 +4,10 @@ import csv
 import logging
 import math
 import os
+import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -22,10 +23,14 @@ from shared.utils.distributed import World, gather
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
 from shared.utils.progress import bar as progress_bar
+from shared.utils.text_files import is_count
 
 COLUMNS = ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
 SPEED_COLUMNS = ["step", "seconds", "samples", "tokens", "samples_per_second", "tokens_per_second", "mfu", "hfu"]
+#: Columns of either table that hold words; all others hold numbers, or nothing.
+WORDS = {"stream", "task", "sigma_bucket"}
 NO_COST = StepCost()
+_WORD, _NUMBER = re.compile(r"[\w.+-]+"), re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?")
 _log = logging.getLogger(__name__)
 
 #: (stream, task, sigma bucket), or the name of a curve -> sum of the losses, and how many there are.
@@ -94,7 +99,7 @@ class RunLog:
         """Gather what was added since the last flush, of all ranks, as JSON can hold it; every rank calls it."""
         return gather([[*key, *of_key] for key, of_key in self._own().items()])
 
-    def restore(self, pending: list[Any] | None) -> None:
+    def restore(self, pending: Sequence[Any] | None) -> None:
         """Go on from what `pending` was when a run was stopped: this rank's own or, where there were others, all."""
         parts = pending or []
         if len(parts) == self.world.size:
@@ -175,13 +180,20 @@ def _append(file: Path, rows: list[list[object]]) -> None:
         os.fsync(out.fileno())
 
 
+def _is_row(cells: list[str], columns: list[str]) -> bool:
+    if len(cells) != len(columns) or not is_count(cells[0]):
+        return False
+    pairs = zip(cells, columns, strict=True)
+    return all(_WORD.fullmatch(cell) if name in WORDS else not cell or _NUMBER.fullmatch(cell) for cell, name in pairs)
+
+
 def _truncate(file: Path, columns: list[str], first_step: int) -> None:
     """Cut a table back to the rows of `first_step` steps. UserError for what is no row of such a table."""
     head, kept = ",".join(columns), []
     text = file.read_text(encoding="utf-8", errors="replace") if first_step and file.exists() else ""
     for number, line in enumerate(text.split("\n")[:-1], start=1):  # what has no end of line, a killed run left so
         cells = line.split(",")
-        if number > 1 and len(cells) == len(columns) and cells[0].isdecimal():
+        if number > 1 and _is_row(cells, columns):
             kept += [f"{line}\n"] if int(cells[0]) <= first_step else []
         elif number > 1 or line != head:
             advice = "mend that line, or delete the file to begin another"

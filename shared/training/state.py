@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from shared.training.consolidate import (
     ABOUT,
@@ -29,12 +29,16 @@ from shared.utils.distributed import World, any_rank, barrier, gather
 from shared.utils.errors import EveryRanksError, UserError, system_refusal
 from shared.utils.files import sync, sync_tree, write_atomically
 from shared.utils.locks import LOCK_NAME, locked
+from shared.utils.text_files import MOST_OF_OURS, is_count, parse_json, parse_yaml, read_text
 
 _log = logging.getLogger(__name__)
 EMA = "ema"
 #: What a run makes that belongs to its configuration alone, in the order in which they come.
 BEGUN = "codecs", "losses.csv", "state", "checkpoint"
 PENDING, VALIDATED = "pending.json", "validated"
+#: Losses that are not in a table yet, by process: rows of stream, task, sigma bucket, their sum and number.
+Pending = Sequence[Sequence[tuple[str, str, str, float, int]]]
+_PENDING = TypeAdapter(Pending | None)
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def claim_output(config: TrainConfig, world: World) -> Path:
     file = output / "config.yaml"
     if file.exists() and any((output / name).exists() for name in BEGUN):
         before = flatten(_read_config(file))
-        now = flatten(yaml.safe_load(dump_config(config)))
+        now = flatten(parse_yaml(dump_config(config), "the configuration"))
         latest = latest_checkpoint(output / "state", check_sizes, lambda line: None)
         free = FREE_KEYS
         if latest is not None:  # a token budget is of one micro-batch: then its size has to stay
@@ -107,12 +111,26 @@ def _tell_prolonged(output: Path, before: int, step: int, config: TrainConfig) -
 def _read_config(file: Path) -> dict[str, Any]:
     advice = "delete it if this configuration is that of the run, and start again"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or "train" not in content:
-            raise ValueError("it holds no configuration")
-    except (ValueError, yaml.YAMLError) as error:
-        raise EveryRanksError(f"{file} is damaged ({' '.join(str(error).split())}); {advice}") from None
+        content = parse_yaml(read_text(file), str(file))
+        if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
+            raise UserError("it holds no configuration")
+    except UserError as error:
+        why = str(error).removeprefix(str(file)).lstrip(": ")
+        raise EveryRanksError(f"{file} is damaged ({why}); {advice}") from None
     return content
+
+
+def _read_pending(checkpoint: StateFolder) -> Pending | None:
+    """Read what `RunState.save` was given besides; None if that was nothing. UserError for a damaged file."""
+    file = checkpoint.folder / PENDING
+    if not file.exists():
+        return None
+    content = parse_json(read_text(file), str(file), most=MOST_OF_OURS)
+    try:
+        return _PENDING.validate_python(content)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{file} is damaged (at {where or 'its start'}: {error.errors()[0]['msg']})") from None
 
 
 def _refuse_together(problem: str) -> None:
@@ -148,6 +166,7 @@ class RunState:
         """Find the latest that is whole; every rank looks at its share. UserError as `latest_checkpoint`."""
         self.folder, self.world, self.keep = folder, world, keep
         tell = _log.warning if world.is_main else lambda line: None
+        self._pending: Pending | None = None
         self.latest = latest = latest_checkpoint(folder, self._check, tell)
         #: Whether the latest is cut for another number of processes, which an engine must know before it is made.
         self.converts = latest is not None and latest.zero > 0 and latest.processes != world.size
@@ -158,11 +177,12 @@ class RunState:
         problem = ""
         try:
             check_files(checkpoint, slice(self.world.rank, None, self.world.size))
+            self._pending = _read_pending(checkpoint)
         except UserError as error:
             problem = str(error)
         _refuse_together(problem)
 
-    def save(self, engine: Any, step: int, pending: Any = None) -> None:
+    def save(self, engine: Any, step: int, pending: list[Any] | None = None) -> None:
         """Write the state after `step` steps and delete all but the last `keep`; all ranks call it. `pending`: what a
         resumed run needs besides, of all ranks, as JSON. UserError where the disk is full."""
         tag, zero = f"step{step:08d}", engine.zero_optimization_stage()
@@ -212,16 +232,15 @@ class RunState:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def pending(self) -> Any:
-        """Read what `save` was given for the checkpoint that was resumed from; None if there is none."""
-        file = None if self.latest is None else self.latest.folder / PENDING
-        return json.loads(file.read_text()) if file is not None and file.exists() else None
+    def pending(self) -> Pending | None:
+        """Give what `save` was given for the checkpoint that was resumed from; None if there is none."""
+        return self._pending
 
     def validated(self, step: int) -> bool:
         """Whether the validation after `step` steps was made to its end; on all ranks what rank 0 reads."""
         file = self.folder / VALIDATED
         text = file.read_text(errors="replace").strip() if self.world.is_main and file.exists() else ""
-        return any_rank(text.isdecimal() and int(text) >= step, self.world.device)
+        return any_rank(is_count(text) and int(text) >= step, self.world.device)
 
     def note_validated(self, step: int) -> None:
         """Keep that the validation after `step` steps is done; rank 0 calls it."""

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
+from shared.utils.text_files import parse_yaml, read_text
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -47,8 +46,8 @@ class WandB:
     def __init__(self, output: Path, first_step: int) -> None:
         wandb: Any = importlib.import_module("wandb")
         kept = output / "wandb_id"
-        run_id = kept.read_text().strip() if kept.exists() else None
-        settings = yaml.safe_load((output / "config.yaml").read_text())
+        run_id = read_text(kept).strip() if kept.exists() else None
+        settings = parse_yaml(read_text(file := output / "config.yaml"), str(file))
         self.run = wandb.init(id=run_id, resume="allow", name=output.name, dir=str(output), config=settings)
         write_atomically(kept, f"{self.run.id}\n")
 

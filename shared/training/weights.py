@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from shared.checkpoint.folder import save_checkpoint
 from shared.utils.config import Train
 from shared.utils.errors import UserError
-from shared.utils.finite import check_weights
+from shared.utils.finite import check_tensors, check_weights
 
 #: Parameters and buffers by name.
 StateDict = dict[str, Tensor]
@@ -48,13 +48,15 @@ def export_pipeline(pipeline: Any, folder: str | Path, card: str, train: Train) 
 
 
 def check_names(weights: StateDict, models: Mapping[str, nn.Module | None], folder: Path) -> None:
-    """Refuse the `weights` of a state in `folder` if their names or shapes are not those of `models`, by prefix."""
+    """Refuse the `weights` of a state in `folder` if their names or shapes are not those of `models`, by prefix, or if
+    one is not finite."""
     ours = nn.ModuleDict({part: model for part, model in models.items() if model is not None}).state_dict()
     for name, here, there in _differences(ours, weights):
         raise UserError(
             f"checkpoint {folder}: {name} is {there}, and {here} in the run's config.yaml; a state goes with the run "
             "that wrote it"
         )
+    check_tensors(weights, f"checkpoint {folder}")
 
 
 def _differences(ours: StateDict, theirs: StateDict) -> Iterator[tuple[str, Any, Any]]:

@@ -234,8 +234,10 @@ def _validated(kind: type[Model], values: dict[str, Any], unknown: Sequence[str]
         raise UserError(f"{unknown[0]}: belongs to no option (see --help)")
     try:
         options: Model = kind.model_validate(values)
-        for path in (value for value in dict(options).values() if isinstance(value, Path)):
-            is_file(path)  # a name that no file can have is refused here
+        for value in dict(options).values():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path):
+                    is_file(path)  # a name that no file can have is refused here
     except ValidationError as error:
         first = error.errors()[0]
         said = first["ctx"]["error"] if first["type"] == "value_error" else f"{first['input']}: {first['msg']}"

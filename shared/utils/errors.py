@@ -110,15 +110,20 @@ def _flushed(main: Callable[[], None]) -> None:
     try:
         main()
     except SystemExit:
-        sys.stdout.flush()
+        _flush()
         raise
-    sys.stdout.flush()
+    _flush()
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # as it is where a program was started with it closed
+        sys.stdout.flush()
 
 
 def _end(line: str, code: int, everywhere: bool) -> None:
     """Print `line` on stderr, on rank 0 alone where it is said `everywhere`, and exit with `code`."""
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:  # it would fail once more when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not everywhere or os.environ.get("RANK", "0") == "0":

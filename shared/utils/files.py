@@ -15,7 +15,7 @@ from typing import Any, Literal
 from shared.utils.errors import UserError, system_refusal
 from shared.utils.locks import is_lock, locked, remove_left_over, workplace
 from shared.utils.portable import settle
-from shared.utils.text_files import parse_json, read_text
+from shared.utils.text_files import LARGEST, MOST, parse_json, read_text
 
 _swept: set[Path] = set()  # folders in which this process has looked for leftovers
 _PART = re.compile(r"\..+\.\d+\.\d+\.part")
@@ -100,15 +100,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, text + "\n")
 
 
-def read_json(path: Path, name: str = "", advice: str = "copy it again") -> dict[str, Any]:
-    """Read the object in a JSON file. UserError, which calls it `name` (default: its path), if there is none."""
+def read_json(
+    path: Path, name: str = "", advice: str = "copy it again", size: int = LARGEST, values: int = MOST
+) -> dict[str, Any]:
+    """Read the object in a JSON file, of at most `size` bytes and so many `values`. UserError, which calls it `name`
+    (default: its path), if there is none."""
     name = name or str(path)
     try:
         path.stat()
     except (OSError, ValueError) as error:
         raise UserError(f"{name} cannot be read ({getattr(error, 'strerror', error)}); {advice}") from None
     try:
-        content = parse_json(read_text(path, name), name)
+        content = parse_json(read_text(path, name, size), name, most=values)
     except UserError as error:
         raise UserError(f"{name} is damaged ({str(error).removeprefix(name).lstrip(': ')}); {advice}") from None
     if not isinstance(content, dict):

@@ -5,6 +5,7 @@ and the build stops when it makes many more tensors than the files hold: a hosti
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from inspect import Parameter, signature
@@ -23,6 +24,7 @@ from transformers.utils import logging
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.portable import settle
+from shared.utils.progress import without_idle_words
 from shared.utils.weights_folder import (
     ADVICE,
     DIFFUSERS,
@@ -108,10 +110,15 @@ def _check_scheduler(kind: Any, file: Path, name: str) -> None:
     check_numbers(config, name)
     _check_keys(kind, config, name)
     try:
-        with _quiet():
-            kind.from_config(dict(config))
+        with _quiet(), warnings.catch_warnings(action="ignore"):
+            scheduler = kind.from_config(dict(config))
+            scheduler.set_timesteps(7)
     except Exception as error:
         raise UserError(f"{name} makes no {kind.__name__} ({_line(error)}); {ADVICE}") from error
+    times, last = scheduler.timesteps.double(), config.get("num_train_timesteps", 1000)
+    if not bool(((times >= 0) & (times <= last)).all() and (times.diff() <= 0).all()):
+        shown = ", ".join(f"{time:.4g}" for time in times)
+        raise UserError(f"{name} makes times that do not fall from {last} to 0 ({shown}); {ADVICE}")
 
 
 def _check_transformers(kind: Any, folder: Path, where: str) -> None:
@@ -273,7 +280,8 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with without_idle_words():
+            yield
     finally:
         for library, level in zip((diffusers_logging, logging), levels, strict=True):
             library.set_verbosity(level)

@@ -1,5 +1,6 @@
 """Progress: a bar on a terminal; elsewhere a line after half a minute, and one whenever the time has doubled."""
 
+import logging
 import re
 import sys
 import time
@@ -18,6 +19,7 @@ IDLE = (
     "Make sure to know what you are doing!",
     "`torch.nn.utils.weight_norm` is deprecated in favor of `torch.nn.utils.parametrizations.weight_norm`.",
 )
+IDLE_LOG = ("Setting accelerator to CPU. If you have GPU or other accelerator, we were unable to detect it.",)
 
 
 class Lines:
@@ -50,16 +52,32 @@ def bar(*arguments: Any, **options: Any) -> Any:
 
 
 @contextmanager
+def without_idle_words() -> Iterator[None]:
+    """Let libraries say nothing of `IDLE`, and DeepSpeed, which some import, nothing of `IDLE_LOG`."""
+    deepspeed = logging.getLogger("DeepSpeed")
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return record.getMessage() not in IDLE_LOG
+
+    deepspeed.addFilter(is_told)
+    try:
+        with warnings.catch_warnings():
+            for text in IDLE:
+                warnings.filterwarnings("ignore", message=f"{re.escape(text)}$")
+            yield
+    finally:
+        deepspeed.removeFilter(is_told)
+
+
+@contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Let libraries draw no bars of the parts that they load, unless on a terminal, and say nothing of `IDLE`."""
+    """Let libraries draw no bars of what they load or save, unless on a terminal, and be `without_idle_words`."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     libraries: list[Any] = [] if sys.stderr.isatty() else [diffusers_logging, transformers_logging]
     quiet = [library for library in libraries if library.is_progress_bar_enabled()]
-    with warnings.catch_warnings():
-        for text in IDLE:
-            warnings.filterwarnings("ignore", message=f"{re.escape(text)}$")
+    with without_idle_words():
         for library in quiet:
             library.disable_progress_bar()
         try:

@@ -21,11 +21,13 @@ LARGEST = 64 * 2**20  # bytes of a text file; of a manifest a GiB
 LARGEST_YAML = 2**20  # bytes; YAML is read slowly
 DEEPEST = 64  # objects and lists inside one another
 MOST = 1_000_000  # values of one JSON or YAML text, aliases counted where they stand
+MOST_OF_OURS = 200 * MOST  # of a file of ours that has a line for each clip
 #: How a file in another encoding begins, the longest first.
 MARKS = {
     b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
     b"\x1f\x8b": "gzip",
 }  # fmt: skip
+_COUNT = re.compile("[0-9]{1,18}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 
@@ -33,9 +35,16 @@ _log = logging.getLogger(__name__)
 def is_file(path: Path) -> bool:
     """Whether there is a file at `path`. UserError for a name that no file can have."""
     try:
-        return path.is_file()
-    except (OSError, ValueError) as error:  # too long, or with a NUL
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # too long, with a NUL, links that lead to one another
         raise UserError(f"{shortened(path)}: {_why(error)}; give the path of a file") from None
+
+
+def is_count(text: str) -> bool:
+    """Whether a text is a whole number that is a count of anything."""
+    return _COUNT.fullmatch(text) is not None
 
 
 def shortened(text: object, most: int = 120) -> str:
@@ -55,6 +64,8 @@ def read_text(path: str | Path, name: str = "", most: int = LARGEST) -> str:
             size, limit = (f"{count / 2**20:.4g} MiB" for count in (status.st_size, most))
             raise UserError(f"{name}: has {size}; at most {limit} of text are read, divide it")
         content = Path(path).read_bytes()
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{name}: cannot be read (no such file)") from None
     except (OSError, ValueError) as error:
@@ -73,9 +84,9 @@ def split_lines(text: str, name: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def parse_json(text: str, name: str, line: int = 1) -> Any:
+def parse_json(text: str, name: str, line: int = 1, most: int = MOST) -> Any:
     """Value of a JSON text that begins on `line` of `name`. UserError: not JSON, a key twice, NaN, a lone surrogate,
-    a NUL, or deeper or larger than anything that is ours."""
+    a NUL, deeper than anything that is ours, or of more than `most` values."""
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -84,7 +95,7 @@ def parse_json(text: str, name: str, line: int = 1) -> Any:
         raise UserError(f"{name}:{line}: not JSON of ours (more than {DEEPEST} levels deep)") from None
     except ValueError as error:  # ours, or a number of thousands of digits
         raise UserError(f"{name}:{line}: not JSON of ours ({error})") from None
-    if problem := _problem(value):
+    if problem := _problem(value, most):
         raise UserError(f"{name}:{line}: {problem}")
     return value
 
@@ -162,14 +173,14 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _problem(value: Any) -> str:
-    """Name what no text of ours holds: a lone surrogate, a NUL, a million values, `DEEPEST` levels; "" if nothing."""
+def _problem(value: Any, most: int = MOST) -> str:
+    """Name what no text of ours holds: a lone surrogate, a NUL, `most` values, `DEEPEST` levels; "" if nothing."""
     waiting, count = [(value, 1)], 0
     while waiting:
         one, depth = waiting.pop()
         count += 1
-        if count > MOST:
-            return f"holds more than {MOST} values"
+        if count > most:
+            return f"holds more than {most} values"
         if isinstance(one, str):
             if found := _SURROGATE.search(one):
                 return f"holds half of a character, \\u{ord(found[0]):x}, which no file can; write it whole"
@@ -179,8 +190,8 @@ def _problem(value: Any) -> str:
             if depth > DEEPEST:
                 return f"is more than {DEEPEST} levels deep"
             inner = [*one.keys(), *one.values()] if isinstance(one, dict) else one
-            if len(waiting) + len(inner) > MOST:
-                return f"holds more than {MOST} values"
+            if len(waiting) + len(inner) > most:
+                return f"holds more than {most} values"
             waiting += [(part, depth + 1) for part in inner]
     return ""
 

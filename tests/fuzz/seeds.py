@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 OLD = b"what was there before"
 WARM = (
     "av", "ccl.pipeline", "shared.checkpoint.loading", "shared.codecs", "shared.encoders", "shared.evaluation.figures",
-    "shared.data.doctor", "shared.data.encode", "shared.data.shard_loader",
+    "shared.data.doctor", "shared.data.encode", "shared.data.shard_loader", "ccl.training.build", "ccl.training.run",
+    "deepspeed",
 )  # fmt: skip
 SAMPLE = ["--prompt", "a bell rings", "--steps", "1", "--duration", "0.3"]
 
@@ -62,11 +64,23 @@ def _read_shards(argv: list[str]) -> None:
     ShardedText(store)
 
 
-def _read_config(argv: list[str]) -> None:
-    from shared.training.inputs import check_inputs
-    from shared.utils.config import TrainConfig
+def _train(argv: list[str]) -> None:
+    """Training up to its first step: the clips are encoded, the model is built, and OUTPUT is its own."""
+    import train_ccl
 
-    check_inputs(TrainConfig.load(Path(argv[0]), []))
+    from shared.training.trainer import Trainer
+
+    with mock.patch.object(Trainer, "_engine", side_effect=SystemExit(0)):
+        train_ccl.main(argv)
+
+
+def _train_on_shards(folder: Path, file: Path, output: Path) -> list[str]:
+    checkpoint = (folder.parent / "checkpoint").resolve()
+    overrides = {"data.shards": f"[{folder}]", "data.manifest": "null", "data.duration": 0.5}
+    overrides |= {f"components.{name}": checkpoint for name in ("video_codec", "audio_codec", "text_encoder")}
+    overrides |= {"model.video.text_dim": 12, "model.audio.text_dim": 12, "output": folder.parent / "run"}
+    config = ["--config", str(checkpoint.parent / "config/config.yaml")]
+    return [*config, *(word for key, value in overrides.items() for word in ("--set", f"{key}={value}"))]
 
 
 def _sample(*options: str) -> Callable[[Path, Path, Path], list[str]]:
@@ -113,7 +127,12 @@ def kinds() -> tuple[Kind, ...]:
         lambda folder, file, out: ["--manifest", str(file), "--report", str(out / "a.jsonl"), "--workers", "1"],
     )
     shards = Command("read_shards", lambda folder, file, out: [str(folder)], _read_shards)
-    config = Command("train_ccl --config", lambda folder, file, out: [str(file)], _read_config)
+    config = Command(
+        "train_ccl --config",
+        lambda folder, file, out: ["--config", str(file), "--set", f"output={folder.parent / 'run'}"],
+        _train,
+    )
+    train = Command("train_ccl data.shards", _train_on_shards, _train)
     return (
         *(Kind(ending, ending, f"a.{ending}", video) for ending in ("mp4", "mkv", "webm")),
         Kind("wav", "wav", "a.wav", (show, Command("sample_joint", _sample("--audio", "FILE")))),
@@ -124,6 +143,8 @@ def kinds() -> tuple[Kind, ...]:
             Command("sample_joint", _sample("--lora", "FILE")),)),
         Kind("tar", "shards", "00001.tar", (shards,)),
         Kind("json: index", "shards", "index.json", (shards,)),
+        Kind("tar: trained on", "encoded", "00000.tar", (train,)),
+        Kind("json: trained on", "encoded", "index.json", (train,)),
         Kind("json: config", "model", "transformer/config.json", (joint,)),
         Kind("json: model_index", "model", "model_index.json", (joint,)),
         Kind("json: manifest", "manifest", "manifest.jsonl", (manifest, encode)),
@@ -184,6 +205,15 @@ def make_seeds(folder: Path) -> None:
     (folder / "manifest/manifest.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     (folder / "prompts/prompts.txt").write_text("0, A bell rings.\n0.2, It is silent.\n")
     _make_models(folder)
+    _make_encoded(folder)
+
+
+def _make_encoded(folder: Path) -> None:
+    from scripts.encode import main
+
+    given = ["--manifest", str(folder / "manifest"), "--checkpoint", str(folder / "model"), "--device", "cpu"]
+    sizes = ["--fps", "8", "--size", "32", "32", "--duration", "0.5", "--shard-clips", "2"]
+    main([*given, *sizes, "--output", str(folder / "encoded")])
 
 
 def _make_models(folder: Path) -> None:

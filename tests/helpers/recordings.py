@@ -19,6 +19,13 @@ CODECS = {
     "webm": ("libvpx", "libopus"), "mpegts": ("libx264", "aac"), "wav": (None, "pcm_s16le"), "flac": (None, "flac"),
     "mp3": (None, "libmp3lame"), "ogg": (None, "libopus"), "adts": (None, "aac"), "avi": ("mpeg4", "libmp3lame"),
 }  # fmt: skip
+#: What an encoder asks for where that is not yuv420p, and what makes it fast and silent. (x265 breaks its memory with
+#: pictures below 64.)
+PIXELS = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p", "dnxhd": "yuv422p", "qtrle": "rgb24"}
+FAST = {
+    "libx264": {"preset": "ultrafast"}, "libx265": {"x265-params": "log-level=none"},
+    **{name: {"deadline": "realtime"} for name in ("libvpx", "libvpx-vp9")}, "libsvtav1": {"preset": "12"},
+}  # fmt: skip
 
 
 class Pipe(io.BytesIO):
@@ -58,10 +65,9 @@ def write_odd(
     with av.open(pipe or str(path), "w", format=form, options=options or {}) as container:
         streams: list[tuple[Any, Any]] = []
         if len(pictures):
-            fast = {"preset": "ultrafast"} if codec == "libx264" else {"deadline": "realtime"} if "vp" in codec else {}
-            stream = container.add_stream(codec, rate=25, options=fast | (video or {}))
+            stream = container.add_stream(codec, rate=25, options=FAST.get(codec, {}) | (video or {}))
             stream.height, stream.width = pictures[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = PIXELS.get(codec, "yuv420p")
             stream.codec_context.thread_count = 1
             if codec != "mpeg4":
                 stream.time_base = stream.codec_context.time_base = TICK
@@ -85,7 +91,7 @@ def _pictures(times: Sequence[float], pictures: Sequence[np.ndarray], stream: An
     base = stream.codec_context.time_base or TICK
     frames = []
     for time, picture in zip(times, pictures, strict=True):
-        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=stream.pix_fmt)
         frame.pts, frame.time_base = round(Fraction(time) / base), base
         frames.append(frame)
     return frames

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import export
@@ -22,6 +20,7 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
 )
+from driven_runs import driven
 from PIL import Image
 from safetensors.torch import load_file
 from small_cogvideox import save_folder
@@ -54,30 +53,6 @@ SCHEDULERS = {
         prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True
     ),
 }
-DRIVER = """
-import contextlib, io, json, sys
-sys.path.insert(0, "scripts")
-import train_mtv
-from shared.utils.distributed import session
-from shared.utils.errors import run_main
-from shared.training.state import RunState
-results, saved = [], RunState.save
-with session():
-    for name, argv, kill in json.loads(sys.argv[1]):
-        def save(state, engine, step):
-            saved(state, engine, step)
-            if [state.folder.parent.name, step] == kill:
-                raise KeyboardInterrupt
-        RunState.save = save
-        code, err = 0, io.StringIO()
-        with contextlib.redirect_stderr(err):
-            try:
-                run_main(lambda: train_mtv.main(argv))
-            except (SystemExit, KeyboardInterrupt) as stop:
-                code = getattr(stop, "code", "killed")
-        results.append([name, code, err.getvalue()])
-print("RESULTS" + json.dumps(results))
-"""
 
 
 def noise(name: str, *shape: int) -> torch.Tensor:
@@ -143,20 +118,17 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
 
     cut = (f"output={folder / 'cut'}", f"stages={json.dumps(configuration(folder)['stages'][:2])}")
     lines = [
-        ("whole", arguments(), None),
-        ("again", arguments(), None),
-        ("cut", arguments(*cut), ["2_crowd", 2]),
-        ("resumed", arguments(*cut), None),
-        ("on", arguments(f"output={folder / 'on'}", f"backbone={folder / 'whole/checkpoint'}",
+        ("whole", "mtv", arguments(), None),
+        ("again", "mtv", arguments(), None),
+        ("cut", "mtv", arguments(*cut), ["2_crowd", 2]),
+        ("resumed", "mtv", arguments(*cut), None),
+        ("on", "mtv", arguments(f"output={folder / 'on'}", f"backbone={folder / 'whole/checkpoint'}",
                          "stages=[{name: more, steps: 1, trainable: [control]}]", "train.export_dtype=bf16"), None),
-        ("nowhere", arguments(f"output={folder / 'none'}", f"backbone={folder / 'nothing'}"), None),
-        ("odd", arguments(f"output={folder / 'none'}", "data.size=[16, 20]"), None),
-        ("sizes", arguments(f"output={folder / 'sizes'}", "control.tokens=0"), None),
+        ("nowhere", "mtv", arguments(f"output={folder / 'none'}", f"backbone={folder / 'nothing'}"), None),
+        ("odd", "mtv", arguments(f"output={folder / 'none'}", "data.size=[16, 20]"), None),
+        ("sizes", "mtv", arguments(f"output={folder / 'sizes'}", "control.tokens=0"), None),
     ]  # fmt: skip
-    command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "RESULTS" in done.stdout, done.stderr
-    return {name: (code, err) for name, code, err in json.loads(done.stdout.rpartition("RESULTS")[2])}
+    return driven(lines, "shared.training.state:RunState.save", "[self.folder.parent.name, given[1]] == kill")
 
 
 def weights(checkpoint: Path, part: str) -> dict[str, torch.Tensor]:

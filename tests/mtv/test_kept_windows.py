@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtv import kept_windows
 from mtv.kept_windows import KeptWindows, settings_digest
 from mtv.windows import WindowProgress
 from shared.utils.cli import Options, option
@@ -49,6 +50,37 @@ def test_damaged_windows_are_told(kept: Path, name: str, size: int) -> None:
     told = pytest.raises(UserError, match=f"{name} is damaged .*; delete .* to begin anew")
     with told, KeptWindows.of(kept, "settings", resume=True):
         pass
+
+
+def test_what_is_finished_is_written_now_and_then_within_its_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten windows of 40 s, of which the file takes 1 s for each window in it; the last one is not written here."""
+    now = [1000.0]
+    monkeypatch.setattr(kept_windows.time, "monotonic", lambda: now[0])
+    written: list[int] = []
+
+    def write(path: Path, frames: np.ndarray) -> None:
+        assert path.name == "so_far.mp4"
+        written.append(len(frames) // 3)
+        now[0] += len(frames) // 3
+
+    with KeptWindows.of(tmp_path / "out.mp4", "settings", resume=False) as windows, windows.so_far(write):
+        progress = WindowProgress()
+        for progress.done in range(1, 11):
+            now[0] += 40
+            progress.last = torch.zeros(1) if progress.done < 10 else None
+            windows.add(np.zeros((3, 2, 2, 3), np.uint8), progress)
+    assert written == [1, 2, 3, 5, 8] and sum(written[:-1]) <= 0.06 * (now[0] - 1000)
+
+
+def test_a_full_disk_costs_the_playable_file_alone(tmp_path: Path) -> None:
+    def write(path: Path, frames: np.ndarray) -> None:
+        raise OSError(28, "No space left on device")
+
+    with KeptWindows.of(tmp_path / "out.mp4", "settings", resume=False) as windows, windows.so_far(write):
+        windows.add(np.zeros((3, 2, 2, 3), np.uint8), WindowProgress(1, torch.zeros(1)))
+        assert windows.done == 1 and not (windows.folder / "so_far.mp4").exists()
 
 
 def test_settings_are_options_and_the_contents_of_files(tmp_path: Path) -> None:

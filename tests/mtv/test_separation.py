@@ -162,10 +162,18 @@ def test_demucs_bad_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.th: no such checkpoint"):
         make(tmp_path / "gone.th")
     (tmp_path / "text.th").write_text("not a model")
+    (tmp_path / "cut.th").write_bytes(b"\x80\x02c__builtin__\nint\nX\x01\x00\x00\x00x\x85R.")  # int("x")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.th")
-    for name in ("text.th", "other.th"):
+    for name in ("text.th", "cut.th", "other.th"):
         with pytest.raises(UserError, match=f"{name}: not a checkpoint of demucs"):
             make(tmp_path / name)
+    save_demucs(tmp_path / "nan.th", 0)
+    package = torch.load(tmp_path / "nan.th", weights_only=False)
+    name, weight = next(iter(package["state"].items()))
+    weight.view(-1)[0] = float("nan")
+    torch.save(package, tmp_path / "nan.th")
+    with pytest.raises(UserError, match=rf"nan\.th: the weight {name} holds NaN or infinity"):
+        make(tmp_path / "nan.th")
     save_demucs(tmp_path / "four.th", 0, ("drums", "bass", "other", "vocals"))
     with pytest.raises(UserError, match=r"four\.th: a model of 4 sources"):
         make(tmp_path / "four.th")

@@ -49,7 +49,7 @@ def test_a_folder_for_shards_must_be_there(tmp_path):
 
 
 def test_the_numbers_go_into_a_file_with_what_they_are_of(capsys, tmp_path):
-    file = tmp_path / "step.json"
+    file = tmp_path / "new" / "step.json"
     size = "--width 32 --head-dim 8 --layers 1 --grid 2,2,2 --audio-tokens 5 --text-tokens 3 --repeats 2 --device cpu"
     benchmark.main(["step", *size.split(), "--against", "wan", "--json", str(file)])
     written = json.loads(file.read_text())

@@ -301,3 +301,38 @@ def test_options_and_files_are_checked_before_torch_is_loaded(words: list[str]) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_conversion_says_what_it_is_asked_to_and_no_more(
+    wan: Path, model: Path, oobleck: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, in which libraries say for the first time what they say once."""
+    words = ["wan", "--source", wan, "--model", model, "--audio-codec", oobleck, "--output", tmp_path / "out"]
+    command = [sys.executable, "scripts/convert.py", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == "" and "accelerator" not in done.stdout
+    assert done.stdout.splitlines()[0].split() == ["part", "tensors", "values"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_of_the_source_that_is_not_finite_is_refused_by_name(
+    bad: float, wan: Path, model: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(wan, tmp_path / "wan")
+    name = "blocks.1.ffn.net.2.weight"
+    for file in (source / "transformer").glob("*.safetensors"):
+        tensors = load_file(file)
+        if name in tensors:
+            tensors[name][3, 2] = bad
+            save_file(tensors, file, metadata={"format": "pt"})
+    said = pytest.raises(UserError, match=f"wan: the weight {name} holds NaN or infinity; copy it again")
+    with said:
+        run("wan", source=source, model=model, output=tmp_path / "out", dtype="bfloat16")
+    assert [path.name for path in tmp_path.iterdir()] == ["wan"]
+
+
+def test_a_pickle_with_a_weight_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(3), "b": torch.tensor([1.0, float("nan")])}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: the weight b holds NaN or infinity"):
+        run("to-safetensors", source=tmp_path / "a.pth", output=tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]

@@ -91,6 +91,17 @@ def test_goes_on_where_it_stopped(stage: Path, tmp_path: Path) -> None:
     assert not list(output.rglob("*.part*"))
 
 
+@pytest.mark.parametrize(("name", "content"), [("speech.wav", b""), ("music.wav", b"RIFF"), ("mix.key", b"\xff\0")])
+def test_a_track_that_is_no_whole_file_is_made_again(stage: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    write_manifest(tmp_path / "one.jsonl", read_manifest(stage)[:1])
+    demix(tmp_path / "one.jsonl", tmp_path / "out")
+    (clip,) = read_manifest(tmp_path / "out")
+    before = {track: read_audio(file, 16000) for track, file in clip.tracks.items()}
+    (tmp_path / "out/tracks" / clip.id / name).write_bytes(content)
+    demix(tmp_path / "one.jsonl", tmp_path / "out")
+    assert all(np.array_equal(read_audio(file, 16000), before[track]) for track, file in clip.tracks.items())
+
+
 def test_a_cut_clip_keeps_its_place(stage: Path, tmp_path: Path) -> None:
     events = [(clip, json.loads(clip.truth.read_text())["events"]) for clip in read_manifest(stage) if clip.truth]
     clip, onset = next((clip, found[0]["time"]) for clip, found in events if found)

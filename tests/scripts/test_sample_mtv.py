@@ -165,6 +165,28 @@ def test_a_stopped_long_video_plays_so_far_and_goes_on_to_the_same_bytes(make, m
     assert make(*line, "--resume").read_bytes() == whole  # nothing to go on from: from the beginning
 
 
+def test_a_killed_long_video_plays_so_far_too(make, monkeypatch) -> None:
+    """In a child that is killed at once when its first window is kept; it had no time to do anything more."""
+    line = ("--effects", "steps.wav", "--window", 1)
+    whole = make(*line, name="whole.mp4")
+    add = KeptWindows.add
+
+    def killed(self: KeptWindows, new: np.ndarray, progress) -> None:
+        add(self, new, progress)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(KeptWindows, "add", killed)
+        make(*line)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    played = probe(whole.with_name("clip.mp4.partial") / "so_far.mp4")
+    assert played.has_audio and played.video_end == pytest.approx(9 / FPS)
+    out = make(*line, "--resume")
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in out.parent.iterdir()) == ["clip.mp4", "whole.mp4"]
+
+
 def test_options_change_the_video(make) -> None:
     base = ("--speech", "voice.wav", "--effects", "steps.wav", "--music", "piano.wav", "--duration", 1)
     variants = [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from driven_runs import driven
 from safetensors.torch import load_file
 
 from ccl.pipeline import CCLPipeline
@@ -27,32 +26,6 @@ from shared.utils.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 FPS = 8
-DRIVER = """
-import contextlib, io, json, sys
-sys.path.insert(0, "scripts")
-import train_ccl, train_mtv
-from ccl.training.run import Run
-from shared.utils.distributed import session
-from shared.utils.errors import run_main
-results = []
-with session():
-    for name, script, argv, kill in json.loads(sys.argv[1]):
-        saved = Run.validate
-        def validate(run, step, weights):
-            saved(run, step, weights)
-            if [run.config.output.rpartition("/")[2], step] == kill:
-                raise KeyboardInterrupt
-        Run.validate = validate
-        code, err = 0, io.StringIO()
-        with contextlib.redirect_stderr(err):
-            try:
-                run_main(lambda: {"mtv": train_mtv, "ccl": train_ccl}[script].main(argv))
-            except (SystemExit, KeyboardInterrupt) as stop:
-                code = getattr(stop, "code", "killed")
-        Run.validate = saved
-        results.append([name, code, err.getvalue()])
-print("RESULTS" + json.dumps(results))
-"""
 
 
 def write_clip(folder: Path, index: int) -> dict:
@@ -125,10 +98,7 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         ("music", "ccl", arguments("ccl", f"output={folder / 'music'}", f"init={folder / 'whole/checkpoint'}",
                                    "tasks={mtv: 1}", "reinit=[holistic]", "trainable=[holistic]"), None),
     ]  # fmt: skip
-    command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "RESULTS" in done.stdout, done.stderr
-    return {name: (code, err) for name, code, err in json.loads(done.stdout.rpartition("RESULTS")[2])}
+    return driven(lines, "ccl.training.run:Run.validate", '[self.config.output.rpartition("/")[2], given[0]] == kill')
 
 
 def weights(checkpoint: Path, part: str) -> dict[str, torch.Tensor]:

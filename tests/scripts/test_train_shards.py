@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import torch
 import train_ccl
 import train_mtv
 import yaml
+from driven_runs import driven
 from safetensors.torch import load_file
 
 from ccl.training.data import TrainingData
@@ -31,30 +30,6 @@ from shared.utils.errors import UserError, run_main
 ROOT = Path(__file__).parents[2]
 
 FPS, NAMES = 8, ["speech", "effects", "music"]
-DRIVER = """
-import contextlib, io, json, sys
-sys.path.insert(0, "scripts")
-import train_ccl, train_mtv
-from ccl.training.batches import JointBatches
-from shared.utils.distributed import session
-from shared.utils.errors import run_main
-results, made = [], JointBatches.__call__
-with session():
-    for name, script, argv, kill in json.loads(sys.argv[1]):
-        def batch(self, step, micro, rank):
-            if step == kill:
-                raise KeyboardInterrupt
-            return made(self, step, micro, rank)
-        JointBatches.__call__ = batch
-        code, err = 0, io.StringIO()
-        with contextlib.redirect_stderr(err):
-            try:
-                run_main(lambda: {"ccl": train_ccl, "mtv": train_mtv}[script].main(argv))
-            except (SystemExit, KeyboardInterrupt) as stop:
-                code = getattr(stop, "code", "killed")
-        results.append([name, code, err.getvalue()])
-print("RESULTS" + json.dumps(results))
-"""
 
 
 def write_clip(folder: Path, index: int, seconds: float = 1.0) -> dict:
@@ -152,10 +127,7 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         ("words", "ccl", arguments(folder, "ccl", f"components.text_encoder={folder / 'other_words'}",
                                    f"output={folder / 'words_run'}"), None),
     ]  # fmt: skip
-    command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "RESULTS" in done.stdout, done.stderr
-    return {name: (code, err) for name, code, err in json.loads(done.stdout.rpartition("RESULTS")[2])}
+    return driven(lines, "ccl.training.batches:JointBatches.__call__", "given[0] == kill")
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:

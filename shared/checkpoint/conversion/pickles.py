@@ -1,5 +1,7 @@
 """Pickled weights (.pth, .pt, .bin) to safetensors, through torch's reader of weights alone."""
 
+import re
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,15 +15,18 @@ from shared.checkpoint.conversion.sharded_writer import check_space, size_of
 from shared.checkpoint.folder import PICKLES
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
+from shared.utils.finite import check_tensors
 from shared.utils.hub import first_line
 
 #: Under which of these a training checkpoint keeps its weights.
+_UNKNOWN = re.compile(r"(Unsupported (global|class|operand)|Trying to load unsupported GLOBAL)[^\n]*?(?= was not|$|\n)")
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
 def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Write a pickle's tensors, nested ones too, to the file `output`; return them, and the entries that are none.
-    `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, or no space."""
+    `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, one that
+    is not finite, or no space."""
     if source.suffix not in PICKLES:
         raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
     content = _read(source)
@@ -33,6 +38,7 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds a {type(content).__name__}; tensors by name are needed")
     tensors = {str(name): value.contiguous() for name, value in content.items() if isinstance(value, Tensor)}
+    check_tensors(tensors, str(source))
     check_space(output, size_of(tensors.values()))
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
@@ -42,11 +48,15 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
 
 def _read(source: Path) -> Any:
     try:  # older files, which are no zip files, cannot be mapped
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zipfile(source))
-    except (UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        what = "holds more than weights, or is none; it is not read"
-        what = what if isinstance(error, UnpicklingError) else "cannot be read"
-        raise UserError(f"{source}: {what} ({first_line(error)})") from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=is_zipfile(source))
+    except UnpicklingError as error:  # torch advises to read it all the same, and names what it holds further on
+        reason = _UNKNOWN.search(str(error))
+        why = f" ({reason[0]})" if reason else ""
+        raise UserError(f"{source}: holds more than weights, or is none; it is not read{why}") from None
+    except Exception as error:  # a damaged pickle raises whatever its reader runs into
+        raise UserError(f"{source}: cannot be read ({first_line(error)})") from None
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from shared.checkpoint.conversion.weight_map import SourceTensor, WeightMap
 from shared.checkpoint.folder import WEIGHTS
 from shared.utils.errors import UserError
+from shared.utils.finite import check_tensors
 from shared.utils.progress import bar as progress_bar
 from shared.utils.rng import derive
 
@@ -69,7 +70,8 @@ def write_tensors(
     fresh: Callable[[str], Tensor] | None = None,
 ) -> None:  # fmt: skip
     """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
-    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new."""
+    One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new. UserError for a weight
+    of a source that is not finite."""
     split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
     with progress_bar(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
         for file, names in split.filename_to_tensors.items():
@@ -82,6 +84,8 @@ def write_tensors(
                     assert fresh is not None, "a mapping with new tensors needs their maker"
                     value = fresh(name)
                 part[name] = value.detach().to(plan[name].dtype, copy=True).contiguous()
+                if isinstance(origin, SourceTensor):
+                    check_tensors({origin.name: part[name]}, origin.weights.label)
                 bar.update(size_of([part[name]]))
             save_file(part, folder / file, metadata={"format": "pt"})
     if split.is_sharded:

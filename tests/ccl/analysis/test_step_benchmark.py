@@ -93,6 +93,11 @@ def test_a_model_of_the_shipped_configurations_is_taken(tmp_path):
     assert "widths 24 + 24, 1 layers" in table and list(found["seconds"]) == ["v2a"]
 
 
+def test_a_model_larger_than_the_machine_is_refused_before_it_is_made():
+    with pytest.raises(UserError, match=r"a model of \d+ GiB of weights does not fit cpu"):
+        step.random_model(Step(layers=4096, width=65536).config(), torch.float32, "cpu")
+
+
 def test_in_mode_gives_gradients_only_where_asked():
     layer, seen = torch.nn.Linear(2, 2), []
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from ccl.training.run import Run, train
+from ccl.training.run import Run, _check_prolonged, _steps_done, train
 from ccl.training.source import Source
 from shared.data.bad_clips import Problem
 from shared.data.manifest import Clip, write_manifest
 from shared.training.card import Progress
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World
+from shared.utils.errors import UserError
 
 CLIPS = [Clip(id=str(i), video=Path(f"{i}.mp4"), caption=f"Clip {i}.") for i in range(4)]
 WORLD = World(0, 2, torch.device("cpu"))
@@ -118,3 +119,29 @@ def test_what_is_left_out_is_listed_in_the_output(tmp_path: Path, monkeypatch: p
     train(config, adapter)
     lines = (tmp_path / "left_out.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("5", 5), ("5\n", 5), (None, 0), ("", 7), ("five", 7), ("9" * 5000, 7), ("5\0", 7)]
+)
+def test_a_stage_was_done_after_the_steps_that_are_noted(tmp_path: Path, text: str | None, steps: int) -> None:
+    """Where nothing is noted, as by earlier versions, or it is damaged, after all that it has."""
+    if text is not None:
+        (tmp_path / "done").write_text(text)
+    assert _steps_done(tmp_path / "done", stage(tmp_path, 7)) == steps
+
+
+def test_only_the_last_stage_that_began_is_prolonged(tmp_path: Path) -> None:
+    stages = [stage(tmp_path / name, 7) for name in ("first", "second", "third")]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    _check_prolonged(stages, 1, 5)
+    _check_prolonged(stages, 0, 7)  # done, and no more is asked for
+    _check_prolonged(stages, 0, 0)  # not done yet
+    with pytest.raises(UserError, match=r"first ended after 5 steps, and .*second began from there; .* prolonged to 7"):
+        _check_prolonged(stages, 0, 5)
+
+
+def stage(output: Path, steps: int) -> Any:
+    return SimpleNamespace(output=str(output), train=SimpleNamespace(steps=steps))

@@ -31,7 +31,8 @@ def result(folder: Path, seed: int, loss: float, variant: str = "a") -> None:
     folder.mkdir(exist_ok=True)
     (folder / "plan.yaml").write_text(PLAN)
     values = {"loss": {"value": loss, "interval": None, "clips": None}}
-    run = {"kind": "run", "variant": variant, "seed": seed, "values": values, "curve": {}}
+    run = {"kind": "run", "variant": variant, "seed": seed, "values": values, "curve": {}, "commit": "abc"}
+    run |= {"machine": {"cores": 2, "torch": "2", "gpus": []}, "seconds": {"train": 1.5}}
     (folder / f"{variant}-{seed}.json").write_text(json.dumps(run))
 
 
@@ -130,3 +131,11 @@ def test_loss_curves_are_means_over_levels_from_a_step_on(tmp_path: Path) -> Non
     assert both["step"][-1] == 1000 and both["step"][0] >= 100
     with pytest.raises(UserError, match="not the losses of a training"):
         loss_curves(tmp_path / "none.csv", Curves())
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"\xff", b"30,video,t2av\n", b"x,video,t2av,0.0-0.2,1,1\n"])
+def test_losses_that_are_damaged_in_the_middle_are_one_line_with_its_number(tmp_path: Path, damage: bytes) -> None:
+    row = b"10,video,t2av,0.0-0.2,1,1\n"
+    (tmp_path / "losses.csv").write_bytes(b"step,stream,task,sigma_bucket,loss,samples\n" + row + damage + row)
+    with pytest.raises(UserError, match=r"losses\.csv(, line 3)?: not the losses of a training(:3: | \().*"):
+        loss_curves(tmp_path / "losses.csv", Curves(tasks=["t2av"]))

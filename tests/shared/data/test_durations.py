@@ -166,3 +166,15 @@ def test_pictures_that_stand_still_at_the_end_are_no_cut_off_file(tmp_path: Path
     path = write_odd(tmp_path / "a.mkv", "matroska", times, flashes(times, [0.2]), [tone(4.0)])
     assert probe(path).audio_end == pytest.approx(4.0, abs=0.03)
     assert probe(path).video_end == pytest.approx(2.04, abs=0.01)
+
+
+def test_a_wmv_of_a_variable_frame_rate_is_whole(tmp_path: Path) -> None:
+    """FFmpeg tells the clock's 1000 ticks for its rate; its header counts the last picture longer than that."""
+    draw = np.random.default_rng(1)
+    times = np.r_[0.0, np.cumsum(draw.uniform(0.01, 0.08, 30))]
+    pictures = list(draw.integers(0, 256, (31, 48, 48, 3), dtype=np.uint8))
+    path = write_odd(tmp_path / "a.wmv", "asf", times, pictures, codecs=("wmv2", None))
+    assert probe(path).video_end == pytest.approx(times[-1], abs=0.05)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="a whole file is needed"):
+        probe(path)

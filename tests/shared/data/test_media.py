@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -322,3 +323,11 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         write_video(tmp_path / "a.mp4", moving_disc(8), 16)
     assert (tmp_path / "a.mp4").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_sound_of_a_few_samples_a_second_is_refused(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 7, 0, "NONE", ""))
+        file.writeframes(bytes(42))
+    with pytest.raises(UserError, match=r"a\.wav: sound at 7 Hz; at least 1000 Hz are needed"):
+        read_audio(tmp_path / "a.wav", 16000)

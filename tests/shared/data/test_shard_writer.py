@@ -100,7 +100,7 @@ def test_shards_of_no_use_are_deleted_and_leftovers_of_killed_runs(tmp_path: Pat
     assert not list(tmp_path.glob(".*.part")) and (tmp_path / "notes.txt").is_file()
 
 
-@pytest.mark.parametrize("damage", ["one byte", "cut", "gone", "json"])
+@pytest.mark.parametrize("damage", ["one byte", "cut", "gone", "json", "[" * 5000])
 def test_a_damaged_record_is_made_again_and_no_other(tmp_path: Path, world: World, damage: str) -> None:
     shards, _ = fill(tmp_path, KEYS, world)
     path = shards.places["clip1"][0].path
@@ -113,6 +113,8 @@ def test_a_damaged_record_is_made_again_and_no_other(tmp_path: Path, world: Worl
         path.write_bytes(content[: offset + 5])
     else:
         path.with_suffix(".tar" if damage == "gone" else ".json").unlink()
+    if "[" in damage:
+        path.with_suffix(".json").write_text(damage)
     again, made = fill(tmp_path, KEYS, world)
     assert made == (["clip1"] if damage in ("one byte", "cut") else ["clip0", "clip1"])
     for name, key in KEYS.items():

@@ -225,6 +225,25 @@ def test_a_shard_that_its_index_does_not_describe_is_left_out_and_told(
     assert all(store.get(name).id == name for name in store.records)
 
 
+def test_the_index_of_many_clips_is_read(shards: Path) -> None:
+    """More than a million values, which no other JSON may hold."""
+    file = shards / "index.json"
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(index | {"failed": [{"id": "a", "reason": "b"}] * 200_001}))
+    assert set(ShardedLatents(shards).records) == NAMES
+
+
+@pytest.mark.parametrize("caption", ["half of a character \ud83d", 5, None])
+def test_a_record_whose_caption_is_no_text_is_left_out(tmp_path: Path, caption: Any) -> None:
+    facts = PATCHED | {"id": "a", "video": [1, 1, 1, 1], "audio": [1, 1], "audio_caption": caption}
+    latents = {"video": torch.zeros(1, 1, 1, 1), "audio": torch.zeros(1, 1)}
+    shard = write_shard(tmp_path / "00000.tar", [({"latents": latents, "texts": {}}, facts)])
+    index = {"format": "latent-shards-2", "settings": {}, "fingerprints": {}, "text": {"dim": 1, "max_length": 1}}
+    (tmp_path / "index.json").write_text(json.dumps(index | {"failed": [], "shards": [shard.facts()]}))
+    store = ShardedLatents(tmp_path)
+    assert store.read("a") is None and "is left out" not in store.problems[0].message
+
+
 def test_nothing_is_left_to_read(shards: Path) -> None:
     index = json.loads((shards / "index.json").read_text())
     (shards / "index.json").write_text(json.dumps(index | {"shards": [5, {}, "x"]}))

@@ -9,6 +9,7 @@ import torch
 
 from shared.encoders.text import HashedWords, tokens_of, words_of
 from shared.puppets.clip import audio_caption, caption, sample_spec
+from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 
 
@@ -97,3 +98,15 @@ def test_the_shipped_vocabulary_is_that_of_the_puppets() -> None:
     scripts = [sample_spec(1, index, level, (64, 64)) for level in ("simple", "full") for index in range(300)]
     texts = [text(spec) for spec in scripts for text in (caption, audio_caption)]
     assert shipped.config.vocabulary == sorted({word for text in texts for word in words_of(text)})
+
+
+def test_words_are_real_though_an_encoder_was_built_without_values_before() -> None:
+    with torch.device("meta"):  # as a folder is checked
+        HashedWords(dim=37)
+    assert HashedWords(dim=37).null_token.isfinite().all()
+
+
+@pytest.mark.parametrize("vocabulary", [5, "words", ["a", 5], {"a": 1}])
+def test_a_vocabulary_of_anything_but_words_is_refused(vocabulary: object) -> None:
+    with pytest.raises(UserError, match=r"vocabulary is .*; a list of words, or null, is needed"):
+        HashedWords(vocabulary=vocabulary)  # type: ignore[arg-type]

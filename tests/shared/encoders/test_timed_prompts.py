@@ -62,6 +62,9 @@ def test_bad_files_are_refused_by_name(tmp_path, content, message):
 
 
 def test_a_missing_file_and_a_fade_of_zero_are_refused(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(UserError, match=r"empty\.txt: has no line; at least one of SECONDS, TEXT"):
+        TimedPrompts.read(tmp_path / "empty.txt")
     with pytest.raises(UserError, match="no such file"):
         TimedPrompts.read(tmp_path / "none.txt")
     with pytest.raises(UserError, match="fade"):

@@ -22,20 +22,44 @@ FINDINGS = [
 def test_the_summary_counts_verdicts_and_tells_spreads() -> None:
     assert summary(FINDINGS) == [
         "3 clips: 1 ok, 1 warn, 1 refuse",
-        "seconds: 2 to 5, median 3 (s)",
-        "level dbfs: -20 to -20, median -20 (dBFS)",
+        "seconds: 2 to 5, median 3",
+        "level (dBFS): -20 to -20, median -20",
     ]
 
 
 def test_the_page_has_the_worst_first_and_what_is_not_known_empty() -> None:
     content = page_content(FINDINGS)
-    assert content["head"] == ["clip", "verdict", "why", "seconds", "level_dbfs", "silent"]
+    assert content["head"] == ["clip", "verdict", "why", "seconds", "level (dBFS)", "silent"]
     assert [row[:3] for row in content["rows"]] == [
         ["<b>", "refuse", "is silent; is short"],
         ["c", "warn", "is long"],
         ["a", "ok", ""],
     ]
-    assert content["rows"][1][3:] == [5.0, "", ""] and content["classes"] == ["refuse", "warn", "ok"]
+    assert (
+        content["rows"][1][3:] == ["5", "", ""]
+        and content["rows"][0][3:] == ["3", "none", "yes"]
+        and content["classes"] == ["refuse", "warn", "ok"]
+    )
+
+
+def test_the_page_has_words_for_people() -> None:
+    """No underscore, no True or False, and no braces, whatever the facts are."""
+    facts = {"fps_true": 29.97, "variable_fps": False, "audio_tracks": ["1 (aac)", "2 (mp3)"], "speech_share": 0.7784}
+    facts |= {"tracks": {"speech1": 2.0, "music": 1.5}, "video_latent_std": 1.02, "caption_words": 12}
+    content = page_content([Finding("a", facts)])
+    assert content["head"][3:] == [
+        "frames a second, measured", "variable frame rate", "sound tracks of the file", "speech", "tracks",
+        "video latent std", "words of the caption",
+    ]  # fmt: skip
+    assert content["rows"][0][3:] == [
+        "29.97",
+        "no",
+        "1 (aac), 2 (mp3)",
+        "77.8 %",
+        "speech1 2 s, music 1.5 s",
+        "1.02",
+        "12",
+    ]
 
 
 def test_reports_are_written_by_their_names(tmp_path: Path) -> None:

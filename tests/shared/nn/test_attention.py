@@ -77,5 +77,5 @@ def test_a_backend_that_cannot_run_says_what_it_needs(name):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without CUDA")
 def test_a_backend_that_cannot_learn_says_so_before_it_is_used():
     check_backend("flex", "--attention")
-    with pytest.raises(UserError, match="train.attention 'flex' computes no gradients without"):
+    with pytest.raises(UserError, match=r"train.attention 'flex' computes no gradients without"):
         check_backend("flex", "train.attention", learns=True)

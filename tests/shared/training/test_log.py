@@ -65,6 +65,29 @@ def test_a_resumed_run_goes_on_in_the_same_files(world, tmp_path):
     assert (tmp_path / "losses.csv").read_text() == losses
 
 
+@pytest.mark.parametrize(
+    ("file", "line", "row"),
+    [
+        ("losses.csv", 3, "2,video,t2av,0.4-0.6,hal\0f,2"),
+        ("losses.csv", 4, "2,video,t2av,0.4-0.6,0.5"),
+        ("losses.csv", 2, f"{'1' * 5000},video,t2av,0.4-0.6,0.5,2"),
+        ("losses.csv", 3, "2,video,t2av,0.4-0.6,0.5,many"),
+        ("losses.csv", 1, "a,b"),
+        ("throughput.csv", 3, "2,fast,2,500,1,1,,"),
+        ("throughput.csv", 2, "\ufffd"),
+    ],
+)
+def test_a_table_that_is_damaged_in_the_middle_is_refused_by_line(world, tmp_path, file, line, row):
+    run(tmp_path, world, 0, 3)
+    lines = (tmp_path / file).read_text().splitlines()
+    lines[line - 1] = row
+    (tmp_path / file).write_text("\n".join([*lines, ""]))
+    before = (tmp_path / file).read_bytes()
+    with pytest.raises(UserError, match=rf"{file}, line {line}: .* is no row of step,.*; mend that line, or delete"):
+        run(tmp_path, world, 3, 4)
+    assert (tmp_path / file).read_bytes() == before
+
+
 class FakeWandB(types.ModuleType):
     """Keeps what a run of Weights & Biases was told."""
 

@@ -68,7 +68,25 @@ DAMAGES = {
     "damaged \\([0-9]+ bytes of [0-9]+\\)": lambda state: cut(state_file(state)),
     "model_states.pt is damaged": lambda state: flip(state_file(state)),
     "damaged \\(missing\\)": lambda state: state_file(state).unlink(),
+    "about.json is damaged \\(.*NUL": lambda state: (state / "step00000008/about.json").write_bytes(b"{}\0"),
+    "about.json is damaged \\(is a folder": lambda state: folder_instead(state / "step00000008/about.json"),
+    "about.json is damaged \\(.*levels deep": lambda state: (state / "step00000008/about.json").write_text(
+        "[" * 5000 + "]" * 5000
+    ),
+    "about.json is damaged \\(step 4 ": lambda state: shutil.copy(
+        state / "step00000004/about.json", state / "step00000008/about.json"
+    ),
+    "pending.json:1: not JSON": lambda state: (state / "step00000008/pending.json").write_text("[["),
+    "pending.json.* is not UTF-8": lambda state: (state / "step00000008/pending.json").write_bytes(b"\xff"),
+    "pending.json is damaged \\(at 0.0": lambda state: (state / "step00000008/pending.json").write_text("[[[1]]]"),
+    "latest: is a folder": lambda state: (folder_instead(state / "latest"), cut(state_file(state))),
+    "latest:1: holds a NUL": lambda state: ((state / "latest").write_bytes(b"step\0"), cut(state_file(state))),
 }
+
+
+def folder_instead(file):
+    file.unlink()
+    file.mkdir()
 
 
 def state_file(state):
@@ -114,13 +132,23 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one_to_the_bit(tmp_path, 
     assert (tmp_path / "out/losses.csv").read_text() == losses
 
 
-@pytest.mark.parametrize("text", ["", "output: [", "- 1", "\udc80", "output: x\n"])
+@pytest.mark.parametrize(
+    "text", ["", "output: [", "- 1", "\udc80", "output: x\n", "train: 5\n", "train: {}\0", "train: " + "[" * 5000]
+)
 def test_a_damaged_configuration_of_a_run_is_one_line(text, tmp_path, world):
     claim_output(config_for(tmp_path), world)
     (tmp_path / "out/state").mkdir()
     (tmp_path / "out/config.yaml").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=r"config\.yaml is damaged \(.*\); delete it if this configuration is that of"):
         claim_output(config_for(tmp_path), world)
+
+
+@pytest.mark.parametrize(("text", "done"), [("8", True), ("9" * 18, True), ("9" * 5000, False), ("8\0", False)])
+def test_a_damaged_note_of_a_validation_is_none(text, done, run, tmp_path, world):
+    """The validation is made again, which gives the same."""
+    shutil.copytree(run, tmp_path / "state")
+    (tmp_path / "state/validated").write_text(text)
+    assert RunState(tmp_path / "state", world, 2).validated(8) == done
 
 
 def test_a_second_run_in_the_same_folder_is_refused_with_who_is_there(tmp_path, world):

@@ -77,3 +77,6 @@ def test_a_state_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
     check_names(weights, {"transformer": model, "control": None}, tmp_path)
     with pytest.raises(UserError, match=r"transformer\.bias is \[3\], and absent in the run's config.yaml"):
         check_names(weights, {"transformer": torch.nn.Linear(2, 3, bias=False)}, tmp_path)
+    weights["transformer.bias"] = torch.tensor([0.0, float("inf"), 1.0])
+    with pytest.raises(UserError, match=r"the weight transformer\.bias holds NaN or infinity"):
+        check_names(weights, {"transformer": model, "control": None}, tmp_path)

@@ -45,6 +45,36 @@ def test_words_become_values() -> None:
     assert given.form == "none" and given.text_scale == (3.0, 2.0) and given.check and given.ema is False
 
 
+class Writing(Options):
+    """An example that writes."""
+
+    output: Path = option(help="OUT.txt", writes="file")
+    report: Path | None = option(None, "a folder", writes="folder")
+
+
+def test_the_places_that_options_write_to_are_tried(tmp_path: Path) -> None:
+    """Folders may be missing, and nothing is left of the trial."""
+    given = parse(Writing, None, ["--output", str(tmp_path / "new/out.txt"), "--report", str(tmp_path / "new/report")])
+    assert given.output == tmp_path / "new/out.txt" and not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    out = ["--output", str(tmp_path / "out.txt")]
+    for words, said in (
+        (["--output", str(tmp_path / "folder")], r"^--output .*folder: is a folder; give the name of a file"),
+        ([*out, "--report", str(tmp_path / "file")], r"^--report .*file: is a file; give a folder"),
+        (["--output", str(tmp_path / "file/out.txt")], r"^--output .*file is no folder that can be written to"),
+        ([*out, "--report", str(tmp_path / "file/a/b")], r"^--report .*file is no folder that can be written to"),
+        (["--output", str(tmp_path / ("x" * 300))], r"^--output .*|^.*File name too long"),
+        (["--output", "/proc/nothing/out.txt"], r"^--output /proc/nothing/out\.txt: cannot be written there \("),
+    ):
+        with pytest.raises(UserError, match=said):
+            parse(Writing, None, words)
+    assert (tmp_path / "file").read_text() == "kept" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "file",
+        "folder",
+    ]
+
+
 def test_defaults_are_the_fields() -> None:
     given = parse(Example, None, ["--prompt", ""])
     assert (given.steps, given.scale, given.size, given.ema, given.check) == (24, None, (64, 64), None, False)

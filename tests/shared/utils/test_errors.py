@@ -91,6 +91,24 @@ def test_stdout_that_takes_nothing_is_one_line(to: str, said: str) -> None:
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
 
 
+REFUSES = """
+import sys
+from shared.utils.errors import UserError, run_main
+def main():
+    print("made")
+    if len(sys.argv) > 1:
+        raise UserError("no")
+run_main(main)
+"""
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [(["x"], 2, "error: no\n"), ([], 0, "")])
+def test_a_program_that_was_started_without_stdout_ends_as_with_it(words: list[str], code: int, said: str) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", REFUSES, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_a_torchaudio_that_wants_cuda_is_told_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise OSError("libtorchaudio.so: undefined symbol")

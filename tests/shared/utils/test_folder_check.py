@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, AutoencoderOobleck
+from diffusers import AutoencoderKLWan, AutoencoderOobleck, FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import ASTConfig, ASTModel, UMT5Config, UMT5EncoderModel, UMT5Model
@@ -104,6 +104,31 @@ def test_a_config_of_another_model_is_refused_at_once(
         check_folder(KINDS[name][0], folder)
     assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # KB
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"shift": "3"}, "has shift = '3'; a number is needed"),
+        ({"shift": float("nan")}, "is damaged"),
+        ({"num_train_timesteps": 10**9}, "num_train_timesteps = 1000000000; at most 1048576 can be"),
+        ({"num_train_timesteps": "many"}, "num_train_timesteps = 'many'; a whole number is needed"),
+        ({"use_dynamic_shifting": "yes"}, "use_dynamic_shifting = 'yes'; true or false is needed"),
+        ({"shift": 0.0}, "makes times that do not fall from 1000 to 0"),
+        ({"shift": -1.0}, "makes times that do not fall from 1000 to 0"),
+        ({"invert_sigmas": True}, "makes times that do not fall from 1000 to 0"),
+        ({"use_dynamic_shifting": True}, "makes no FlowMatchEulerDiscreteScheduler .*mu"),
+        ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "makes no FlowMatchEulerDiscreteScheduler"),
+        ({"_class_name": "DDIMScheduler"}, "_class_name = 'DDIMScheduler'; FlowMatchEulerDiscreteScheduler is needed"),
+    ],
+)
+def test_a_scheduler_whose_config_is_of_another_is_refused(tmp_path: Path, config: dict[str, Any], said: str) -> None:
+    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(tmp_path)
+    check_folder(FlowMatchEulerDiscreteScheduler, tmp_path, "here: scheduler/")
+    file = tmp_path / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    with pytest.raises(UserError, match=rf"^here: scheduler/scheduler_config\.json .*{said}"):
+        check_folder(FlowMatchEulerDiscreteScheduler, tmp_path, "here: scheduler/")
 
 
 def without(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -24,11 +24,11 @@ import os, sys, time
 from pathlib import Path
 from shared.utils.locks import locked
 with locked(Path("out/.lock"), "works"):
-    if len(sys.argv) > 1 and os.fork() == 0:  # a process of a pool, which outlives the one that holds the lock
-        time.sleep(30)
-        os._exit(0)
-    print("held", flush=True)
+    child = os.fork() if len(sys.argv) > 1 else 0  # a process of a pool, which outlives the one that holds the lock
+    if child == 0:  # it speaks last: it has forgotten the lock by then
+        print("held", flush=True)
     time.sleep(30)
+    os._exit(0)
 """
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 
 import pytest
 from diffusers.utils import logging as diffusers_logging
 
 from shared.utils import progress
-from shared.utils.progress import IDLE, Lines, bar, bar_options, quiet_loading
+from shared.utils.progress import IDLE, IDLE_LOG, Lines, bar, bar_options, quiet_loading
 
 
 class Clock:
@@ -68,3 +69,19 @@ def test_libraries_are_quiet_while_they_load_and_as_before_after_it() -> None:
             warnings.warn(text, stacklevel=1)
     assert [str(one.message) for one in told] == [f"{IDLE[0]} And more."]
     assert diffusers_logging.is_progress_bar_enabled()
+
+
+def test_deepspeed_says_no_idle_words_while_something_loads_and_all_others() -> None:
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("DeepSpeed")
+    logger.addHandler(handler)
+    try:
+        with quiet_loading():
+            for text in (*IDLE_LOG, "It is full."):
+                logger.warning(text)
+        logger.warning(IDLE_LOG[0])
+    finally:
+        logger.removeHandler(handler)
+    assert records == ["It is full.", IDLE_LOG[0]]

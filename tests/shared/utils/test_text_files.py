@@ -143,3 +143,12 @@ def test_a_manifest_names_the_line_of_every_fault(tmp_path: Path) -> None:
     for number, entry in enumerate(others, start=2):
         assert isinstance(entry, Problem) and f"manifest.jsonl:{number}: " in entry.message
         assert len(entry.message) < 600 and "\0" not in entry.message
+
+
+def test_links_that_lead_to_one_another_are_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UserError, match=r"a: Too many levels of symbolic links; give the path of a file"):
+        is_file(tmp_path / "a")
+    (tmp_path / "c").symlink_to("gone")
+    assert not is_file(tmp_path / "c") and not is_file(Path(__file__) / "below")

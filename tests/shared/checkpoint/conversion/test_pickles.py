@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,21 @@ def test_what_holds_no_tensors_is_refused(tmp_path: Path) -> None:
         to_safetensors(tmp_path / "w.pt", tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"one of \.pth, \.pt"):
         to_safetensors(tmp_path / "w.json", tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"cos\nsystem\n(S'true'\ntR.", r"it is not read \(Trying to load unsupported GLOBAL os\.system.*\)$"),
+        (pickle.dumps([1]), r"it is not read \(Unsupported operand 149\)$"),
+        (b"PK\3\4" + bytes(30), r"cannot be read \("),
+        (b"\x80\x02X\xff\xff\xff\x7f", r"(cannot be|not) read"),
+    ],
+)
+def test_what_is_no_pickle_of_weights_is_refused_with_what_it_holds(tmp_path: Path, content: bytes, said: str) -> None:
+    """And not with torch's advice to read it all the same."""
+    (tmp_path / "w.pth").write_bytes(content)
+    with warnings.catch_warnings(), pytest.raises(UserError, match=said) as told:
+        warnings.simplefilter("error")
+        to_safetensors(tmp_path / "w.pth", tmp_path / "w.safetensors")
+    assert "weights_only" not in str(told.value)

@@ -34,6 +34,27 @@ def test_shards_are_read_tensor_by_tensor(tmp_path: Path) -> None:
         SourceWeights.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "has no weight_map"),
+        ({"weight_map": {}}, "has no weight_map"),
+        ({"weight_map": ["a.safetensors"]}, "has no weight_map"),
+        ({"weight_map": {"x": "../a.safetensors"}}, r"has x in '\.\./a\.safetensors'; a safetensors file beside it"),
+        ({"weight_map": {"x": "/etc/passwd"}}, "a safetensors file beside it is needed"),
+        ({"weight_map": {"x": "a.bin"}}, "a safetensors file beside it is needed"),
+        ({"weight_map": {"x": 5}}, "has x in 5; a safetensors file beside it is needed"),
+        ({"weight_map": {"x": "b.safetensors"}}, r"b\.safetensors: missing, and diffusion_pytorch_model"),
+        ([], "holds no JSON object"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(tmp_path: Path, content: object, said: str) -> None:
+    save(tmp_path / "a.safetensors", "x")
+    (tmp_path / f"{WEIGHTS}.index.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"(index\.json.*)?{said}"):
+        SourceWeights.open(tmp_path)
+
+
 def test_one_file_must_be_meant(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no \.safetensors file in this folder"):
         weight_files(tmp_path)
