@@ -25,6 +25,10 @@ BACKENDS = {
 TAKE_MASKS, TAKE_KEYS = ("native", "flex"), ("flash-varlen", "xformers")
 
 
+#: Name that `active_backend` gives diffusers' `_native_math`.
+AS_PRODUCTS = "-native-math"
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, keys: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
@@ -52,8 +56,11 @@ def active_backend() -> str:
 def products_are_faster(x: Tensor) -> bool:
     """Whether small attentions of `x` are faster as matrix products than in a kernel that needs copies of what it
     reads: on a CPU. Not where they are compiled: torch's compiler (2.13) takes wrong gradients of a part of a softmax.
+    Where operations are counted (`shared.nn.flops`) all attention is its products.
     """
-    return x.device.type == "cpu" and active_backend() == "native" and not torch.compiler.is_compiling()
+    return active_backend() == AS_PRODUCTS or (
+        x.device.type == "cpu" and active_backend() == "native" and not torch.compiler.is_compiling()
+    )
 
 
 def use_backend(name: str, option: str = "attention backend", learns: bool = False) -> AbstractContextManager[None]:

@@ -108,3 +108,22 @@ def test_in_mode_gives_gradients_only_where_asked():
     for backward in (False, True):
         step.in_mode(partial(forward, layer), layer, backward)()
     assert seen == [False, True]
+
+
+def test_the_blocks_of_every_model_are_compiled_once(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(step, "compile_blocks", lambda model, option: compiled.append((type(model).__name__, option)))
+    model, _ = made()
+    towers, _ = neighbours.neighbour("wan", size_of(), "cpu")
+    step.compile_all(model, model, towers)
+    assert compiled == [(name, "--compile") for name in ("DualStreamTransformer", *["WanTransformer3DModel"] * 2)]
+
+
+def test_an_attention_backend_that_cannot_run_is_refused():
+    with pytest.raises(UserError, match=r"^--attention 'nothing' is unknown"):
+        step.step_benchmark(Step(**SMALL | {"attention": "nothing"}), "cpu")
+
+
+def size_of() -> neighbours.Size:
+    options = Step(**SMALL)
+    return neighbours.Size(options.config(), options.grid, options.audio_tokens, options.text_tokens, options.batch)

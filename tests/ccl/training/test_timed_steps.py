@@ -44,3 +44,13 @@ def test_two_of_one_kind_are_equal_and_a_task_is_its_own(tmp_path, task):
 def test_a_model_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(UserError, match="nothing"):
         build(settings(overrides=["model.nothing=1"]), tmp_path)
+
+
+def test_steps_run_as_the_run_does(tmp_path, monkeypatch):
+    """On the backend of `train.attention`, and with compiled blocks where they are asked for."""
+    compiled = []
+    monkeypatch.setattr("shared.nn.compiling.compile_blocks", lambda model, option: compiled.append(option))
+    steps = build(settings(overrides=["train.compile=true"]), tmp_path)
+    assert compiled == ["train.compile"] and steps.step()["loss"] > 0
+    with pytest.raises(UserError, match=r"train.attention 'sage'"):
+        build(settings(overrides=["train.attention=sage"]), tmp_path).step()
