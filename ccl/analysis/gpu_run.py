@@ -135,6 +135,7 @@ def run_part(part: str, file: Path, tiny: bool, seconds: float, log: Path, tempo
         output.flush()
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", 1, "utf-8", closefd=False) for stream in (1, 2))
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     from ccl.analysis.gpu_parts import Skipped
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import AUDIO_CLOCK, CONFIG, FRAMES, TOKENS, VIDEO_CLOCK, inputs, noise, rotary_arguments, transformer
 
-from ccl.routing import Task
+from ccl.routing import JOINT_TASKS, Task
 from ccl.transformer import DualStreamTransformer, embed
 from shared.nn.clock import LatentClock
 
@@ -190,3 +190,30 @@ def test_a_sigma_per_frame_differs_from_its_mean_and_joins_samples_by_themselves
     for here, there in zip(some_clean, none_clean, strict=True):
         torch.testing.assert_close(here[1], there[1], rtol=0, atol=1e-5)
         assert not torch.allclose(here[0], there[0], atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("task", JOINT_TASKS)
+def test_a_gpu_computes_what_a_cpu_does(task: Task) -> None:
+    """Outputs and gradients of every task in fp32, with the given stream run in the pass and kept from before it."""
+    device, found = torch.device("cuda"), {}
+    for place in (torch.device("cpu"), device):
+        model = transformer().to(place)
+        given = [
+            replace(part, latents=part.latents.to(place), sigma=part.sigma.to(place), text=part.text.to(place))
+            for part in inputs()
+        ]
+        outputs = [part for part in model(task.route, *given) if part is not None]
+        sum(part.square().mean() for part in outputs).backward()
+        found[place] = [*outputs, *(p.grad for p in model.parameters() if p.grad is not None)]
+        if task in (Task.A2V, Task.V2A):
+            kept = {"a2v": "audio", "v2a": "video"}[task]
+            with torch.no_grad():
+                context = model.context(kept, given[kept == "audio"])
+                cached = (given[0], context) if kept == "audio" else (context, given[1])
+                found[place] += [part for part in model(task.route, *cached) if part is not None]
+    right = [part.detach() for part in found[torch.device("cpu")]]
+    size = max(float(part.abs().max()) for part in right)
+    for one, other in zip(right, found[device], strict=True):
+        torch.testing.assert_close(other.detach().cpu(), one, rtol=1e-3, atol=1e-4 * size)

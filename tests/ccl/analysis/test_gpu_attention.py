@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -11,6 +14,14 @@ from ccl.analysis.gpu_model import case, random_inputs, random_model
 from ccl.analysis.gpu_parts import Skipped
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def quick_collections() -> Iterator[None]:
+    """As a part's own process: timing collects garbage between rounds, and what is imported is none."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def test_native_attention_is_measured() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,14 @@ import torch
 
 from ccl.analysis import gpu_parts
 from ccl.analysis.gpu_parts import Skipped, check_room, check_values, describe, plan, sampling, speed, training
+
+
+@pytest.fixture(autouse=True)
+def quick_collections() -> Iterator[None]:
+    """As a part's own process: timing collects garbage between rounds, and what is imported is none."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import torch
 from tiny import CONFIG, TEXT, noise
 from torch.profiler import ProfilerActivity, profile
 
+from ccl import context_attention
 from ccl.analysis.memory_estimate import (
     Activations,
     LatentSizes,
@@ -23,6 +24,7 @@ from ccl.analysis.memory_estimate import (
 )
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
+from shared.nn import norms
 from shared.nn.clock import LatentClock
 from shared.training.optimizer import build_optimizer
 from shared.utils.config import Optimizer
@@ -65,6 +67,13 @@ def real(device: str = "cpu", config: dict | None = None, sizes: LatentSizes = S
 def torchs_own_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """DeepSpeed's ZeRO-3 puts a function of its own in its place, which saves other tensors, for the whole process."""
     monkeypatch.setattr(torch.nn.functional, "linear", torch._C._nn.linear)
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate is of a GPU: norms with a backward of their own, and small attentions as products, are a CPU's."""
+    monkeypatch.setattr(norms, "_own", lambda *tensors: False)
+    monkeypatch.setattr(context_attention, "products_are_faster", lambda x: False)
 
 
 @contextmanager
