@@ -95,7 +95,7 @@ def generate(options: JointOptions) -> Iterator[Path]:
     if options.timed_prompts is not None:
         prompts = [TimedPrompts.read(options.timed_prompts, given.duration)]
 
-    with quick_imports():
+    with quick_imports(options.compile):
         from ccl.pipeline import CCLPipeline
         from shared.nn.attention import use_backend
         from shared.nn.compiling import compile_blocks

@@ -242,7 +242,7 @@ def _summed_layout(info: MediaInfo, most: int) -> str:
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows) -> None:
     """Load the checkpoint, sample window by window, and write the file."""
-    with quick_imports():
+    with quick_imports(options.compile):
         from mtv.pipeline import MTVPipeline
         from shared.nn.attention import use_backend
         from shared.nn.compiling import compile_blocks

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
 from shared.evaluation.kept_samples import KeptSamples
 from shared.evaluation.options import JOINT_TASKS, EvaluationOptions
+from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import device, parse
 from shared.utils.digest import settings_digest
 from shared.utils.errors import run_main
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 @quick_imports()
 def load(checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[str] = ()) -> dict[str, Any]:
     """Pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
+    keep_freed_memory()
     from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported
     from mtv.pipeline import MTVPipeline
 

@@ -96,12 +96,16 @@ class SamplingOptions(TrustOptions):
         return {name: value for name, value in arguments.items() if value is not None}
 
 
-@quick_imports()
 def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
+    keep_freed_memory()
+    with quick_imports(options.compile):
+        return _load(kind, options)
+
+
+def _load(kind: type[Any], options: SamplingOptions) -> Any:
     import torch
 
-    keep_freed_memory()
     device = cli.device(options.device)
     dtype = getattr(torch, options.dtype)
     adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}

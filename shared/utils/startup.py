@@ -8,30 +8,53 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 #: What diffusers imports and a run seldom uses: packages that bring in all of their modules (forty transformers, thirty
 #: autoencoders) when one of these is imported, and what its schedulers need for one kind of sigmas.
 DEFERRED = (
     "diffusers.models.autoencoders", "diffusers.models.controlnets",
-    "diffusers.models.transformers", "diffusers.models.unets", "scipy.stats", "transformers.models",
+    "diffusers.models.transformers", "diffusers.models.unets", "scipy.stats", "torch._dynamo", "transformers.models",
 )  # fmt: skip
+_compilers_wanted: list[bool] = []  # by the contexts that are open
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
+def quick_imports(compiles: bool = False) -> Iterator[None]:
     """Import the modules in `DEFERRED` without running them: each runs when it is asked for a name that it lacks, in
-    this context or later. Python's garbage collector, which would look through all that is imported, waits."""
+    this context or later. Python's garbage collector, which would look through all that is imported, waits.
+
+    Unless the process `compiles` anything, torch's compiler has `STAND_INS`, for which alone all of it would run.
+    """
     finder, collects = _Finder(), gc.isenabled()
     sys.meta_path.insert(0, finder)
+    _compilers_wanted.append(compiles)
     gc.disable()
     try:
         yield
     finally:
+        _compilers_wanted.pop()
         sys.meta_path.remove(finder)
         if collects:
             gc.enable()
+
+
+def _unmarked(function: Any = None, *arguments: Any, **options: Any) -> Any:
+    """Decorate a function, or give what decorates one, as it is."""
+    return _unmarked if function is None else function
+
+
+class _CompiledModule:
+    """What no module is an instance of, as long as nothing is compiled."""
+
+
+#: Of torch._dynamo: decorators by which libraries mark what the compiler shall not look into, and the class of what it
+#: has compiled, as which diffusers looks at each part of a pipeline.
+STAND_INS = {
+    "allow_in_graph": _unmarked, "assume_constant_result": _unmarked, "disable": _unmarked,
+    "eval_frame": SimpleNamespace(OptimizedModule=_CompiledModule),
+}  # fmt: skip
 
 
 class _DeferredModule(ModuleType):
@@ -39,6 +62,9 @@ class _DeferredModule(ModuleType):
     LazyLoader would run a package."""
 
     def __getattr__(self, name: str) -> Any:
+        idle = self.__name__ == "torch._dynamo" and _compilers_wanted and not any(_compilers_wanted)
+        if idle and name in STAND_INS:
+            return STAND_INS[name]
         loader = self.__spec__.loader if self.__spec__ else None
         assert loader is not None, f"{self.__name__} was found without a loader"
         self.__class__ = _RunModule  # type: ignore[assignment]

@@ -45,6 +45,7 @@ UNUSED = {
     "diffusers.models.unets.unet_2d", "diffusers.pipelines.cogvideo.pipeline_cogvideox", "matplotlib", "mtv.separation",
     "scipy.signal", "scipy.stats", "scipy.stats._stats_py", "shared.training", "torch._inductor.compile_fx",
     "torchvision", "transformers.models", "transformers.models.t5", "transformers.models.wav2vec2",
+    "torch._dynamo.convert_frame",
 }  # fmt: skip
 SHIPPED = str(ROOT / "assets/puppets")
 SAMPLE = "--prompt bell --output OUT/x.mp4"

@@ -96,3 +96,24 @@ def test_the_libraries_bear_it(line: str) -> None:
     code = f"from shared.utils.startup import quick_imports\nwith quick_imports():\n    {line}\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+COMPILER = """
+import torch
+from shared.utils.startup import quick_imports
+with quick_imports({compiles}):
+    from diffusers.utils.torch_utils import is_compiled_module, maybe_allow_in_graph
+    function = torch.compiler.disable(len)
+    assert not is_compiled_module(torch.nn.Linear(1, 1))
+runs = "torch._dynamo.convert_frame" in __import__("sys").modules
+kept = maybe_allow_in_graph(torch.nn.Linear) is torch.nn.Linear
+print(runs, function is len, kept, torch.compiler.disable(len) is len)
+"""
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_process_that_compiles_nothing_does_without_the_compiler(compiles: bool) -> None:
+    """Afterwards it is there for whoever asks."""
+    code = COMPILER.format(compiles=compiles)
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, stderr=subprocess.DEVNULL)
+    assert said.split() == (["True", "False", "True", "False"] if compiles else ["False", "True", "True", "False"])
