@@ -25,6 +25,7 @@ from typing import Any
 from ccl.analysis.benchmark_options import Cca, Reported, Sample, Shards, Startup, Step, Train, model_config
 from ccl.analysis.memory_report import MemoryOptions, memory_report
 from shared.checkpoint.folder import check_checkpoint, check_joint, load_checkpoint
+from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import device, parse_command
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError, run_main
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
     """Run the command: its numbers and its table."""
+    keep_freed_memory()  # as training and sampling do
     if command == "memory":
         return memory_report(options)
     if command == "shards":

@@ -22,7 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from shared.nn.clock import LatentClock
-from shared.nn.norms import RMSNorm, modulate, modulated_norm
+from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
@@ -141,7 +141,7 @@ class DiTBlock(nn.Module):
         x = state.x
         normed = modulated_norm(self.norm1, x, 1 + scale, shift).type_as(x)
         attended = self.attn1(normed, None, None, state.rotary)
-        return state.with_x((x.float() + modulate(attended, gate)).type_as(x))
+        return state.with_x(add_modulated(x, attended, gate))
 
     def attend_text(self, state: StreamState, attention: Attention | None = None) -> StreamState:
         """Text cross-attention; `attention` may act between its projections, on the text's keys and values."""
@@ -154,7 +154,7 @@ class DiTBlock(nn.Module):
         *_, shift, scale, gate = self._modulation(state)
         x = state.x
         normed = modulated_norm(self.norm3, x, 1 + scale, shift).type_as(x)
-        return state.with_x((x.float() + modulate(self.ffn(normed), gate)).type_as(x))
+        return state.with_x(add_modulated(x, self.ffn(normed), gate))
 
 
 Block = TypeVar("Block", bound=nn.Module)

@@ -1,7 +1,7 @@
 """The norms of a block, with a backward of their own where torch has none that is fused: float32 on a CPU.
 
-There torch makes a pass over memory for every operation of RMSNorm and of the modulation after a LayerNorm, forward and
-backward. Here they go over parts that stay in a core's cache; measured in docs/performance.md, "The training step".
+There torch makes a pass over memory for every operation of RMSNorm and of the modulation after a LayerNorm. Here the
+backward goes over parts that stay in a core's cache; measured in docs/performance.md, "The training step".
 """
 
 from typing import Any
@@ -38,6 +38,14 @@ def modulated_norm(norm: FP32LayerNorm, x: Tensor, scale: Tensor, shift: Tensor)
     return _ModulatedNorm.apply(x, scale, shift, norm.eps)
 
 
+def add_modulated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+    """`x + modulate(update, gate)` in fp32, given as x is; x and update [B, N, D], gate [B, T, D]."""
+    if not _own(x, update, gate):
+        return (x.float() + modulate(update, gate)).type_as(x)
+    grouped, updates = (part.unflatten(1, (gate.shape[1], -1)) for part in (x, update))
+    return torch.addcmul(grouped, updates, gate[:, :, None]).flatten(1, 2)
+
+
 def _own(*tensors: Tensor) -> bool:
     """Whether what is here is faster than torch's own."""
     plain = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
@@ -51,10 +59,7 @@ class _RMSNorm(torch.autograd.Function):
         root = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
         root = root.square_().div_(rows.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(rows, weight, root)
-        out = torch.empty_like(rows)
-        for x_part, root_part, out_part in _parts(rows, root, out):
-            torch.mul(x_part, root_part, out=out_part).mul_(weight)
-        return out.view(x.shape)
+        return torch.mul(rows, root).mul_(weight).view(x.shape)
 
     @staticmethod
     @once_differentiable

@@ -8,7 +8,7 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import nn
 
 from shared.nn import norms
-from shared.nn.norms import RMSNorm, modulate, modulated_norm
+from shared.nn.norms import RMSNorm, add_modulated, modulate, modulated_norm
 
 
 def close(found, expected) -> None:
@@ -48,6 +48,18 @@ def test_modulated_norm_is_norm_and_modulation_to_the_bit(frames) -> None:
     mine, plain = modulated_norm(norm, x, scale, shift), modulate(norm(x), scale, shift)
     close([mine], [plain])
     close(*(torch.autograd.grad(out, (x, scale, shift), grad) for out in (mine, plain)))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_gated_update_is_added(frames) -> None:
+    x, update, gate = (torch.randn(2, n, 16, requires_grad=True) for n in (12, 12, frames))
+    grad = torch.randn(2, 12, 16)
+    mine, plain = add_modulated(x, update, gate), x + modulate(update, gate)
+    close([mine], [plain])
+    close(*(torch.autograd.grad(out, (x, update, gate), grad) for out in (mine, plain)))
+    half = add_modulated(x.bfloat16(), update.bfloat16(), gate)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), plain, rtol=2e-2, atol=5e-2)
 
 
 def test_only_what_needs_a_gradient_gets_one() -> None:
