@@ -220,7 +220,7 @@ BAD = [
     (["--text-scale", "high"], "--text-scale high"),
     (["--guidance", "text", "--context-scale", "2"], "--context-scale has no effect"),
     (["--guidance", "some"], "invalid choice: 'some'"),
-    (["--attention", "some"], "attention backend 'some' is unknown"),
+    (["--attention", "some"], "--attention 'some' is unknown; choose one of native"),
     (["--device", "toaster"], "--device toaster"),
     (["--output", "OUT/x.avi"], "x.avi: task t2av writes .mp4"),
     (["--output", "OUT/x.mp4", "--task", "t2a"], "task t2a writes .wav"),

@@ -299,7 +299,7 @@ BAD = [
     ([*MUSIC, "--steps", "0"], "--steps 0"),
     ([*MUSIC, "--speech-scale", "nan"], "--speech-scale nan"),
     ([*MUSIC, "--seed", "one"], "--seed one: Input should be a valid integer"),
-    ([*MUSIC, "--attention", "some"], "attention backend 'some' is unknown"),
+    ([*MUSIC, "--attention", "some"], "--attention 'some' is unknown; choose one of native"),
     ([*MUSIC, "--device", "toaster"], "--device toaster"),
     ([*MUSIC, "--image", "BAD/nothing.png"], "nothing.png: no such file"),
     ([*MUSIC, "--keyframe", "1=BAD/broken.png"], "broken.png: broken"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 from pathlib import Path
@@ -18,10 +19,13 @@ PINNED = [asked.split("==") for asked in WANTED.values() if "==" in asked]
 
 
 def test_pins_are_those_of_the_constraints_and_of_this_environment() -> None:
-    installed = {one.name.lower().replace("_", "-"): one.version for one in importlib.metadata.distributions()}
     assert len(PINNED) > 15
-    for name, version in PINNED:
-        assert version == PINS.get(name, version) == installed.get(name, version), name
+    pinned_here = [(name, version) for name, version in PINNED if name in PINS]
+    assert len(pinned_here) > 5
+    for name, version in pinned_here:
+        assert version == PINS[name], name
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # xformers, without CUDA
+            assert importlib.metadata.version(name) == version
 
 
 def test_a_wheel_comes_with_what_it_needs_itself() -> None:
