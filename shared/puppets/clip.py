@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media_write import write_audio, write_video
-from shared.puppets import picture, sound
+from shared.puppets import grammar, picture, sound
 from shared.puppets.script import Character, Prop, Spec, sample_spec
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing
@@ -107,7 +107,9 @@ def _fields(thing: object, *names: str) -> dict[str, Any]:
 
 def caption(spec: Spec) -> str:
     """Caption of a clip: "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the
-    scene when nobody speaks. Event times never appear."""
+    scene when nobody speaks; on `shows` in the words of `grammar`. Event times never appear."""
+    if spec.level == "shows":
+        return grammar.write(spec)
     said = dict(spec.caption_overrides)
     scene = [_event(prop, said, audio=False) for prop in spec.props]
     for drifting in spec.distractors:
@@ -128,6 +130,8 @@ def caption(spec: Spec) -> str:
 
 def audio_caption(spec: Spec) -> str:
     """Caption of what sounds: "A man speaks while a big red ball bounces twice with warm bright music."."""
+    if spec.level == "shows":
+        return grammar.write(spec, audio=True)
     said = dict(spec.caption_overrides)
     voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
     speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""
