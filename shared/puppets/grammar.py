@@ -7,6 +7,7 @@ docs/puppets.md or as free sentences. Paraphrases and pairs that training never 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from numpy.random import Generator
 
@@ -118,7 +119,7 @@ class _Words:
     def __init__(self, rng: Generator, held_out: bool) -> None:
         self.rng, self.held_out, self.held = rng, held_out, False
 
-    def of(self, name: str, value: str | int | bool) -> str:
+    def of(self, name: str, value: str | int | bool | None) -> str:
         usual, rare = PHRASES[name][str(value)]
         if self.held_out and rare and self.rng.random() < 0.5:
             self.held = True
@@ -290,12 +291,13 @@ class _Reading:
         self.people[which] = replace(self.people[which], speaking=speaks)
 
     def _attribute(self, name: str, value: str, phrase: str) -> None:
-        values = {"shirt": self._taken("colour") if name == "shirt" else None, "side": value, "count": value}
         owner = self.people if name == "shirt" else self.objects if name == "count" else self.last
         if not owner:
             raise UserError(f"caption {self.caption[:120]!r}: {phrase!r} belongs to nothing")
-        new = int(value) if name == "count" else values[name]
-        owner[-1] = replace(owner[-1], **{name: new})  # type: ignore[arg-type]
+        given: dict[str, Any] = {name: self._taken("colour") if name == "shirt" else value}
+        if name == "count":
+            given = {name: int(value)}
+        owner[-1] = replace(owner[-1], **given)  # type: ignore[type-var]
 
 
 _NOUNS: dict[str, Callable[[_Reading, str], None]] = {

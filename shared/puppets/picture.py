@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.puppets.script import Character, Distractor, Prop, Spec
-from shared.puppets.sound import beat
+from shared.puppets.sound import beat, vowels_at
 
 Array = NDArray[np.float64]
 PerFrame = Array | float
@@ -29,6 +29,9 @@ MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH = 0.5625, 0.062
 MOUTH_HALF_HEIGHT = 0.062
 """Half height of the fully open mouth; opening o has `max(MOUTH_SHUT, o * MOUTH_HALF_HEIGHT)`."""
 MOUTH_SHUT = 0.007
+MOUTH_SHAPES = ((0.95, 1.0, 0.0), (1.42, 0.5, 0.0), (0.42, 0.62, 1.0), (1.25, 0.8, 0.0), (0.66, 0.85, 1.0))
+"""Of an articulated mouth, by vowel (a, i, u, e, o): width and height over those above; 1 where lips are rounded."""
+LIPS, LIP_WIDTH = (0.76, 0.22, 0.27), 0.026
 FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
 FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
 """The white spark at an object's contact point (x: its slot): twice the standard deviations of a Gaussian spot."""
@@ -81,7 +84,8 @@ def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
             canvas.glow(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], FLASH_RADII[prop.kind], (1.0, 1.0, 1.0), spark)
     for character, opening in zip(spec.characters, mouths, strict=True):
         if character.visible:
-            _character(canvas, character, opening[:, None, None])
+            vowels = vowels_at(character, spec.frame_times()) if spec.articulated else None
+            _character(canvas, character, opening[:, None, None], vowels)
     return np.rint(np.clip(canvas.pixels, 0, 1) * 255).astype(np.uint8)
 
 
@@ -99,7 +103,7 @@ class _Canvas:
         self.light = np.array(LIGHT[spec.mood])
         self.pixels = np.empty((len(self.t), height, width, 3))
 
-    def paint(self, box: Box, distance: Distance, colour: Colour, opacity: float = 1.0, edge: float = _EDGE) -> None:
+    def paint(self, box: Box, distance: Distance, colour: Colour, opacity: PerFrame = 1.0, edge: float = _EDGE) -> None:
         """Lay the shape `distance(x, y) < 0` over the picture; nothing outside `box` is touched."""
         rows, columns = self._window(box)
         mask = np.clip(0.5 - distance(self.x[..., columns], self.y[:, rows]) / (edge * self.pixel), 0, 1)
@@ -115,7 +119,7 @@ class _Canvas:
         self._blend(rows, columns, spot * opacity, np.array(colour))
 
     def ellipse(
-        self, cx: PerFrame, cy: PerFrame, rx: PerFrame, ry: PerFrame, colour: Colour, opacity: float = 1.0,
+        self, cx: PerFrame, cy: PerFrame, rx: PerFrame, ry: PerFrame, colour: Colour, opacity: PerFrame = 1.0,
         edge: float = _EDGE,
     ) -> None:  # fmt: skip
         """Paint a filled ellipse."""
@@ -165,7 +169,7 @@ def _wall(canvas: _Canvas, spec: Spec) -> None:
     canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)
 
 
-def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
+def _character(canvas: _Canvas, character: Character, opening: Array, vowels: NDArray[np.int_] | None) -> None:
     cx, woman = SLOTS[character.side], character.kind == "woman"
     hair, neck, (rx, ry) = HAIR[character.kind], (0.86, 0.64, 0.51), HEAD_RADII
     if woman:
@@ -187,8 +191,23 @@ def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
     for eye in (-1, 1):
         canvas.ellipse(cx + eye * 0.058, 0.40, 0.027, 0.034, (1.0, 1.0, 1.0))
         canvas.ellipse(cx + eye * 0.058, 0.405, 0.015, 0.022, DARK)
-    half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
-    canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
+    if vowels is None:
+        half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
+        canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
+    else:
+        _mouth(canvas, cx, opening, vowels)
+
+
+def _mouth(canvas: _Canvas, cx: float, opening: Array, vowels: NDArray[np.int_]) -> None:
+    """Paint an articulated mouth; shut, it has the width of a mouth at rest."""
+    width, height, rounded = np.array([*MOUTH_SHAPES, (1.0, 1.0, 0.0)])[vowels].T[..., None, None]
+    formed = np.minimum(1, opening / 0.25)
+    rx = MOUTH_HALF_WIDTH * (1 + (width - 1) * formed)
+    ry = np.maximum(MOUTH_SHUT, opening * height * MOUTH_HALF_HEIGHT)
+    if rounded.any():
+        lips = LIP_WIDTH * formed
+        canvas.ellipse(cx, MOUTH_CENTRE_Y, rx + lips, ry + lips, LIPS, rounded * formed)
+    canvas.ellipse(cx, MOUTH_CENTRE_Y, rx, ry, MOUTH)
 
 
 def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:

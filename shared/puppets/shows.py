@@ -182,9 +182,9 @@ def _syllables(rng: Generator, span: Span) -> list[Syllable]:
         length = rng.uniform(0.18, 0.32)
         if t + length > span[1] - 0.02:
             return syllables
-        glide = rng.uniform(0.95, 1.05)
+        glide = rng.uniform(0.96, 1.04)
         vowel, loudness = int(rng.integers(5)), rng.uniform(0.55, 1.0)
-        syllables.append(Syllable(t, t + length, loudness, vowel, (glide, glide * rng.uniform(0.95, 1.04))))
+        syllables.append(Syllable(t, t + length, loudness, vowel, (glide, glide * rng.uniform(0.96, 1.04))))
         t += length + (rng.uniform(0.25, 0.5) if rng.random() < 0.14 else rng.uniform(0.03, 0.1))
 
 
