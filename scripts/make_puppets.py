@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from shared.data.manifest import MANIFEST_NAME, write_manifest
 from shared.puppets.clip import make_clips
@@ -39,6 +39,15 @@ class PuppetOptions(Options):
     size: Annotated[tuple[Side, Side], BeforeValidator(pixels)] = option(
         (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
+    fps: Annotated[int, Field(ge=12, le=30)] | None = option(
+        None, "level shows: frame rate, 12 to 30; default: 12, 15, 16, 24, 25 and 30 mixed"
+    )
+    shots: Annotated[int, Field(ge=1, le=3)] | None = option(
+        None, "level shows: so many shots at most, 1 to 3; default: 3"
+    )
+    held_out: bool = option(
+        False, "level shows: only pairs and paraphrases that other clips never have; never train on them"
+    )
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
@@ -48,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     given = parse(PuppetOptions, __doc__, argv)
     settings = given.seed, given.level, given.size, given.conflict
     with locked(given.output / LOCK_NAME, *FILLS):
-        rendered = make_clips(given.output, given.clips, *settings, given.workers)
+        choice = {"fps": given.fps, "shots": given.shots, "held_out": given.held_out}
+        rendered = make_clips(given.output, given.clips, *settings, given.workers, **choice)
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))
         write_manifest(given.output / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
