@@ -57,8 +57,10 @@ def main(argv: list[str] | None = None) -> None:
     given = parse(PuppetOptions, __doc__, argv)
     settings = given.seed, given.level, given.size, given.conflict
     with locked(given.output / LOCK_NAME, *FILLS):
-        choice = {"fps": given.fps, "shots": given.shots, "held_out": given.held_out}
-        rendered = make_clips(given.output, given.clips, *settings, given.workers, **choice)
+        rendered = make_clips(
+            given.output, given.clips, *settings, given.workers,
+            fps=given.fps, shots=given.shots, held_out=given.held_out,
+        )  # fmt: skip
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))
         write_manifest(given.output / MANIFEST_NAME, clips)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")

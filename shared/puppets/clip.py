@@ -213,11 +213,11 @@ def make_clips(
     `fps`, `shots` and `held_out` as `sample_show` has them, for `shows` alone. UserError for settings that there are
     not, and for a folder that holds anything else."""
     sample_spec(seed, 0, level, size, conflict)  # checks them
-    given = {"fps": fps, "shots": shots, "held_out": held_out or None}
-    given = {name: value for name, value in given.items() if value is not None}
+    choices = {"fps": fps, "shots": shots, "held_out": held_out or None}
+    given = {name: value for name, value in choices.items() if value is not None}
     draw: Callable[[int], Show]
     if level == "shows":
-        draw = partial(sample_show, seed, size=size, **given)
+        draw = partial(_show, seed, size, shots, fps, held_out)
         draw(0)
     elif given:
         raise UserError(f"puppet level '{level}' has no {', '.join(given)} to choose; level 'shows' has")
@@ -226,6 +226,10 @@ def make_clips(
     settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict} | given
     claim_folder(folder, "puppets.json", settings)
     return spread(partial(make_clip, folder, draw), range(count), workers)
+
+
+def _show(seed: int, size: tuple[int, int], shots: int | None, fps: int | None, held_out: bool, index: int) -> Show:
+    return sample_show(seed, index, size, shots, fps, held_out)
 
 
 def _one_shot(seed: int, level: str, size: tuple[int, int], conflict: float, index: int) -> Show:

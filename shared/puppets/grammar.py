@@ -7,7 +7,6 @@ docs/puppets.md or as free sentences. Paraphrases and pairs that training never 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from numpy.random import Generator
 
@@ -230,7 +229,7 @@ class _Reading:
     drifting: list[tuple[str, str | None]] = field(default_factory=list)
     loose: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
-    last: list[ToldPerson] | list[ToldObject] | None = None
+    side_of: str = ""
     number: int | None = None
 
     def take(self, tag: Tag, phrase: str) -> None:
@@ -264,16 +263,16 @@ class _Reading:
 
     def person(self, kind: str) -> None:
         self.people.append(ToldPerson(kind, visible=not self._taken("offscreen")))
-        self.last = self.people
+        self.side_of = "person"
 
     def object(self, kind: str) -> None:
         size, colour = self._taken("size"), self._taken("colour")
         self.objects.append(ToldObject(kind, size, colour, visible=not self._taken("offscreen")))
-        self.last = self.objects
+        self.side_of = "object"
 
     def drifter(self, kind: str) -> None:
         self.drifting.append((kind, self._taken("colour")))
-        self.last = None
+        self.side_of = ""
 
     def fact(self, *names: str) -> Callable[[str], None]:
         def take(value: str) -> None:
@@ -291,13 +290,16 @@ class _Reading:
         self.people[which] = replace(self.people[which], speaking=speaks)
 
     def _attribute(self, name: str, value: str, phrase: str) -> None:
-        owner = self.people if name == "shirt" else self.objects if name == "count" else self.last
-        if not owner:
+        if name == "shirt" and self.people:
+            self.people[-1] = replace(self.people[-1], shirt=self._taken("colour"))
+        elif name == "count" and self.objects:
+            self.objects[-1] = replace(self.objects[-1], count=int(value))
+        elif name == "side" and self.side_of == "person":
+            self.people[-1] = replace(self.people[-1], side=value)
+        elif name == "side" and self.side_of == "object":
+            self.objects[-1] = replace(self.objects[-1], side=value)
+        else:
             raise UserError(f"caption {self.caption[:120]!r}: {phrase!r} belongs to nothing")
-        given: dict[str, Any] = {name: self._taken("colour") if name == "shirt" else value}
-        if name == "count":
-            given = {name: int(value)}
-        owner[-1] = replace(owner[-1], **given)  # type: ignore[type-var]
 
 
 _NOUNS: dict[str, Callable[[_Reading, str], None]] = {

@@ -37,8 +37,8 @@ DURATIONS, DURATION_ODDS = (1, 2, 3, 4, 5, 6, 8), (0.1, 0.4, 0.1, 0.2, 0.05, 0.0
 SHORTEST_SHOT = 1.0  # seconds
 SHORTEST_TURN = 0.9  # seconds that one of two speakers talks at a time
 MOST_SHOTS = 3
-ROOTS = 4
-"""The music's root is one of so many semitones from C: few, so that the third of its chords tells major from minor."""
+ROOTS = (130.81, 174.61)
+"""Hz of the music's root, C or F: few, so that the third of its chords tells major from minor."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _ambience(rng: Generator, last: Spec | None, spec: Spec) -> Spec:
     drawn = replace(
         spec, mood=mood, mood_mentioned=bool(rng.random() < 0.8), tempo=tempo, beat_phase=rng.random(),
         music=bool(rng.random() < 0.9), music_level=rng.uniform(-30, -26),
-        root=130.81 * 2 ** (rng.integers(ROOTS) / 12), music_mentioned=bool(rng.random() < 0.3),
+        root=ROOTS[rng.integers(2)], music_mentioned=bool(rng.random() < 0.3),
     )  # fmt: skip
     drawn = replace(drawn, music_mentioned=drawn.music and drawn.music_mentioned)
     if last is None or rng.random() < 0.5:

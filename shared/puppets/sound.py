@@ -36,6 +36,8 @@ PARTIALS = {
 """Frequency ratio, amplitude and decay in seconds."""
 CLICK_LEVEL = {"ball": 0.16, "bell": 0.18, "drum": 0.22}
 CHORD = {"major": (1.0, 1.25, 1.5, 2.0), "minor": (1.0, 1.2, 1.5, 2.0)}
+HIGH_THIRD = 1.2
+"""Amplitude, on the level `shows`, of the chord's third two octaves up: there major and minor lie a mel band apart."""
 PEAK = 0.94
 _TAIL = 1.2  # seconds after which a hit is cut off
 FADE = 0.03
@@ -164,5 +166,7 @@ def _music(spec: Spec) -> Array:
     for i, ratio in enumerate(CHORD[spec.mode]):
         turn = np.exp(2j * np.pi * (spec.root * ratio * t + 0.37 * i))
         pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
+    if spec.articulated:
+        pad += HIGH_THIRD * np.sin(2 * np.pi * spec.root * 4 * CHORD[spec.mode][1] * t)
     pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)
     return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)

@@ -133,7 +133,8 @@ def _spectra(sound: Sound, rate: int, window: float = 0.032) -> tuple[Array, Arr
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: (len(sound) // hop + 1) * hop : hop]
     frequency = np.fft.rfftfreq(size, 1 / rate)
     inside = (frequency > HIGH_BAND) & (frequency < SPEECH_TOP)
-    return np.abs(np.fft.rfft(frames * np.hanning(size))[:, inside]) ** 2, frequency[inside]
+    power: Array = np.abs(np.fft.rfft(frames * np.hanning(size))[:, inside]) ** 2
+    return power, np.asarray(frequency[inside], np.float64)
 
 
 def _log_likelihoods(frequency: Array) -> Array:
