@@ -17,7 +17,7 @@ from shared.data.manifest import MANIFEST_NAME, write_manifest
 from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
-from shared.utils.errors import run_main
+from shared.utils.errors import UserError, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Count, Rate, Seed, Side, Workers
@@ -48,6 +48,7 @@ class PuppetOptions(Options):
     held_out: bool = option(
         False, "level shows: only pairs and paraphrases that other clips never have; never train on them"
     )
+    sheet: Path | None = option(None, "a contact sheet too: one picture of each clip (png, jpg or webp)", writes="file")
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
@@ -55,6 +56,8 @@ class PuppetOptions(Options):
 def main(argv: list[str] | None = None) -> None:
     """Render on all cores; the manifest appears only when every clip is there."""
     given = parse(PuppetOptions, __doc__, argv)
+    if given.sheet and given.sheet.suffix not in (".png", ".jpg", ".webp"):
+        raise UserError(f"--sheet {given.sheet}: the picture's name must end in .png, .jpg or .webp")
     settings = given.seed, given.level, given.size, given.conflict
     with locked(given.output / LOCK_NAME, *FILLS):
         rendered = make_clips(
@@ -63,6 +66,10 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))
         write_manifest(given.output / MANIFEST_NAME, clips)
+    if given.sheet:
+        from shared.puppets.sheet import contact_sheet
+
+        contact_sheet([clip.video for clip in clips if clip.video]).save(given.sheet, quality=82)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 
 
