@@ -61,6 +61,8 @@ LIGHT: dict[str, Colour] = {
 PULSE = 0.03  # relative brightness of the wall on a beat
 WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
 HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
+CANVAS_BYTES = 2**21
+"""Of pixels that are painted at once: so many frames stay in a core's cache."""
 _EDGE = 2.2
 """Pixels over which an edge fades: soft enough for a linear codec, and free of stair steps."""
 
@@ -73,7 +75,18 @@ def scene_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, f
 
 def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
     """All frames, uint8 [T,H,W,3]; `mouths`: opening 0..1 of each character at the frame times, [T] each."""
-    canvas = _Canvas(spec)
+    shapes = [vowels_at(person, spec.frame_times()) if spec.articulated else None for person in spec.characters]
+    frames = np.empty((spec.frames, *spec.size, 3), np.uint8)
+    step = max(1, CANVAS_BYTES // (spec.size[0] * spec.size[1] * 24))
+    for first in range(0, spec.frames, step):
+        some = slice(first, first + step)
+        frames[some] = _paint(spec, some, [m[some] for m in mouths], [None if v is None else v[some] for v in shapes])
+    return frames
+
+
+def _paint(spec: Spec, some: slice, mouths: list[Array], shapes: list[NDArray[np.int_] | None]) -> NDArray[np.uint8]:
+    """Paint the frames `some`, with the mouths of those frames."""
+    canvas = _Canvas(spec, some)
     _wall(canvas, spec)
     for distractor in spec.distractors:
         _drift(canvas, distractor)
@@ -82,24 +95,24 @@ def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
             _PAINTERS[prop.kind](canvas, prop)
             spark = decay(canvas.t, prop.onsets, FLASH_DECAY)
             canvas.glow(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], FLASH_RADII[prop.kind], (1.0, 1.0, 1.0), spark)
-    for character, opening in zip(spec.characters, mouths, strict=True):
+    for character, opening, vowels in zip(spec.characters, mouths, shapes, strict=True):
         if character.visible:
-            vowels = vowels_at(character, spec.frame_times()) if spec.articulated else None
             _character(canvas, character, opening[:, None, None], vowels)
     return np.rint(np.clip(canvas.pixels, 0, 1) * 255).astype(np.uint8)
 
 
 class _Canvas:
-    """Pixels [T,H,W,3], scene coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
+    """Pixels [T,H,W,3] of some frames, scene coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, some: slice) -> None:
         (height, width), unit, pan = spec.size, min(spec.size), spec.pan_offsets()
         self.pixel = 1 / unit
         x = (np.arange(width) + 0.5 - width / 2) / unit + 0.5
         self.reach = float(np.abs(pan).max())
-        self.x = (x + pan[:, None, None]) if self.reach else x[None, None]
+        self.columns = x + pan[0]  # windows are those of the first frame, whichever are painted
+        self.x = (x + pan[some, None, None]) if self.reach else x[None, None]
         self.y = ((np.arange(height) + 0.5 - height / 2) / unit + 0.5)[None, :, None]
-        self.t = spec.frame_times()[:, None, None]
+        self.t = spec.frame_times()[some, None, None]
         self.light = np.array(LIGHT[spec.mood])
         self.pixels = np.empty((len(self.t), height, width, 3))
 
@@ -129,7 +142,7 @@ class _Canvas:
     def _window(self, box: Box) -> tuple[slice, slice]:
         """Rows and columns that `box` may touch, whatever the camera does."""
         margin = 2 * self.pixel
-        xs, ys = self.x[0, 0], self.y[0, :, 0]
+        xs, ys = self.columns, self.y[0, :, 0]
         inside_x = np.flatnonzero((xs > box[0] - margin - 2 * self.reach) & (xs < box[2] + margin + 2 * self.reach))
         inside_y = np.flatnonzero((ys > box[1] - margin) & (ys < box[3] + margin))
         rows, columns = (slice(i[0], i[-1] + 1) if len(i) else slice(0, 0) for i in (inside_y, inside_x))
@@ -137,7 +150,9 @@ class _Canvas:
 
     def _blend(self, rows: slice, columns: slice, mask: Array, colour: Array) -> None:
         region = self.pixels[:, rows, columns]
-        region += mask[..., None] * (colour - region)
+        change = colour - region
+        change *= mask[..., None]
+        region += change
 
 
 def ellipse_distance(x: Array, y: Array, rx: PerFrame, ry: PerFrame) -> Array:

@@ -12,6 +12,7 @@ import pytest
 
 from shared.data.manifest import read_manifest, write_manifest
 from shared.data.media import probe, read_audio
+from shared.puppets import picture
 from shared.puppets.clip import (
     CUT_FADE,
     PuppetClip,
@@ -27,6 +28,7 @@ from shared.puppets.clip import (
 from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, scene_to_pixels
 from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
 from shared.puppets.shows import sample_show
+from shared.puppets.sound import mouth_opening
 from shared.utils.errors import UserError
 
 RATE = 16000
@@ -309,3 +311,14 @@ def test_old_levels_are_what_they_were() -> None:
     text = repr([(s.level, s.characters, s.props, s.distractors, s.mood, s.pan) for s in SIMPLE + FULL])
     said = " ".join(caption(s) + audio_caption(s) for s in SIMPLE + FULL)
     assert hashlib.sha256((text + said).encode()).hexdigest()[:16] == "23e12f5c3cf0d7a4"
+
+
+@pytest.mark.parametrize("level", ["simple", "full", "shows"])
+def test_how_many_frames_are_painted_at_once_changes_nothing(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [replace(sample_spec(9, i, level), frames=30, pan=(-0.04, 0.03) if i % 2 else (0.0, 0.0)) for i in range(6)]
+    mouths = [[mouth_opening(spec, person) for person in spec.characters] for spec in specs]
+    painted = []
+    for held in (2**18, 2**40):
+        monkeypatch.setattr(picture, "CANVAS_BYTES", held)
+        painted.append([picture.render(spec, given) for spec, given in zip(specs, mouths, strict=True)])
+    assert all(np.array_equal(few, all_) for few, all_ in zip(*painted, strict=True))
