@@ -3,7 +3,7 @@
 python scripts/make_puppets.py --clips 64 --output data/puppets --seed 1 --level simple
 
 DIR/video/ID.mp4, DIR/stems/ID.{speech1, speech2, effects, music}.wav, DIR/truth/ID.json, DIR/manifest.jsonl
-(last). The same arguments make the same clips; another seed makes clips that share nothing with them (a
+(last). The same arguments make the same clips; another seed makes clips that share no random number with them (a
 held-out set).
 """
 
