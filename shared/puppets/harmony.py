@@ -1,35 +1,37 @@
 """Major or minor of the puppets' music, read from a sound of the level `shows`."""
 
-from itertools import product
-
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.signal import stft
 
 from shared.puppets.readers import Sound
 from shared.puppets.shows import ROOTS
 from shared.puppets.sound import CHORD
 
-BANDWIDTH = 0.02
-"""Seconds of a Gaussian in time, 8 Hz: a codec may move a tone by so much; the thirds lie 26 Hz apart and more."""
+WINDOW, MARGIN = 0.128, 30.0
+"""Seconds of a spectrum; Hz around the thirds of a root that are looked at."""
 QUANTILE = 0.25
 """Of a tone's level over time: what is left of it where voices and hits pause."""
 LEAST = 2e-3
-"""Amplitude of the third below which there is no music."""
+"""Half the amplitude of the third below which there is no music."""
 
 
 def read_mode(sound: Sound, rate: int) -> str:
     """Mode of the music in mono `sound` [N]: "major" or "minor", "" where there is none.
 
-    The chord's third sounds two octaves up as long as the music does; voices and hits come and go. So the third that
-    is loudest when the least else sounds tells the mode, for every root that the shows have.
+    The chord's third sounds two octaves up as long as the music does; voices and hits come and go. Of every root the
+    shows have, the band of both thirds is looked at: the loudest has the music, and its centre of gravity lies nearer
+    to one of them, also where a codec on mel bands has spread the tone.
     """
-    t = np.arange(len(sound)) / rate
-    levels: dict[str, float] = {}
-    for mode, root in product(CHORD, ROOTS):
-        carried = np.asarray(sound, np.float64) * np.exp(-2j * np.pi * root * 4 * CHORD[mode][1] * t)
-        smooth = gaussian_filter1d(carried.real, BANDWIDTH * rate) + 1j * gaussian_filter1d(
-            carried.imag, BANDWIDTH * rate
-        )
-        levels[mode] = max(levels.get(mode, 0.0), 2 * float(np.quantile(np.abs(smooth), QUANTILE)))
-    best = max(levels, key=lambda mode: levels[mode])
-    return best if levels[best] > LEAST else ""
+    size = round(WINDOW * rate)
+    padded = np.pad(np.asarray(sound, np.float64), (0, max(0, size - len(sound))))
+    frequency, _, spectra = stft(padded, rate, nperseg=size, noverlap=size * 3 // 4)
+    level = np.quantile(np.abs(spectra), QUANTILE, axis=1)
+    bands = []
+    for root in ROOTS:
+        low, high = (root * 4 * CHORD[mode][1] for mode in ("minor", "major"))
+        near = (frequency > low - MARGIN) & (frequency < high + MARGIN)
+        weights = level[near] - level[near].min()
+        centre = float((weights * frequency[near]).sum() / max(float(weights.sum()), 1e-12))
+        bands.append((float(level[near].max()), "major" if centre > (low + high) / 2 else "minor"))
+    loudest, mode = max(bands)
+    return mode if loudest > LEAST else ""
