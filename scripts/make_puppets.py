@@ -3,7 +3,7 @@
 python scripts/make_puppets.py --clips 64 --output data/puppets --seed 1 --level simple
 
 DIR/video/ID.mp4, DIR/stems/ID.{speech1, speech2, effects, music}.wav, DIR/truth/ID.json, DIR/manifest.jsonl
-(last). The same arguments make the same clips; another seed makes clips that share nothing with them (a
+(last). The same arguments make the same clips; another seed makes clips that share no random number with them (a
 held-out set).
 """
 
@@ -11,13 +11,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from shared.data.manifest import MANIFEST_NAME, write_manifest
 from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.utils.cli import Options, option, parse
-from shared.utils.errors import run_main
+from shared.utils.errors import UserError, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Count, Rate, Seed, Side, Workers
@@ -39,6 +39,16 @@ class PuppetOptions(Options):
     size: Annotated[tuple[Side, Side], BeforeValidator(pixels)] = option(
         (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
+    fps: Annotated[int, Field(ge=12, le=30)] | None = option(
+        None, "level shows: frame rate, 12 to 30; default: 12, 15, 16, 24, 25 and 30 mixed"
+    )
+    shots: Annotated[int, Field(ge=1, le=3)] | None = option(
+        None, "level shows: so many shots at most, 1 to 3; default: 3"
+    )
+    held_out: bool = option(
+        False, "level shows: only pairs and paraphrases that other clips never have; never train on them"
+    )
+    sheet: Path | None = option(None, "a contact sheet too: one picture of each clip (png, jpg or webp)", writes="file")
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
@@ -46,11 +56,20 @@ class PuppetOptions(Options):
 def main(argv: list[str] | None = None) -> None:
     """Render on all cores; the manifest appears only when every clip is there."""
     given = parse(PuppetOptions, __doc__, argv)
+    if given.sheet and given.sheet.suffix not in (".png", ".jpg", ".webp"):
+        raise UserError(f"--sheet {given.sheet}: the picture's name must end in .png, .jpg or .webp")
     settings = given.seed, given.level, given.size, given.conflict
     with locked(given.output / LOCK_NAME, *FILLS):
-        rendered = make_clips(given.output, given.clips, *settings, given.workers)
+        rendered = make_clips(
+            given.output, given.clips, *settings, given.workers,
+            fps=given.fps, shots=given.shots, held_out=given.held_out,
+        )  # fmt: skip
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))
         write_manifest(given.output / MANIFEST_NAME, clips)
+    if given.sheet:
+        from shared.puppets.sheet import contact_sheet
+
+        contact_sheet([clip.video for clip in clips if clip.video]).save(given.sheet, quality=82)
     print(f"{len(clips)} clips, {given.output / MANIFEST_NAME}")
 
 

@@ -27,10 +27,12 @@ TESTED_ELSEWHERE = {
     "shared/checkpoint/lora_file.py": "tests/shared/checkpoint/test_lora.py",
     "shared/codecs/library.py": "tests/shared/codecs/test_wan.py",
     "shared/data/media_write.py": "tests/shared/data/test_media.py",
+    "shared/puppets/draws.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/picture.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/scene_fit.py": "tests/shared/puppets/test_readers.py",
     "shared/puppets/script.py": "tests/shared/puppets/test_clip.py",
     "shared/puppets/sound.py": "tests/shared/puppets/test_clip.py",
+    "shared/puppets/spec.py": "tests/shared/puppets/test_clip.py",
     "shared/utils/config_file.py": "tests/shared/utils/test_config.py",
     "shared/utils/config_sections.py": "tests/shared/utils/test_config.py",
 }

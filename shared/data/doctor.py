@@ -187,6 +187,8 @@ def _captions(clip: Clip, finding: Finding) -> None:
             finding.warnings.append(f"has no {what}; that stream trains without text")
         elif words > MANY_WORDS:
             finding.warnings.append(f"its {what} has {words} words; UMT5 reads 512 tokens, the rest is cut off")
+    if clip.prompts:
+        finding.facts["prompts"] = len(clip.prompts)
 
 
 def _pictures(clip: Clip, finding: Finding) -> None:
@@ -203,6 +205,9 @@ def _pictures(clip: Clip, finding: Finding) -> None:
     finding.facts["seconds"] = round(end - clip.start, 3)
     if clip.end is not None and info.video_end is not None and clip.end > info.video_end + 0.5 / (info.fps or 1):
         finding.refused.append(f"ends at {clip.end:g} s, but its pictures at {info.video_end:.2f} s")
+    if clip.prompts and clip.prompts[-1][0] >= end - clip.start:
+        late = f"{clip.prompts[-1][0]:g} s, its pictures end at {end - clip.start:.2f} s"
+        finding.warnings.append(f"a text of its prompts begins at {late}; it is never shown")
     rate = 1.0 if clip.end is None else max(1.0, 1 / (clip.end - clip.start))
     read_video(clip.video, rate, (32, 32), clip.start, clip.end)  # decodes all of it: broken and cut files show
     with open_media(clip.video) as container:

@@ -7,9 +7,11 @@ A line of `manifest.jsonl`, paths relative to the file itself:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ from shared.utils.text_files import is_file, parse_json, read_text, shortened, s
 
 MANIFEST_NAME = "manifest.jsonl"
 LARGEST, LARGEST_CAPTION = 2**30, 2**20  # bytes of a manifest, and of an X.txt
+_log = logging.getLogger(__name__)
 _TRACK = re.compile(r"speech[1-9]?|effects|music")
 
 
@@ -32,6 +35,8 @@ class Clip(BaseModel):
 
     Without `audio` the sound is the video's own; without `video` the clip serves sound-only tasks. An empty
     caption is allowed and trains the model without text; an `audio_caption` that is not given is the caption.
+    `prompts`: texts over time, each with the second from which it holds, counted from `start`; a `caption` that is not
+    given beside them is all of them in a row, and is what trains (`read_manifest`).
     `audio_track`: which track of the sound's file, from 1; not given, the one that the file calls its default.
     """
 
@@ -49,6 +54,7 @@ class Clip(BaseModel):
     end: float | None = None
     audio_track: Count | None = None
     truth: Path | None = None
+    prompts: list[tuple[float, str]] = []
 
     @field_validator("tracks")
     @classmethod
@@ -57,12 +63,26 @@ class Clip(BaseModel):
             raise ValueError(f"unknown {unknown}; tracks are speech or speech1, speech2 ..., effects, music")
         return tracks
 
+    @field_validator("prompts")
+    @classmethod
+    def _in_order(cls, prompts: list[tuple[float, str]]) -> list[tuple[float, str]]:
+        times = [seconds for seconds, _ in prompts]
+        if prompts and times[0] != 0:
+            raise ValueError(f"the first text begins at {times[0]:g} s; it must begin at 0")
+        if late := next(((a, b) for a, b in pairwise(times) if b <= a), None):
+            raise ValueError(f"a text at {late[1]:g} s follows one at {late[0]:g} s; times must increase")
+        if empty := [f"{seconds:g}" for seconds, text in prompts if not text.strip()]:
+            raise ValueError(f"the text at {empty[0]} s is empty; each needs words")
+        return prompts
+
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, fields: object) -> object:
         if not isinstance(fields, dict):
             return fields
         given = {name: value for name, value in fields.items() if value is not None}
+        if given.get("prompts") and "caption" not in given:
+            given["caption"] = in_a_row(given["prompts"])
         return {"audio": given.get("video"), "audio_caption": given.get("caption", "")} | given
 
     @model_validator(mode="after")
@@ -71,6 +91,9 @@ class Clip(BaseModel):
             raise ValueError("neither video nor audio is given; at least one is needed")
         if self.end is not None and self.end <= self.start:
             raise ValueError(f"end {self.end} is not after start {self.start}")
+        if self.prompts and self.end is not None and self.prompts[-1][0] >= self.end - self.start:
+            last, ends = self.prompts[-1][0], self.end - self.start
+            raise ValueError(f"prompts: a text begins at {last:g} s, the clip ends at {ends:g} s after its start")
         return self
 
     def files(self) -> dict[str, Path]:
@@ -85,14 +108,28 @@ class Clip(BaseModel):
         return self.model_copy(update={**paths, "tracks": tracks})
 
 
+def in_a_row(prompts: object) -> str:
+    """All texts of `prompts` in one; empty where they are no pairs of seconds and text, which checking tells."""
+    pairs = prompts if isinstance(prompts, list) else []
+    texts = [pair[1] for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+    return " ".join(text.strip() for text in texts if isinstance(text, str))
+
+
 def read_manifest(path: str | Path) -> list[Clip]:
-    """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too."""
+    """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too.
+
+    Clips with `prompts` keep them, and a line says that training goes by their caption, one text for the whole clip.
+    """
     entries = manifest_entries(path)
     problems = [entry for entry in entries if isinstance(entry, Problem)]
     if len(problems) == 1:
         raise UserError(problems[0].message)
     refuse(problems, len(entries))
-    return [entry for entry in entries if isinstance(entry, Clip)]
+    clips = [entry for entry in entries if isinstance(entry, Clip)]
+    if timed := sum(bool(clip.prompts) for clip in clips):
+        _log.warning("%s: %d of %d clips have texts over time (prompts); their caption is taken, one text for all of a "
+                     "clip", path, timed, len(clips))  # fmt: skip
+    return clips
 
 
 def manifest_entries(path: str | Path) -> list[Clip | Problem]:
@@ -232,6 +269,8 @@ def _record(clip: Clip, folder: Path) -> dict[str, object]:
         held[name] = os.path.relpath(path.absolute(), folder.absolute())
     if clip.audio == clip.video:
         del record["audio"]
+    if clip.prompts and clip.caption == in_a_row(clip.prompts):
+        del record["caption"]
     if clip.audio_caption == clip.caption:
         record.pop("audio_caption", None)
     elif not clip.audio_caption:

@@ -1,11 +1,12 @@
 """A clip of the puppets: a procedural theatre with exact ground truth (docs/design.md section 9).
 
-`sample_spec` draws a script, `render_clip` turns it into frames, stems, mix, truth and captions. Everything is a
-function of (seed, level, index) alone, all in a clip's id: other seeds (a held-out set) share nothing with it.
+`sample_spec` draws a script, `render_clip` turns it into frames, stems, mix, truth and captions; `render_show` those of
+several shots. Everything is a function of (seed, level, index) and of the options that are given, all in a clip's id or
+beside the clips: other seeds (a held-out set) share no random number with it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,21 @@ from numpy.typing import NDArray
 
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media_write import write_audio, write_video
-from shared.puppets import picture, sound
+from shared.puppets import grammar, picture, sound
 from shared.puppets.script import Character, Prop, Spec, sample_spec
+from shared.puppets.shows import Show, sample_show
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing
 from shared.utils.parallel import spread
 
-__all__ = ["Spec", "make_clips", "read_truth", "render_clip", "sample_spec"]
+__all__ = ["Spec", "make_clips", "read_truth", "render_clip", "render_show", "sample_spec"]
 
 NEEDED = ("characters", "objects", "events", "pan", "mood", "music")  # of the truth, all that measuring uses
 VERBS = {"ball": "bounces", "bell": "rings", "drum": "is hit"}
+STEMS = ("speech1", "speech2", "effects", "music")
+SEVERAL_SHOTS = "several_shots"
+"""Subset of the clips that have a cut."""
+CUT_FADE = 0.01
 TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")  # up to `script.MOST_COUNTED`
 
 
@@ -47,6 +53,43 @@ def render_clip(spec: Spec) -> PuppetClip:
     mix = np.stack(list(stems.values())).sum(axis=0, dtype=np.float32)
     frames = picture.render(spec, mouths)
     return PuppetClip(frames, stems, mix, truth(spec, mouths), caption(spec), audio_caption(spec))
+
+
+def render_show(show: Show) -> PuppetClip:
+    """Picture, sound and truth of a show. Its shots follow one another on exact frames; their stems fade for CUT_FADE
+    seconds on both sides of a cut. The truth of several shots holds one truth each, under `shots`."""
+    shots = [render_clip(shot) for shot in show.shots]
+    if len(shots) == 1:
+        return shots[0]
+    fps, rate, frames = show.shots[0].fps, show.shots[0].rate, sum(shot.frames for shot in show.shots)
+    edges = [round(first * rate / fps) for first in (*show.first_frames, frames)]
+    names = sorted({name for shot in shots for name in shot.stems}, key=STEMS.index)
+    stems = {name: np.zeros(edges[-1], np.float32) for name in names}
+    for i, shot in enumerate(shots):
+        count = min(edges[i + 1] - edges[i], len(shot.mix))
+        gate = _gate(count, round(CUT_FADE * rate), i > 0, i + 1 < len(shots))
+        for name, stem in shot.stems.items():
+            stems[name][edges[i] : edges[i] + count] = np.rint(stem[:count] * gate * 32768) / 32768
+    mix = np.stack(list(stems.values())).sum(axis=0, dtype=np.float32)
+    first = shots[0].truth
+    told = [{"start": start} | shot.truth for start, shot in zip(show.starts, shots, strict=True)]
+    marks = {name for shot in shots for name in shot.truth["subsets"]}
+    whole = {
+        **{name: first[name] for name in ("id", "seed", "index", "level", "fps", "size", "sample_rate")},
+        "frames": frames, "duration": frames / fps, "subsets": [*sorted(marks), SEVERAL_SHOTS], "shots": told,
+    }  # fmt: skip
+    pictures = np.concatenate([shot.frames for shot in shots])
+    captions = [" ".join(texts) for texts in zip(*((s.caption, s.audio_caption) for s in shots), strict=True)]
+    return PuppetClip(pictures, stems, mix, whole, *captions)
+
+
+def _gate(count: int, fade: int, at_start: bool, at_end: bool) -> NDArray[np.float64]:
+    gate, ramp = np.ones(count), np.linspace(0, 1, fade, endpoint=False)
+    if at_start:
+        gate[:fade] = ramp
+    if at_end:
+        gate[-fade:] = ramp[::-1]
+    return gate
 
 
 def subsets(spec: Spec) -> list[str]:
@@ -72,6 +115,7 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
             "mentioned": list(person.mentioned), "mouth": np.round(mouth, 5).tolist(),
             "mouth_centre": [picture.SLOTS[person.side], picture.MOUTH_CENTRE_Y],
             "speech_span": [syllables[0].start, syllables[-1].end] if syllables else None,
+            **({"syllables": [[s.start, s.end, "aiueo"[s.vowel]] for s in syllables]} if spec.articulated else {}),
         })  # fmt: skip
     for prop in spec.props:
         objects.append({
@@ -96,6 +140,8 @@ def truth(spec: Spec, mouths: list[sound.Array]) -> dict[str, Any]:
 def read_truth(file: Path) -> dict[str, Any]:
     """Read the `truth` of a clip back. UserError for a file that cannot be read or that lacks any of `NEEDED`."""
     truth = read_json(file)
+    if "shots" in truth:
+        raise UserError(f"{file}: tells of {len(truth['shots'])} shots; a clip of one shot is needed (--shots 1)")
     if missing := [name for name in NEEDED if name not in truth]:
         raise UserError(f"{file}: has no {missing[0]}; the truth of a puppet clip is needed")
     return truth
@@ -107,7 +153,9 @@ def _fields(thing: object, *names: str) -> dict[str, Any]:
 
 def caption(spec: Spec) -> str:
     """Caption of a clip: "One person conversation. Person1: ... Person1 is speaking. Scene description: ..."; only the
-    scene when nobody speaks. Event times never appear."""
+    scene when nobody speaks; on `shows` in the words of `grammar`. Event times never appear."""
+    if spec.level == "shows":
+        return grammar.write(spec)
     said = dict(spec.caption_overrides)
     scene = [_event(prop, said, audio=False) for prop in spec.props]
     for drifting in spec.distractors:
@@ -128,6 +176,8 @@ def caption(spec: Spec) -> str:
 
 def audio_caption(spec: Spec) -> str:
     """Caption of what sounds: "A man speaks while a big red ball bounces twice with warm bright music."."""
+    if spec.level == "shows":
+        return grammar.write(spec, audio=True)
     said = dict(spec.caption_overrides)
     voices = [f"a {said.get('person', c.kind)}" for c in spec.characters if c.syllables]
     speech = f"{voices[0]} speaks" if len(voices) == 1 else f"{' and '.join(voices)} speak in turns" if voices else ""
@@ -156,25 +206,47 @@ def _event(prop: Prop, said: dict[str, str], audio: bool) -> str:
 
 
 def make_clips(
-    folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int
-) -> Iterator[Clip]:
+    folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int,
+    *, fps: int | None = None, shots: int | None = None, held_out: bool = False,
+) -> Iterator[Clip]:  # fmt: skip
     """Yield the records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
-    UserError for settings that there are not, and for a folder that holds anything else."""
+    `fps`, `shots` and `held_out` as `sample_show` has them, for `shows` alone. UserError for settings that there are
+    not, and for a folder that holds anything else."""
     sample_spec(seed, 0, level, size, conflict)  # checks them
-    settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict}
+    choices = {"fps": fps, "shots": shots, "held_out": held_out or None}
+    given = {name: value for name, value in choices.items() if value is not None}
+    draw: Callable[[int], Show]
+    if level == "shows":
+        draw = partial(_show, seed, size, shots, fps, held_out)
+        draw(0)
+    elif given:
+        raise UserError(f"puppet level '{level}' has no {', '.join(given)} to choose; level 'shows' has")
+    else:
+        draw = partial(_one_shot, seed, level, size, conflict)
+    settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict} | given
     claim_folder(folder, "puppets.json", settings)
-    return spread(partial(make_clip, folder, seed, level, size, conflict), range(count), workers)
+    return spread(partial(make_clip, folder, draw), range(count), workers)
 
 
-def make_clip(folder: Path, seed: int, level: str, size: tuple[int, int], conflict: float, index: int) -> Clip:
+def _show(seed: int, size: tuple[int, int], shots: int | None, fps: int | None, held_out: bool, index: int) -> Show:
+    return sample_show(seed, index, size, shots, fps, held_out)
+
+
+def _one_shot(seed: int, level: str, size: tuple[int, int], conflict: float, index: int) -> Show:
+    return Show((sample_spec(seed, index, level, size, conflict),))
+
+
+def make_clip(folder: Path, draw: Callable[[int], Show], index: int) -> Clip:
     """Render clip `index`, write its files, and return its manifest record."""
-    spec = sample_spec(seed, index, level, size, conflict)
-    clip = render_clip(spec)
+    show = draw(index)
+    clip, spec = render_show(show), show.shots[0]
+    prompts = list(zip(show.starts, map(caption, show.shots), strict=True)) if len(show.shots) > 1 else []
+    people = max((shot.characters for shot in show.shots), key=len)
     record = Clip(
         id=spec.id, caption=clip.caption, audio_caption=clip.audio_caption, subsets=clip.truth["subsets"],
         video=folder / "video" / f"{spec.id}.mp4", truth=folder / "truth" / f"{spec.id}.json",
         tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
-        speakers=[character.kind for character in spec.characters],
+        speakers=[character.kind for character in people], prompts=prompts,
     )  # fmt: skip
     files = record.files()
     write_video(files["video"], clip.frames, spec.fps, clip.mix[None], spec.rate)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.puppets.script import Character, Distractor, Prop, Spec
-from shared.puppets.sound import beat
+from shared.puppets.sound import beat, vowels_at
 
 Array = NDArray[np.float64]
 PerFrame = Array | float
@@ -19,6 +19,8 @@ PerFrame = Array | float
 Colour = tuple[float, float, float] | Array
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1."""
+Window = tuple[slice, slice]
+"""Rows and columns."""
 Distance = Callable[[Array, Array], Array]
 
 SLOTS = {"left": 0.1875, "centre": 0.5, "right": 0.8125}
@@ -29,6 +31,9 @@ MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH = 0.5625, 0.062
 MOUTH_HALF_HEIGHT = 0.062
 """Half height of the fully open mouth; opening o has `max(MOUTH_SHUT, o * MOUTH_HALF_HEIGHT)`."""
 MOUTH_SHUT = 0.007
+MOUTH_SHAPES = ((0.95, 1.0, 0.0), (1.42, 0.5, 0.0), (0.42, 0.62, 1.0), (1.25, 0.8, 0.0), (0.66, 0.85, 1.0))
+"""Of an articulated mouth, by vowel (a, i, u, e, o): width and height over those above; 1 where lips are rounded."""
+LIPS, LIP_WIDTH = (0.76, 0.22, 0.27), 0.026
 FLASH_CENTRE_Y = {"ball": 0.875, "bell": 0.5, "drum": 0.62}
 FLASH_RADII = {"ball": (0.16, 0.055), "bell": (0.11, 0.11), "drum": (0.14, 0.08)}
 """The white spark at an object's contact point (x: its slot): twice the standard deviations of a Gaussian spot."""
@@ -58,6 +63,8 @@ LIGHT: dict[str, Colour] = {
 PULSE = 0.03  # relative brightness of the wall on a beat
 WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
 HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
+CANVAS_BYTES = 2**21
+"""Of pixels that are painted at once: so many frames stay in a core's cache."""
 _EDGE = 2.2
 """Pixels over which an edge fades: soft enough for a linear codec, and free of stair steps."""
 
@@ -70,7 +77,19 @@ def scene_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, f
 
 def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
     """All frames, uint8 [T,H,W,3]; `mouths`: opening 0..1 of each character at the frame times, [T] each."""
-    canvas = _Canvas(spec)
+    windows: list[Window] = []
+    _paint(_Canvas(spec, slice(None), windows, measures=True), spec, mouths)
+    frames = np.empty((spec.frames, *spec.size, 3), np.uint8)
+    step = max(1, CANVAS_BYTES // (spec.size[0] * spec.size[1] * 24))
+    for first in range(0, spec.frames, step):
+        some = slice(first, first + step)
+        canvas = _Canvas(spec, some, windows)
+        _paint(canvas, spec, mouths)
+        frames[some] = np.rint(np.clip(canvas.pixels, 0, 1) * 255)
+    return frames
+
+
+def _paint(canvas: "_Canvas", spec: Spec, mouths: list[Array]) -> None:
     _wall(canvas, spec)
     for distractor in spec.distractors:
         _drift(canvas, distractor)
@@ -81,27 +100,34 @@ def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
             canvas.glow(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], FLASH_RADII[prop.kind], (1.0, 1.0, 1.0), spark)
     for character, opening in zip(spec.characters, mouths, strict=True):
         if character.visible:
-            _character(canvas, character, opening[:, None, None])
-    return np.rint(np.clip(canvas.pixels, 0, 1) * 255).astype(np.uint8)
+            vowels = vowels_at(character, spec.frame_times())[canvas.some] if spec.articulated else None
+            _character(canvas, character, opening[canvas.some, None, None], vowels)
 
 
 class _Canvas:
-    """Pixels [T,H,W,3], scene coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1]."""
+    """Pixels [T,H,W,3] of the frames `some`, scene coordinates x [1 or T,1,W] and y [1,H,1], frame times [T,1,1].
 
-    def __init__(self, spec: Spec) -> None:
+    One that `measures` takes all frames, paints nothing, and notes the windows of what would be painted, which the
+    others then use in turn: so it does not matter how many frames are painted at once.
+    """
+
+    def __init__(self, spec: Spec, some: slice, windows: list[Window], measures: bool = False) -> None:
+        self.some, self.measures, self.windows, self.turn = some, measures, windows, iter(windows)
         (height, width), unit, pan = spec.size, min(spec.size), spec.pan_offsets()
         self.pixel = 1 / unit
         x = (np.arange(width) + 0.5 - width / 2) / unit + 0.5
         self.reach = float(np.abs(pan).max())
-        self.x = (x + pan[:, None, None]) if self.reach else x[None, None]
+        self.x = (x + pan[some, None, None]) if self.reach else x[None, None]
         self.y = ((np.arange(height) + 0.5 - height / 2) / unit + 0.5)[None, :, None]
-        self.t = spec.frame_times()[:, None, None]
+        self.t = spec.frame_times()[some, None, None]
         self.light = np.array(LIGHT[spec.mood])
-        self.pixels = np.empty((len(self.t), height, width, 3))
+        self.pixels = np.empty((0 if measures else len(self.t), height, width, 3))
 
-    def paint(self, box: Box, distance: Distance, colour: Colour, opacity: float = 1.0, edge: float = _EDGE) -> None:
+    def paint(self, box: Box, distance: Distance, colour: Colour, opacity: PerFrame = 1.0, edge: float = _EDGE) -> None:
         """Lay the shape `distance(x, y) < 0` over the picture; nothing outside `box` is touched."""
-        rows, columns = self._window(box)
+        if (window := self._window(box)) is None:
+            return
+        rows, columns = window
         mask = np.clip(0.5 - distance(self.x[..., columns], self.y[:, rows]) / (edge * self.pixel), 0, 1)
         mask = mask * mask * (3 - 2 * mask) * opacity
         self._blend(rows, columns, mask, np.array(colour) * self.light)
@@ -109,31 +135,38 @@ class _Canvas:
     def glow(self, cx: float, cy: float, radii: tuple[float, float], colour: Colour, opacity: Array) -> None:
         """Gaussian spot of light, `opacity` [T,1,1]; not tinted by the mood."""
         rx, ry = radii
-        rows, columns = self._window((cx - 1.6 * rx, cy - 1.6 * ry, cx + 1.6 * rx, cy + 1.6 * ry))
+        if (window := self._window((cx - 1.6 * rx, cy - 1.6 * ry, cx + 1.6 * rx, cy + 1.6 * ry))) is None:
+            return
+        rows, columns = window
         x, y = (self.x[..., columns] - cx) / rx, (self.y[:, rows] - cy) / ry
         spot = np.maximum(np.exp(-2 * (x * x + y * y)) - 0.006, 0) / 0.994
         self._blend(rows, columns, spot * opacity, np.array(colour))
 
     def ellipse(
-        self, cx: PerFrame, cy: PerFrame, rx: PerFrame, ry: PerFrame, colour: Colour, opacity: float = 1.0,
+        self, cx: PerFrame, cy: PerFrame, rx: PerFrame, ry: PerFrame, colour: Colour, opacity: PerFrame = 1.0,
         edge: float = _EDGE,
     ) -> None:  # fmt: skip
         """Paint a filled ellipse."""
         box = (float(np.min(cx - rx)), float(np.min(cy - ry)), float(np.max(cx + rx)), float(np.max(cy + ry)))
         self.paint(box, lambda x, y: ellipse_distance(x - cx, y - cy, rx, ry), colour, opacity, edge)
 
-    def _window(self, box: Box) -> tuple[slice, slice]:
-        """Rows and columns that `box` may touch, whatever the camera does."""
+    def _window(self, box: Box) -> Window | None:
+        """Rows and columns that `box` may touch, whatever the camera does; None while measuring."""
+        if not self.measures:
+            return next(self.turn)
         margin = 2 * self.pixel
         xs, ys = self.x[0, 0], self.y[0, :, 0]
         inside_x = np.flatnonzero((xs > box[0] - margin - 2 * self.reach) & (xs < box[2] + margin + 2 * self.reach))
         inside_y = np.flatnonzero((ys > box[1] - margin) & (ys < box[3] + margin))
         rows, columns = (slice(i[0], i[-1] + 1) if len(i) else slice(0, 0) for i in (inside_y, inside_x))
-        return rows, columns
+        self.windows.append((rows, columns))
+        return None
 
     def _blend(self, rows: slice, columns: slice, mask: Array, colour: Array) -> None:
         region = self.pixels[:, rows, columns]
-        region += mask[..., None] * (colour - region)
+        change = colour - region
+        change *= mask[..., None]
+        region += change
 
 
 def ellipse_distance(x: Array, y: Array, rx: PerFrame, ry: PerFrame) -> Array:
@@ -155,17 +188,22 @@ def capsule(a: tuple[PerFrame, PerFrame], b: tuple[PerFrame, PerFrame], radius: 
 
 
 def _wall(canvas: _Canvas, spec: Spec) -> None:
+    if not canvas.measures:
+        canvas.pixels[:] = _bare_wall(canvas, spec)
+    canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, WOOD)
+    canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)
+
+
+def _bare_wall(canvas: _Canvas, spec: Spec) -> Array:
     top, bottom = (np.array(colour) for colour in WALL[spec.mood])
     height = np.clip(canvas.y / FLOOR, 0, 1)[..., None]
     spot = np.exp(-(((canvas.x - 0.5) / 0.45) ** 2) - ((canvas.y - 0.3) / 0.4) ** 2)[..., None]
     wall = (top + (bottom - top) * height) * (1 + 0.14 * (spot - 0.4))
     gain = 1 + PULSE * (beat(canvas.t, spec.tempo, spec.beat_phase)[..., None] if spec.music else 0.0)
-    canvas.pixels[:] = wall * gain
-    canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, WOOD)
-    canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)
+    return np.asarray(wall * gain)
 
 
-def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
+def _character(canvas: _Canvas, character: Character, opening: Array, vowels: NDArray[np.int_] | None) -> None:
     cx, woman = SLOTS[character.side], character.kind == "woman"
     hair, neck, (rx, ry) = HAIR[character.kind], (0.86, 0.64, 0.51), HEAD_RADII
     if woman:
@@ -187,8 +225,22 @@ def _character(canvas: _Canvas, character: Character, opening: Array) -> None:
     for eye in (-1, 1):
         canvas.ellipse(cx + eye * 0.058, 0.40, 0.027, 0.034, (1.0, 1.0, 1.0))
         canvas.ellipse(cx + eye * 0.058, 0.405, 0.015, 0.022, DARK)
-    half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
-    canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
+    if vowels is None:
+        half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
+        canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
+    else:
+        _mouth(canvas, cx, opening, vowels)
+
+
+def _mouth(canvas: _Canvas, cx: float, opening: Array, vowels: NDArray[np.int_]) -> None:
+    """Paint an articulated mouth; shut, it has the width of a mouth at rest."""
+    width, height, rounded = np.array([*MOUTH_SHAPES, (1.0, 1.0, 0.0)])[vowels].T[..., None, None]
+    formed = np.minimum(1, opening / 0.25)
+    rx = MOUTH_HALF_WIDTH * (1 + (width - 1) * formed)
+    ry = np.maximum(MOUTH_SHUT, opening * height * MOUTH_HALF_HEIGHT)
+    lips = LIP_WIDTH * formed
+    canvas.ellipse(cx, MOUTH_CENTRE_Y, rx + lips, ry + lips, LIPS, rounded * formed)
+    canvas.ellipse(cx, MOUTH_CENTRE_Y, rx, ry, MOUTH)
 
 
 def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:

@@ -1,138 +1,49 @@
 """Scripts of the puppets: who stands where, who speaks when, what sounds when. Drawn from a seed, nothing rendered."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
+from shared.puppets.draws import drifting_things, onsets_of
+from shared.puppets.shows import sample_show
+from shared.puppets.spec import (
+    COLOURS,
+    FIRST_ONSET,
+    FRAME_RATES,
+    HELD_OUT_SEED,
+    KINDS,
+    LAST_ONSET,
+    LEVELS,
+    LONG_DURATIONS,
+    MOODS,
+    MOST_COUNTED,
+    ONSET_GAP,
+    PERSONS,
+    PITCHES,
+    SIZES,
+    Character,
+    Distractor,
+    Prop,
+    Span,
+    Spec,
+    Syllable,
+)
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
-Array = NDArray[np.float64]
-Span = tuple[float, float]
-
-LEVELS = ("simple", "full")
-HELD_OUT_SEED = 900001
-"""Seed of the clips that the evaluation measures on. `make_puppets.py` must not be given it for training data."""
-COLOURS = ("red", "green", "blue", "yellow")
-PERSONS = ("man", "woman")
-KINDS = ("ball", "bell", "drum")
-SIZES = ("big", "small")
-MOODS = ("warm bright", "cold dark", "warm dark", "cold bright")
-"""The first two on `simple`, all on `full`; neighbours are opposites. Warm is major, cold minor; bright is fast."""
-FRAME_RATES = (12, 15, 16, 24, 25, 30)
-LONG_DURATIONS = (3, 4, 5, 6, 8)
-MOST_COUNTED = 6  # a count above it is never mentioned
-FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35
-"""Seconds: earliest onset, least distance from the end, least distance between two onsets."""
-PITCHES = {"man": (108.0, 130.0), "woman": (200.0, 230.0)}
-
-
-@dataclass(frozen=True)
-class Syllable:
-    start: float
-    end: float
-    loudness: float
-    vowel: int
-    glide: Span
-
-
-@dataclass(frozen=True)
-class Character:
-    """A person; `visible` False means offscreen. `mentioned` names what the caption says about them."""
-
-    kind: str
-    side: str
-    shirt: str
-    pitch: float
-    visible: bool
-    syllables: tuple[Syllable, ...]
-    mentioned: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Prop:
-    """An object that sounds at its onsets (seconds); `visible` False means offscreen."""
-
-    kind: str
-    size: str
-    colour: str
-    slot: str
-    visible: bool
-    onsets: tuple[float, ...]
-    mentioned: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Distractor:
-    """A silent thing that drifts through the picture: centre x + speed·t, y in scene units."""
-
-    kind: str
-    colour: str
-    x: float
-    y: float
-    speed: float
-    mentioned: bool
-
-
-@dataclass(frozen=True)
-class Spec:
-    """The script of one clip. `caption_overrides` replaces true attributes in the captions of the conflict set."""
-
-    seed: int
-    index: int
-    level: str
-    size: tuple[int, int]
-    fps: int
-    frames: int
-    rate: int
-    mood: str
-    mood_mentioned: bool
-    tempo: float
-    beat_phase: float
-    music: bool
-    music_level: float
-    root: float
-    characters: tuple[Character, ...]
-    props: tuple[Prop, ...]
-    distractors: tuple[Distractor, ...]
-    pan: Span
-    silence: Span | None
-    caption_overrides: tuple[tuple[str, str], ...]
-
-    @property
-    def id(self) -> str:
-        return f"stage-{self.level}-{self.seed}-{self.index:06d}"
-
-    @property
-    def duration(self) -> float:
-        """Seconds; exactly frames / fps."""
-        return self.frames / self.fps
-
-    @property
-    def samples(self) -> int:
-        return round(self.frames * self.rate / self.fps)
-
-    @property
-    def mode(self) -> str:
-        return "major" if self.mood.startswith("warm") else "minor"
-
-    def frame_times(self) -> Array:
-        """Seconds of the frames, k / fps, [T]."""
-        return np.arange(self.frames) / self.fps
-
-    def pan_offsets(self) -> Array:
-        """Camera's x at the frame times, scene units, [T]: a slow swing from `pan[0]` to `pan[1]`."""
-        along = np.arange(self.frames) / max(1, self.frames - 1)
-        return self.pan[0] + (self.pan[1] - self.pan[0]) * (0.5 - 0.5 * np.cos(np.pi * along))
+__all__ = [
+    "COLOURS", "FIRST_ONSET", "HELD_OUT_SEED", "KINDS", "LAST_ONSET", "LEVELS", "MOODS", "ONSET_GAP", "PERSONS",
+    "SIZES", "Character", "Distractor", "Prop", "Spec", "Syllable", "sample_spec",
+]  # fmt: skip
 
 
 def sample_spec(
     seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0
 ) -> Spec:
     """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture; they
-    measure and must not train. UserError for a level, an index, a size or a fraction that there is not."""
+    measure and must not train. Of `shows`, a clip of one shot. UserError for a level, an index, a size or a fraction
+    that there is not."""
     size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if level not in LEVELS:
         raise UserError(f"puppet level '{level}' is unknown: give one of {', '.join(LEVELS)}")
@@ -142,6 +53,10 @@ def sample_spec(
         raise UserError(f"puppet size {size[0]}x{size[1]}: height and width must be even and at least 32")
     if not 0 <= conflict <= 1:
         raise UserError(f"puppet conflict fraction {conflict}: give a number from 0 to 1")
+    if level == "shows":
+        if conflict:
+            raise UserError("puppet level 'shows' has no clips whose text contradicts: give conflict 0")
+        return sample_show(seed, index, size, shots=1).shots[0]
     rng = numpy_generator(seed, "clip", index, level)
     full = level == "full"
     fps = int(rng.choice(FRAME_RATES)) if full else 16
@@ -160,7 +75,7 @@ def sample_spec(
         seed=seed, index=index, level=level, size=size, fps=fps, frames=duration * fps, rate=16000,
         mood=mood, mood_mentioned=not full or bool(rng.random() < 0.85), tempo=tempo, beat_phase=rng.random(),
         music=bool(rng.random() < 0.9), music_level=rng.uniform(-30, -26), root=130.81 * 2 ** (rng.integers(8) / 12),
-        characters=characters, props=props, distractors=_distractors(rng, duration) if full else (),
+        characters=characters, props=props, distractors=drifting_things(rng, duration) if full else (),
         pan=(rng.uniform(-0.05, 0.0), rng.uniform(0.0, 0.05)) if full and rng.random() < 0.3 else (0.0, 0.0),
         silence=silence, caption_overrides=(),
     )  # fmt: skip
@@ -230,7 +145,7 @@ def _props(
         return ()
     free = [slot for slot in ("left", "right", "centre") if slot not in taken]
     free = [free[i] for i in rng.permutation(len(free))] if full else [free[0] if taken else free[rng.integers(2)]]
-    onsets = _onsets(rng, count, duration, silence)
+    onsets = onsets_of(rng, count, duration, silence)
     owners = np.concatenate([rng.permutation(count), rng.integers(count, size=len(onsets))])[: len(onsets)]
     props = []
     for i, kind in enumerate(rng.permutation(KINDS)[:count]):
@@ -242,27 +157,6 @@ def _props(
         slot = free[i] if i < len(free) else "centre"
         props.append(Prop(str(kind), size, colour, slot, visible, mine, tuple(mentioned)))
     return tuple(props)
-
-
-def _onsets(rng: Generator, least: int, duration: float, silence: Span | None) -> Array:
-    """1-3 onsets per 2 s, uniform over all sets of times that keep ONSET_GAP and the silent span (and 0.3 s before)."""
-    hole = (silence[0] - 0.3, silence[1]) if silence else (duration, duration)
-    length = duration - (hole[1] - hole[0]) - FIRST_ONSET - LAST_ONSET
-    count = max(least, round(rng.uniform(0.5, 3.5) * duration / 2 * length / (duration - FIRST_ONSET - LAST_ONSET)))
-    count = min(count, int(length / ONSET_GAP) + 1)
-    slack = length - (count - 1) * ONSET_GAP
-    times = np.sort(rng.uniform(0, slack, count)) + FIRST_ONSET + ONSET_GAP * np.arange(count)
-    return times + np.where(times >= hole[0], hole[1] - hole[0], 0.0)
-
-
-def _distractors(rng: Generator, duration: float) -> tuple[Distractor, ...]:
-    if rng.random() >= 0.3:
-        return ()
-    direction = 1 if rng.random() < 0.5 else -1
-    speed = direction * rng.uniform(0.6, 1.0) / duration
-    kind, colour = ("cloud", "balloon")[rng.integers(2)], COLOURS[rng.integers(4)]
-    x, y = 0.5 - direction * rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.2)
-    return (Distractor(kind, colour, x, y, speed, mentioned=bool(rng.random() < 0.5)),)
 
 
 def _contradict(spec: Spec, rng: Generator) -> Spec:

@@ -5,6 +5,7 @@ Bands: speech 150-3800 Hz with a fixed share above 2.3 kHz; effects ring below 2
 """
 
 import functools
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ VOWELS = ((730, 1090), (390, 1900), (320, 800), (530, 1700), (560, 900))
 FORMANT_GAINS, FORMANT_WIDTHS = (1.0, 0.6), (130.0, 170.0)
 SPEECH_TOP, HIGH_BAND, HIGH_SHARE = 3800.0, 2300.0, 0.3
 """Hz; the share of the amplitude that every vowel has between HIGH_BAND and SPEECH_TOP."""
+THIRD_FORMANTS, THIRD_WIDTH = (2990.0, 3530.0, 2450.0, 3260.0, 2720.0), 110.0
+"""Of an articulated voice: Hz at which the high band of each vowel has its peak, and its deviation. Voices alone reach
+there, so that vowels can be told apart in the mix."""
 SPEECH_LEVEL = 0.16
 MOUTH_SMOOTHING = 0.025  # seconds: standard deviation of the Gaussian between loudness and mouth opening
 PITCH = {"big": 1.0, "small": 2.0}
@@ -32,6 +36,8 @@ PARTIALS = {
 """Frequency ratio, amplitude and decay in seconds."""
 CLICK_LEVEL = {"ball": 0.16, "bell": 0.18, "drum": 0.22}
 CHORD = {"major": (1.0, 1.25, 1.5, 2.0), "minor": (1.0, 1.2, 1.5, 2.0)}
+HIGH_THIRD = 1.2
+"""Amplitude, on the level `shows`, of the chord's third two octaves up: there major and minor lie a mel band apart."""
 PEAK = 0.94
 _TAIL = 1.2  # seconds after which a hit is cut off
 FADE = 0.03
@@ -64,6 +70,14 @@ def mouth_opening(spec: Spec, character: Character) -> Array:
     return np.clip(1.15 * np.interp(spec.frame_times() * rate, np.arange(len(smooth)), smooth), 0, 1)
 
 
+def vowels_at(character: Character, times: Array) -> NDArray[np.int_]:
+    """Vowel that the mouth forms at `times` [T]: of the nearest syllable; -1 for a person who does not speak."""
+    if not character.syllables:
+        return np.full(len(times), -1)
+    gaps = np.array([(a.end + b.start) / 2 for a, b in pairwise(character.syllables)])
+    return np.array([syllable.vowel for syllable in character.syllables])[np.searchsorted(gaps, times)]
+
+
 def beat(t: Array, tempo: float, phase: float) -> Array:
     """How far the beat is on, 0..1, at times `t`: the pulse that music and light share."""
     return (0.5 + 0.5 * np.cos(2 * np.pi * (t * tempo / 60 - phase))) ** 2
@@ -82,22 +96,24 @@ def _speech(spec: Spec, character: Character) -> Array:
         since, length = t - syllable.start, syllable.end - syllable.start
         low, high = character.pitch * syllable.glide[0], character.pitch * syllable.glide[1]
         turns = low * since + (high - low) * since**2 / (2 * length)
-        amplitudes = _harmonics((low + high) / 2, syllable.vowel, character.kind)
+        amplitudes = _harmonics((low + high) / 2, syllable.vowel, character.kind, spec.articulated)
         voice = np.polyval(np.append(amplitudes[::-1], 0), np.exp(2j * np.pi * turns)).imag
         sound[first:last] = SPEECH_LEVEL * _loudness(t, syllable) * voice
     return sound
 
 
-def _harmonics(pitch: float, vowel: int, kind: str) -> NDArray[np.complex128]:
+def _harmonics(pitch: float, vowel: int, kind: str, articulated: bool) -> NDArray[np.complex128]:
     """Complex amplitudes of the harmonics 1.. of a vowel; low and high band are normalised separately, so that the
-    loudness read from the high band does not depend on vowel or pitch. Schroeder phases keep the crest low."""
+    loudness read from the high band does not depend on vowel or pitch. An articulated voice has the vowel's third
+    formant there. Schroeder phases keep the crest low."""
     scale = 1.15 if kind == "woman" else 1.0
-    count = int(SPEECH_TOP / (pitch * 1.1))
+    count = int(SPEECH_TOP / (pitch * (1.04 if articulated else 1.1)))  # the pitch glides upwards by that much
     frequency = pitch * np.arange(1, count + 1)
     low = np.zeros(count)
     for formant, gain, width in zip(VOWELS[vowel], FORMANT_GAINS, FORMANT_WIDTHS, strict=True):
         low += gain / (1 + ((frequency - formant * scale) / width) ** 2)
-    high = np.where(frequency > HIGH_BAND, 1.0, 0.0)
+    peak = np.exp(-0.5 * ((frequency - THIRD_FORMANTS[vowel]) / THIRD_WIDTH) ** 2) if articulated else 1.0
+    high = np.where(frequency > HIGH_BAND, peak, 0.0)
     low = np.where(frequency > HIGH_BAND, 0.0, low)
     amplitude = low / np.sqrt((low**2).sum()) + HIGH_SHARE / (1 - HIGH_SHARE) * high / np.sqrt((high**2).sum())
     index = np.arange(count)
@@ -150,5 +166,7 @@ def _music(spec: Spec) -> Array:
     for i, ratio in enumerate(CHORD[spec.mode]):
         turn = np.exp(2j * np.pi * (spec.root * ratio * t + 0.37 * i))
         pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
+    if spec.articulated:
+        pad += HIGH_THIRD * np.sin(2 * np.pi * spec.root * 4 * CHORD[spec.mode][1] * t)
     pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)
     return pad / np.sqrt((pad**2).mean()) * 10 ** (spec.music_level / 20)

@@ -55,6 +55,12 @@ def test_a_sound_clip_is_ok_and_measured(tmp_path: Path) -> None:
         (np.sign(noise()), {}, "warn", "is clipped"),
         (None, {"caption": ""}, "warn", "has no caption"),
         (None, {"caption": "word " * 400}, "warn", "has 400 words"),
+        (
+            None,
+            {"prompts": [(0, "a"), (1, "b")]},
+            "warn",
+            "begins at 1 s, its pictures end at 1.00 s; it is never shown",
+        ),
     ],
 )
 def test_defects_are_told(

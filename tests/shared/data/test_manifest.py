@@ -125,6 +125,48 @@ def test_a_folder_that_does_not_pair_up_is_refused(folder: Path) -> None:
         read_manifest(folder)
 
 
+TIMED = [[0, "A bell rings."], [1.5, "A drum is hit."]]
+
+
+def test_texts_over_time_are_kept_and_make_a_caption(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    timed = {"id": "t", "video": "a.mp4", "prompts": TIMED}
+    told = timed | {"id": "u", "caption": "Two shots."}
+    clips = read_manifest(manifest(folder, A, timed, told))
+    assert [clip.prompts for clip in clips] == [[], *[[(0.0, "A bell rings."), (1.5, "A drum is hit.")]] * 2]
+    assert [clip.caption for clip in clips[1:]] == ["A bell rings. A drum is hit.", "Two shots."]
+    assert clips[1].audio_caption == clips[1].caption
+    assert "2 of 3 clips have texts over time (prompts); their caption is taken" in caplog.text
+    write_manifest(folder / "again.jsonl", clips)
+    assert read_manifest(folder / "again.jsonl") == clips
+    lines = [json.loads(line) for line in (folder / "again.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert "prompts" not in lines[0] and "caption" not in lines[1] and lines[2]["caption"] == "Two shots."
+
+
+def test_nothing_is_said_without_texts_over_time(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_manifest(manifest(folder, A))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ([[1, "A bell."]], "prompts: the first text begins at 1 s; it must begin at 0"),
+        ([[0, "A bell."], [2, "A."], [2, "B."]], "prompts: a text at 2 s follows one at 2 s; times must increase"),
+        ([[0, "A bell."], [1, " "]], "prompts: the text at 1 s is empty"),
+        ([[0, "A bell."], ["soon", "B."]], r"prompts.1.0: Input should be a valid number"),
+        ([[0, "A bell."], [1]], r"prompts.1"),
+        (["A bell."], r"prompts.0"),
+        ("A bell.", "prompts: Input should be a valid list"),
+        ({"0": "A bell."}, "prompts: Input should be a valid list"),
+        ([[0, "A bell."], [3, "B."]], "prompts: a text begins at 3 s, the clip ends at 2 s after its start"),
+    ],
+)
+def test_bad_texts_over_time_are_named(folder: Path, prompts: object, said: str) -> None:
+    line = {"id": "t", "video": "a.mp4", "prompts": prompts, "start": 1, "end": 3}
+    with pytest.raises(UserError, match=rf"manifest\.jsonl:1: clip 't': {said}"):
+        read_manifest(manifest(folder, line))
+
+
 def test_conflict_clips_are_held_out(folder: Path) -> None:
     clips = [
         Clip(id=str(i), video=folder / "a.mp4", caption="", subsets=tags)

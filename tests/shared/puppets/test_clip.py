@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.data.manifest import read_manifest, write_manifest
 from shared.data.media import probe, read_audio
+from shared.puppets import picture
 from shared.puppets.clip import (
+    CUT_FADE,
     PuppetClip,
     Spec,
     audio_caption,
@@ -18,10 +22,13 @@ from shared.puppets.clip import (
     make_clips,
     read_truth,
     render_clip,
+    render_show,
     sample_spec,
 )
 from shared.puppets.picture import FLASH_DECAY, MOUTH_HALF_WIDTH, ball_height, scene_to_pixels
 from shared.puppets.script import FIRST_ONSET, LAST_ONSET, ONSET_GAP
+from shared.puppets.shows import sample_show
+from shared.puppets.sound import mouth_opening
 from shared.utils.errors import UserError
 
 RATE = 16000
@@ -244,3 +251,74 @@ def test_wrong_settings_make_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hard"):
         make_clips(tmp_path / "clips", 2, 1, "hard", (64, 64), 0.0, workers=1)
     assert not (tmp_path / "clips").exists()
+
+
+def test_shots_follow_one_another_on_exact_frames() -> None:
+    show = next(s for s in (sample_show(5, i, (64, 64)) for i in range(99)) if len(s.shots) == 3)
+    clip, shots = render_show(show), [render_clip(shot) for shot in show.shots]
+    assert np.array_equal(clip.frames, np.concatenate([shot.frames for shot in shots]))
+    fps, fade = show.shots[0].fps, round(CUT_FADE * RATE)
+    assert clip.truth["frames"] == len(clip.frames) and len(clip.mix) == round(len(clip.frames) * RATE / fps)
+    assert np.array_equal(clip.mix, sum(clip.stems.values())) and np.abs(clip.mix).max() < 0.95
+    for start, shot, told in zip(show.starts, shots, clip.truth["shots"], strict=True):
+        assert told == {"start": start} | shot.truth
+        first = round(start * RATE)
+        inner = slice(first + fade, first + len(shot.mix) - fade - 1)
+        assert np.array_equal(clip.mix[inner], shot.mix[fade : len(shot.mix) - fade - 1])
+    assert clip.caption == " ".join(shot.caption for shot in shots)
+    assert "several_shots" in clip.truth["subsets"]
+
+
+def test_one_shot_is_a_clip_as_before() -> None:
+    show = sample_show(5, 0, (64, 64), shots=1)
+    clip, plain = render_show(show), render_clip(show.shots[0])
+    assert clip.truth == plain.truth and np.array_equal(clip.mix, plain.mix)
+    assert [len(c["syllables"]) for c in clip.truth["characters"]] == [
+        len(c.syllables) for c in show.shots[0].characters
+    ]
+    assert "syllables" not in str(render_clip(SIMPLE[0]).truth)
+
+
+def test_shows_are_written_with_their_prompts(tmp_path: Path) -> None:
+    clips = list(make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, workers=1, fps=12))
+    write_manifest(tmp_path / "clips" / "manifest.jsonl", clips)
+    assert read_manifest(tmp_path / "clips") == clips
+    several = [clip for clip in clips if clip.prompts]
+    assert several and len(several) < len(clips)
+    for clip in several:
+        assert clip.caption == " ".join(text for _, text in clip.prompts) and "several_shots" in clip.subsets
+        assert clip.truth is not None
+        starts = [shot["start"] for shot in json.loads(clip.truth.read_text())["shots"]]
+        assert [seconds for seconds, _ in clip.prompts] == starts
+        with pytest.raises(UserError, match=r"tells of \d shots; a clip of one shot is needed"):
+            read_truth(clip.truth)
+    for clip in clips:
+        assert clip.video is not None and probe(clip.video).fps == 12
+    make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, workers=1, fps=12)
+    with pytest.raises(UserError, match="holds clips of other settings"):
+        make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, workers=1, fps=16)
+
+
+@pytest.mark.parametrize(("given", "said"), [({"fps": 12}, "fps"), ({"shots": 1, "held_out": True}, "shots, held_out")])
+def test_old_levels_have_no_choices(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"level 'simple' has no {said} to choose; level 'shows' has"):
+        make_clips(tmp_path / "clips", 1, 1, "simple", (64, 64), 0.0, 1, **given)
+    assert not (tmp_path / "clips").exists()
+
+
+def test_old_levels_are_what_they_were() -> None:
+    """The scripts of the shipped checkpoint's training and evaluation; golden."""
+    text = repr([(s.level, s.characters, s.props, s.distractors, s.mood, s.pan) for s in SIMPLE + FULL])
+    said = " ".join(caption(s) + audio_caption(s) for s in SIMPLE + FULL)
+    assert hashlib.sha256((text + said).encode()).hexdigest()[:16] == "23e12f5c3cf0d7a4"
+
+
+@pytest.mark.parametrize("level", ["simple", "full", "shows"])
+def test_how_many_frames_are_painted_at_once_changes_nothing(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [replace(sample_spec(9, i, level), pan=(-0.04, 0.03) if i % 2 else (0.0, 0.0)) for i in range(6)]
+    mouths = [[mouth_opening(spec, person) for person in spec.characters] for spec in specs]
+    painted = []
+    for held in (2**18, 2**40):
+        monkeypatch.setattr(picture, "CANVAS_BYTES", held)
+        painted.append([picture.render(spec, given) for spec, given in zip(specs, mouths, strict=True)])
+    assert all(np.array_equal(few, all_) for few, all_ in zip(*painted, strict=True))
