@@ -25,6 +25,7 @@ from shared.utils.cli import PerStream, exclusive, option
 from shared.utils.errors import UserError
 from shared.utils.levels import why_cancelled
 from shared.utils.ranges import Batch, Count
+from shared.utils.startup import quick_imports
 from shared.utils.text_files import read_text, split_lines
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ def generate(options: JointOptions) -> Iterator[Path]:
     if options.timed_prompts is not None:
         prompts = [TimedPrompts.read(options.timed_prompts, given.duration)]
 
-    from ccl.pipeline import CCLPipeline
-    from shared.nn.attention import use_backend
-    from shared.nn.compiling import compile_blocks
+    with quick_imports():
+        from ccl.pipeline import CCLPipeline
+        from shared.nn.attention import use_backend
+        from shared.nn.compiling import compile_blocks
 
     with use_backend(options.attention, "--attention"):
         pipeline = load_model(CCLPipeline, options)

@@ -69,6 +69,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     """
 
     _optional_components = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012
+    unused_components = ("control", "audio_encoder", "effects_encoder", "music_encoder")
     model_cpu_offload_seq = "text_encoder->transformer->video_codec->audio_codec"
 
     def __init__(

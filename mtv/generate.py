@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from mtv.kept_windows import KeptWindows, settings_digest
+from mtv.kept_windows import KeptWindows
 from shared.checkpoint.folder import check_checkpoint, check_driven
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
 from shared.data.channels import named_layout, spread
@@ -24,8 +24,10 @@ from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, sou
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
+from shared.utils.digest import settings_digest
 from shared.utils.errors import UserError
 from shared.utils.ranges import Count, Scale, Seconds, Steps, WindowSeconds
+from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
     from mtv.guidance import TrackGuidance
@@ -162,7 +164,8 @@ def generate(options: MTVOptions) -> Path:
         prompt = TimedPrompts.read(options.timed_prompts, sound.duration)
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
-    digest = settings_digest(options, [*files, *(file for file, _ in options.adapters())])
+    files += [file for file, _ in options.adapters()]
+    digest = settings_digest(options, files, ("output", "resume", "device"))
     with KeptWindows.of(options.output, digest, options.resume) as kept:
         _sample(options, prompt, sound, fps, kept)
     return options.output
@@ -239,11 +242,12 @@ def _summed_layout(info: MediaInfo, most: int) -> str:
 
 def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows) -> None:
     """Load the checkpoint, sample window by window, and write the file."""
-    stems = None if options.audio is None else _separated(options, sound)
-    from mtv.pipeline import MTVPipeline
-    from shared.nn.attention import use_backend
-    from shared.nn.compiling import compile_blocks
+    with quick_imports():
+        from mtv.pipeline import MTVPipeline
+        from shared.nn.attention import use_backend
+        from shared.nn.compiling import compile_blocks
 
+    stems = None if options.audio is None else _separated(options, sound)
     with use_backend(options.attention, "--attention"):
         pipeline = load_model(MTVPipeline, options)
         if options.compile:

@@ -7,14 +7,13 @@ was killed at once what was a little earlier.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 FRAMES, STATE, SO_FAR = "frames", "windows.safetensors", "so_far.mp4"
 SHARE = 0.05  # of the time may go into so_far.mp4, which is written anew each time
-EDGE = 1 << 16  # bytes at either end of a file that tell it from another one of its size
 
 
 class KeptWindows:
@@ -143,15 +141,3 @@ class KeptWindows:
     def remove(self) -> None:
         """Forget the windows: the file is made."""
         shutil.rmtree(self.folder)
-
-
-def settings_digest(options: Any, files: Iterable[Path]) -> str:
-    """Digest of options and of files, whose ends stand for the whole, so that large weights need not be read twice."""
-    digest = hashlib.sha256(options.model_dump_json(exclude={"output", "resume", "device"}).encode())
-    for file in files:
-        size = file.stat().st_size
-        with open(file, "rb") as content:
-            digest.update(f"{file.name} {size}".encode() + content.read(EDGE))
-            content.seek(max(0, size - EDGE))
-            digest.update(content.read())
-    return digest.hexdigest()

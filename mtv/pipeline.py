@@ -56,6 +56,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     _optional_components = [  # noqa: RUF012
         "control", "audio_encoder", "audio_codec", "audio_scheduler", "effects_encoder", "music_encoder",
     ]  # fmt: skip
+    unused_components = ("audio_codec", "audio_scheduler")
     model_cpu_offload_seq = "text_encoder->transformer->video_codec"
     # they are called by other methods than `forward`, which is what offloading listens to
     _exclude_from_cpu_offload = ["control", "audio_encoder", "effects_encoder", "music_encoder"]  # noqa: RUF012

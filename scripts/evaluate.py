@@ -8,8 +8,10 @@ OUTPUT/index.html, which shows the first clips. The clips come from a seed of th
 no training data may use. With --no-context every clip is sampled on the route 0m, on which no stream reads
 the other: sync must fall to the floor.
 
-Task mtv drives the video by the clips' true tracks, and again with one track swapped (--variants): what belongs to it
-must follow, the rest stay. --against compares clip by clip with the metrics.json of another evaluation.
+Task mtv drives the video by the clips' true tracks and, with --variants all, again with one track swapped: what belongs
+to it must follow, the rest stay. --against compares clip by clip with the metrics.json of another evaluation.
+
+Stopped, the same command goes on from OUTPUT/unfinished, batch by batch, to the same numbers.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
+from shared.evaluation.kept_samples import KeptSamples
 from shared.evaluation.options import JOINT_TASKS, EvaluationOptions
 from shared.utils.cli import device, parse
+from shared.utils.digest import settings_digest
 from shared.utils.errors import run_main
 from shared.utils.files import writable_folder
+from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
     from shared.evaluation.run import EvaluatedModel, TrackTools
@@ -34,12 +39,15 @@ def main(argv: list[str] | None = None) -> None:
     options = options.settled(check_checkpoint(options.checkpoint, options.trust_package))
     against = options.read_against()
     writable_folder("--output", options.output)
-    from shared.evaluation.run import evaluate
+    files = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
+    with KeptSamples.of(options.output, settings_digest(options, files, ("output", "against"))) as kept:
+        pipelines = load(options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package)
+        from shared.evaluation.run import evaluate
 
-    pipelines = load(options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package)
-    evaluate(evaluated(pipelines, options), options, against)
+        evaluate(evaluated(pipelines, options), options, against, kept)
 
 
+@quick_imports()
 def load(checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[str] = ()) -> dict[str, Any]:
     """Pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
     from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported

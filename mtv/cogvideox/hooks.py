@@ -6,7 +6,6 @@ from typing import Any
 
 from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
-from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -75,6 +74,9 @@ class CogVideoXDenoiser:
 
 def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) -> tuple[Tensor, Tensor] | None:
     """Make the rotation for latents [B, F, C, H, W]: (cos, sin), or None for a model without (the 2b)."""
+    # the module of a whole pipeline, with its text encoder: not for those who sample with other backbones
+    from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+
     config = transformer.config
     if not config.use_rotary_positional_embeddings:
         return None

@@ -43,6 +43,9 @@ class CheckpointMixin:
     diffusers loads a component only if its module is imported already, and a folder may name those of another pipeline
     or codec. They are imported here, ours and those of packages that are allowed, after a look at the whole folder."""
 
+    #: Components that a pipeline never runs, and has so that saving loses nothing.
+    unused_components: tuple[str, ...] = ()
+
     @classmethod
     def from_pretrained(cls, folder: str | Path, trusted_packages: Collection[str] = (), **options: Any) -> Self:
         """Load a pipeline from a checkpoint folder or hub id; components among the `options` replace its own.
@@ -93,13 +96,14 @@ def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, 
 
 def load_checkpoint(
     kind: type[Pipeline], folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu",
-    trusted_packages: Collection[str] = (),
+    trusted_packages: Collection[str] = (), left_out: Collection[str] = (),
 ) -> Pipeline:  # fmt: skip
-    """Load a pipeline from a folder, on `device`, in `dtype` (None: float32). UserError: see `check_checkpoint`."""
+    """Load a pipeline from a folder, on `device`, in `dtype` (None: float32), without the components `left_out`.
+    UserError: see `check_checkpoint`."""
     import torch
 
     check_checkpoint(folder, trusted_packages)  # a folder: what has no slash would be looked for on the hub
-    options = {"dtype": dtype or torch.float32, "use_safetensors": True}
+    options = {"dtype": dtype or torch.float32, "use_safetensors": True, **dict.fromkeys(left_out)}
     return kind.from_pretrained(str(folder), trusted_packages=trusted_packages, **options).to(device)
 
 

@@ -21,6 +21,7 @@ from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Seed, Steps
+from shared.utils.startup import quick_imports
 
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
 
@@ -95,6 +96,7 @@ class SamplingOptions(TrustOptions):
         return {name: value for name, value in arguments.items() if value is not None}
 
 
+@quick_imports()
 def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     """Load the pipeline `kind` of --checkpoint with its adapters, where and how the options say. Raises UserError."""
     import torch
@@ -102,8 +104,11 @@ def load_model(kind: type[Any], options: SamplingOptions) -> Any:
     keep_freed_memory()
     device = cli.device(options.device)
     dtype = getattr(torch, options.dtype)
-    pipeline = load_checkpoint(kind, options.checkpoint, dtype, trusted_packages=options.trust_package)
-    if adapters := {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}:
+    adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}
+    left_out = () if adapters else kind.unused_components  # adapters may be for these too
+    trusted = options.trust_package
+    pipeline = load_checkpoint(kind, options.checkpoint, dtype, trusted_packages=trusted, left_out=left_out)
+    if adapters:
         for name, (file, _) in adapters.items():
             pipeline.load_lora_weights(file, adapter_name=name)
         pipeline.set_adapters(list(adapters), [scale for _, scale in adapters.values()])

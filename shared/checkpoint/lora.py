@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import torch
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.loaders.lora_base import LoraBaseMixin
-from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -48,6 +47,8 @@ class LoraSettings(Protocol):
 
 def add_lora(transformer: nn.Module, control: nn.Module | None, settings: LoraSettings, seed: int) -> None:
     """Add adapters, which learn, to the layers in `settings.targets`. UserError: no such layer, or too small a one."""
+    from peft import LoraConfig  # and with it every kind of adapter: sampling needs none of them
+
     models = {"transformer": transformer, "control": control}
     for component, layers in target_layers(models, settings.targets).items():
         model: Any = models[component]

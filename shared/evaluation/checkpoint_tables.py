@@ -80,8 +80,8 @@ def command(metrics: Mapping[str, Any]) -> str:
     config = metrics["config"]
     line = f"python scripts/evaluate.py --checkpoint {config['checkpoint']} --level {config['level']}"
     line += f" --clips {config['clips']} --tasks {','.join(config['tasks'])}"
-    if len(config.get("variants", VARIANT_NAMES)) < len(VARIANT_NAMES):
-        line += f" --variants {','.join(config['variants']) or 'none'}"
+    if variants := config.get("variants", []):
+        line += f" --variants {'all' if len(variants) == len(VARIANT_NAMES) else ','.join(variants)}"
     if isinstance(config["steps"], int):
         line += f" --steps {config['steps']}"
     return line + " --no-context" * config["no_context"] + " --output DIR"

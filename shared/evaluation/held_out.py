@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
+from shared.evaluation.kept_samples import KeptSamples, Samples
 from shared.evaluation.scores import ClipReading
 from shared.evaluation.track_variants import TrackCase
 from shared.puppets.clip import render_clip
@@ -115,54 +117,89 @@ def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
 
 
 class SamplingJob(NamedTuple):
-    """One call of a pipeline: clips of one length by number, their scripts, the pipeline's name and its arguments."""
+    """One call of a pipeline: the task, clips of one length by number, their scripts, the pipeline's name and its
+    arguments."""
 
+    task: str
     clips: list[int]
     specs: list[Spec]
     pipeline: str
     arguments: dict[str, Any]
 
 
+class TaskSamples(NamedTuple):
+    """What was made of a task's clips, by number, and how long that took in seconds of all processes together."""
+
+    clips: dict[int, Sampled]
+    seconds: float
+
+
 class Sampler(ExitStack):
     """Runs jobs on `pipelines` in this process or, with more than one worker, on those that `load` makes in processes
-    that live as long as this context; small models gain little from threads."""
+    that live as long as this context; small models gain little from threads. What is sampled is kept in `kept`."""
 
-    def __init__(self, pipelines: Mapping[str, Any], load: Loader, workers: int) -> None:
+    def __init__(
+        self, pipelines: Mapping[str, Any], load: Loader, workers: int, kept: KeptSamples | None = None
+    ) -> None:
         super().__init__()
-        self.pipelines, self.load, self.workers = pipelines, load, workers
+        self.pipelines, self.load, self.workers, self.kept = pipelines, load, workers, kept
         self.pool: ProcessPoolExecutor | None = None
 
-    def sample(self, jobs: Sequence[SamplingJob], name: str) -> dict[int, Sampled]:
-        """Sample each clip; what was made of it, by its number; `name` stands beside the progress bar."""
-        sampled: dict[int, Sampled] = {}
-        with progress_bar(total=sum(len(job.clips) for job in jobs), desc=name, unit="clip") as bar:
-            for job, clips in self._results(jobs):
-                sampled |= zip(job.clips, clips, strict=True)
+    def sample(self, jobs: Sequence[SamplingJob]) -> dict[str, TaskSamples]:
+        """Sample each clip of all jobs, by task. A job is the same call in every process, and is made whole: another
+        batch would round otherwise."""
+        results = {job.task: TaskSamples({}, 0.0) for job in jobs}
+        with progress_bar(total=sum(len(job.clips) for job in jobs), desc="samples", unit="clip") as bar:
+            for job, clips, seconds in self._results(jobs):
+                clips_so_far, seconds_so_far = results[job.task]
+                clips_so_far |= zip(job.clips, clips, strict=True)
+                results[job.task] = TaskSamples(clips_so_far, seconds_so_far + seconds)
                 bar.update(len(clips))
-        return sampled
+        return results
 
-    def _results(self, jobs: Sequence[SamplingJob]) -> Iterator[tuple[SamplingJob, list[Sampled]]]:
-        if min(self.workers, len(jobs)) <= 1:
-            yield from ((job, sample_clips(self.pipelines, job)) for job in jobs)
-            return
-        if self.pool is None:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Results of `function` in the items' order, of the processes that have sampled or of this one."""
+        return map(function, items) if self.pool is None else self.pool.map(function, items)
+
+    def _results(self, jobs: Sequence[SamplingJob]) -> Iterator[tuple[SamplingJob, list[Sampled], float]]:
+        missing = []
+        for job in jobs:
+            samples = None if self.kept is None else self.kept.read(job.task, job.clips)
+            if samples is None:
+                missing.append(job)
+            else:
+                yield job, read_streams(job, samples), samples.seconds
+        if min(self.workers, len(jobs)) <= 1:  # not of those that are missing: threads may round otherwise
+            yield from ((job, *sample_clips(self.pipelines, job, self.kept)) for job in missing)
+        elif missing:
             self.pool = self.enter_context(process_pool(self.workers, "spawn", _start_worker, (self.load,)))
-        futures = {self.pool.submit(_run_in_worker, job): job for job in jobs}
-        yield from ((futures[future], future.result()) for future in as_completed(futures))
+            futures = {self.pool.submit(_run_in_worker, job, self.kept): job for job in missing}
+            yield from ((futures[future], *future.result()) for future in as_completed(futures))
 
 
-def sample_clips(pipelines: Mapping[str, Any], job: SamplingJob) -> list[Sampled]:
-    """Sample the clips of a job and read them."""
-    pipeline = pipelines[job.pipeline]
+def sample_clips(
+    pipelines: Mapping[str, Any], job: SamplingJob, kept: KeptSamples | None = None
+) -> tuple[list[Sampled], float]:
+    """Sample the clips of a job, keep and read them; and the seconds that it took."""
+    started, pipeline = time.monotonic(), pipelines[job.pipeline]
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(**job.arguments)
-    frames, sounds = output.video, getattr(output, "audio", None)
+    samples = Samples(output.video, getattr(output, "audio", None), time.monotonic() - started)
+    if kept is not None:
+        kept.write(job.task, job.clips, samples)
+    return read_streams(job, samples), samples.seconds
+
+
+def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:
+    """Read the streams of each clip."""
     sampled: list[Sampled] = [{} for _ in job.specs]
     for row, spec in enumerate(job.specs):
-        if frames is not None:
-            sampled[row] |= {"frames": frames[row], "video": read_picture(frames[row], spec.fps, spec)}
-        if sounds is not None:
-            sampled[row] |= {"sound": sounds[row], "audio": read_sound(sounds[row], spec.rate)}
+        if samples.frames is not None:
+            frames = samples.frames[row]
+            sampled[row] |= {"frames": frames, "video": read_picture(frames, spec.fps, spec)}
+        if samples.sounds is not None:
+            sound = samples.sounds[row]
+            sampled[row] |= {"sound": sound, "audio": read_sound(sound, spec.rate)}
     return sampled
 
 
@@ -174,5 +211,5 @@ def _start_worker(load: Loader) -> None:
     _in_worker.update(load())
 
 
-def _run_in_worker(job: SamplingJob) -> list[Sampled]:
-    return sample_clips(_in_worker, job)
+def _run_in_worker(job: SamplingJob, kept: KeptSamples | None) -> tuple[list[Sampled], float]:
+    return sample_clips(_in_worker, job, kept)

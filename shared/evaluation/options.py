@@ -31,8 +31,8 @@ class EvaluationOptions(TrustOptions):
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
         None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do"
     )
-    variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none"))] | None = option(
-        None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or none; default: all"
+    variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none", "all"))] | None = option(
+        None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or all; default: none"
     )
     against: Path | None = option(None, "metrics.json of another evaluation, to compare with", metavar="FILE")
     seed: Seed = option(0, "of the noise")
@@ -53,7 +53,7 @@ class EvaluationOptions(TrustOptions):
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
 
     def settled(self, index: Mapping[str, Any]) -> Self:
-        """Copy these options with tasks and variants filled in where they were not given, from the checkpoint's index.
+        """Copy these options with tasks filled in where they were not given, from the checkpoint's index, and variants.
         UserError for mtv without a control network, and for options that do not go with the tasks or each other."""
         if self.no_context and (self.guidance is not None or self.context_scale is not None):
             raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
@@ -69,8 +69,7 @@ class EvaluationOptions(TrustOptions):
             given = [name for name in names if getattr(self, name) is not None]
             if given and not set(tasks) & set(needed):
                 raise UserError(f"--{given[0].replace('_', '-')} is for --tasks {','.join(needed)}; leave it out")
-        variants = VARIANT_NAMES if self.variants is None else self.variants
-        return self.model_copy(update={"tasks": tasks, "variants": variants})
+        return self.model_copy(update={"tasks": tasks, "variants": self.variants or ()})
 
     def read_against(self) -> dict[str, Any] | None:
         """Metrics.json of the evaluation --against, to be compared with one of these settled options. UserError where

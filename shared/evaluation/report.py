@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,25 @@ TASKS = {
 }
 
 
-def write_report(path: Path, metrics: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
+def write_report(
+    path: Path, metrics: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], apply: Callable[..., Any] = map
+) -> None:
     """Write the page; the file appears when it is complete. `metrics` is what `metrics.json` holds, each of `entries`
-    the "id" of a clip, its "caption" and "audio_caption", and as "clips" the `MeasuredClip` of each task."""
+    the "id" of a clip, its "caption" and "audio_caption", and as "clips" the `MeasuredClip` of each task. `apply` is
+    `map`, or one that works in several processes."""
     config = metrics["config"]
     title = f"{config['checkpoint']} on {config['suite']} {config['level']}"
     tasks = {task: (*TASKS[task], result) for task, result in metrics["tasks"].items()}
-    clips = [{**entry, "panels": [_panel(*panel) for panel in entry["clips"].items()]} for entry in entries]
+    entries = [*entries]
+    panels = iter(apply(_panel, [panel for entry in entries for panel in entry["clips"].items()]))
+    clips = [{**entry, "panels": [next(panels) for _ in entry["clips"]]} for entry in entries]
     page = render("evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips)
     write_atomically(path, page)
 
 
-def _panel(task: str, clip: MeasuredClip) -> dict[str, str]:
+def _panel(task_and_clip: tuple[str, MeasuredClip]) -> dict[str, str]:
     """Clip to play, and a picture of it with mouths, loudness of speech and the onsets of both streams."""
+    task, clip = task_and_clip
     count, fps = len(clip.frames), clip.video.fps
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"

@@ -11,7 +11,8 @@ import torch
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
-from shared.evaluation.held_out import HeldOut, Loader, MeasuredClip, Sampler, SamplingJob, batches
+from shared.evaluation.held_out import HeldOut, Loader, MeasuredClip, Sampler, SamplingJob, TaskSamples, batches
+from shared.evaluation.kept_samples import KeptSamples
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
@@ -54,20 +55,36 @@ class EvaluationTask(NamedTuple):
 
 
 def evaluate(
-    model: EvaluatedModel, options: EvaluationOptions, against: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Sample and score every task; write metrics.json and index.html, and return what the first holds."""
+    model: EvaluatedModel, options: EvaluationOptions, against: Mapping[str, Any] | None = None,
+    kept: KeptSamples | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Sample and score every task; write metrics.json and index.html, and return what the first holds. What `kept` has
+    is not sampled again."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
     held_out = HeldOut.make(pipeline, options.level, options.clips)
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     tasks, measured = metrics["tasks"], {}
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
-    with Sampler(model.pipelines, model.load, workers) as sampler:
-        for task in _tasks(model, held_out, options):
-            clips, result = measure(task, held_out, sampler, options)
-            measured[task.name], tasks[task.name] = clips, result
-    for name, result in tasks.items():  # a variant of mtv from its base: the same clips before the swap
+    every = [*_tasks(model, held_out, options)]
+    with Sampler(model.pipelines, model.load, workers, kept) as sampler:
+        sampled = sampler.sample([job for task in every for job in task.jobs])
+        for task in every:
+            measured[task.name], tasks[task.name] = measure(task, sampled[task.name], held_out, options)
+        _compare(metrics, options, against)
+        metrics["seconds"] = round(time.monotonic() - begun, 1)
+        write_report(options.output / "index.html", metrics, _entries(held_out, measured), sampler.map)
+    write_json(options.output / "metrics.json", metrics)
+    print(summary(metrics))
+    print(f"{options.output / 'metrics.json'}\n{options.output / 'index.html'}")
+    return metrics
+
+
+def _compare(metrics: dict[str, Any], options: EvaluationOptions, against: Mapping[str, Any] | None) -> None:
+    """Add the differences of each variant of mtv from its base, the same clips before the swap, and of all `against`
+    another evaluation."""
+    tasks = metrics["tasks"]
+    for name, result in tasks.items():
         if name.startswith("mtv:"):
             base = BASE.get(name, "mtv")
             result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], options.seed)}
@@ -75,16 +92,10 @@ def evaluate(
         both = [name for name in tasks if name in against["tasks"]]
         compared = {name: compare_tasks(tasks[name], against["tasks"][name], options.seed) for name in both}
         metrics["against"] = {"file": portable(options.against), "tasks": compared}
-    metrics["seconds"] = round(time.monotonic() - begun, 1)
-    write_report(options.output / "index.html", metrics, _entries(held_out, measured))
-    write_json(options.output / "metrics.json", metrics)
-    print(summary(metrics))
-    print(f"{options.output / 'metrics.json'}\n{options.output / 'index.html'}")
-    return metrics
 
 
 def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Tasks, each made when it is its turn; mtv is last, then those of its variants for which a clip is fit."""
+    """Tasks; mtv is last, then those of its variants for which a clip is fit."""
     tasks, tools = options.tasks or (), model.track_tools
     yield from (joint_task(task, model, held_out, options) for task in tasks if task != "mtv")
     if "mtv" not in tasks:
@@ -113,7 +124,7 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
         if name == "v2a":
             call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
-        jobs.append(SamplingJob(clips, specs, "joint", call))
+        jobs.append(SamplingJob(name, clips, specs, "joint", call))
     return EvaluationTask(name, jobs, dict(enumerate(rendered)), dict(enumerate(held_out.true(name))), {})
 
 
@@ -129,7 +140,7 @@ def track_task(
         call = arguments(options, model.guidance["mtv"], "mtv", clips)
         call["prompt"] = [case.caption for case in some]
         call["tracks"] = [model.track_tools.tracks_of(case) for case in some]
-        jobs.append(SamplingJob(clips, [case.spec for case in some], "mtv", call))
+        jobs.append(SamplingJob(name, clips, [case.spec for case in some], "mtv", call))
     for case in cases:
         i, coded, rate = case.index, held_out.coded[case.index], case.spec.rate
         audio = read_sound(case.mix, rate)
@@ -147,11 +158,10 @@ def arguments(options: EvaluationOptions, guidance: Any, task: str, clips: Seque
 
 
 def measure(
-    task: EvaluationTask, held_out: HeldOut, sampler: Sampler, options: EvaluationOptions
+    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut, options: EvaluationOptions
 ) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
-    """Sample a task and score it: each clip with what it was given, and what metrics.json holds of the task."""
-    started = time.monotonic()
-    clips = {i: replace(task.given[i], **sampled) for i, sampled in sampler.sample(task.jobs, task.name).items()}
+    """Score a task: each clip with what it was given, and what metrics.json holds of the task."""
+    clips = {i: replace(task.given[i], **sampled) for i, sampled in samples.clips.items()}
     order = sorted(clips)
     true = [task.true[i] for i in order]
     own = [ClipReading(reading.spec, clips[i].video, clips[i].audio) for i, reading in zip(order, true, strict=True)]
@@ -163,7 +173,7 @@ def measure(
         "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], options.level),
         "lag_ms": lags(own), "ceiling_lag_ms": lags(true),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(samples.seconds, 1),
     }  # fmt: skip
 
 

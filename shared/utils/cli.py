@@ -114,15 +114,17 @@ def per_stream(text: Any) -> Any:
 PerStream = Annotated[tuple[Scale, Scale], BeforeValidator(per_stream)]
 
 
-def some_of(known: Sequence[str], none: str = "") -> Callable[[Any], Any]:
-    """Make a validator that reads names between commas, each once, in the order of `known`; `none`: no name at all."""
+def some_of(known: Sequence[str], none: str = "", every: str = "") -> Callable[[Any], Any]:
+    """Make a validator that reads names between commas, each once, in the order of `known`; `none`: no name at all,
+    `every`: all of them."""
+    words = {word: names for word, names in ((none, ()), (every, tuple(known))) if word}
 
     def read(text: Any) -> Any:
-        if not isinstance(text, str) or text == none:
-            return () if text == none else text
+        if not isinstance(text, str) or text in words:
+            return words.get(text, text) if isinstance(text, str) else text
         names = [name.strip() for name in text.split(",")]
         if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"{unknown[0]}: give some of {','.join(known)}{f', or {none}' if none else ''}")
+            raise ValueError(f"{unknown[0]}: give some of {','.join(known)}{''.join(f', or {word}' for word in words)}")
         return tuple(name for name in known if name in names)
 
     return read

@@ -1,4 +1,4 @@
-"""Kept windows that are damaged, and what their settings stand for. (Stopped and gone on with: test_sample_mtv.py.)"""
+"""Kept windows that are damaged. (Stopped and gone on with: test_sample_mtv.py.)"""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ import pytest
 import torch
 
 from mtv import kept_windows
-from mtv.kept_windows import KeptWindows, settings_digest
+from mtv.kept_windows import KeptWindows
 from mtv.windows import WindowProgress
-from shared.utils.cli import Options, option
 from shared.utils.errors import UserError
-
-
-class Asked(Options):
-    output: Path = option(Path("out.mp4"), "a file")
-    resume: bool = option(False, "go on")
-    device: str = option("auto", "where")
-    seed: int = option(0, "of the noise")
 
 
 @pytest.fixture
@@ -81,14 +73,3 @@ def test_a_full_disk_costs_the_playable_file_alone(tmp_path: Path) -> None:
     with KeptWindows.of(tmp_path / "out.mp4", "settings", resume=False) as windows, windows.so_far(write):
         windows.add(np.zeros((3, 2, 2, 3), np.uint8), WindowProgress(1, torch.zeros(1)))
         assert windows.done == 1 and not (windows.folder / "so_far.mp4").exists()
-
-
-def test_settings_are_options_and_the_contents_of_files(tmp_path: Path) -> None:
-    """Not where the result goes, nor where the computing is done."""
-    file = tmp_path / "a.wav"
-    file.write_bytes(bytes(300000))
-    digest = settings_digest(Asked(), [file])
-    assert settings_digest(Asked(output=Path("x.mp4"), resume=True, device="cpu"), [file]) == digest
-    assert settings_digest(Asked(seed=1), [file]) != digest
-    file.write_bytes(bytes(299999) + b"x")
-    assert settings_digest(Asked(), [file]) != digest

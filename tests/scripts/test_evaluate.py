@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +17,24 @@ from mtv.control import MSTControlNet
 from scripts import evaluate
 from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.encoders import LogMel
+from shared.evaluation import held_out
+from shared.evaluation.held_out import SamplingJob, sample_clips
 from shared.utils.errors import UserError
+
+#: Runs evaluate.py, and kills it when so many batches are kept.
+KILLED = """
+import os, signal, sys
+from scripts import evaluate
+from shared.evaluation.kept_samples import KeptSamples
+write, count = KeptSamples.write, int(sys.argv[1])
+def then_die(self, *arguments):
+    global count
+    write(self, *arguments)
+    if not (count := count - 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+KeptSamples.write = then_die
+evaluate.main(sys.argv[2:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +82,39 @@ def test_one_checkpoint_does_all_tasks_and_is_compared_with_another_run(
     against = json.loads((tmp_path / "metrics.json").read_text())["against"]
     assert list(against["tasks"]) == ["mtv"] and f"minus {file.parent.name}/{file.name}, clip by clip" in out
     assert all(value["difference"] == 0 for value in against["tasks"]["mtv"].values()) and against["tasks"]["mtv"]
+
+
+def test_an_evaluation_that_was_killed_goes_on_to_the_same_numbers(
+    both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--checkpoint", str(both), "--clips", "2", "--tasks", "v2a,mtv", "--steps", "1", "--batch", "1"]
+    words += ["--device", "cpu", "--workers", "1", "--output"]
+    killed = [sys.executable, "-c", KILLED, "1", *words, str(tmp_path / "killed")]
+    assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
+    left = sorted(file.name for file in (tmp_path / "killed/unfinished").glob("*.npz"))
+    assert left == ["v2a.000000.npz"]
+    assert not (tmp_path / "killed/metrics.json").exists()
+    with pytest.raises(UserError, match="unfinished holds samples of an evaluation with other options or weights"):
+        evaluate.main([*words, str(tmp_path / "killed"), "--seed", "1"])
+    sampled = []
+
+    def sample(pipelines: Any, job: SamplingJob, kept: Any = None) -> Any:
+        sampled.append((job.task, job.clips))
+        return sample_clips(pipelines, job, kept)
+
+    monkeypatch.setattr(held_out, "sample_clips", sample)
+    for folder in ("killed", "whole"):
+        evaluate.main([*words, str(tmp_path / folder)])
+    missing = [("v2a", [1]), ("mtv", [0]), ("mtv", [1])]
+    assert sampled == [*missing, ("v2a", [0]), *missing]
+    one, other = (json.loads((tmp_path / folder / "metrics.json").read_text()) for folder in ("killed", "whole"))
+    for metrics in (one, other):
+        for result in (metrics, *metrics["tasks"].values()):
+            assert result.pop("seconds") > 0
+    assert one == other and list(one["tasks"]) == ["v2a", "mtv"]
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["index.html", "metrics.json"]
+    pages = [(tmp_path / folder / "index.html").read_text() for folder in ("killed", "whole")]
+    assert pages[0].count("<video") == pages[1].count("<video") == 4
 
 
 def test_a_joint_checkpoint_cannot_be_driven(checkpoint: Path, tmp_path: Path) -> None:

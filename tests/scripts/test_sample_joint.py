@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +16,8 @@ import sample_joint
 import soundfile
 from PIL import Image
 
+from shared.checkpoint import loading
+from shared.checkpoint.folder import check_checkpoint, load_checkpoint
 from shared.data.media import is_silent, probe, read_audio, read_video, write_audio, write_video
 from shared.utils.errors import run_main
 
@@ -114,6 +117,26 @@ def test_prompts_are_numbered_and_seeded_one_by_one(make, tmp_path: Path) -> Non
     alone = make("--seed", 7, "--duration", 1)  # the third prompt
     batch, single = (read_video(path, FPS).astype(int) for path in (out.with_stem("clip_002"), alone))
     assert abs(batch - single).max() <= 2
+
+
+def test_many_prompts_load_once_what_is_run(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the shipped checkpoint, which has parts that only sample_mtv.py runs."""
+    loaded = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        loaded.append(load_checkpoint(*arguments, **options))
+        return loaded[-1]
+
+    monkeypatch.setattr(loading, "load_checkpoint", load)
+    (tmp_path / "prompts.txt").write_text("A bell rings.\nA drum is hit.\nA ball bounces.\n")
+    shipped = loading.shipped_checkpoint()
+    many = ("--checkpoint", shipped, "--prompts", tmp_path / "prompts.txt", "--batch", 1)
+    make(*many, "--duration", 0.25, "--steps", 1)
+    assert len([*(tmp_path / "out").iterdir()]) == 3
+    (pipeline,) = loaded
+    absent = {name for name, part in pipeline.components.items() if part is None}
+    assert check_checkpoint(shipped)["control"] == ["mtv.control", "MSTControlNet"]
+    assert absent == {"control", "audio_encoder", "effects_encoder", "music_encoder"}
 
 
 def test_seed_and_texts_change_the_clip(make, tmp_path: Path) -> None:

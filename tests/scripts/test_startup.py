@@ -1,4 +1,5 @@
-"""Every script answers --help, a wrong option and a missing file in under 2 s of CPU, before torch is imported."""
+"""Every script answers --help, a wrong option and a missing file in under 2 s of CPU, before torch is imported; what
+samples imports little before its first step."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from shared.data.media_write import write_audio
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
@@ -23,6 +27,25 @@ try:
 finally:
     print("torch" in sys.modules, file=sys.stderr)
 """
+#: Stops a script before its first step, and says which modules have run: those that wait have no names of their own.
+FIRST_STEP = """
+import runpy, sys
+from shared.checkpoint.folder import CheckpointMixin
+def stop(*_, **__):
+    from shared.utils.startup import _DeferredModule
+    sys.exit(" ".join(name for name, module in sys.modules.items() if type(module) is not _DeferredModule))
+CheckpointMixin.progress_bar = stop
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+#: What takes long to import and no sample needs.
+UNUSED = {
+    "datasets", "deepspeed", "diffusers.models.autoencoders", "diffusers.models.autoencoders.autoencoder_kl_wan",
+    "diffusers.models.transformers", "diffusers.models.transformers.transformer_flux", "diffusers.models.unets",
+    "diffusers.models.unets.unet_2d", "diffusers.pipelines.cogvideo.pipeline_cogvideox", "matplotlib", "mtv.separation",
+    "scipy.signal", "scipy.stats", "scipy.stats._stats_py", "shared.training", "torch._inductor.compile_fx",
+    "torchvision", "transformers.models", "transformers.models.t5", "transformers.models.wav2vec2",
+}  # fmt: skip
 SHIPPED = str(ROOT / "assets/puppets")
 SAMPLE = "--prompt bell --output OUT/x.mp4"
 #: Arguments of which one, NOWHERE, is a file or folder that there is not.
@@ -86,3 +109,17 @@ def test_a_file_that_is_missing(name: str, words: str, tmp_path: Path) -> None:
     code, _, error = answer(name, *words.split())
     assert code == 2 and error.startswith("error: ") and "nowhere" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["sample_joint", "sample_mtv"])
+def test_what_is_imported_before_the_first_step(name: str, tmp_path: Path) -> None:
+    sound = tmp_path / "sound.wav"
+    write_audio(sound, np.zeros((1, 16000), np.float32), 16000)
+    words = ["--prompt", "bell", "--output", str(tmp_path / "x.mp4")]
+    words += ["--effects", str(sound)] if name == "sample_mtv" else []
+    command = [sys.executable, "-c", FIRST_STEP, str(ROOT / "scripts" / f"{name}.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = set(done.stderr.splitlines()[-1].split())
+    assert {"torch", "diffusers.models.modeling_utils", "shared.nn.dit"} <= ran, done.stderr
+    assert not ran & UNUSED
+    assert ("mtv.pipeline" in ran) == (name == "sample_mtv") and "shared.checkpoint.conversion" not in ran

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.evaluation.checkpoint_tables import command, curve
+from shared.evaluation.options import VARIANT_NAMES
 from shared.utils.errors import UserError
 from shared.utils.files import write_json
 
@@ -18,9 +19,8 @@ def test_the_command_says_what_is_not_default() -> None:
     assert command({"config": CONFIG}) == f"{line} --steps 3 --output DIR"
     other = CONFIG | {"variants": ["dsp"], "steps": "the pipeline's"}
     assert command({"config": other}) == f"{line} --variants dsp --output DIR"
-    assert command({"config": other | {"variants": [], "no_context": True}}) == (
-        f"{line} --variants none --no-context --output DIR"
-    )
+    assert command({"config": other | {"variants": [], "no_context": True}}) == (f"{line} --no-context --output DIR")
+    assert command({"config": other | {"variants": [*VARIANT_NAMES]}}) == f"{line} --variants all --output DIR"
 
 
 def test_a_curve_has_a_row_per_file(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from shared.evaluation.held_out import Sampler, SamplingJob, batches, sample_clips
+from shared.evaluation.kept_samples import KeptSamples
 from shared.puppets.clip import render_clip, sample_spec
 
 SPECS = [sample_spec(51, index) for index in range(3)]
@@ -30,25 +32,43 @@ class Truth:
 
 
 def job(rows: list[int], streams: str) -> SamplingJob:
-    return SamplingJob(rows, [SPECS[row] for row in rows], "joint", {"rows": rows, "streams": streams})
+    return SamplingJob(f"t2{streams}", rows, [SPECS[row] for row in rows], "joint", {"rows": rows, "streams": streams})
 
 
 def test_what_a_task_makes_is_read_and_nothing_else() -> None:
     pipelines = {"joint": Truth()}
-    assert [set(one) for one in sample_clips(pipelines, job([0, 1], "va"))] == [
+    assert [set(one) for one in sample_clips(pipelines, job([0, 1], "va"))[0]] == [
         {"frames", "video", "sound", "audio"}
     ] * 2
-    assert set(sample_clips(pipelines, job([2], "v"))[0]) == {"frames", "video"}
-    (sampled,) = sample_clips(pipelines, job([2], "a"))
+    assert set(sample_clips(pipelines, job([2], "v"))[0][0]) == {"frames", "video"}
+    ((sampled,), seconds) = sample_clips(pipelines, job([2], "a"))
+    assert seconds > 0
     assert set(sampled) == {"sound", "audio"} and np.array_equal(sampled["sound"], CLIPS[2].mix)
 
 
-def test_one_worker_samples_here(capsys: Any) -> None:
+def test_one_worker_samples_here() -> None:
     pipeline = Truth()
     with Sampler({"joint": pipeline}, lambda: {}, 1) as sampler:
-        sampled = sampler.sample([job([2, 0], "v"), job([1], "v")], "t2v")
-    assert sorted(sampled) == [0, 1, 2] and pipeline.calls == 2 and sampler.pool is None
-    assert all(np.array_equal(sampled[i]["frames"], CLIPS[i].frames) for i in range(3))
+        sampled = sampler.sample([job([2, 0], "v"), job([1], "v"), job([1], "a")])
+        assert list(sampler.map(str, [1, 2])) == ["1", "2"]
+    assert list(sampled) == ["t2v", "t2a"] and pipeline.calls == 3 and sampler.pool is None
+    clips, seconds = sampled["t2v"]
+    assert sorted(clips) == [0, 1, 2] and seconds > 0
+    assert all(np.array_equal(clips[i]["frames"], CLIPS[i].frames) for i in range(3))
+
+
+def test_what_is_kept_is_not_sampled_again(tmp_path: Path) -> None:
+    pipeline, kept, jobs = Truth(), KeptSamples(tmp_path), [job([2, 0], "v"), job([1], "v"), job([0, 1], "va")]
+    with Sampler({"joint": pipeline}, lambda: {}, 1, kept) as sampler:
+        sampled = sampler.sample(jobs[1:])
+        assert pipeline.calls == 2
+        again = sampler.sample(jobs)
+    assert pipeline.calls == 3 and [*again] == ["t2v", "t2va"] and sorted(again["t2v"].clips) == [0, 1, 2]
+    assert again["t2va"].seconds == sampled["t2va"].seconds
+    for index, clip in sampled["t2va"].clips.items():
+        other = again["t2va"].clips[index]
+        assert np.array_equal(clip["frames"], other["frames"]) and np.array_equal(clip["sound"], other["sound"])
+        assert np.array_equal(clip["audio"].onsets, other["audio"].onsets)
 
 
 def test_batches_hold_one_length() -> None:

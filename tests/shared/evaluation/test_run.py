@@ -162,7 +162,8 @@ def test_perfect_driving_reaches_the_ceiling_of_every_variant(
     driven: PerfectDriven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "VARIANTS_SHOWN", 1)
-    chosen = options(tmp_path, "--clips", str(DRIVEN), "--tasks", "mtv", "--speech-scale", "3", control=True)
+    driving = ("--tasks", "mtv", "--speech-scale", "3")
+    chosen = options(tmp_path, "--clips", str(DRIVEN), "--variants", "all", *driving, control=True)
     metrics = measure({"mtv": driven}, chosen)
     assert list(metrics["tasks"]) == [
         "mtv", "mtv:speech swapped", "mtv:effects swapped", "mtv:mood unmentioned", "mtv:music swapped",

@@ -160,3 +160,6 @@ def test_names_between_commas_come_in_their_own_order() -> None:
         read("one,four")
     with pytest.raises(ValueError, match=r"none: give some of one$"):
         some_of(("one",))("none")
+    assert some_of(("one", "two"), every="all")("all") == ("one", "two")
+    with pytest.raises(ValueError, match=r"some: give some of one, or none, or all$"):
+        some_of(("one",), "none", "all")("some")
