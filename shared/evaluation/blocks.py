@@ -55,7 +55,7 @@ def block_scores(
     """By region, as pairs whose sums over clips are divided: `blockiness_REGION`, of the frames over that of a sharp
     `drawing` of the same scene (1: no border shows), and `sharpness_REGION`, their gradient energies inside the cells,
     the lesser over the greater (1: as sharp as drawn; blur and noise both lower it)."""
-    scores = {}
+    scores: dict[str, tuple[float, float]] = {}
     for name, mask in masks.items():
         pairs = {f"blockiness_{name}": (0.0, 0.0), f"sharpness_{name}": (0.0, 0.0)}
         own, drawn = gradients(frames, mask, cell), gradients(drawing, mask, cell)

@@ -55,9 +55,8 @@ def shuffled_blocks(spec: Spec, frames: Frames, sound: Sound) -> Clip:
     flat = blocks.reshape(len(frames), -1, CELL, CELL, 3)
     order = numpy_generator(spec.seed, "shuffled blocks", spec.index).permutation(flat.shape[1])
     made = frames.copy()
-    made[:, :height, :width] = (
-        flat[:, order].reshape(blocks.shape).swapaxes(2, 3).reshape(len(frames), height, width, 3)
-    )
+    shuffled = flat[:, order].reshape(blocks.shape).swapaxes(2, 3)
+    made[:, :height, :width] = shuffled.reshape(len(frames), height, width, 3)
     return made, sound
 
 
