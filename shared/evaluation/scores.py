@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.bootstrap import Ratio, interval, resample
-from shared.puppets.picture import render
-from shared.puppets.readers import AudioReading, VideoReading, read_mouth
-from shared.puppets.scene_fit import SIDE, canonical
-from shared.puppets.script import Character, Spec, sample_spec
+from shared.puppets.readers import AudioReading, VideoReading, mouth_range
+from shared.puppets.script import Spec, sample_spec
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
@@ -179,17 +177,6 @@ def face_scores(video: VideoReading) -> dict[str, Ratio]:
     openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in mouths]
     there = float(len(mouths))
     return {"face_visible": (there, float(len(video.people))), "mouth_opening": (sum(openings), there)}
-
-
-@cache
-def mouth_range(mood: str) -> tuple[float, float]:
-    """Calibrate `read_mouth`: what it reads from a shut mouth and from a wide open one in the light of a mood."""
-    person = Character("man", "left", "red", 0.0, True, (), ())
-    script: Spec = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, characters=(person,),
-                           props=(), distractors=(), pan=(0.0, 0.0), silence=None, music=False)  # fmt: skip
-    frames = canonical(render(script, [np.array([0.0, 1.0])]))
-    shut, wide = read_mouth(frames, np.zeros(2), "left")
-    return float(shut), float(wide)
 
 
 def match(first: Array, second: Array, tolerance: float) -> list[tuple[float, float]]:
