@@ -13,16 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.bootstrap import Ratio, interval, resample
+from shared.evaluation.event_scores import TOLERANCE, best_times, match
 from shared.puppets.readers import AudioReading, VideoReading, mouth_range
 from shared.puppets.script import Spec, sample_spec
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
 
-TOLERANCE = 0.1
-"""Seconds within which an onset in the video and one in the audio are one event."""
 SHUFFLES = 8
-GRID = 0.05  # seconds between the times a fixed guess may consist of
 
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
 VIDEO_SCORES = ("colour", "shirt_colour", "object_colour", "object_size", "mood_video", "count_video")
@@ -179,17 +177,6 @@ def face_scores(video: VideoReading) -> dict[str, Ratio]:
     return {"face_visible": (there, float(len(video.people))), "mouth_opening": (sum(openings), there)}
 
 
-def match(first: Array, second: Array, tolerance: float) -> list[tuple[float, float]]:
-    """Most one-to-one pairs of ascending times at most `tolerance` seconds apart."""
-    pairs, i, j = [], 0, 0
-    while i < len(first) and j < len(second):
-        apart = first[i] - second[j]
-        if abs(apart) <= tolerance + 1e-9:
-            pairs.append((float(first[i]), float(second[j])))
-        i, j = i + (apart <= tolerance), j + (apart >= -tolerance)
-    return pairs
-
-
 def correlation(first: Array, second: Array) -> float:
     """Pearson's r; 0 where a curve is constant or not finite."""
     if not (np.ptp(first) > 1e-6 and np.ptp(second) > 1e-6):
@@ -227,21 +214,8 @@ def events(spec: Spec) -> Array:
 
 @cache
 def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
-    """Choose times of a grid while micro-F1 grows; of onsets so far apart, each is hit by any time near it."""
     clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
-    grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
-    near = np.abs(grid[:, None] - onsets) <= TOLERANCE
-    chosen: list[int] = []
-    covered, best = np.zeros(len(onsets), bool), 0.0
-    while len(chosen) < len(grid):
-        hits = (near | covered).sum(1)
-        score = 2 * float(hits.max()) / ((len(chosen) + 1) * len(clips) + len(onsets))
-        if score <= best:
-            break
-        best = score
-        chosen.append(int(hits.argmax()))
-        covered |= near[chosen[-1]]
-    return grid[np.sort(np.array(chosen, dtype=int))]
+    return best_times(clips, duration)
 
 
 @cache

@@ -111,7 +111,7 @@ def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
     dx, dy = (x - SLOTS[slot]) / rx, (y - FLASH_CENTRE_Y[kind]) / ry
     spot = np.exp(-2 * (dx * dx + dy * dy))
     spot, usual = np.where(spot > 0.05, spot, 0), np.median(white, 0)
-    return (spot * (white - usual)).sum((1, 2)) / (spot * spot * (1 - usual)).sum((1, 2))
+    return (spot * (white - usual)).sum((1, 2)) / np.maximum((spot * spot * (1 - usual)).sum((1, 2)), 1e-9)
 
 
 def flash_onsets(flash: Array, fps: float) -> Array:

@@ -91,8 +91,8 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
 
 
 def read_places(frames: Frames, least_gain: float) -> tuple[str, dict[str, Name], Array]:
-    """Mood, what stands at each place that is not empty, and the camera's x per frame [T], from canonical frames, without
-    a word of what should be there; what explains a place by less than `least_gain` better than nothing is not there."""
+    """Mood, what stands at each place that is not empty, and the camera's x per frame [T], from canonical frames alone;
+    what explains a place by less than `least_gain` better than nothing is not there."""
     mood, errors, pan = _slot_errors(frames)
     found = {}
     for slot, by_name in errors.items():

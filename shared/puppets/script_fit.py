@@ -71,7 +71,8 @@ def fit_script(frames: NDArray[np.uint8], fps: float) -> ScriptFit:
             props.append(Prop(kind, size, colour, slot, True, tuple(onsets.tolist()), ()))
     mouths = tuple(_opening(pixels, pan, person.side, mood) for person in people)
     spec = replace(
-        sample_spec(0, 0), size=frames.shape[1:3], fps=fps, frames=len(frames), mood=mood, music=False, silence=None,
+        sample_spec(0, 0), size=frames.shape[1:3], fps=fps,  # type: ignore[arg-type]  # drawn at any rate
+        frames=len(frames), mood=mood, music=False, silence=None,
         characters=tuple(people), props=(), distractors=(), pan=(float(pan[0]), float(pan[-1])),
     )  # fmt: skip
     spec = replace(spec, props=tuple(_timed(prop, spec, frames) for prop in props))
