@@ -12,6 +12,7 @@ from shared.data.media_write import write_video
 from shared.evaluation.figures import ClipFigure
 from shared.evaluation.held_out import MeasuredClip
 from shared.evaluation.html import data_uri, render
+from shared.evaluation.measures import LEAST_CLIPS, MEASURES, shown
 from shared.evaluation.scores import MEANING
 from shared.utils.files import write_atomically
 
@@ -41,10 +42,14 @@ def write_report(
     config = metrics["config"]
     title = f"{config['checkpoint']} on {config['suite']} {config['level']}"
     tasks = {task: (*TASKS[task], result) for task, result in metrics["tasks"].items()}
+    measures = {task: shown(result["measures"]) for task, result in metrics["tasks"].items() if "measures" in result}
     entries = [*entries]
     panels = iter(apply(_panel, [panel for entry in entries for panel in entry["clips"].items()]))
     clips = [{**entry, "panels": [next(panels) for _ in entry["clips"]]} for entry in entries]
-    page = render("evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips)
+    page = render(
+        "evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips, measures=measures,
+        measure=MEASURES, least=LEAST_CLIPS,
+    )  # fmt: skip
     write_atomically(path, page)
 
 
@@ -73,11 +78,9 @@ def summary(metrics: Mapping[str, Any]) -> str:
     lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
     for task, result in metrics["tasks"].items():
         lines.append(f"{task} ({result['clips']} clips)")
-        for name, values in result["scores"].items():
-            if values["clips"]:
-                numbers = (values[key] for key in ("value", "ceiling", "floor", "headline"))
-                cells = (math.nan if number is None else number for number in numbers)
-                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells))
+        lines += [_line(name, values) for name, values in result["scores"].items() if values["clips"]]
+        if "measures" in result:
+            lines += _measures(result["measures"])
         if "paired" in result:
             lines += [f"  minus {result['paired']['base']}, clip by clip:", *_differences(result["paired"]["scores"])]
     if "against" in metrics:
@@ -85,6 +88,20 @@ def summary(metrics: Mapping[str, Any]) -> str:
         for task, scores in metrics["against"]["tasks"].items():
             lines += [task, *_differences(scores)]
     return "\n".join(lines)
+
+
+def _line(name: str, values: Mapping[str, Any]) -> str:
+    cells = (math.nan if values[key] is None else values[key] for key in ("value", "ceiling", "floor", "headline"))
+    return "  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells)
+
+
+def _measures(measures: Mapping[str, Any]) -> list[str]:
+    """Lines of the measures that are shown, and the names of the others."""
+    found = shown(measures)
+    lines = ["  measures, floor from the model's own clips:", *(_line(*named) for named in found.items())]
+    if few := [name.replace("_", " ") for name in measures["scores"] if name not in found]:
+        lines.append(f"  not shown, of fewer than {LEAST_CLIPS} clips: {', '.join(few)}")
+    return lines
 
 
 def _differences(scores: Mapping[str, Any]) -> list[str]:

@@ -92,12 +92,12 @@ def score_task(task: str, sampled: Readings, true: Readings, seed: int = 0, befo
     the floor of what `FOLLOWED` the track.
     """
     names = SCORES[task]
-    own, best = (_table([clip_scores(reading) for reading in readings], names) for readings in (sampled, true))
-    chance = _table(floor_scores(true), names)
+    own, best = (table([clip_scores(reading) for reading in readings], names) for readings in (sampled, true))
+    chance = table(floor_scores(true), names)
     if before:
-        chance |= _table([clip_scores(reading) for reading in before], FOLLOWED.get(task, ()))
+        chance |= table([clip_scores(reading) for reading in before], FOLLOWED.get(task, ()))
     picks = resample(numpy_generator(seed, "bootstrap"), len(sampled))
-    return {name: _score(own[name], best[name], chance[name], picks) for name in names}
+    return {name: score_over_clips(own[name], best[name], chance[name], picks) for name in names}
 
 
 def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
@@ -231,23 +231,24 @@ def _has_speech(spec: Spec) -> bool:
     return any(character.syllables for character in spec.characters)
 
 
-def _table(clips: Sequence[dict[str, Ratio]], names: Sequence[str]) -> dict[str, Array]:
-    """Per score the pairs of all clips, [clips, 2]."""
+def table(clips: Sequence[dict[str, Ratio]], names: Sequence[str]) -> dict[str, Array]:
+    """Collect the pairs of all clips, [clips, 2], by score; (0, 0) for a clip without it."""
     return {name: np.array([clip.get(name, (0.0, 0.0)) for clip in clips]) for name in names}
 
 
-def _score(sampled: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
+def score_over_clips(sampled: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
+    """Score of pairs [clips, 2] of the sampled and the true clips and of chance, with intervals over `picks`."""
     everyone = np.arange(len(sampled))[None]
-    value, ceiling, chance = (_ratio(table, everyone)[0] for table in (sampled, true, floor))
-    spread = [_ratio(table, picks) for table in (sampled, true, floor)]
+    value, ceiling, chance = (_ratio(pairs, everyone)[0] for pairs in (sampled, true, floor))
+    spread = [_ratio(pairs, picks) for pairs in (sampled, true, floor)]
     return Score(
         _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
         interval(spread[0]), interval(_headline(*spread)), int((sampled[:, 1] > 0).sum()),
     )  # fmt: skip
 
 
-def _ratio(table: Array, picks: NDArray[np.int_]) -> Array:
-    sums = table[picks].sum(1)
+def _ratio(pairs: Array, picks: NDArray[np.int_]) -> Array:
+    sums = pairs[picks].sum(1)
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 

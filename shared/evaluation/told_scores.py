@@ -5,7 +5,7 @@ What stands in the picture was found without the caption (`script_fit`), so a wr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -77,11 +77,12 @@ def count_scores(told: Told, fit: ScriptFit | None, audio: AudioReading | None) 
 def matched(wanted: Sequence[Attributes], found: Sequence[Attributes]) -> list[tuple[Attributes, Attributes]]:
     """Pair each that is wanted with one that is found, or with nothing, so that most agrees."""
 
-    def agreeing(chosen: tuple[Attributes, ...]) -> int:
+    def agreeing(chosen: Iterable[Attributes]) -> int:
         pairs = zip(wanted, chosen, strict=True)
         return sum(have.get(name) == value for want, have in pairs for name, value in want.items())
 
-    choices = permutations([*found, *({} for _ in wanted)], len(wanted))
+    nothing: list[Attributes] = [{} for _ in wanted]
+    choices: list[Sequence[Attributes]] = [*permutations([*found, *nothing], len(wanted))]
     return [*zip(wanted, max(choices, key=agreeing), strict=True)]
 
 

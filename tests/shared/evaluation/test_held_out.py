@@ -38,9 +38,9 @@ def job(rows: list[int], streams: str) -> SamplingJob:
 def test_what_a_task_makes_is_read_and_nothing_else() -> None:
     pipelines = {"joint": Truth()}
     assert [set(one) for one in sample_clips(pipelines, job([0, 1], "va"))[0]] == [
-        {"frames", "video", "sound", "audio"}
+        {"frames", "video", "scene", "sound", "audio"}
     ] * 2
-    assert set(sample_clips(pipelines, job([2], "v"))[0][0]) == {"frames", "video"}
+    assert set(sample_clips(pipelines, job([2], "v"))[0][0]) == {"frames", "video", "scene"}
     ((sampled,), seconds) = sample_clips(pipelines, job([2], "a"))
     assert seconds > 0
     assert set(sampled) == {"sound", "audio"} and np.array_equal(sampled["sound"], CLIPS[2].mix)
