@@ -14,7 +14,8 @@ from shared.utils.files import read_json
 from shared.utils.ranges import Batch, Pair, Scale, Seed, Steps, Workers
 from shared.utils.text_files import is_file
 
-JOINT_TASKS = ("t2av", "a2v", "v2a")
+QUICK_TASKS = ("t2av", "a2v", "v2a")
+JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
@@ -29,7 +30,7 @@ class EvaluationOptions(TrustOptions):
     clips: Pair = option(128, "held-out clips per task")
     output: Path = option(help="for metrics.json and index.html", metavar="DIR", writes="folder")
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
-        None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do"
+        None, f"some of {','.join(TASKS)}; default: {','.join(QUICK_TASKS)}, and mtv if the checkpoint can do it"
     )
     variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none", "all"))] | None = option(
         None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or all; default: none"
@@ -57,8 +58,8 @@ class EvaluationOptions(TrustOptions):
         UserError for mtv without a control network, and for options that do not go with the tasks or each other."""
         if self.no_context and (self.guidance is not None or self.context_scale is not None):
             raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
-        controlled, joint = bool((index.get("control") or [None])[0]), ",".join(JOINT_TASKS)
-        tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
+        controlled, joint = bool((index.get("control") or [None])[0]), ",".join(QUICK_TASKS)
+        tasks = self.tasks or (*QUICK_TASKS, *(("mtv",) if controlled and not self.no_context else ()))
         if "mtv" in tasks and not controlled:
             only = f"{self.checkpoint} has no control network; it holds a joint model only"
             raise UserError(f"--tasks mtv: {only}: give --tasks {joint}, or a checkpoint trained with mtv")

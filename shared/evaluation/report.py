@@ -22,6 +22,10 @@ TASKS = {
     "t2av": ("text to video and sound", "Both are made from the caption."),
     "a2v": ("sound to video", "The sound is given and the video made for it."),
     "v2a": ("video to sound", "The video is given and the sound made for it."),
+    "t2v": ("text to video", "The video alone is made from the caption; the sound is the true clip's and not scored."),
+    "t2a": ("text to sound", "The sound alone is made from the caption; the video is the true clip's and not scored."),
+    "i2av": ("image to video and sound", "Both are made from the caption and the first frame."),
+    "i2v": ("image to video", "The video alone is made from the caption and the first frame; the sound is not scored."),
     "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
     "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),
     "mtv:effects swapped": ("other effects", "Events must follow the new effects; the rest stays."),
@@ -29,6 +33,7 @@ TASKS = {
     "mtv:music swapped": ("other music, no words about light", "The light must follow the new music; the rest stays."),
     "mtv:silent speech": ("silent speech", "The speech is zeros and no word says who speaks: mouths must stay shut."),
     "mtv:speaker unmentioned": ("no words about who speaks", "Of two people, the tracks alone tell who speaks."),
+    "mtv:text changed": ("other looks in the text", "Looks must follow the text, mouths and events the tracks."),
     "mtv:dsp": ("demixed tracks", "The tracks are what the demixer dsp finds in the mix."),
 }
 

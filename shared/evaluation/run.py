@@ -13,7 +13,7 @@ from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
 from shared.evaluation.held_out import HeldOut, Loader, MeasuredClip, Sampler, SamplingJob, TaskSamples, batches
 from shared.evaluation.kept_samples import KeptSamples
-from shared.evaluation.measures import MEASURES, SceneClip, measure_clips
+from shared.evaluation.measures import MEASURES, SceneClip, measure_clips, streams
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
@@ -117,18 +117,21 @@ def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions)
 
 
 def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> EvaluationTask:
-    """t2av, a2v or v2a of every clip, made by a `CCLPipeline` from captions and true sounds or pictures."""
+    """One of JOINT_TASKS of every clip, made by a `CCLPipeline` from captions and what is true."""
     jobs, rendered = [], held_out.rendered
     for clips in batches(held_out.specs, options.batch):
         call = arguments(options, model.guidance["joint"], name, clips)
         prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
         specs = [held_out.specs[i] for i in clips]
-        call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name}
+        call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name.replace("i2", "t2")}
         call["duration"] = specs[0].duration
         if name == "a2v":
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
         if name == "v2a":
             call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
+        if name.startswith("i2"):
+            first = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames[:1] for i in clips])))
+            call["image"] = first[:, :, 0]
         jobs.append(SamplingJob(name, clips, specs, "joint", call))
     scripts, true = dict(enumerate(held_out.specs)), dict(enumerate(held_out.true(name)))
     return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
@@ -171,11 +174,12 @@ def measure(
     before = [task.before[i] for i in order if i in task.before]
     scores = score_task(task.name, own, true, options.seed, before)
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
+    both = len(streams(task.name).there) == 2
     scenes = [[SceneClip(task.specs[i], some[i].scene, some[i].audio) for i in order] for some in pairs]
     return clips, {
         "clips": len(own), "scores": {name: asdict(value) for name, value in scores.items()},
         "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], options.level),
-        "lag_ms": lags(own), "ceiling_lag_ms": lags(true),
+        "lag_ms": lags(own if both else []), "ceiling_lag_ms": lags(true if both else []),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
         "measures": measure_clips(task.name, scenes[0], scenes[1], order, held_out.cell, options.seed),
         "seconds": round(samples.seconds, 1),

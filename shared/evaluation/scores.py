@@ -29,16 +29,18 @@ BY_MUSIC = (*SYNC, *(name for name in VIDEO_SCORES if name != "mood_video"), "mo
 SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *VIDEO_SCORES)
 SCORES = {
     "t2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "a2v": SYNC + VIDEO_SCORES, "v2a": SYNC + AUDIO_SCORES,
+    "t2v": VIDEO_SCORES, "t2a": AUDIO_SCORES, "i2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "i2v": VIDEO_SCORES,
     "mtv": SYNC + VIDEO_SCORES, "mtv:speech swapped": SYNC + VIDEO_SCORES, "mtv:effects swapped": SYNC + VIDEO_SCORES,
     "mtv:mood unmentioned": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
     "mtv:speaker unmentioned": SYNC + VIDEO_SCORES, "mtv:dsp": SYNC + VIDEO_SCORES,
+    "mtv:text changed": SYNC + VIDEO_SCORES,
 }  # fmt: skip
 """The scores of a task: what is given is not scored."""
 FOLLOWED = {
     "mtv:speech swapped": ("mouth_correlation",), "mtv:effects swapped": ("event_f1", "event_f1_frame"),
-    "mtv:silent speech": ("mouth_opening",),
+    "mtv:silent speech": ("mouth_opening",), "mtv:text changed": ("colour", "shirt_colour", "object_colour"),
 }  # fmt: skip
-"""What a swapped track alone moves. Its floor is the true picture of before the swap."""
+"""What a swapped track, or a changed text, alone moves. Its floor is the true picture of before the swap."""
 MEANING = {
     "event_f1": "onsets in video and in audio, matched one to one within 0.1 s: F1 over all clips",
     "event_f1_frame": "the same within one video frame",

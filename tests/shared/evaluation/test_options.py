@@ -27,6 +27,10 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
     assert chosen.tasks == ("t2av", "a2v", "v2a", "mtv")
     assert chosen.variants == ()
     assert options(tmp_path, "--variants", "all", control=True).variants == VARIANT_NAMES
+    every = "t2av,t2v,t2a,i2av,i2v,a2v,v2a,mtv"
+    assert (
+        ",".join(options(tmp_path, "--tasks", every, control=True).tasks or ()) == "t2av,a2v,v2a,t2v,t2a,i2av,i2v,mtv"
+    )
     assert options(tmp_path, "--no-context", control=True).tasks == ("t2av", "a2v", "v2a")
 
 
@@ -34,7 +38,7 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--clips", "1"], "--clips 1"),
-        (["--tasks", "t2v"], "--tasks t2v"),
+        (["--tasks", "t2x"], "--tasks t2x"),
         (["--text-scale", "a"], "--text-scale a"),
         (["--no-context", "--context-scale", "2"], "--no-context"),
         (["--level", "hard"], "invalid choice"),
