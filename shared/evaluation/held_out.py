@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
+from shared.data.media import read_audio, read_video
+from shared.data.media_write import write_audio, write_video
 from shared.evaluation.blocks import Cell
 from shared.evaluation.kept_samples import KeptSamples, Samples
 from shared.evaluation.track_variants import TrackCase
@@ -69,10 +74,13 @@ class HeldOut:
     cell: Cell
 
     @classmethod
-    def make(cls, pipeline: Any, level: str, clips: int) -> HeldOut:
-        """Render them for a `CCLPipeline` or an `MTVPipeline`; without an audio codec the sound is as rendered."""
+    def make(cls, pipeline: Any, level: str, clips: int, seconds: int | None = None) -> HeldOut:
+        """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
+        audio codec the sound is as rendered."""
         stride = pipeline.video_codec.spatial_stride
-        held_out = cls([held_out_script(pipeline, level, i) for i in range(clips)], [], [], [], (stride, stride))
+        every = (held_out_script(pipeline, level, i) for i in count())
+        fit = (spec for spec in every if seconds is None or spec.duration == seconds)
+        held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))
         for spec in progress_bar(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)
             frames, sound = code_picture(pipeline, clip.frames), code_sound(pipeline, clip.mix)
@@ -133,13 +141,14 @@ def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
 
 class SamplingJob(NamedTuple):
     """One call of a pipeline: the task, clips of one length by number, their scripts, the pipeline's name and its
-    arguments."""
+    arguments; `through_files`: what is made is written and read again, as users have it."""
 
     task: str
     clips: list[int]
     specs: list[Spec]
     pipeline: str
     arguments: dict[str, Any]
+    through_files: bool = False
 
 
 class TaskSamples(NamedTuple):
@@ -200,9 +209,30 @@ def sample_clips(
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(**job.arguments)
     samples = Samples(output.video, getattr(output, "audio", None), time.monotonic() - started)
+    if job.through_files:
+        samples = through_files(samples, job.specs)
     if kept is not None:
         kept.write(job.task, job.clips, samples)
     return read_streams(job, samples), samples.seconds
+
+
+def through_files(samples: Samples, specs: Sequence[Spec]) -> Samples:
+    """Write each clip as the command line does, an mp4, or a wav of sound alone, and read it again."""
+    frames, sounds = samples.frames, samples.sounds
+    with TemporaryDirectory() as folder:
+        for row, spec in enumerate(specs):
+            file = Path(folder) / ("clip.wav" if frames is None else "clip.mp4")
+            sound = None if sounds is None else sounds[row][None]
+            if frames is None:
+                assert sound is not None, "a pipeline makes a stream or two"
+                write_audio(file, sound, spec.rate)
+            else:
+                write_video(file, frames[row], spec.fps, sound, None if sound is None else spec.rate)
+                frames[row] = read_video(file, spec.fps)[: len(frames[row])]
+            if sounds is not None:
+                again = read_audio(file, spec.rate)[0][: sounds.shape[1]]
+                sounds[row] = np.pad(again, (0, sounds.shape[1] - len(again)))
+    return Samples(frames, sounds, samples.seconds)
 
 
 def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:

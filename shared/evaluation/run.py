@@ -64,7 +64,7 @@ def evaluate(
     is not sampled again."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
-    held_out = HeldOut.make(pipeline, options.level, options.clips)
+    held_out = HeldOut.make(pipeline, options.level, options.clips, options.seconds)
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
     tasks, measured = metrics["tasks"], {}
@@ -125,6 +125,8 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
         specs = [held_out.specs[i] for i in clips]
         call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name.replace("i2", "t2")}
         call["duration"] = specs[0].duration
+        if options.as_users_do:
+            del call["guidance"], call["audio_prompt"]
         if name == "a2v":
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
         if name == "v2a":
@@ -132,7 +134,7 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
         if name.startswith("i2"):
             first = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames[:1] for i in clips])))
             call["image"] = first[:, :, 0]
-        jobs.append(SamplingJob(name, clips, specs, "joint", call))
+        jobs.append(SamplingJob(name, clips, specs, "joint", call, options.as_users_do))
     scripts, true = dict(enumerate(held_out.specs)), dict(enumerate(held_out.true(name)))
     return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
 
@@ -204,4 +206,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
         config["guidance"] = asdict(model.guidance["joint"])
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
+    asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
+    config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

@@ -23,6 +23,8 @@ MOODS = ("warm bright", "cold dark", "warm dark", "cold bright")
 """The first two on `simple`, all on `full`; neighbours are opposites. Warm is major, cold minor; bright is fast."""
 FRAME_RATES = (12, 15, 16, 24, 25, 30)
 LONG_DURATIONS = (3, 4, 5, 6, 8)
+DURATIONS = {"simple": (2,), "full": (2, *LONG_DURATIONS)}
+"""Seconds that the clips of a level may last."""
 MOST_COUNTED = 6  # a count above it is never mentioned
 FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35
 """Seconds: earliest onset, least distance from the end, least distance between two onsets."""

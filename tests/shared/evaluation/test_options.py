@@ -47,6 +47,14 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
         (["--tasks", "t2av", "--music-scale", "2"], "--music-scale is for --tasks mtv"),
         (["--tasks", "t2av", "--variants", "none"], "--variants is for --tasks mtv"),
         (["--tasks", "mtv", "--context-scale", "2"], "--context-scale is for --tasks t2av,a2v,v2a"),
+        (["--seconds", "4"], "--seconds 4: the clips of level simple last 2 s"),
+        (["--level", "full", "--seconds", "7"], "--seconds 7: the clips of level full last 2, 3, 4, 5, 6, 8 s"),
+        (["--fps", "0"], "--fps 0"),
+        (["--as-users-do"], "--as-users-do is how sample_joint.py samples, which has no mtv"),
+        (
+            ["--tasks", "t2av", "--as-users-do", "--steps", "4"],
+            "--as-users-do leaves every setting as it is; give no --steps",
+        ),
         (["--tasks", "t2av,mtv", "--no-context"], "--no-context: mtv has no such route"),
     ],
 )

@@ -161,6 +161,17 @@ def test_streams_alone_and_first_frames_are_tasks_too(pipeline: Perfect, tmp_pat
     assert "Not shown, of fewer than 30 clips" in page and "What would fool it" not in page
 
 
+def test_as_users_do_is_by_defaults_and_through_a_file(pipeline: Perfect, tmp_path: Path) -> None:
+    pipeline.calls.clear()
+    metrics = measure({"joint": pipeline}, options(tmp_path, "--tasks", "t2av,t2a", "--as-users-do", "--clips", "3"))
+    assert all(call.keys() == {"prompt", "task", "seed", "duration"} for call in pipeline.calls)
+    assert metrics["config"]["as_users_do"] is True
+    for task in ("t2av", "t2a"):
+        assert metrics["tasks"][task]["measures"]["scores"]["events"]["value"] > 0.9
+    validity = metrics["tasks"]["t2av"]["measures"]["scores"]["validity"]
+    assert validity["ceiling"] - 0.1 < validity["value"] != validity["ceiling"]  # H.264 has been there
+
+
 def check_page(page: str) -> None:
     assert page.count("<img") == page.count("<video") == 3 * CLIPS
     assert page.count("stage-simple-900001-") == CLIPS
