@@ -101,7 +101,6 @@ MEASURES = {
     "light": Measure("light of the picture as told", "the wall alone: it says nothing of what stands before it"),
 }  # fmt: skip
 BOTH = ("agreement", "mouth_agreement")
-"""What compares two streams; so do the scores of events, where there are two."""
 
 
 class SceneClip(NamedTuple):
@@ -174,18 +173,24 @@ def mouth_agreement(reading: SceneClip) -> float:
 
 
 def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, cell: Cell) -> list[dict[str, Ratio]]:
-    """Measures by chance, per clip: sums over SHUFFLES other clips of the same length, or of any if none is."""
+    """Measure by chance, per clip: sums over up to SHUFFLES other clips of the same length, or of any if none is. Clips
+    of which events (or speech) are told meet the sounds of each other, and so do the rest."""
     (made, there), floors = streams(task), []
-    with_other_sound = (*BOTH, *EVENTS) if len(there) == 2 else ()
+    compared = ((("agreement", *EVENTS), _sounds), (("mouth_agreement",), _speaks)) if len(there) == 2 else ()
+    by_caption = {*names(task)} - {name for group, _ in compared for name in group}
     for i, own in enumerate(readings):
         others = [*readings[i + 1 :], *readings[:i]]
-        others = ([o for o in others if o.spec.duration == own.spec.duration] or others)[:SHUFFLES]
+        others = [o for o in others if o.spec.duration == own.spec.duration] or others
         sums = {name: np.zeros(2) for name in names(task)}
-        for other in others:
+        for other in others[:SHUFFLES]:
             scores = clip_measures(task, own, between, cell, other)
-            mixed = clip_measures(task, own._replace(audio=other.audio), between, cell, own)
-            for name in sums.keys() & scores.keys():
-                sums[name] += (mixed if name in with_other_sound else scores).get(name, (0.0, 0.0))
+            for name in by_caption & scores.keys():
+                sums[name] += scores[name]
+        for group, told in compared:
+            for other in [o for o in others if told(o.spec) == told(own.spec)][:SHUFFLES]:
+                mixed = clip_measures(task, own._replace(audio=other.audio), between, cell, own)
+                for name in mixed.keys() & group:
+                    sums[name] += mixed[name]
         if "video" in made:
             torn, _ = shuffled_blocks(own.spec, own.scene.frames, np.zeros(0, np.float32))
             blocks = block_scores(torn, own.scene.drawing, own.scene.masks, cell)
@@ -195,6 +200,14 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
                 sums["validity"] += validity(own.scene, told_by_script(own.spec), between, other.scene)
         floors.append({name: (float(above), float(below)) for name, (above, below) in sums.items()})
     return floors
+
+
+def _sounds(spec: Spec) -> bool:
+    return bool(spec.props)
+
+
+def _speaks(spec: Spec) -> bool:
+    return any(character.syllables for character in spec.characters)
 
 
 def measure_clips(
@@ -212,8 +225,9 @@ def measure_clips(
     own, best, chance = (table(clips, names(task)) for clips in (by_clip, ceilings, floors))
     scores = {name: asdict(score_over_clips(own[name], best[name], chance[name], picks)) for name in names(task)}
     by_sound = "audio" in streams(task).made
-    onsets = [r.audio.onsets if by_sound else r.scene.fit.onsets for r in sampled]
-    durations = [reading.spec.duration for reading in sampled]
+    sounding = [reading for reading in sampled if _sounds(reading.spec)]
+    onsets = [reading.audio.onsets if by_sound else reading.scene.fit.onsets for reading in sounding]
+    durations = [reading.spec.duration for reading in sounding]
     return {
         "scores": scores,
         "per_clip": per_clip(names(task), dict(zip(numbers, by_clip, strict=True)), max(numbers, default=-1) + 1),
