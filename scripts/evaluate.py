@@ -42,22 +42,30 @@ def main(argv: list[str] | None = None) -> None:
     writable_folder("--output", options.output)
     files = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
     with KeptSamples.of(options.output, settings_digest(options, files, ("output", "against"))) as kept:
-        pipelines = load(options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package)
+        pipelines = load(
+            options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package, options.fps
+        )
         from shared.evaluation.run import evaluate
 
         evaluate(evaluated(pipelines, options), options, against, kept)
 
 
 @quick_imports()
-def load(checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[str] = ()) -> dict[str, Any]:
-    """Pipelines that the tasks need, "joint" and "mtv"; both share one set of weights."""
+def load(
+    checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[str] = (), fps: float | None = None
+) -> dict[str, Any]:
+    """Pipelines that the tasks need, "joint" and "mtv", at `fps` if given; both share one set of weights."""
     keep_freed_memory()
     from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported
     from mtv.pipeline import MTVPipeline
 
-    if not set(tasks) & set(JOINT_TASKS):
-        return {"mtv": load_checkpoint(MTVPipeline, checkpoint, None, where, trusted)}
-    joint = load_checkpoint(CCLPipeline, checkpoint, None, where, trusted)
+    kind = CCLPipeline if set(tasks) & set(JOINT_TASKS) else MTVPipeline
+    first: Any = load_checkpoint(kind, checkpoint, None, where, trusted)
+    if fps is not None:
+        first.register_to_config(fps=fps)
+    if kind is MTVPipeline:
+        return {"mtv": first}
+    joint = first
     return {"joint": joint, "mtv": MTVPipeline.from_pipe(joint)} if "mtv" in tasks else {"joint": joint}
 
 
@@ -77,7 +85,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
     if "mtv" in pipelines:
         guidance["mtv"] = TrackGuidance(**options.scales())
     where = str(next(iter(pipelines.values())).device)
-    reload = partial(load, options.checkpoint, options.tasks or (), where, options.trust_package)
+    reload = partial(load, options.checkpoint, options.tasks or (), where, options.trust_package, options.fps)
     return EvaluatedModel(pipelines, guidance, reload, track_tools())
 
 

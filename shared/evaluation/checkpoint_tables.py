@@ -17,6 +17,7 @@ VARIANTS = {
     "mtv:speech swapped": SYNC, "mtv:effects swapped": SYNC, "mtv:mood unmentioned": ("mood_followed", *SYNC),
     "mtv:music swapped": ("mood_followed", *SYNC), "mtv:silent speech": ("mouth_opening", "face_visible", "event_f1"),
     "mtv:speaker unmentioned": ("speaker", *SYNC), "mtv:dsp": (*SYNC, "mood_video"),
+    "mtv:text changed": ("colour", *SYNC),
 }  # fmt: skip
 """The scores shown of each variant of mtv."""
 CURVE = [("t2av", name) for name in (*SYNC, "colour")] + [(task, name) for task in ("a2v", "v2a") for name in SYNC]

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from shared.codecs import frames_to_tensor, tensor_to_frames
+from shared.data.media import read_audio, read_video
+from shared.data.media_write import write_audio, write_video
+from shared.evaluation.blocks import Cell
 from shared.evaluation.kept_samples import KeptSamples, Samples
-from shared.evaluation.scores import ClipReading
 from shared.evaluation.track_variants import TrackCase
+from shared.evaluation.validity import SceneReading
 from shared.puppets.clip import render_clip
 from shared.puppets.picture import render
 from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
@@ -33,33 +39,48 @@ Sampled = dict[str, Any]
 
 @dataclass(frozen=True)
 class MeasuredClip:
-    """Frames uint8 [T, H, W, 3] and sound float32 [N] at `rate` Hz of one clip, and what is read from each."""
+    """Frames uint8 [T, H, W, 3] and sound float32 [N] at `rate` Hz of one clip, and what is read from each:
+    `video` with the caption, `scene` without."""
 
     frames: NDArray[np.uint8]
     sound: NDArray[np.float32]
     rate: int
     video: VideoReading
     audio: AudioReading
+    scene: SceneReading
 
     @classmethod
     def read(cls, frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> MeasuredClip:
         """Read both streams of a clip of this script."""
-        return cls(frames, sound, spec.rate, read_picture(frames, spec.fps, spec), read_sound(sound, spec.rate))
+        return cls(sound=sound, rate=spec.rate, audio=read_sound(sound, spec.rate), **read_frames(frames, spec))
+
+
+def read_frames(frames: NDArray[np.uint8], spec: Spec) -> Sampled:
+    """Read frames of a clip of this script, with its caption and without."""
+    return {
+        "frames": frames, "video": read_picture(frames, spec.fps, spec), "scene": SceneReading.read(frames, spec.fps)
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out clips at the pipeline's frame rate, size and sample rate: as rendered and through the codecs."""
+    """The held-out clips at the pipeline's frame rate, size and sample rate: as rendered and through the codecs.
+    `cell`: height and width in pixels of what its video codec makes one token of."""
 
     specs: list[Spec]
     captions: list[tuple[str, str]]
     rendered: list[MeasuredClip]
     coded: list[MeasuredClip]
+    cell: Cell
 
     @classmethod
-    def make(cls, pipeline: Any, level: str, clips: int) -> HeldOut:
-        """Render them for a `CCLPipeline` or an `MTVPipeline`; without an audio codec the sound is as rendered."""
-        held_out = cls([held_out_script(pipeline, level, i) for i in range(clips)], [], [], [])
+    def make(cls, pipeline: Any, level: str, clips: int, seconds: int | None = None) -> HeldOut:
+        """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
+        audio codec the sound is as rendered."""
+        stride = pipeline.video_codec.spatial_stride
+        every = (held_out_script(pipeline, level, i) for i in count())
+        fit = (spec for spec in every if seconds is None or spec.duration == seconds)
+        held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))
         for spec in progress_bar(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)
             frames, sound = code_picture(pipeline, clip.frames), code_sound(pipeline, clip.mix)
@@ -68,19 +89,21 @@ class HeldOut:
             held_out.coded.append(MeasuredClip.read(frames, sound, spec))
         return held_out
 
-    def true(self, task: str) -> list[ClipReading]:
-        """Collect readings of the true clips; what the task makes has passed through its codec."""
+    def true(self, task: str) -> list[MeasuredClip]:
+        """Collect the true clips; what the task makes has passed through its codec."""
         video = self.rendered if task == "v2a" else self.coded
         audio = self.rendered if task == "a2v" else self.coded
-        return [ClipReading(spec, v.video, a.audio) for spec, v, a in zip(self.specs, video, audio, strict=True)]
+        return [replace(v, sound=a.sound, audio=a.audio) for v, a in zip(video, audio, strict=True)]
 
-    def true_video(self, pipeline: Any, case: TrackCase) -> VideoReading:
-        """Read the picture that a case should show, after it went through the codec."""
-        own = self.specs[case.index]
-        if replace(case.spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
-            return self.coded[case.index].video
-        mouths = [mouth_opening(case.spec, character) for character in case.spec.characters]
-        return read_picture(code_picture(pipeline, render(case.spec, mouths)), case.spec.fps, case.spec)
+    def true_driven(self, pipeline: Any, case: TrackCase) -> MeasuredClip:
+        """Show what a case should show, after it went through the codec, with the sum of its tracks."""
+        own, spec, coded = self.specs[case.index], case.spec, self.coded[case.index]
+        sound: Sampled = {"sound": case.mix, "rate": spec.rate, "audio": read_sound(case.mix, spec.rate)}
+        if replace(spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
+            return replace(coded, **sound)
+        mouths = [mouth_opening(spec, character) for character in spec.characters]
+        frames = code_picture(pipeline, render(spec, mouths))
+        return replace(coded, **sound, **read_frames(frames, spec))
 
 
 def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
@@ -118,13 +141,14 @@ def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
 
 class SamplingJob(NamedTuple):
     """One call of a pipeline: the task, clips of one length by number, their scripts, the pipeline's name and its
-    arguments."""
+    arguments; `through_files`: what is made is written and read again, as users have it."""
 
     task: str
     clips: list[int]
     specs: list[Spec]
     pipeline: str
     arguments: dict[str, Any]
+    through_files: bool = False
 
 
 class TaskSamples(NamedTuple):
@@ -186,9 +210,30 @@ def sample_clips(
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(**job.arguments)
     samples = Samples(output.video, getattr(output, "audio", None), time.monotonic() - started)
+    if job.through_files:
+        samples = through_files(samples, job.specs)
     if kept is not None:
         kept.write(job.task, job.clips, samples)
     return read_streams(job, samples), samples.seconds
+
+
+def through_files(samples: Samples, specs: Sequence[Spec]) -> Samples:
+    """Write each clip as the command line does, an mp4, or a wav of sound alone, and read it again."""
+    frames, sounds = samples.frames, samples.sounds
+    with TemporaryDirectory() as folder:
+        for row, spec in enumerate(specs):
+            file = Path(folder) / ("clip.wav" if frames is None else "clip.mp4")
+            sound = None if sounds is None else sounds[row][None]
+            if frames is None:
+                assert sound is not None, "a pipeline makes a stream or two"
+                write_audio(file, sound, spec.rate)
+            else:
+                write_video(file, frames[row], spec.fps, sound, None if sound is None else spec.rate)
+                frames[row] = read_video(file, spec.fps)[: len(frames[row])]
+            if sounds is not None:
+                again = read_audio(file, spec.rate)[0][: sounds.shape[1]]
+                sounds[row] = np.pad(again, (0, sounds.shape[1] - len(again)))
+    return Samples(frames, sounds, samples.seconds)
 
 
 def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:
@@ -196,8 +241,7 @@ def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:
     sampled: list[Sampled] = [{} for _ in job.specs]
     for row, spec in enumerate(job.specs):
         if samples.frames is not None:
-            frames = samples.frames[row]
-            sampled[row] |= {"frames": frames, "video": read_picture(frames, spec.fps, spec)}
+            sampled[row] |= read_frames(samples.frames[row], spec)
         if samples.sounds is not None:
             sound = samples.sounds[row]
             sampled[row] |= {"sound": sound, "audio": read_sound(sound, spec.rate)}

@@ -1,20 +1,21 @@
 """Options of an evaluation: which clips and tasks of a checkpoint are measured, and how they are sampled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator
 
 from shared.evaluation.track_variants import VARIANTS
-from shared.puppets.script import HELD_OUT_SEED
+from shared.puppets.spec import DURATIONS, HELD_OUT_SEED
 from shared.utils.cli import PerStream, TrustOptions, option, some_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
-from shared.utils.ranges import Batch, Pair, Scale, Seed, Steps, Workers
+from shared.utils.ranges import Batch, Count, Fps, Pair, Scale, Seed, Steps, Workers
 from shared.utils.text_files import is_file
 
-JOINT_TASKS = ("t2av", "a2v", "v2a")
+QUICK_TASKS = ("t2av", "a2v", "v2a")
+JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
@@ -27,9 +28,11 @@ class EvaluationOptions(TrustOptions):
     suite: Literal["puppets"] = option("puppets", "the embedded world (docs/design.md section 9)")
     level: Literal["simple", "full"] = option("simple")
     clips: Pair = option(128, "held-out clips per task")
+    seconds: Count | None = option(None, "only held-out clips of this length; default: of every length of the level")
+    fps: Fps | None = option(None, "frames per second to sample at; default: the checkpoint's")
     output: Path = option(help="for metrics.json and index.html", metavar="DIR", writes="folder")
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
-        None, f"some of {','.join(TASKS)}; default: all that the checkpoint can do"
+        None, f"some of {','.join(TASKS)}; default: {','.join(QUICK_TASKS)}, and mtv if the checkpoint can do it"
     )
     variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none", "all"))] | None = option(
         None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or all; default: none"
@@ -48,6 +51,9 @@ class EvaluationOptions(TrustOptions):
     effects_scale: Scale | None = option(None, "how much the effects count, in mtv", metavar="W")
     music_scale: Scale | None = option(None, "how much the music counts, in mtv", metavar="W")
     no_context: bool = option(False, "sample on the route 0m: no stream reads the other")
+    as_users_do: bool = option(
+        False, "sample as sample_joint.py --prompt does: its defaults, one prompt for both streams, the file it writes"
+    )
     batch: Batch = option(16, "clips sampled at a time")
     workers: Workers | None = option(None, "processes that sample; default: one per core on a CPU, one on a GPU")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
@@ -57,19 +63,38 @@ class EvaluationOptions(TrustOptions):
         UserError for mtv without a control network, and for options that do not go with the tasks or each other."""
         if self.no_context and (self.guidance is not None or self.context_scale is not None):
             raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
-        controlled, joint = bool((index.get("control") or [None])[0]), ",".join(JOINT_TASKS)
-        tasks = self.tasks or (TASKS if controlled and not self.no_context else JOINT_TASKS)
+        controlled, joint = bool((index.get("control") or [None])[0]), ",".join(QUICK_TASKS)
+        tasks = self.tasks or (*QUICK_TASKS, *(("mtv",) if controlled and not self.no_context else ()))
         if "mtv" in tasks and not controlled:
             only = f"{self.checkpoint} has no control network; it holds a joint model only"
             raise UserError(f"--tasks mtv: {only}: give --tasks {joint}, or a checkpoint trained with mtv")
         if self.no_context and "mtv" in tasks:
             raise UserError(f"--no-context: mtv has no such route; give --tasks {joint}")
+        lengths = DURATIONS[self.level]
+        if self.seconds not in (None, *lengths):
+            last = ", ".join(map(str, lengths))
+            raise UserError(
+                f"--seconds {self.seconds}: the clips of level {self.level} last {last} s; give one of these"
+            )
+        self._check_as_users_do(tasks)
         of_mtv = (*(f"{track}_scale" for track in TRACKS), "variants")
         for names, needed in ((("guidance", "context_scale"), JOINT_TASKS), (of_mtv, ("mtv",))):
             given = [name for name in names if getattr(self, name) is not None]
             if given and not set(tasks) & set(needed):
                 raise UserError(f"--{given[0].replace('_', '-')} is for --tasks {','.join(needed)}; leave it out")
         return self.model_copy(update={"tasks": tasks, "variants": self.variants or ()})
+
+    def _check_as_users_do(self, tasks: Sequence[str]) -> None:
+        """Raise UserError for what sample_joint.py would not be given."""
+        if not self.as_users_do:
+            return
+        if "mtv" in tasks:
+            raise UserError("--as-users-do is how sample_joint.py samples, which has no mtv; give other --tasks")
+        for name in ("steps", "guidance", "text_scale", "context_scale", "no_context"):
+            if getattr(self, name):
+                raise UserError(
+                    f"--as-users-do leaves every setting as it is; give no --{name.replace('_', '-')} with it"
+                )
 
     def read_against(self) -> dict[str, Any] | None:
         """Metrics.json of the evaluation --against, to be compared with one of these settled options. UserError where
@@ -79,10 +104,12 @@ class EvaluationOptions(TrustOptions):
             return None
         if not is_file(path):
             raise UserError(f"--against {path}: no such file; give the metrics.json of another evaluation")
-        here = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED}
+        here: dict[str, Any] = {"suite": self.suite, "level": self.level, "held_out_seed": HELD_OUT_SEED}
         try:
             metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
+            for name in ("seconds", "fps"):
+                here[name], there[name] = getattr(self, name), metrics["config"].get(name)
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None

@@ -12,6 +12,7 @@ from shared.data.media_write import write_video
 from shared.evaluation.figures import ClipFigure
 from shared.evaluation.held_out import MeasuredClip
 from shared.evaluation.html import data_uri, render
+from shared.evaluation.measures import LEAST_CLIPS, MEASURES, shown
 from shared.evaluation.scores import MEANING
 from shared.utils.files import write_atomically
 
@@ -21,6 +22,10 @@ TASKS = {
     "t2av": ("text to video and sound", "Both are made from the caption."),
     "a2v": ("sound to video", "The sound is given and the video made for it."),
     "v2a": ("video to sound", "The video is given and the sound made for it."),
+    "t2v": ("text to video", "The video alone is made from the caption; the sound is the true clip's and not scored."),
+    "t2a": ("text to sound", "The sound alone is made from the caption; the video is the true clip's and not scored."),
+    "i2av": ("image to video and sound", "Both are made from the caption and the first frame."),
+    "i2v": ("image to video", "The video alone is made from the caption and the first frame; the sound is not scored."),
     "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
     "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),
     "mtv:effects swapped": ("other effects", "Events must follow the new effects; the rest stays."),
@@ -28,6 +33,7 @@ TASKS = {
     "mtv:music swapped": ("other music, no words about light", "The light must follow the new music; the rest stays."),
     "mtv:silent speech": ("silent speech", "The speech is zeros and no word says who speaks: mouths must stay shut."),
     "mtv:speaker unmentioned": ("no words about who speaks", "Of two people, the tracks alone tell who speaks."),
+    "mtv:text changed": ("other looks in the text", "Looks must follow the text, mouths and events the tracks."),
     "mtv:dsp": ("demixed tracks", "The tracks are what the demixer dsp finds in the mix."),
 }
 
@@ -41,10 +47,14 @@ def write_report(
     config = metrics["config"]
     title = f"{config['checkpoint']} on {config['suite']} {config['level']}"
     tasks = {task: (*TASKS[task], result) for task, result in metrics["tasks"].items()}
+    measures = {task: shown(result["measures"]) for task, result in metrics["tasks"].items() if "measures" in result}
     entries = [*entries]
     panels = iter(apply(_panel, [panel for entry in entries for panel in entry["clips"].items()]))
     clips = [{**entry, "panels": [next(panels) for _ in entry["clips"]]} for entry in entries]
-    page = render("evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips)
+    page = render(
+        "evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips, measures=measures,
+        measure=MEASURES, least=LEAST_CLIPS,
+    )  # fmt: skip
     write_atomically(path, page)
 
 
@@ -73,11 +83,9 @@ def summary(metrics: Mapping[str, Any]) -> str:
     lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
     for task, result in metrics["tasks"].items():
         lines.append(f"{task} ({result['clips']} clips)")
-        for name, values in result["scores"].items():
-            if values["clips"]:
-                numbers = (values[key] for key in ("value", "ceiling", "floor", "headline"))
-                cells = (math.nan if number is None else number for number in numbers)
-                lines.append("  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells))
+        lines += [_line(name, values) for name, values in result["scores"].items() if values["clips"]]
+        if "measures" in result:
+            lines += _measures(result["measures"])
         if "paired" in result:
             lines += [f"  minus {result['paired']['base']}, clip by clip:", *_differences(result["paired"]["scores"])]
     if "against" in metrics:
@@ -85,6 +93,20 @@ def summary(metrics: Mapping[str, Any]) -> str:
         for task, scores in metrics["against"]["tasks"].items():
             lines += [task, *_differences(scores)]
     return "\n".join(lines)
+
+
+def _line(name: str, values: Mapping[str, Any]) -> str:
+    cells = (math.nan if values[key] is None else values[key] for key in ("value", "ceiling", "floor", "headline"))
+    return "  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells)
+
+
+def _measures(measures: Mapping[str, Any]) -> list[str]:
+    """Lines of the measures that are shown, and the names of the others."""
+    found = shown(measures)
+    lines = ["  measures, floor from the model's own clips:", *(_line(*named) for named in found.items())]
+    if few := [name.replace("_", " ") for name in measures["scores"] if name not in found]:
+        lines.append(f"  not shown, of fewer than {LEAST_CLIPS} clips: {', '.join(few)}")
+    return lines
 
 
 def _differences(scores: Mapping[str, Any]) -> list[str]:

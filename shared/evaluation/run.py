@@ -13,12 +13,12 @@ from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
 from shared.evaluation.held_out import HeldOut, Loader, MeasuredClip, Sampler, SamplingJob, TaskSamples, batches
 from shared.evaluation.kept_samples import KeptSamples
+from shared.evaluation.measures import MEASURES, SceneClip, measure_clips, streams
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
-from shared.puppets.readers import read_sound
-from shared.puppets.script import HELD_OUT_SEED
+from shared.puppets.script import HELD_OUT_SEED, Spec
 from shared.utils.files import write_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
@@ -45,12 +45,14 @@ class EvaluatedModel(NamedTuple):
 
 
 class EvaluationTask(NamedTuple):
-    """One task: its jobs and, by clip, what it is given, the true readings and, after a swap, those of before."""
+    """One task: its jobs and, by clip, its script, what it is given, the true clip and, after a swap, the true readings
+    of before."""
 
     name: str
     jobs: list[SamplingJob]
+    specs: Mapping[int, Spec]
     given: Mapping[int, MeasuredClip]
-    true: Mapping[int, ClipReading]
+    true: Mapping[int, MeasuredClip]
     before: Mapping[int, ClipReading]
 
 
@@ -62,8 +64,9 @@ def evaluate(
     is not sampled again."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
-    held_out = HeldOut.make(pipeline, options.level, options.clips)
+    held_out = HeldOut.make(pipeline, options.level, options.clips, options.seconds)
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
+    metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
     tasks, measured = metrics["tasks"], {}
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
     every = [*_tasks(model, held_out, options)]
@@ -87,7 +90,9 @@ def _compare(metrics: dict[str, Any], options: EvaluationOptions, against: Mappi
     for name, result in tasks.items():
         if name.startswith("mtv:"):
             base = BASE.get(name, "mtv")
-            result["paired"] = {"base": base, "scores": compare_tasks(result, tasks[base], options.seed)}
+            pairs = (result, tasks[base]), (result["measures"], tasks[base]["measures"])
+            scores, measures = (compare_tasks(new, old, options.seed) for new, old in pairs)
+            result["paired"] = {"base": base, "scores": scores, "measures": measures}
     if against is not None:
         both = [name for name in tasks if name in against["tasks"]]
         compared = {name: compare_tasks(tasks[name], against["tasks"][name], options.seed) for name in both}
@@ -112,20 +117,26 @@ def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions)
 
 
 def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> EvaluationTask:
-    """t2av, a2v or v2a of every clip, made by a `CCLPipeline` from captions and true sounds or pictures."""
+    """One of JOINT_TASKS of every clip, made by a `CCLPipeline` from captions and what is true."""
     jobs, rendered = [], held_out.rendered
     for clips in batches(held_out.specs, options.batch):
         call = arguments(options, model.guidance["joint"], name, clips)
         prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
         specs = [held_out.specs[i] for i in clips]
-        call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name}
+        call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name.replace("i2", "t2")}
         call["duration"] = specs[0].duration
+        if options.as_users_do:
+            del call["guidance"], call["audio_prompt"]
         if name == "a2v":
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
         if name == "v2a":
             call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
-        jobs.append(SamplingJob(name, clips, specs, "joint", call))
-    return EvaluationTask(name, jobs, dict(enumerate(rendered)), dict(enumerate(held_out.true(name))), {})
+        if name.startswith("i2"):
+            first = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames[:1] for i in clips])))
+            call["image"] = first[:, :, 0]
+        jobs.append(SamplingJob(name, clips, specs, "joint", call, options.as_users_do))
+    scripts, true = dict(enumerate(held_out.specs)), dict(enumerate(held_out.true(name)))
+    return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
 
 
 def track_task(
@@ -133,7 +144,7 @@ def track_task(
 ) -> EvaluationTask:
     """Task mtv or a variant of it by an `MTVPipeline`; clip i has the same noise in all, so only tracks differ."""
     assert model.track_tools is not None, "mtv needs the track tools"
-    jobs, given, true, before = [], {}, {}, {}
+    jobs, true, before = [], {}, {}
     for rows in batches([case.spec for case in cases], options.batch):
         some = [cases[row] for row in rows]
         clips = [case.index for case in some]
@@ -142,13 +153,11 @@ def track_task(
         call["tracks"] = [model.track_tools.tracks_of(case) for case in some]
         jobs.append(SamplingJob(name, clips, [case.spec for case in some], "mtv", call))
     for case in cases:
-        i, coded, rate = case.index, held_out.coded[case.index], case.spec.rate
-        audio = read_sound(case.mix, rate)
-        given[i] = replace(coded, sound=case.mix, rate=rate, audio=audio)
-        true[i] = ClipReading(case.spec, held_out.true_video(model.pipelines["mtv"], case), audio)
+        true[case.index] = held_out.true_driven(model.pipelines["mtv"], case)
         if name in FOLLOWED:
-            before[i] = ClipReading(case.spec, coded.video, audio)
-    return EvaluationTask(name, jobs, given, true, before)
+            audio = true[case.index].audio
+            before[case.index] = ClipReading(case.spec, held_out.coded[case.index].video, audio)
+    return EvaluationTask(name, jobs, {case.index: case.spec for case in cases}, true, true, before)
 
 
 def arguments(options: EvaluationOptions, guidance: Any, task: str, clips: Sequence[int]) -> dict[str, Any]:
@@ -162,17 +171,19 @@ def measure(
 ) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
     """Score a task: each clip with what it was given, and what metrics.json holds of the task."""
     clips = {i: replace(task.given[i], **sampled) for i, sampled in samples.clips.items()}
-    order = sorted(clips)
-    true = [task.true[i] for i in order]
-    own = [ClipReading(reading.spec, clips[i].video, clips[i].audio) for i, reading in zip(order, true, strict=True)]
+    order, pairs = sorted(clips), (clips, task.true)
+    own, true = ([ClipReading(task.specs[i], some[i].video, some[i].audio) for i in order] for some in pairs)
     before = [task.before[i] for i in order if i in task.before]
     scores = score_task(task.name, own, true, options.seed, before)
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
+    both = len(streams(task.name).there) == 2
+    scenes = [[SceneClip(task.specs[i], some[i].scene, some[i].audio) for i in order] for some in pairs]
     return clips, {
         "clips": len(own), "scores": {name: asdict(value) for name, value in scores.items()},
         "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], options.level),
-        "lag_ms": lags(own), "ceiling_lag_ms": lags(true),
+        "lag_ms": lags(own if both else []), "ceiling_lag_ms": lags(true if both else []),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
+        "measures": measure_clips(task.name, scenes[0], scenes[1], order, held_out.cell, options.seed),
         "seconds": round(samples.seconds, 1),
     }  # fmt: skip
 
@@ -195,4 +206,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
         config["guidance"] = asdict(model.guidance["joint"])
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
+    asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
+    config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

@@ -13,18 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.bootstrap import Ratio, interval, resample
-from shared.puppets.picture import render
-from shared.puppets.readers import AudioReading, VideoReading, read_mouth
-from shared.puppets.scene_fit import SIDE, canonical
-from shared.puppets.script import Character, Spec, sample_spec
+from shared.evaluation.event_scores import TOLERANCE, best_times, match
+from shared.puppets.readers import AudioReading, VideoReading, mouth_range
+from shared.puppets.script import Spec, sample_spec
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
 
-TOLERANCE = 0.1
-"""Seconds within which an onset in the video and one in the audio are one event."""
 SHUFFLES = 8
-GRID = 0.05  # seconds between the times a fixed guess may consist of
 
 SYNC = ("event_f1", "event_f1_frame", "mouth_correlation", "speaker")
 VIDEO_SCORES = ("colour", "shirt_colour", "object_colour", "object_size", "mood_video", "count_video")
@@ -33,16 +29,18 @@ BY_MUSIC = (*SYNC, *(name for name in VIDEO_SCORES if name != "mood_video"), "mo
 SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *VIDEO_SCORES)
 SCORES = {
     "t2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "a2v": SYNC + VIDEO_SCORES, "v2a": SYNC + AUDIO_SCORES,
+    "t2v": VIDEO_SCORES, "t2a": AUDIO_SCORES, "i2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "i2v": VIDEO_SCORES,
     "mtv": SYNC + VIDEO_SCORES, "mtv:speech swapped": SYNC + VIDEO_SCORES, "mtv:effects swapped": SYNC + VIDEO_SCORES,
     "mtv:mood unmentioned": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
     "mtv:speaker unmentioned": SYNC + VIDEO_SCORES, "mtv:dsp": SYNC + VIDEO_SCORES,
+    "mtv:text changed": SYNC + VIDEO_SCORES,
 }  # fmt: skip
 """The scores of a task: what is given is not scored."""
 FOLLOWED = {
     "mtv:speech swapped": ("mouth_correlation",), "mtv:effects swapped": ("event_f1", "event_f1_frame"),
-    "mtv:silent speech": ("mouth_opening",),
+    "mtv:silent speech": ("mouth_opening",), "mtv:text changed": ("colour", "shirt_colour", "object_colour"),
 }  # fmt: skip
-"""What a swapped track alone moves. Its floor is the true picture of before the swap."""
+"""What a swapped track, or a changed text, alone moves. Its floor is the true picture of before the swap."""
 MEANING = {
     "event_f1": "onsets in video and in audio, matched one to one within 0.1 s: F1 over all clips",
     "event_f1_frame": "the same within one video frame",
@@ -96,12 +94,12 @@ def score_task(task: str, sampled: Readings, true: Readings, seed: int = 0, befo
     the floor of what `FOLLOWED` the track.
     """
     names = SCORES[task]
-    own, best = (_table([clip_scores(reading) for reading in readings], names) for readings in (sampled, true))
-    chance = _table(floor_scores(true), names)
+    own, best = (table([clip_scores(reading) for reading in readings], names) for readings in (sampled, true))
+    chance = table(floor_scores(true), names)
     if before:
-        chance |= _table([clip_scores(reading) for reading in before], FOLLOWED.get(task, ()))
+        chance |= table([clip_scores(reading) for reading in before], FOLLOWED.get(task, ()))
     picks = resample(numpy_generator(seed, "bootstrap"), len(sampled))
-    return {name: _score(own[name], best[name], chance[name], picks) for name in names}
+    return {name: score_over_clips(own[name], best[name], chance[name], picks) for name in names}
 
 
 def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
@@ -181,28 +179,6 @@ def face_scores(video: VideoReading) -> dict[str, Ratio]:
     return {"face_visible": (there, float(len(video.people))), "mouth_opening": (sum(openings), there)}
 
 
-@cache
-def mouth_range(mood: str) -> tuple[float, float]:
-    """Calibrate `read_mouth`: what it reads from a shut mouth and from a wide open one in the light of a mood."""
-    person = Character("man", "left", "red", 0.0, True, (), ())
-    script: Spec = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, characters=(person,),
-                           props=(), distractors=(), pan=(0.0, 0.0), silence=None, music=False)  # fmt: skip
-    frames = canonical(render(script, [np.array([0.0, 1.0])]))
-    shut, wide = read_mouth(frames, np.zeros(2), "left")
-    return float(shut), float(wide)
-
-
-def match(first: Array, second: Array, tolerance: float) -> list[tuple[float, float]]:
-    """Most one-to-one pairs of ascending times at most `tolerance` seconds apart."""
-    pairs, i, j = [], 0, 0
-    while i < len(first) and j < len(second):
-        apart = first[i] - second[j]
-        if abs(apart) <= tolerance + 1e-9:
-            pairs.append((float(first[i]), float(second[j])))
-        i, j = i + (apart <= tolerance), j + (apart >= -tolerance)
-    return pairs
-
-
 def correlation(first: Array, second: Array) -> float:
     """Pearson's r; 0 where a curve is constant or not finite."""
     if not (np.ptp(first) > 1e-6 and np.ptp(second) > 1e-6):
@@ -240,21 +216,8 @@ def events(spec: Spec) -> Array:
 
 @cache
 def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
-    """Choose times of a grid while micro-F1 grows; of onsets so far apart, each is hit by any time near it."""
     clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
-    grid, onsets = np.arange(GRID, duration, GRID), np.concatenate([*clips, np.zeros(0)])
-    near = np.abs(grid[:, None] - onsets) <= TOLERANCE
-    chosen: list[int] = []
-    covered, best = np.zeros(len(onsets), bool), 0.0
-    while len(chosen) < len(grid):
-        hits = (near | covered).sum(1)
-        score = 2 * float(hits.max()) / ((len(chosen) + 1) * len(clips) + len(onsets))
-        if score <= best:
-            break
-        best = score
-        chosen.append(int(hits.argmax()))
-        covered |= near[chosen[-1]]
-    return grid[np.sort(np.array(chosen, dtype=int))]
+    return best_times(clips, duration)
 
 
 @cache
@@ -270,23 +233,24 @@ def _has_speech(spec: Spec) -> bool:
     return any(character.syllables for character in spec.characters)
 
 
-def _table(clips: Sequence[dict[str, Ratio]], names: Sequence[str]) -> dict[str, Array]:
-    """Per score the pairs of all clips, [clips, 2]."""
+def table(clips: Sequence[dict[str, Ratio]], names: Sequence[str]) -> dict[str, Array]:
+    """Collect the pairs of all clips, [clips, 2], by score; (0, 0) for a clip without it."""
     return {name: np.array([clip.get(name, (0.0, 0.0)) for clip in clips]) for name in names}
 
 
-def _score(sampled: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
+def score_over_clips(sampled: Array, true: Array, floor: Array, picks: NDArray[np.int_]) -> Score:
+    """Score of pairs [clips, 2] of the sampled and the true clips and of chance, with intervals over `picks`."""
     everyone = np.arange(len(sampled))[None]
-    value, ceiling, chance = (_ratio(table, everyone)[0] for table in (sampled, true, floor))
-    spread = [_ratio(table, picks) for table in (sampled, true, floor)]
+    value, ceiling, chance = (_ratio(pairs, everyone)[0] for pairs in (sampled, true, floor))
+    spread = [_ratio(pairs, picks) for pairs in (sampled, true, floor)]
     return Score(
         _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
         interval(spread[0]), interval(_headline(*spread)), int((sampled[:, 1] > 0).sum()),
     )  # fmt: skip
 
 
-def _ratio(table: Array, picks: NDArray[np.int_]) -> Array:
-    sums = table[picks].sum(1)
+def _ratio(pairs: Array, picks: NDArray[np.int_]) -> Array:
+    sums = pairs[picks].sum(1)
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.puppets.clip import caption
-from shared.puppets.script import Prop, Spec
+from shared.puppets.script import COLOURS, Prop, Spec
 from shared.puppets.sound import synthesise
 
 Sound = NDArray[np.float32]
@@ -22,7 +22,15 @@ Reword = Callable[[str], str]
 #: Gives the tracks that a demixer finds in a mix [N] at a rate.
 Separate = Callable[[Sound, int], Mapping[str, Sound]]
 
-VARIANTS = ("speech swapped", "effects swapped", "music swapped", "silent speech", "speaker unmentioned", "dsp")
+VARIANTS = (
+    "speech swapped",
+    "effects swapped",
+    "music swapped",
+    "silent speech",
+    "speaker unmentioned",
+    "dsp",
+    "text changed",
+)
 """What `variants` can make; each is the task "mtv:NAME" of an evaluation."""
 BASE = {"mtv:music swapped": "mtv:mood unmentioned"}
 """What a variant is compared with, clip by clip, where it is not "mtv"."""
@@ -66,6 +74,7 @@ def variants(
         "mtv:silent speech": silent_speech(own, without_speaker),
         "mtv:speaker unmentioned": speaker_unmentioned(own, without_speaker),
         "mtv:dsp": [replace(c, stems=separate(c.mix, c.spec.rate)) for c in own] if "dsp" in names else [],
+        "mtv:text changed": text_changed(own),
     }  # fmt: skip
     chosen = {f"mtv:{name}" for name in names}
     chosen |= {base for task, base in BASE.items() if task in chosen}
@@ -126,6 +135,22 @@ def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> li
     """Leave the speaker out of the caption; clips with two visible people of whom one speaks."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
     return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
+
+
+def text_changed(own: Sequence[TrackCase]) -> list[TrackCase]:
+    """Own tracks, and a text in which each mentioned shirt and object has another colour; clips that mention any."""
+
+    def other(colour: str) -> str:
+        return COLOURS[(COLOURS.index(colour) + 1) % len(COLOURS)]
+
+    cases = []
+    for case in own:
+        people = tuple(replace(c, shirt=other(c.shirt)) if "shirt" in c.mentioned else c for c in case.spec.characters)
+        props = tuple(replace(p, colour=other(p.colour)) if "colour" in p.mentioned else p for p in case.spec.props)
+        spec = replace(case.spec, characters=people, props=props)
+        if caption(spec) != case.caption:
+            cases.append(replace(case, spec=spec, caption=caption(spec)))
+    return cases
 
 
 def _speaking(spec: Spec) -> tuple[bool, ...]:

@@ -5,7 +5,7 @@ generated samples are read as rendered ones, and pictures and sounds can be pair
 puppets keep bands (Hz) apart: onsets click in 4500-7500, voices alone reach 2300-3800, music has roots in 120-330.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from shared.puppets.picture import FLASH_CENTRE_Y, FLASH_RADII, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, SLOTS
+from shared.puppets.picture import FLASH_CENTRE_Y, FLASH_RADII, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, SLOTS, render
 from shared.puppets.scene_fit import SIDE, Detection, Frames, Mention, canonical, read_layout
-from shared.puppets.script import KINDS, PERSONS, Spec
+from shared.puppets.script import KINDS, PERSONS, Character, Spec, sample_spec
 from shared.puppets.sound import beat
 from shared.utils.onsets import half_rise, onset_peaks
 
@@ -94,13 +94,24 @@ def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
     return 1 - (grey * box).sum((1, 2)) / np.maximum((grey * skin).sum((1, 2)), 1e-3)
 
 
+@cache
+def mouth_range(mood: str) -> tuple[float, float]:
+    """Calibrate `read_mouth`: what it reads from a shut mouth and from a wide open one in the light of a mood."""
+    person = Character("man", "left", "red", 0.0, True, (), ())
+    script: Spec = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, characters=(person,),
+                           props=(), distractors=(), pan=(0.0, 0.0), silence=None, music=False)  # fmt: skip
+    frames = canonical(render(script, [np.array([0.0, 1.0])]))
+    shut, wide = read_mouth(frames, np.zeros(2), "left")
+    return float(shut), float(wide)
+
+
 def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
     """Opacity of the white spark at an object's contact point, per frame [T], over what usually is there."""
     (rx, ry), (x, y), white = FLASH_RADII[kind], _grid(pan), frames.min(-1)
     dx, dy = (x - SLOTS[slot]) / rx, (y - FLASH_CENTRE_Y[kind]) / ry
     spot = np.exp(-2 * (dx * dx + dy * dy))
     spot, usual = np.where(spot > 0.05, spot, 0), np.median(white, 0)
-    return (spot * (white - usual)).sum((1, 2)) / (spot * spot * (1 - usual)).sum((1, 2))
+    return (spot * (white - usual)).sum((1, 2)) / np.maximum((spot * spot * (1 - usual)).sum((1, 2)), 1e-9)
 
 
 def flash_onsets(flash: Array, fps: float) -> Array:

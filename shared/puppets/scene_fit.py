@@ -79,22 +79,42 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
         crowded = len(chosen) - len({one.slot for one in chosen})
         return crowded - sum(one.gain for one in chosen)
 
+    mood, errors, pan = _slot_errors(frames)
+    best: dict[tuple[str, str], Detection] = {}
+    for slot in SLOTS:
+        for kind in {t.kind for t in mentions}:
+            error, colour, size = min((e, c, s) for (k, c, s), e in errors[slot].items() if k == kind)
+            best[slot, kind] = Detection(kind, slot, colour, size, errors[slot]["", "", ""] - error)
+    places = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
+    choices = [[best[slot, t.kind] for slot in slots] for t, slots in zip(mentions, places, strict=True)]
+    return Layout(mood, min(product(*choices), key=cost), pan)
+
+
+def read_places(frames: Frames, least_gain: float) -> tuple[str, dict[str, Name], Array]:
+    """Mood, what stands at each place that is not empty, and the camera's x per frame [T], from canonical frames alone;
+    what explains a place by less than `least_gain` better than nothing is not there."""
+    mood, errors, pan = _slot_errors(frames)
+    found = {}
+    for slot, by_name in errors.items():
+        name = min(by_name, key=lambda one: by_name[one])
+        if by_name["", "", ""] - by_name[name] >= least_gain:
+            found[slot] = name
+    return mood, found, pan
+
+
+def _slot_errors(frames: Frames) -> tuple[str, dict[str, dict[Name, float]], Array]:
+    """Mood, mean squared error of every hypothesis at every place, each frame at its best pose, and the camera's x."""
     top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
     mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
     names, poses = _paintings(mood)
-    best: dict[tuple[str, str], Detection] = {}
+    errors: dict[str, dict[Name, float]] = {}
     for slot in SLOTS:
         table = _distances(frames[moments], slot, poses[slot, 1], shifts, 1)
-        means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)  # each frame at its best pose
-        errors: dict[Name, float] = dict(zip(names, means.tolist(), strict=True))
-        for kind in {t.kind for t in mentions}:
-            error, colour, size = min((e, c, s) for (k, c, s), e in errors.items() if k == kind)
-            best[slot, kind] = Detection(kind, slot, colour, size, errors["", "", ""] - error)
-    places = [(t.slot,) if t.slot else ("left", "right") if t.kind in PERSONS else tuple(SLOTS) for t in mentions]
-    choices = [[best[slot, t.kind] for slot in slots] for t, slots in zip(mentions, places, strict=True)]
-    return Layout(mood, min(product(*choices), key=cost), pan)
+        means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)
+        errors[slot] = dict(zip(names, means.tolist(), strict=True))
+    return mood, errors, pan
 
 
 def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:

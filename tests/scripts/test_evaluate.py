@@ -117,6 +117,13 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_numbers(
     assert pages[0].count("<video") == pages[1].count("<video") == 4
 
 
+def test_pipelines_sample_at_another_frame_rate(both: Path) -> None:
+    own, other = (evaluate.load(both, ("t2av", "mtv"), "cpu", (), fps) for fps in (None, 6.0))
+    assert {name: one.config.fps for name, one in other.items()} == {"joint": 6.0, "mtv": 6.0}
+    assert own["joint"].config.fps == 8.0
+    assert evaluate.load(both, ("mtv",), "cpu", (), 6.0)["mtv"].config.fps == 6.0
+
+
 def test_a_joint_checkpoint_cannot_be_driven(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no control network"):
         evaluate.main(["--checkpoint", str(checkpoint), "--tasks", "mtv", "--output", str(tmp_path / "out")])

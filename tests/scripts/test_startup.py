@@ -64,6 +64,8 @@ MISSING = [
     ("check_data", "--manifest OUT --checkpoint NOWHERE"),
     ("convert", "sizes --model NOWHERE"),
     ("convert", "export-wan --checkpoint NOWHERE --output OUT"),
+    ("check_measures", "--checkpoint NOWHERE"),
+    ("check_measures", "--document NOWHERE"),
     ("demix", "--manifest NOWHERE --output OUT"),
     ("encode", f"--manifest NOWHERE --checkpoint {SHIPPED} --output OUT"),
     ("encode", "--manifest NOWHERE --checkpoint NOWHERE --output OUT"),

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
-from shared.evaluation.held_out import Sampler, SamplingJob, batches, sample_clips
+from shared.evaluation.held_out import HeldOut, Sampler, SamplingJob, batches, sample_clips
 from shared.evaluation.kept_samples import KeptSamples
 from shared.puppets.clip import render_clip, sample_spec
 
@@ -38,12 +39,22 @@ def job(rows: list[int], streams: str) -> SamplingJob:
 def test_what_a_task_makes_is_read_and_nothing_else() -> None:
     pipelines = {"joint": Truth()}
     assert [set(one) for one in sample_clips(pipelines, job([0, 1], "va"))[0]] == [
-        {"frames", "video", "sound", "audio"}
+        {"frames", "video", "scene", "sound", "audio"}
     ] * 2
-    assert set(sample_clips(pipelines, job([2], "v"))[0][0]) == {"frames", "video"}
+    assert set(sample_clips(pipelines, job([2], "v"))[0][0]) == {"frames", "video", "scene"}
     ((sampled,), seconds) = sample_clips(pipelines, job([2], "a"))
     assert seconds > 0
     assert set(sampled) == {"sound", "audio"} and np.array_equal(sampled["sound"], CLIPS[2].mix)
+
+
+def test_held_out_clips_of_one_length() -> None:
+    coder = SimpleNamespace(
+        config=SimpleNamespace(height=64, width=64, fps=4.0), device=torch.device("cpu"), audio_codec=None,
+        video_codec=SimpleNamespace(spatial_stride=8, encode=lambda video: video, decode=lambda video, frames: video),
+    )  # fmt: skip
+    made = HeldOut.make(coder, "full", 3, 4)
+    assert [spec.duration for spec in made.specs] == [4, 4, 4] and made.cell == (8, 8)
+    assert len({spec.index for spec in made.specs}) == 3 and len(made.coded[0].frames) == 16
 
 
 def test_one_worker_samples_here() -> None:

@@ -27,6 +27,10 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
     assert chosen.tasks == ("t2av", "a2v", "v2a", "mtv")
     assert chosen.variants == ()
     assert options(tmp_path, "--variants", "all", control=True).variants == VARIANT_NAMES
+    every = "t2av,t2v,t2a,i2av,i2v,a2v,v2a,mtv"
+    assert (
+        ",".join(options(tmp_path, "--tasks", every, control=True).tasks or ()) == "t2av,a2v,v2a,t2v,t2a,i2av,i2v,mtv"
+    )
     assert options(tmp_path, "--no-context", control=True).tasks == ("t2av", "a2v", "v2a")
 
 
@@ -34,7 +38,7 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--clips", "1"], "--clips 1"),
-        (["--tasks", "t2v"], "--tasks t2v"),
+        (["--tasks", "t2x"], "--tasks t2x"),
         (["--text-scale", "a"], "--text-scale a"),
         (["--no-context", "--context-scale", "2"], "--no-context"),
         (["--level", "hard"], "invalid choice"),
@@ -43,6 +47,14 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
         (["--tasks", "t2av", "--music-scale", "2"], "--music-scale is for --tasks mtv"),
         (["--tasks", "t2av", "--variants", "none"], "--variants is for --tasks mtv"),
         (["--tasks", "mtv", "--context-scale", "2"], "--context-scale is for --tasks t2av,a2v,v2a"),
+        (["--seconds", "4"], "--seconds 4: the clips of level simple last 2 s"),
+        (["--level", "full", "--seconds", "7"], "--seconds 7: the clips of level full last 2, 3, 4, 5, 6, 8 s"),
+        (["--fps", "0"], "--fps 0"),
+        (["--as-users-do"], "--as-users-do is how sample_joint.py samples, which has no mtv"),
+        (
+            ["--tasks", "t2av", "--as-users-do", "--steps", "4"],
+            "--as-users-do leaves every setting as it is; give no --steps",
+        ),
         (["--tasks", "t2av,mtv", "--no-context"], "--no-context: mtv has no such route"),
     ],
 )

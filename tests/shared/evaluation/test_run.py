@@ -55,13 +55,14 @@ class Perfect:
     def __call__(self, **call: Any) -> CCLOutput:
         self.calls.append(call)
         task = call["task"]
-        index = {derive(0, "evaluate", task, i): i for i in range(CLIPS)}
+        name = task.replace("t2", "i2") if "image" in call else task
+        index = {derive(0, "evaluate", name, i): i for i in range(CLIPS)}
         clips = [render_clip(held_out.held_out_script(self, "simple", index[s])) for s in call["seed"]]
         video = audio = None
-        if task != "v2a":
+        if task not in ("v2a", "t2a"):
             frames = frames_to_tensor(torch.from_numpy(np.stack([clip.frames for clip in clips])))
             video = tensor_to_frames(self.video_codec.decode(self.video_codec.encode(frames), 32)).numpy()
-        if task != "a2v":
+        if task not in ("a2v", "t2v"):
             mix = torch.from_numpy(np.stack([clip.mix for clip in clips]))[:, None]
             audio = self.audio_codec.decode(self.audio_codec.encode(mix), 32000)[:, 0].numpy()
             audio = np.zeros_like(audio) if self.deaf else audio
@@ -143,6 +144,34 @@ def test_a_perfect_model_reaches_the_ceiling(pipeline: Perfect, tmp_path: Path) 
     check_page((tmp_path / "index.html").read_text())
 
 
+def test_streams_alone_and_first_frames_are_tasks_too(pipeline: Perfect, tmp_path: Path) -> None:
+    pipeline.calls.clear()
+    tasks = ("t2v", "t2a", "i2av", "i2v")
+    metrics = measure({"joint": pipeline}, options(tmp_path, "--tasks", ",".join(tasks), "--clips", "3"))
+    assert [call["task"] for call in pipeline.calls] == ["t2v", "t2a", "t2av", "t2v"]
+    images = [call.get("image") for call in pipeline.calls]
+    assert images[:2] == [None, None] and all(image.shape == (3, 3, 64, 64) for image in images[2:])
+    found = {task: metrics["tasks"][task] for task in tasks}
+    for task in tasks:
+        scores = found[task]["measures"]["scores"]
+        assert scores["events"]["value"] == scores["events"]["ceiling"] > 0.9, task
+        assert ("validity" in scores) == (task != "t2a") and ("agreement" in scores) == (task == "i2av")
+    assert set(found["t2a"]["scores"]) == {"mood_audio", "count_audio"} and found["t2v"]["lag_ms"]["all"] is None
+    page = (tmp_path / "index.html").read_text()
+    assert "Not shown, of fewer than 30 clips" in page and "What would fool it" not in page
+
+
+def test_as_users_do_is_by_defaults_and_through_a_file(pipeline: Perfect, tmp_path: Path) -> None:
+    pipeline.calls.clear()
+    metrics = measure({"joint": pipeline}, options(tmp_path, "--tasks", "t2av,t2a", "--as-users-do", "--clips", "3"))
+    assert all(call.keys() == {"prompt", "task", "seed", "duration"} for call in pipeline.calls)
+    assert metrics["config"]["as_users_do"] is True
+    for task in ("t2av", "t2a"):
+        assert metrics["tasks"][task]["measures"]["scores"]["events"]["value"] > 0.9
+    validity = metrics["tasks"]["t2av"]["measures"]["scores"]["validity"]
+    assert validity["ceiling"] - 0.1 < validity["value"] != validity["ceiling"]  # H.264 has been there
+
+
 def check_page(page: str) -> None:
     assert page.count("<img") == page.count("<video") == 3 * CLIPS
     assert page.count("stage-simple-900001-") == CLIPS
@@ -167,7 +196,7 @@ def test_perfect_driving_reaches_the_ceiling_of_every_variant(
     metrics = measure({"mtv": driven}, chosen)
     assert list(metrics["tasks"]) == [
         "mtv", "mtv:speech swapped", "mtv:effects swapped", "mtv:mood unmentioned", "mtv:music swapped",
-        "mtv:silent speech", "mtv:dsp",
+        "mtv:silent speech", "mtv:dsp", "mtv:text changed",
     ]  # fmt: skip
     for task, result in metrics["tasks"].items():
         for name, score in result["scores"].items():
@@ -182,6 +211,9 @@ def test_perfect_driving_reaches_the_ceiling_of_every_variant(
     assert scores["mtv:silent speech"]["face_visible"]["value"] == 1
     swapped = metrics["tasks"]["mtv:speech swapped"]
     assert abs(swapped["paired"]["scores"]["event_f1"]["difference"]) < 0.02
+    changed = metrics["tasks"]["mtv:text changed"]
+    assert changed["scores"]["colour"]["value"] == 1 and changed["scores"]["colour"]["floor"] < 0.2
+    assert changed["paired"]["measures"]["events"]["difference"] == 0
     assert metrics["tasks"]["mtv:music swapped"]["paired"]["base"] == "mtv:mood unmentioned"
     assert metrics["config"]["track_guidance"]["speech"] == 3 == driven.calls[0]["guidance"].speech
     assert "guidance" not in metrics["config"] and "num_inference_steps" not in driven.calls[0]

@@ -15,13 +15,11 @@ from shared.evaluation.scores import (
     face_scores,
     fixed_times_f1,
     lags,
-    match,
-    mouth_range,
     score_task,
 )
 from shared.puppets.clip import render_clip, sample_spec
 from shared.puppets.picture import render
-from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
+from shared.puppets.readers import AudioReading, VideoReading, mouth_range, read_picture, read_sound
 from shared.puppets.script import MOODS, Spec
 
 
@@ -37,12 +35,6 @@ def readings() -> list[ClipReading]:
 
 def deaf(audio: AudioReading) -> AudioReading:
     return AudioReading(np.zeros(0), np.zeros_like(audio.loudness), "")
-
-
-def test_match_is_one_to_one() -> None:
-    assert match(np.array([0.5, 0.55]), np.array([0.52]), 0.1) == [(0.5, 0.52)]
-    assert match(np.array([0.1, 0.9]), np.array([0.3, 0.95]), 0.1) == [(0.9, 0.95)]
-    assert match(np.zeros(0), np.array([0.3]), 0.1) == []
 
 
 def test_every_score_has_a_meaning() -> None:

@@ -18,6 +18,7 @@ from shared.evaluation.track_variants import (
     silent_speech,
     speaker_unmentioned,
     speech_swapped,
+    text_changed,
     true_tracks,
     variants,
 )
@@ -102,6 +103,17 @@ def test_silent_speech_is_zeros_and_names_no_speaker(own: list[TrackCase]) -> No
         assert not np.any(list(case.speech.values())) and changed(case, own) == {"speech1"}
         assert parse(case.caption).people and not parse(case.caption).speaking
         assert not any(c.syllables for c in case.spec.characters)
+
+
+def test_a_changed_text_keeps_tracks_and_names_other_colours(own: list[TrackCase]) -> None:
+    cases = text_changed(own)
+    assert len(cases) > len(own) / 2
+    for case in cases:
+        mine = own[case.index]
+        assert changed(case, own) == set() and case.caption != mine.caption
+        pairs = [*zip(case.spec.characters, mine.spec.characters, strict=True)]
+        assert all(a.shirt != b.shirt or "shirt" not in a.mentioned for a, b in pairs)
+        assert [p.onsets for p in case.spec.props] == [p.onsets for p in mine.spec.props]
 
 
 def test_partners_speak_alike_and_last_as_long(full: list[TrackCase]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.evaluation.scores import TOLERANCE, events, match
+from shared.evaluation.event_scores import TOLERANCE, match
+from shared.evaluation.scores import events
 from shared.puppets import readers
 from shared.puppets.clip import PuppetClip, render_clip, sample_spec
 from shared.puppets.readers import VideoReading, flash_onsets, read_picture, read_sound

@@ -1,0 +1,109 @@
+"""All measures together: the truth has their best, every fake is caught by those that are named for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.evaluation.fakes import FAKES
+from shared.evaluation.measures import LEAST_CLIPS, MEASURES, SceneClip, measure_clips, names, shown, streams
+from shared.evaluation.validity import SceneReading
+from shared.puppets.clip import render_clip
+from shared.puppets.readers import read_sound
+from shared.puppets.script import sample_spec
+
+FIT = [s for s in (sample_spec(32, i) for i in range(80)) if s.props and s.characters]
+SPECS = [*[s for s in FIT if not s.characters[0].syllables][:1], *[s for s in FIT if s.characters[0].syllables][:5]]
+"""One silent person among speaking ones."""
+CLIPS = [render_clip(spec) for spec in SPECS]
+TASKS = ("t2av", "t2v", "t2a", "i2av", "i2v", "a2v", "v2a", "mtv", "mtv:dsp")
+BETTER_LOW = tuple(name for name in MEASURES if name.startswith("blockiness"))
+
+
+def read(clips: list[tuple[np.ndarray, np.ndarray]]) -> list[SceneClip]:
+    pairs = zip(SPECS, clips, strict=True)
+    return [SceneClip(s, SceneReading.read(frames, 16), read_sound(sound, s.rate)) for s, (frames, sound) in pairs]
+
+
+TRUE = read([(clip.frames, clip.mix) for clip in CLIPS])
+
+
+def values(sampled: list[SceneClip], task: str = "t2av") -> dict[str, Any]:
+    return measure_clips(task, sampled, TRUE, range(6), (8, 8))["scores"]
+
+
+def test_the_truth_is_at_the_ceiling_and_above_the_floor() -> None:
+    scores = values(TRUE)
+    assert scores["binding"]["clips"] == 0
+    for name, score in scores.items():
+        if name == "binding":
+            continue
+        assert score["headline"] == pytest.approx(1), name
+        assert score["value"] > (0.8 if name == "validity" else 0.9) and (
+            score["floor"] > 3 if name in BETTER_LOW else score["floor"] < 0.8
+        ), name
+
+
+@pytest.mark.parametrize(
+    ("fake", "caught_by"),
+    [
+        ("blurred", {"sharpness_objects": 0.5, "sharpness_people": 0.5, "validity": 0.75}),
+        ("empty", {"validity": 0.01, "events": 0.01, "kind": 0.01, "gender": 0.01, "speaker": 0.01, "pace": 0.01}),
+        ("frozen", {"events": 0.01, "speaker": 0.5, "mouth_agreement": 0.01, "count": 0.01}),
+        ("block-shuffled", {"validity": 0.1, "kind": 0.6, "events": 0.5}),
+        ("event-less", {"event_recall": 0.01, "events": 0.01, "count": 0.01}),
+        ("fixed times", {"events": 0.8}),
+        ("late sound", {"agreement": 0.4, "events": 0.4, "mouth_agreement": 0.5}),
+    ],
+)
+def test_every_fake_is_caught(fake: str, caught_by: dict[str, float]) -> None:
+    scores = values(read([FAKES[fake].make(s, c.frames, c.mix) for s, c in zip(SPECS, CLIPS, strict=True)]))
+    assert {name: scores[name]["value"] for name in caught_by if not scores[name]["value"] <= caught_by[name]} == {}
+    if fake == "block-shuffled":
+        assert scores["blockiness_rest"]["value"] > 5
+
+
+def test_a_habit_agrees_with_itself_and_its_floor_says_so() -> None:
+    made = read([FAKES["fixed times"].make(s, c.frames, c.mix) for s, c in zip(SPECS, CLIPS, strict=True)])
+    still = next(
+        s for s in (sample_spec(32, i) for i in range(99)) if not s.props
+    )  # clips without events change nothing
+    clip = render_clip(still)
+    made.append(SceneClip(still, SceneReading.read(clip.frames, 16), read_sound(clip.mix, still.rate)))
+    found = measure_clips("t2av", made, [*TRUE, made[-1]], range(7), (8, 8))
+    agreement = found["scores"]["agreement"]
+    assert agreement["value"] > 0.95 and agreement["floor"] > 0.95 and found["fixed_times"] > 0.95
+    assert measure_clips("t2av", TRUE, TRUE, range(6), (8, 8))["scores"]["agreement"]["floor"] < 0.6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_given_is_not_measured(task: str) -> None:
+    made, there = streams(task)
+    assert ("pace" in names(task)) == ("audio" in made) and ("validity" in names(task)) == ("video" in made)
+    assert ("agreement" in names(task)) == (len(there) == 2)
+    scores = values(TRUE, task)
+    assert set(scores) == set(names(task)) and scores["events"]["value"] > 0.95
+
+
+def test_the_given_number_of_events_is_asked_for_where_the_text_has_none() -> None:
+    silent = [replace(s, props=tuple(replace(p, mentioned=()) for p in s.props)) for s in SPECS]
+    once = [clip._replace(spec=spec) for clip, spec in zip(TRUE, silent, strict=True)]
+    few = [  # one of those that are seen
+        clip._replace(audio=replace(clip.audio, onsets=clip.audio.onsets[:1])) for clip in once
+    ]
+    given, text = (
+        measure_clips(task, few, once, range(6), (8, 8))["scores"]["event_recall"] for task in ("v2a", "t2av")
+    )
+    assert text["value"] == 1 and given["value"] < 0.8
+
+
+def test_few_clips_are_not_shown_and_every_measure_says_what_would_fool_it() -> None:
+    found = measure_clips("t2av", TRUE, TRUE, range(6), (8, 8))
+    assert shown(found) == {}
+    enough = {"scores": {"count": {"clips": LEAST_CLIPS}, "kind": {"clips": LEAST_CLIPS - 1}}}
+    assert list(shown(enough)) == ["count"]
+    assert all(measure.fooled_by and measure.meaning for measure in MEASURES.values())
+    assert {name for task in TASKS for name in names(task)} == set(MEASURES)

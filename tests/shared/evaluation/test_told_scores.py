@@ -1,0 +1,88 @@
+"""Clips against what is told of them: the truth has everything right, and each wrong attribute costs its own score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.evaluation.told_scores import count_scores, heard_scores, seen_scores
+from shared.puppets.readers import AudioReading
+from shared.puppets.script import Character, Prop, sample_spec
+from shared.puppets.script_fit import ScriptFit
+from shared.puppets.told import Told, ToldObject, ToldPerson
+
+MOVING, STILL = np.sin(np.arange(32.0)) ** 2, np.zeros(32)
+PEOPLE = (
+    Character("man", "left", "red", 0.0, True, (), ()),
+    Character("woman", "right", "blue", 0.0, True, (), ()),
+)
+THINGS = (Prop("ball", "big", "red", "centre", True, (0.5, 1.0), ()),)
+SCRIPT = replace(sample_spec(32, 0), characters=PEOPLE, props=THINGS, mood="warm bright")
+FIT = ScriptFit(SCRIPT, (MOVING, STILL))
+TOLD = Told(
+    (ToldPerson("man", "left", "red", True), ToldPerson("woman", "right", "blue", False)),
+    (ToldObject("ball", "big", "red", 2),),
+    "warm bright",
+    "bright",
+)
+
+
+def values(fit: ScriptFit, told: Told = TOLD) -> dict[str, float]:
+    return {name: right / count for name, (right, count) in seen_scores(told, fit).items() if count}
+
+
+def test_the_truth_has_everything_right() -> None:
+    assert set(values(FIT).values()) == {1.0} and len(values(FIT)) == 10
+
+
+@pytest.mark.parametrize(
+    ("changed", "lower"),
+    [
+        (
+            {"characters": (replace(PEOPLE[0], shirt="blue"), replace(PEOPLE[1], shirt="red"))},
+            {"shirt": 0, "binding": 0},
+        ),
+        ({"characters": (replace(PEOPLE[0], kind="woman"), PEOPLE[1])}, {"gender": 0.5, "binding": 0.5}),
+        (
+            {"characters": (replace(PEOPLE[0], side="right"), replace(PEOPLE[1], side="left"))},
+            {"side": 0, "binding": 0},
+        ),
+        ({"props": (replace(THINGS[0], colour="green"),)}, {"colour": 0}),
+        ({"props": (replace(THINGS[0], size="small"),)}, {"size": 0}),
+        ({"props": (replace(THINGS[0], onsets=(0.5,)),)}, {"count_seen": 0}),
+        ({"props": (replace(THINGS[0], onsets=(0.5, 12.0)),)}, {"count_seen": 0}),  # after the end
+        ({"props": (*THINGS, replace(THINGS[0], kind="drum"))}, {"kind": 0.5}),  # an uninvited guest
+        ({"mood": "cold dark"}, {"light": 0}),
+    ],
+)
+def test_what_is_wrong_costs_its_own_score(changed: dict[str, Any], lower: dict[str, float]) -> None:
+    found = values(ScriptFit(replace(SCRIPT, **changed), (MOVING, STILL)))
+    assert {name: value for name, value in found.items() if value < 1} == lower
+
+
+def test_both_mouths_moving_is_half_right_and_nobody_there_is_wrong_in_everything() -> None:
+    assert values(ScriptFit(SCRIPT, (MOVING, MOVING)))["speaker"] == 0.5
+    nobody = values(ScriptFit(replace(SCRIPT, characters=(), props=()), ()))
+    assert {name for name, value in nobody.items() if value} == {"light"}
+
+
+def test_what_is_not_told_is_not_asked() -> None:
+    found = values(FIT, Told((ToldPerson("man"),), (ToldObject("ball"),)))
+    assert found == {"gender": 0.5, "kind": 1}  # the woman was not told
+
+
+def test_offscreen_is_not_looked_for() -> None:
+    told = Told((ToldPerson("man", speaks=True, visible=False),), (ToldObject("ball", count=2, visible=False),))
+    assert values(ScriptFit(replace(SCRIPT, characters=(), props=()), ()), told) == {}
+
+
+def test_counts_are_right_in_every_stream_that_is_made() -> None:
+    two, one = (AudioReading(np.array(times), np.zeros(9), "dark") for times in ([0.5, 1.0], [0.5]))
+    assert heard_scores(TOLD, two) == {"count_heard": (1, 1), "pace": (0, 1)}
+    once = ScriptFit(replace(SCRIPT, props=(replace(THINGS[0], onsets=(0.5,)),)), FIT.mouths)
+    for fit, audio, right in ((FIT, two, 1), (FIT, one, 0), (once, two, 0), (FIT, None, 1), (None, one, 0)):
+        assert count_scores(TOLD, fit, audio) == {"count": (right, 1)}
+    assert count_scores(Told((), (ToldObject("ball"),)), FIT, two) == {"count": (0, 0)}

@@ -1,0 +1,78 @@
+"""The script that a picture shows, fitted without its caption, against the truth; and drawn again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from shared.puppets.clip import render_clip
+from shared.puppets.picture import render
+from shared.puppets.script import Spec, sample_spec
+from shared.puppets.script_fit import ScriptFit, fit_script
+from shared.puppets.sound import mouth_opening
+
+
+def short(index: int, level: str = "full") -> Spec:
+    spec = sample_spec(32, index, level)
+    return replace(spec, fps=16, frames=round(spec.duration * 16))
+
+
+def decibels(frames: np.ndarray, drawing: np.ndarray) -> float:
+    return float(-10 * np.log10(max(np.square((frames.astype(float) - drawing) / 255).mean(), 1e-9)))
+
+
+@pytest.mark.parametrize("level", ["simple", "full"])
+def test_who_and_what_is_there_and_when_things_happen(level: str) -> None:
+    quiet = [s for s in (short(i, level) for i in range(30)) if s.duration <= 3 and not s.distractors][:8]
+    for spec in quiet:
+        frames = render_clip(spec).frames
+        fit = fit_script(frames, spec.fps)
+        people = sorted((c.side, c.kind, c.shirt) for c in spec.characters if c.visible)
+        assert sorted((c.side, c.kind, c.shirt) for c in fit.spec.characters) == people
+        props = sorted((p for p in spec.props if p.visible), key=lambda prop: prop.slot)
+        found = sorted(fit.spec.props, key=lambda prop: prop.slot)
+        looks = [[(p.slot, p.kind, p.colour, p.size) for p in some] for some in (props, found)]
+        assert looks[0] == looks[1] and fit.spec.mood == spec.mood
+        for prop, one in zip(props, found, strict=True):
+            assert fit.events(one) == pytest.approx(prop.onsets, abs=0.03)
+        openings = {c.side: mouth_opening(spec, c) for c in spec.characters}
+        for person, mouth in zip(fit.spec.characters, fit.mouths, strict=True):
+            assert np.abs(mouth - openings[person.side]).max() < 0.2
+        assert decibels(frames, fit.draw()) > 33, spec.id
+
+
+def test_a_ball_that_jumps_does_not_fit() -> None:
+    spec = next(s for s in (short(i, "simple") for i in range(99)) if s.props and s.props[0].kind == "ball")
+    empty, frames = render(replace(spec, props=()), [np.zeros(32)] * len(spec.characters)), render_clip(spec).frames
+    jumping = frames.copy()
+    jumping[8:24:3] = empty[8:24:3]  # now it is there, now it is not
+    smooth, torn = (fit_script(made, 16).draw() for made in (frames, jumping))
+    assert decibels(jumping, torn) < decibels(frames, smooth) - 8
+
+
+def test_the_beat_of_the_wall_is_found_and_none_where_there_is_none() -> None:
+    specs = [replace(s, music=music) for music in (True, False) for s in (short(i, "simple") for i in range(6))]
+    for spec in specs:
+        fit = fit_script(render_clip(spec).frames, 16).spec
+        assert fit.music == spec.music and (not spec.music or abs(fit.tempo - spec.tempo) < 20)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (64, 96)])
+def test_other_sizes_and_an_object_at_which_nothing_happens(size: tuple[int, int]) -> None:
+    spec = next(s for s in (short(i, "simple") for i in range(99)) if s.props and s.props[0].kind == "ball")
+    for onset in (20.0, -20.0):
+        still = replace(spec, size=size, props=(replace(spec.props[0], onsets=(onset,)),), characters=())
+        fit = fit_script(render(still, []), 16)
+        assert [p.kind for p in fit.spec.props] == ["ball"] and not fit.onsets.size
+        assert decibels(render(still, []), fit.draw()) > 35
+
+
+def test_noise_and_emptiness_are_read_without_failing() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
+    for frames in (noise, np.zeros_like(noise), np.full_like(noise, 255), noise[:1]):
+        fit = fit_script(frames, 16)
+        assert isinstance(fit, ScriptFit) and fit.draw().shape == frames.shape
+    stage = replace(short(0, "simple"), characters=(), props=())
+    assert not fit_script(render(stage, []), 16).spec.props
