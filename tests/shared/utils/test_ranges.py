@@ -157,7 +157,7 @@ def test_no_number_is_infinite_absurd_or_of_the_wrong_sign(place: str) -> None:
     bad += [] if name in SIGNED else [-1]
     bad += [] if name in SIGNED or name in ZERO else [0]
     assert [value for value in bad if not refuses(field, value)] == []
-    assert not all(refuses(field, good) for good in (0.01, 0.5, 1, 2, 48, 1000))
+    assert not all(refuses(field, good) for good in (0.01, 0.5, 1, 2, 16, 48, 1000))
 
 
 @pytest.mark.parametrize("place", NUMBERS)
