@@ -41,7 +41,7 @@ def test_rms_norm_of_zeros_and_of_what_lies_otherwise_in_memory() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_modulated_norm_is_norm_and_modulation_to_the_bit(frames) -> None:
+def test_modulated_norm_is_norm_and_modulation(frames) -> None:
     norm = FP32LayerNorm(16, 1e-6, elementwise_affine=False)
     x, scale, shift = (torch.randn(2, n, 16, requires_grad=True) for n in (12, frames, frames))
     grad = torch.randn(2, 12, 16)
