@@ -13,7 +13,7 @@ import numpy as np
 from shared.evaluation.bootstrap import Ratio
 from shared.puppets.readers import AudioReading
 from shared.puppets.script_fit import ScriptFit
-from shared.puppets.told import Told, ToldObject, ToldPerson
+from shared.puppets.told import PACES, Told, ToldObject, ToldPerson
 
 SEEN = ("kind", "size", "colour", "gender", "side", "shirt", "binding", "count_seen", "speaker", "light")
 HEARD = ("count_heard", "pace")
@@ -58,7 +58,7 @@ def heard_scores(told: Told, audio: AudioReading) -> dict[str, Ratio]:
     counted = bool(told.objects) and told.count is not None
     return {
         "count_heard": (float(len(audio.onsets) == told.count), 1.0) if counted else (0.0, 0.0),
-        "pace": (float(audio.pace == told.pace), 1.0) if told.pace else (0.0, 0.0),
+        "pace": (float(PACES.get(audio.pace) == told.pace), 1.0) if told.pace else (0.0, 0.0),
     }
 
 

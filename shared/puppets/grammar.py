@@ -11,49 +11,13 @@ from dataclasses import dataclass, field, replace
 from numpy.random import Generator
 
 from shared.puppets.spec import MOST_COUNTED, Character, Prop, Spec
+from shared.puppets.told import MODES, PACES, Told, ToldObject, ToldPerson
 from shared.puppets.words import FILLERS, HELD_OUT, LONGEST, PHRASES, TAGS, Tag
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
 TEMPLATE_RATE = 0.7
 """Share of captions with speakers that follow the template; the others are free sentences."""
-MODES, PACES = {"warm": "major", "cold": "minor"}, {"bright": "fast", "dark": "slow"}
-
-
-@dataclass(frozen=True)
-class ToldPerson:
-    """A person as a caption tells them; None: not told."""
-
-    kind: str
-    shirt: str | None = None
-    side: str | None = None
-    visible: bool = True
-    speaking: bool | None = None
-
-
-@dataclass(frozen=True)
-class ToldObject:
-    """An object as a caption tells it; None: not told."""
-
-    kind: str
-    size: str | None = None
-    colour: str | None = None
-    side: str | None = None
-    visible: bool = True
-    count: int | None = None
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a caption tells, in its order; None: not told. `light` is a mood; `mode` and `pace` are the music's."""
-
-    people: tuple[ToldPerson, ...] = ()
-    objects: tuple[ToldObject, ...] = ()
-    drifting: tuple[tuple[str, str | None], ...] = ()
-    light: str | None = None
-    music: bool = False
-    mode: str | None = None
-    pace: str | None = None
 
 
 def write(spec: Spec, audio: bool = False) -> str:
@@ -77,9 +41,8 @@ def told(spec: Spec, audio: bool = False) -> Told:
     named = music and (spec.mood_mentioned or not audio)
     drifting = [(d.kind, d.colour if d.kind == "balloon" else None) for d in spec.distractors if d.mentioned]
     return Told(
-        tuple(people), objects, () if audio else tuple(drifting),
-        light=spec.mood if spec.mood_mentioned and not audio else None, music=music,
-        mode=MODES[warmth] if named else None, pace=PACES[brightness] if named else None,
+        tuple(people), objects, spec.mood if spec.mood_mentioned and not audio else None,
+        PACES[brightness] if named else None, MODES[warmth] if named else None, music, () if audio else tuple(drifting),
     )  # fmt: skip
 
 
@@ -100,8 +63,8 @@ def held_out_phrases(caption: str) -> list[str]:
 def _told_person(person: Character, audio: bool) -> ToldPerson:
     seen = person.visible and not audio
     return ToldPerson(
-        person.kind, person.shirt if seen and "shirt" in person.mentioned else None,
-        person.side if seen and "side" in person.mentioned else None, person.visible or audio, bool(person.syllables),
+        person.kind, person.side if seen and "side" in person.mentioned else None,
+        person.shirt if seen and "shirt" in person.mentioned else None, bool(person.syllables), person.visible or audio,
     )  # fmt: skip
 
 
@@ -139,14 +102,14 @@ def _video(words: _Words, spec: Spec) -> str:
     if spec.music_mentioned:
         rest += f" {words.one('with', 'and')} {_music(words, spec, True)}"
     looks = [_look(words, person) for person in people]
-    if any(person.speaking for person in people) and words.rng.random() < TEMPLATE_RATE:
+    if any(person.speaks for person in people) and words.rng.random() < TEMPLATE_RATE:
         parts = [f"{('One', 'Two')[len(looks) - 1]} person conversation."]
         parts += [f"Person{i}: {look}." for i, look in enumerate(looks, 1)]
-        parts += [f"Person{i} is speaking." for i, person in enumerate(people, 1) if person.speaking]
+        parts += [f"Person{i} is speaking." for i, person in enumerate(people, 1) if person.speaks]
         return f"{' '.join(parts)} Scene description: {_joined(words, things) or 'an empty stage'}{rest}."
-    acts = [f"{look} {words.of('speaking', p.speaking)}" for look, p in zip(looks, people, strict=True) if look]
+    acts = [f"{look} {words.of('speaking', p.speaks)}" for look, p in zip(looks, people, strict=True) if look]
     text = f"{_joined(words, acts + things)}{rest}."
-    return text[0].upper() + text[1:] if any(p.speaking for p in people) else f"Scene description: {text}"
+    return text[0].upper() + text[1:] if any(p.speaks for p in people) else f"Scene description: {text}"
 
 
 def _audio(words: _Words, spec: Spec) -> str:
@@ -242,7 +205,7 @@ class _Reading:
         elif (act := _NOUNS.get(name)) is not None:
             act(self, value)
         elif name == "turns":
-            self.people = [replace(person, speaking=True) for person in self.people]
+            self.people = [replace(person, speaks=True) for person in self.people]
         elif name == "speaking":
             self._speaking(value == "True", phrase)
         elif name in ("shirt", "side", "count"):
@@ -253,12 +216,12 @@ class _Reading:
         if self.loose:
             raise UserError(f"caption {self.caption[:120]!r}: {', '.join(self.loose.values())} belongs to nothing")
         people = self.people
-        if self.number is not None and any(p.speaking for p in people):  # the template names those who speak
-            people = [replace(person, speaking=bool(person.speaking)) for person in people]
+        if self.number is not None and any(p.speaks for p in people):  # the template names those who speak
+            people = [replace(person, speaks=bool(person.speaks)) for person in people]
         light = f"{self.facts['warmth']} {self.facts['brightness']}" if "warmth" in self.facts else None
         return Told(
-            tuple(people), tuple(self.objects), tuple(self.drifting), light, "music" in self.facts,
-            self.facts.get("mode"), self.facts.get("pace"),
+            tuple(people), tuple(self.objects), light, self.facts.get("pace"), self.facts.get("mode"),
+            "music" in self.facts, tuple(self.drifting),
         )  # fmt: skip
 
     def person(self, kind: str) -> None:
@@ -287,7 +250,7 @@ class _Reading:
         which = self.number if speaks and phrase == "is speaking" and self.number is not None else -1
         if not self.people or which >= len(self.people):
             raise UserError(f"caption {self.caption[:120]!r}: nobody is there of whom {phrase!r} is said")
-        self.people[which] = replace(self.people[which], speaking=speaks)
+        self.people[which] = replace(self.people[which], speaks=speaks)
 
     def _attribute(self, name: str, value: str, phrase: str) -> None:
         if name == "shirt" and self.people:

@@ -1,14 +1,17 @@
 """What a caption tells of a clip, and nothing else: the measures compare clips with this, never with the script.
 
-`told_by_script` knows it for the levels `simple` and `full`, whose captions are made of a script word for word; a level
-with a grammar of its own fills the same `Told` by parsing.
+`told_by_script` knows it for the levels `simple` and `full`, whose captions are made of a script word for word; the
+level `shows` has a grammar that parses its captions (`shared.puppets.grammar`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.puppets.script import Spec
+from shared.puppets.spec import Spec
+
+MODES, PACES = {"warm": "major", "cold": "minor"}, {"bright": "fast", "dark": "slow"}
+"""Of the music, by the words of a mood."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,20 @@ class ToldObject:
     colour: str | None = None
     count: int | None = None
     visible: bool = True
+    side: str | None = None
 
 
 @dataclass(frozen=True)
 class Told:
-    """What is told; `light` is a mood, `pace` that of the music: "bright" (fast) or "dark" (slow)."""
+    """What is told, in its order; `light` is a mood, `pace` (fast, slow) and `mode` (major, minor) the music's."""
 
     people: tuple[ToldPerson, ...] = ()
     objects: tuple[ToldObject, ...] = ()
     light: str | None = None
     pace: str | None = None
+    mode: str | None = None
+    music: bool = False
+    drifting: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def count(self) -> int | None:
@@ -78,4 +85,4 @@ def told_by_script(spec: Spec) -> Told:
         for p in spec.props
     )  # fmt: skip
     mood = said.get("mood", spec.mood) if spec.mood_mentioned else None
-    return Told(people, objects, mood, mood.split()[1] if mood and spec.music else None)
+    return Told(people, objects, mood, PACES[mood.split()[1]] if mood and spec.music else None)

@@ -26,7 +26,7 @@ TOLD = Told(
     (ToldPerson("man", "left", "red", True), ToldPerson("woman", "right", "blue", False)),
     (ToldObject("ball", "big", "red", 2),),
     "warm bright",
-    "bright",
+    "fast",
 )
 
 
@@ -82,6 +82,7 @@ def test_offscreen_is_not_looked_for() -> None:
 def test_counts_are_right_in_every_stream_that_is_made() -> None:
     two, one = (AudioReading(np.array(times), np.zeros(9), "dark") for times in ([0.5, 1.0], [0.5]))
     assert heard_scores(TOLD, two) == {"count_heard": (1, 1), "pace": (0, 1)}
+    assert heard_scores(TOLD, replace(two, pace="bright"))["pace"] == (1, 1)
     once = ScriptFit(replace(SCRIPT, props=(replace(THINGS[0], onsets=(0.5,)),)), FIT.mouths)
     for fit, audio, right in ((FIT, two, 1), (FIT, one, 0), (once, two, 0), (FIT, None, 1), (None, one, 0)):
         assert count_scores(TOLD, fit, audio) == {"count": (right, 1)}

@@ -10,9 +10,10 @@ import pytest
 
 from mtv.captions import parse as parse_template
 from mtv.captions import without_speaker
-from shared.puppets.grammar import Told, ToldObject, ToldPerson, held_out_phrases, parse, told, write
+from shared.puppets.grammar import held_out_phrases, parse, told, write
 from shared.puppets.shows import held_out_pairs, sample_show
 from shared.puppets.spec import HELD_OUT_PAIRS, Spec
+from shared.puppets.told import Told, ToldObject, ToldPerson
 from shared.puppets.words import PHRASES, TAGS, VOCABULARY
 from shared.utils.errors import UserError
 
@@ -64,11 +65,11 @@ def test_held_out_captions_have_an_unseen_pair_and_an_unseen_paraphrase() -> Non
 
 def test_users_own_words_are_read() -> None:
     assert parse("A lady in a scarlet sweater at the left talks while a tiny golden chime tolls two times.") == Told(
-        people=(ToldPerson("woman", "red", "left", speaking=True),),
+        people=(ToldPerson("woman", "left", "red", speaks=True),),
         objects=(ToldObject("bell", "small", "yellow", count=2),),
     )
     assert parse("A man and a woman speak in turns with a slow sad melody.") == Told(
-        people=(ToldPerson("man", speaking=True), ToldPerson("woman", speaking=True)),
+        people=(ToldPerson("man", speaks=True), ToldPerson("woman", speaks=True)),
         music=True, mode="minor", pace="slow",
     )  # fmt: skip
 
@@ -80,7 +81,7 @@ def test_the_template_is_that_of_audio_driven_video() -> None:
         read = parse_template(write(spec))
         assert read.speaking == tuple(i for i, c in enumerate(spec.characters) if c.syllables)
         untold = parse(without_speaker(write(spec)))
-        assert [person.speaking for person in untold.people] == [None] * len(spec.characters)
+        assert [person.speaks for person in untold.people] == [None] * len(spec.characters)
         assert untold.objects == told(spec).objects
 
 
