@@ -1,46 +1,95 @@
-"""Fit the linear video and audio codecs to the clips of a manifest and say what they lose on held-out clips.
+"""Fit the embedded video and audio codecs to clips and say what they lose on held-out clips.
 
 python scripts/fit_codecs.py --manifest data/puppets/manifest.jsonl --output outputs/codecs
+python scripts/fit_codecs.py --kind conv --puppets 1200 --output outputs/codecs
+
+--kind linear is fitted in seconds. --kind conv trains a convolutional video codec from it, for pictures without blocks:
+an hour of one core. --kind wan trains a small AutoencoderKLWan of diffusers. Stopped, the same command goes on from
+OUTPUT/unfinished. The audio codec is linear.
 """
 
+import shutil
 from pathlib import Path
+from typing import Any, Literal
 
-from shared.data.manifest import read_manifest
-from shared.utils.cli import Options, option, parse
+from shared.utils.cli import Options, exclusive, option, parse
 from shared.utils.errors import UserError, run_main
-from shared.utils.ranges import Count, Fps, SampleRate, Side
+from shared.utils.ranges import Count, Fps, Pair, SampleRate, Seed, Side, Steps
 
 
 class FitOptions(Options):
-    manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
+    manifest: Path | None = option(None, "manifest.jsonl, or a folder of X.mp4 with X.txt")
+    puppets: Pair | None = option(None, "instead: so many clips of the puppets, of all levels, drawn as they are")
     output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
-    clips: Count = option(256, "clips to fit on")
-    held_out: Count = option(32, "clips to measure on, from the end")
-    fps: Fps = option(16.0, "of the pictures")
+    kind: Literal["linear", "conv", "wan"] = option("linear", "of the video codec")
+    steps: Steps = option(4500, "kinds conv and wan: optimizer steps")
+    clips: Count | None = option(None, "clips to fit on; default: 256 for kind linear, else all")
+    held_out: Count = option(32, "clips to measure on: from the manifest's end; of the puppets, so many of each level")
+    fps: Fps = option(16.0, "of the manifest's pictures")
     size: tuple[Side, Side] = option((64, 64), "of the pictures, in pixels", metavar=("HEIGHT", "WIDTH"))
-    sample_rate: SampleRate = option(16000, "of the sound, in Hz")
+    stride: Literal[4, 8, 16] = option(8, "pixels to a latent, each way")
+    sample_rate: SampleRate = option(16000, "of the manifest's sound, in Hz")
+    seed: Seed = option(0, "of the choice of clips and of the training")
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(FitOptions, __doc__, argv)
-    clips = read_manifest(options.manifest)
-    held_out = min(options.held_out, len(clips) // 2)
-    if held_out < 1 or options.clips < 1:
-        raise UserError(f"{options.manifest}: {len(clips)} clips; at least 2 are needed, 1 to fit and 1 held out")
+    exclusive(options, "manifest", "puppets", required=True)
+    if (options.output / "video_codec").exists():
+        raise UserError(f"{options.output}/video_codec exists already; give another folder or remove it")
+    samples, held_out = _samples(options)
+    from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
+
+    count = min(options.clips or (256 if options.kind == "linear" else len(samples)), len(samples))
+    rate = options.sample_rate if options.manifest else 16000
+    linear, audio_codec = fit_linear_codecs(samples, min(count, 256), rate, options.seed, options.stride)
+    video_codec = linear if options.kind == "linear" else _trained(options, samples, count, linear)
+    save_codecs(options.output, video_codec, audio_codec)
+    shutil.rmtree(options.output / "unfinished", ignore_errors=True)
+    for name, clips in held_out:
+        print(f"fitted on {count} clips, measured on {len(clips)} others{name}:")
+        measured = measure_codecs(clips, range(len(clips)), video_codec, audio_codec)
+        before = measure_codecs(clips, range(len(clips)), linear, audio_codec) if video_codec is not linear else {}
+        for measure, value in measured.items():
+            beside = f"   linear {before[measure]:8.3f}" if before and before[measure] != value else ""
+            print(f"  {measure.replace('_', ' '):22s}{value:8.3f}{beside}")
+    print(f"written to {options.output}/video_codec and {options.output}/audio_codec")
+
+
+def _samples(options: FitOptions) -> tuple[Any, list[tuple[str, Any]]]:
+    """Clips to fit on, and others to measure on by what is said of them."""
+    if options.puppets is not None:
+        from shared.puppets.drawn import DrawnClips
+        from shared.puppets.script import HELD_OUT_SEED, LEVELS
+
+        count, size = options.held_out, options.size
+        others = [(f" of {level}", DrawnClips(count, HELD_OUT_SEED, size, (level,))) for level in LEVELS]
+        return DrawnClips(options.puppets, options.seed, size), others
     from torch.utils.data import Subset
 
-    from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
     from shared.data.dataset import ClipDataset
+    from shared.data.manifest import read_manifest
 
-    dataset = ClipDataset(clips, options.fps, options.size, options.sample_rate)
-    fitted_on = range(min(options.clips, len(dataset) - held_out))
-    video_codec, audio_codec = fit_linear_codecs(Subset(dataset, fitted_on), sample_rate=options.sample_rate)
-    numbers = range(len(dataset) - held_out, len(dataset))
-    save_codecs(options.output, video_codec, audio_codec)
-    print(f"fitted on {len(fitted_on)} clips, measured on {held_out} others:")
-    for name, value in measure_codecs(dataset, numbers, video_codec, audio_codec).items():
-        print(f"  {name.replace('_', ' '):22s}{value:8.3f}")
-    print(f"written to {options.output}/video_codec and {options.output}/audio_codec")
+    assert options.manifest is not None
+    clips = read_manifest(options.manifest)
+    held_out = min(options.held_out, len(clips) // 2)
+    if held_out < 1:
+        raise UserError(f"{options.manifest}: {len(clips)} clips; at least 2 are needed, 1 to fit and 1 held out")
+    dataset, first = ClipDataset(clips, options.fps, options.size, options.sample_rate), len(clips) - held_out
+    return Subset(dataset, range(first)), [("", Subset(dataset, range(first, len(clips))))]
+
+
+def _trained(options: FitOptions, samples: Any, count: int, linear: Any) -> Any:
+    from shared.codecs.fitting import pictures_of
+    from shared.codecs.training import CodecFit, trained_codec
+    from shared.utils.progress import bar
+    from shared.utils.rng import numpy_generator
+
+    chosen = numpy_generator(options.seed, "codec clips").permutation(len(samples))[:count].tolist()
+    kept = options.output / "unfinished" / "video_codec.safetensors"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    clips = pictures_of(samples, bar(chosen, desc="clips", unit="clip"))
+    return trained_codec(options.kind, clips, linear, CodecFit(options.steps, seed=options.seed), kept)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Component(NamedTuple):
 COMPONENTS = {
     "video_codec": Component(("", "video_codec", "vae"), "latent_channels", {
         "LinearVideoCodec": Kind("shared.codecs.linear:LinearVideoCodec", "latent_channels"),
+        "ConvVideoCodec": Kind("shared.codecs.convolutional:ConvVideoCodec", "latent_channels"),
         "AutoencoderKLWan": Kind("shared.codecs.wan:WanVideoCodec", "z_dim"),
         "AutoencoderKLCogVideoX": Kind("shared.codecs.cogvideox:CogVideoXVideoCodec", "latent_channels"),
     }),

@@ -1,13 +1,15 @@
-"""Fit the linear codecs to clips, and measure on other clips what they lose."""
+"""Fit the embedded codecs to clips, and measure on other clips what they lose."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from shared.codecs.base import VideoCodec, tensor_to_frames
 from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
+from shared.codecs.picture_errors import PictureLoss, decibels, picture_loss
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.rng import numpy_generator
@@ -18,29 +20,42 @@ Samples = Any
 
 
 def fit_linear_codecs(
-    samples: Samples, clips: int = 256, sample_rate: int = 16000, seed: int = 0
+    samples: Samples, clips: int = 256, sample_rate: int = 16000, seed: int = 0, stride: int = 8
 ) -> tuple[LinearVideoCodec, LinearAudioCodec]:
-    """Fit both codecs to at most `clips` clips chosen by `seed`; one clip is in memory at a time."""
+    """Fit both codecs to at most `clips` clips chosen by `seed`; one clip is in memory at a time. `stride`: pixels to a
+    latent."""
     chosen = numpy_generator(seed, "codec clips").permutation(len(samples))[:clips].tolist()
-    video_codec = LinearVideoCodec.fit(_streams(samples, chosen, "video"))
+    video_codec = LinearVideoCodec.fit(_streams(samples, chosen, "video"), spatial_stride=stride)
     return video_codec, LinearAudioCodec.fit(_streams(samples, chosen, "audio"), sample_rate=sample_rate)
 
 
+def pictures_of(samples: Samples, numbers: Iterable[int]) -> list[Tensor]:
+    """Frames uint8 [T, H, W, 3] of clips, all in memory: 12 kB a frame of 64x64."""
+    return [tensor_to_frames(video)[0] for video in _streams(samples, numbers, "video")]
+
+
 def measure_codecs(
-    samples: Samples, numbers: Sequence[int], video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec
+    samples: Samples, numbers: Sequence[int], video_codec: VideoCodec, audio_codec: LinearAudioCodec
 ) -> dict[str, float]:
-    """Means over the clips `numbers`: `psnr` and `psnr_lowest` of the video in dB (peak 2), and of the sound the mean
-    absolute `mel_error` and `level_error` in dB and the `envelope_correlation` of loudness in 20 ms windows."""
-    psnr = []
-    for video in _streams(samples, numbers, "video"):
-        error = video_codec.decode(video_codec.encode(video), video.shape[2]) - video
-        psnr.append(float(10 * torch.log10(4 / error.square().mean().clamp_min(1e-10))))
+    """Measure what is lost on the clips `numbers`. Of the video, in dB (peak 2): means of `psnr` over clips, its
+    `psnr_lowest`, `psnr_moving` of all pixels that move; and `border_jump`, the error's step across the borders of
+    cells over that elsewhere. Of the sound, means over clips: absolute `mel_error` and `level_error` in dB and the
+    `envelope_correlation` of loudness in 20 ms windows."""
+    losses = [_picture_losses(video_codec, video) for video in _streams(samples, numbers, "video")]
+    found: dict[str, float] = {}
+    if losses:
+        total = PictureLoss(*map(sum, zip(*losses, strict=True)))
+        psnr = [decibels(loss.square / loss.pixels) for loss in losses]
+        found = {"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)}
+        if total.moving:
+            found["psnr_moving"] = decibels(total.moving_square / total.moving)
+        if total.inside:
+            found["border_jump"] = total.across / total.inside
     sound = [_sound_errors(audio_codec, audio) for audio in _streams(samples, numbers, "audio")]
-    means = {name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {}
-    return ({"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)} if psnr else {}) | means
+    return found | ({name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {})
 
 
-def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: LinearAudioCodec) -> None:
+def save_codecs(folder: Path, video_codec: Any, audio_codec: LinearAudioCodec) -> None:
     """Write FOLDER/video_codec and FOLDER/audio_codec, complete or not at all: both together where the folder is new,
     else one after the other. UserError if one exists."""
     codecs = {"video_codec": video_codec, "audio_codec": audio_codec}
@@ -56,9 +71,13 @@ def save_codecs(folder: Path, video_codec: LinearVideoCodec, audio_codec: Linear
             codec.save_pretrained(partial)
 
 
-def _streams(samples: Samples, numbers: Sequence[int], stream: str) -> Iterator[Tensor]:
+def _streams(samples: Samples, numbers: Iterable[int], stream: str) -> Iterator[Tensor]:
     chosen = map(samples.__getitem__, numbers)
     return (getattr(sample, stream)[None] for sample in chosen if getattr(sample, f"has_{stream}"))
+
+
+def _picture_losses(codec: VideoCodec, video: Tensor) -> PictureLoss:
+    return picture_loss(video, codec.decode(codec.encode(video), video.shape[2]), codec.spatial_stride)
 
 
 def _sound_errors(codec: LinearAudioCodec, audio: Tensor) -> dict[str, float]:

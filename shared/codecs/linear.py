@@ -110,6 +110,19 @@ class LinearVideoCodec(CausalVideo, _LinearCodec):
         video = torch.cat([video[:, :, :r].mean(2, keepdim=True), video[:, :, r:]], 2)
         return bounded(video[:, :, :frames], "video codec")
 
+    def analysis(self) -> tuple[Tensor, Tensor]:
+        """Weights [C, r * 3 * p * p] and bias [C] that turn the patches of a clip, (r c p q), into latents."""
+        zero = self._weigh_motion(torch.zeros(1, len(self.mean)), self.config.motion_weight)
+        unit = self._weigh_motion(torch.eye(len(self.mean)), self.config.motion_weight)
+        bias = self._project(zero)
+        return (self._project(unit) - bias).T, bias[0]
+
+    def synthesis(self) -> tuple[Tensor, Tensor]:
+        """Weights [r * 3 * p * p, C] and bias that turn latents into patches, (r c p q)."""
+        latents = torch.cat([torch.zeros(1, self.latent_channels), torch.eye(self.latent_channels)])
+        patches = self._weigh_motion(self._unproject(latents), 1 / self.config.motion_weight)
+        return (patches[1:] - patches[:1]).T, patches[0]
+
     def _patches(self, clip: Tensor) -> Tensor:
         p, r = self.spatial_stride, self.temporal_stride
         frames, height, width = clip.shape[-3:]

@@ -3,7 +3,7 @@
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.codecs.base import CausalVideo, bounded, extended
 from shared.codecs.library import LibraryCodec
@@ -52,3 +52,31 @@ class WanVideoCodec(CausalVideo, AlignedModelMixin, LibraryCodec, ModelMixin):
         rows = [self.model.config.latents_mean, self.model.config.latents_std]
         mean, std = torch.tensor(rows, dtype=torch.float32, device=self.device).view(2, 1, -1, 1, 1, 1)
         return mean, std
+
+
+class SmallWan(nn.Module):
+    """An `AutoencoderKLWan` of the puppets' size with random weights, to be trained (`shared.codecs.training`)."""
+
+    temporal_stride = 4
+
+    def __init__(self, latent_channels: int = 48, spatial_stride: int = 8) -> None:
+        super().__init__()
+        if spatial_stride < 8 or spatial_stride % 4:
+            raise UserError(f"spatial_stride is {spatial_stride}; two halvings of patches allow 8, 12, 16 ...")
+        patch = spatial_stride // 4
+        self.model = AutoencoderKLWan(
+            base_dim=24, z_dim=latent_channels, dim_mult=[1, 2, 4], num_res_blocks=1, temperal_downsample=[True, True],
+            patch_size=patch, in_channels=3 * patch**2, out_channels=3 * patch**2, scale_factor_spatial=spatial_stride,
+            latents_mean=[0.0] * latent_channels, latents_std=[1.0] * latent_channels,
+        )  # fmt: skip
+
+    def coefficients(self, video: Tensor) -> Tensor:
+        frames = 1 + -(-(video.shape[2] - 1) // self.temporal_stride) * self.temporal_stride
+        return self.model.encode(extended(video, frames)).latent_dist.mode()
+
+    def pixels(self, coefficients: Tensor) -> Tensor:
+        return self.model.decode(coefficients).sample
+
+    def normalise(self, mean: Tensor, scale: Tensor) -> None:
+        """Write the latents' mean [C] and standard deviation, a scalar, into the model's config."""
+        self.model.register_to_config(latents_mean=mean.tolist(), latents_std=[float(scale)] * len(mean))

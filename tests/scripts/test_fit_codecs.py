@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from scripts.fit_codecs import main
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.codecs.convolutional import ConvVideoCodec
 from shared.data.media import write_video
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
@@ -47,3 +49,36 @@ def test_one_clip_is_too_few(folder: Path) -> None:
         (folder / f"{index}.txt").unlink()
     with pytest.raises(UserError, match="1 clips; at least 2"):
         main(["--manifest", str(folder), "--output", str(folder / "out")])
+
+
+def test_trains_on_puppets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    main(
+        [
+            "--kind",
+            "conv",
+            "--puppets",
+            "2",
+            "--steps",
+            "2",
+            "--held-out",
+            "1",
+            "--output",
+            str(output),
+            "--size",
+            "32",
+            "32",
+        ]
+    )
+    printed = capsys.readouterr().out
+    for level in ("simple", "full", "shows"):
+        assert f"fitted on 2 clips, measured on 1 others of {level}" in printed
+    assert re.search(r"border jump +[\d.]+ +linear +[\d.]+", printed)
+    assert ConvVideoCodec.from_pretrained(output / "video_codec").spatial_stride == 8
+    assert not (output / "unfinished").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--manifest", "a", "--puppets", "2"]])
+def test_one_source_of_clips(arguments: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--manifest"):
+        main([*arguments, "--output", str(tmp_path / "out")])
