@@ -16,13 +16,16 @@ from shared.utils.cli import Options, exclusive, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.ranges import Count, Fps, Pair, SampleRate, Seed, Side, Steps
 
+MIXTURE = ("simple", "full", "simple", "shows")
+"""Levels of the puppets that a codec is fitted to: half the clips are of one frame rate."""
+
 
 class FitOptions(Options):
     manifest: Path | None = option(None, "manifest.jsonl, or a folder of X.mp4 with X.txt")
-    puppets: Pair | None = option(None, "instead: so many clips of the puppets, of all levels, drawn as they are")
+    puppets: Pair | None = option(None, "instead: so many clips of the puppets, drawn as they are; half are simple")
     output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
     kind: Literal["linear", "conv", "wan"] = option("linear", "of the video codec")
-    steps: Steps = option(4500, "kinds conv and wan: optimizer steps")
+    steps: Steps = option(3500, "kinds conv and wan: optimizer steps")
     clips: Count | None = option(None, "clips to fit on; default: 256 for kind linear, else all")
     held_out: Count = option(32, "clips to measure on: from the manifest's end; of the puppets, so many of each level")
     fps: Fps = option(16.0, "of the manifest's pictures")

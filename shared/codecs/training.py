@@ -31,7 +31,7 @@ from shared.utils.rng import derive, generator
 
 MOVING, SLOPE, VARIANCE = 8.0, 0.05, 0.002
 """Weights: of pixels that move, beside 1 for each; of the error's slope; of latents' variance above 1."""
-NOISE = 0.2
+NOISE = 0.1
 """Most of the latents' noise, in their standard deviations; each clip draws its own."""
 PATCHES_RATE = 0.5
 """Learning rate of the linear part, of that of the rest: it begins where it is good."""

@@ -21,7 +21,8 @@ class DrawnClip(NamedTuple):
 
 
 class DrawnClips:
-    """`count` clips by number, of the `levels` in turn; a seed's clips of a level are those of make_puppets.py."""
+    """`count` clips by number, of the `levels` in turn, of which any may occur several times; a seed's clips of a level
+    are those of make_puppets.py."""
 
     def __init__(self, count: int, seed: int, size: tuple[int, int], levels: tuple[str, ...] = LEVELS) -> None:
         self.count, self.seed, self.size, self.levels = count, seed, size, levels
@@ -32,7 +33,9 @@ class DrawnClips:
     def __getitem__(self, number: int) -> DrawnClip:
         if not 0 <= number < self.count:
             raise IndexError(number)
-        index, level = number // len(self.levels), self.levels[number % len(self.levels)]
+        turn, place = divmod(number, len(self.levels))
+        level = self.levels[place]
+        index = turn * self.levels.count(level) + self.levels[:place].count(level)
         if level == "shows":
             show = sample_show(self.seed, index, self.size)
         else:

@@ -20,3 +20,10 @@ def test_levels_in_turn() -> None:
     assert DrawnClips(1, 3, (64, 64), ("shows",))[0].video.shape == clips[2].video.shape
     with pytest.raises(IndexError):
         clips[6]
+
+
+def test_a_level_that_comes_twice_has_other_clips() -> None:
+    clips = DrawnClips(8, 3, (32, 32), ("simple", "full", "simple", "shows"))
+    alone = DrawnClips(4, 3, (32, 32), ("simple",))
+    for number, index in ((0, 0), (2, 1), (4, 2), (6, 3)):
+        assert torch.equal(clips[number].video, alone[index].video)
