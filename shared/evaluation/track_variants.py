@@ -108,10 +108,10 @@ def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 
 
 def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[TrackCase]]:
-    """Own music, and music of another mood, both without the caption's words about light; clips with music."""
+    """Own music, and music of another mood, both without the caption's words about either; clips with music."""
     unmentioned, swapped = [], []
     for case, other in _pairs(own, lambda a: a.music, lambda a, b: () if b.music and a.mood != b.mood else None):
-        spec = replace(case.spec, mood_mentioned=False)
+        spec = replace(case.spec, mood_mentioned=False, music_mentioned=False)
         base = replace(case, spec=spec, caption=caption(spec))
         names = ("mood", "tempo", "beat_phase", "root", "music_level")
         spec = replace(spec, **{name: getattr(other.spec, name) for name in names})
