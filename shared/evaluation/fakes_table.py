@@ -26,10 +26,14 @@ def measure_fakes(pipeline: Any, level: str, clips: int) -> dict[str, Scores]:
     found = {"true": _scores(true, true, held_out)}
     for name, fake in progress_bar([*fakes_of(level).items()], desc="fakes", unit="fake"):
         made = []
-        for spec, clip in zip(held_out.specs, held_out.rendered, strict=True):
+        for spec, clip, coded in zip(held_out.specs, held_out.rendered, held_out.coded, strict=True):
             frames, sound = fake.make(spec, clip.frames, clip.sound)
-            scene = SceneReading.read(code_picture(pipeline, frames), spec.fps, level)
-            made.append(SceneClip(spec, scene, hear(code_sound(pipeline, sound), spec.rate, level)))
+            scene, audio = coded.scene, coded.audio
+            if frames is not clip.frames:
+                scene = SceneReading.read(code_picture(pipeline, frames), spec.fps, level)
+            if sound is not clip.sound:
+                audio = hear(code_sound(pipeline, sound), spec.rate, level)
+            made.append(SceneClip(spec, scene, audio))
         found[name] = _scores(made, true, held_out)
     return found
 

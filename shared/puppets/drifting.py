@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
 from shared.puppets.picture import CLOUD, LIGHT, PALETTE, render
 from shared.puppets.regions import regions
@@ -22,7 +22,7 @@ LOOKS = (("cloud", "red"), *(("balloon", colour) for colour in PALETTE))
 """Kind and colour; a cloud's colour is not painted."""
 ROWS = SIDE * 7 // 16
 """Upper rows of a canonical picture, in which things drift."""
-MOMENTS = 32
+MOMENTS = 16
 """Frames of the clip that are compared, about so many."""
 STARTS = (*np.arange(-0.06, 0.37, 1 / SIDE), *np.arange(0.64, 1.07, 1 / SIDE))
 TRAVELS, HEIGHTS = np.arange(0.55, 1.06, 1.5 / SIDE), np.arange(0.09, 0.22, 1 / SIDE)
@@ -53,7 +53,9 @@ def find_drifting(pixels: Frames, spec: Spec, mouths: list[Array]) -> tuple[Dist
     there = np.maximum(free.sum((1, 2)), 1)
     light = (frames.mean(-1) * free).sum((1, 2)) / there / ((wall.mean(-1) * free).sum((1, 2)) / there + 1e-6)
     beat = np.where(free.any((1, 2)), light, 1.0).astype(np.float32)[:, None, None, None]
-    found = _coarse(frames, wall * beat, free, bare)
+    found, gain = _coarse(frames, wall * beat, free, bare)
+    if gain < EXPLAINED**2 * LEAST_SEEN * frames.size:  # on the grid not even half of what it has to be
+        return ()
 
     def misfit(thing: Distractor | None) -> float:
         drawn = wall if thing is None else _painted(replace(bare, distractors=(thing,)))
@@ -76,9 +78,9 @@ def _painted(spec: Spec) -> Frames:
     return (render(spec, [])[:, :ROWS] / 255).astype(np.float32)
 
 
-def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec) -> Distractor:
-    """Thing and path on a grid that explain most, in pixels of SIDE."""
-    times, pan, best = spec.frame_times(), spec.pan_offsets(), (-np.inf, Distractor(*LOOKS[0], 0.0, 0.0, 0.0, False))
+def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec) -> tuple[Distractor, float]:
+    """Thing and path on a grid that explain most, and the squared error that they explain."""
+    times, pan, best = spec.frame_times(), spec.pan_offsets(), (Distractor(*LOOKS[0], 0.0, 0.0, 0.0, False), -np.inf)
     starts, travels, heights = (grid.ravel() for grid in np.meshgrid(STARTS, TRAVELS, HEIGHTS, indexing="ij"))
     speeds = np.where(starts < 0.5, 1, -1) * travels / (spec.frames / spec.fps)
     x = starts[:, None] + speeds[:, None] * times - pan
@@ -89,9 +91,10 @@ def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec) -
         gains = _gains(frames, wall, free, look, spec.mood)
         totals = gains[np.arange(len(times)), rows + UP_AND_DOWN, columns + SIDE // 2 + MARGIN].sum(1)
         i = int(totals.argmax())
-        if totals[i] > best[0]:
-            best = totals[i], Distractor(*look, float(starts[i]), float(heights[i]), float(speeds[i]), False)
-    return best[1]
+        if totals[i] > best[1]:
+            thing = Distractor(*look, float(starts[i]), float(heights[i]), float(speeds[i]), False)
+            best = thing, float(totals[i])
+    return best
 
 
 def _gains(frames: Frames, wall: Frames, free: NDArray[np.bool_], look: tuple[str, str], mood: str) -> Frames:
@@ -99,13 +102,13 @@ def _gains(frames: Frames, wall: Frames, free: NDArray[np.bool_], look: tuple[st
     template's: of a difference r to the wall w, an opacity a of a colour c explains 2 a r(c - w) - (a(c - w))²."""
     contrast = _colour(look, mood) - wall
     signal, cost = ((part * free[..., None]).sum(-1) for part in ((frames - wall) * contrast, contrast**2))
-    opacity = torch.from_numpy(_opacity(look))[None, None]
-    across = SIDE // 2 + MARGIN
-    padded = torch.nn.functional.pad(
-        torch.from_numpy(np.stack([signal, cost], 1)), (across, across, UP_AND_DOWN, UP_AND_DOWN)
+    opacity, across = _opacity(look)[None, ::-1, ::-1], SIDE // 2 + MARGIN
+    around = ((0, 0), (UP_AND_DOWN, UP_AND_DOWN), (across, across))
+    signal, cost = (
+        fftconvolve(np.pad(one, around), kernel, "valid", axes=(1, 2))
+        for one, kernel in ((2 * signal, opacity), (cost, opacity**2))
     )
-    gains = 2 * torch.conv2d(padded[:, :1], opacity) - torch.conv2d(padded[:, 1:], opacity**2)
-    return gains[:, 0, : 2 * UP_AND_DOWN + 1, MARGIN : MARGIN + 2 * across + 1].numpy()
+    return (signal - cost)[:, : 2 * UP_AND_DOWN + 1, MARGIN : MARGIN + 2 * across + 1]
 
 
 def _colour(look: tuple[str, str], mood: str) -> Frames:
