@@ -27,8 +27,8 @@ VOWEL_NAMES = "aiueo"
 OPENINGS = 16
 HALF_WIDTH, HALF_HEIGHT = 0.125, 0.1
 """Of the patch around a mouth that is compared, in scene units."""
-CHANGE = 0.002
-"""Mean squared error of a mouth, of pixels in [0, 1], that a change of the vowel has to explain."""
+CHANGE = 0.0004
+"""Mean squared error of a mouth, of pixels in [0, 1], times seconds, that a change of the vowel has to explain."""
 SPEECH_FLOOR = 0.004
 """RMS of the voices' band below which nobody speaks."""
 DIP = 0.35
@@ -69,13 +69,13 @@ def read_mouth_shape(frames: Frames, pan: Array, slot: str, kind: str, mood: str
 def formed_syllables(mouth: MouthReading) -> tuple[Array, tuple[Syllable, ...]]:
     """Find the opening per frame [T] and the vowels that a mouth forms, as syllables in a row: those of least
     misfit, where every change of the vowel costs CHANGE, so that noise is not speech."""
-    count, vowels = mouth.misfit.shape
-    costs, before = mouth.misfit[0], np.zeros((count, vowels), int)
+    (count, vowels), misfit = mouth.misfit.shape, mouth.misfit / mouth.fps
+    costs, before = misfit[0], np.zeros((count, vowels), int)
     for k in range(1, count):
         change = int(costs.argmin())
         stays = costs <= costs[change] + CHANGE
         before[k] = np.where(stays, np.arange(vowels), change)
-        costs = np.minimum(costs, costs[change] + CHANGE) + mouth.misfit[k]
+        costs = np.minimum(costs, costs[change] + CHANGE) + misfit[k]
     path = np.zeros(count, int)
     path[-1] = costs.argmin()
     for k in range(count - 1, 0, -1):

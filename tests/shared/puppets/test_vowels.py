@@ -81,7 +81,7 @@ def test_loudness_is_heard_whatever_the_vowel(clips: Clips) -> None:
 
 
 def test_a_mouth_forms_few_vowels_and_noise_none() -> None:
-    misfit = np.full((8, 5), 0.01)
+    misfit = np.full((8, 5), 0.02)
     misfit[:4, 1], misfit[4:, 3], misfit[6, 2] = 0.0, 0.0, -0.0005  # a frame that is a little nearer is no syllable
     opening, syllables = formed_syllables(MouthReading(np.ones(8), misfit, np.tile(np.arange(5.0), (8, 1)), 8.0))
     assert [s.vowel for s in syllables] == [1, 3] and opening.tolist() == [1] * 4 + [3] * 4
