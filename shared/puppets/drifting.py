@@ -44,24 +44,23 @@ TEMPLATE = (slice(0, 17), slice(SIDE // 2 - MARGIN, SIDE // 2 + MARGIN))
 def find_drifting(pixels: Frames, spec: Spec, mouths: list[Array]) -> tuple[Distractor, ...]:
     """Find the thing that drifts through canonical `pixels` [T, SIDE, SIDE, 3] behind the scene of `spec`, of as many
     frames; none or one, as a script has."""
-    step = max(1, len(pixels) // MOMENTS)
-    frames = pixels[::step, :ROWS]
-    spec = replace(spec, size=(SIDE, SIDE), fps=spec.fps / step, frames=len(frames), music=False)  # type: ignore[arg-type]
-    free = regions(spec, [mouth[::step] for mouth in mouths])["rest"][:, :ROWS]
+    span = range(0, len(pixels), max(1, len(pixels) // MOMENTS))
+    frames, spec = pixels[span, :ROWS], replace(spec, size=(SIDE, SIDE), music=False)
+    free = regions(spec, mouths, span)["rest"][:, :ROWS]
     bare = replace(spec, characters=(), props=())
-    wall = _painted(bare)
+    wall = _painted(bare, span)
     there = np.maximum(free.sum((1, 2)), 1)
     light = (frames.mean(-1) * free).sum((1, 2)) / there / ((wall.mean(-1) * free).sum((1, 2)) / there + 1e-6)
     beat = np.where(free.any((1, 2)), light, 1.0).astype(np.float32)[:, None, None, None]
-    found, gain = _coarse(frames, wall * beat, free, bare)
+    found, gain = _coarse(frames, wall * beat, free, bare, span)
     if gain < EXPLAINED**2 * LEAST_SEEN * frames.size:  # on the grid not even half of what it has to be
         return ()
 
     def misfit(thing: Distractor | None) -> float:
-        drawn = wall if thing is None else _painted(replace(bare, distractors=(thing,)))
+        drawn = wall if thing is None else _painted(replace(bare, distractors=(thing,)), span)
         return float(np.square((frames - drawn * beat)[free]).sum())
 
-    seconds = max(1, len(frames) - 1) / bare.fps
+    seconds = max(1, span[-1]) / bare.fps
     for by in STEPS:
         for dx, dend, dy in np.eye(3) * by / SIDE:
             moves = [
@@ -69,20 +68,21 @@ def find_drifting(pixels: Frames, spec: Spec, mouths: list[Array]) -> tuple[Dist
                 for k in (0, -1, 1)
             ]
             found = min(moves, key=misfit)
-    seen = float(np.square((_painted(replace(bare, distractors=(found,))) - wall)[free]).sum())
+    seen = float(np.square((_painted(replace(bare, distractors=(found,)), span) - wall)[free]).sum())
     explains = misfit(None) - misfit(found) >= EXPLAINED * seen >= EXPLAINED * LEAST_SEEN * frames.size
     return (found,) if explains else ()
 
 
-def _painted(spec: Spec) -> Frames:
-    return (render(spec, [])[:, :ROWS] / 255).astype(np.float32)
+def _painted(spec: Spec, span: range | None = None) -> Frames:
+    return (render(spec, [], span)[:, :ROWS] / 255).astype(np.float32)
 
 
-def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec) -> tuple[Distractor, float]:
+def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec, span: range) -> tuple[Distractor, float]:
     """Thing and path on a grid that explain most, and the squared error that they explain."""
-    times, pan, best = spec.frame_times(), spec.pan_offsets(), (Distractor(*LOOKS[0], 0.0, 0.0, 0.0, False), -np.inf)
+    times, pan = spec.frame_times()[span], spec.pan_offsets()[span]
+    best = Distractor(*LOOKS[0], 0.0, 0.0, 0.0, False), -np.inf
     starts, travels, heights = (grid.ravel() for grid in np.meshgrid(STARTS, TRAVELS, HEIGHTS, indexing="ij"))
-    speeds = np.where(starts < 0.5, 1, -1) * travels / (spec.frames / spec.fps)
+    speeds = np.where(starts < 0.5, 1, -1) * travels / spec.duration
     x = starts[:, None] + speeds[:, None] * times - pan
     y = heights[:, None] + 0.02 * np.sin(2.5 * times + starts[:, None])
     columns = np.clip(np.rint((x - TEMPLATE_X) * SIDE), -SIDE // 2 - MARGIN, SIDE // 2 + MARGIN).astype(int)
