@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from shared.puppets.picture import render
-from shared.puppets.script import PERSONS, Character, Spec
+from shared.puppets.script import MOODS, PERSONS, Character, Spec
 from shared.puppets.sound import VOWELS, mouth_opening, synthesise
 from shared.puppets.spec import PITCHES
 from shared.utils.rng import numpy_generator
@@ -115,6 +115,11 @@ def other_voices(spec: Spec, frames: Frames, sound: Sound) -> Clip:
     return frames, mixed(replace(spec, characters=tuple(other(person) for person in spec.characters)))
 
 
+def other_light(spec: Spec, frames: Frames, sound: Sound) -> Clip:
+    """Show the scene in the opposite light."""
+    return drawn(replace(spec, mood=MOODS[MOODS.index(spec.mood) ^ 1]))[0], sound
+
+
 def clear_sky(spec: Spec, frames: Frames, sound: Sound) -> Clip:
     """Leave out what drifts by."""
     return drawn(replace(spec, distractors=()))[0], sound
@@ -134,6 +139,7 @@ OF_SHOWS = {
     "other vowels": Fake("mouths open as far, but form other vowels than are heard", other_vowels),
     "other mode": Fake("the same music in the other mode", other_mode),
     "other voices": Fake("men with women's voices, and women with men's", other_voices),
+    "other light": Fake("a cold dark scene in warm bright light, and so on", other_light),
     "clear sky": Fake("nothing drifts by", clear_sky),
 }
 """Fakes that other levels would not notice."""

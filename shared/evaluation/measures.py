@@ -185,7 +185,7 @@ def clip_measures(
 def mouth_agreement(reading: SceneClip) -> float:
     """Correlation of the opening of all mouths together with the loudness of speech; 0 without a face."""
     fit = reading.scene.fit
-    mouths = np.sum([np.zeros(fit.spec.frames), *fit.mouths], 0)
+    mouths = np.sum([np.zeros(fit.spec.frames), *fit.openings], 0)
     return correlation(mouths, reading.audio.loudness_at(fit.spec.frame_times()))
 
 

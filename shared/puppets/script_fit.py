@@ -56,6 +56,11 @@ class ScriptFit:
         """All events that were seen, in seconds, ascending."""
         return np.array(sorted(onset for prop in self.spec.props for onset in self.events(prop)))
 
+    @property
+    def openings(self) -> tuple[Array, ...]:
+        """Opening of each mouth per frame, [T] each, whatever vowel it forms there; `mouths` goes with the vowels."""
+        return tuple(mouth.opening for mouth in self.formed) or self.mouths
+
     def events(self, prop: Prop) -> tuple[float, ...]:
         """Events of one object, in seconds."""
         return tuple(onset for onset in prop.onsets if 0 <= onset <= self.spec.duration)

@@ -20,7 +20,7 @@ def test_fakes_of_shows_change_the_one_thing_they_are_named_for() -> None:
     for name in fakes_of("shows").keys() - FAKES.keys():
         frames, sound = fakes_of("shows")[name].make(spec, clip.frames, clip.mix)
         changed[name] = (not np.array_equal(frames, clip.frames), not np.array_equal(sound, clip.mix))
-    assert {name for name, (seen, _) in changed.items() if seen} == {"other vowels", "clear sky"}
+    assert {name for name, (seen, _) in changed.items() if seen} == {"other vowels", "other light", "clear sky"}
     assert {name for name, (_, heard) in changed.items() if heard} == {"other mode", "other voices"}
     assert fakes_of("simple") == fakes_of("full") == FAKES
 

@@ -21,7 +21,8 @@ SPECS = [*[s for s in FIT if not s.characters[0].syllables][:1], *[s for s in FI
 """One silent person among speaking ones."""
 CLIPS = [render_clip(spec) for spec in SPECS]
 TASKS = ("t2av", "t2v", "t2a", "i2av", "i2v", "a2v", "v2a", "mtv", "mtv:dsp")
-OF_SHOWS = {"other vowels": "vowels", "other mode": "mode", "other voices": "voice", "clear sky": "drifting"}
+OF_SHOWS = {"other vowels": "vowels", "other mode": "mode", "other voices": "voice", "other light": "light",
+            "clear sky": "drifting"}  # fmt: skip
 BETTER_LOW = tuple(name for name in MEASURES if name.startswith("blockiness"))
 
 
