@@ -17,7 +17,7 @@ from shared.puppets.sound import synthesise
 
 Sound = NDArray[np.float32]
 Rank = tuple[int, ...] | None
-#: Gives a caption without its sentences about who speaks.
+#: Gives a caption without its sentences about who speaks; as it is where it has none, or is in free words.
 Reword = Callable[[str], str]
 #: Gives the tracks that a demixer finds in a mix [N] at a rate.
 Separate = Callable[[Sound, int], Mapping[str, Sound]]
@@ -121,20 +121,23 @@ def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[Track
 
 
 def silent_speech(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
-    """Zeros for speech, and a caption that does not say who speaks; clips with speech and a visible person."""
+    """Zeros for speech, and a caption that does not say who speaks; clips with speech and a visible person, whose
+    captions have a sentence about it."""
     cases = []
     for case in own:
-        if any(c.visible for c in case.spec.characters) and any(_speaking(case.spec)):
+        untold, visible = without_speaker(case.caption), any(c.visible for c in case.spec.characters)
+        if visible and any(_speaking(case.spec)) and untold != case.caption:
             spec = replace(case.spec, characters=tuple(replace(c, syllables=()) for c in case.spec.characters))
             stems = {**case.stems, **{name: np.zeros_like(stem) for name, stem in case.speech.items()}}
-            cases.append(replace(case, spec=spec, caption=without_speaker(case.caption), stems=stems))
+            cases.append(replace(case, spec=spec, caption=untold, stems=stems))
     return cases
 
 
 def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
-    """Leave the speaker out of the caption; clips with two visible people of whom one speaks."""
+    """Leave the speaker out of the caption; clips with two visible people of whom one speaks, as a sentence says."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
-    return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
+    untold = [(case, without_speaker(case.caption)) for case in chosen]
+    return [replace(case, caption=text) for case, text in untold if text != case.caption]
 
 
 def text_changed(own: Sequence[TrackCase]) -> list[TrackCase]:
