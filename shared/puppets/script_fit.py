@@ -37,7 +37,7 @@ AROUND = 0.6  # seconds before and after an onset that are compared
 NEVER = 9.0  # seconds after the end: the onset of an object at which nothing happens
 LEAST_PULSE = 0.3  # of PULSE, by which the light of the wall has to swing for a beat to be seen
 SKY = SIDE * 5 // 16
-"""Upper rows in which things drift."""
+"""Upper rows, of things that drift, from which the camera is not read."""
 TEMPI = (*range(64, 81, 4), *range(132, 153, 4))
 
 
