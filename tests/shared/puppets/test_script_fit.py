@@ -45,7 +45,7 @@ def test_who_and_what_is_there_and_when_things_happen(level: str) -> None:
 
 def test_shows_fit_with_their_vowels_their_camera_and_what_drifts() -> None:
     specs = [s for s in (sample_spec(36, i, "shows") for i in range(60)) if s.duration <= 2]
-    specs = [s for s in specs if s.distractors or s.pan != (0, 0)][:4]
+    specs = [s for s in specs if s.distractors or s.pan != (0, 0)][:3]
     assert len({s.fps for s in specs}) > 1 and any(c.syllables for s in specs for c in s.characters)
     for spec in specs:
         frames = render_clip(spec).frames
