@@ -19,7 +19,7 @@ from shared.utils.text_files import is_file
 
 class CheckOptions(TrustOptions):
     checkpoint: Path = option(Path("assets/puppets"), "whose codecs the clips pass through", metavar="DIR")
-    level: Literal["simple", "full"] = option("simple")
+    level: Literal["simple", "full", "shows"] = option("simple")
     clips: Pair = option(80, "held-out clips; a measure is shown from 30 clips on that it counts on")
     document: Path | None = option(None, "Markdown with marks for the table", metavar="FILE")
 

@@ -93,7 +93,7 @@ def track_tools() -> TrackTools:
     """Collect what mtv's cases are made with."""
     import torch
 
-    from mtv.captions import without_speaker
+    from mtv.captions import drop_speaker
     from mtv.separation import demixer
     from mtv.tracks import Tracks
     from shared.evaluation.run import TrackTools
@@ -108,7 +108,7 @@ def track_tools() -> TrackTools:
     def separate(mix: Any, rate: int) -> dict[str, Any]:
         return {name: track[0] for name, track in demixer("dsp").separate(mix[None], rate).items()}
 
-    return TrackTools(tracks_of, without_speaker, separate)
+    return TrackTools(tracks_of, drop_speaker, separate)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from shared.puppets.picture import render
-from shared.puppets.script import Spec
-from shared.puppets.sound import mouth_opening, synthesise
+from shared.puppets.script import MOODS, PERSONS, Character, Spec
+from shared.puppets.sound import VOWELS, mouth_opening, synthesise
+from shared.puppets.spec import PITCHES
 from shared.utils.rng import numpy_generator
 
 Frames = NDArray[np.uint8]
@@ -80,8 +81,48 @@ def late_sound(spec: Spec, frames: Frames, sound: Sound) -> Clip:
 
 def drawn(spec: Spec) -> Clip:
     """Draw a script, as `render_clip` does, without its truth."""
-    frames = render(spec, [mouth_opening(spec, character) for character in spec.characters])
-    return frames, np.stack([*synthesise(spec).values()]).sum(axis=0, dtype=np.float32)
+    return render(spec, [mouth_opening(spec, character) for character in spec.characters]), mixed(spec)
+
+
+def mixed(spec: Spec) -> Sound:
+    """Sound of a script."""
+    return np.stack([*synthesise(spec).values()]).sum(axis=0, dtype=np.float32)
+
+
+def other_vowels(spec: Spec, frames: Frames, sound: Sound) -> Clip:
+    """Let mouths open as far as they do, but form other vowels than are heard."""
+
+    def others(person: Character) -> Character:
+        return replace(person, syllables=tuple(replace(s, vowel=(s.vowel + 2) % len(VOWELS)) for s in person.syllables))
+
+    made = replace(spec, characters=tuple(others(person) for person in spec.characters))
+    return drawn(made)[0], sound
+
+
+def other_mode(spec: Spec, frames: Frames, sound: Sound) -> Clip:
+    """Play the same music in the other mode."""
+    warmth, brightness = spec.mood.split()
+    return frames, mixed(replace(spec, mood=f"{'cold' if warmth == 'warm' else 'warm'} {brightness}"))
+
+
+def other_voices(spec: Spec, frames: Frames, sound: Sound) -> Clip:
+    """Let men speak with women's voices, and women with men's."""
+
+    def other(person: Character) -> Character:
+        kind = PERSONS[1 - PERSONS.index(person.kind)]
+        return replace(person, kind=kind, pitch=float(np.mean(PITCHES[kind])))
+
+    return frames, mixed(replace(spec, characters=tuple(other(person) for person in spec.characters)))
+
+
+def other_light(spec: Spec, frames: Frames, sound: Sound) -> Clip:
+    """Show the scene in the opposite light."""
+    return drawn(replace(spec, mood=MOODS[MOODS.index(spec.mood) ^ 1]))[0], sound
+
+
+def clear_sky(spec: Spec, frames: Frames, sound: Sound) -> Clip:
+    """Leave out what drifts by."""
+    return drawn(replace(spec, distractors=()))[0], sound
 
 
 FAKES = {
@@ -93,3 +134,17 @@ FAKES = {
     "fixed times": Fake("one hit at one second, seen and heard, whatever is told", fixed_times),
     "late sound": Fake("the sound a third of a second late", late_sound),
 }
+
+OF_SHOWS = {
+    "other vowels": Fake("mouths open as far, but form other vowels than are heard", other_vowels),
+    "other mode": Fake("the same music in the other mode", other_mode),
+    "other voices": Fake("men with women's voices, and women with men's", other_voices),
+    "other light": Fake("a cold dark scene in warm bright light, and so on", other_light),
+    "clear sky": Fake("nothing drifts by", clear_sky),
+}
+"""Fakes that other levels would not notice."""
+
+
+def fakes_of(level: str) -> dict[str, Fake]:
+    """Fakes that have to be caught on a level."""
+    return FAKES | OF_SHOWS if level == "shows" else FAKES

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shared.evaluation.fakes import FAKES
+from shared.evaluation.fakes import fakes_of
 from shared.evaluation.held_out import HeldOut, code_picture, code_sound
 from shared.evaluation.measures import LEAST_CLIPS, MEASURES, SceneClip, measure_clips
 from shared.evaluation.validity import SceneReading
-from shared.puppets.readers import read_sound
+from shared.puppets.hearing import hear
 from shared.utils.errors import UserError
 from shared.utils.markdown import markdown_table
 from shared.utils.progress import bar as progress_bar
@@ -24,12 +24,16 @@ def measure_fakes(pipeline: Any, level: str, clips: int) -> dict[str, Scores]:
     held_out = HeldOut.make(pipeline, level, clips)
     true = [SceneClip(spec, one.scene, one.audio) for spec, one in zip(held_out.specs, held_out.coded, strict=True)]
     found = {"true": _scores(true, true, held_out)}
-    for name, fake in progress_bar([*FAKES.items()], desc="fakes", unit="fake"):
+    for name, fake in progress_bar([*fakes_of(level).items()], desc="fakes", unit="fake"):
         made = []
-        for spec, clip in zip(held_out.specs, held_out.rendered, strict=True):
+        for spec, clip, coded in zip(held_out.specs, held_out.rendered, held_out.coded, strict=True):
             frames, sound = fake.make(spec, clip.frames, clip.sound)
-            scene = SceneReading.read(code_picture(pipeline, frames), spec.fps)
-            made.append(SceneClip(spec, scene, read_sound(code_sound(pipeline, sound), spec.rate)))
+            scene, audio = coded.scene, coded.audio
+            if frames is not clip.frames:
+                scene = SceneReading.read(code_picture(pipeline, frames), spec.fps, level)
+            if sound is not clip.sound:
+                audio = hear(code_sound(pipeline, sound), spec.rate, level)
+            made.append(SceneClip(spec, scene, audio))
         found[name] = _scores(made, true, held_out)
     return found
 
@@ -54,7 +58,8 @@ def fakes_table(found: Mapping[str, Scores], clips: int) -> str:
     caught = {name: caught_by(scores) for name, scores in found.items() if name != "true"}
     if free := [name for name, measures in caught.items() if not measures]:
         raise UserError(f"no measure catches {', '.join(free)} on these {clips} clips; give more --clips")
-    shown = [name for name in MEASURES if found["true"][name]["clips"] >= LEAST_CLIPS]
+    names = [name for name in MEASURES if name in found["true"]]
+    shown = [name for name in names if found["true"][name]["clips"] >= LEAST_CLIPS]
     rows = []
     for name in shown:
         best = found["true"][name]
@@ -64,9 +69,10 @@ def fakes_table(found: Mapping[str, Scores], clips: int) -> str:
             cells.append(f"**{number}**" if name in measures else number)
         rows.append([name.replace("_", " "), best["clips"], *cells])
     parts = [markdown_table(["measure", "clips", "ceiling", "floor", *caught], rows)]
-    if few := [name.replace("_", " ") for name in MEASURES if name not in shown]:
+    if few := [name.replace("_", " ") for name in names if name not in shown]:
         parts.append(f"Not shown, of fewer than {LEAST_CLIPS} clips: {', '.join(few)}.\n")
-    lines = [[fake, FAKES[fake].what, ", ".join(m.replace("_", " ") for m in caught[fake])] for fake in caught]
+    fakes = fakes_of("shows")  # which has those of every level
+    lines = [[fake, fakes[fake].what, ", ".join(m.replace("_", " ") for m in caught[fake])] for fake in caught]
     parts.append(markdown_table(["fake", "what it is", "caught by"], lines))
     return "\n".join(parts)
 

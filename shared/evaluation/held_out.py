@@ -24,9 +24,11 @@ from shared.evaluation.kept_samples import KeptSamples, Samples
 from shared.evaluation.track_variants import TrackCase
 from shared.evaluation.validity import SceneReading
 from shared.puppets.clip import render_clip
+from shared.puppets.hearing import hear
 from shared.puppets.picture import render
-from shared.puppets.readers import AudioReading, VideoReading, read_picture, read_sound
+from shared.puppets.readers import AudioReading, VideoReading, read_picture
 from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
+from shared.puppets.shows import sample_show
 from shared.puppets.sound import mouth_opening
 from shared.utils.parallel import process_pool
 from shared.utils.progress import bar as progress_bar
@@ -52,14 +54,13 @@ class MeasuredClip:
     @classmethod
     def read(cls, frames: NDArray[np.uint8], sound: NDArray[np.float32], spec: Spec) -> MeasuredClip:
         """Read both streams of a clip of this script."""
-        return cls(sound=sound, rate=spec.rate, audio=read_sound(sound, spec.rate), **read_frames(frames, spec))
+        return cls(sound=sound, rate=spec.rate, audio=hear(sound, spec.rate, spec.level), **read_frames(frames, spec))
 
 
 def read_frames(frames: NDArray[np.uint8], spec: Spec) -> Sampled:
     """Read frames of a clip of this script, with its caption and without."""
-    return {
-        "frames": frames, "video": read_picture(frames, spec.fps, spec), "scene": SceneReading.read(frames, spec.fps)
-    }  # fmt: skip
+    scene = SceneReading.read(frames, spec.fps, spec.level)
+    return {"frames": frames, "video": read_picture(frames, spec.fps, spec), "scene": scene}
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,14 @@ class HeldOut:
     cell: Cell
 
     @classmethod
-    def make(cls, pipeline: Any, level: str, clips: int, seconds: int | None = None) -> HeldOut:
+    def make(
+        cls, pipeline: Any, level: str, clips: int, seconds: int | None = None, held_out_pairs: bool = False
+    ) -> HeldOut:
         """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
-        audio codec the sound is as rendered."""
+        audio codec the sound is as rendered. `held_out_pairs`: of pairs and paraphrases that no clip of training has.
+        """
         stride = pipeline.video_codec.spatial_stride
-        every = (held_out_script(pipeline, level, i) for i in count())
+        every = (held_out_script(pipeline, level, i, held_out_pairs) for i in count())
         fit = (spec for spec in every if seconds is None or spec.duration == seconds)
         held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))
         for spec in progress_bar(held_out.specs, desc="held-out clips", unit="clip"):
@@ -98,17 +102,23 @@ class HeldOut:
     def true_driven(self, pipeline: Any, case: TrackCase) -> MeasuredClip:
         """Show what a case should show, after it went through the codec, with the sum of its tracks."""
         own, spec, coded = self.specs[case.index], case.spec, self.coded[case.index]
-        sound: Sampled = {"sound": case.mix, "rate": spec.rate, "audio": read_sound(case.mix, spec.rate)}
-        if replace(spec, rate=own.rate, mood_mentioned=own.mood_mentioned) == own:
+        sound: Sampled = {"sound": case.mix, "rate": spec.rate, "audio": hear(case.mix, spec.rate, spec.level)}
+        as_before = {name: getattr(own, name) for name in ("rate", "mood_mentioned", "music_mentioned")}
+        if replace(spec, **as_before) == own:
             return replace(coded, **sound)
         mouths = [mouth_opening(spec, character) for character in spec.characters]
         frames = code_picture(pipeline, render(spec, mouths))
         return replace(coded, **sound, **read_frames(frames, spec))
 
 
-def held_out_script(pipeline: Any, level: str, index: int) -> Spec:
-    """Held-out script; its times are in seconds, so it can be rendered at the pipeline's rates and size."""
-    spec = sample_spec(HELD_OUT_SEED, index, level, (pipeline.config.height, pipeline.config.width))
+def held_out_script(pipeline: Any, level: str, index: int, held_out_pairs: bool = False) -> Spec:
+    """Held-out script, of `shows` one of a single shot; its times are in seconds, so it can be rendered at the
+    pipeline's rates and size."""
+    size = (pipeline.config.height, pipeline.config.width)
+    if held_out_pairs:
+        spec = sample_show(HELD_OUT_SEED, index, size, shots=1, held_out=True).shots[0]
+    else:
+        spec = sample_spec(HELD_OUT_SEED, index, level, size)
     codec, fps = pipeline.audio_codec, pipeline.config.fps
     rate = spec.rate if codec is None else codec.sample_rate
     return replace(spec, fps=fps, frames=round(spec.duration * fps), rate=rate)
@@ -244,7 +254,7 @@ def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:
             sampled[row] |= read_frames(samples.frames[row], spec)
         if samples.sounds is not None:
             sound = samples.sounds[row]
-            sampled[row] |= {"sound": sound, "audio": read_sound(sound, spec.rate)}
+            sampled[row] |= {"sound": sound, "audio": hear(sound, spec.rate, spec.level)}
     return sampled
 
 

@@ -22,9 +22,10 @@ from shared.evaluation.scores import correlation, score_over_clips, table
 from shared.evaluation.told_scores import HEARD, SEEN, count_scores, heard_scores, seen_scores
 from shared.evaluation.validity import NAMES as PICTURE
 from shared.evaluation.validity import Limits, SceneReading, limits, picture_scores, validity
+from shared.puppets.clip import told_by_captions
 from shared.puppets.readers import AudioReading
 from shared.puppets.script import Spec
-from shared.puppets.told import told_by_script
+from shared.puppets.vowels import vowel_agreement
 from shared.utils.rng import numpy_generator
 
 LEAST_CLIPS = 30
@@ -80,6 +81,11 @@ MEASURES = {
         "opening of the mouths against the loudness of speech: mean correlation over clips with visible speakers",
         "mouths that all move, whoever speaks: speaker finds that",
     ),
+    "vowels": Measure(
+        "syllables heard whose vowel is formed by the mouth that is open then, of all that are heard from visible "
+        "speakers",
+        "one vowel all the time, which the floor of own clips shuffled then reaches as well",
+    ),
     "speaker": Measure("people whose mouth moves if they are told to speak, and does not if they are not",
                        "mouths that move at other times than the speech: mouth_agreement finds that"),
     "count": Measure("clips in which every number told is right in every stream that is made",
@@ -87,6 +93,9 @@ MEASURES = {
     "count_seen": Measure("objects that are seen to sound as often as told", "the sound: count_heard is of that"),
     "count_heard": Measure("clips with as many onsets heard as told", "the picture: count_seen is of that"),
     "pace": Measure("music as fast as told", "two answers: its floor is near a half"),
+    "mode": Measure("music in major or minor as told", "two answers: its floor is near a half"),
+    "voice": Measure("voices of men or of women as told, where all who speak are one or the other",
+                     "a voice without a mouth: mouth_agreement and vowels find that"),
     "kind": Measure("objects of the kind told; one that nobody asked for is wrong",
                     "a picture that has little of the object: validity finds that"),
     "size": Measure("objects of the size told", "two answers: its floor is near a half"),
@@ -94,13 +103,17 @@ MEASURES = {
                       "a smear of that colour at the object's place: validity finds that"),
     "gender": Measure("people that are a man or a woman as told; one that nobody asked for is wrong",
                       "hair alone: validity finds a face that is not there"),
-    "side": Measure("people on the side told", "two answers: its floor is near a half"),
+    "side": Measure("people and objects on the side told", "few answers: its floor is near a half"),
     "shirt": Measure("people with a shirt of the colour told", "a smear of that colour: validity finds that"),
     "binding": Measure("of two or more people or objects, those with all that is told of them",
                        "the right looks on the wrong one are what it is for; a single person does not count"),
+    "drifting": Measure("clouds and balloons that are told and drift by, balloons in the colour told",
+                        "one that drifts by in every clip: where none is told, it costs nothing"),
     "light": Measure("light of the picture as told", "the wall alone: it says nothing of what stands before it"),
 }  # fmt: skip
-BOTH = ("agreement", "mouth_agreement")
+BOTH = ("agreement", "mouth_agreement", "vowels")
+NOT_SIMPLE, ONLY_SHOWS = ("drifting",), ("vowels", "mode", "voice")
+"""Measures of what the other levels do not have."""
 
 
 class SceneClip(NamedTuple):
@@ -128,12 +141,14 @@ def streams(task: str) -> Streams:
     return Streams({"t2av": both, "i2av": both, "v2a": audio}.get(task, video), both)
 
 
-def names(task: str) -> tuple[str, ...]:
-    """Measures of a task, in order: what is given is not measured, but against what is made."""
+def names(task: str, level: str) -> tuple[str, ...]:
+    """Measures of a task on a level, in order: what is given is not measured, but against what is made."""
     made, there = streams(task)
     chosen = {*EVENTS, "count"} | (set(BOTH) if len(there) == 2 else set())
     chosen |= {*SEEN, *PICTURE} if "video" in made else set()
     chosen |= {*HEARD} if "audio" in made else set()
+    chosen -= {*ONLY_SHOWS} if level != "shows" else set()
+    chosen -= {*NOT_SIMPLE} if level == "simple" else set()
     return tuple(name for name in MEASURES if name in chosen)
 
 
@@ -143,7 +158,7 @@ def clip_measures(
     """Every measure of one clip as (numerator, denominator). `caption`: the clip whose caption tells, for the floor."""
     made, there = streams(task)
     spec = (caption or reading).spec
-    told = told_by_script(spec)
+    told = told_by_captions(spec)
     scores: dict[str, Ratio] = {}
     seen = reading.scene.fit.onsets if "video" in there else None
     heard = reading.audio.onsets if "audio" in there else None
@@ -155,6 +170,8 @@ def clip_measures(
             scores["agreement"] = agreement(seen, heard)
     if len(there) == 2 and told.speech_is_visible:
         scores["mouth_agreement"] = mouth_agreement(reading), 1.0
+        hits, count = vowel_agreement(reading.scene.fit.formed, reading.audio.syllables)
+        scores["vowels"] = float(hits), float(max(1, count))  # silence agrees with nothing
     if "video" in made:
         scores |= seen_scores(told, reading.scene.fit)
         if caption is None:
@@ -168,7 +185,7 @@ def clip_measures(
 def mouth_agreement(reading: SceneClip) -> float:
     """Correlation of the opening of all mouths together with the loudness of speech; 0 without a face."""
     fit = reading.scene.fit
-    mouths = np.sum([np.zeros(fit.spec.frames), *fit.mouths], 0)
+    mouths = np.sum([np.zeros(fit.spec.frames), *fit.openings], 0)
     return correlation(mouths, reading.audio.loudness_at(fit.spec.frame_times()))
 
 
@@ -176,12 +193,14 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
     """Measure by chance, per clip: sums over up to SHUFFLES other clips of the same length, or of any if none is. Clips
     of which events (or speech) are told meet the sounds of each other, and so do the rest."""
     (made, there), floors = streams(task), []
-    compared = ((("agreement", *EVENTS), _sounds), (("mouth_agreement",), _speaks)) if len(there) == 2 else ()
-    by_caption = {*names(task)} - {name for group, _ in compared for name in group}
+    groups = ({"agreement", *EVENTS}, _sounds), ({"mouth_agreement", "vowels"}, _speaks)
+    compared = groups if len(there) == 2 else ()
+    wanted = names(task, readings[0].spec.level if readings else "")
+    by_caption = {*wanted} - {name for group, _ in compared for name in group}
     for i, own in enumerate(readings):
         others = [*readings[i + 1 :], *readings[:i]]
         others = [o for o in others if o.spec.duration == own.spec.duration] or others
-        sums = {name: np.zeros(2) for name in names(task)}
+        sums = {name: np.zeros(2) for name in wanted}
         for other in others[:SHUFFLES]:
             scores = clip_measures(task, own, between, cell, other)
             for name in by_caption & scores.keys():
@@ -189,7 +208,7 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
         for group, told in compared:
             for other in [o for o in others if told(o.spec) == told(own.spec)][:SHUFFLES]:
                 mixed = clip_measures(task, own._replace(audio=other.audio), between, cell, own)
-                for name in mixed.keys() & group:
+                for name in sums.keys() & mixed.keys() & group:
                     sums[name] += mixed[name]
         if "video" in made:
             torn, _ = shuffled_blocks(own.spec, own.scene.frames, np.zeros(0, np.float32))
@@ -197,7 +216,7 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
             flat = [name for name in blocks if name.startswith("sharpness")]  # a flat cell has no gradient inside
             sums |= {name: np.array((0.0 if name in flat else pair[0], pair[1])) for name, pair in blocks.items()}
             for other in others[:1]:
-                sums["validity"] += validity(own.scene, told_by_script(own.spec), between, other.scene)
+                sums["validity"] += validity(own.scene, told_by_captions(own.spec), between, other.scene)
         floors.append({name: (float(above), float(below)) for name, (above, below) in sums.items()})
     return floors
 
@@ -218,19 +237,20 @@ def measure_clips(
     held-out clips `numbers`, "fixed_times", how well the best fixed times agree with the sound that was made (or the
     picture, where no sound was), and the "limits" of validity."""
     between = limits([reading.scene for reading in true])
+    wanted = names(task, sampled[0].spec.level)
     by_clip = [clip_measures(task, reading, between, cell) for reading in sampled]
     ceilings = [clip_measures(task, reading, between, cell) for reading in true]
     floors = floor_measures(task, sampled, between, cell)
     picks = resample(numpy_generator(seed, "bootstrap"), len(sampled))
-    own, best, chance = (table(clips, names(task)) for clips in (by_clip, ceilings, floors))
-    scores = {name: asdict(score_over_clips(own[name], best[name], chance[name], picks)) for name in names(task)}
+    own, best, chance = (table(clips, wanted) for clips in (by_clip, ceilings, floors))
+    scores = {name: asdict(score_over_clips(own[name], best[name], chance[name], picks)) for name in wanted}
     by_sound = "audio" in streams(task).made
     sounding = [reading for reading in sampled if _sounds(reading.spec)]
     onsets = [reading.audio.onsets if by_sound else reading.scene.fit.onsets for reading in sounding]
     durations = [reading.spec.duration for reading in sounding]
     return {
         "scores": scores,
-        "per_clip": per_clip(names(task), dict(zip(numbers, by_clip, strict=True)), max(numbers, default=-1) + 1),
+        "per_clip": per_clip(wanted, dict(zip(numbers, by_clip, strict=True)), max(numbers, default=-1) + 1),
         "fixed_times": fixed_times_agreement([*zip(onsets, durations, strict=True)]),
         "limits": {region: list(ends) for region, ends in between.items()},
     }

@@ -26,7 +26,8 @@ class EvaluationOptions(TrustOptions):
 
     checkpoint: Path = option(metavar="DIR")
     suite: Literal["puppets"] = option("puppets", "the embedded world (docs/design.md section 9)")
-    level: Literal["simple", "full"] = option("simple")
+    level: Literal["simple", "full", "shows"] = option("simple")
+    held_out: bool = option(False, "clips of shows with pairs and paraphrases that no training clip has")
     clips: Pair = option(128, "held-out clips per task")
     seconds: Count | None = option(None, "only held-out clips of this length; default: of every length of the level")
     fps: Fps | None = option(None, "frames per second to sample at; default: the checkpoint's")
@@ -70,6 +71,8 @@ class EvaluationOptions(TrustOptions):
             raise UserError(f"--tasks mtv: {only}: give --tasks {joint}, or a checkpoint trained with mtv")
         if self.no_context and "mtv" in tasks:
             raise UserError(f"--no-context: mtv has no such route; give --tasks {joint}")
+        if self.held_out and self.level != "shows":
+            raise UserError(f"--held-out: level {self.level} has no pairs that are held out; give --level shows")
         lengths = DURATIONS[self.level]
         if self.seconds not in (None, *lengths):
             last = ", ".join(map(str, lengths))
@@ -108,8 +111,8 @@ class EvaluationOptions(TrustOptions):
         try:
             metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
-            for name in ("seconds", "fps"):
-                here[name], there[name] = getattr(self, name), metrics["config"].get(name)
+            for name in ("seconds", "fps", "held_out"):
+                here[name], there[name] = getattr(self, name) or None, metrics["config"].get(name)
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"--against {path}: not the metrics.json of an evaluation") from None

@@ -64,7 +64,7 @@ def evaluate(
     is not sampled again."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
-    held_out = HeldOut.make(pipeline, options.level, options.clips, options.seconds)
+    held_out = HeldOut.make(pipeline, options.level, options.clips, options.seconds, options.held_out)
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
     tasks, measured = metrics["tasks"], {}
@@ -207,5 +207,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
     asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
+    asked["held_out"] = options.held_out or None
     config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

@@ -13,10 +13,12 @@ import numpy as np
 from shared.evaluation.bootstrap import Ratio
 from shared.puppets.readers import AudioReading
 from shared.puppets.script_fit import ScriptFit
+from shared.puppets.spec import PERSONS
 from shared.puppets.told import PACES, Told, ToldObject, ToldPerson
 
-SEEN = ("kind", "size", "colour", "gender", "side", "shirt", "binding", "count_seen", "speaker", "light")
-HEARD = ("count_heard", "pace")
+SEEN = ("kind", "size", "colour", "gender", "side", "shirt", "binding", "count_seen", "speaker", "light",
+        "drifting")  # fmt: skip
+HEARD = ("count_heard", "pace", "mode", "voice")
 MOVES = 0.12
 """Standard deviation of a mouth's opening, 0 shut and 1 wide open, from which it moves."""
 Attributes = dict[str, object]
@@ -35,7 +37,8 @@ def seen_scores(told: Told, fit: ScriptFit) -> dict[str, Ratio]:
         for c, moves in zip(fit.spec.characters, mouths, strict=True)
     ]
     things = [
-        {"kind": p.kind, "size": p.size, "colour": p.colour, "count_seen": len(fit.events(p))} for p in fit.spec.props
+        {"kind": p.kind, "size": p.size, "colour": p.colour, "side": p.slot, "count_seen": len(fit.events(p))}
+        for p in fit.spec.props
     ]
     sums = {name: np.zeros(2) for name in SEEN}
     for wanted, found, must in ((people, shown, "gender"), (objects, things, "kind")):
@@ -50,15 +53,24 @@ def seen_scores(told: Told, fit: ScriptFit) -> dict[str, Ratio]:
             sums["binding"] += sum(right), len(right)
     if told.light is not None:
         sums["light"] += fit.spec.mood == told.light, 1
+    drifting = [(one.kind, one.colour) for one in fit.spec.distractors]
+    for kind, colour in told.drifting:
+        sums["drifting"] += any(kind == one and colour in (None, its) for one, its in drifting), 1
     return {name: (float(right), float(count)) for name, (right, count) in sums.items()}
 
 
 def heard_scores(told: Told, audio: AudioReading) -> dict[str, Ratio]:
-    """Compare the number of onsets heard, where all of it is told, and the pace of the music."""
+    """Compare the number of onsets heard, where all of it is told, pace and mode of the music, and the voices together
+    where all who speak are men, or all women."""
     counted = bool(told.objects) and told.count is not None
+    speakers = {person.kind for person in told.people if person.speaks}
+    voices = sum(one.voice for one in audio.syllables)
+    heard = {PERSONS[voices > 0]} if audio.syllables else set()
     return {
         "count_heard": (float(len(audio.onsets) == told.count), 1.0) if counted else (0.0, 0.0),
         "pace": (float(PACES.get(audio.pace) == told.pace), 1.0) if told.pace else (0.0, 0.0),
+        "mode": (float(audio.mode == told.mode), 1.0) if told.mode else (0.0, 0.0),
+        "voice": (float(heard == speakers), 1.0) if len(speakers) == 1 else (0.0, 0.0),
     }
 
 
@@ -92,5 +104,6 @@ def _of_person(person: ToldPerson) -> Attributes:
 
 
 def _of_object(thing: ToldObject) -> Attributes:
-    of_caption = {"kind": thing.kind, "size": thing.size, "colour": thing.colour, "count_seen": thing.count}
+    looks = {"kind": thing.kind, "size": thing.size, "colour": thing.colour, "side": thing.side}
+    of_caption = looks | {"count_seen": thing.count}
     return {name: value for name, value in of_caption.items() if value is not None}

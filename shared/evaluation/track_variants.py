@@ -17,7 +17,7 @@ from shared.puppets.sound import synthesise
 
 Sound = NDArray[np.float32]
 Rank = tuple[int, ...] | None
-#: Gives a caption without its sentences about who speaks.
+#: Gives a caption without its sentences about who speaks; as it is where it has none, or is in free words.
 Reword = Callable[[str], str]
 #: Gives the tracks that a demixer finds in a mix [N] at a rate.
 Separate = Callable[[Sound, int], Mapping[str, Sound]]
@@ -108,10 +108,10 @@ def effects_swapped(own: Sequence[TrackCase]) -> list[TrackCase]:
 
 
 def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[TrackCase]]:
-    """Own music, and music of another mood, both without the caption's words about light; clips with music."""
+    """Own music, and music of another mood, both without the caption's words about either; clips with music."""
     unmentioned, swapped = [], []
     for case, other in _pairs(own, lambda a: a.music, lambda a, b: () if b.music and a.mood != b.mood else None):
-        spec = replace(case.spec, mood_mentioned=False)
+        spec = replace(case.spec, mood_mentioned=False, music_mentioned=False)
         base = replace(case, spec=spec, caption=caption(spec))
         names = ("mood", "tempo", "beat_phase", "root", "music_level")
         spec = replace(spec, **{name: getattr(other.spec, name) for name in names})
@@ -121,20 +121,23 @@ def music_swapped(own: Sequence[TrackCase]) -> tuple[list[TrackCase], list[Track
 
 
 def silent_speech(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
-    """Zeros for speech, and a caption that does not say who speaks; clips with speech and a visible person."""
+    """Zeros for speech, and a caption that does not say who speaks; clips with speech and a visible person, whose
+    captions have a sentence about it."""
     cases = []
     for case in own:
-        if any(c.visible for c in case.spec.characters) and any(_speaking(case.spec)):
+        untold, visible = without_speaker(case.caption), any(c.visible for c in case.spec.characters)
+        if visible and any(_speaking(case.spec)) and untold != case.caption:
             spec = replace(case.spec, characters=tuple(replace(c, syllables=()) for c in case.spec.characters))
             stems = {**case.stems, **{name: np.zeros_like(stem) for name, stem in case.speech.items()}}
-            cases.append(replace(case, spec=spec, caption=without_speaker(case.caption), stems=stems))
+            cases.append(replace(case, spec=spec, caption=untold, stems=stems))
     return cases
 
 
 def speaker_unmentioned(own: Sequence[TrackCase], without_speaker: Reword) -> list[TrackCase]:
-    """Leave the speaker out of the caption; clips with two visible people of whom one speaks."""
+    """Leave the speaker out of the caption; clips with two visible people of whom one speaks, as a sentence says."""
     chosen = [p for p in own if sum(c.visible for c in p.spec.characters) == 2 and sum(_speaking(p.spec)) == 1]
-    return [replace(case, caption=without_speaker(case.caption)) for case in chosen]
+    untold = [(case, without_speaker(case.caption)) for case in chosen]
+    return [replace(case, caption=text) for case, text in untold if text != case.caption]
 
 
 def text_changed(own: Sequence[TrackCase]) -> list[TrackCase]:

@@ -34,9 +34,9 @@ class SceneReading:
     fit: ScriptFit
 
     @classmethod
-    def read(cls, frames: Frames, fps: float) -> SceneReading:
-        """Fit a script to frames."""
-        return cls(frames, fit_script(frames, fps))
+    def read(cls, frames: Frames, fps: float, level: str = "simple") -> SceneReading:
+        """Fit a script of a level to frames."""
+        return cls(frames, fit_script(frames, fps, level))
 
     @cached_property
     def drawing(self) -> Frames:

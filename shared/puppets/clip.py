@@ -7,7 +7,7 @@ beside the clips: other seeds (a held-out set) share no random number with it.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from shared.data.media_write import write_audio, write_video
 from shared.puppets import grammar, picture, sound
 from shared.puppets.script import Character, Prop, Spec, sample_spec
 from shared.puppets.shows import Show, sample_show
+from shared.puppets.told import Told, told_by_script
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing
 from shared.utils.parallel import spread
@@ -186,6 +187,14 @@ def audio_caption(spec: Spec) -> str:
     if spec.music:
         text += f" with {said.get('mood', spec.mood)} music" if spec.mood_mentioned else " with music"
     return f"{text[0].upper()}{text[1:]}."
+
+
+def told_by_captions(spec: Spec) -> Told:
+    """Collect what both captions of a clip tell; on `shows` it is parsed from their words."""
+    if spec.level != "shows":
+        return told_by_script(spec)
+    seen, heard = grammar.parse(caption(spec)), grammar.parse(audio_caption(spec))
+    return replace(seen, pace=seen.pace or heard.pace, mode=seen.mode or heard.mode, music=seen.music or heard.music)
 
 
 def _look(character: Character, said: dict[str, str]) -> str:

@@ -61,6 +61,7 @@ LIGHT: dict[str, Colour] = {
 }  # fmt: skip
 """What the mood's light does to the colour of things; the spark is not tinted."""
 PULSE = 0.03  # relative brightness of the wall on a beat
+CLOUD: Colour = (0.93, 0.95, 0.98)
 WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
 HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
 CANVAS_BYTES = 2**21
@@ -75,17 +76,19 @@ def scene_to_pixels(x: float, y: float, size: tuple[int, int]) -> tuple[float, f
     return (x - 0.5) * unit + width / 2, (y - 0.5) * unit + height / 2
 
 
-def render(spec: Spec, mouths: list[Array]) -> NDArray[np.uint8]:
-    """All frames, uint8 [T,H,W,3]; `mouths`: opening 0..1 of each character at the frame times, [T] each."""
+def render(spec: Spec, mouths: list[Array], span: range | None = None) -> NDArray[np.uint8]:
+    """All frames, or those of `span`, uint8 [T,H,W,3]; `mouths`: opening 0..1 of each character at all frame times, [T]
+    each."""
     windows: list[Window] = []
     _paint(_Canvas(spec, slice(None), windows, measures=True), spec, mouths)
-    frames = np.empty((spec.frames, *spec.size, 3), np.uint8)
+    span = range(spec.frames) if span is None else span
+    frames = np.empty((len(span), *spec.size, 3), np.uint8)
     step = max(1, CANVAS_BYTES // (spec.size[0] * spec.size[1] * 24))
-    for first in range(0, spec.frames, step):
-        some = slice(first, first + step)
-        canvas = _Canvas(spec, some, windows)
+    for first in range(0, len(span), step):
+        some = span[first : first + step]
+        canvas = _Canvas(spec, slice(some.start, some.stop, some.step), windows)
         _paint(canvas, spec, mouths)
-        frames[some] = np.rint(np.clip(canvas.pixels, 0, 1) * 255)
+        frames[first : first + step] = np.rint(np.clip(canvas.pixels, 0, 1) * 255)
     return frames
 
 
@@ -320,7 +323,7 @@ def _drift(canvas: _Canvas, distractor: Distractor) -> None:
     cy = distractor.y + 0.02 * np.sin(2.5 * canvas.t + distractor.x)
     if distractor.kind == "cloud":
         for dx, dy, radius in ((-0.07, 0.01, 0.05), (0.0, -0.015, 0.065), (0.075, 0.01, 0.05)):
-            canvas.ellipse(cx + dx, cy + dy, radius * 1.2, radius, (0.93, 0.95, 0.98), edge=4)
+            canvas.ellipse(cx + dx, cy + dy, radius * 1.2, radius, CLOUD, edge=4)
     else:
         canvas.paint((-9, 0, 9, 0.6), capsule((cx, cy), (cx - 0.01, cy + 0.2), 0.005), (0.4, 0.35, 0.3))
         canvas.ellipse(cx, cy, 0.06, 0.075, PALETTE[distractor.colour])

@@ -8,6 +8,7 @@ puppets keep bands (Hz) apart: onsets click in 4500-7500, voices alone reach 230
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +56,26 @@ class VideoReading:
     mood: str
 
 
+class HeardSyllable(NamedTuple):
+    """A syllable read from sound: when its voice is on, in seconds, its vowel, and by how much `voice` is more like a
+    woman's than like a man's."""
+
+    start: float
+    end: float
+    vowel: int
+    voice: float = 0.0
+
+
 @dataclass(frozen=True)
 class AudioReading:
-    """Read from a sound: `onsets` in seconds, ascending; `loudness` of speech every HOP seconds; pace of the music."""
+    """Read from a sound: `onsets` in seconds, ascending; `loudness` of speech every HOP seconds; pace of the music. On
+    `shows` also its mode ("" where there is no music) and the syllables (`hearing`)."""
 
     onsets: Array
     loudness: Array
     pace: str
+    mode: str = ""
+    syllables: tuple[HeardSyllable, ...] = ()
 
     def loudness_at(self, times: Array) -> Array:
         return np.interp(times, np.arange(len(self.loudness)) * HOP, self.loudness)

@@ -90,10 +90,11 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
     return Layout(mood, min(product(*choices), key=cost), pan)
 
 
-def read_places(frames: Frames, least_gain: float) -> tuple[str, dict[str, Name], Array]:
+def read_places(frames: Frames, least_gain: float, sky: int = 0) -> tuple[str, dict[str, Name], Array]:
     """Mood, what stands at each place that is not empty, and the camera's x per frame [T], from canonical frames alone;
-    what explains a place by less than `least_gain` better than nothing is not there."""
-    mood, errors, pan = _slot_errors(frames)
+    what explains a place by less than `least_gain` better than nothing is not there. `sky`: upper rows in which things
+    may drift, in which the camera is not read; 0 where nothing does."""
+    mood, errors, pan = _slot_errors(frames, sky)
     found = {}
     for slot, by_name in errors.items():
         name = min(by_name, key=lambda one: by_name[one])
@@ -102,47 +103,52 @@ def read_places(frames: Frames, least_gain: float) -> tuple[str, dict[str, Name]
     return mood, found, pan
 
 
-def _slot_errors(frames: Frames) -> tuple[str, dict[str, dict[Name, float]], Array]:
+def _slot_errors(frames: Frames, sky: int = 0) -> tuple[str, dict[str, dict[Name, float]], Array]:
     """Mood, mean squared error of every hypothesis at every place, each frame at its best pose, and the camera's x."""
     top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
     mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
-    shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames))
+    shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames), sky)
     names, poses = _paintings(mood)
     errors: dict[str, dict[Name, float]] = {}
     for slot in SLOTS:
-        table = _distances(frames[moments], slot, poses[slot, 1], shifts, 1)
+        table = _distances(frames[moments], slot, poses[slot, 1], shifts, 1, 0)
         means = table.reshape(len(moments), len(names), POSES).min(2).mean(0)
         errors[slot] = dict(zip(names, means.tolist(), strict=True))
     return mood, errors, pan
 
 
-def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int) -> Frames:
-    """Mean squared error of frames [M, ...], moved by `shifts` pixels, against poses [P, D]: [M, P]."""
-    strips = np.stack([_strip(f, slot, shift, step) for f, shift in zip(moments, shifts, strict=True)])
+def _distances(moments: Frames, slot: str, poses: Poses, shifts: NDArray[np.int_], step: int, sky: int) -> Frames:
+    """Mean squared error of frames [M, ...], moved by `shifts` pixels, against poses [P, D] below the `sky`: [M, P]."""
+    strips = np.stack([_strip(f, slot, shift, step, sky) for f, shift in zip(moments, shifts, strict=True)])
     # torch's product: NumPy's has threads of its own, whose spinning costs a hundredfold beside another process
     products: Frames = (torch.from_numpy(strips) @ torch.from_numpy(poses[0]).T).numpy()
     squares = np.square(strips).sum(1)[:, None] + poses[1] - 2 * products
     return squares / strips.shape[1]
 
 
-def _strip(frame: Frames, slot: str, shift: int, step: int) -> Frames:
-    """Every `step`-th row and column around a place, flat [D]; `shift`: the camera's x in pixels; the edge repeats."""
+def _strip(frame: Frames, slot: str, shift: int, step: int, sky: int) -> Frames:
+    """Every `step`-th row below the `sky` and column around a place, flat [D]; `shift`: the camera's x in pixels; the
+    edge repeats."""
     centre, half = SLOTS[slot] * SIDE, HALF_WIDTH * SIDE
     columns = np.arange(round(centre - half), round(centre + half), step) - shift
-    return frame[::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
+    return frame[sky::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
 
 
-def _read_pan(moments: Frames, mood: str, along: Array, count: int) -> tuple[NDArray[np.int_], Array]:
+def _read_pan(moments: Frames, mood: str, along: Array, count: int, sky: int) -> tuple[NDArray[np.int_], Array]:
     """Shift in pixels at the moments and the camera's x per frame: it swings once from one end to the other, so two
     ends are fitted to the best explanation of each moment; below three quarters of a pixel the camera is fixed."""
-    _, poses = _paintings(mood)
+    _, poses = _paintings(mood, sky)
     totals = []
     for shift in range(-MAX_PAN, MAX_PAN + 1):
         shifts = np.full(len(moments), shift)
-        totals.append(sum(_distances(moments, slot, poses[slot, 2], shifts, 2).min(1) for slot in SLOTS))
-    best = (np.argmin(np.stack(totals), 0) - MAX_PAN).astype(float)
-    ends, *_ = np.linalg.lstsq(_swing(along), best, rcond=None)
+        totals.append(sum(_distances(moments, slot, poses[slot, 2], shifts, 2, sky).min(1) for slot in SLOTS))
+    table = np.stack(totals)
+    best = (np.argmin(table, 0) - MAX_PAN).astype(float)
+    # where things drift too, a moment counts by how much better than usual its best is: a ball between two poses tells
+    # nothing
+    sure = (1 - table.min(0) / np.maximum(np.median(table, 0), 1e-9)) if sky else np.ones(len(best))
+    ends, *_ = np.linalg.lstsq(_swing(along) * sure[:, None], best * sure, rcond=None)
     if np.abs(ends).max() < 0.75:
         return np.zeros(len(moments), int), np.zeros(count)
     path = _swing(np.arange(count) / max(1, count - 1)) @ ends
@@ -156,8 +162,9 @@ def _swing(along: Array) -> Array:
 
 
 @cache
-def _paintings(mood: str) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
-    """Names of all hypotheses, the empty place first, and their POSES, one thing at a time, per place and `step`."""
+def _paintings(mood: str, sky: int = 0) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
+    """Names of all hypotheses, the empty place first, and their POSES below the `sky`, one thing at a time, per place
+    and `step`."""
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
                      characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
     names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
@@ -173,6 +180,6 @@ def _paintings(mood: str) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
             places[slot] += list(canonical(frames))
     poses = {}
     for slot, step in product(SLOTS, (1, 2)):
-        strips = np.stack([_strip(frame, slot, 0, step) for frame in places[slot]])
+        strips = np.stack([_strip(frame, slot, 0, step, sky) for frame in places[slot]])
         poses[slot, step] = strips, np.square(strips).sum(1)
     return names, poses

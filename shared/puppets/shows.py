@@ -13,6 +13,7 @@ from numpy.random import Generator
 from shared.puppets.draws import drifting_things, onsets_of
 from shared.puppets.spec import (
     COLOURS,
+    DURATIONS,
     FIRST_ONSET,
     FRAME_RATES,
     HELD_OUT_PAIRS,
@@ -33,7 +34,7 @@ from shared.puppets.spec import (
 from shared.utils.errors import UserError
 from shared.utils.rng import numpy_generator
 
-DURATIONS, DURATION_ODDS = (1, 2, 3, 4, 5, 6, 8), (0.1, 0.4, 0.1, 0.2, 0.05, 0.05, 0.1)
+DURATION_ODDS = (0.1, 0.4, 0.1, 0.2, 0.05, 0.05, 0.1)
 SHORTEST_SHOT = 1.0  # seconds
 SHORTEST_TURN = 0.9  # seconds that one of two speakers talks at a time
 MOST_SHOTS = 3
@@ -77,7 +78,7 @@ def sample_show(
     rng = numpy_generator(seed, "clip", index, "shows", *(["held out"] if held_out else []))
     drawn = int(rng.choice(FRAME_RATES))
     fps = fps or drawn
-    frames = int(rng.choice(DURATIONS, p=DURATION_ODDS)) * fps
+    frames = int(rng.choice(DURATIONS["shows"], p=DURATION_ODDS)) * fps
     count = min(shots or MOST_SHOTS, int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12])), int(frames / fps / SHORTEST_SHOT))
     lengths = _lengths(rng, frames, count, int(np.ceil(SHORTEST_SHOT * fps)))
     made: list[Spec] = []

@@ -21,7 +21,7 @@ HELD_OUT_PAIRS = {"ball": "blue", "bell": "green", "drum": "yellow", "man": "yel
 """The colour that no object and no shirt of this kind has in training clips of `shows`."""
 FRAME_RATES = (12, 15, 16, 24, 25, 30)
 LONG_DURATIONS = (3, 4, 5, 6, 8)
-DURATIONS = {"simple": (2,), "full": (2, *LONG_DURATIONS)}
+DURATIONS = {"simple": (2,), "full": (2, *LONG_DURATIONS), "shows": (1, 2, *LONG_DURATIONS)}
 """Seconds that the clips of a level may last."""
 MOST_COUNTED = 6  # a count above it is never mentioned
 FIRST_ONSET, LAST_ONSET, ONSET_GAP = 0.2, 0.15, 0.35

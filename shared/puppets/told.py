@@ -1,7 +1,7 @@
 """What a caption tells of a clip, and nothing else: the measures compare clips with this, never with the script.
 
 `told_by_script` knows it for the levels `simple` and `full`, whose captions are made of a script word for word; the
-level `shows` has a grammar that parses its captions (`shared.puppets.grammar`).
+level `shows` has a grammar that parses its captions (`shared.puppets.grammar`); of any level: `clip.told_by_captions`.
 """
 
 from __future__ import annotations
@@ -85,4 +85,6 @@ def told_by_script(spec: Spec) -> Told:
         for p in spec.props
     )  # fmt: skip
     mood = said.get("mood", spec.mood) if spec.mood_mentioned else None
-    return Told(people, objects, mood, PACES[mood.split()[1]] if mood and spec.music else None)
+    drifting = tuple((d.kind, d.colour if d.kind == "balloon" else None) for d in spec.distractors if d.mentioned)
+    pace = PACES[mood.split()[1]] if mood and spec.music else None
+    return Told(people, objects, mood, pace, drifting=drifting)

@@ -4,6 +4,7 @@ Both readers know the puppets' five vowels and no times. A mouth is compared wit
 vowel and opening; a voice by the peak of its band above all other sounds (`sound.THIRD_FORMANTS`).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from shared.puppets.picture import MOUTH_CENTRE_Y, SLOTS, render
-from shared.puppets.readers import HOP, SPEECH_BAND, Sound, band_level
+from shared.puppets.readers import HOP, SPEECH_BAND, HeardSyllable, Sound, band_level
 from shared.puppets.scene_fit import SIDE, Frames, canonical
 from shared.puppets.script import Character, Syllable, sample_spec
 from shared.puppets.sound import HIGH_BAND, SPEECH_TOP, THIRD_FORMANTS, THIRD_WIDTH
@@ -26,6 +27,8 @@ VOWEL_NAMES = "aiueo"
 OPENINGS = 16
 HALF_WIDTH, HALF_HEIGHT = 0.125, 0.1
 """Of the patch around a mouth that is compared, in scene units."""
+CHANGE = 0.0004
+"""Mean squared error of a mouth, of pixels in [0, 1], times seconds, that a change of the vowel has to explain."""
 SPEECH_FLOOR = 0.004
 """RMS of the voices' band below which nobody speaks."""
 DIP = 0.35
@@ -35,10 +38,12 @@ EVIDENCE = 0.04
 
 
 class MouthReading(NamedTuple):
-    """Read from a face: `opening` 0..1 per frame [T]; `misfit` [T, 5], mean squared error of a vowel's best mouth."""
+    """Read from a face: `opening` 0..1 per frame [T]; `misfit` [T, 5], mean squared error of a vowel's best mouth, and
+    `openings` [T, 5], how far that one is open."""
 
     opening: Array
     misfit: Array
+    openings: Array
     fps: float
 
     def vowel(self, start: float, end: float) -> int | None:
@@ -50,14 +55,6 @@ class MouthReading(NamedTuple):
         return int(self.misfit[inside].sum(0).argmin())
 
 
-class HeardSyllable(NamedTuple):
-    """A syllable read from sound: when its voice is on, in seconds, and its vowel."""
-
-    start: float
-    end: float
-    vowel: int
-
-
 def read_mouth_shape(frames: Frames, pan: Array, slot: str, kind: str, mood: str, fps: float) -> MouthReading:
     """Read the mouth of a `kind` at a place from canonical `frames` [T, SIDE, SIDE, 3], the camera at `pan` [T], in a
     scene of `mood`."""
@@ -66,7 +63,31 @@ def read_mouth_shape(frames: Frames, pan: Array, slot: str, kind: str, mood: str
     errors = np.square(patches[:, None] - painted.reshape(1, -1, patches.shape[1])).mean(2)
     errors = errors.reshape(len(frames), len(VOWEL_NAMES), OPENINGS)
     opening = errors.min(1).argmin(1) / (OPENINGS - 1)
-    return MouthReading(opening, errors.min(2).astype(np.float64), fps)
+    return MouthReading(opening, errors.min(2).astype(np.float64), errors.argmin(2) / (OPENINGS - 1), fps)
+
+
+def formed_syllables(mouth: MouthReading) -> tuple[Array, tuple[Syllable, ...]]:
+    """Find the opening per frame [T] and the vowels that a mouth forms, as syllables in a row: those of least
+    misfit, where every change of the vowel costs CHANGE, so that noise is not speech."""
+    (count, vowels), misfit = mouth.misfit.shape, mouth.misfit / mouth.fps
+    costs, before = misfit[0], np.zeros((count, vowels), int)
+    for k in range(1, count):
+        change = int(costs.argmin())
+        stays = costs <= costs[change] + CHANGE
+        before[k] = np.where(stays, np.arange(vowels), change)
+        costs = np.minimum(costs, costs[change] + CHANGE) + misfit[k]
+    path = np.zeros(count, int)
+    path[-1] = costs.argmin()
+    for k in range(count - 1, 0, -1):
+        path[k - 1] = before[k, path[k]]
+    starts = np.flatnonzero(np.diff(path, prepend=-1))
+    ends = [*starts[1:], count]
+    syllables = tuple(
+        # halfway between two of them, where the painter changes the vowel, lies between two frames
+        Syllable((first - 0.25) / mouth.fps, (end - 0.75) / mouth.fps, 1.0, int(path[first]), (1.0, 1.0))
+        for first, end in zip(starts, ends, strict=True)
+    )
+    return mouth.openings[np.arange(count), path], syllables
 
 
 def read_syllables(sound: Sound, rate: int) -> list[HeardSyllable]:
@@ -89,7 +110,7 @@ def read_syllables(sound: Sound, rate: int) -> list[HeardSyllable]:
     return syllables
 
 
-def vowel_agreement(mouths: list[MouthReading], syllables: list[HeardSyllable]) -> tuple[int, int]:
+def vowel_agreement(mouths: Sequence[MouthReading], syllables: Sequence[HeardSyllable]) -> tuple[int, int]:
     """Count syllables whose heard vowel is formed by the mouth that is open then, and all that are heard."""
     hits = 0
     for heard in syllables:

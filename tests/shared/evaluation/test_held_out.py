@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from shared.evaluation.held_out import HeldOut, Sampler, SamplingJob, batches, sample_clips
+from shared.evaluation.held_out import HeldOut, Sampler, SamplingJob, batches, held_out_script, sample_clips
 from shared.evaluation.kept_samples import KeptSamples
-from shared.puppets.clip import render_clip, sample_spec
+from shared.puppets.clip import caption, render_clip, sample_spec
+from shared.puppets.grammar import held_out_phrases
+from shared.puppets.shows import held_out_pairs
 
 SPECS = [sample_spec(51, index) for index in range(3)]
 CLIPS = [render_clip(spec) for spec in SPECS]
+CODER = SimpleNamespace(
+    config=SimpleNamespace(height=64, width=64, fps=4.0), device=torch.device("cpu"), audio_codec=None,
+    video_codec=SimpleNamespace(spatial_stride=8, encode=lambda video: video, decode=lambda video, frames: video),
+)  # fmt: skip
 
 
 class Truth:
@@ -48,13 +54,19 @@ def test_what_a_task_makes_is_read_and_nothing_else() -> None:
 
 
 def test_held_out_clips_of_one_length() -> None:
-    coder = SimpleNamespace(
-        config=SimpleNamespace(height=64, width=64, fps=4.0), device=torch.device("cpu"), audio_codec=None,
-        video_codec=SimpleNamespace(spatial_stride=8, encode=lambda video: video, decode=lambda video, frames: video),
-    )  # fmt: skip
-    made = HeldOut.make(coder, "full", 3, 4)
+    made = HeldOut.make(CODER, "full", 3, 4)
     assert [spec.duration for spec in made.specs] == [4, 4, 4] and made.cell == (8, 8)
     assert len({spec.index for spec in made.specs}) == 3 and len(made.coded[0].frames) == 16
+
+
+def test_shows_have_one_shot_and_held_out_pairs_where_they_are_asked_for() -> None:
+    usual, rare = (
+        [held_out_script(CODER, "shows", i, held_out_pairs=held_out) for i in range(20)] for held_out in (False, True)
+    )
+    assert all(held_out_pairs(spec) and held_out_phrases(caption(spec)) for spec in rare)
+    assert not any(held_out_pairs(spec) or held_out_phrases(caption(spec)) for spec in usual)
+    for spec in (*usual, *rare):
+        assert spec.level == "shows" and spec.shot == 0 and spec.fps == 4 and spec.frames == round(spec.duration * 4)
 
 
 def test_one_worker_samples_here() -> None:

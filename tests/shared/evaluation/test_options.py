@@ -49,6 +49,8 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
         (["--tasks", "mtv", "--context-scale", "2"], "--context-scale is for --tasks t2av,a2v,v2a"),
         (["--seconds", "4"], "--seconds 4: the clips of level simple last 2 s"),
         (["--level", "full", "--seconds", "7"], "--seconds 7: the clips of level full last 2, 3, 4, 5, 6, 8 s"),
+        (["--level", "shows", "--seconds", "7"], "--seconds 7: the clips of level shows last 1, 2, 3, 4, 5, 6, 8 s"),
+        (["--level", "full", "--held-out"], "--held-out: level full has no pairs that are held out"),
         (["--fps", "0"], "--fps 0"),
         (["--as-users-do"], "--as-users-do is how sample_joint.py samples, which has no mtv"),
         (

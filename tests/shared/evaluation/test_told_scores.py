@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shared.evaluation.told_scores import count_scores, heard_scores, seen_scores
-from shared.puppets.readers import AudioReading
-from shared.puppets.script import Character, Prop, sample_spec
+from shared.puppets.readers import AudioReading, HeardSyllable
+from shared.puppets.script import Character, Distractor, Prop, sample_spec
 from shared.puppets.script_fit import ScriptFit
 from shared.puppets.told import Told, ToldObject, ToldPerson
 
@@ -79,9 +79,42 @@ def test_offscreen_is_not_looked_for() -> None:
     assert values(ScriptFit(replace(SCRIPT, characters=(), props=()), ()), told) == {}
 
 
+def test_what_drifts_is_asked_for_where_it_is_told_and_costs_nothing_elsewhere() -> None:
+    told = replace(TOLD, drifting=(("balloon", "red"),))
+    for drifting, right in (
+        ((), 0),
+        ((Distractor("balloon", "red", 0.1, 0.1, 0.3, False),), 1),
+        ((Distractor("balloon", "blue", 0.1, 0.1, 0.3, False),), 0),
+        ((Distractor("cloud", "red", 0.1, 0.1, 0.3, False),), 0),
+    ):
+        fit = replace(FIT, spec=replace(SCRIPT, distractors=drifting))
+        assert values(fit, told)["drifting"] == right and "drifting" not in values(fit)
+        assert values(fit, replace(TOLD, drifting=(("balloon", None),)))["drifting"] == bool(
+            drifting and drifting[0].kind == "balloon"
+        )
+
+
+def test_objects_have_sides_too() -> None:
+    told = replace(TOLD, people=(), objects=(ToldObject("ball", side="left"),))
+    assert seen_scores(told, FIT)["side"] == (0, 1)
+    assert seen_scores(replace(told, objects=(ToldObject("ball", side="centre"),)), FIT)["side"] == (1, 1)
+
+
+def test_voices_and_modes_are_those_told() -> None:
+    high, low = (HeardSyllable(0.1, 0.3, 0, voice) for voice in (0.2, -0.1))
+    heard = AudioReading(np.zeros(0), np.zeros(9), "dark", "minor", (high, low, high))
+    woman, man = (replace(TOLD, people=(ToldPerson(kind, speaks=True),), mode="minor") for kind in ("woman", "man"))
+    assert heard_scores(woman, heard)["voice"] == (1, 1) and heard_scores(man, heard)["voice"] == (0, 1)
+    assert heard_scores(man, replace(heard, syllables=(low,)))["voice"] == (1, 1)
+    assert heard_scores(man, replace(heard, syllables=()))["voice"] == (0, 1)
+    assert heard_scores(replace(man, people=(*man.people, *woman.people)), heard)["voice"] == (0, 0)
+    assert heard_scores(man, heard)["mode"] == (1, 1)
+    assert heard_scores(replace(man, mode="major"), heard)["mode"] == (0, 1)
+
+
 def test_counts_are_right_in_every_stream_that_is_made() -> None:
     two, one = (AudioReading(np.array(times), np.zeros(9), "dark") for times in ([0.5, 1.0], [0.5]))
-    assert heard_scores(TOLD, two) == {"count_heard": (1, 1), "pace": (0, 1)}
+    assert heard_scores(TOLD, two) == {"count_heard": (1, 1), "pace": (0, 1), "mode": (0, 0), "voice": (0, 1)}
     assert heard_scores(TOLD, replace(two, pace="bright"))["pace"] == (1, 1)
     once = ScriptFit(replace(SCRIPT, props=(replace(THINGS[0], onsets=(0.5,)),)), FIT.mouths)
     for fit, audio, right in ((FIT, two, 1), (FIT, one, 0), (once, two, 0), (FIT, None, 1), (None, one, 0)):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtv.captions import parse, without_speaker
+from mtv.captions import drop_speaker, parse, without_speaker
 from shared.evaluation.scores import SCORES
 from shared.evaluation.track_variants import (
     BASE,
@@ -22,6 +22,7 @@ from shared.evaluation.track_variants import (
     true_tracks,
     variants,
 )
+from shared.puppets import grammar
 from shared.puppets.clip import caption
 from shared.puppets.script import Spec, sample_spec
 
@@ -134,6 +135,16 @@ def test_the_untold_speaker_is_one_of_two_visible_people(full: list[TrackCase]) 
         assert [c.visible for c in case.spec.characters] == [True, True]
         assert sum(bool(c.syllables) for c in case.spec.characters) == 1
         assert len(parse(case.caption).people) == 2 and not parse(case.caption).speaking
+
+
+def test_captions_in_free_words_keep_their_speakers_and_music_of_shows_is_not_told() -> None:
+    specs = [s for s in (sample_spec(32, i, "shows") for i in range(120)) if s.duration == 2]
+    shows = true_tracks(specs[:40], RATE)
+    for cases in (silent_speech(shows, drop_speaker), speaker_unmentioned(shows, drop_speaker)):
+        assert cases and all(not parse(case.caption).speaking for case in cases)
+    for case in (case for cases in music_swapped(shows) for case in cases):
+        told = grammar.parse(case.caption)
+        assert not told.music and told.light is told.pace is told.mode is None
 
 
 def test_variants_are_named_in_order_and_empty_ones_are_left_out(own: list[TrackCase]) -> None:

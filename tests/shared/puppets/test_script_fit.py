@@ -9,7 +9,7 @@ import pytest
 
 from shared.puppets.clip import render_clip
 from shared.puppets.picture import render
-from shared.puppets.script import Spec, sample_spec
+from shared.puppets.script import Character, Spec, Syllable, sample_spec
 from shared.puppets.script_fit import ScriptFit, fit_script
 from shared.puppets.sound import mouth_opening
 
@@ -25,10 +25,10 @@ def decibels(frames: np.ndarray, drawing: np.ndarray) -> float:
 
 @pytest.mark.parametrize("level", ["simple", "full"])
 def test_who_and_what_is_there_and_when_things_happen(level: str) -> None:
-    quiet = [s for s in (short(i, level) for i in range(30)) if s.duration <= 3 and not s.distractors][:8]
-    for spec in quiet:
+    for spec in [s for s in (short(i, level) for i in range(30)) if s.duration <= 3][:8]:
         frames = render_clip(spec).frames
-        fit = fit_script(frames, spec.fps)
+        fit = fit_script(frames, spec.fps, level)
+        assert [d.kind for d in fit.spec.distractors] == [d.kind for d in spec.distractors]
         people = sorted((c.side, c.kind, c.shirt) for c in spec.characters if c.visible)
         assert sorted((c.side, c.kind, c.shirt) for c in fit.spec.characters) == people
         props = sorted((p for p in spec.props if p.visible), key=lambda prop: prop.slot)
@@ -41,6 +41,35 @@ def test_who_and_what_is_there_and_when_things_happen(level: str) -> None:
         for person, mouth in zip(fit.spec.characters, fit.mouths, strict=True):
             assert np.abs(mouth - openings[person.side]).max() < 0.2
         assert decibels(frames, fit.draw()) > 33, spec.id
+
+
+def test_shows_fit_with_their_vowels_their_camera_and_what_drifts() -> None:
+    specs = [s for s in (sample_spec(36, i, "shows") for i in range(60)) if s.duration <= 2]
+    specs = [s for s in specs if s.distractors or s.pan != (0, 0)][:3]
+    assert len({s.fps for s in specs}) > 1 and any(c.syllables for s in specs for c in s.characters)
+    for spec in specs:
+        frames = render_clip(spec).frames
+        fit = fit_script(frames, spec.fps, "shows")
+        people = sorted((c.side, c.kind, c.shirt) for c in spec.characters if c.visible)
+        assert sorted((c.side, c.kind, c.shirt) for c in fit.spec.characters) == people
+        props = sorted((p.slot, p.kind, p.colour, p.size) for p in spec.props if p.visible)
+        assert sorted((p.slot, p.kind, p.colour, p.size) for p in fit.spec.props) == props
+        assert len(fit.onsets) == sum(len(p.onsets) for p in spec.props if p.visible)
+        assert [d.kind for d in fit.spec.distractors] == [d.kind for d in spec.distractors]
+        assert fit.spec.pan == pytest.approx(spec.pan, abs=0.01) and len(fit.formed) == len(fit.mouths)
+        assert decibels(frames, fit.draw()) > 38, spec.id
+
+
+def test_a_mouth_of_another_vowel_in_every_frame_does_not_fit() -> None:
+    person = Character("woman", "left", "red", 0.0, True, (), ())
+    script = replace(short(0, "simple"), level="shows", articulated=True, props=(), music=False)
+    found = []
+    for frames in (4, 1):
+        said = [Syllable(k / 16 - 0.01, k / 16 + 0.01, 1.0, k // frames % 5, (1.0, 1.0)) for k in range(script.frames)]
+        spoken = replace(script, characters=(replace(person, syllables=tuple(said)),))
+        picture = render(spoken, [np.full(script.frames, 0.7)])
+        found.append(decibels(picture, fit_script(picture, 16, "shows").draw()))
+    assert found[0] > 45 and found[1] < found[0] - 10
 
 
 def test_a_ball_that_jumps_does_not_fit() -> None:

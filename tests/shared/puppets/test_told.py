@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.puppets.clip import TIMES, audio_caption, caption
+from shared.puppets import grammar
+from shared.puppets.clip import TIMES, audio_caption, caption, told_by_captions
 from shared.puppets.script import sample_spec
 from shared.puppets.told import Told, ToldObject, ToldPerson, told_by_script
 
@@ -25,6 +26,27 @@ def test_every_told_word_stands_in_the_caption_and_every_untold_one_does_not() -
         assert (told.pace is not None) == (f"{told.light} music" in audio_caption(spec))
         seen |= {len(told.people), f"{len(told.objects)} objects", told.count is None}
     assert seen >= {0, 1, 2, "0 objects", "2 objects"}
+
+
+def test_both_captions_of_shows_tell_and_no_more_than_their_words() -> None:
+    paced = 0
+    for spec in (sample_spec(32, i, "shows") for i in range(60)):
+        told, seen, heard = told_by_captions(spec), grammar.told(spec), grammar.told(spec, audio=True)
+        assert (told.people, told.objects, told.light) == (seen.people, seen.objects, seen.light)
+        assert told.drifting == seen.drifting and (told.pace, told.mode) == (
+            seen.pace or heard.pace,
+            seen.mode or heard.mode,
+        )
+        paced += told.pace is not None
+    assert 30 < paced < 60
+    assert told_by_captions(sample_spec(32, 0)) == told_by_script(sample_spec(32, 0))
+
+
+def test_what_drifts_by_is_told_where_it_is_mentioned() -> None:
+    for spec in (sample_spec(32, i, "full") for i in range(60)):
+        for kind, colour in told_by_script(spec).drifting:
+            assert f"a {f'{colour} ' if colour else ''}{kind} drifts by" in caption(spec)
+        assert len(told_by_script(spec).drifting) == caption(spec).count("drifts by")
 
 
 def test_counts_are_told_together_or_not_at_all() -> None:

@@ -9,13 +9,14 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from shared.puppets.clip import PuppetClip, render_clip
-from shared.puppets.readers import read_sound
+from shared.puppets.readers import HeardSyllable, read_sound
 from shared.puppets.scene_fit import canonical
 from shared.puppets.shows import sample_show
+from shared.puppets.sound import vowels_at
 from shared.puppets.spec import Character, Spec
 from shared.puppets.vowels import (
-    HeardSyllable,
     MouthReading,
+    formed_syllables,
     read_mouth_shape,
     read_syllables,
     vowel_agreement,
@@ -79,6 +80,15 @@ def test_loudness_is_heard_whatever_the_vowel(clips: Clips) -> None:
         assert np.corrcoef(opening, loudness)[0, 1] > 0.95
 
 
+def test_a_mouth_forms_few_vowels_and_noise_none() -> None:
+    misfit = np.full((8, 5), 0.02)
+    misfit[:4, 1], misfit[4:, 3], misfit[6, 2] = 0.0, 0.0, -0.0005  # a frame that is a little nearer is no syllable
+    opening, syllables = formed_syllables(MouthReading(np.ones(8), misfit, np.tile(np.arange(5.0), (8, 1)), 8.0))
+    assert [s.vowel for s in syllables] == [1, 3] and opening.tolist() == [1] * 4 + [3] * 4
+    person = Character("man", "left", "red", 0.0, True, syllables, ())
+    assert vowels_at(person, np.arange(8) / 8).tolist() == [1] * 4 + [3] * 4
+
+
 def total(pairs: list[tuple[int, int]]) -> float:
     return sum(hits for hits, _ in pairs) / sum(count for _, count in pairs)
 
@@ -112,8 +122,8 @@ def test_silence_and_noise_are_no_syllables() -> None:
 
 
 def test_the_mouth_that_is_open_counts() -> None:
-    shut = MouthReading(np.zeros(4), np.eye(5)[[0, 0, 0, 0]], 4.0)
-    opened = MouthReading(np.ones(4), 1 - np.eye(5)[[2, 2, 2, 2]], 4.0)
+    shut = MouthReading(np.zeros(4), np.eye(5)[[0, 0, 0, 0]], np.zeros((4, 5)), 4.0)
+    opened = MouthReading(np.ones(4), 1 - np.eye(5)[[2, 2, 2, 2]], np.ones((4, 5)), 4.0)
     assert vowel_agreement([shut, opened], [HeardSyllable(0.2, 0.6, 2)]) == (1, 1)
     assert vowel_agreement([shut, opened], [HeardSyllable(0.2, 0.6, 1)]) == (0, 1)
     assert vowel_agreement([shut], [HeardSyllable(0.2, 0.6, 1)]) == (0, 1)
