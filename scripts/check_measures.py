@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
+from shared.checkpoint.registry import find_component, load_component
 from shared.utils.cli import TrustOptions, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import replaced, write_atomically
@@ -19,6 +20,9 @@ from shared.utils.text_files import is_file
 
 class CheckOptions(TrustOptions):
     checkpoint: Path = option(Path("assets/puppets"), "whose codecs the clips pass through", metavar="DIR")
+    codecs: Path | None = option(
+        None, "folder with video_codec/ and audio_codec/, instead of the checkpoint's", metavar="DIR"
+    )
     level: Literal["simple", "full", "shows"] = option("simple")
     clips: Pair = option(80, "held-out clips; a measure is shown from 30 clips on that it counts on")
     document: Path | None = option(None, "Markdown with marks for the table", metavar="FILE")
@@ -27,6 +31,11 @@ class CheckOptions(TrustOptions):
 def main(argv: list[str] | None = None) -> None:
     options = parse(CheckOptions, __doc__, argv)
     check_checkpoint(options.checkpoint, options.trust_package)
+    found = {
+        name: find_component(name, options.codecs, options.trust_package)
+        for name in ("video_codec", "audio_codec")
+        if options.codecs is not None
+    }
     text, document = "", options.document
     if document is not None:
         if not is_file(document):
@@ -38,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     from shared.evaluation.fakes_table import fakes_table, measure_fakes
 
     pipeline = load_checkpoint(CCLPipeline, options.checkpoint, None, "cpu", options.trust_package)
+    pipeline.register_modules(**{name: load_component(source) for name, source in found.items()})
     table = fakes_table(measure_fakes(pipeline, options.level, options.clips), options.clips)
     print(table)
     if document is not None:

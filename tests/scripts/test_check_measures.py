@@ -18,6 +18,11 @@ def test_a_document_without_marks_is_refused_before_anything_is_measured(tmp_pat
         check_measures.main(["--document", str(tmp_path / "a.md")])
 
 
+def test_codecs_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="video codec"):
+        check_measures.main(["--codecs", str(tmp_path)])
+
+
 def test_every_fake_is_caught_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = tmp_path / "a.md"
     document.write_text("<!-- simple:begin -->\n<!-- simple:end -->\nrest")
