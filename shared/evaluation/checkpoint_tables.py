@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shared.evaluation.measures import LEAST_CLIPS, MEASURES
 from shared.evaluation.options import VARIANT_NAMES
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
@@ -21,6 +22,16 @@ VARIANTS = {
 }  # fmt: skip
 """The scores shown of each variant of mtv."""
 CURVE = [("t2av", name) for name in (*SYNC, "colour")] + [(task, name) for task in ("a2v", "v2a") for name in SYNC]
+HIDDEN = (
+    ("event_f1", "events", "events that are told and missing, and those that nobody told"),
+    ("event_f1", "count", "both streams right"),
+    ("colour", "validity", "a picture of which the painter could have made something"),
+    ("object_colour", "blockiness_objects", "borders of the codec's cells, 1 in the drawing"),
+    ("object_size", "sharpness_objects", "whether what is smooth is blurred"),
+    ("speaker", "speaker", "counts on every clip with people"),
+)
+"""Older scores, and the measure that says what they do not."""
+HIDDEN_IN = ("t2av", "t2v", "mtv")
 COLUMNS = ("value", "floor", "ceiling", "headline")
 STORIES = {
     "metrics_full.json": "two people, several objects, silent distractors, moving\ncamera, sounds from offscreen, "
@@ -76,6 +87,29 @@ def curve(folder: Path) -> str:
     return f"Headlines on {config['clips']} clips of `{config['level']}`:\n\n" + markdown_table(head, rows)
 
 
+def measures(folder: Path) -> str:
+    """Measures of every task, and beside them the older scores of the same samples that had nothing to say of it."""
+    metrics = read_json(folder / "metrics_measures.json")
+    tasks = {task.removeprefix("mtv:"): result["measures"]["scores"] for task, result in metrics["tasks"].items()}
+    rows, hidden = [], []
+    for name in MEASURES:
+        counting = {task: scores[name] for task, scores in tasks.items() if _counts(scores.get(name))}
+        if counting:
+            values = (_number(counting[task]["value"]) if task in counting else "-" for task in tasks)
+            rows.append([name.replace("_", " "), _number(next(iter(counting.values()))["ceiling"]), *values])
+    for old, name, what in HIDDEN:
+        for task in (task for task in HIDDEN_IN if _counts(tasks[task].get(name))):
+            before, now = metrics["tasks"][task]["scores"].get(old), tasks[task][name]
+            had = _number(before["value"]) if _counts(before) else "not measured"
+            numbers = (_number(now[key]) for key in ("value", "ceiling"))
+            hidden.append([task, old.replace("_", " "), had, name.replace("_", " "), *numbers, what])
+    text = f"`{command(metrics)}`\n([metrics_measures.json](../assets/puppets/metrics_measures.json)); values, with the ceiling of true\n"
+    parts = [f"{text}clips through the codecs.\n", markdown_table(["measure", "ceiling", *tasks], rows)]
+    parts += ["What the older scores of the same samples said, and what they hid:\n"]
+    parts += [markdown_table(["task", "older score", "value", "measure", "value", "ceiling", "what it adds"], hidden)]
+    return "\n".join(parts)
+
+
 def command(metrics: Mapping[str, Any]) -> str:
     """Command line that wrote these metrics."""
     config = metrics["config"]
@@ -113,6 +147,10 @@ def _variants(tasks: Mapping[str, Any]) -> str:
         numbers = (_number(score[key]) for key in COLUMNS)
         rows.append([task.removeprefix("mtv:"), str(score["clips"]), name.replace("_", " "), *numbers, *change])
     return markdown_table(["variant", "clips", "score", *COLUMNS, "difference", "95 % interval"], rows)
+
+
+def _counts(score: Mapping[str, Any] | None) -> bool:
+    return score is not None and score["clips"] >= LEAST_CLIPS and score["value"] is not None
 
 
 def _number(value: float | None) -> str:
