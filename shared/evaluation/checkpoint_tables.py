@@ -103,8 +103,9 @@ def measures(folder: Path) -> str:
             had = _number(before["value"]) if _counts(before) else "not measured"
             numbers = (_number(now[key]) for key in ("value", "ceiling"))
             hidden.append([task, old.replace("_", " "), had, name.replace("_", " "), *numbers, what])
-    text = f"`{command(metrics)}`\n([metrics_measures.json](../assets/puppets/metrics_measures.json)); values, with the ceiling of true\n"
-    parts = [f"{text}clips through the codecs.\n", markdown_table(["measure", "ceiling", *tasks], rows)]
+    where = "([metrics_measures.json](../assets/puppets/metrics_measures.json))"
+    parts = [f"`{command(metrics)}`\n{where}; values, with the ceiling of true clips through the codecs.\n"]
+    parts += [markdown_table(["measure", "ceiling", *tasks], rows)]
     parts += ["What the older scores of the same samples said, and what they hid:\n"]
     parts += [markdown_table(["task", "older score", "value", "measure", "value", "ceiling", "what it adds"], hidden)]
     return "\n".join(parts)
