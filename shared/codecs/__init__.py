@@ -1,4 +1,4 @@
-"""Codecs: pixels and sound <-> latents with a clock. `base` has the protocols, `linear` and `convolutional` the embedded ones."""
+"""Codecs: pixels and sound <-> latents with a clock. `base` has the protocols, `linear`, `convolutional` are ours."""
 
 from typing import TYPE_CHECKING
 
