@@ -18,7 +18,7 @@ from shared.utils.ranges import Pair
 from shared.utils.text_files import is_file
 
 
-class CheckOptions(TrustOptions):
+class MeasuresOptions(TrustOptions):
     checkpoint: Path = option(Path("assets/puppets"), "whose codecs the clips pass through", metavar="DIR")
     codecs: Path | None = option(
         None, "folder with video_codec/ and audio_codec/, instead of the checkpoint's", metavar="DIR"
@@ -29,7 +29,7 @@ class CheckOptions(TrustOptions):
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = parse(CheckOptions, __doc__, argv)
+    options = parse(MeasuresOptions, __doc__, argv)
     check_checkpoint(options.checkpoint, options.trust_package)
     found = {
         name: find_component(name, options.codecs, options.trust_package)

@@ -137,7 +137,7 @@ def refuses(field: FieldInfo, value: float) -> bool:
 MODELS = [TrainConfig, CurriculumConfig, AblationPlan, ModelSettings, ControlSettings, DeepSpeedSettings]
 NUMBERS = {
     place: (name, field)
-    for kind in [*MODELS, *sorted(option_models(), key=lambda kind: kind.__name__)]
+    for kind in [*MODELS, *sorted(option_models(), key=lambda kind: (kind.__name__, kind.__module__))]
     for place, name, field in fields(kind)
     if {int, float} & set(leaves(field.annotation)) and name not in ELSEWHERE
 }
