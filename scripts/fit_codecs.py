@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+from shared.data.manifest import read_manifest
 from shared.utils.cli import Options, exclusive, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.ranges import Count, Fps, Pair, SampleRate, Seed, Side, Steps
@@ -68,16 +69,15 @@ def _samples(options: FitOptions) -> tuple[Any, list[tuple[str, Any]]]:
         count, size = options.held_out, options.size
         others = [(f" of {level}", DrawnClips(count, HELD_OUT_SEED, size, (level,))) for level in LEVELS]
         return DrawnClips(options.puppets, options.seed, size), others
-    from torch.utils.data import Subset
-
-    from shared.data.dataset import ClipDataset
-    from shared.data.manifest import read_manifest
-
     assert options.manifest is not None
     clips = read_manifest(options.manifest)
     held_out = min(options.held_out, len(clips) // 2)
     if held_out < 1:
         raise UserError(f"{options.manifest}: {len(clips)} clips; at least 2 are needed, 1 to fit and 1 held out")
+    from torch.utils.data import Subset
+
+    from shared.data.dataset import ClipDataset
+
     dataset, first = ClipDataset(clips, options.fps, options.size, options.sample_rate), len(clips) - held_out
     return Subset(dataset, range(first)), [("", Subset(dataset, range(first, len(clips))))]
 

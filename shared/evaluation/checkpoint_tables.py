@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.evaluation.measures import LEAST_CLIPS, MEASURES
 from shared.evaluation.options import VARIANT_NAMES
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
@@ -89,18 +88,23 @@ def curve(folder: Path) -> str:
 
 def measures(folder: Path) -> str:
     """Measures of every task, and beside them the older scores of the same samples that had nothing to say of it."""
+    from shared.evaluation.measures import LEAST_CLIPS, MEASURES  # which take torch, as --help shall not
+
+    def counts(score: Mapping[str, Any] | None) -> bool:
+        return score is not None and score["clips"] >= LEAST_CLIPS and score["value"] is not None
+
     metrics = read_json(folder / "metrics_measures.json")
     tasks = {task.removeprefix("mtv:"): result["measures"]["scores"] for task, result in metrics["tasks"].items()}
     rows, hidden = [], []
     for name in MEASURES:
-        counting = {task: scores[name] for task, scores in tasks.items() if _counts(scores.get(name))}
+        counting = {task: scores[name] for task, scores in tasks.items() if counts(scores.get(name))}
         if counting:
             values = (_number(counting[task]["value"]) if task in counting else "-" for task in tasks)
             rows.append([name.replace("_", " "), _number(next(iter(counting.values()))["ceiling"]), *values])
     for old, name, what in HIDDEN:
-        for task in (task for task in HIDDEN_IN if _counts(tasks[task].get(name))):
+        for task in (task for task in HIDDEN_IN if counts(tasks[task].get(name))):
             before, now = metrics["tasks"][task]["scores"].get(old), tasks[task][name]
-            had = _number(before["value"]) if _counts(before) else "not measured"
+            had = _number(before["value"]) if counts(before) else "not measured"
             numbers = (_number(now[key]) for key in ("value", "ceiling"))
             hidden.append([task, old.replace("_", " "), had, name.replace("_", " "), *numbers, what])
     where = "([metrics_measures.json](../assets/puppets/metrics_measures.json))"
@@ -148,10 +152,6 @@ def _variants(tasks: Mapping[str, Any]) -> str:
         numbers = (_number(score[key]) for key in COLUMNS)
         rows.append([task.removeprefix("mtv:"), str(score["clips"]), name.replace("_", " "), *numbers, *change])
     return markdown_table(["variant", "clips", "score", *COLUMNS, "difference", "95 % interval"], rows)
-
-
-def _counts(score: Mapping[str, Any] | None) -> bool:
-    return score is not None and score["clips"] >= LEAST_CLIPS and score["value"] is not None
 
 
 def _number(value: float | None) -> str:
