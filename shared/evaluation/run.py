@@ -184,7 +184,7 @@ def measure(
         "lag_ms": lags(own if both else []), "ceiling_lag_ms": lags(true if both else []),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
         "measures": measure_clips(task.name, scenes[0], scenes[1], order, held_out.cell, options.seed),
-        "seconds": round(samples.seconds, 1),
+        "seconds": round(samples.seconds, 3),
     }  # fmt: skip
 
 
