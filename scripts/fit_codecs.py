@@ -4,7 +4,7 @@ python scripts/fit_codecs.py --manifest data/puppets/manifest.jsonl --output out
 python scripts/fit_codecs.py --kind conv --puppets 1200 --output outputs/codecs
 
 --kind linear is fitted in seconds. --kind conv trains a convolutional video codec from it, for pictures without blocks:
-an hour of one core. --kind wan trains a small AutoencoderKLWan of diffusers. Stopped, the same command goes on from
+half an hour of one core. --kind wan trains a small AutoencoderKLWan of diffusers. Stopped, the same command goes on from
 OUTPUT/unfinished. The audio codec is linear.
 """
 
@@ -17,13 +17,12 @@ from shared.utils.cli import Options, exclusive, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.ranges import Count, Fps, Pair, SampleRate, Seed, Side, Steps
 
-MIXTURE = ("simple", "full", "simple", "shows")
-"""Levels of the puppets that a codec is fitted to: half the clips are of one frame rate."""
-
 
 class FitOptions(Options):
     manifest: Path | None = option(None, "manifest.jsonl, or a folder of X.mp4 with X.txt")
-    puppets: Pair | None = option(None, "instead: so many clips of the puppets, drawn as they are; half are simple")
+    puppets: Pair | None = option(
+        None, "instead: so many clips of the puppets, a third of each level, drawn as they are"
+    )
     output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
     kind: Literal["linear", "conv", "wan"] = option("linear", "of the video codec")
     steps: Steps = option(3500, "kinds conv and wan: optimizer steps")
