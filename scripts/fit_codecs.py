@@ -3,9 +3,9 @@
 python scripts/fit_codecs.py --manifest data/puppets/manifest.jsonl --output outputs/codecs
 python scripts/fit_codecs.py --kind conv --puppets 1200 --output outputs/codecs
 
---kind linear is fitted in seconds. --kind conv trains a convolutional video codec from it, for pictures without blocks:
-half an hour of one core. --kind wan trains a small AutoencoderKLWan of diffusers. Stopped, the same command goes on from
-OUTPUT/unfinished. The audio codec is linear.
+--kind linear is fitted in seconds. --kind conv trains a convolutional video codec from it, for pictures without
+blocks: half an hour of one core. --kind wan trains a small AutoencoderKLWan of diffusers. Stopped, the same command
+goes on from OUTPUT/unfinished. The audio codec is linear.
 """
 
 import shutil
