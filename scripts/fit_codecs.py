@@ -25,27 +25,32 @@ class FitOptions(Options):
     )
     output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
     kind: Literal["linear", "conv", "wan"] = option("linear", "of the video codec")
-    steps: Steps = option(3500, "kinds conv and wan: optimizer steps")
+    steps: Steps | None = option(None, "kinds conv and wan: optimizer steps; default: 3500")
     clips: Count | None = option(None, "clips to fit on; default: 256 for kind linear, else all")
     held_out: Count = option(32, "clips to measure on: from the manifest's end; of the puppets, so many of each level")
-    fps: Fps = option(16.0, "of the manifest's pictures")
+    fps: Fps | None = option(None, "of the manifest's pictures; default: 16")
     size: tuple[Side, Side] = option((64, 64), "of the pictures, in pixels", metavar=("HEIGHT", "WIDTH"))
     stride: Literal[4, 8, 16] = option(8, "pixels to a latent, each way")
-    sample_rate: SampleRate = option(16000, "of the manifest's sound, in Hz")
+    sample_rate: SampleRate | None = option(None, "of the manifest's sound, in Hz; default: 16000")
     seed: Seed = option(0, "of the choice of clips and of the training")
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(FitOptions, __doc__, argv)
     exclusive(options, "manifest", "puppets", required=True)
+    exclusive(options, "puppets", "fps")
+    exclusive(options, "puppets", "sample_rate")
+    if options.kind == "linear" and options.steps is not None:
+        raise UserError("--steps is for --kind conv and wan; the linear codec is fitted in closed form")
     if (options.output / "video_codec").exists():
         raise UserError(f"{options.output}/video_codec exists already; give another folder or remove it")
     samples, held_out = _samples(options)
     from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
 
     count = min(options.clips or (256 if options.kind == "linear" else len(samples)), len(samples))
-    rate = options.sample_rate if options.manifest else 16000
-    linear, audio_codec = fit_linear_codecs(samples, min(count, 256), rate, options.seed, options.stride)
+    linear, audio_codec = fit_linear_codecs(
+        samples, min(count, 256), options.sample_rate or 16000, options.seed, options.stride
+    )
     video_codec = linear if options.kind == "linear" else _trained(options, samples, count, linear)
     save_codecs(options.output, video_codec, audio_codec)
     shutil.rmtree(options.output / "unfinished", ignore_errors=True)
@@ -77,7 +82,10 @@ def _samples(options: FitOptions) -> tuple[Any, list[tuple[str, Any]]]:
 
     from shared.data.dataset import ClipDataset
 
-    dataset, first = ClipDataset(clips, options.fps, options.size, options.sample_rate), len(clips) - held_out
+    dataset, first = (
+        ClipDataset(clips, options.fps or 16.0, options.size, options.sample_rate or 16000),
+        len(clips) - held_out,
+    )
     return Subset(dataset, range(first)), [("", Subset(dataset, range(first, len(clips))))]
 
 
@@ -91,7 +99,7 @@ def _trained(options: FitOptions, samples: Any, count: int, linear: Any) -> Any:
     kept = options.output / "unfinished" / "video_codec.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     clips = pictures_of(samples, bar(chosen, desc="clips", unit="clip"))
-    return trained_codec(options.kind, clips, linear, CodecFit(options.steps, seed=options.seed), kept)
+    return trained_codec(options.kind, clips, linear, CodecFit(options.steps or 3500, seed=options.seed), kept)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ that no sampler hits. VARIANCE keeps the latents from growing above the noise in
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,7 +71,7 @@ def train_video_codec(clips: Sequence[Tensor], codec: Any, fit: CodecFit, kept: 
     """Train `codec`, a `Trainable`, on `clips`, uint8 [T, H, W, 3] each; it then holds the average of its weights.
     Every KEEP_EVERY steps the state goes to the file `kept`, from which the same call goes on to the same result.
     UserError: `kept` belongs to another fit; the loss is not finite."""
-    training = _Training(codec, fit)
+    training = _Training(codec, fit, clips)
     first = training.resume(kept)
     for step in bar(range(first, fit.steps), initial=first, total=fit.steps, desc="video codec", unit="step"):
         training.step(step, _batch(clips, codec.temporal_stride, fit, step))
@@ -110,9 +111,10 @@ def _batch(clips: Sequence[Tensor], stride: int, fit: CodecFit, step: int) -> Te
 class _Training:
     """Weights, their average, and the optimizer; all randomness is keyed by the step."""
 
-    def __init__(self, codec: Any, fit: CodecFit) -> None:
+    def __init__(self, codec: Any, fit: CodecFit, clips: Sequence[Tensor]) -> None:
         self.codec, self.fit = codec, fit
         self.parameters = dict(codec.named_parameters())
+        self.settings = _settings(fit, self.parameters, clips)
         self.average = {name: weights.detach().clone() for name, weights in self.parameters.items()}
         linear = [weights for name, weights in self.parameters.items() if ".patches." in name]
         rest = [weights for name, weights in self.parameters.items() if ".patches." not in name]
@@ -166,7 +168,7 @@ class _Training:
         for name, weights in self.parameters.items():
             state |= {f"{key}.{name}": self.optimizer.state[weights][key] for key in ("exp_avg", "exp_avg_sq")}
         with replacing(file) as part:
-            metadata = {"step": str(step), "fit": json.dumps(asdict(self.fit))}
+            metadata = {"step": str(step), "settings": self.settings}
             save_file({name: value.contiguous() for name, value in state.items()}, part, metadata)
 
     def resume(self, file: Path) -> int:
@@ -175,8 +177,8 @@ class _Training:
             return 0
         with safe_open(file, "pt") as state:
             metadata = state.metadata()
-            if metadata.get("fit") != json.dumps(asdict(self.fit)):
-                raise UserError(f"{file} belongs to a fit with other settings: give the same, or delete it")
+            if metadata.get("settings") != self.settings:
+                raise UserError(f"{file} belongs to a fit with other settings or clips: give the same, or delete it")
             step = int(metadata["step"])
             for name, weights in self.parameters.items():
                 weights.data.copy_(state.get_tensor(f"weights.{name}"))
@@ -186,6 +188,16 @@ class _Training:
                 }
                 self.optimizer.state[weights] = {"step": torch.tensor(float(step)), **moments}
         return step
+
+
+def _settings(fit: CodecFit, parameters: Mapping[str, Tensor], clips: Sequence[Tensor]) -> str:
+    """All that a training depends on: how, what and on which clips, as one number."""
+    shapes = {name: list(weights.shape) for name, weights in parameters.items()}
+    digest = hashlib.sha256(json.dumps([asdict(fit), shapes]).encode())
+    for clip in clips:
+        digest.update(str(list(clip.shape)).encode())
+        digest.update(clip.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _bfloat16_is_fast() -> bool:

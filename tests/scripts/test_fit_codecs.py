@@ -78,6 +78,18 @@ def test_trains_on_puppets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not (output / "unfinished").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--puppets", "2", "--fps", "12"], "--fps"), (["--puppets", "2", "--sample-rate", "8000"], "--sample-rate"),
+        (["--puppets", "2", "--steps", "3"], "--steps is for --kind conv and wan"),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(arguments: list[str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=told):
+        main([*arguments, "--output", str(tmp_path / "out")])
+
+
 @pytest.mark.parametrize("arguments", [[], ["--manifest", "a", "--puppets", "2"]])
 def test_one_source_of_clips(arguments: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--manifest"):

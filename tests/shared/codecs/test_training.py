@@ -66,8 +66,10 @@ def test_goes_on_to_the_same_bits(linear: LinearVideoCodec, tmp_path: Path, monk
     train_video_codec(CLIPS, resumed, fit, kept)
     for name, weights in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weights), name
-    with pytest.raises(UserError, match="belongs to a fit with other settings"):
-        train_video_codec(CLIPS, small(linear), CodecFit(6, latents=3), kept)
+    wider = ConvVideoCodec.around(linear, channels=(8, 12), blocks=1)
+    for other in ((CLIPS, small(linear), CodecFit(6, latents=3)), (CLIPS[1:], small(linear), fit), (CLIPS, wider, fit)):
+        with pytest.raises(UserError, match="belongs to a fit with other settings or clips"):
+            train_video_codec(*other, kept)
 
 
 def test_a_loss_that_is_not_finite_is_told(linear: LinearVideoCodec, tmp_path: Path) -> None:
