@@ -17,15 +17,18 @@ from shared.utils.cli import Options, exclusive, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.ranges import Count, Fps, Pair, SampleRate, Seed, Side, Steps
 
+MIXTURE = ("simple", "full", "simple", "shows")
+"""Levels of the puppets that a codec is fitted to, in turn."""
+
 
 class FitOptions(Options):
     manifest: Path | None = option(None, "manifest.jsonl, or a folder of X.mp4 with X.txt")
     puppets: Pair | None = option(
-        None, "instead: so many clips of the puppets, a third of each level, drawn as they are"
+        None, "instead: so many clips of the puppets, half of them simple, a quarter full and a quarter shows, as drawn"
     )
     output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
     kind: Literal["linear", "conv", "wan"] = option("linear", "of the video codec")
-    steps: Steps | None = option(None, "kinds conv and wan: optimizer steps; default: 3500")
+    steps: Steps | None = option(None, "kinds conv and wan: optimizer steps; default: 10000")
     clips: Count | None = option(None, "clips to fit on; default: 256 for kind linear, else all")
     held_out: Count = option(32, "clips to measure on: from the manifest's end; of the puppets, so many of each level")
     fps: Fps | None = option(None, "of the manifest's pictures; default: 16")
@@ -72,7 +75,7 @@ def _samples(options: FitOptions) -> tuple[Any, list[tuple[str, Any]]]:
 
         count, size = options.held_out, options.size
         others = [(f" of {level}", DrawnClips(count, HELD_OUT_SEED, size, (level,))) for level in LEVELS]
-        return DrawnClips(options.puppets, options.seed, size), others
+        return DrawnClips(options.puppets, options.seed, size, MIXTURE), others
     assert options.manifest is not None
     clips = read_manifest(options.manifest)
     held_out = min(options.held_out, len(clips) // 2)
@@ -99,7 +102,7 @@ def _trained(options: FitOptions, samples: Any, count: int, linear: Any) -> Any:
     kept = options.output / "unfinished" / "video_codec.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     clips = pictures_of(samples, bar(chosen, desc="clips", unit="clip"))
-    return trained_codec(options.kind, clips, linear, CodecFit(options.steps or 3500, seed=options.seed), kept)
+    return trained_codec(options.kind, clips, linear, CodecFit(options.steps or 10_000, seed=options.seed), kept)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, pixels: int, latent_channels: int, stride: int, channels: list[int], blocks: int) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(pixels, latent_channels, stride, stride)
+        self.patches = _Patches(pixels, latent_channels, stride, stride)
         self.fold = stride // 2 ** (len(channels) - 1)
         self.enter = nn.Conv2d(pixels * self.fold**2, channels[0], 3, padding=1)
         self.scales = nn.ModuleList(_scale(width, blocks) for width in channels)
@@ -132,6 +132,14 @@ class _Encoder(nn.Module):
             for block in scale:  # type: ignore[attr-defined]
                 x = block(x, frames)
         return self.patches(images).float() + self.leave(functional.silu(self.norm(x))).float()
+
+
+class _Patches(nn.Conv2d):
+    """A convolution whose stride is its kernel, as a matrix product: oneDNN's, in bfloat16 by AMX, is wrong for 8x8."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pixels = functional.pixel_unshuffle(input, self.stride[0])
+        return functional.conv2d(pixels, self.weight.flatten(1)[:, :, None, None], self.bias)
 
 
 class _Decoder(nn.Module):

@@ -30,12 +30,14 @@ from shared.utils.files import replacing
 from shared.utils.progress import bar
 from shared.utils.rng import derive, generator
 
-MOVING, SLOPE, VARIANCE = 8.0, 0.05, 0.002
+MOVING, SLOPE, VARIANCE = 16.0, 0.05, 0.002
 """Weights: of pixels that move, beside 1 for each; of the error's slope; of latents' variance above 1."""
 NOISE = 0.1
 """Most of the latents' noise, in their standard deviations; each clip draws its own."""
 PATCHES_RATE = 0.5
 """Learning rate of the linear part, of that of the rest: it begins where it is good."""
+HIDDEN = 32
+"""Convolutions with at least so many channels on both sides are trained by Muon, all else by AdamW."""
 WARM_UP, LAST_RATE, LONGEST_AVERAGE = 50, 0.03, 0.999
 KEEP_EVERY = 250
 STATISTICS_CLIPS = 64
@@ -109,34 +111,61 @@ def _batch(clips: Sequence[Tensor], stride: int, fit: CodecFit, step: int) -> Te
 
 
 class _Training:
-    """Weights, their average, and the optimizer; all randomness is keyed by the step."""
+    """Weights, their average, and the optimizers; all randomness is keyed by the step."""
 
     def __init__(self, codec: Any, fit: CodecFit, clips: Sequence[Tensor]) -> None:
         self.codec, self.fit = codec, fit
         self.parameters = dict(codec.named_parameters())
         self.settings = _settings(fit, self.parameters, clips)
         self.average = {name: weights.detach().clone() for name, weights in self.parameters.items()}
-        linear = [weights for name, weights in self.parameters.items() if ".patches." in name]
-        rest = [weights for name, weights in self.parameters.items() if ".patches." not in name]
-        groups = [{"params": rest, "share": 1.0}] + [{"params": linear, "share": PATCHES_RATE}] * bool(linear)
-        self.optimizer = torch.optim.AdamW(groups, fit.rate, betas=(0.9, 0.98), weight_decay=0.0)
+        hidden = {
+            name: weights for name, weights in self.parameters.items()
+            if weights.ndim >= 4 and min(weights.shape[:2]) >= HIDDEN and ".patches." not in name
+        }  # fmt: skip
+        self.matrices = {name: nn.Parameter(weights.detach().flatten(1).clone()) for name, weights in hidden.items()}
+        rest = {name: weights for name, weights in self.parameters.items() if name not in hidden}
+        groups = [
+            {"params": [weights for name, weights in rest.items() if (".patches." in name) == linear], "share": share}
+            for linear, share in ((False, 1.0), (True, PATCHES_RATE))
+        ]
+        adam = torch.optim.AdamW(
+            [group for group in groups if group["params"]], fit.rate, betas=(0.9, 0.98), weight_decay=0
+        )
+        self.optimizers: dict[str, tuple[torch.optim.Optimizer, dict[str, Any]]] = {"adam": (adam, rest)}
+        if self.matrices:
+            muon = torch.optim.Muon(self.matrices.values(), fit.rate, weight_decay=0, adjust_lr_fn="match_rms_adamw")
+            self.optimizers["muon"] = muon, self.matrices
 
     def step(self, step: int, video: Tensor) -> None:
         """Take one step on a batch [B, 3, T, H, W]."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.fit.steps))
         rate = self.fit.rate * min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (1 - LAST_RATE) * cosine)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+        for optimizer, _ in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("share", 1.0)
         loss = self._loss(step, video)
         if not loss.isfinite():
             raise UserError(f"step {step}: the loss of the video codec is {loss.item()}; give a lower learning rate")
-        self.optimizer.zero_grad()
+        for weights in self.parameters.values():
+            weights.grad = None
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
-        self.optimizer.step()
+        self._move()
         decay = min(LONGEST_AVERAGE, (step + 2) / (step + 11))
         for name, weights in self.parameters.items():
             self.average[name].lerp_(weights.detach(), 1 - decay)
+
+    def _move(self) -> None:
+        """Let both optimizers step; Muon's, on convolutions as matrices [out, in x kernel]."""
+        for name, matrix in self.matrices.items():
+            gradient = self.parameters[name].grad
+            assert gradient is not None
+            matrix.grad = gradient.flatten(1)
+        for optimizer, _ in self.optimizers.values():
+            optimizer.step()
+        with torch.no_grad():
+            for name, matrix in self.matrices.items():
+                self.parameters[name].copy_(matrix.view_as(self.parameters[name]))
 
     def _loss(self, step: int, video: Tensor) -> Tensor:
         draws = generator(self.fit.seed, "codec noise", step)
@@ -165,8 +194,9 @@ class _Training:
         """Write all that the next step depends on."""
         state = {f"weights.{name}": weights.detach() for name, weights in self.parameters.items()}
         state |= {f"average.{name}": weights for name, weights in self.average.items()}
-        for name, weights in self.parameters.items():
-            state |= {f"{key}.{name}": self.optimizer.state[weights][key] for key in ("exp_avg", "exp_avg_sq")}
+        for kind, (optimizer, named) in self.optimizers.items():
+            for name, weights in named.items():
+                state |= {f"{kind}.{key}.{name}": value for key, value in optimizer.state[weights].items()}
         with replacing(file) as part:
             metadata = {"step": str(step), "settings": self.settings}
             save_file({name: value.contiguous() for name, value in state.items()}, part, metadata)
@@ -183,10 +213,13 @@ class _Training:
             for name, weights in self.parameters.items():
                 weights.data.copy_(state.get_tensor(f"weights.{name}"))
                 self.average[name].copy_(state.get_tensor(f"average.{name}"))
-                moments: dict[str, Any] = {
-                    key: state.get_tensor(f"{key}.{name}").clone() for key in ("exp_avg", "exp_avg_sq")
-                }
-                self.optimizer.state[weights] = {"step": torch.tensor(float(step)), **moments}
+            for name, matrix in self.matrices.items():
+                matrix.data.copy_(self.parameters[name].flatten(1))
+            for key in state.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                kind, moment, name = (*key.split(".", 2), "")[:3]
+                if kind in self.optimizers:
+                    optimizer, named = self.optimizers[kind]
+                    optimizer.state[named[name]][moment] = state.get_tensor(key).clone()
         return step
 
 

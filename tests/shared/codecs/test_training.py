@@ -26,7 +26,7 @@ def linear() -> LinearVideoCodec:
 def small(linear: LinearVideoCodec) -> ConvVideoCodec:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ConvVideoCodec.around(linear, channels=(8, 8), blocks=1)
+        return ConvVideoCodec.around(linear, channels=(8, 32), blocks=1)  # those of 32 by Muon
 
 
 def losses(codec: VideoCodec) -> tuple[float, float]:
@@ -45,6 +45,18 @@ def test_gains_and_normalises(linear: LinearVideoCodec, tmp_path: Path) -> None:
     latents = codec.encode(torch.cat([make_video(i) for i in range(12)]))
     assert latents.mean((0, 2, 3, 4)).abs().max() < 5e-3  # clips are rounded to uint8
     assert float(latents.square().mean()) == pytest.approx(1, abs=5e-3)
+
+
+def test_hidden_convolutions_go_by_muon_and_the_rest_by_adam(linear: LinearVideoCodec) -> None:
+    trained = training._Training(small(linear), CodecFit(2), CLIPS)
+    (_, adam), (_, muon) = trained.optimizers["adam"], trained.optimizers["muon"]
+    assert {name.split(".")[1] for name in muon} == {"scales", "up"}
+    assert all(min(trained.parameters[name].shape[:2]) >= training.HIDDEN for name in muon)
+    assert set(adam) | set(muon) == set(trained.parameters)
+    before = {name: weights.detach().clone() for name, weights in trained.parameters.items()}
+    trained.step(0, make_video(0))
+    trained.step(1, make_video(1))
+    assert all(not torch.equal(before[name], weights) for name, weights in trained.parameters.items())
 
 
 def test_goes_on_to_the_same_bits(linear: LinearVideoCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
