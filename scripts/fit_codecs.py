@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         before = measure_codecs(clips, range(len(clips)), linear, audio_codec) if video_codec is not linear else {}
         for measure, value in measured.items():
             beside = f"   linear {before[measure]:8.3f}" if before and before[measure] != value else ""
-            print(f"  {measure.replace('_', ' '):22s}{value:8.3f}{beside}")
+            print(f"  {measure.replace('_', ' '):24s}{value:8.3f}{beside}")
     print(f"written to {options.output}/video_codec and {options.output}/audio_codec")
 
 

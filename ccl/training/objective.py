@@ -15,7 +15,7 @@ from ccl.routing import Reads, Task
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
-from shared.nn.flow import draw_noise, draw_u, noisy, shift, velocity
+from shared.nn.flow import draw_chosen, draw_noise, draw_u, noisy, shift, velocity
 from shared.training.flops import StepCost, step_cost, trained_share
 from shared.training.trainer import LossRecord, StepOutput
 from shared.utils.config import Flow, Loss
@@ -146,11 +146,18 @@ class JointObjective(nn.Module):
         return step_cost(clips * each, clips * flops, self._trained, self.transformer.gradient_checkpointing)
 
     def _u(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        drawn = [
-            draw_u(self.seed, batch.step, batch.ids, self.flow.mean, self.flow.std, name).to(batch.video.device)
-            for name in (("u", "u audio") if self.flow.sigmas == "independent" else ("u",))
-        ]
+        names = ("u", "u audio") if self.flow.sigmas == "independent" else ("u",)
+        drawn = [self._draw(batch, name).to(batch.video.device) for name in names]
         return drawn[0], drawn[-1]
+
+    def _draw(self, batch: Batch, name: str) -> Tensor:
+        """Draw u: logit-normal, of a share of the samples a second one at high noise."""
+        flow, keys = self.flow, (self.seed, batch.step, batch.ids)
+        u = draw_u(*keys, flow.mean, flow.std, name)
+        if not flow.high_share:
+            return u
+        high = draw_u(*keys, flow.high_mean, flow.high_std, f"{name} high")
+        return torch.where(draw_chosen(flow.high_share, *keys, f"{name} is high"), high, u)
 
     def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)

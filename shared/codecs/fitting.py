@@ -12,9 +12,11 @@ from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
 from shared.codecs.picture_errors import PictureLoss, decibels, picture_loss
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
-from shared.utils.rng import numpy_generator
+from shared.utils.rng import generator, numpy_generator
 
 ENVELOPE_WINDOW = 0.02  # s
+NOISES = 0.05, 0.1, 0.2
+"""On the latents, in their standard deviations, when a video codec is measured."""
 #: A data set, or a list: clips by number, each with `video`, `audio`, `has_video` and `has_audio`.
 Samples = Any
 
@@ -39,18 +41,20 @@ def measure_codecs(
 ) -> dict[str, float]:
     """Measure what is lost on the clips `numbers`. Of the video, in dB (peak 2): means of `psnr` over clips, its
     `psnr_lowest`, `psnr_moving` of all pixels that move; and `border_jump`, the error's step across the borders of
-    cells over that elsewhere. Of the sound, means over clips: absolute `mel_error` and `level_error` in dB and the
+    cells over that elsewhere; the first and the last two also where noise of NOISES lies on the latents, as on those
+    that a model makes. Of the sound, means over clips: absolute `mel_error` and `level_error` in dB and the
     `envelope_correlation` of loudness in 20 ms windows."""
-    losses = [_picture_losses(video_codec, video) for video in _streams(samples, numbers, "video")]
+    losses: dict[float, list[PictureLoss]] = {noise: [] for noise in (0.0, *NOISES)}
+    for number, video in enumerate(_streams(samples, numbers, "video")):
+        for noise, of_noise in losses.items():
+            of_noise.append(_picture_losses(video_codec, video, noise, number))
     found: dict[str, float] = {}
-    if losses:
-        total = PictureLoss(*map(sum, zip(*losses, strict=True)))
-        psnr = [decibels(loss.square / loss.pixels) for loss in losses]
-        found = {"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)}
-        if total.moving:
-            found["psnr_moving"] = decibels(total.moving_square / total.moving)
-        if total.inside:
-            found["border_jump"] = total.across / total.inside
+    for noise, of_noise in losses.items():
+        if of_noise:
+            measured = _of_pictures(of_noise)
+            found |= measured if not noise else {
+                f"{name}, noise {noise:g}": value for name, value in measured.items() if name != "psnr_lowest"
+            }  # fmt: skip
     sound = [_sound_errors(audio_codec, audio) for audio in _streams(samples, numbers, "audio")]
     return found | ({name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {})
 
@@ -76,8 +80,23 @@ def _streams(samples: Samples, numbers: Iterable[int], stream: str) -> Iterator[
     return (getattr(sample, stream)[None] for sample in chosen if getattr(sample, f"has_{stream}"))
 
 
-def _picture_losses(codec: VideoCodec, video: Tensor) -> PictureLoss:
-    return picture_loss(video, codec.decode(codec.encode(video), video.shape[2]), codec.spatial_stride)
+def _picture_losses(codec: VideoCodec, video: Tensor, noise: float, number: int) -> PictureLoss:
+    latents = codec.encode(video)
+    if noise:
+        latents = latents + noise * torch.randn(latents.shape, generator=generator(0, "codec noise measured", number))
+    return picture_loss(video, codec.decode(latents, video.shape[2]), codec.spatial_stride)
+
+
+def _of_pictures(losses: list[PictureLoss]) -> dict[str, float]:
+    """Measures of the clips' losses, as `measure_codecs` names them."""
+    total = PictureLoss(*map(sum, zip(*losses, strict=True)))
+    psnr = [decibels(loss.square / loss.pixels) for loss in losses]
+    found = {"psnr": sum(psnr) / len(psnr), "psnr_lowest": min(psnr)}
+    if total.moving:
+        found["psnr_moving"] = decibels(total.moving_square / total.moving)
+    if total.inside:
+        found["border_jump"] = total.across / total.inside
+    return found
 
 
 def _sound_errors(codec: LinearAudioCodec, audio: Tensor) -> dict[str, float]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from shared.nn.clock import LatentClock
 from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
+from shared.nn.text_refiner import TextRefiner
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
 Control = Callable[[int, Tensor], Tensor]
@@ -47,6 +48,7 @@ class StreamConfig:
         time_unit: seconds per unit of the temporal band, for `grid: time`.
         skip: adds to the prediction the noisy latents, times a factor per channel and noise level, zero at first: a
             narrow stream need not carry every value of its tokens through all blocks. Wan has none.
+        text_layers, text_heads: blocks of a `TextRefiner` and their heads; Wan has none.
     """
 
     in_channels: int
@@ -61,10 +63,14 @@ class StreamConfig:
     grid: str = "video"
     time_unit: float = 1.0
     skip: bool = False
+    text_layers: int = 0
+    text_heads: int = 4
 
     def __post_init__(self) -> None:
         if self.grid not in ("video", "time"):
             raise ValueError(f"grid must be 'video' or 'time', not {self.grid!r}")
+        if self.text_layers and self.text_dim % self.text_heads:
+            raise ValueError(f"text_heads {self.text_heads} must divide text_dim {self.text_dim}")
         object.__setattr__(self, "patch_size", tuple(self.patch_size))
 
     @property
@@ -189,6 +195,8 @@ class DiTStream(nn.Module):
         width = config.width
         self.patch_embedding = PatchEmbedding(config.in_channels, width, config.patch_size, config.patch_size)
         self.condition_embedder = WanTimeTextImageEmbedding(width, config.freq_dim, 6 * width, config.text_dim)
+        refined = config.text_layers
+        self.text_refiner = TextRefiner(config.text_dim, refined, config.text_heads) if refined else None
         self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
         self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(width, config.patch_values)
@@ -221,6 +229,7 @@ class DiTStream(nn.Module):
             rotary = time_rotary(clock.centres / self.config.time_unit - 0.5, head_dim)[None]
         sigma = (sigma if sigma.ndim == 2 else sigma[:, None])[:, ::pt]
         times = sigma.flatten() * 1000.0
+        text = text if self.text_refiner is None else self.text_refiner(text)
         time, modulation, text, _ = self.condition_embedder(times, text, timestep_seq_len=sigma.shape[1])
         return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary.to(x.device), grid, latents)
 

@@ -34,6 +34,11 @@ def draw_u(seed: int, step: int, ids: list[str], mean: float = 0.0, std: float =
     return torch.sigmoid(mean + std * normal)
 
 
+def draw_chosen(share: float, seed: int, step: int, ids: list[str], name: str) -> Tensor:
+    """[B] bool, True with probability `share`, keyed by (seed, step, sample id)."""
+    return torch.stack([torch.rand((), generator=generator(seed, name, step, i)) < share for i in ids])
+
+
 def draw_noise(seed: int, step: int, ids: list[str], shape: tuple[int, ...], stream: str) -> Tensor:
     """[B, *shape] Gaussian noise of one stream, keyed by (seed, step, sample id, stream)."""
     return torch.stack([torch.randn(shape, generator=generator(seed, "noise", stream, step, i)) for i in ids])

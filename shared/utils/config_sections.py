@@ -183,6 +183,9 @@ class Flow(Section):
 
     mean: Annotated[float, Field(ge=-20, le=20)] = key(0.0, "Mean of logit(u).")
     std: Annotated[float, Field(gt=0, le=20)] = key(1.0, "Standard deviation of logit(u).")
+    high_share: Rate = key(0.0, "How often u is drawn at high noise instead, where the text alone decides.")
+    high_mean: Annotated[float, Field(ge=-20, le=20)] = key(3.0, "Mean of logit(u) there.")
+    high_std: Annotated[float, Field(gt=0, le=20)] = key(1.5, "Standard deviation of logit(u) there.")
     video_shift: Factor = key(1.0, "Above 1: more of the video's time at high noise; sampling follows.")
     audio_shift: Factor = key(1.0, "Above 1: more of the sound's time at high noise; sampling follows.")
     sigmas: Literal["shared", "independent"] = key("shared", "One u per sample, or one per stream.")

@@ -27,6 +27,9 @@ def test_fit_and_measure_on_held_out_samples() -> None:
     measured = measure_codecs(samples, range(32, 40), video, audio)
     assert measured["psnr"] > 35
     assert measured["psnr_lowest"] <= measured["psnr"]
+    by_noise = [measured["psnr"], *(measured[f"psnr, noise {noise}"] for noise in (0.05, 0.1, 0.2))]
+    assert by_noise == sorted(by_noise, reverse=True)
+    assert by_noise[-1] < by_noise[1] - 6  # four times the noise
     assert measured["mel_error"] < 3
     assert measured["level_error"] < 1
     assert measured["envelope_correlation"] > 0.9

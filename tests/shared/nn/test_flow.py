@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from shared.nn.flow import draw_noise, draw_u, noisy, shift, u_grid, velocity
+from shared.nn.flow import draw_chosen, draw_noise, draw_u, noisy, shift, u_grid, velocity
 
 
 def test_path_runs_from_data_to_noise_along_the_target():
@@ -48,6 +48,14 @@ def test_draws_differ_by_seed_step_stream_and_name():
                   draw_noise(1, 5, ["a"], (4,), "audio"), draw_noise(1, 5, ["b"], (4,), "video")):  # fmt: skip
         assert not torch.allclose(base, other)
     assert draw_u(1, 5, ["a"]) != draw_u(1, 5, ["a"], name="u audio")
+
+
+def test_so_many_are_chosen_each_by_itself():
+    ids = [str(i) for i in range(2000)]
+    chosen = draw_chosen(0.2, 0, 0, ids, "high")
+    assert chosen.float().mean() == pytest.approx(0.2, abs=0.03)
+    assert torch.equal(chosen[[7, 3]], draw_chosen(0.2, 0, 0, ["7", "3"], "high"))
+    assert not draw_chosen(0.0, 0, 0, ids, "high").any() and draw_chosen(1.0, 0, 0, ids, "high").all()
 
 
 def test_u_is_logit_normal():
