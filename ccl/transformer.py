@@ -130,9 +130,9 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         cca_heads, cca_head_dim: CCA's inner width (`cca_dim`) is their product.
         context_tokens: L, learnable context tokens per block and direction.
         centre, clock_mode: the partition's form (`ccl.tarp.align`).
-        window_from: what says how many audio tokens a video frame reads, with `centre: exact`. `rates`: the codecs' rates,
-            so that it is the same at any length of the clip; `counts`: ⌊A/F⌋ of the clip, as checkpoints without this
-            key were trained. `centre: paper` is always by counts.
+        window_from: what says how many audio tokens a video frame reads, with `centre: exact`. `rates`: those of the
+            codecs, so that it is the same at any length of the clip; `counts`: ⌊A/F⌋ of the clip, as checkpoints
+            without this key were trained. `centre: paper` is always by counts.
         cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).

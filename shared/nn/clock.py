@@ -20,8 +20,8 @@ SAME_TIME = 1e-9
 class LatentClock:
     """Start and end of each latent in seconds, without gaps, or ValueError. Hashable, so that it can key a cache.
 
-    `rate` is nominal: whole latents a second, as the codec has them however long the clip is. A latent of a clip may last
-    shorter (the first of a causal codec, the only one of a still picture), so no interval tells it.
+    `rate` is nominal: whole latents a second, as the codec has them however long the clip is. The first latent of a
+    causal codec, the only one of a still picture, is shorter, so no interval tells it.
     """
 
     starts: tuple[float, ...]

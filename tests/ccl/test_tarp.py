@@ -1,4 +1,4 @@
-"""TARP: partitions against dense masks for every (F, A), windows by rates, drift, coverage, invariance to the offset."""
+"""TARP: partitions against dense masks for every (F, A), windows by rates, drift, coverage, invariance to offsets."""
 
 from __future__ import annotations
 

@@ -235,6 +235,9 @@ def test_the_records_tell_the_cost_of_each_task_once():
     forward = {task: task_flops(model, tokens, Task(task)) for task in cost}
     assert cost["t2av"].flops == cost["t2av"].hardware_flops == 3 * forward["t2av"]
     assert cost["t2a"].flops == 3 * 2 * forward["t2a"] and cost["mtv"].flops == 3 * (forward["mtv"] + 100 * FRAMES + 4)
+    by_rates = transformer(window_from="rates")
+    wider = JointObjective(by_rates, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].cost
+    assert wider.flops == 3 * task_flops(by_rates, tokens._replace(per_latent=25 / 4), Task.T2AV) > cost["t2av"].flops
     model.enable_gradient_checkpointing()
     model.audio_stream.requires_grad_(False)
     for block in model.blocks:
