@@ -141,7 +141,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
     """
 
     _supports_gradient_checkpointing = True
-    _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
+    _keep_in_fp32_modules = ["time_embedder", "rate_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
     _no_split_modules = ["JointBlock"]  # noqa: RUF012
     _repeated_blocks = ["JointBlock"]  # noqa: RUF012
     # what stays as it is where weights are kept in fp8: the ends of a stream, and what tells it the noise level

@@ -49,6 +49,8 @@ FIXED = {
     "pos_embed_seq_len": None,
 }  # fmt: skip
 
+NEW_RATE = "zero: a public tower has one frame rate, and no weights for it"
+
 
 def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
@@ -64,6 +66,7 @@ def weight_map(
     else:
         mapping.new([name for name in shapes if part_of(name) == "audio_stream"], "no audio tower given")
     mapping.new([name for name in shapes if part_of(name) == "fusion"], "Wan has nothing that joins two towers")
+    mapping.new([name for name in shapes if ".rate_embedder." in name], NEW_RATE)
     mapping.check()
     return mapping
 
@@ -177,10 +180,12 @@ class WanExport:
 
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
     """Arguments of diffusers' WanTransformer3DModel for a stream of ours. UserError if Wan has no such stream."""
-    if stream.skip or stream.grid != "video":
-        what = f"the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}"
-        raise UserError(f"{label}: {what}; Wan has no skip and no grid but video, so it cannot hold these weights")
-    sizes = {name: value for name, value in asdict(stream).items() if name not in ("skip", "grid", "time_unit")}
+    own = {"skip": stream.skip, "frame_rate": stream.frame_rate, "grid": stream.grid}
+    if own != {"skip": False, "frame_rate": False, "grid": "video"}:
+        what = ", ".join(f"{name} {str(value).lower()}" for name, value in own.items())
+        told = f"the video stream has {what}; Wan has no skip, no frame_rate and no grid but video"
+        raise UserError(f"{label}: {told}, so it cannot hold these weights")
+    sizes = {name: value for name, value in asdict(stream).items() if name not in (*own, "time_unit")}
     return sizes | {"out_channels": stream.in_channels}
 
 

@@ -12,6 +12,7 @@ from public import MODEL, SMALL, full_size, in_memory, on_meta, original, shapes
 
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.wan import (
+    NEW_RATE,
     check_config,
     stream_names,
     to_diffusers,
@@ -146,6 +147,19 @@ def test_two_experts_must_be_told_apart(tmp_path: Path) -> None:
     assert transformer_place(tmp_path / "transformer_2") == tmp_path / "transformer_2"
 
 
-def test_wan_has_no_skip() -> None:
-    with pytest.raises(UserError, match="video stream has skip true"):
+def test_wan_has_neither_skip_nor_frame_rate() -> None:
+    with pytest.raises(UserError, match="video stream has skip true, frame_rate false, grid video; Wan has no skip"):
         wan_config(StreamConfig(**SMALL, skip=True), "mine")
+    with pytest.raises(UserError, match="skip false, frame_rate true, grid video; .* cannot hold these weights"):
+        wan_config(StreamConfig(**SMALL, frame_rate=True), "mine")
+
+
+def test_weights_for_a_frame_rate_are_new_and_all_others_are_wans() -> None:
+    state, told = small_wan().state_dict(), MODEL | {"video": SMALL | {"frame_rate": True}}
+    shapes = shapes_of(on_meta(lambda: DualStreamTransformer(**told)))
+    mapping = weight_map(shapes, in_memory(state))
+    name = "video_stream.condition_embedder.rate_embedder.weight"
+    assert mapping.origins[name] == NEW_RATE and name not in shapes_of(on_meta(lambda: DualStreamTransformer(**MODEL)))
+    of_video = [mapping.origins[one] for one in shapes if part_of(one) == "video_stream" and one != name]
+    assert len(of_video) == len(state) and all(isinstance(one, SourceTensor) for one in of_video)
+    assert f"new: {NEW_RATE}" in mapping.report()
