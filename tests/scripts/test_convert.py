@@ -130,7 +130,7 @@ def test_a_wan_folder_with_a_frame_rate_is_that_wan_at_any(wan: Path, tmp_path: 
         clock = LatentClock.causal_video(2, fps, 4)
         found = ours.denoise_video(latents, torch.tensor([0.7]), text, clock)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    with pytest.raises(UserError, match="frame_rate true.*cannot hold these weights"):
+    with pytest.raises(UserError, match=r"frame_rate true.*cannot hold these weights"):
         run("export-wan", checkpoint=tmp_path / "out", output=tmp_path / "back")
 
 

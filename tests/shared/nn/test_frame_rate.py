@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -75,7 +77,7 @@ def test_rates_are_told_apart_in_their_order():
     """What is trained at some rates serves between them: nearer rates have nearer features, and ratios count."""
     features = {fps: torch.tensor(rate_features(fps / 4)).double() for fps in (12, 15, 16, 20, 24, 25, 29.97, 30, 60)}
     far = [float((features[12] - found).norm()) for found in features.values()]
-    assert far[0] == 0 and all(later > sooner for sooner, later in zip(far, far[1:-1], strict=False))
+    assert far[0] == 0 and all(later > sooner for sooner, later in pairwise(far[:-1]))
     steps = [float((features[2 * fps] - features[fps]).norm()) for fps in (12, 15, 30)]
     assert steps[0] > 1 and steps == pytest.approx([steps[0]] * 3)
 

@@ -150,7 +150,7 @@ def test_two_experts_must_be_told_apart(tmp_path: Path) -> None:
 def test_wan_has_neither_skip_nor_frame_rate() -> None:
     with pytest.raises(UserError, match="video stream has skip true, frame_rate false, grid video; Wan has no skip"):
         wan_config(StreamConfig(**SMALL, skip=True), "mine")
-    with pytest.raises(UserError, match="skip false, frame_rate true, grid video; .* cannot hold these weights"):
+    with pytest.raises(UserError, match=r"skip false, frame_rate true, grid video; .* cannot hold these weights"):
         wan_config(StreamConfig(**SMALL, frame_rate=True), "mine")
 
 
