@@ -19,12 +19,14 @@ from shared.nn.parameter_names import part_of
 
 
 class Tokens(NamedTuple):
-    """Sizes of one clip: F video latent frames of S tokens, A audio tokens, and the tokens of each stream's text."""
+    """Sizes of one clip: F video latent frames of S tokens, A audio tokens, and the tokens of each stream's text.
+    `per_latent`: audio tokens in one whole video latent, by the codecs' rates; None: A/F."""
 
     frames: int
     space: int
     audio: int
     text: int
+    per_latent: float | None = None
 
     @property
     def video(self) -> int:
@@ -98,5 +100,6 @@ def _one_clip(model: DualStreamTransformer, tokens: Tokens) -> tuple[StreamInput
     """Its picture is one row of tokens: where they stand changes no cost."""
     _, height, width = model.video_stream.config.patch_size
     audio = LatentClock.at_rate(tokens.audio, 25.0)
-    clocks = LatentClock.uniform(tokens.frames, audio.duration), audio
+    rate = None if tokens.per_latent is None else audio.rate / tokens.per_latent
+    clocks = LatentClock.uniform(tokens.frames, audio.duration, rate=rate), audio
     return meta_inputs(model, (tokens.frames, height, width * tokens.space), tokens.audio, tokens.text, clocks)

@@ -74,6 +74,8 @@ class JointOptions(SamplingOptions):
             if getattr(self, name) is not None and name not in SCALES[form]:
                 raise ValueError(f"--{name.replace('_', '-')} has no effect with --guidance {form}; leave it out")
         check_given(self.chosen_task, self.audio is not None, self.video is not None, self.image is not None)
+        if self.fps is not None and self.chosen_task is Task.T2A:
+            raise ValueError("--fps has no effect with --task t2a, which has no pictures; leave it out")
         return self
 
     @cached_property
@@ -177,7 +179,7 @@ class GivenMedia(NamedTuple):
             sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration, track=self.track)
             arguments["audio"] = torch.from_numpy(sound)[None]
         if options.video is not None:
-            frames = read_video(options.video, pipeline.config.fps, size, end=self.duration)
+            frames = read_video(options.video, options.fps or pipeline.config.fps, size, end=self.duration)
             arguments["video"] = frames_to_tensor(torch.from_numpy(frames))[None]
         return arguments
 

@@ -26,6 +26,7 @@ from shared.nn.clock import LatentClock
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
+from shared.utils.ranges import checked_fps
 from shared.utils.rng import generator, seed_of_each
 
 #: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
@@ -45,12 +46,13 @@ class CCLOutput(BaseOutput):
 
 
 class Size(NamedTuple):
-    """The sample to make: video frames and audio samples of one duration, and the clocks of video and audio."""
+    """The sample to make: video frames, audio samples, pixels, frames a second, and the clocks of video and audio."""
 
     frames: int
     samples: int
     height: int
     width: int
+    fps: float
     clocks: tuple[LatentClock, LatentClock]
 
 
@@ -60,7 +62,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     Args:
         transformer, video_codec, audio_codec, text_encoder: the model's parts.
         scheduler, audio_scheduler: one solver per stream; their `shift` is the one used in training.
-        fps, height, width: the video the model was trained on.
+        fps, height, width: of a video where a call does not say them: those the model was trained on.
         control, audio_encoder, effects_encoder, music_encoder: `mtv.pipeline.MTVPipeline`'s parts of the same folder.
             They are only kept, so that saving loses nothing; give None to leave them on the disk.
 
@@ -93,8 +95,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self, prompt: Prompts, audio_prompt: Prompts | None = None, negative_prompt: str = "", task: str = "auto",
-        duration: float = 2.0, height: int | None = None, width: int | None = None, num_inference_steps: int = 24,
-        guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
+        duration: float = 2.0, height: int | None = None, width: int | None = None, fps: float | None = None,
+        num_inference_steps: int = 24, guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
         image: Tensor | None = None, audio: Tensor | None = None, video: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
     ) -> CCLOutput:  # fmt: skip
@@ -104,7 +106,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             prompt, audio_prompt: what to see, and to hear (default: the same). `TimedPrompts` change over time.
             negative_prompt, guidance: the text 0c of guidance; form and weights of UCG.
             task: t2av, t2v, t2a, a2v, v2a, or auto: by what is given.
-            duration: seconds.
+            duration: seconds. height, width: pixels; default: as trained. fps: frames a second, also of a given video;
+                default: the pipeline's. Its clock tells the transformer, which heeds it with `frame_rate`.
             seed: one per prompt, or one: prompt i draws from seed + i. Video and sound have noise of their own.
             image: [B or 1, 3, H, W] in [-1, 1], the first frame (i2av, i2v).
             audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
@@ -116,7 +119,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         prompts = _per_sample(prompt)
         chosen = infer_task(audio is not None, video is not None) if task == "auto" else parse_task(task)
         check_given(chosen, audio is not None, video is not None, image is not None)
-        size = self._size(duration, height, width)
+        size = self._size(duration, height, width, fps)
         seeds = seed_of_each(seed, len(prompts))
         streams, first = self._encode_given(size, len(prompts), image, audio, video)
         encoded = {f"{name} codec": latents for name, latents in streams.items()}
@@ -156,18 +159,19 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             made = {f"{name} DiT": latents[name] for name in velocity}
             check_finite(made, f"in the latents at step {step + 1} of {steps}")
 
-    def _size(self, duration: float, height: int | None, width: int | None) -> Size:
+    def _size(self, duration: float, height: int | None, width: int | None, fps: float | None = None) -> Size:
         height = self.config.height if height is None else height
         width = self.config.width if width is None else width
-        frames = round(duration * self.config.fps) if math.isfinite(duration) else 0
+        fps = checked_fps(self.config.fps if fps is None else fps)
+        frames = round(duration * fps) if math.isfinite(duration) else 0
         if frames < 1:
-            raise UserError(f"duration {duration} s holds no frame at {self.config.fps} fps; give a positive duration")
+            raise UserError(f"duration {duration} s holds no frame at {fps} fps; give a positive duration")
         unit = self.video_codec.spatial_stride * self.transformer.config.video.get("patch_size", (1, 2, 2))[-1]
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
-        samples = round(frames / self.config.fps * self.audio_codec.sample_rate)
-        clocks = self.video_codec.clock(frames, self.config.fps), self.audio_codec.clock(samples)
-        return Size(frames, samples, height, width, clocks)
+        samples = round(frames / fps * self.audio_codec.sample_rate)
+        clocks = self.video_codec.clock(frames, fps), self.audio_codec.clock(samples)
+        return Size(frames, samples, height, width, fps, clocks)
 
     def _noise(self, route: Route, size: Size, seeds: list[int]) -> dict[str, Tensor]:
         """Noise per noisy stream from its own generator: the other stream's size changes nothing."""
@@ -222,7 +226,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if route.audio_noisy:
             sound = self.audio_codec.decode(latents["audio"].to(self.audio_codec.dtype), size.samples)
             audio = bounded(sound[:, 0].float(), "audio codec").cpu().numpy()
-        return CCLOutput(video, audio, self.config.fps, self.audio_codec.sample_rate)
+        return CCLOutput(video, audio, size.fps, self.audio_codec.sample_rate)
 
 
 def _per_sample(prompt: Prompts) -> list[str | TimedPrompts]:

@@ -1,12 +1,13 @@
 """TARP: temporally aligned rotary positions and partitions, from two latent clocks (CCL paper, "TARP").
 
-Partition: frame i of the video reads s = min(A, 3·max(1, ⌊A/F⌋)) neighbouring audio tokens; audio token j reads the
-tokens of one video frame. Positions: inside a group a logit sees only the time difference p_j − i, in units of video
-latents (docs/design.md, "Clock and TARP").
+Partition: frame i of the video reads s = min(A, 3·max(1, c)) neighbouring audio tokens, c those of one whole video
+latent; audio token j reads the tokens of one video frame. Positions: inside a group a logit sees only the time
+difference p_j − i, in units of video latents (docs/design.md, "Clock and TARP").
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -18,6 +19,8 @@ from shared.nn.clock import LatentClock
 
 Centre = Literal["exact", "paper"]
 ClockMode = Literal["causal", "uniform"]
+#: What says how many audio tokens one video latent has: the codecs' nominal rates, or how many the clip has of both.
+WindowFrom = Literal["rates", "counts"]
 
 
 @dataclass(frozen=True)
@@ -52,24 +55,41 @@ def centres(video: LatentClock, audio: LatentClock, centre: Centre) -> Tensor:
     return c // 2 + c * torch.arange(len(video))
 
 
-def partition(video: LatentClock, audio: LatentClock, centre: Centre) -> tuple[Tensor, Tensor]:
+def window_size(video: LatentClock, audio: LatentClock, centre: Centre, window_from: WindowFrom = "rates") -> int:
+    """Count the audio tokens s that each frame reads: min(A, 3·max(1, c)), three latents wide.
+
+    By `rates` c = ⌊τ_v·q⌋, τ_v the seconds of one whole video latent and q audio tokens a second: the same in a clip of
+    any length. By `counts` c = ⌊A/F⌋, which grows with the clip, as the causal clock's first latent is one frame; the
+    `paper` form is always so.
+    """
+    by_counts = centre == "paper" or window_from == "counts"
+    tokens = len(audio) // len(video) if by_counts else math.floor(audio.rate / video.rate + 1e-6)
+    return min(len(audio), 3 * max(1, tokens))
+
+
+def partition(
+    video: LatentClock, audio: LatentClock, centre: Centre, window_from: WindowFrom = "rates"
+) -> tuple[Tensor, Tensor]:
     """Find the window [F, s] of audio tokens that each frame reads, and the frame [A] that each audio token reads."""
-    size = min(len(audio), 3 * max(1, len(audio) // len(video)))
+    size = window_size(video, audio, centre, window_from)
     low = (centres(video, audio, centre) - size // 2).clamp(0, len(audio) - size)
     paper = torch.arange(len(audio)) * len(video) // len(audio)
     return low[:, None] + torch.arange(size), video.index(audio.centres) if centre == "exact" else paper
 
 
 @lru_cache(maxsize=256)
-def align(video: LatentClock, audio: LatentClock, centre: Centre = "exact", mode: ClockMode = "causal") -> Alignment:
+def align(
+    video: LatentClock, audio: LatentClock, centre: Centre = "exact", mode: ClockMode = "causal",
+    window_from: WindowFrom = "rates",
+) -> Alignment:  # fmt: skip
     """Make the partitions and aligned positions of two clocks; computed once per pair of clocks.
 
     `mode="uniform"` replaces the video's true intervals by F equal parts of the audio's duration, which the
-    `paper` centres assume. Both forms agree when F divides A.
+    `paper` centres assume; its nominal rate stays. Where F divides A both forms agree, if the windows are equally long.
     """
     if mode == "uniform":
-        video = LatentClock.uniform(len(video), audio.duration, audio.start)
-    window, frame = partition(video, audio, centre)
+        video = LatentClock.uniform(len(video), audio.duration, audio.start, video.rate)
+    window, frame = partition(video, audio, centre, window_from)
     position = video.position(audio.centres)
     window_offset = position[window] - torch.arange(len(video))[:, None]
     return Alignment(window, window_offset, frame, position - frame, **_group(frame, len(video)))

@@ -16,7 +16,7 @@ from ccl.baselines import Variant, by_index
 from ccl.context_attention import KeyValue
 from ccl.fusion import Fusion, RotaryArguments
 from ccl.routing import Reads, Route, Task
-from ccl.tarp import Centre, ClockMode, align
+from ccl.tarp import Centre, ClockMode, WindowFrom, align
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
@@ -130,6 +130,9 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         cca_heads, cca_head_dim: CCA's inner width (`cca_dim`) is their product.
         context_tokens: L, learnable context tokens per block and direction.
         centre, clock_mode: the partition's form (`ccl.tarp.align`).
+        window_from: what says how many audio tokens a video frame reads, with `centre: exact`. `rates`: those of the
+            codecs, so that it is the same at any length of the clip; `counts`: ⌊A/F⌋ of the clip, as checkpoints
+            without this key were trained. `centre: paper` is always by counts.
         cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
@@ -138,7 +141,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
     """
 
     _supports_gradient_checkpointing = True
-    _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
+    _keep_in_fp32_modules = ["time_embedder", "rate_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
     _no_split_modules = ["JointBlock"]  # noqa: RUF012
     _repeated_blocks = ["JointBlock"]  # noqa: RUF012
     # what stays as it is where weights are kept in fp8: the ends of a stream, and what tells it the noise level
@@ -154,6 +157,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         context_tokens: int = 16,
         centre: str = "exact",
         clock_mode: str = "causal",
+        window_from: str = "counts",
         cca_time_scale: float = 1.0,
         fusion: str = "cca",
         positions: str = "aligned",
@@ -165,6 +169,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         for name, value, known in (
             ("centre", centre, get_args(Centre)),
             ("clock_mode", clock_mode, get_args(ClockMode)),
+            ("window_from", window_from, get_args(WindowFrom)),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
@@ -261,8 +266,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             raise ValueError(f"the route {route} joins the streams, so both are needed")
         source = video if isinstance(video, StreamContext) else state
         assert source is not None, "the route reads the video"
-        config = self.config
-        alignment, scale = align(video.clock, audio.clock, config.centre, config.clock_mode), config.cca_time_scale
+        config, scale = self.config, self.config.cca_time_scale
+        alignment = align(video.clock, audio.clock, config.centre, config.clock_mode, config.window_from)
         if self.variant.positions == "index":
             alignment, scale = by_index(alignment), 1.0
         v, a = self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)

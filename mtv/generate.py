@@ -152,7 +152,7 @@ def generate(options: MTVOptions) -> Path:
         raise UserError(f"checkpoint {folder}: {what}, {how}")
     index = check_checkpoint(folder, options.trust_package)
     check_driven(index, f"checkpoint {folder}: ")
-    fps = float(index.get("fps", 16.0))
+    fps = options.fps or float(index.get("fps", 16.0))
     for picture in options.pictures.values():
         read_image(picture)
     sound = Sound.read(options, fps)
@@ -255,10 +255,9 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step")
-        fps, progress = pipeline.config.fps, kept.progress()
-        write = partial(sound.write, fps=fps)
+        progress, write = kept.progress(), partial(sound.write, fps=fps)
         with kept.so_far(write):  # the windows' frames wait on the disk, not in memory
-            for part in pipeline.stream(prompt, tracks, **_arguments(options, pipeline), progress=progress):
+            for part in pipeline.stream(prompt, tracks, **_arguments(options, pipeline, fps), progress=progress):
                 kept.add(part[0], progress)
             write(options.output, kept.video())
         kept.remove()
@@ -299,7 +298,7 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
     return Tracks([speech], effects, music, rate)
 
 
-def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
+def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[str, Any]:
     import torch
 
     from mtv.windows import window_frames
@@ -311,7 +310,7 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline) -> dict[str, Any]:
     for time, file in options.pictures.items():
         arguments["keyframes"][time] = frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
     if options.window is not None:
-        arguments["window"] = window_frames(options.window, pipeline.config.fps, stride)
+        arguments["window"] = window_frames(options.window, fps, stride)
     return arguments
 
 

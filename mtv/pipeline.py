@@ -26,6 +26,7 @@ from shared.encoders import AudioFeatures, TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
+from shared.utils.ranges import checked_fps
 from shared.utils.rng import generator, seed_of_each
 
 
@@ -47,7 +48,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         control: the network that the tracks act through.
         audio_encoder: features of speech, and of effects and music where these have no encoder of their own.
         audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts, kept so that saving loses nothing.
-        fps, height, width: the video the model was trained on.
+        fps, height, width: of a video where a call does not say them: those the model was trained on.
 
     UserError without control or audio_encoder, or for a scheduler of another kind than the transformer's.
     """
@@ -104,9 +105,10 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         config = {name: pipeline.config[name] for name in settings if name in pipeline.config}
         return cls(**(components | config | parts))
 
-    def __call__(self, *arguments: Any, **options: Any) -> MTVOutput:
+    def __call__(self, *arguments: Any, fps: float | None = None, **options: Any) -> MTVOutput:
         """Sample the whole video of `stream`, which says what the arguments are."""
-        return MTVOutput(np.concatenate(list(self.stream(*arguments, **options)), axis=1), self.config.fps)
+        frames = np.concatenate(list(self.stream(*arguments, fps=fps, **options)), axis=1)
+        return MTVOutput(frames, self.config.fps if fps is None else fps)
 
     @torch.no_grad()
     def stream(
@@ -120,6 +122,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         duration: float | None = None,
         height: int | None = None,
         width: int | None = None,
+        fps: float | None = None,
         image: Tensor | None = None,
         keyframes: Mapping[float, Tensor] | None = None,
         window: int | None = None,
@@ -139,13 +142,14 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
             seed: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
+            fps: frames a second; default: the pipeline's. `CCLPipeline` says what they do.
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
             progress: windows that an earlier call has made, with the same arguments; it is brought up to date.
         """
         prompts, given = _given(prompt, tracks)
-        frames, size = self._frames(given, duration), self._size(height, width)
-        fps, stride = self.config.fps, self.video_codec.temporal_stride
+        fps, stride = checked_fps(self.config.fps if fps is None else fps), self.video_codec.temporal_stride
+        frames, size = self._frames(given, duration, fps), self._size(height, width)
         length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
         plan = windows.plan(frames, length, overlap, stride)
         pictures = [*([] if image is None else [(0.0, image)]), *(keyframes or {}).items()]
@@ -158,7 +162,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             prompts=prompts,
             texts=dict(zip(different, self._encoded(different), strict=True)),
             negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
-            tracks=self._features(given, frames, len(prompts)),
+            tracks=self._features(given, frames, fps, len(prompts)),
+            fps=fps,
             windows=plan,
             pictures={time: picture.to(self._execution_device) for time, picture in fitted},
             size=size,
@@ -186,11 +191,11 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def _sample(self, video: LongVideo, index: int, last: Tensor | None, progress: Any) -> Tensor:
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
         window = video.windows[index]
-        clock, model = self.video_codec.clock(window.frames, self.config.fps), self.transformer
+        clock, model = self.video_codec.clock(window.frames, video.fps), self.transformer
         denoiser = CogVideoXDenoiser(model) if isinstance(model, CogVideoXTransformer3DModel) else model
         here, sound = slice(window.start, window.end), video.tracks
         tracks = TrackFeatures(sound.speech[:, :, here], sound.effects[:, here], sound.music[:, here], sound.speakers)
-        texts = windows.segments(video.prompts, video.texts, clock.shifted(window.start / self.config.fps))
+        texts = windows.segments(video.prompts, video.texts, clock.shifted(window.start / video.fps))
         clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
         for latent, time in video.keyframes[index].items():
             clean[latent] = keyframe_latents(self.video_codec, video.pictures[time], latent == 0)[:, :, 0]
@@ -226,21 +231,20 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         check_finite({"text encoder": embedded}, "in the embedding of a prompt")
         return embedded
 
-    def _features(self, tracks: list[Tracks], frames: int, batch: int) -> TrackFeatures:
+    def _features(self, tracks: list[Tracks], frames: int, fps: float, batch: int) -> TrackFeatures:
         """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
         if (voices := max(len(one.speech) for one in tracks)) > (most := self.control.config.speakers):
             raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
         own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}
         encoders = {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
-        read = (features(one, encoders, frames, self.config.fps) for one in tracks)
+        read = (features(one, encoders, frames, fps) for one in tracks)
         clips = [{name: x.cpu() for name, x in one.items()} for one in read]
         for one in clips:
             check_finite({f"encoder of {name}": values for name, values in one.items()}, "in the features of the sound")
         return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
 
-    def _frames(self, tracks: list[Tracks], duration: float | None) -> int:
+    def _frames(self, tracks: list[Tracks], duration: float | None, fps: float) -> int:
         """Frames of the video. Tracks that lack up to a twentieth of it end in silence."""
-        fps = self.config.fps
         if duration is None:
             counts = {frames_of(one, fps) for one in tracks}
             if len(counts) > 1:

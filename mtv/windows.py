@@ -54,7 +54,8 @@ class LongVideo:
     """What the windows of one video share.
 
     `texts`: [L, D] of each text in the prompts; `negative`: [B, L, D]. `tracks`: features of the whole sound, on the
-    CPU. `pictures`: by time, [B, 3, H, W]; `keyframes`: of `place_keyframes`. `size`: (height, width) in pixels.
+    CPU. `pictures`: by time, [B, 3, H, W]; `keyframes`: of `place_keyframes`. `size`: (height, width) in pixels. `fps`:
+    frames a second, which every window's clock has.
     """
 
     prompts: list[TimedPrompts]
@@ -66,6 +67,7 @@ class LongVideo:
     keyframes: list[dict[int, float]]
     seeds: list[int]
     size: tuple[int, int]
+    fps: float
     steps: int
     guidance: TrackGuidance
     callback: StepCallback | None

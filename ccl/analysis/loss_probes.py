@@ -207,5 +207,6 @@ def model_size(model: DualStreamTransformer, batch: Batch) -> dict[str, int]:
     """Parameters, and operations of t2av for a clip of the batch's shape (`ccl.flops`), the streams' join apart."""
     patch = model.video_stream.config.patch_size
     space = batch.video.shape[3] // patch[1] * (batch.video.shape[4] // patch[2])
-    tokens = Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1])
+    per_latent = batch.audio_clock.rate / batch.video_clock.rate
+    tokens = Tokens(batch.video.shape[2], space, batch.audio.shape[1], batch.text.shape[1], per_latent)
     return costs(model.config, tokens)._asdict()

@@ -242,7 +242,8 @@ class LatentSizes:
 
     def tokens(self, patch: tuple[int, int]) -> Tokens:
         """With video patches of (height, width) latents."""
-        return Tokens(self.frames, (self.height // patch[0]) * (self.width // patch[1]), self.audio, self.text)
+        space, per_latent = (self.height // patch[0]) * (self.width // patch[1]), self.audio_rate * self.temporal_stride
+        return Tokens(self.frames, space, self.audio, self.text, per_latent / self.fps)
 
 
 def parameters(config: Mapping[str, Any]) -> Parameters:

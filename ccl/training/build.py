@@ -205,7 +205,14 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         model = DualStreamTransformer(**settings)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"model: {error}; see configs/model/") from None
-    if config.init_streams:
-        streams = Path(config.init_streams) / "transformer"
-        return initialise(model, streams, skip=lambda name: part_of(name) == "fusion")
-    return initialise(model, Path(config.init) / "transformer") if config.init else model
+    start = config.init_streams or config.init
+    if not start:
+        return model
+
+    def joins(name: str) -> bool:
+        return bool(config.init_streams) and part_of(name) == "fusion"
+
+    def starts_at_zero(name: str) -> bool:  # a folder without it goes on as it was
+        return ".rate_embedder." in name or ".text_refiner." in name
+
+    return initialise(model, Path(start) / "transformer", joins, starts_at_zero)

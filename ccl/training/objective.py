@@ -137,7 +137,9 @@ class JointObjective(nn.Module):
             return StepCost()
         _, _, frames, height, width = batch.video.shape
         _, *patch = self.transformer.video_stream.config.patch_size
-        tokens = Tokens(frames, height // patch[0] * (width // patch[1]), batch.audio.shape[1], batch.text.shape[1])
+        per_latent = batch.audio_clock.rate / batch.video_clock.rate
+        space, sounds = height // patch[0] * (width // patch[1]), batch.audio.shape[1]
+        tokens = Tokens(frames, space, sounds, batch.text.shape[1], per_latent)
         route, clips = task.route, len(batch.ids)
         each = tokens.video * (route.video is not Reads.SKIPPED) + tokens.audio * (route.audio is not Reads.SKIPPED)
         flops = task_flops(self.transformer, tokens, task)

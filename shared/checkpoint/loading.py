@@ -20,7 +20,7 @@ from shared.utils import cli
 from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
-from shared.utils.ranges import Seed, Steps
+from shared.utils.ranges import Fps, Seed, Steps
 from shared.utils.startup import quick_imports
 
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
@@ -60,6 +60,7 @@ class SamplingOptions(TrustOptions):
     timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT", metavar="FILE")
     negative_prompt: str | None = option(None, "what guidance leads away from; default: the empty text", metavar="TEXT")
     image: Path | None = option(None, "png, jpeg or webp: the first frame")
+    fps: Fps | None = option(None, "pictures a second; default: the checkpoint's", metavar="F")
     seed: Seed = option(0, "the same seed makes the same sample")
     steps: Steps | None = option(None, "solver steps; default: the pipeline's")
     checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
@@ -92,7 +93,7 @@ class SamplingOptions(TrustOptions):
 
     def given_arguments(self) -> dict[str, Any]:
         """Arguments of a pipeline; options without a value leave it its own default."""
-        arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps}
+        arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps, "fps": self.fps}
         return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -118,9 +119,17 @@ def _load(kind: type[Any], options: SamplingOptions) -> Any:
         pipeline.set_adapters(list(adapters), [scale for _, scale in adapters.values()])
     if options.fuse_lora:
         pipeline.fuse_lora()
+    if options.fps not in (None, pipeline.config.fps) and not hears_frame_rate(pipeline.transformer):
+        known = f"the checkpoint's model was trained at {pipeline.config.fps:g} and is not told the frame rate"
+        print(f"warning: --fps {options.fps:g}: {known}; things may move too fast or too slowly", file=sys.stderr)
     for line in pipeline.set_memory(options.memory, device):
         print(line, file=sys.stderr)
     return pipeline
+
+
+def hears_frame_rate(transformer: Any) -> bool:
+    """Tell whether a pipeline's transformer is one whose video stream is told its frame rate (`frame_rate`)."""
+    return bool(dict(transformer.config.get("video") or {}).get("frame_rate", False))
 
 
 def existing_folder(path: Path) -> Path:

@@ -5,7 +5,8 @@ Every codec states the clock of its latents (docs/design.md, "Clock and TARP"). 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,10 +18,15 @@ SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class LatentClock:
-    """Start and end of each latent in seconds, without gaps, or ValueError. Hashable, so that it can key a cache."""
+    """Start and end of each latent in seconds, without gaps, or ValueError. Hashable, so that it can key a cache.
+
+    `rate` is nominal: whole latents a second, as the codec has them however long the clip is. The first latent of a
+    causal codec, the only one of a still picture, is shorter, so no interval tells it.
+    """
 
     starts: tuple[float, ...]
     ends: tuple[float, ...]
+    rate: float
 
     def __post_init__(self) -> None:
         counts = (len(self.starts), len(self.ends))
@@ -30,24 +36,26 @@ class LatentClock:
             raise ValueError("every latent of a clock must last: an end is not after its start")
         if any(abs(b - a) > 1e-6 for a, b in zip(self.ends, self.starts[1:], strict=False)):
             raise ValueError("the latents of a clock must follow each other without a gap")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"a clock of {self.rate} latents a second; a positive number is needed")
 
     @classmethod
     def causal_video(cls, latents: int, fps: float, stride: int) -> LatentClock:
         """Clock of a causal video codec: latent 0 is frame 0, latent i >= 1 is frames stride·(i−1)+1 .. stride·i."""
         edges = [0.0, *((stride * i + 1) / fps for i in range(latents))]
-        return cls(tuple(edges[:-1]), tuple(edges[1:]))
+        return cls(tuple(edges[:-1]), tuple(edges[1:]), fps / stride)
 
     @classmethod
     def at_rate(cls, count: int, rate: float) -> LatentClock:
         """Clock of a non-causal codec with `rate` latents per second: latent j is [j/rate, (j+1)/rate)."""
         edges = [j / rate for j in range(count + 1)]
-        return cls(tuple(edges[:-1]), tuple(edges[1:]))
+        return cls(tuple(edges[:-1]), tuple(edges[1:]), rate)
 
     @classmethod
-    def uniform(cls, count: int, duration: float, start: float = 0.0) -> LatentClock:
-        """`count` equal latents over `duration` seconds."""
+    def uniform(cls, count: int, duration: float, start: float = 0.0, rate: float | None = None) -> LatentClock:
+        """`count` equal latents over `duration` seconds. `rate`: the codec's, where these stand for its latents."""
         edges = [start + i * duration / count for i in range(count + 1)]
-        return cls(tuple(edges[:-1]), tuple(edges[1:]))
+        return cls(tuple(edges[:-1]), tuple(edges[1:]), count / duration if rate is None else rate)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -73,7 +81,8 @@ class LatentClock:
 
     def shifted(self, seconds: float) -> LatentClock:
         """Move the same latents to `seconds` later."""
-        return LatentClock(tuple(t + seconds for t in self.starts), tuple(t + seconds for t in self.ends))
+        starts, ends = (tuple(time + seconds for time in edge) for edge in (self.starts, self.ends))
+        return replace(self, starts=starts, ends=ends)
 
     def index(self, times: Tensor) -> Tensor:
         """Index of the latent that contains each time (int64, the shape of `times`), clamped to the clock's ends."""

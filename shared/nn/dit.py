@@ -22,6 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from shared.nn.clock import LatentClock
+from shared.nn.frame_rate import RatedTimeTextEmbedding
 from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 from shared.nn.text_refiner import TextRefiner
@@ -49,6 +50,8 @@ class StreamConfig:
         skip: adds to the prediction the noisy latents, times a factor per channel and noise level, zero at first: a
             narrow stream need not carry every value of its tokens through all blocks. Wan has none.
         text_layers, text_heads: blocks of a `TextRefiner` and their heads; Wan has none.
+        frame_rate: true tells the stream the rate of its latents, without which a slow picture and a fast one are the
+            same latents; of no effect until it is trained. For `grid: video`. Wan has one rate and no weights for it.
     """
 
     in_channels: int
@@ -65,12 +68,19 @@ class StreamConfig:
     skip: bool = False
     text_layers: int = 0
     text_heads: int = 4
+    frame_rate: bool = False
 
     def __post_init__(self) -> None:
         if self.grid not in ("video", "time"):
             raise ValueError(f"grid must be 'video' or 'time', not {self.grid!r}")
         if self.text_layers and self.text_dim % self.text_heads:
             raise ValueError(f"text_heads {self.text_heads} must divide text_dim {self.text_dim}")
+        if not isinstance(self.frame_rate, bool):
+            raise ValueError(
+                f"frame_rate is {self.frame_rate!r}; true or false is needed, a clip's clock has the number"
+            )
+        if self.frame_rate and self.grid != "video":
+            raise ValueError(f"frame_rate is for a stream of grid 'video', not {self.grid!r}")
         object.__setattr__(self, "patch_size", tuple(self.patch_size))
 
     @property
@@ -194,9 +204,10 @@ class DiTStream(nn.Module):
         self.config = config
         width = config.width
         self.patch_embedding = PatchEmbedding(config.in_channels, width, config.patch_size, config.patch_size)
-        self.condition_embedder = WanTimeTextImageEmbedding(width, config.freq_dim, 6 * width, config.text_dim)
         refined = config.text_layers
         self.text_refiner = TextRefiner(config.text_dim, refined, config.text_heads) if refined else None
+        embedding = RatedTimeTextEmbedding if config.frame_rate else WanTimeTextImageEmbedding
+        self.condition_embedder = embedding(width, config.freq_dim, 6 * width, config.text_dim)
         self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
         self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(width, config.patch_values)
@@ -216,7 +227,8 @@ class DiTStream(nn.Module):
     def embed(self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None) -> StreamState:
         """Tokens, modulation and positions of noisy latents [B, C, F, H, W] with text [B, L, text_dim].
 
-        `sigma`: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise. `grid="time"` needs the clock.
+        `sigma`: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise. `grid="time"` and `frame_rate`
+        need the clock.
         """
         (pt, ph, pw), head_dim = self.config.patch_size, self.config.attention_head_dim
         x = self.patch_embedding(latents)
@@ -228,10 +240,18 @@ class DiTStream(nn.Module):
         else:
             rotary = time_rotary(clock.centres / self.config.time_unit - 0.5, head_dim)[None]
         sigma = (sigma if sigma.ndim == 2 else sigma[:, None])[:, ::pt]
-        times = sigma.flatten() * 1000.0
         text = text if self.text_refiner is None else self.text_refiner(text)
-        time, modulation, text, _ = self.condition_embedder(times, text, timestep_seq_len=sigma.shape[1])
+        times, rate = sigma.flatten() * 1000.0, self._rate(clock)
+        time, modulation, text, _ = self.condition_embedder(times, text, timestep_seq_len=sigma.shape[1], **rate)
         return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary.to(x.device), grid, latents)
+
+    def _rate(self, clock: LatentClock | None) -> dict[str, float]:
+        """Give the embedding of conditions what it wants of the clock."""
+        if not self.config.frame_rate:
+            return {}
+        if clock is None:
+            raise ValueError("a stream with frame_rate needs the clock of its latents")
+        return {"rate": clock.rate}
 
     def head(self, state: StreamState) -> Tensor:
         """Hidden states back to [B, C, F, H, W]."""

@@ -18,13 +18,19 @@ StateDict = dict[str, Tensor]
 Model = TypeVar("Model", bound=Any)
 
 
-def initialise(model: Model, folder: Path, skip: Callable[[str], bool] = lambda name: False) -> Model:
-    """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names; return it.
-    UserError where names or shapes differ, or a weight is not finite."""
+def initialise(
+    model: Model, folder: Path, skip: Callable[[str], bool] = lambda name: False,
+    added: Callable[[str], bool] = lambda name: False,
+) -> Model:  # fmt: skip
+    """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names, and those that
+    `added` names where the folder has none; return it. UserError where other names or shapes differ, or a weight is not
+    finite."""
     both = model, type(model).from_pretrained(folder)
     check_weights(both[1], str(folder))
     ours, theirs = ({name: value for name, value in one.state_dict().items() if not skip(name)} for one in both)
     for name, here, there in _differences(ours, theirs):
+        if there == "absent" and added(name):
+            continue
         raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
     model.load_state_dict(model.state_dict() | theirs)
     return model

@@ -46,6 +46,12 @@ Width = Annotated[int, Field(ge=1, le=1_048_576)]
 Depth = Annotated[int, Field(ge=1, le=4096)]
 
 
+def checked_fps(fps: float) -> float:
+    """Give back frames a second. UserError unless they are in the range of a checkpoint's."""
+    check_range("fps", fps, 0.001, 1000, whole=False)
+    return fps
+
+
 def check_range(name: str, value: object, low: float, high: float, whole: bool = True) -> None:
     """Raise UserError unless `value`, called `name`, is a number (`whole`: an integer) in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not low <= value <= high:

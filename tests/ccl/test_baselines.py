@@ -237,7 +237,7 @@ def test_at_index_positions_a_late_sound_is_where_an_early_one_is():
     """Within a token, so that the partition stays; aligned positions see it."""
     video, audio = inputs()
     moved = replace(audio, clock=audio.clock.shifted(1e-3))
-    here, there = align(video.clock, audio.clock), align(video.clock, moved.clock)
+    here, there = (align(video.clock, one.clock, window_from="counts") for one in (audio, moved))
     assert torch.equal(here.window, there.window) and torch.equal(here.frame, there.frame)
     for positions, same in (("index", True), ("aligned", False)):
         model = transformer(positions=positions, cca_time_scale=6.25)

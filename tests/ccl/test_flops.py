@@ -54,6 +54,19 @@ def test_a_task_costs_what_torch_counts(name, task):
     assert task_flops(model, Tokens(FRAMES, SPACE, TOKENS, TEXT[0]), task) == counter.get_total_flops()
 
 
+@torch.no_grad()
+def test_a_window_by_rates_costs_what_torch_counts():
+    """Three more keys for each video token, whatever F and A are."""
+    (video, audio), model = inputs(batch=1), transformer(window_from="rates")
+    video = replace(video, sigma=video.sigma[:, None].expand(-1, FRAMES))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(Task.A2V.route, video, audio)
+    tokens = Tokens(FRAMES, SPACE, TOKENS, TEXT[0], audio.clock.rate / video.clock.rate)
+    assert task_flops(model, tokens, Task.A2V) == counter.get_total_flops()
+    by_counts, (blocks, width) = task_flops(model, tokens._replace(per_latent=None), Task.A2V), (2, 2 * 16)
+    assert counter.get_total_flops() - by_counts == blocks * 2 * linear(FRAMES * SPACE, 18 - 15, width)
+
+
 def linear(tokens: int, inputs: int, outputs: int) -> int:
     return 2 * tokens * inputs * outputs
 

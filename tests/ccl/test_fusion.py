@@ -54,11 +54,16 @@ def test_a_fusion_of_ones_own_needs_a_class_and_a_name(monkeypatch):
     assert torch.equal(alone, model(Task.T2AV.route.unconditional, video, other)[0])
 
 
-def test_ccas_arguments_are_partition_and_time():
-    model, given = transformer(cca_time_scale=6.25), inputs()
+@pytest.mark.parametrize(
+    ("settings", "size"), [({}, 15), ({"window_from": "counts"}, 15), ({"window_from": "rates"}, 18)]
+)
+def test_ccas_arguments_are_partition_and_time(settings, size):
+    """A model that does not say what its window comes from has it from counts."""
+    model, given = transformer(cca_time_scale=6.25, **settings), inputs()
     video, audio = rotary_arguments(model, *given)
-    expected = align(given[0].clock, given[1].clock)
+    expected = align(given[0].clock, given[1].clock, window_from=model.config.window_from)
     assert torch.equal(video["alignment"].window, expected.window)
+    assert expected.window.shape == (FRAMES, size)
     assert torch.equal(audio["alignment"].frame, expected.frame)
     dim = CONFIG["cca_head_dim"]
     assert torch.equal(video["rotary"], time_rotary(6.25 * expected.window_offset, dim))

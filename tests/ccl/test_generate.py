@@ -45,3 +45,12 @@ def test_files_of_many_prompts_are_numbered(tmp_path: Path) -> None:
     options = parse(JointOptions, None, ["--prompts", "prompts.txt", "--output", str(out)])
     assert output_files(options, 2) == [tmp_path / "deep/x_000.mp4", tmp_path / "deep/x_001.mp4"]
     assert output_files(options, None) == [out]
+
+
+def test_a_sound_alone_has_no_frames_a_second() -> None:
+    words = ["--prompt", "x", "--fps", "24"]
+    assert parse(JointOptions, None, [*words, "--output", "x.mp4"]).given_arguments() == {"fps": 24}
+    with pytest.raises(UserError, match="--fps has no effect with --task t2a"):
+        parse(JointOptions, None, [*words, "--output", "x.wav", "--task", "t2a"])
+    with pytest.raises(UserError, match="--fps"):
+        parse(JointOptions, None, ["--prompt", "x", "--fps", "0", "--output", "x.mp4"])

@@ -20,6 +20,7 @@ from shared.nn.flow import shift, u_grid
 from shared.utils.errors import UserError
 
 SECONDS, SAMPLES = 13 / 16, 13_000
+FPS: list[dict[str, float]] = [{}, {"fps": 24.0}]
 ALONE = Guidance(Form.DUAL, (1.0, 1.0), (0.0, 0.0))  # v(c,0m)
 
 
@@ -310,3 +311,26 @@ def test_a_weight_that_is_not_finite_is_found_when_loading(tmp_path, name: str) 
     pipe.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=f"checkpoint .*: {name}: the weight {key} holds NaN or infinity"):
         CCLPipeline.from_pretrained(tmp_path)
+
+
+def test_frames_a_second_reach_the_transformers_clock(pipe):
+    """24 a second make 6 latents a second; what is not said is the pipeline's own."""
+    clocks = []
+    hook = pipe.transformer.register_forward_pre_hook(
+        lambda _, args: clocks.append([given.clock for given in args[1:3]])
+    )
+    try:
+        made = [pipe("a bell", duration=1.0, num_inference_steps=1, guidance=Guidance("none"), **one) for one in FPS]
+    finally:
+        hook.remove()
+    assert [(one.fps, one.video.shape[1], one.audio.shape[1]) for one in made] == [(16, 16, 16000), (24, 24, 16000)]
+    assert [(video.rate, len(video), audio.rate, len(audio)) for video, audio in clocks] == [
+        (4.0, 5, 25.0, 25), (6.0, 7, 25.0, 25),
+    ]  # fmt: skip
+    assert clocks[1][0].starts[:3] == (0.0, 1 / 24, 5 / 24)
+
+
+@pytest.mark.parametrize("fps", [0, -1.0, float("nan"), float("inf"), True])
+def test_frames_a_second_that_there_are_not_are_refused(pipe, fps):
+    with pytest.raises(UserError, match=f"fps is {fps!r}; a number from 0.001 to 1000 is needed"):
+        pipe("a bell", fps=fps)

@@ -1,4 +1,4 @@
-"""TARP: partitions against dense masks for every (F, A), drift, coverage, and invariance to the offset."""
+"""TARP: partitions against dense masks for every (F, A), windows by rates, drift, coverage, invariance to offsets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccl.tarp import _group, align, centres, partition
+from ccl.tarp import _group, align, centres, partition, window_size
 from shared.nn.clock import LatentClock
 
 FRAMES, TOKENS = range(1, 70), range(1, 400)
@@ -27,12 +27,16 @@ def matching_clocks(frames: int, tokens: int) -> tuple[LatentClock, LatentClock]
     return LatentClock.causal_video(frames, (4 * frames - 3) * 25 / tokens, 4), AUDIO[tokens]
 
 
-def dense(tokens: int, edges: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
+def dense(
+    tokens: int, edges: tuple[np.ndarray, np.ndarray] | None, window_from: str = "counts"
+) -> tuple[np.ndarray, np.ndarray]:
     """From the design's text: the mask [all rows, A] of what video reads, and the frame [all F, A] that audio reads.
 
-    `edges` None: the paper's form.
+    `edges` None: the paper's form. By rates a whole latent is four frames of the clip's 4F − 3.
     """
     c, token, frames = tokens // ROW_F, np.arange(tokens), np.array(FRAMES)[:, None]
+    if window_from == "rates":
+        c = 4 * tokens // (4 * ROW_F - 3)
     size = np.minimum(tokens, 3 * np.maximum(1, c))
     if edges is None:
         middle = c // 2 + c * ROW_I
@@ -46,14 +50,14 @@ def dense(tokens: int, edges: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.
     return (low <= token) & (token < low + size[:, None]), np.minimum(frame, frames - 1)
 
 
-def gathered(tokens: int, centre: str, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def gathered(tokens: int, centre: str, mode: str, window_from: str = "counts") -> tuple[np.ndarray, np.ndarray]:
     """The same from what attention gathers: the windows, and the group in which each audio token stands.
 
     All F of one A are grouped in one call, as if their frames were those of one long video.
     """
     reads, frame_of, audio, place = np.zeros((len(ROW_F), tokens), dtype=bool), [], AUDIO[tokens], 0
     for frames in FRAMES:
-        window, frame = partition(video_clock(frames, tokens, mode), audio, centre)
+        window, frame = partition(video_clock(frames, tokens, mode), audio, centre, window_from)
         reads[place + np.arange(frames)[:, None], window.numpy()] = True
         frame_of.append(frame + place)
         place += frames
@@ -70,14 +74,18 @@ def video_clock(frames: int, tokens: int, mode: str) -> LatentClock:
     return LatentClock.uniform(frames, tokens / 25) if mode == "uniform" else matching_clocks(frames, tokens)[0]
 
 
-@pytest.mark.parametrize("mode", ["causal", "uniform"])
-def test_exact_gathers_the_dense_masks_keys_for_every_size(mode):
+@pytest.mark.parametrize(
+    ("mode", "window_from", "tokens"),
+    [("causal", "rates", TOKENS), ("causal", "counts", TOKENS[::4]), ("uniform", "counts", TOKENS)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_exact_gathers_the_dense_masks_keys_for_every_size(mode, window_from, tokens):
     edges = CAUSAL if mode == "causal" else UNIFORM
     first = np.flatnonzero(ROW_I == 0)
-    for tokens in TOKENS:
-        (reads, frame), (mask, expected) = gathered(tokens, "exact", mode), dense(tokens, edges)
-        assert (reads == mask).all() and (frame == expected).all(), f"A = {tokens}"
-        assert np.logical_or.reduceat(reads, first, axis=0).all(), f"an audio token is unread at A = {tokens}"
+    for count in tokens:
+        (reads, frame), (mask, expected) = gathered(count, "exact", mode, window_from), dense(count, edges, window_from)
+        assert (reads == mask).all() and (frame == expected).all(), f"A = {count}"
+        assert np.logical_or.reduceat(reads, first, axis=0).all(), f"an audio token is unread at A = {count}"
 
 
 def test_paper_gathers_the_dense_masks_keys_for_every_size():
@@ -85,6 +93,65 @@ def test_paper_gathers_the_dense_masks_keys_for_every_size():
     for tokens in TOKENS:
         (reads, frame), (mask, expected) = gathered(tokens, "paper", "any"), dense(tokens, None)
         assert (reads == mask).all() and (frame == expected).all(), f"A = {tokens}"
+
+
+def clip_clocks(seconds: float, fps: float) -> tuple[LatentClock, LatentClock]:
+    """Those of the toy world's codecs: 4 frames a latent after the first, 25 tokens a second, the last ones filled."""
+    frames = round(seconds * fps)
+    video = LatentClock.causal_video(1 + math.ceil((frames - 1) / 4), fps, 4)
+    return video, LatentClock.at_rate(math.ceil(frames / fps * 25 - 1e-9), 25.0)
+
+
+@pytest.mark.parametrize(
+    ("fps", "size"),
+    [(12, 24), (12.5, 24), (15, 18), (16, 18), (20, 15), (24, 12), (25, 12), (24000 / 1001, 12), (29.97, 9), (30, 9)],
+)
+def test_a_window_by_rates_is_equally_long_at_any_length(fps, size):
+    """Three whole latents: at 12.5 and 25 frames a second the tokens of one are a whole number, which is not lost."""
+    for seconds in (1, 2, 4, 6, 8, 30):
+        video, audio = clip_clocks(seconds, fps)
+        for mode in ("causal", "uniform"):
+            found = align.__wrapped__(video, audio, "exact", mode)
+            assert found.window.shape == (len(video), size), f"{seconds} s, {mode}"
+            assert found.video_reads(len(audio)).any(0).all(), f"a token is unread at {seconds} s, {mode}"
+
+
+def test_a_window_by_counts_grows_with_the_clip():
+    """As the causal clock's first latent is one frame: the checkpoint of this key's default was trained with 15."""
+    sizes = [
+        align.__wrapped__(*clip_clocks(seconds, 16), window_from="counts").window.shape[1] for seconds in (2, 4, 6)
+    ]
+    assert sizes == [15, 15, 18]
+    for seconds in (1, 2, 4, 6, 8):  # the paper's form has counts only
+        video, audio = clip_clocks(seconds, 16)
+        expected = 3 * (len(audio) // len(video))
+        assert window_size(video, audio, "paper", "rates") == window_size(video, audio, "paper", "counts") == expected
+
+
+@pytest.mark.parametrize("frames", [17, 21, 33])
+def test_the_beginning_of_a_clip_has_the_windows_of_the_clip(frames):
+    """Away from its end, where windows slide inwards: a shorter clip is the same to the model, up to there."""
+    (video, audio), (whole_video, whole_audio) = clip_clocks(frames / 16, 16), clip_clocks(8, 16)
+    part, whole = align(video, audio), align(whole_video, whole_audio)
+    inner = int((part.window[:, -1] < len(audio) - 1).sum())
+    assert inner >= len(video) - 3
+    assert torch.equal(part.window[:inner], whole.window[:inner])
+    torch.testing.assert_close(part.window_offset[:inner], whole.window_offset[:inner])
+    heard = int((part.frame < len(video) - 1).sum())
+    assert torch.equal(part.frame[:heard], whole.frame[:heard])
+
+
+@pytest.mark.parametrize(
+    ("frames", "tokens", "size"), [(1, 2, 2), (1, 50, 18), (2, 5, 5), (5, 17, 17), (5, 18, 18), (9, 1, 1)]
+)
+def test_a_window_by_rates_is_no_longer_than_the_sound(frames, tokens, size):
+    """A still picture and clips shorter than a latent too; a token is read at least where latents are shorter."""
+    video, audio = LatentClock.causal_video(frames, 16, 4), LatentClock.at_rate(tokens, 25.0)
+    found = align(video, audio)
+    assert found.window.shape == (frames, size)
+    assert found.window.min() >= 0 and found.window.max() < tokens
+    slow = LatentClock.at_rate(tokens, 2.0)  # half a token a latent
+    assert align(video, slow).window.shape == (frames, min(3, tokens))
 
 
 def test_exact_centres_are_within_one_audio_token_of_the_true_time():
@@ -97,14 +164,15 @@ def test_exact_centres_are_within_one_audio_token_of_the_true_time():
 
 @pytest.mark.parametrize("centre", ["exact", "paper"])
 @pytest.mark.parametrize("mode", ["causal", "uniform"])
-def test_an_alignment_is_made_of_this_partition(centre, mode):
+@pytest.mark.parametrize("window_from", ["rates", "counts"])
+def test_an_alignment_is_made_of_this_partition(centre, mode, window_from):
     rng = np.random.default_rng(0)
     for frames, tokens in zip(rng.integers(1, 70, 50).tolist(), rng.integers(1, 400, 50).tolist(), strict=True):
         video, audio = matching_clocks(frames, tokens)
-        found = align.__wrapped__(video, audio, centre, mode)
+        found = align.__wrapped__(video, audio, centre, mode, window_from)
         if mode == "uniform":
-            video = LatentClock.uniform(frames, audio.duration)
-        window, frame = partition(video, audio, centre)
+            video = LatentClock.uniform(frames, audio.duration, rate=video.rate)
+        window, frame = partition(video, audio, centre, window_from)
         assert torch.equal(found.window, window) and torch.equal(found.frame, frame)
         assert torch.equal(found.slot, _group(frame, frames)["slot"])
         position = video.position(audio.centres)
@@ -137,7 +205,7 @@ def test_the_paper_form_drifts_as_reported_and_exact_does_not(frames, tokens, se
 @pytest.mark.parametrize(("frames", "c"), [(1, 7), (4, 3), (10, 5), (31, 5), (60, 1), (13, 4), (8, 6)])
 def test_exact_and_paper_agree_where_f_divides_a(frames, c):
     video, audio = LatentClock.causal_video(frames, 16.0, 4), LatentClock.at_rate(frames * c, 25.0)
-    exact, paper = (align.__wrapped__(video, audio, centre, "uniform") for centre in ("exact", "paper"))
+    exact, paper = (align.__wrapped__(video, audio, centre, "uniform", "counts") for centre in ("exact", "paper"))
     for name in ("window", "frame", "groups", "slot"):
         assert torch.equal(getattr(exact, name), getattr(paper, name)), name
 

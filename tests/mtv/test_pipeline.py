@@ -454,3 +454,21 @@ def test_what_is_not_finite_is_named_with_its_step(monkeypatch, component: str, 
     sound = Tracks([noise("voice", 1, RATE // 2).clamp(-1, 1)], None, None, RATE)
     with pytest.raises(UserError, match=said):
         pipe("a bell", sound, num_inference_steps=2)
+
+
+def test_every_window_has_the_clock_of_the_frames_a_second(pipe, monkeypatch):
+    """So that a stream with `frame_rate` is told the same in all of them, a last one of one latent more too."""
+    clocks, denoise = [], pipe.transformer.denoise_video
+
+    def spied(latents, sigma, text, clock, control):
+        clocks.append(clock)
+        return denoise(latents, sigma, text, clock, control)
+
+    monkeypatch.setattr(pipe.transformer, "denoise_video", spied)
+    options = {"num_inference_steps": 1, "guidance": NONE, "window": 13, "overlap": 5}
+    made = pipe("a bell", tracks(seconds=1.0), fps=24.0, **options)
+    assert made.fps == 24 and made.video.shape[1] == 24
+    assert [(len(clock), clock.rate) for clock in clocks] == [(4, 6.0), (4, 6.0), (3, 6.0)]
+    assert pipe("a bell", tracks(seconds=1.0), **options).fps == FPS and {clock.rate for clock in clocks[3:]} == {4.0}
+    with pytest.raises(UserError, match="fps is 0; a number"):
+        pipe("a bell", tracks(seconds=1.0), fps=0, **options)

@@ -21,6 +21,7 @@ from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
 from scripts.convert import main
 from shared.checkpoint.folder import load_checkpoint
+from shared.nn.clock import LatentClock
 from shared.nn.parameter_names import part_of
 from shared.utils.errors import UserError
 from shared.utils.rng import derive, generator
@@ -112,6 +113,25 @@ def test_a_wan_folder_becomes_a_pipeline(wan: Path, checkpoint: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     made = pipeline("a red ball", duration=0.5, height=16, width=16, num_inference_steps=1)
     assert made.video.shape == (1, 4, 16, 16, 3) and made.audio.shape == (1, 400)
+
+
+@torch.no_grad()
+def test_a_wan_folder_with_a_frame_rate_is_that_wan_at_any(wan: Path, tmp_path: Path) -> None:
+    """Its weights are new, zero, and accounted for; a stream that has them is none of Wan's any more."""
+    settings = configured(tmp_path / "told.yaml", MODEL | {"video": SMALL | {"frame_rate": True}})
+    run("wan", source=wan, model=settings, output=tmp_path / "out")
+    ours, plain = transformer(tmp_path / "out"), WanTransformer3DModel.from_pretrained(wan / "transformer").eval()
+    assert not ours.video_stream.condition_embedder.rate_embedder.weight.any()
+    assert "zero: a public tower has one frame rate" in (tmp_path / "out/README.md").read_text()
+    draw = generator(0, "test", "latents")
+    latents, text = torch.randn(1, 4, 2, 4, 4, generator=draw), torch.randn(1, 3, 16, generator=draw)
+    expected = plain(latents, torch.tensor([700.0]), text).sample
+    for fps in (8.0, 24.0):
+        clock = LatentClock.causal_video(2, fps, 4)
+        found = ours.denoise_video(latents, torch.tensor([0.7]), text, clock)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match=r"frame_rate true.*cannot hold these weights"):
+        run("export-wan", checkpoint=tmp_path / "out", output=tmp_path / "back")
 
 
 @torch.no_grad()

@@ -299,3 +299,13 @@ def test_beside_its_result_a_sample_writes_next_to_nothing(checkpoint: Path, tmp
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"{tmp_path / 'x.mp4'}\n"
     assert len(done.stderr.split()) < 40, done.stderr
+
+
+def test_frames_a_second_are_those_of_the_file(make, media: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that is not told its frame rate may be asked for another one, with a warning."""
+    info = probe(make("--fps", 24, "--duration", 1))
+    assert info.fps == 24 and info.video_end == pytest.approx(1)
+    warning = "warning: --fps 24: the checkpoint's model was trained at 8 and is not told the frame rate"
+    assert warning in capsys.readouterr().err
+    make("--fps", 8, "--video", media / "mute.mp4", "--duration", 1)  # v2a: the model sees so many pictures of it
+    assert "warning" not in capsys.readouterr().err

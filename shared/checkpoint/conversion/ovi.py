@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
-from shared.checkpoint.conversion.wan import to_diffusers
+from shared.checkpoint.conversion.wan import NEW_PARTS, to_diffusers
 from shared.checkpoint.conversion.weight_map import WeightMap
 from shared.nn.parameter_names import joint_name
 from shared.utils.errors import UserError
@@ -47,6 +47,8 @@ def weight_map(shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, fu
         mapping.new([name for name in shapes if re.search(r"\.fusion\.\w+\.context_tokens", name)], NEW_TOKENS)
     mapping.new([name for name in shapes if name.startswith("audio_stream.patch_embedding.")], NEW_INPUT)
     mapping.new([n for n in shapes if n.startswith("audio_stream.proj_out.") and n not in mapping.origins], NEW_OUTPUT)
+    for part, why in NEW_PARTS.items():
+        mapping.new([name for name in shapes if part in name], why)
     mapping.check()
     return mapping
 

@@ -49,6 +49,12 @@ FIXED = {
     "pos_embed_seq_len": None,
 }  # fmt: skip
 
+#: What a stream of ours may have beside Wan's weights.
+NEW_PARTS = {
+    ".rate_embedder.": "zero: a public tower has one frame rate, and no weights for it",
+    ".text_refiner.": "a public tower reads its text as it is; what the refiner adds is zero at first",
+}
+
 
 def weight_map(
     shapes: Mapping[str, tuple[int, ...]], weights: SourceWeights, audio: SourceWeights | None = None
@@ -64,6 +70,8 @@ def weight_map(
     else:
         mapping.new([name for name in shapes if part_of(name) == "audio_stream"], "no audio tower given")
     mapping.new([name for name in shapes if part_of(name) == "fusion"], "Wan has nothing that joins two towers")
+    for part, why in NEW_PARTS.items():
+        mapping.new([name for name in shapes if part in name], why)
     mapping.check()
     return mapping
 
@@ -177,10 +185,13 @@ class WanExport:
 
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
     """Arguments of diffusers' WanTransformer3DModel for a stream of ours. UserError if Wan has no such stream."""
-    if stream.skip or stream.grid != "video":
-        what = f"the video stream has skip {str(stream.skip).lower()} and grid {stream.grid}"
-        raise UserError(f"{label}: {what}; Wan has no skip and no grid but video, so it cannot hold these weights")
-    sizes = {name: value for name, value in asdict(stream).items() if name not in ("skip", "grid", "time_unit")}
+    wan = {"skip": False, "frame_rate": False, "text_layers": 0, "grid": "video"}
+    own = {name: getattr(stream, name) for name in wan}
+    if own != wan:
+        what = ", ".join(f"{name} {str(value).lower()}" for name, value in own.items())
+        told = f"the video stream has {what}; Wan has no skip, no frame_rate, no text_layers and no grid but video"
+        raise UserError(f"{label}: {told}, so it cannot hold these weights")
+    sizes = {name: value for name, value in asdict(stream).items() if name not in (*own, "text_heads", "time_unit")}
     return sizes | {"out_channels": stream.in_channels}
 
 

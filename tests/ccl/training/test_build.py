@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CONFIG
+from tiny import CONFIG, FRAMES, inputs
 
 from ccl.training.build import JointAdapter, build_model, check_size
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
+from shared.nn.clock import LatentClock
 from shared.training.card import Progress
 from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
+from shared.utils.rng import generator
 
 COMPONENTS = Components(
     Codecs(LinearVideoCodec(latent_channels=4), LinearAudioCodec(latent_channels=5, iterations=1)),
@@ -22,10 +24,11 @@ COMPONENTS = Components(
     {},
 )
 
+OWN = ("in_channels", "text_dim")  # which the codecs and the text encoder decide
+
 
 def config(model: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
-    own = ("in_channels", "text_dim")  # which the codecs and the text encoder decide
-    streams = {name: {k: v for k, v in CONFIG[name].items() if k not in own} for name in ("video", "audio")}
+    streams = {name: {k: v for k, v in CONFIG[name].items() if k not in OWN} for name in ("video", "audio")}
     raw = {"output": "out", "data": {"manifest": "clips", "fps": 8, "size": [32, 32]}, "train": {"steps": 3}}
     return TrainConfig.model_validate(raw | {"model": CONFIG | streams | (model or {})} | changes)
 
@@ -113,3 +116,29 @@ def test_a_size_of_no_whole_tokens_is_refused_before_encoding(size: tuple[int, i
     check_size(told, 8)
     with pytest.raises(UserError, match=f"data.size .*{said}"):
         check_size(told.model_copy(update={"data": told.data.model_copy(update={"size": size})}), stride)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("key", ["init", "init_streams"])
+def test_a_folder_without_a_frame_rate_or_refiner_goes_on_with_them_as_it_was(tmp_path: Path, key: str) -> None:
+    """Only these may be lacking in the folder, and only there; adapters go onto such a model too."""
+    old = JointAdapter(config(train={"steps": 3, "export_dtype": "fp32"}), COMPONENTS)
+    old.save(old.objective().state_dict(), tmp_path / "old", Progress(0))
+    told = {
+        "video": {k: v for k, v in CONFIG["video"].items() if k not in OWN} | {"frame_rate": True, "text_layers": 1}
+    }
+    lora = {"lora": {"rank": 2, "targets": ["attention", r".*rate_embedder"]}} if key == "init" else {}
+    new = JointAdapter(config(told, **{key: str(tmp_path / "old")}, **lora), COMPONENTS)
+    sigma, (video, _) = torch.tensor([0.5, 0.7]), inputs()
+    text = torch.randn(2, 3, COMPONENTS.text.dim, generator=generator(0, "tests", "text"))
+    outputs = [
+        adapter.transformer.eval().denoise_video(video.latents, sigma, text, LatentClock.causal_video(FRAMES, 24.0, 4))
+        for adapter in (old, new)
+    ]
+    assert torch.equal(*outputs) and outputs[0].std() > 0.1
+    new.save(new.objective().state_dict(), tmp_path / "new", Progress(0))
+    if not lora:
+        with pytest.raises(
+            UserError, match=r"(rate_embedder|text_refiner)\..* is \[.*, and absent in the configuration"
+        ):
+            build_model(config(init=str(tmp_path / "new")), COMPONENTS)

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from tiny import AUDIO, AUDIO_CLOCK, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, noise, transformer
+from tiny import AUDIO, AUDIO_CLOCK, CONFIG, FRAMES, TEXT, VIDEO, VIDEO_CLOCK, noise, transformer
 from torch import nn
 
 from ccl.flops import Tokens, task_flops
 from ccl.routing import Task
 from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
+from ccl.transformer import DualStreamTransformer
+from shared.nn.clock import LatentClock
 from shared.nn.flow import draw_noise, draw_u, shift
 from shared.utils.config import Flow, Loss
 
 FLOW, LOSS = Flow(video_shift=3.0, audio_shift=1.5), Loss(video=1.0, audio=0.5)
+RATE, SEEN = "video_stream.condition_embedder.rate_embedder.weight", ("t2av", "t2v", "a2v", "v2a")
 MIXED = ["v2a", "t2av", "a2v", "t2a", "t2v", "t2av"]
 
 
@@ -235,9 +238,27 @@ def test_the_records_tell_the_cost_of_each_task_once():
     forward = {task: task_flops(model, tokens, Task(task)) for task in cost}
     assert cost["t2av"].flops == cost["t2av"].hardware_flops == 3 * forward["t2av"]
     assert cost["t2a"].flops == 3 * 2 * forward["t2a"] and cost["mtv"].flops == 3 * (forward["mtv"] + 100 * FRAMES + 4)
+    by_rates = transformer(window_from="rates")
+    wider = JointObjective(by_rates, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].cost
+    assert wider.flops == 3 * task_flops(by_rates, tokens._replace(per_latent=25 / 4), Task.T2AV) > cost["t2av"].flops
     model.enable_gradient_checkpointing()
     model.audio_stream.requires_grad_(False)
     for block in model.blocks:
         block.audio.requires_grad_(False)
     again = JointObjective(model, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].cost
     assert again.hardware_flops == again.flops + forward["t2av"] and 2 < again.flops / forward["t2av"] < 3
+
+
+def test_a_clips_frame_rate_is_learned_and_counts():
+    """Untrained the loss is that of the model without, to the bit; each task that runs the video teaches it."""
+    plain = transformer()
+    told = DualStreamTransformer(**CONFIG | {"video": CONFIG["video"] | {"frame_rate": True}})
+    assert told.load_state_dict(plain.state_dict(), strict=False).missing_keys == [RATE]
+    faster = {one: replace(batch([one] * 2), video_clock=LatentClock.causal_video(FRAMES, 24.0, 4)) for one in SEEN}
+    for task in SEEN:
+        (expected, _), (loss, grads) = (loss_and_gradients(model, [faster[task]]) for model in (plain, told))
+        assert torch.equal(loss, expected) and grads[RATE].any(), task
+    torch.nn.init.normal_(told.get_parameter(RATE), std=0.3)
+    for task in ("t2v", "v2a"):  # a clean stream is told it as well
+        now, before = (loss_and_gradients(told, [one])[0] for one in (faster[task], batch([task] * 2)))
+        assert not torch.allclose(now, before, atol=1e-4), task

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,6 +16,21 @@ def test_causal_video_clock_has_one_frame_first_and_four_in_the_others():
     assert CAUSAL.starts == (0.0, 1 / 16, 5 / 16, 9 / 16)
     assert CAUSAL.ends == (1 / 16, 5 / 16, 9 / 16, 13 / 16)
     assert CAUSAL.duration == 13 / 16 and len(CAUSAL) == 4
+
+
+def test_a_clock_knows_its_codecs_rate_at_any_length():
+    for latents in (1, 2, 40):
+        assert LatentClock.causal_video(latents, 24.0, 4).rate == 6.0
+        assert LatentClock.at_rate(latents, 31.25).rate == 31.25
+        assert LatentClock.uniform(latents, 2.0).rate == latents / 2
+        assert LatentClock.uniform(latents, 2.0, rate=6.0).rate == 6.0
+    assert CAUSAL.shifted(7.5).rate == CAUSAL.rate == 4.0
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_rates_are_refused(rate):
+    with pytest.raises(ValueError, match="latents a second"):
+        LatentClock((0.0,), (1.0,), rate)
 
 
 def test_at_rate_and_uniform_agree_where_they_mean_the_same():
@@ -60,8 +77,9 @@ def test_index_and_position_do_not_move_with_the_offset(seconds):
 )
 def test_impossible_clocks_are_refused(starts, ends, message):
     with pytest.raises(ValueError, match=message):
-        LatentClock(starts, ends)
+        LatentClock(starts, ends, 1.0)
 
 
 def test_equal_clocks_are_one_key():
     assert {CAUSAL: 1}[LatentClock.causal_video(4, 16.0, 4)] == 1
+    assert replace(CAUSAL, rate=5.0) not in {CAUSAL: 1}
