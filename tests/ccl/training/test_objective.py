@@ -241,3 +241,15 @@ def test_the_records_tell_the_cost_of_each_task_once():
         block.audio.requires_grad_(False)
     again = JointObjective(model, FLOW, LOSS, seed=7)(batch(["t2av"])).records[0].cost
     assert again.hardware_flops == again.flops + forward["t2av"] and 2 < again.flops / forward["t2av"] < 3
+
+
+def test_micro_batches_of_several_sizes_count_by_their_samples():
+    model, whole = transformer(), batch(MIXED)
+    loss, grads = loss_and_gradients(model, [whole])
+    parts = [replace(whole.take(rows), clips=3.0) for rows in ([0], [1, 2, 3, 4, 5])]
+    uneven, others = loss_and_gradients(model, parts)
+    torch.testing.assert_close(uneven, loss, rtol=0, atol=1e-5)
+    for name, value in grads.items():
+        torch.testing.assert_close(value, others[name], rtol=1e-4, atol=1e-5)
+    unweighted, _ = loss_and_gradients(model, [replace(part, clips=None) for part in parts])
+    assert abs(unweighted - loss) > 1e-3
