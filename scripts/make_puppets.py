@@ -54,7 +54,7 @@ class PuppetOptions(Options):
         False, "level shows: only pairs and paraphrases that other clips never have; never train on them"
     )
     sheet: Path | None = option(None, "a contact sheet too: one picture of each clip (png, jpg or webp)", writes="file")
-    told: Rate | None = option(
+    told: Annotated[float, Field(gt=0, le=1)] | None = option(
         None,
         "share of the clips whose captions tell all that they can; the others, by default all: as the level has it",
     )

@@ -96,7 +96,7 @@ class Choices:
             show = sample_show(seed, index, size, self.shots, fps, self.held_out, seconds)
         else:
             show = Show((sample_spec(seed, index, level, size, conflict, seconds=seconds, fps=fps),))
-        if self.told and numpy_generator(seed, *clip, "told").random() < self.told:
+        if self.told is not None and numpy_generator(seed, *clip, "told").random() < self.told:
             show = Show(tuple(map(tell_all, show.shots)))
         return show
 
