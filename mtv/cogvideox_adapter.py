@@ -102,7 +102,7 @@ class EpsilonObjective(nn.Module):
         forward += self._control_flops(frames, space)
         cost = step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
         loss = epsilon_loss(self.transformer, self.scheduler, latents, batch.text, timesteps, noise, batch.clean_frames)
-        return StepOutput(loss.mean(), [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
+        return StepOutput(loss.sum() / batch.divisor, [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
 
 
 class CogVideoXAdapter:

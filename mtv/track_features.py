@@ -67,20 +67,24 @@ def encode_tracks(
     dtype: str,
     world: World,
 ) -> tuple[LatentShards, list[Problem]]:
-    """Encode tracks that `folder` lacks, as long as clips in `latents`; those with a bad track are told, left out."""
+    """Encode tracks that `folder` lacks, as long as clips in `latents` and at their `fps`, where they kept their own at
+    that; those with a bad track are told, left out."""
     by_id, bad = {clip.id: clip for clip in clips}, list[Problem]()
-    common = [str(fps), dtype, *(fingerprint(encoders[track]) for track in TRACKS)]
+    rates = {clip.id: latents.records[clip.id].fps or fps for clip in clips}
+    common = [dtype, *(fingerprint(encoders[track]) for track in TRACKS)]
     keys = {}
     for clip in clips:
         names, frames = sorted(clip.tracks), latents.records[clip.id].frames
         with noted(bad, clip.id):
-            keys[clip.id] = clip_key(clip, [clip.tracks[name] for name in names], [*common, *names, str(frames)])
+            keys[clip.id] = clip_key(
+                clip, [clip.tracks[name] for name in names], [str(rates[clip.id]), *common, *names, str(frames)]
+            )
 
     def make(names: Sequence[str]) -> Iterator[NewRecord]:
         for name in names:
             record, features = latents.records[name], None
             with noted(bad, name):
-                features = clip_features(by_id[name], record.frames, fps, encoders)
+                features = clip_features(by_id[name], record.frames, rates[name], encoders)
             if features is not None:
                 yield {"tracks": as_kept(features, getattr(torch, dtype))}, record.facts() | {"key": keys[name]}
 

@@ -31,6 +31,9 @@ class EncodeOptions(TrustOptions):
     audio_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     text_encoder: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     fps: Fps | None = option(None, "pictures per second (default: the checkpoint's)")
+    keep_fps: bool = option(
+        False, "each clip keeps its own frame rate, to the next whole number; --fps is for those without pictures"
+    )
     size: list[tuple[Side, Side]] = option(
         [], "pixels (default: the checkpoint's); given several times, each clip takes the nearest shape",
         repeat=True, metavar=("HEIGHT", "WIDTH"),
@@ -100,6 +103,7 @@ def record_settings(options: EncodeOptions) -> dict[str, Any]:
     encoders = dict(zip(TrackSettings().encoders, specs * (3 // len(specs)), strict=True))
     names = {"duration", "needs", "text_dtype", "latents_dtype", "low_memory", "shard_clips"}
     settings = options.model_dump(include=names) | {"fps": fps, "sizes": [list(size) for size in sizes]}
+    settings |= {"keep_fps": True} if options.keep_fps else {}  # else as in folders from before there was a choice
     return settings | {"keyframe_latents": options.keyframe_latents, "tracks": encoders if options.tracks else None}
 
 

@@ -2,9 +2,9 @@
 
 python scripts/make_puppets.py --clips 64 --output data/puppets --seed 1 --level simple
 
-DIR/video/ID.mp4, DIR/stems/ID.{speech1, speech2, effects, music}.wav, DIR/truth/ID.json, DIR/manifest.jsonl
-(last). The same arguments make the same clips; another seed makes clips that share no random number with them (a
-held-out set).
+DIR/video/ID.mp4 (ID.mkv with --lossless), DIR/stems/ID.{speech1, speech2, effects, music}.wav, DIR/truth/ID.json,
+DIR/manifest.jsonl (last). The same arguments make the same clips; another seed makes clips that share no random number
+with them (a held-out set).
 """
 
 import os
@@ -14,8 +14,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from shared.data.manifest import MANIFEST_NAME, write_manifest
+from shared.puppets.choices import Choices, Mixture, mixture
 from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
+from shared.puppets.shows import RATES, SECONDS
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
@@ -39,8 +41,11 @@ class PuppetOptions(Options):
     size: Annotated[tuple[Side, Side], BeforeValidator(pixels)] = option(
         (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
     )
-    fps: Annotated[int, Field(ge=12, le=30)] | None = option(
-        None, "level shows: frame rate, 12 to 30; default: 12, 15, 16, 24, 25 and 30 mixed"
+    seconds: Annotated[Mixture, BeforeValidator(mixture(*SECONDS))] | None = option(
+        None, "length, 1 to 30, or lengths with their shares as 1:.2,2:.8; default: as the level has them", metavar="N"
+    )
+    fps: Annotated[Mixture, BeforeValidator(mixture(*RATES))] | None = option(
+        None, "frame rate, 12 to 30, or rates with their shares; default: as the level has them", metavar="N"
     )
     shots: Annotated[int, Field(ge=1, le=3)] | None = option(
         None, "level shows: so many shots at most, 1 to 3; default: 3"
@@ -49,6 +54,13 @@ class PuppetOptions(Options):
         False, "level shows: only pairs and paraphrases that other clips never have; never train on them"
     )
     sheet: Path | None = option(None, "a contact sheet too: one picture of each clip (png, jpg or webp)", writes="file")
+    told: Annotated[float, Field(gt=0, le=1)] | None = option(
+        None,
+        "share of the clips whose captions tell all that they can; the others, by default all: as the level has it",
+    )
+    lossless: bool = option(
+        False, "mkv files (RGB and FLAC) that return what was drawn to the bit, in the place of mp4"
+    )
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
@@ -59,11 +71,9 @@ def main(argv: list[str] | None = None) -> None:
     if given.sheet and given.sheet.suffix not in (".png", ".jpg", ".webp"):
         raise UserError(f"--sheet {given.sheet}: the picture's name must end in .png, .jpg or .webp")
     settings = given.seed, given.level, given.size, given.conflict
+    choices = Choices(given.seconds, given.fps, given.shots, given.held_out, given.told, given.lossless)
     with locked(given.output / LOCK_NAME, *FILLS):
-        rendered = make_clips(
-            given.output, given.clips, *settings, given.workers,
-            fps=given.fps, shots=given.shots, held_out=given.held_out,
-        )  # fmt: skip
+        rendered = make_clips(given.output, given.clips, *settings, given.workers, choices)
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))
         write_manifest(given.output / MANIFEST_NAME, clips)
     if given.sheet:

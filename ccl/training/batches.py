@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,14 +41,15 @@ class JointBatches:
         ids = self.plan.at(step, micro, rank)
         drawn = len(ids) if self.config.train.mixed_tasks else 1
         tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, drawn)
-        return self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)
+        batch = self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)
+        return replace(batch, clips=self.plan.clips_per_micro(step))
 
     def build(self, ids: list[str], tasks: list[str], step: int) -> Batch:
         """Make the batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
         clips = [self.latents.get(i) for i in ids]
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
         config, names = self.config, [clip.id for clip in clips]
-        video_clock = self.codecs.video.clock(clips[0].frames, config.data.fps)
+        video_clock = self.codecs.video.clock(clips[0].frames, clips[0].fps or config.data.fps)
         clean = draw_clean_frames(config.clean_frames, config.seed, step, ids, len(video_clock))
         video = torch.stack([clip.video for clip in clips])
         # keyframes, images that stand still: of samples that make video and do not begin with clean frames already

@@ -14,7 +14,7 @@ from ccl.baselines import Variant
 from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS
 from ccl.training.objective import JointObjective
-from ccl.training.source import Source
+from ccl.training.source import Source, clip_dataset
 from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
 from mtv.control_training import NonsilentFeatures, build_control, freeze, pipeline_parts, sample_clips, start_control
@@ -24,7 +24,7 @@ from shared.checkpoint.registry import COMPONENTS
 from shared.codecs.fitting import fit_linear_codecs, save_codecs
 from shared.codecs.linear import LinearAudioCodec, LinearVideoCodec
 from shared.data.bad_clips import check_policy
-from shared.data.dataset import ClipDataset, decode_problems
+from shared.data.dataset import decode_problems
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.nn.parameter_names import part_of
@@ -155,15 +155,14 @@ class JointAdapter:
 
 def _fitted(config: TrainConfig, clips: list[Clip]) -> tuple[LinearVideoCodec, LinearAudioCodec]:
     """Fit a pair to the clips that can be read. UserError naming the others, if `data.on_bad_clip` is to refuse."""
-    data = config.data
-    settings = data.fps, data.size, data.sample_rate, data.duration
+    dataset = clip_dataset(clips, config.data)
     try:
-        return fit_linear_codecs(ClipDataset(clips, *settings), sample_rate=data.sample_rate, seed=config.seed)
+        return fit_linear_codecs(dataset, sample_rate=config.data.sample_rate, seed=config.seed)
     except UserError:
-        problems = decode_problems(ClipDataset(clips, *settings))
+        problems = decode_problems(dataset)
         if not problems:
             raise
-        check_policy(problems, len(clips), data.on_bad_clip)  # what is skipped is told when it is encoded
+        check_policy(problems, len(clips), config.data.on_bad_clip)  # what is skipped is told when it is encoded
         gone = {problem.id for problem in problems}
         return _fitted(config, [clip for clip in clips if clip.id not in gone])
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from ccl.training.source import Source
+from ccl.training.source import Source, clip_dataset
 from mtv.captions import drop_speaker
 from mtv.track_features import TrackBatches, check_tracks, encode_tracks
 from shared.codecs import Codecs
 from shared.data.bad_clips import Problem, attempt, noted, settle
 from shared.data.clip_key import clip_key
-from shared.data.dataset import ClipDataset, check_clip, read_ahead
+from shared.data.dataset import check_clip, read_ahead
 from shared.data.encode_clip import encode_clip
 from shared.data.manifest import Clip
 from shared.data.shard_loader import ShardedText
@@ -115,14 +115,14 @@ class TrainingData:
         return [self.latents.get(name).caption for name in list(self.latents.records)[:count]]
 
     def buckets(self, stride: int, patch: int) -> tuple[Mapping[str, Any], int]:
-        """Bucket of every clip, and the tokens in a unit of its first number: (F, A), with the size where there are
-        several. UserError for a picture that is no whole number of tokens high and wide."""
+        """Bucket of every clip, and the tokens in a unit of its first number: (F, A), with size and frame rate where
+        there are several. UserError for a picture that is no whole number of tokens high and wide."""
         sizes = sorted({(record.video[2], record.video[3]) for record in self.latents.records.values()})
         for height, width in sizes:
             if height % patch or width % patch:
                 pixels, unit = f"{height * stride}x{width * stride}", stride * patch
                 raise UserError(f"pictures of {pixels} do not fit the model; both sides must be multiples of {unit}")
-        if len(sizes) > 1:
+        if len(sizes) > 1 or len({record.fps for record in self.latents.records.values()}) > 1:
             return self.latents.token_shapes(patch), 1
         ((height, width),) = sizes
         return self.latents.shapes(), (height // patch) * (width // patch)
@@ -140,7 +140,8 @@ def encode_latents(
     """Latents of the clips, with the captions of the manifest as it is now; what the run's folder lacks is made there
     first. Clips that cannot be read, lack a stream, or are silent are told and left out; the others are kept."""
     data, keyframes, by_id = config.data, config.keyframes > 0, {clip.id: clip for clip in clips}
-    options = data.model_dump_json(include={"fps", "size", "sample_rate", "duration", "latents_dtype"})
+    rate = "keep_fps" if data.keep_fps else "fps"
+    options = data.model_dump_json(include={rate, "size", "sample_rate", "duration", "latents_dtype"})
     dtype = getattr(torch, data.latents_dtype)
     common = [options, fingerprint(codecs.video), fingerprint(codecs.audio), *(["keyframes"] if keyframes else [])]
     keys, bad = dict[str, str](), list[Problem]()
@@ -149,7 +150,7 @@ def encode_latents(
             keys[clip.id] = clip_key(clip, (clip.video, clip.audio), common)
 
     def make(names: Sequence[str]) -> Iterator[NewRecord]:
-        dataset = ClipDataset([by_id[name] for name in names], data.fps, data.size, data.sample_rate, data.duration)
+        dataset = clip_dataset([by_id[name] for name in names], data)
         samples = read_ahead(attempt(dataset.__getitem__), range(len(dataset)), THREADS)
         for name, sample in zip(names, samples, strict=True):
             encoded = None

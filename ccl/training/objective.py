@@ -37,6 +37,13 @@ class Batch:
     video_clock: LatentClock
     audio_clock: LatentClock
     tracks: TrackFeatures | None = None  # of all samples, where any of them is on task mtv
+    clips: float | None = None  # of a micro-batch of this step on average, where that is another number than here
+
+    @property
+    def divisor(self) -> float:
+        """By what the sum of the samples' losses is divided, so that the mean over micro-batches, of all ranks and of
+        the whole step, is the sum over the step's samples, divided by their number."""
+        return len(self.ids) if self.clips is None else self.clips
 
     def take(self, rows: Sequence[int]) -> Batch:
         """Take the samples `rows`."""
@@ -75,7 +82,7 @@ class JointObjective(nn.Module):
     """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
 
     The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's and
-    the task's weight, summed over samples and divided by the batch's size. `control(tracks, sigma)` makes the hook that
+    the task's weight, summed over samples and divided by `Batch.divisor`. `control(tracks, sigma)` makes the hook that
     drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task. `control_flops(frames,
     space)`: its operations for a clip of so many latent frames of so many tokens, part of the cost in the records.
     """
@@ -95,7 +102,7 @@ class JointObjective(nn.Module):
         for task in sorted(set(batch.tasks)):
             part = batch.take([i for i, name in enumerate(batch.tasks) if name == task])
             for record, weight in self._group(part, Task(task)):
-                total = total + weight * record.loss.sum() / len(batch.ids)
+                total = total + weight * record.loss.sum() / batch.divisor
                 records.append(replace(record, loss=record.loss.detach()))
         return StepOutput(total, records)
 

@@ -59,9 +59,14 @@ def read_clips(data: Data) -> Source:
     found = {problem.id for problem in bad}
     good, count = [clip for clip in clips if clip.id not in found], len(clips) + len(found - {c.id for c in clips})
     if bad and data.on_bad_clip == "refuse" and len(good) <= DECODED:  # name the others, too
-        bad += decode_problems(ClipDataset(good, data.fps, data.size, data.sample_rate, data.duration))
+        bad += decode_problems(clip_dataset(good, data))
     settle(bad, count, data.on_bad_clip)
     return Source(good, left_out=[*(problem for problems in limits.values() for problem in problems), *bad])
+
+
+def clip_dataset(clips: Sequence[Clip], data: Data) -> ClipDataset:
+    """Clips as `data` has them read."""
+    return ClipDataset(clips, data.fps, data.size, data.sample_rate, data.duration, data.keep_fps)
 
 
 def _chosen(clips: list[Clip], data: Data, bad: list[Problem]) -> tuple[list[Clip], dict[str, list[Problem]]]:
@@ -108,10 +113,11 @@ def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
     if data.max_duration is None:
         return Source([], shards)
     limit, key = data.max_duration + 0.5 / data.fps, "data.max_duration"
+    seconds = {name: record.frames / (record.fps or data.fps) for name, record in shards.records.items()}
     longer = [
-        Problem(name, f"clip {name!r}: left out by {key}: it lasts {record.frames / data.fps:.2f} s")
-        for name, record in shards.records.items()
-        if record.frames / data.fps > limit
+        Problem(name, f"clip {name!r}: left out by {key}: it lasts {lasts:.2f} s")
+        for name, lasts in seconds.items()
+        if lasts > limit
     ]
     tell_limit(key, longer, len(shards.records))
     gone = {problem.id for problem in longer}
@@ -136,7 +142,11 @@ def _check_settings(config: TrainConfig, mtv: bool) -> None:
         raise UserError(f"validation: {why}; set validation.manifest, or validation.clips=0")
     for folder in data.shard_folders:
         settings = read_index(folder)["settings"]
-        for name in ("fps", "duration", "sample_rate"):
+        if data.keep_fps != settings.get("keep_fps", False):
+            told = f"data.keep_fps {str(data.keep_fps).lower()}: {folder} was encoded"
+            how = "without --keep-fps" if data.keep_fps else "with --keep-fps"
+            raise UserError(f"{told} {how}; set the other, or encode again")
+        for name in ("duration", "sample_rate") if data.keep_fps else ("fps", "duration", "sample_rate"):
             wanted, actual = getattr(data, name), settings.get(name)
             if wanted not in (None, actual):
                 raise UserError(f"data.{name} {wanted}: {folder} was encoded with {actual}; set that, or encode again")

@@ -132,7 +132,7 @@ def _latents(config: TrainConfig, components: Components, seconds: float, folder
     facts |= {"has_video": True, "has_audio": True}
 
     def records() -> Iterator[NewRecord]:
-        for number in range(4 * config.train.micro_batch):
+        for number in range(4 * (config.train.micro_batch or 1)):
             draw = generator(0, "benchmark", number)
             drawn = {"video": torch.randn(video, generator=draw), "audio": torch.randn(audio, generator=draw)}
             latents = {kind: value.to(getattr(torch, data.latents_dtype)) for kind, value in drawn.items()}

@@ -1,5 +1,6 @@
 """Which clips and tasks a micro-batch holds, as pure functions of the step: nothing to save."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
@@ -8,56 +9,80 @@ from typing import TypeVar
 from shared.utils.rng import numpy_generator
 
 Name = TypeVar("Name", bound=str)
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 
 
 class BatchPlan:
     """Clips of equal (F, A) shape together, in an order that depends on the seed alone.
 
     Each bucket (shape) is an endless stream of its clips, shuffled anew every time round, cut into batches of
-    `micro_batch * world_size` clips: a batch may hold the end of one round and the start of the next. A cycle of the
-    plan takes round(clips / batch) batches, at least one, from each bucket, in shuffled order; so buckets are seen in
-    proportion to their clips, up to that rounding.
+    `micro * world_size` clips: a batch may hold the end of one round and the start of the next. A cycle of the plan has
+    clips / batch batches of each bucket, in shuffled order. Where that is no whole number, some cycles have one more
+    than others: over many cycles buckets come in exact proportion to their clips, however small they are.
 
-    `token_budget` limits F * tokens_per_frame + A tokens per micro-batch: longer clips, smaller batches.
+    `micro`, the clips of one rank's micro-batch, is `micro_batch`; `token_budget` limits its F * tokens_per_frame + A
+    tokens: longer clips, smaller batches. Without `micro_batch` the budget alone says how many clips there are, at
+    least one, and no more than the bucket has, so that no batch holds a clip twice.
     """
 
     def __init__(
-        self, shapes: Mapping[str, Shape], seed: int, micro_batch: int, world_size: int, accumulation: int,
+        self, shapes: Mapping[str, Shape], seed: int, micro_batch: int | None, world_size: int, accumulation: int,
         token_budget: int | None = None, tokens_per_frame: int = 1,
     ) -> None:  # fmt: skip
         if not shapes:
             raise ValueError("no clips to train on")
+        if micro_batch is None and token_budget is None:
+            raise ValueError("neither micro_batch nor token_budget says how many clips a batch holds")
         self.seed, self.world_size, self.accumulation = seed, world_size, accumulation
         self.buckets: dict[Shape, list[str]] = {}
         for clip in sorted(shapes):
             self.buckets.setdefault(shapes[clip], []).append(clip)
         self.micro: dict[Shape, int] = {}  # clips per rank and micro-batch
-        self.turns: list[Shape] = []  # the buckets of one cycle's batches, before shuffling
-        self.per_cycle: dict[Shape, int] = {}
+        self.offsets: dict[Shape, int] = {}  # clips into its first batch at which a bucket begins to count
         for shape in sorted(self.buckets):
+            most = micro_batch or max(1, len(self.buckets[shape]) // world_size)
             tokens = shape[0] * tokens_per_frame + shape[1]
-            fitting = micro_batch if token_budget is None else max(1, token_budget // tokens)
-            self.micro[shape] = min(micro_batch, fitting)
-            self.per_cycle[shape] = max(1, round(len(self.buckets[shape]) / (self.micro[shape] * world_size)))
-            self.turns += [shape] * self.per_cycle[shape]
+            self.micro[shape] = most if token_budget is None else min(most, max(1, token_budget // tokens))
+            batch = self.micro[shape] * world_size
+            self.offsets[shape] = int(numpy_generator(seed, "offset", shape).integers(batch))
+        self.batches_per_cycle = sum(len(self.buckets[s]) / (self.micro[s] * world_size) for s in self.buckets)
         self._cycle = lru_cache(4)(self._shuffled_cycle)
         self._round = lru_cache(4 * len(self.buckets))(self._shuffled_round)
 
     def at(self, step: int, micro: int, rank: int) -> list[str]:
         """Ids of one rank's micro-batch; every rank's have the same shape and number."""
-        cycle, turn = divmod(step * self.accumulation + micro, len(self.turns))
-        shape, index = self._cycle(cycle)[turn]
+        shape, batch = self._turn(step, micro)
         size, clips = self.micro[shape], self.buckets[shape]
-        first = ((cycle * self.per_cycle[shape] + index) * self.world_size + rank) * size
+        first = (batch * self.world_size + rank) * size
         places = (divmod(place, len(clips)) for place in range(first, first + size))
         return [self._round(shape, turn)[place] for turn, place in places]
 
+    def clips_per_micro(self, step: int) -> float:
+        """Clips of a rank's micro-batch, on average over those of a step: what the losses of a step are divided by."""
+        shapes = [self._turn(step, micro)[0] for micro in range(self.accumulation)]
+        return sum(self.micro[shape] for shape in shapes) / self.accumulation
+
+    def _turn(self, step: int, micro: int) -> tuple[Shape, int]:
+        """Bucket of a micro-step, and which of the bucket's batches it is."""
+        number = step * self.accumulation + micro
+        most = int((number + len(self.buckets)) / self.batches_per_cycle) + 2
+        cycle = bisect_right(range(most), number, key=self._before) - 1
+        return self._cycle(cycle)[number - self._before(cycle)]
+
+    def _before(self, cycle: int) -> int:
+        """Count the batches of all buckets before a cycle."""
+        return sum(self._taken(shape, cycle) for shape in self.buckets)
+
+    def _taken(self, shape: Shape, cycle: int) -> int:
+        """Count the batches of one bucket before a cycle."""
+        return (cycle * len(self.buckets[shape]) + self.offsets[shape]) // (self.micro[shape] * self.world_size)
+
     def _shuffled_cycle(self, cycle: int) -> list[tuple[Shape, int]]:
-        """Bucket of each batch, and which of the bucket's batches in this cycle it is."""
-        order = numpy_generator(self.seed, "cycle", cycle).permutation(len(self.turns))
-        counts = {shape: count() for shape in self.buckets}
-        return [(self.turns[i], next(counts[self.turns[i]])) for i in order]
+        """Bucket of each batch of a cycle, and which of the bucket's batches it is."""
+        turns = [s for s in self.micro for _ in range(self._taken(s, cycle), self._taken(s, cycle + 1))]
+        counts = {shape: count(self._taken(shape, cycle)) for shape in self.buckets}
+        order = numpy_generator(self.seed, "cycle", cycle).permutation(len(turns))
+        return [(turns[i], next(counts[turns[i]])) for i in order]
 
     def _shuffled_round(self, shape: Shape, turn: int) -> list[str]:
         clips = self.buckets[shape]

@@ -1,10 +1,12 @@
-"""Clips as training samples: pictures and sound of the same span, at one frame rate, size and sample rate."""
+"""Clips as training samples: pictures and sound of the same span, at one size and sample rate, and at one frame rate
+or each at its own."""
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from shared.utils.errors import UserError
 from shared.utils.levels import why_silent
 
 SHORT_SOUND = 0.25  # s of sound that may be missing at the end of the picture; it is filled with silence
+MOVING = (1, 240)  # frame rates that a clip may keep
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,6 +38,7 @@ class Sample:
     has_video: bool
     has_audio: bool
     loudest: float = -math.inf  # dBFS RMS of the loudest of several channels that `audio` was mixed of
+    fps: float | None = None  # frame rate of the clip, where it kept its own
 
     @property
     def why_silent(self) -> str:
@@ -47,16 +51,19 @@ class ClipDataset(Dataset[Sample]):
 
     T = round(duration * fps) pictures of `size` (H, W), where the duration is the clip's own, or with `duration` the
     first so many seconds of it. Sound is mono at `sample_rate` and as long as the picture: longer sound is cut, sound
-    up to 0.25 s short is filled with silence. UserError names a clip that is broken or too short, or its sound.
+    up to 0.25 s short is filled with silence. With `keep_fps` a clip with pictures keeps its `own_fps`. UserError names
+    a clip that is broken or too short, or its sound.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], fps: float, size: tuple[int, int], sample_rate: int, duration: float | None = None
-    ) -> None:
+        self, clips: Sequence[Clip], fps: float, size: tuple[int, int], sample_rate: int,
+        duration: float | None = None, keep_fps: bool = False,
+    ) -> None:  # fmt: skip
         if duration is not None and round(duration * fps) < 1:
             raise UserError(f"a duration of {duration} s holds no frame at {fps} fps; at least {1 / fps:g} s is needed")
         self.clips = list(clips)
         self.fps, self.size, self.sample_rate, self.duration = fps, size, sample_rate, duration
+        self.keep_fps = keep_fps
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -71,15 +78,17 @@ class ClipDataset(Dataset[Sample]):
     def _read(self, clip: Clip) -> Sample:
         ends = [clip.end, None if self.duration is None else clip.start + self.duration]
         end = min((time for time in ends if time is not None), default=None)
-        pictures = sound = None
+        pictures = sound = own = None
         loudest, track = -math.inf, clip.audio_track
         if clip.video is not None:
-            pictures = read_video(clip.video, self.fps, self.size, clip.start, end)
+            own = own_fps(clip.video) if self.keep_fps else None
+            pictures = read_video(clip.video, own or self.fps, self.size, clip.start, end)
+        fps = own or self.fps
         assert clip.audio is not None  # Clip guarantees it
         if clip.audio != clip.video or probe(clip.audio, track).has_audio:  # a file of its own must have sound
             sound, loudest = read_mono(clip.audio, self.sample_rate, clip.start, end, track)
-        frames = self._frames(clip, pictures, sound)
-        video, count = torch.zeros(3, frames, *self.size), round(frames / self.fps * self.sample_rate)
+        frames = self._frames(clip, pictures, sound, fps)
+        video, count = torch.zeros(3, frames, *self.size), round(frames / fps * self.sample_rate)
         if pictures is not None:
             video = torch.from_numpy(pictures).permute(3, 0, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
         if sound is None:
@@ -92,19 +101,30 @@ class ClipDataset(Dataset[Sample]):
         else:
             audio = torch.from_numpy(np.pad(sound[:, :count], ((0, 0), (0, max(0, missing)))))
         has = pictures is not None, sound is not None
-        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, *has, loudest)
+        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, *has, loudest, own)
 
-    def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
+    def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None, fps: float) -> int:
         frames = 0 if pictures is None else len(pictures)
         if sound is not None and pictures is None:
-            frames = max(1, round(sound.shape[1] / self.sample_rate * self.fps))
+            frames = max(1, round(sound.shape[1] / self.sample_rate * fps))
         wanted = self.duration if self.duration is not None else clip.end and clip.end - clip.start
-        if wanted is not None and frames < round(wanted * self.fps):
+        if wanted is not None and frames < round(wanted * fps):
             raise UserError(
-                f"{clip.video or clip.audio}: {frames / self.fps:.2f} s after start {clip.start} s, not "
+                f"{clip.video or clip.audio}: {frames / fps:.2f} s after start {clip.start} s, not "
                 f"the {wanted} s wanted; a longer clip or a shorter duration is needed"
             )
         return frames
+
+
+def own_fps(path: Path) -> int:
+    """Frame rate of a file with pictures, to the next whole number: so clips of one rate and length share batches.
+
+    UserError for a rate that is none of moving pictures."""
+    fps = probe(path).fps or 0.0
+    if not MOVING[0] <= round(fps) <= MOVING[1]:
+        told = f"{path}: {fps:g} pictures a second, which cannot be kept"
+        raise UserError(f"{told}; from {MOVING[0]} to {MOVING[1]} are, or resample it")
+    return round(fps)
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

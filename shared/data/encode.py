@@ -54,10 +54,11 @@ _FACTS = {"key", "fingerprints", "text", "sample_rate", "failed"}
 class EncodeJob:
     """All that a process needs to know.
 
-    `settings`, kept in the folder, decide the records: fps, sizes (a clip takes that whose aspect ratio is nearest to
-    its own), duration, needs, keyframe_latents, tracks (encoders by track, or None), text_dtype, latents_dtype,
-    low_memory, shard_clips. With tracks, `features` makes what is kept of them, and the caption `without_speaker` is
-    embedded, too. `workers`: processes of this rank; `threads` decode ahead in each.
+    `settings`, kept in the folder, decide the records: fps, keep_fps (there where clips keep their own frame rates),
+    sizes (a clip takes that whose aspect ratio is nearest to its own), duration, needs, keyframe_latents, tracks
+    (encoders by track, or None), text_dtype, latents_dtype, low_memory, shard_clips. With tracks, `features` makes what
+    is kept of them, and the caption `without_speaker` is embedded, too. `workers`: processes of this rank; `threads`
+    decode ahead in each.
     """
 
     output: Path
@@ -166,7 +167,7 @@ class ClipEncoder:
         settings = self.job.settings
         check_clip(sample, settings["needs"] != "audio", settings["needs"] != "video")
         fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
-        features = partial(self.job.features, clip, fps=fps, encoders=self.track_encoders)
+        features = partial(self.job.features, clip, fps=sample.fps or fps, encoders=self.track_encoders)
         more = settings["keyframe_latents"], features if settings["tracks"] else None
         members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
         texts = {text_key(text): self.embed(text) for text in self._texts(clip)}
@@ -185,7 +186,8 @@ class ClipEncoder:
     def _attempt(self, clip: Clip) -> Sample | Exception:
         fps, duration, rate = self.job.settings["fps"], self.job.settings["duration"], self.codecs.audio.sample_rate
         try:
-            return ClipDataset([clip], fps, self._size(clip), rate, duration)[0]
+            keeps = self.job.settings.get("keep_fps", False)
+            return ClipDataset([clip], fps, self._size(clip), rate, duration, keeps)[0]
         except Exception as error:
             return error
 

@@ -24,7 +24,8 @@ def encode_clip(
     """Tensors on the CPU, in `dtype`, and the facts of a record (`shared.data.shard_index.Record`).
 
     "latents": `video` [C, F, h, w], `audio` [A, C] and, with `keyframes`, `keyframe_latents` [C, F, h, w]; a stream
-    that the clip lacks is the encoding of zeros. "tracks": what `features` makes for so many video frames.
+    that the clip lacks is the encoding of zeros. "tracks": what `features` makes for so many video frames. A clip that
+    kept its own frame rate has that in the place of `fps`, and in its facts.
     Raises UserError if latents are not finite.
     """
     pixels = sample.video.to(device)
@@ -34,7 +35,7 @@ def encode_clip(
         raise UserError(f"clip {sample.id!r}: its latents are not finite; check the codecs")
     members = {"latents": {"video": video, "audio": audio}}
     if keyframes:
-        members["latents"]["keyframe_latents"] = every_keyframe(codecs.video, sample.id, pixels, fps)
+        members["latents"]["keyframe_latents"] = every_keyframe(codecs.video, sample.id, pixels, sample.fps or fps)
     frames = sample.video.shape[1]
     if features is not None:
         members["tracks"] = features(frames)
@@ -43,6 +44,8 @@ def encode_clip(
     has_audio = sample.has_audio and not sample.why_silent
     facts = {"id": sample.id, "frames": frames, "samples": sample.audio.shape[1], "has_video": sample.has_video}
     facts |= {"has_audio": has_audio, "video": list(video.shape), "audio": list(audio.shape)}
+    if sample.fps is not None:
+        facts["fps"] = sample.fps
     return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
 
 

@@ -1,4 +1,4 @@
-"""mp4 and wav out, with exact durations; `shared.data.media`, the door to this file, says what the arrays are."""
+"""mp4, mkv and wav out, with exact durations; `shared.data.media`, the door to this file, says what the arrays are."""
 
 import math
 import wave
@@ -52,19 +52,34 @@ def write_video(
     write_streams(path, sources, rate)
 
 
-def write_streams(path: Path, sources: Sequence[Source], rate: int | None = None) -> None:
-    """Write an mp4 with a stream of each of `sources`, whose durations are told in units of the sound's `rate`."""
+def write_lossless(path: str | Path, frames: Video, fps: float, audio: Audio, rate: int) -> None:
+    """Write as `write_video` does, but as H.264 in RGB without loss and FLAC of 16 bits in an mkv: `read_video` returns
+    the frames to the bit, `read_audio` what sound of 16 bits was given, and other sound to half of one least bit.
+    """
+    path = Path(path)
+    pictures, speed = picture_source(path, frames, fps, lossless=True)
+    audio, rate = _checked_samples(path, audio, rate)
+    if len(audio) > 2:
+        raise UserError(f"{path}: {len(audio)} channels; 1 or 2 are written")
+    write_streams(path, [pictures, _flac_source(audio, rate, len(frames) / speed)], rate, ".mkv")
+
+
+def write_streams(path: Path, sources: Sequence[Source], rate: int | None = None, suffix: str = ".mp4") -> None:
+    """Write a file, mp4 or mkv by its `suffix`, with a stream of each of `sources`. In an mp4 durations are told in
+    units of the sound's `rate`."""
     # the default of 1000 ticks per second would round the sound's duration to milliseconds
-    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)}
-    with _replacing(path, ".mp4") as part, av.open(str(part), "w", format="mp4", options=options) as container:
+    options = {"movflags": "+faststart", "movie_timescale": str(rate or 90000)} if suffix == ".mp4" else {}
+    form = {".mp4": "mp4", ".mkv": "matroska"}[suffix]
+    with _replacing(path, suffix) as part, av.open(str(part), "w", format=form, options=options) as container:
         streams = [source(container) for source in sources]  # all are there before the first packet is written
         for packets in streams:
             for packet in packets:
                 container.mux(packet)
 
 
-def picture_source(path: Path, frames: Video, fps: float) -> tuple[Source, Fraction]:
-    """H.264 of `frames`, and their rate as it is written; see `write_video`, its errors name `path`."""
+def picture_source(path: Path, frames: Video, fps: float, lossless: bool = False) -> tuple[Source, Fraction]:
+    """H.264 of `frames`, and their rate as it is written; see `write_video`, its errors name `path`. `lossless`: in RGB
+    as they are."""
     if not 0 < fps < math.inf:
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
@@ -75,8 +90,8 @@ def picture_source(path: Path, frames: Video, fps: float) -> tuple[Source, Fract
     speed = Fraction(fps).limit_denominator(1001)
 
     def source(container: Any) -> Iterator[Any]:
-        stream = add_video_stream(container, height, width, speed)
-        return encoded(stream, _video_frames(frames, speed))
+        stream = add_video_stream(container, height, width, speed, lossless)
+        return encoded(stream, _video_frames(frames, speed, lossless))
 
     return source, speed
 
@@ -99,6 +114,31 @@ def sound_source(audio: Audio, rate: int, layout: str, seconds: Fraction) -> Sou
     return source
 
 
+def _flac_source(audio: Audio, rate: int, seconds: Fraction) -> Source:
+    """FLAC of float [1 or 2, N] in 16 bits, cut or filled with silence to `seconds`."""
+    count = round(seconds * rate)
+    audio = np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1]))))
+    integers, layout = _integers(audio), "mono" if len(audio) == 1 else "stereo"
+
+    def frame(at: int, size: int) -> Any:
+        part = np.ascontiguousarray(integers[at : at + size].reshape(1, -1))
+        made = av.AudioFrame.from_ndarray(part, "s16", layout)
+        made.sample_rate, made.pts, made.time_base = rate, at, Fraction(1, rate)
+        return made
+
+    def source(container: Any) -> Iterator[Any]:
+        stream = container.add_stream("flac", rate=rate, layout=layout)
+        size = stream.codec_context.frame_size or 4096
+        return encoded(stream, (frame(at, size) for at in range(0, count, size)))
+
+    return source
+
+
+def _integers(audio: Audio) -> npt.NDArray[np.int16]:
+    """16-bit samples [N, channels] of float [channels, N]."""
+    return np.clip(np.rint(audio.T * 32768.0), -32768, 32767).astype("<i2")
+
+
 def encoded(stream: Any, frames: Iterable[Any]) -> Iterator[Any]:
     """Packets of the frames, encoded in `stream`."""
     for frame in chain(frames, [None]):  # None: flush
@@ -112,7 +152,7 @@ def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
     """
     path = Path(path)
     samples, rate = _checked_samples(path, samples, rate)
-    integers = np.clip(np.rint(samples.T * 32768.0), -32768, 32767).astype("<i2")
+    integers = _integers(samples)
     with _replacing(path, ".wav") as part, wave.open(str(part), "wb") as file:
         file.setparams((len(samples), 2, rate, 0, "NONE", "not compressed"))
         file.writeframes(integers.tobytes())
@@ -149,24 +189,33 @@ def _checked_samples(path: Path, samples: Audio, rate: int | None) -> tuple[Audi
     return np.clip(samples, -1.0, 1.0).astype(np.float32), rate
 
 
-def add_video_stream(container: Any, height: int, width: int, fps: Fraction) -> Any:
-    """Add a stream of H.264 to a container that is being written."""
+def add_video_stream(container: Any, height: int, width: int, fps: Fraction, lossless: bool = False) -> Any:
+    """Add a stream of H.264 to a container that is being written: yuv420p, or RGB without loss."""
     # chromaloc=1: swscale puts a colour sample in the middle of its four pixels; H.264's default is the left
     options = {"crf": "14", "preset": "medium", "x264-params": "chromaloc=1"}
-    stream = container.add_stream("libx264", rate=fps, options=options)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    codec, pixels = "libx264", "yuv420p"
+    if lossless:
+        codec, pixels, options = "libx264rgb", "rgb24", {"crf": "0", "preset": "medium"}
+    stream = container.add_stream(codec, rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, pixels
     context = stream.codec_context
     stream.time_base = context.time_base = 1 / fps
     if height * width <= 256 * 256:
         context.thread_count = 1  # threads cost more than they give, and small clips are written in parallel
-    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    if not lossless:
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
     context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     return stream
 
 
-def _video_frames(frames: Iterable[Video], fps: Fraction) -> Iterator[Any]:
+def _video_frames(frames: Iterable[Video], fps: Fraction, lossless: bool) -> Iterator[Any]:
     for index, picture in enumerate(frames):
-        yield video_frame(picture, index, 1 / fps)
+        if not lossless:
+            yield video_frame(picture, index, 1 / fps)
+            continue
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+        frame.pts, frame.time_base = index, 1 / fps
+        yield frame
 
 
 def video_frame(picture: Video, pts: int, time_base: Fraction) -> Any:

@@ -44,7 +44,8 @@ class Record:
 
     `key`: the hash of what decides the record. `texts`: by stream, what it reads from which second on, as pairs of
     seconds and `text_key`; empty where texts are kept elsewhere. `tokens`: of every embedded text, by its key.
-    `members`: by ending ("json", "latents" ...) the offset in the shard, the bytes and their CRC-32.
+    `members`: by ending ("json", "latents" ...) the offset in the shard, the bytes and their CRC-32. `fps`: the clip's
+    own frame rate, where it kept that; others have that of the settings.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Record:
     tokens: dict[str, int]
     subsets: tuple[str, ...]
     members: dict[str, tuple[int, int, int]]
+    fps: int | None = None
 
     @classmethod
     def of(cls, facts: dict[str, Any], members: dict[str, Any]) -> Self:
@@ -78,6 +80,11 @@ class Record:
         rest: dict[str, Any] = {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
         rest |= {name: facts[name] for name in ("id", "key", "frames", "samples", "has_video", "has_audio")}
         _counts("tokens", rest["tokens"].values())
+        if "fps" in facts:
+            _counts("fps", [facts["fps"]])
+            if facts["fps"] == 0:
+                raise ValueError("fps has 0")
+            rest["fps"] = facts["fps"]
         spans: Any = {name: tuple(span) for name, span in members.items()}
         for name, span in spans.items():
             if len(span) != 3:
@@ -87,7 +94,10 @@ class Record:
 
     def facts(self) -> dict[str, Any]:
         """Facts of the record's JSON, as far as the index has it."""
-        return {name: value for name, value in asdict(self).items() if name != "members"}
+        kept = {name: value for name, value in asdict(self).items() if name != "members"}
+        if self.fps is None:
+            del kept["fps"]
+        return kept
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class Shard:
 
     def facts(self) -> dict[str, Any]:
         """Facts of the shard, for the index."""
-        records = [asdict(record) for record in self.records]
+        records = [record.facts() | {"members": record.members} for record in self.records]
         return {"name": self.path.name, "bytes": self.bytes, "sha256": self.sha256, "records": records}
 
     @classmethod

@@ -30,7 +30,8 @@ class Latents:
     """One clip: float32 `video` [C, F, h, w] and `audio` [A, C], of so many `frames` and `samples`.
 
     A stream that the clip lacks is the encoding of zeros, with its `has_` flag False. `keyframe_latents` [C, F, h, w]:
-    latent i as a keyframe, the encoding of one of its frames repeated; None where the record has none.
+    latent i as a keyframe, the encoding of one of its frames repeated; None where the record has none. `fps`: the
+    clip's own frame rate, where it kept that.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Latents:
     caption: str
     audio_caption: str
     keyframe_latents: Tensor | None = None
+    fps: int | None = None
 
 
 class LatentShards:
@@ -72,8 +74,10 @@ class LatentShards:
         return {name: (record.video[1], record.audio[0]) for name, record in self.records.items()}
 
     def token_shapes(self, patch: int = 1) -> dict[str, Bucket]:
-        """(video tokens, A, F, h, w) of every clip: buckets by length and picture size, their tokens counted."""
-        return {name: bucket(record, patch) for name, record in self.records.items()}
+        """(video tokens, A, F, h, w) of every clip: buckets by length and picture size, their tokens counted; and by
+        frame rate where clips kept their own."""
+        own = {name: () if record.fps is None else (record.fps,) for name, record in self.records.items()}
+        return {name: (*bucket(record, patch), *own[name]) for name, record in self.records.items()}
 
     def only(self, names: Collection[str]) -> Self:
         """Store of these clips alone, in the same files. Raises UserError if one is not in the index."""
@@ -300,8 +304,9 @@ class ShardedLatents(LatentShards):
 
     def _next(self, name: str) -> str:
         """Clip that stands in for `name`: the next of its shape in the order of names, then from the first on."""
-        wanted = bucket(self.places[name][1])
-        names = sorted(other for other, record in self.records.items() if bucket(record) == wanted)
+        wanted = self.places[name][1]
+        alike = (bucket(wanted), wanted.fps)
+        names = sorted(other for other, record in self.records.items() if (bucket(record), record.fps) == alike)
         if not names:
             raise UserError(f"{self.where()}: clip {name!r} and all others of its shape are broken; encode them again")
         return next((other for other in names if other > name), names[0])
@@ -333,5 +338,5 @@ def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audi
         raise BrokenRecord(f"has latents of an unknown name, {extra[0]}")
     if "keyframe_latents" in tensors and tensors["keyframe_latents"].shape != tensors["video"].shape:
         raise BrokenRecord(f"keyframe latents of shape {list(tensors['keyframe_latents'].shape)}, not {record.video}")
-    about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio")}
+    about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio", "fps")}
     return Latents(caption=caption, audio_caption=audio_caption, **(about | tensors))

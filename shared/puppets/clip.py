@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.data.manifest import Clip, claim_folder
-from shared.data.media_write import write_audio, write_video
+from shared.data.media_write import write_audio, write_lossless, write_video
 from shared.puppets import grammar, picture, sound
+from shared.puppets.choices import Choices
 from shared.puppets.script import Character, Prop, Spec, sample_spec
-from shared.puppets.shows import Show, sample_show
+from shared.puppets.shows import Show
 from shared.puppets.told import Told, told_by_script
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing
@@ -33,6 +34,7 @@ STEMS = ("speech1", "speech2", "effects", "music")
 SEVERAL_SHOTS = "several_shots"
 """Subset of the clips that have a cut."""
 CUT_FADE = 0.01
+AS_DRAWN = Choices()
 TIMES = ("", "once", "twice", "three times", "four times", "five times", "six times")  # up to `script.MOST_COUNTED`
 
 
@@ -216,49 +218,35 @@ def _event(prop: Prop, said: dict[str, str], audio: bool) -> str:
 
 def make_clips(
     folder: Path, count: int, seed: int, level: str, size: tuple[int, int], conflict: float, workers: int,
-    *, fps: int | None = None, shots: int | None = None, held_out: bool = False,
+    choices: Choices = AS_DRAWN,
 ) -> Iterator[Clip]:  # fmt: skip
     """Yield the records of `count` clips, each as soon as its files are written; the manifest is left to the caller.
-    `fps`, `shots` and `held_out` as `sample_show` has them, for `shows` alone. UserError for settings that there are
-    not, and for a folder that holds anything else."""
+    UserError for settings that there are not, and for a folder that holds anything else."""
     sample_spec(seed, 0, level, size, conflict)  # checks them
-    choices = {"fps": fps, "shots": shots, "held_out": held_out or None}
-    given = {name: value for name, value in choices.items() if value is not None}
-    draw: Callable[[int], Show]
-    if level == "shows":
-        draw = partial(_show, seed, size, shots, fps, held_out)
-        draw(0)
-    elif given:
-        raise UserError(f"puppet level '{level}' has no {', '.join(given)} to choose; level 'shows' has")
-    else:
-        draw = partial(_one_shot, seed, level, size, conflict)
-    settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict} | given
+    choices.check(level)
+    draw = partial(choices.show, seed, level, size, conflict)
+    draw(0)
+    settings = {"seed": seed, "level": level, "size": list(size), "conflict": conflict} | choices.settings()
     claim_folder(folder, "puppets.json", settings)
-    return spread(partial(make_clip, folder, draw), range(count), workers)
+    return spread(partial(make_clip, folder, draw, choices.lossless), range(count), workers)
 
 
-def _show(seed: int, size: tuple[int, int], shots: int | None, fps: int | None, held_out: bool, index: int) -> Show:
-    return sample_show(seed, index, size, shots, fps, held_out)
-
-
-def _one_shot(seed: int, level: str, size: tuple[int, int], conflict: float, index: int) -> Show:
-    return Show((sample_spec(seed, index, level, size, conflict),))
-
-
-def make_clip(folder: Path, draw: Callable[[int], Show], index: int) -> Clip:
+def make_clip(folder: Path, draw: Callable[[int], Show], lossless: bool, index: int) -> Clip:
     """Render clip `index`, write its files, and return its manifest record."""
     show = draw(index)
     clip, spec = render_show(show), show.shots[0]
     prompts = list(zip(show.starts, map(caption, show.shots), strict=True)) if len(show.shots) > 1 else []
     people = max((shot.characters for shot in show.shots), key=len)
+    video = folder / "video" / f"{spec.id}.{'mkv' if lossless else 'mp4'}"
     record = Clip(
         id=spec.id, caption=clip.caption, audio_caption=clip.audio_caption, subsets=clip.truth["subsets"],
-        video=folder / "video" / f"{spec.id}.mp4", truth=folder / "truth" / f"{spec.id}.json",
+        video=video, truth=folder / "truth" / f"{spec.id}.json",
         tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
         speakers=[character.kind for character in people], prompts=prompts,
     )  # fmt: skip
     files = record.files()
-    write_video(files["video"], clip.frames, spec.fps, clip.mix[None], spec.rate)
+    write = write_lossless if lossless else write_video
+    write(files["video"], clip.frames, spec.fps, clip.mix[None], spec.rate)
     for name, stem in clip.stems.items():
         write_audio(files[name], stem[None], spec.rate)
     files["truth"].parent.mkdir(exist_ok=True)

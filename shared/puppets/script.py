@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from shared.puppets.draws import drifting_things, onsets_of
-from shared.puppets.shows import sample_show
+from shared.puppets.shows import SHORTEST_TURN, check_times, sample_show
 from shared.puppets.spec import (
     COLOURS,
     FIRST_ONSET,
@@ -37,13 +37,16 @@ __all__ = [
     "SIZES", "Character", "Distractor", "Prop", "Spec", "Syllable", "sample_spec",
 ]  # fmt: skip
 
+SHORTEST_SILENCED = 2  # seconds of a clip that has room for a silent span beside what sounds
+
 
 def sample_spec(
-    seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0
-) -> Spec:
+    seed: int, index: int, level: str = "simple", size: int | tuple[int, int] = 64, conflict: float = 0.0,
+    *, seconds: int | None = None, fps: int | None = None,
+) -> Spec:  # fmt: skip
     """Draw the script of clip `index`. `conflict`: fraction of clips whose text contradicts sound and picture; they
-    measure and must not train. Of `shows`, a clip of one shot. UserError for a level, an index, a size or a fraction
-    that there is not."""
+    measure and must not train. `seconds` and `fps` (12 to 30), None: as the level has them. Of `shows`, a clip of one
+    shot. UserError for a level, an index, a size, a fraction, a length or a frame rate that there is not."""
     size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if level not in LEVELS:
         raise UserError(f"puppet level '{level}' is unknown: give one of {', '.join(LEVELS)}")
@@ -56,17 +59,22 @@ def sample_spec(
     if level == "shows":
         if conflict:
             raise UserError("puppet level 'shows' has no clips whose text contradicts: give conflict 0")
-        return sample_show(seed, index, size, shots=1).shots[0]
+        return sample_show(seed, index, size, shots=1, fps=fps, seconds=seconds).shots[0]
+    check_times(seconds, fps)
     rng = numpy_generator(seed, "clip", index, level)
     full = level == "full"
-    fps = int(rng.choice(FRAME_RATES)) if full else 16
-    duration = int(rng.choice(LONG_DURATIONS)) if full and rng.random() < 0.5 else 2
+    drawn = int(rng.choice(FRAME_RATES)) if full else 16
+    fps = fps or drawn
+    drawn = int(rng.choice(LONG_DURATIONS)) if full and rng.random() < 0.5 else 2
+    duration = seconds or drawn
     silence = None
-    if full and rng.random() < 0.25:
+    if full and rng.random() < 0.25 and duration >= SHORTEST_SILENCED:
         length = rng.uniform(0.25, 0.4) * duration
         start = rng.uniform(0.35 * duration, duration - length)
         silence = start, start + length
     speaking, objects = _cast(rng, full)
+    if sum(speaking) == 2 and duration < 2 * SHORTEST_TURN:
+        speaking[int(rng.integers(2))] = False
     characters = _characters(rng, speaking, full, duration, silence)
     props = _props(rng, objects, [c.side for c in characters if c.visible], full, duration, silence)
     mood = MOODS[rng.integers(4 if full else 2)]

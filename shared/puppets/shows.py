@@ -38,6 +38,8 @@ DURATION_ODDS = (0.1, 0.4, 0.1, 0.2, 0.05, 0.05, 0.1)
 SHORTEST_SHOT = 1.0  # seconds
 SHORTEST_TURN = 0.9  # seconds that one of two speakers talks at a time
 MOST_SHOTS = 3
+SECONDS, RATES = (1, 30), (12, 30)
+"""Ranges of the lengths and the frame rates that clips may be given."""
 ROOTS = (130.81, 174.61)
 """Hz of the music's root, C or F: few, so that the third of its chords tells major from minor."""
 
@@ -69,16 +71,16 @@ class Look(NamedTuple):
 
 def sample_show(
     seed: int, index: int, size: tuple[int, int], shots: int | None = None, fps: int | None = None,
-    held_out: bool = False,
+    held_out: bool = False, seconds: int | None = None,
 ) -> Show:  # fmt: skip
     """Draw the show `index`. `shots`: so many at most; None: one to three. `fps`: 12 to 30; None: a common one.
-    `held_out`: pairs and paraphrases that no training clip has. UserError for a frame rate out of range."""
-    if fps is not None and not 12 <= fps <= 30:
-        raise UserError(f"puppet frame rate {fps}: give a whole number from 12 to 30")
+    `held_out`: pairs and paraphrases that no training clip has. `seconds`, None: 1 to 8. UserError as `check_times`."""
+    check_times(seconds, fps)
     rng = numpy_generator(seed, "clip", index, "shows", *(["held out"] if held_out else []))
     drawn = int(rng.choice(FRAME_RATES))
     fps = fps or drawn
-    frames = int(rng.choice(DURATIONS["shows"], p=DURATION_ODDS)) * fps
+    drawn = int(rng.choice(DURATIONS["shows"], p=DURATION_ODDS))
+    frames = (seconds or drawn) * fps
     count = min(shots or MOST_SHOTS, int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12])), int(frames / fps / SHORTEST_SHOT))
     lengths = _lengths(rng, frames, count, int(np.ceil(SHORTEST_SHOT * fps)))
     made: list[Spec] = []
@@ -92,6 +94,13 @@ def sample_show(
             held_out=held_out, shot=number,
         )))  # fmt: skip
     return Show(tuple(made))
+
+
+def check_times(seconds: int | None, fps: int | None) -> None:
+    """Raise UserError for a length or a frame rate that no clip can be given."""
+    for what, value, (low, high) in (("length", seconds, SECONDS), ("frame rate", fps, RATES)):
+        if value is not None and not low <= value <= high:
+            raise UserError(f"puppet {what} {value}: give a whole number from {low} to {high}")
 
 
 def _lengths(rng: Generator, frames: int, count: int, least: int) -> list[int]:

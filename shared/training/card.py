@@ -27,13 +27,16 @@ def model_card(
     """Markdown: what the weights were trained on, for how long, from which code, and with which configuration.
     `use`: how the checkpoint is read; `rows`: of the table, before the others; `then`: after the list of clips."""
     train, processes = config.train, progress.processes
-    clips = train.micro_batch * train.gradient_accumulation_steps * processes
+    micro_batches = train.gradient_accumulation_steps * processes
+    size = f"| clips a step | {(train.micro_batch or 0) * micro_batches}, processes: {processes} |"
+    if train.micro_batch is None:
+        size = f"| tokens a step | at most {(train.token_budget or 0) * micro_batches}, processes: {processes} |"
     average = f"average of decay {train.ema}" if train.ema and progress.average else "of the last step"
     table = [
         rows,
         "" if progress.clips is None else f"| clips | {progress.clips} |",
         f"| steps | {progress.step} of {train.steps} |",
-        f"| clips a step | {clips}, processes: {processes} |",
+        size,
         f"| weights | {average} |",
         "" if progress.seconds is None else f"| wall time of the last process | {progress.seconds / 60:.0f} min |",
         f"| code | commit {commit()} |",

@@ -140,10 +140,11 @@ def _refuse_together(problem: str) -> None:
 
 
 def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfig, world: World) -> None:
-    """Refuse a step of more or fewer clips than those that led to `latest`, with the values that would be right."""
-    train, micro = config.train, before["train.micro_batch"]
+    """Refuse a step of more or fewer clips than those that led to `latest`, with the values that would be right. Where
+    a token budget alone fills micro-batches, these are counted."""
+    train, micro = config.train, before["train.micro_batch"] or 1
     there = latest.clips or micro * before["train.gradient_accumulation_steps"] * latest.processes
-    here = train.micro_batch * train.gradient_accumulation_steps * world.size
+    here = (train.micro_batch or 1) * train.gradient_accumulation_steps * world.size
     if here == there:
         return
     each, left = divmod(there, world.size)
@@ -152,6 +153,10 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
     advice = f"start {latest.processes} processes, as before"
     if size is not None:
         advice = f"set train.micro_batch={size} and train.gradient_accumulation_steps={each // size}"
+    if train.micro_batch is None:
+        fits = f"set train.gradient_accumulation_steps={each}" if not left else advice
+        what = f"{there} micro-batches of {train.token_budget} tokens, and this run's have {here}"
+        raise EveryRanksError(f"{latest.folder} comes from steps of {what}: {fits}")
     raise EveryRanksError(
         f"{latest.folder} comes from steps of {there} clips, and this run's have {here} (micro_batch "
         f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} processes): {advice}"

@@ -98,7 +98,7 @@ class Trainer:
                 raise UserError(f"{key}: this model has no blocks that can be computed again; set false")
         settings = {
             **self.config.deepspeed,
-            "train_micro_batch_size_per_gpu": train.micro_batch,
+            "train_micro_batch_size_per_gpu": train.micro_batch or 1,
             "gradient_accumulation_steps": train.gradient_accumulation_steps,
             "gradient_clipping": train.max_grad_norm,
             "zero_allow_untested_optimizer": True,

@@ -61,7 +61,10 @@ class Data(Section):
 
     manifest: Paths | None = key(None, "Clips: a jsonl file, a folder of X.mp4 with X.txt, or a list of such.")
     shards: Paths | None = key(None, "In place of `manifest`: a folder that scripts/encode.py made, or a list of them.")
-    fps: Fps = key(16.0, "Pictures a second that clips are resampled to.")
+    fps: Fps = key(16.0, "Pictures a second that clips are resampled to, and that samples have.")
+    keep_fps: bool = key(
+        False, "Each clip keeps its own frame rate, to the next whole number; `fps` is then that of samples alone."
+    )
     size: tuple[Side, Side] = key((64, 64), "Height and width in pixels that clips are resampled to.")
     sample_rate: SampleRate = key(16_000, "Samples a second that sound is resampled to; the audio codec's own.")
     duration: Seconds | None = key(None, "Seconds taken from each clip's start; null takes each clip whole.")
@@ -110,10 +113,12 @@ class Train(Section):
     """Steps, batches, precision, and what is written when."""
 
     steps: Count = Field(description="Optimizer steps of the whole run.")
-    micro_batch: Batch = key(8, "Clips per process and micro-step.")
+    micro_batch: Batch | None = key(
+        8, "Clips per process and micro-step, at most; null: as many as `token_budget` holds."
+    )
     gradient_accumulation_steps: Batch = key(1, "Micro-steps per optimizer step.")
     token_budget: Count | None = key(
-        None, "Most tokens of a micro-batch; longer clips come in smaller ones. Null: any."
+        None, "Most tokens of video and audio in a micro-batch; longer clips come in smaller ones. Null: any."
     )
     mixed_tasks: bool = key(True, "A task is drawn per clip; false: one for each micro-batch, in fewer, larger passes.")
     precision: Precision = key("fp32", "bf16: weights in fp32, matrix products in bf16.")
@@ -133,6 +138,12 @@ class Train(Section):
     log_every: Count = key(10, "Steps between rows of losses.csv and throughput.csv.")
     report_to: list[Literal["tensorboard", "wandb"]] = key(["tensorboard"], "Where losses are shown, beside csv files.")
     peak_tflops: Amount | None = key(None, "TFLOP/s of a device, for MFU; null: what shared/training/flops.py knows.")
+
+    @model_validator(mode="after")
+    def _sized(self) -> Train:
+        if self.micro_batch is None and self.token_budget is None:
+            raise ValueError("train.micro_batch is null: give train.token_budget, which then says how many clips fit")
+        return self
 
 
 class Optimizer(Section):

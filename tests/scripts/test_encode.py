@@ -186,6 +186,22 @@ def test_webdataset_reads_the_shards(encoded: Path) -> None:
     assert all(endings <= sample.keys() for sample in samples)
 
 
+def test_clips_keep_their_own_frame_rates_where_that_is_asked_for(
+    encoded: Path, stage: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert encode(stage, checkpoint, tmp_path / "out", "--keep-fps", "--tracks") == 1
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert index["settings"]["keep_fps"] is True and index["settings"]["fps"] == 8
+    store = ShardedLatents(tmp_path / "out", tracks=True)
+    for name, record in store.records.items():
+        assert (record.fps, record.frames, store.get(name).fps) == (16, 8, 16)
+        assert store.member(name, "tracks")["music"].shape[0] == 8
+    resampled = ShardedLatents(encoded).records.values()  # at 8 a second; nothing is said of a rate
+    assert {(record.fps, record.frames) for record in resampled} == {(None, 4)}
+    assert "fps" not in (encoded / "00000.json").read_text()
+    assert "keep_fps" not in (encoded / "encode.json").read_text()
+
+
 def test_each_clip_takes_the_nearest_size(stage: Path, checkpoint: Path, tmp_path: Path) -> None:
     sizes = ["--size", "16", "48", "--size", "32", "32", "--size", "48", "16"]
     assert encode(stage, checkpoint, tmp_path / "out", *sizes) == 1

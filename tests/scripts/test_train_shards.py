@@ -32,15 +32,15 @@ ROOT = Path(__file__).parents[2]
 FPS, NAMES = 8, ["speech", "effects", "music"]
 
 
-def write_clip(folder: Path, index: int, seconds: float = 1.0) -> dict:
+def write_clip(folder: Path, index: int, seconds: float = 1.0, fps: int = FPS) -> dict:
     """32x32 at 8 fps with tracks, the second clip with two speakers; some lines of MTV's template."""
-    rng, samples, frames = np.random.default_rng(index), round(16000 * seconds), round(FPS * seconds)
+    rng, samples, frames = np.random.default_rng(index), round(16000 * seconds), round(fps * seconds)
     names = NAMES if index != 1 else ["speech1", "speech2", "effects", "music"]
     tracks = {name: (0.2 * rng.standard_normal(samples)).astype(np.float32) for name in names}
     for name, sound in tracks.items():
         soundfile.write(folder / f"{index}.{name}.wav", sound, 16000, subtype="FLOAT")
     pictures = np.kron(rng.integers(0, 255, (frames, 4, 4, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
-    write_video(folder / f"{index}.mp4", pictures, FPS, sum(tracks.values())[None], 16000)
+    write_video(folder / f"{index}.mp4", pictures, fps, sum(tracks.values())[None], 16000)
     return {
         "id": f"clip{index}",
         "video": f"{index}.mp4",
@@ -64,6 +64,10 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "wide.jsonl").write_text(line)
     wide = ["--manifest", str(folder / "wide.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
     encode([*wide, "--output", str(folder / "wide"), "--tracks", "--keyframe-latents", "--size", "16", "48"])
+    faster = [json.dumps(write_clip(folder, index, fps=12)) for index in (6, 7)]
+    (folder / "rates.jsonl").write_text("\n".join([*lines[:3], *faster]))
+    rates = ["--manifest", str(folder / "rates.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
+    encode([*rates, "--output", str(folder / "rates"), "--tracks", "--keyframe-latents", "--keep-fps"])
     HashedWords(dim=16).save_pretrained(folder / "other_words")
     stream = {"num_attention_heads": 1, "attention_head_dim": 12, "num_layers": 1, "ffn_dim": 16}
     config = {
@@ -114,7 +118,15 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         + f", fps: {FPS}, size: [32, 32], latents_dtype: float16"
         + "}"
     )
+    mixed = ["data.keep_fps=true", "train={steps: 4, micro_batch: null, token_budget: 80, log_every: 1, "
+             "gradient_accumulation_steps: 2, checkpoint_every: 1, ema: 0.5, export_dtype: fp32}"]  # fmt: skip
+    clips = own.replace("manifest.jsonl", "rates.jsonl")
+    slow = [clips, *mixed, f"output={folder / 'rates_cut'}"]
     lines = [
+        ("rates", "ccl", arguments(folder, "ccl", f"data.shards={folder / 'rates'}", *mixed,
+                                   f"output={folder / 'rates_run'}"), None),
+        ("rates_cut", "ccl", arguments(folder, "ccl", *slow), 2),
+        ("rates_resumed", "ccl", arguments(folder, "ccl", *slow), None),
         ("shards", "ccl", arguments(folder, "ccl"), None),
         ("clips", "ccl", arguments(folder, "ccl", own, f"output={folder / 'clips_run'}"), None),
         ("cut", "ccl", arguments(folder, "ccl", cut), 2),
@@ -158,6 +170,22 @@ def test_a_run_that_was_killed_resumes_to_the_bit(folder: Path, runs: dict) -> N
     assert same(weights(folder / "cut"), weights(folder / "run"))
 
 
+def test_clips_of_several_frame_rates_train_by_a_token_budget(folder: Path, runs: dict) -> None:
+    """From shards at once, and from the clips by a run that was killed: one and the same."""
+    codes = [runs[name] for name in ("rates", "rates_cut", "rates_resumed")]
+    assert [code for code, _ in codes] == [0, 130, 0], codes
+    assert (folder / "rates_run/losses.csv").read_text() == (folder / "rates_cut/losses.csv").read_text()
+    assert same(weights(folder / "rates_run"), weights(folder / "rates_cut"))
+    store = ShardedLatents(folder / "rates")
+    assert {name: (record.fps, record.frames) for name, record in store.records.items()} == {
+        **dict.fromkeys(("clip0", "clip1", "clip2"), (8, 8)), **dict.fromkeys(("clip6", "clip7"), (12, 12)),
+    }  # fmt: skip
+    with open(folder / "rates_run/throughput.csv") as file:
+        assert len({row["samples"] for row in csv.DictReader(file)}) > 1  # steps of several numbers of clips
+    card = (folder / "rates_run/checkpoint/README.md").read_text()
+    assert "| tokens a step | at most 160, processes: 1 |" in card
+
+
 def test_a_broken_record_is_told_and_the_rest_is_read(folder: Path, runs: dict) -> None:
     code, err = runs["broken"]
     assert code == 0, err
@@ -199,6 +227,9 @@ def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:
         (["data.shards=null"], "data.manifest or data.shards: neither is given"),
         (["data.shards=nowhere"], "nowhere/index.json: no such file"),
         (["data.fps=9"], "data.fps 9.0: "),
+        (["data.keep_fps=true"], "was encoded without --keep-fps; set the other, or encode again"),
+        (["data.shards=RATES"], "was encoded with --keep-fps; set the other, or encode again"),
+        (["train.micro_batch=null"], "train.micro_batch is null: give train.token_budget"),
         (["data.duration=0.5"], "was encoded with None; set that, or encode again"),
         (["data.shards=PLAIN"], "has no features of tracks, which task mtv needs; encode with --tracks"),
         (["data.shards=PLAIN", "tasks={t2v: 1}"], "has no latents of keyframes, which keyframes 0.5 need"),
@@ -213,7 +244,9 @@ def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:
 def test_what_shards_cannot_give_is_refused_before_anything_is_written(
     folder: Path, tmp_path: Path, overrides: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = [change.replace("PLAIN", str(folder / "plain")) for change in overrides]
+    changes = [
+        change.replace("PLAIN", str(folder / "plain")).replace("RATES", str(folder / "rates")) for change in overrides
+    ]
     with pytest.raises(SystemExit) as stop:
         run_main(lambda: train_ccl.main(arguments(folder, "ccl", f"output={tmp_path / 'run'}", *changes)))
     error = capsys.readouterr().err

@@ -167,3 +167,32 @@ def test_on_mtv_what_a_pattern_finds_is_left_out_at_its_rate():
         texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
         left_out = (texts == encoded(["seen"])).flatten(1).all(1)
         assert (20 < int(left_out.sum()) < 60) if some else not left_out.any()
+
+
+class OwnRates(Store):
+    """Clips at 24 frames a second, where the configuration has 16."""
+
+    def get(self, name: str) -> Latents:
+        return replace(super().get(name), fps=24)
+
+
+def test_the_clock_is_that_of_the_clips_own_rate():
+    made = batches()
+    plain = made.build(["clip0"], ["t2av"], 0).video_clock
+    made.latents = OwnRates()
+    own = made.build(["clip0"], ["t2av"], 0).video_clock
+    assert own.ends[-1] == pytest.approx(13 / 24) and plain.ends[-1] == pytest.approx(13 / 16)
+
+
+def test_a_token_budget_fills_batches_and_losses_are_divided_by_the_steps_clips():
+    train = {"steps": 10, "micro_batch": None, "token_budget": 80, "gradient_accumulation_steps": 2}
+    config = TrainConfig(output="none", model={}, data={"manifest": "none"}, train=train)
+    made = JointBatches(config, Store(), CODECS, ENCODER, 4, 1)
+    counts = set()
+    for step in range(10):
+        one, two = made(step, 0, 0), made(step, 1, 0)
+        assert one.clips == two.clips == one.divisor == (len(one.ids) + len(two.ids)) / 2
+        counts |= {(one.video.shape[2], len(one.ids)), (two.video.shape[2], len(two.ids))}
+    assert counts == {(4, 80 // (4 * 4 + 21)), (8, 80 // (8 * 4 + 46))}
+    with pytest.raises(ValueError, match=r"micro_batch is null: give train\.token_budget"):
+        TrainConfig(output="none", model={}, data={"manifest": "none"}, train={"steps": 1, "micro_batch": None})

@@ -208,3 +208,38 @@ def test_texts_hold_every_form_of_a_caption(clips):
     dry = [text.replace(" in the rain", "") for text in (said, without)]
     assert texts == {"", "sound", said, without, *dry}
     assert training_texts(config(Path("x")), [clip]) == {"", "sound", said}
+
+
+@pytest.fixture(scope="module")
+def of_two_rates(tmp_path_factory):
+    """Three clips of half a second with all tracks, the last at 24 frames a second, the others at 16."""
+    folder = tmp_path_factory.mktemp("rates")
+    rng, made = np.random.default_rng(1), []
+    for i, fps in enumerate((16, 16, 24)):
+        sound = rng.normal(0, 0.2, (1, 8000)).astype(np.float32)
+        write_video(folder / f"{i}.mp4", rng.integers(0, 255, (fps // 2, 16, 16, 3), np.uint8), fps, sound, 16_000)
+        tracks = {name: folder / f"{i}.{name}.wav" for name in TRACKS}
+        for track in tracks.values():
+            soundfile.write(track, sound[0], 16_000)
+        made.append(Clip(id=f"clip{i}", video=folder / f"{i}.mp4", caption=f"caption {i}", tracks=tracks))
+    return made
+
+
+def test_clips_keep_their_own_frame_rates_with_their_tracks(tmp_path, of_two_rates, world):
+    codecs = Codecs(Video(), Audio())
+    components = Components(codecs, LazyTextEncoder(None), ENCODERS)
+    kept = config(tmp_path / "own", {"keep_fps": True}, tasks={"mtv": 1}, control={})
+    data = TrainingData.encoded(kept, of_two_rates, components, HashedWords(), world)
+    frames = {name: (record.frames, record.fps) for name, record in data.latents.records.items()}
+    assert frames == {"clip0": (8, 16), "clip1": (8, 16), "clip2": (12, 24)}
+    assert [len(data.tracks.shards.member(name, "tracks")["effects"]) for name in frames] == [8, 8, 12]
+    buckets, unit = data.buckets(8, 1)
+    assert unit == 1 and buckets == {"clip0": (12, 13, 3, 2, 2, 16), "clip1": (12, 13, 3, 2, 2, 16),
+                                     "clip2": (16, 13, 4, 2, 2, 24)}  # fmt: skip
+    same = data.only(Source(of_two_rates[:2]))
+    assert same.buckets(8, 1) == (dict.fromkeys(("clip0", "clip1"), (3, 13)), 4)
+    before = codecs.video.encoded
+    again = encode_latents(config(tmp_path / "own", {"keep_fps": True, "fps": 30.0}), of_two_rates, codecs, world)[0]
+    assert codecs.video.encoded == before and torch.equal(again.get("clip2").video, data.latents.get("clip2").video)
+    resampled = encode_latents(config(tmp_path / "one"), of_two_rates, codecs, world)[0]
+    assert [(record.frames, record.fps) for record in resampled.records.values()] == [(8, None)] * 3

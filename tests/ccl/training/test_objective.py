@@ -262,3 +262,15 @@ def test_a_clips_frame_rate_is_learned_and_counts():
     for task in ("t2v", "v2a"):  # a clean stream is told it as well
         now, before = (loss_and_gradients(told, [one])[0] for one in (faster[task], batch([task] * 2)))
         assert not torch.allclose(now, before, atol=1e-4), task
+
+
+def test_micro_batches_of_several_sizes_count_by_their_samples():
+    model, whole = transformer(), batch(MIXED)
+    loss, grads = loss_and_gradients(model, [whole])
+    parts = [replace(whole.take(rows), clips=3.0) for rows in ([0], [1, 2, 3, 4, 5])]
+    uneven, others = loss_and_gradients(model, parts)
+    torch.testing.assert_close(uneven, loss, rtol=0, atol=1e-5)
+    for name, value in grads.items():
+        torch.testing.assert_close(value, others[name], rtol=1e-4, atol=1e-5)
+    unweighted, _ = loss_and_gradients(model, [replace(part, clips=None) for part in parts])
+    assert abs(unweighted - loss) > 1e-3

@@ -138,6 +138,16 @@ def test_a_source_of_shards_and_its_parts(tmp_path: Path) -> None:
     assert source(max_duration=0.9).ids == ["clip0", "clip2"]
     with pytest.raises(UserError, match=r"data\.fps 24\.0: .*shards was encoded with 16\.0; set that, or encode again"):
         source(fps=24)
+    with pytest.raises(UserError, match=r"keep_fps true: .*shards was encoded without --keep-fps; set the other"):
+        source(keep_fps=True)
+    index["settings"]["keep_fps"] = True
+    for number, record in enumerate(record for shard in index["shards"] for record in shard["records"]):
+        record["fps"] = 16 if number < 3 else 32  # so the last is half as long
+    (tmp_path / "shards/index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"keep_fps false: .*shards was encoded with --keep-fps; set the other"):
+        source()
+    assert source(keep_fps=True, fps=24).ids == [f"clip{i}" for i in range(4)]
+    assert source(keep_fps=True, max_duration=0.9).ids == ["clip0", "clip2", "clip3"]
     shutil.rmtree(tmp_path / "shards")
     with pytest.raises(UserError, match=r"index\.json: no such file"):
         source()

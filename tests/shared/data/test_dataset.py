@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.data.dataset import ClipDataset, check_clip, survey
+from shared.data.dataset import ClipDataset, check_clip, own_fps, survey
 from shared.data.manifest import Clip
 from shared.data.media import write_audio, write_video
 from shared.utils.errors import UserError
@@ -114,3 +114,30 @@ def test_survey_counts_and_names_the_clips_that_cannot_be_used(tmp_path: Path) -
     with pytest.raises(UserError, match=r"27 of 27 clips.*; and 7 more") as error:
         survey([gone] * 27, needs_video=True, needs_audio=True)
     assert str(error.value).count("clip 'gone'") == 20
+
+
+def test_a_clip_may_keep_its_own_frame_rate(tmp_path: Path) -> None:
+    sound = Clip(id="s", audio=write_tone(tmp_path / "s.wav"), caption="")
+    clips = ClipDataset([make_clip(tmp_path), sound], 16, (32, 32), 16000, 1.5, keep_fps=True)
+    assert clips[0].fps == 30 and clips[0].video.shape[1] == 45 and clips[0].audio.shape[1] == 24_000
+    bright = clips[0].video.mean((0, 2, 3)) > 0
+    assert bright.nonzero().flatten().tolist() == list(range(30, 38))
+    assert clips[1].fps is None and clips[1].video.shape[1] == 24  # no pictures, so no rate of its own
+    assert dataset(make_clip(tmp_path))[0].fps is None
+
+
+@pytest.mark.parametrize(("fps", "own"), [(30000 / 1001, 30), (23.976, 24), (14.6, 15)])
+def test_an_own_rate_is_the_next_whole_number(tmp_path: Path, fps: float, own: int) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((30, 16, 16, 3), np.uint8), fps)
+    assert own_fps(tmp_path / "a.mp4") == own
+
+
+def test_a_rate_of_no_moving_pictures_is_refused(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), 0.3)
+    with pytest.raises(UserError, match=r"a\.mp4: 0\.3 pictures a second, which cannot be kept; from 1 to 240 are"):
+        own_fps(tmp_path / "a.mp4")
+
+
+def write_tone(path: Path) -> Path:
+    write_audio(path, tone(2.0), 16000)
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -66,3 +68,11 @@ def test_latents_that_are_not_finite_are_refused() -> None:
 
     with pytest.raises(UserError, match="clip 'clip2': its latents are not finite"):
         encode_clip(sample(), Codecs(Broken(), CODECS.audio), 16.0, CPU)
+
+
+def test_a_clip_that_kept_its_frame_rate_says_so() -> None:
+    own = replace(sample(), fps=24)
+    members, facts = encode_clip(own, CODECS, 16.0, CPU, keyframes=True)
+    assert facts["fps"] == 24 and "fps" not in encode_clip(sample(), CODECS, 16.0, CPU)[1]
+    at_24, _ = encode_clip(sample(), CODECS, 24.0, CPU, keyframes=True)
+    assert torch.equal(members["latents"]["keyframe_latents"], at_24["latents"]["keyframe_latents"])

@@ -13,6 +13,7 @@ from PIL import Image
 from recordings import turn_clockwise
 
 from shared.data.media import is_silent, probe, read_audio, read_image, read_video, write_audio, write_video
+from shared.data.media_write import write_lossless
 from shared.utils.errors import UserError
 from shared.utils.levels import rms_dbfs
 
@@ -154,6 +155,34 @@ def test_written_durations_and_sync_are_exact(tmp_path: Path, fps: float, count:
     for position in np.flatnonzero(sound[0]):
         near = np.abs(heard[0, position - rate // 20 : position + rate // 20])
         assert abs(near.argmax() - rate // 20) <= 2
+
+
+@pytest.mark.parametrize("fps", [12, 15, 16, 23, 24, 25, 29, 30])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_lossless_file_returns_what_was_written(tmp_path: Path, fps: int, channels: int) -> None:
+    rng, path = np.random.default_rng(fps), tmp_path / "a.mkv"
+    frames = rng.integers(0, 256, (fps + 5, 48, 64, 3), np.uint8)
+    frames[5:9] = moving_disc(4)[:, :48, :64]
+    count = round(len(frames) / fps * 16000)
+    sound = (rng.integers(-32768, 32768, (channels, count)) / 32768).astype(np.float32)
+    write_lossless(path, frames, fps, sound, 16000)
+    assert np.array_equal(read_video(path, fps), frames)
+    assert np.array_equal(read_video(path, fps, (48, 64), 0.0, len(frames) / fps), frames)
+    assert np.array_equal(read_audio(path, 16000, mono=False), sound)
+    info = probe(path)
+    assert round(info.fps or 0) == fps and info.video_end == pytest.approx(len(frames) / fps, abs=2e-3)
+
+
+def test_what_no_lossless_file_can_hold_is_refused(tmp_path: Path) -> None:
+    frames, sound = moving_disc(4), np.zeros((1, 4000), np.float32)
+    for name, given, samples, said in (
+        ("a.mp4", frames, sound, "must end in .mkv"),
+        ("a.mkv", frames[:, 1:], sound, "even"),
+        ("a.mkv", frames, np.zeros((3, 4000), np.float32), "3 channels; 1 or 2 are written"),
+    ):
+        with pytest.raises(UserError, match=said):
+            write_lossless(tmp_path / name, given, 16, samples, 16000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_written_pictures_come_back(tmp_path: Path) -> None:

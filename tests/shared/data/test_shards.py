@@ -324,3 +324,22 @@ def test_texts_need_the_embedding_of_the_empty_one(shards: Path) -> None:
         change()
         with pytest.raises(UserError, match=r"empty_text\.safetensors: .*run scripts/encode\.py again"):
             ShardedText(store)
+
+
+def test_records_that_kept_their_frame_rates_are_of_their_own_buckets(shards: Path) -> None:
+    index = json.loads((shards / "index.json").read_text())
+    rates = {}
+    for shard in index["shards"]:
+        for record in shard["records"]:
+            rates[record["id"]] = record["fps"] = 24 if int(record["id"][4:]) % 4 < 2 else 16
+    (shards / "index.json").write_text(json.dumps(index))
+    store = ShardedLatents(shards)
+    assert {name: record.fps for name, record in store.records.items()} == rates
+    assert len(set(store.token_shapes().values())) == 4 and store.token_shapes()["clip7"][-1] == 16
+    damage(shards / "00000.tar", middle(store, "clip2"))
+    clip = store.get("clip2")  # the next of its shape has another rate, and is passed by
+    assert clip.fps == rates["clip2"] == rates[clip.id] and clip.id != "clip2"
+    for bad in (0, -1, 16.5, True, "16"):
+        index["shards"][0]["records"][0]["fps"] = bad
+        (shards / "index.json").write_text(json.dumps(index))
+        assert "00000.tar is not described right" in ShardedLatents(shards).summary()

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from shared.data.manifest import read_manifest, write_manifest
-from shared.data.media import probe, read_audio
+from shared.data.media import probe, read_audio, read_video
 from shared.puppets import picture
+from shared.puppets.choices import Choices, Mixture
 from shared.puppets.clip import (
     CUT_FADE,
     PuppetClip,
@@ -280,7 +281,7 @@ def test_one_shot_is_a_clip_as_before() -> None:
 
 
 def test_shows_are_written_with_their_prompts(tmp_path: Path) -> None:
-    clips = list(make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, workers=1, fps=12))
+    clips = list(make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, 1, Choices(fps=Mixture.of(12))))
     write_manifest(tmp_path / "clips" / "manifest.jsonl", clips)
     assert read_manifest(tmp_path / "clips") == clips
     several = [clip for clip in clips if clip.prompts]
@@ -294,16 +295,31 @@ def test_shows_are_written_with_their_prompts(tmp_path: Path) -> None:
             read_truth(clip.truth)
     for clip in clips:
         assert clip.video is not None and probe(clip.video).fps == 12
-    make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, workers=1, fps=12)
+    make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, 1, Choices(fps=Mixture.of(12)))
     with pytest.raises(UserError, match="holds clips of other settings"):
-        make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, workers=1, fps=16)
+        make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, 1, Choices(fps=Mixture.of(16)))
 
 
-@pytest.mark.parametrize(("given", "said"), [({"fps": 12}, "fps"), ({"shots": 1, "held_out": True}, "shots, held_out")])
-def test_old_levels_have_no_choices(tmp_path: Path, given: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=f"level 'simple' has no {said} to choose; level 'shows' has"):
-        make_clips(tmp_path / "clips", 1, 1, "simple", (64, 64), 0.0, 1, **given)
+def test_old_levels_have_no_shots(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="level 'simple' has no shots to choose; level 'shows' has"):
+        make_clips(tmp_path / "clips", 1, 1, "simple", (64, 64), 0.0, 1, Choices(shots=1))
     assert not (tmp_path / "clips").exists()
+
+
+@pytest.mark.parametrize("level", ["simple", "full", "shows"])
+def test_lossless_files_return_what_was_drawn(tmp_path: Path, level: str) -> None:
+    choices = Choices(seconds=Mixture.of(1, 2), fps=Mixture.of(15, 24), lossless=True)
+    clips = list(make_clips(tmp_path / "clips", 3, 1, level, (64, 64), 0.0, 1, choices))
+    for index, clip in enumerate(clips):
+        assert clip.video is not None and clip.video.suffix == ".mkv" and clip.audio == clip.video
+        show = choices.show(1, level, (64, 64), 0.0, index)
+        drawn, fps = render_show(show), show.shots[0].fps
+        assert np.array_equal(read_video(clip.video, fps), drawn.frames)
+        assert np.array_equal(read_audio(clip.video, RATE)[0], drawn.mix)
+    kept = json.loads((tmp_path / "clips/puppets.json").read_text())
+    assert kept["lossless"] is True and kept["seconds"] == {"1": 0.5, "2": 0.5}
+    with pytest.raises(UserError, match="holds clips of other settings"):
+        make_clips(tmp_path / "clips", 3, 1, level, (64, 64), 0.0, 1, replace(choices, lossless=False))
 
 
 def test_old_levels_are_what_they_were() -> None:

@@ -32,3 +32,9 @@ def test_what_an_export_does_not_know_is_left_out() -> None:
     text = card(Progress(7, average=False))
     assert "| clips |" not in text and "wall time" not in text and "| weights | of the last step |" in text
     assert "- `two`\n\n## Configuration" in text
+
+
+def test_of_a_token_budget_the_card_tells_the_tokens() -> None:
+    train = CONFIG.train.model_copy(update={"micro_batch": None, "token_budget": 500})
+    text = model_card(CONFIG.model_copy(update={"train": train}), Progress(7, processes=2), title="", tags="", use="")
+    assert "| tokens a step | at most 3000, processes: 2 |" in text and "clips a step" not in text

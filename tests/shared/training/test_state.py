@@ -11,8 +11,10 @@ import pytest
 import torch
 import toy
 
-from shared.training.state import RunState, claim_output, own_output
-from shared.utils.config import TrainConfig
+from shared.training.consolidate import StateFolder
+from shared.training.state import RunState, _check_clips, claim_output, own_output
+from shared.utils.config import TrainConfig, flatten
+from shared.utils.distributed import World
 from shared.utils.errors import UserError
 
 
@@ -182,3 +184,16 @@ def test_a_prolonged_run_goes_on_in_the_longer_schedule(tmp_path, world, caplog)
     toy.train(config_for(tmp_path), world)
     claim_output(config_for(tmp_path, steps=12), world)  # the last phase ends with the training
     assert "with 0.00325 at step 9; that of 8 ends at 0.001" in caplog.text
+
+
+def test_a_step_filled_by_tokens_keeps_its_number_of_micro_batches(tmp_path):
+    train = {"steps": 9, "micro_batch": None, "token_budget": 500, "gradient_accumulation_steps": 2}
+    config = TrainConfig.model_validate({"output": "o", "model": {}, "data": {"manifest": "m"}, "train": train})
+    before = flatten(config.model_dump(mode="json"))
+    latest = StateFolder(tmp_path / "step00000010", 10, 2, 1, 4)  # of two processes
+    _check_clips(latest, before, config, World(0, 2, torch.device("cpu")))
+    for size, advice in ((1, "set train.gradient_accumulation_steps=4"), (3, "start 2 processes, as before")):
+        world = World(0, size, torch.device("cpu"))
+        told = f"steps of 4 micro-batches of 500 tokens, and this run's have {2 * size}: {advice}"
+        with pytest.raises(UserError, match=re.escape(told)):
+            _check_clips(latest, before, config, world)
