@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.data.bad_clips import Problem, attempt, noted, refuse
+from shared.data.clip_texts import ClipTexts, Pairs
 from shared.data.manifest import Clip
 from shared.data.media import probe, read_mono, read_video
 from shared.utils.errors import UserError
@@ -35,6 +36,8 @@ class Sample:
     has_video: bool
     has_audio: bool
     loudest: float = -math.inf  # dBFS RMS of the loudest of several channels that `audio` was mixed of
+    prompts: Pairs = ()  # texts over time, as the manifest has them
+    audio_prompts: Pairs = ()
 
     @property
     def why_silent(self) -> str:
@@ -92,7 +95,8 @@ class ClipDataset(Dataset[Sample]):
         else:
             audio = torch.from_numpy(np.pad(sound[:, :count], ((0, 0), (0, max(0, missing)))))
         has = pictures is not None, sound is not None
-        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, *has, loudest)
+        texts = ClipTexts.of(clip)
+        return Sample(clip.id, video, audio, *texts[:2], *has, loudest, *texts[2:])
 
     def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None) -> int:
         frames = 0 if pictures is None else len(pictures)
