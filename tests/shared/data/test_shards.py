@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from shards import NAMES, damage, middle, names, plan
 
+from shared.data.clip_texts import ClipTexts
 from shared.data.shard_index import Shard, read_index, scan_shard
 from shared.data.shard_loader import EpochLoader, ShardedText
 from shared.data.shard_writer import write_shard
@@ -32,7 +33,7 @@ PATCHED = {"key": "", "frames": 1, "samples": 1, "has_video": True, "has_audio":
 def opened(folder: Path) -> LatentShards:
     shards = [Shard.of(facts, folder) for facts in read_index(folder)["shards"]]
     places = {record.id: (shard, record) for shard in shards for record in shard.records}
-    return LatentShards(places, {"clip7": ("A bell.", "It rings.")})
+    return LatentShards(places, {"clip7": ClipTexts("A bell.", "It rings.")})
 
 
 def test_a_record_comes_back_with_the_caption_that_is_given(made: Path) -> None:
