@@ -30,6 +30,7 @@ from shared.nn.attention import attend
 from shared.nn.dit import StreamConfig
 from shared.nn.norms import RMSNorm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
+from shared.nn.timed_text import TextRoute, one_text
 
 
 class HardGateFusion(Fusion):
@@ -114,29 +115,36 @@ class TextPlaceAttention(nn.Module):
 class FullTextAttention(TextPlaceAttention):
     """Ovi's: a second attention, to all tokens of the other stream; both results share one output projection."""
 
-    def unconditional(self, q: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
-        return attend(q, text_k, text_v)
+    def unconditional(self, q: Tensor, text_k: Tensor, text_v: Tensor, route: TextRoute = one_text) -> Tensor:
+        return route(attend, q, text_k, text_v)
 
     def forward(
-        self, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary
-    ) -> Tensor:
+        self, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary, key_rotary: Rotary,
+        route: TextRoute = one_text,
+    ) -> Tensor:  # fmt: skip
         """[B, N, h, d]; the queries are turned for the other stream and not for the text."""
         k, v = key_value
-        return attend(q, text_k, text_v) + attend(rotate(q, query_rotary), rotate(k, key_rotary), v)
+        return route(attend, q, text_k, text_v) + attend(rotate(q, query_rotary), rotate(k, key_rotary), v)
 
 
 class AppendedTextAttention(TextPlaceAttention):
     """UniVerse-1's: text and all tokens of the other stream are keys of one softmax, not rotated. Unconditional is zero
     tokens there; they are alike, and a stream alone cannot know their number, so one stands for them [D]."""
 
-    def unconditional(self, q: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
+    def unconditional(self, q: Tensor, text_k: Tensor, text_v: Tensor, route: TextRoute = one_text) -> Tensor:
         """Text and one zero token of the other stream, [B, N, h, d]."""
-        return self(q, text_k, text_v, self.key_value(q.new_zeros(len(q), 1, self.to_k.in_features)))
+        return self(q, text_k, text_v, self.key_value(q.new_zeros(len(q), 1, self.to_k.in_features)), route)
 
-    def forward(self, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue) -> Tensor:
+    def forward(
+        self, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, route: TextRoute = one_text
+    ) -> Tensor:
         """[B, N, h, d]."""
         k, v = key_value
-        return attend(q, torch.cat([text_k, k], dim=1), torch.cat([text_v, v], dim=1))
+
+        def beside(q: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
+            return attend(q, torch.cat([text_k, k], dim=1), torch.cat([text_v, v], dim=1))
+
+        return route(beside, q, text_k, text_v)
 
 
 class FullTextFusion(Fusion):

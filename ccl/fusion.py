@@ -33,7 +33,8 @@ class Fusion(nn.Module):
     A fusion of another kind derives from this class, says which `directions` it has or how to `build` them, and which
     `rotary_arguments` they need. With `inside_text_attention` a direction acts inside the block's text attention, not
     after it: x is then the attention's queries and the text's keys and values, three tensors [B, N, h, d], and what is
-    returned, [B, N, h, d], goes into its output projection.
+    returned, [B, N, h, d], goes into its output projection. With texts over time there are keys and values of all texts
+    [R, L, h, d], and a named argument `route` that brings queries to theirs (`shared.nn.timed_text.TextRoute`).
     """
 
     inside_text_attention: ClassVar[bool] = False

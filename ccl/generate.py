@@ -95,7 +95,7 @@ def generate(options: JointOptions) -> Iterator[Path]:
     check_joint(check_checkpoint(options.checkpoint, options.trust_package), f"checkpoint {options.checkpoint}: ")
     given = GivenMedia.read(options)
     if options.timed_prompts is not None:
-        prompts = [TimedPrompts.read(options.timed_prompts, given.duration)]
+        prompts = [TimedPrompts.read(options.timed_prompts, given.duration, options.fade or 0)]
 
     with quick_imports(options.compile):
         from ccl.pipeline import CCLPipeline

@@ -12,8 +12,9 @@ from ccl.guidance import Guidance, State
 from ccl.routing import Reads, Route
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.encoders import TextEncoder
-from shared.encoders.timed_prompts import TimedPrompts, aligned
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
+from shared.nn.timed_text import Text, text_over_time
 from shared.utils.finite import check_finite
 
 STREAMS = ("video", "audio")
@@ -22,18 +23,10 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Of each stream one text per sample [B, L, D], and how much it counts at each latent, [B, F] or [B, A]."""
-
-    texts: Tensors
-    weights: Tensors
-
-
-@dataclass(frozen=True)
 class Conditions:
-    """The texts of a batch: one segment unless prompts change over time, and the negative text of both streams."""
+    """The texts of a batch, of each stream [B, L, D] or over time, and the negative text of both [B, L, D]."""
 
-    segments: list[Segment]
+    texts: dict[str, Text]
     negative: Tensor
 
     @classmethod
@@ -41,29 +34,25 @@ class Conditions:
         cls, encoder: TextEncoder, prompts: Sequence[str | TimedPrompts], audio_prompts: Sequence[str | TimedPrompts],
         negative: str, clocks: tuple[LatentClock, LatentClock], device: torch.device, dtype: torch.dtype,
     ) -> Conditions:  # fmt: skip
-        """Encode every text once. A sample with fewer timed prompts than another has weight 0 in the rest. A segment
-        ends where either of a sample's two prompts changes, so both streams are always in the same one."""
-        pairs = [aligned(video, audio) for video, audio in zip(prompts, audio_prompts, strict=True)]
-        segments = [Segment({}, {}) for _ in range(max(len(p.texts) for p, _ in pairs))]
-        for name, clock, timed in zip(STREAMS, clocks, zip(*pairs, strict=True), strict=True):
-            rows = [p.weights(clock.centres) for p in timed]
-            for k, segment in enumerate(segments):
-                texts = [p.texts[min(k, len(p.texts) - 1)] for p in timed]
-                padded = [row[k] if k < len(row) else torch.zeros_like(row[0]) for row in rows]
-                segment.texts[name] = encoder.encode(texts).to(device, dtype)
-                segment.weights[name] = torch.stack(padded).to(device, torch.float32)
-        without = encoder.encode([negative] * len(pairs)).to(device, dtype)
-        for text in (without, *(text for segment in segments for text in segment.texts.values())):
-            check_finite({"text encoder": text}, "in the embedding of a prompt")
-        return cls(segments, without)
+        """Encode what the latents of either clock read. UserError for an embedding that is not finite."""
+
+        def embed(texts: list[str]) -> Tensor:
+            embedded = encoder.encode(texts).to(device, dtype)
+            check_finite({"text encoder": embedded}, "in the embedding of a prompt")
+            return embedded
+
+        of_each = zip(STREAMS, (prompts, audio_prompts), clocks, strict=True)
+        texts = {name: text_over_time([*map(TimedPrompts.of, one)], clock, embed) for name, one, clock in of_each}
+        return cls(texts, embed([negative] * len(prompts)))
 
 
 class JointSampler:
     """Guided velocities of the noisy streams of one route.
 
-    The clean stream `given`, {"audio": [B, A, C]} or {"video": [B, C, F, H, W]}, is run once per text, and its keys and
-    values are cached (in each step if the model lets it read the noisy stream). `first_frame` [B, C, 1, H, W]: a clean
-    first video latent. Raises UserError for a form of guidance that the model is not trained for.
+    The clean stream `given`, {"audio": [B, A, C]} or {"video": [B, C, F, H, W]}, is run once with the text and once
+    without, and its keys and values are cached (in each step if the model lets it read the noisy stream). `first_frame`
+    [B, C, 1, H, W]: a clean first video latent. Texts over time cost no evaluation (`shared.nn.timed_text`).
+    Raises UserError for a form of guidance that the model is not trained for.
     """
 
     def __init__(
@@ -75,7 +64,7 @@ class JointSampler:
         self.clocks = dict(zip(STREAMS, clocks, strict=True))
         self.given, self.first_frame = given, first_frame
         self.made = [name for name in STREAMS if getattr(route, f"{name}_noisy")]
-        self._contexts: dict[int | None, StreamContext] = {}
+        self._contexts: dict[bool, StreamContext] = {}  # by whether the text is there
 
     def restore_clean(self, latents: Tensors) -> None:
         """Put the clean first frame back where a solver step has moved it."""
@@ -89,50 +78,34 @@ class JointSampler:
         predictions: dict[State, Tensors] = {}
         for state in sorted({state for one in weights.values() for state in one}):
             wanted = [name for name in self.made if state in weights[name]]
-            predictions[state] = self._predict(state, wanted, latents, sigmas)
+            predictions[state] = self._evaluate(state, wanted, latents, sigmas)
         return {
             name: self.guidance.combine(weights[name], {s: predictions[s][name] for s in weights[name]})
             for name in self.made
         }
 
-    def _predict(self, state: State, wanted: list[str], latents: Tensors, sigmas: dict[str, float]) -> Tensors:
-        """One state; a text that changes over time is the weighted sum of the predictions for its segments."""
-        segments = self.conditions.segments
-        if not state.text or len(segments) == 1:
-            return self._evaluate(0 if state.text else None, state.other, wanted, latents, sigmas)
-        total: Tensors = {}
-        for k, segment in enumerate(segments):
-            for name, value in self._evaluate(k, state.other, wanted, latents, sigmas).items():
-                weight = segment.weights[name]
-                weight = weight[:, None, :, None, None] if name == "video" else weight[..., None]
-                total[name] = total.get(name, 0) + value * weight
-        return total
-
-    def _evaluate(
-        self, key: int | None, other: bool, wanted: list[str], latents: Tensors, sigmas: dict[str, float]
-    ) -> Tensors:
-        """One forward pass with the texts of segment `key`, None: the negative. The given stream is cached under it."""
-        negative = dict.fromkeys(STREAMS, self.conditions.negative)
-        texts = negative if key is None else self.conditions.segments[key].texts
-        route = self.route if other else self.route.unconditional
+    def _evaluate(self, state: State, wanted: list[str], latents: Tensors, sigmas: dict[str, float]) -> Tensors:
+        """One forward pass in a state. What the given stream is read by is cached."""
+        texts = self.conditions.texts if state.text else dict.fromkeys(STREAMS, self.conditions.negative)
+        route = self.route if state.other else self.route.unconditional
         inputs: dict[str, StreamInput | StreamContext | None] = dict.fromkeys(STREAMS)
         for name in STREAMS:
             if name in self.given:
                 clean = self._input(name, self.given[name], 0.0, texts[name])
-                if other and self.model.variant.routing == "dynamic":
-                    if key not in self._contexts:
-                        self._contexts[key] = self.model.context(name, clean)
-                    inputs[name] = self._contexts[key]
-                elif other:
+                if state.other and self.model.variant.routing == "dynamic":
+                    if state.text not in self._contexts:
+                        self._contexts[state.text] = self.model.context(name, clean)
+                    inputs[name] = self._contexts[state.text]
+                elif state.other:
                     inputs[name] = clean
-            elif name in wanted or (other and name in self.made):
+            elif name in wanted or (state.other and name in self.made):
                 inputs[name] = self._input(name, latents[name], sigmas[name], texts[name])
             else:
                 route = replace(route, **{name: Reads.SKIPPED})  # type: ignore[arg-type]
         out = self.model(route, inputs["video"], inputs["audio"])
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 
-    def _input(self, name: str, latents: Tensor, sigma: float, text: Tensor) -> StreamInput:
+    def _input(self, name: str, latents: Tensor, sigma: float, text: Text) -> StreamInput:
         frames = len(self.clocks[name]) if name == "video" else 1
         sigmas = torch.full((len(latents), frames), sigma, device=latents.device, dtype=torch.float32)
         if name == "video" and self.first_frame is not None:

@@ -20,6 +20,7 @@ from ccl.tarp import Centre, ClockMode, WindowFrom, align
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
+from shared.nn.timed_text import Text
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StreamInput:
 
     latents: Tensor  # video [B, C, F, H, W] or audio [B, A, C], noisy or clean
     sigma: Tensor  # [B], or for video [B, F]; 0 clean .. 1 noise
-    text: Tensor  # [B, L, text_dim]
+    text: Text  # [B, L, text_dim], or texts over time
     clock: LatentClock  # when each latent lives
 
 
@@ -233,7 +234,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         return run(block, video.with_x(run(control, video.x)), audio, route, rotary, *cached, None, "feed-forward")
 
     def denoise_video(
-        self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control | None = None
+        self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock, control: Control | None = None
     ) -> Tensor:
         """Predict the video's velocity [B, C, F, H, W] alone (t2v, mtv); arguments as `StreamInput`'s."""
         video, _ = self(Task.T2V.route, StreamInput(latents, sigma, text, clock), None, control)

@@ -25,6 +25,7 @@ from shared.codecs.library import load_library_model
 from shared.data.manifest import Clip
 from shared.encoders.audio import load_track_encoders
 from shared.encoders.t5 import T5Text
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
 from shared.nn.flow import draw_noise
@@ -143,7 +144,7 @@ class CogVideoXAdapter:
         return MTVPipeline(scheduler=load_scheduler(self.config.backbone), **parts)
 
     def sample(
-        self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: torch.device
+        self, weights: StateDict, prompts: list[TimedPrompts], clips: list[Clip], stem: Path, device: torch.device
     ) -> None:
         pipeline = self.pipeline(weights).to(device)
         control_training.sample_clips(pipeline, clips, self.config, stem.with_name(f"{stem.name}_mtv"))

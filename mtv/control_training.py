@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtv.control import TRACKS, MSTControlNet, trainable_backbone_parameters
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import clip_tracks, read_tracks
+from shared.data.clip_texts import video_text
 from shared.data.manifest import Clip
 from shared.data.media import read_audio, write_video
 from shared.encoders.audio import FrameFeatures
@@ -87,13 +88,14 @@ def pipeline_parts(
 
 
 def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, stem: Path) -> None:
-    """Write STEM_I.mp4: each clip's own tracks drive its caption, for up to two seconds; the file carries its sound."""
+    """Write STEM_I.mp4: each clip's own tracks drive its texts, for up to two seconds; the file carries its sound."""
     pipeline.set_progress_bar_config(desc="validation", leave=False)
     for index, clip in enumerate(clip for clip in clips if clip.tracks):
         rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
         paths, others = clip_tracks(clip)
         tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
-        output = pipeline(clip.caption, tracks, seed=config.seed + index, num_inference_steps=config.validation.steps)
+        seed, steps = config.seed + index, config.validation.steps
+        output = pipeline(video_text(clip), tracks, seed=seed, num_inference_steps=steps)
         assert clip.audio is not None, "a clip has a sound, its video's own if no other"
         sound = read_audio(clip.audio, rate, True, clip.start, end, clip.audio_track)
         write_video(stem.with_name(f"{stem.name}_{index}.mp4"), output.video[0], output.fps, sound, rate)

@@ -50,6 +50,11 @@ class BackboneConfig(TrainConfig):
 
     backbone: str = Field(description="CogVideoX folder of diffusers, or a checkpoint that training made of one.")
 
+    @property
+    def routes_text(self) -> bool:
+        """CogVideoX reads text and video in one attention: nothing can be routed."""
+        return False
+
 
 class CurriculumConfig(TrainConfig):
     """A training configuration with `stages`; on a `backbone` there is no joint model, and task mtv alone."""
@@ -102,6 +107,11 @@ class CurriculumConfig(TrainConfig):
                 told = f"{others} needs the joint model; on a backbone there is task mtv alone"
                 raise ValueError(f"stage {stage.name!r}: {told}")
         return self
+
+    @property
+    def routes_text(self) -> bool:
+        """As its stages."""
+        return self.backbone is None
 
     def folder(self, index: int) -> Path:
         """Where stage `index` is trained."""

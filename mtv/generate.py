@@ -161,7 +161,7 @@ def generate(options: MTVOptions) -> Path:
             raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
     prompt: str | TimedPrompts = options.prompt or ""
     if options.timed_prompts is not None:
-        prompt = TimedPrompts.read(options.timed_prompts, sound.duration)
+        prompt = TimedPrompts.read(options.timed_prompts, sound.duration, options.fade or 0)
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
     files += [file for file, _ in options.adapters()]

@@ -195,14 +195,14 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         denoiser = CogVideoXDenoiser(model) if isinstance(model, CogVideoXTransformer3DModel) else model
         here, sound = slice(window.start, window.end), video.tracks
         tracks = TrackFeatures(sound.speech[:, :, here], sound.effects[:, here], sound.music[:, here], sound.speakers)
-        texts = windows.segments(video.prompts, video.texts, clock.shifted(window.start / video.fps))
+        text = windows.window_text(video.prompts, video.texts, clock.shifted(window.start / video.fps))
         clean = {} if last is None else dict(enumerate(self.video_codec.encode(last).unbind(2)))
         for latent, time in video.keyframes[index].items():
             clean[latent] = keyframe_latents(self.video_codec, video.pictures[time], latent == 0)[:, :, 0]
         for given in clean.values():
             check_finite({"video codec": given}, "in the latents of given frames")
         tracks = tracks.to(self._execution_device)
-        sampler = WindowSampler(denoiser, self.control, tracks, texts, video.negative, clock, clean, video.guidance)
+        sampler = WindowSampler(denoiser, self.control, tracks, text, video.negative, clock, clean, video.guidance)
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
         path = Solver(self.scheduler, video.steps, self._execution_device, added)
@@ -274,7 +274,7 @@ def _given(
 ) -> tuple[list[TimedPrompts], list[Tracks]]:
     """Prompts and sounds as lists. UserError unless there is one sound for all, or one for each."""
     texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
-    prompts = [text if isinstance(text, TimedPrompts) else TimedPrompts.constant(text) for text in texts]
+    prompts = [TimedPrompts.of(text) for text in texts]
     given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
     if not prompts or len(given) not in (1, len(prompts)):
         raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")

@@ -17,6 +17,7 @@ from mtv.guidance import TrackGuidance, TrackState, combine
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
+from shared.nn.timed_text import Text, text_over_time
 from shared.utils.errors import UserError
 
 SECONDS = 2.0  # of a window where nothing else is asked for
@@ -133,41 +134,27 @@ def fitted_picture(picture: Tensor, time: float, size: tuple[int, int], batch: i
     return picture.float().expand(batch, -1, -1, -1)
 
 
-def segments(
-    prompts: Sequence[TimedPrompts], texts: Mapping[str, Tensor], clock: LatentClock
-) -> list[tuple[Tensor, Tensor]]:
-    """Find the texts that count within `clock`, one per sample ([B, L, D]), and how much at each latent ([B, F]).
+def window_text(prompts: Sequence[TimedPrompts], texts: Mapping[str, Tensor], clock: LatentClock) -> Text:
+    """Find what the latents of a window read, one text per sample ([B, L, D]) or several over its time.
 
-    `clock` is the window's on the video's time. A sample in which fewer texts count than in another has weight 0 there.
+    `clock` is the window's on the video's time; `texts`: [L, D] of each text in the prompts.
     """
-    counting: list[list[tuple[str, Tensor]]] = []
-    for prompt in prompts:
-        rows: dict[str, Tensor] = {}
-        for text, row in zip(prompt.texts, prompt.weights(clock.centres), strict=True):
-            if row.any():
-                rows[text] = rows[text] + row if text in rows else row
-        counting.append(list(rows.items()))
-    nothing = torch.zeros(len(clock), dtype=torch.float64)
-    weighted = []
-    for k in range(max(map(len, counting))):
-        chosen = [rows[k] if k < len(rows) else (rows[-1][0], nothing) for rows in counting]
-        embedded = torch.stack([texts[text] for text, _ in chosen])
-        weighted.append((embedded, torch.stack([row for _, row in chosen]).to(embedded.device, torch.float32)))
-    return weighted
+    return text_over_time(prompts, clock, lambda names: torch.stack([texts[name] for name in names]))
 
 
 @dataclass
 class WindowSampler:
     """Guided predictions of one window: velocities; on CogVideoX epsilon or v, which guidance weighs alike.
 
-    `model` has `denoise_video`; the `tracks` of the window's frames act through `network`. `negative` [B, L, D] is the
-    text 0c; `clean` are the latents that are given, [B, C, h, w] by index; they have sigma 0.
+    `model` has `denoise_video`; the `tracks` of the window's frames act through `network`. `text` is what the latents
+    read, as `window_text` makes it, and `negative` [B, L, D] the text 0c; `clean` are the latents that are given, by
+    index, [B, C, h, w]; they have sigma 0.
     """
 
     model: Any
     network: MSTControlNet
     tracks: TrackFeatures
-    segments: list[tuple[Tensor, Tensor]]
+    text: Text
     negative: Tensor
     clock: LatentClock
     clean: Mapping[int, Tensor]
@@ -182,7 +169,7 @@ class WindowSampler:
         return latents
 
     def velocity(self, latents: Tensor, sigma: float) -> Tensor:
-        """Predict for latents [B, C, F, h, w] at `sigma`; states and texts of weight 0 are not evaluated."""
+        """Predict for latents [B, C, F, h, w] at `sigma`; states of weight 0 are not evaluated."""
         sigmas = torch.full((len(latents), len(self.clock)), sigma, device=latents.device, dtype=torch.float32)
         sigmas[:, list(self.clean)] = 0
         weights, controls = self.guidance.weights(sigma), {}
@@ -193,11 +180,5 @@ class WindowSampler:
         return combine(weights, {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights})
 
     def _predict(self, state: TrackState, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
-        """One state; texts that share the window are the weighted sum of the predictions for each."""
-
-        def evaluate(text: Tensor) -> Tensor:
-            return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()
-
-        if not state.text or len(self.segments) == 1:
-            return evaluate(self.segments[0][0] if state.text else self.negative)
-        return torch.stack([evaluate(text) * weight[:, None, :, None, None] for text, weight in self.segments]).sum(0)
+        text = self.text if state.text else self.negative
+        return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()

@@ -8,7 +8,7 @@ More people speak in the prompt's order, Person1 from --speech, Person2 from --s
 
 The video lasts as long as the sound. More than --window seconds are made window by window. Pictures at given times:
     ... --image first.png --keyframe 2.5=second.png --keyframe 6=third.png
-A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0:
+A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0. A change is a cut, or --fade S:
     ... --timed-prompts story.txt
 Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
     ... --lora style=0.8 --lora bells --memory low

@@ -26,6 +26,7 @@ from shared.codecs import VideoCodec, tensor_to_frames
 from shared.evaluation.leakage import Truth, overlaps, sounding_region, sounding_spans
 from shared.nn.clock import LatentClock
 from shared.nn.rope import Rotary, rotate
+from shared.nn.timed_text import TextRoute, one_text
 from shared.utils.config import Flow
 from shared.utils.files import replacing
 
@@ -132,20 +133,22 @@ def dense_weights(
 @weights_of.register(FullTextAttention)
 def full_weights(
     _: FullTextAttention, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue, query_rotary: Rotary,
-    key_rotary: Rotary,
+    key_rotary: Rotary, route: TextRoute = one_text,
 ) -> AttentionWeights:  # fmt: skip
     """Weights of Ovi's second attention, which is to the other stream alone: its text is read apart."""
     logits = _logits(rotate(q, query_rotary), rotate(key_value[0], key_rotary))
-    none, other = _softmax(_logits(q, text_k[:, :0]), logits, q.shape[-1])
+    none, other = _softmax(logits[..., :0], logits, q.shape[-1])
     return AttentionWeights(none, none, other, torch.ones_like(other[0], dtype=torch.bool))
 
 
 @weights_of.register(AppendedTextAttention)
 def appended_weights(
-    _: AppendedTextAttention, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue
-) -> AttentionWeights:
-    """Weights of UniVerse-1's one softmax over the text and the other stream."""
-    text, other = _softmax(_logits(q, text_k), _logits(q, key_value[0]), q.shape[-1])
+    _: AppendedTextAttention, q: Tensor, text_k: Tensor, text_v: Tensor, key_value: KeyValue,
+    route: TextRoute = one_text,
+) -> AttentionWeights:  # fmt: skip
+    """Weights of UniVerse-1's one softmax over the text, of texts over time each query's own, and the other stream."""
+    read = route(lambda q, k, _: _logits(q, k).transpose(1, 2), q, text_k, text_v)
+    text, other = _softmax(read.transpose(1, 2), _logits(q, key_value[0]), q.shape[-1])
     return AttentionWeights(text[..., :0], text, other, torch.ones_like(other[0], dtype=torch.bool))
 
 

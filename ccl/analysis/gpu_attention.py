@@ -54,7 +54,7 @@ def _model_and_inputs(of: Case, device: torch.device) -> tuple[DualStreamTransfo
 
 
 def _in_fp32(inputs: Inputs) -> Inputs:
-    video, audio = (replace(part, latents=part.latents.float(), text=part.text.float()) for part in inputs)
+    video, audio = (replace(part, latents=part.latents.float(), text=part.text.to(torch.float32)) for part in inputs)
     return video, audio
 
 

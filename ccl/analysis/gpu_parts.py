@@ -26,7 +26,7 @@ from ccl.analysis.timing import in_turns, machine, matmul_rate, peak_bytes, seco
 from ccl.flops import task_flops
 from ccl.guidance import Guidance
 from ccl.routing import Reads, Route, Task
-from ccl.sampler import Conditions, JointSampler, Segment
+from ccl.sampler import Conditions, JointSampler
 from ccl.training.trial import Learns, Trial, choose_learning, nominal_rate
 from ccl.transformer import DualStreamTransformer
 from shared.nn.compiling import compile_blocks
@@ -193,9 +193,7 @@ def _sampler(model: DualStreamTransformer, of: Case) -> JointSampler:
     draw = torch.Generator(model.device).manual_seed(2)
     shape = 1, of.sizes.text, of.config["video"]["text_dim"]
     text, negative = (torch.randn(shape, generator=draw, device=model.device).to(of.weights) for _ in range(2))
-    streams = {"video": of.sizes.frames, "audio": of.sizes.audio}
-    weights = {name: torch.ones(1, count, device=model.device) for name, count in streams.items()}
-    conditions = Conditions([Segment(dict.fromkeys(streams, text), weights)], negative)
+    conditions = Conditions({"video": text, "audio": text}, negative)
     return JointSampler(model, Task.T2AV.route, conditions, of.clocks, Guidance(), {})
 
 

@@ -10,6 +10,7 @@ import torch
 
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
+from shared.data.clip_texts import audio_text, video_text
 from shared.data.dataset import Sample
 from shared.evaluation.bootstrap import over_clips
 from shared.evaluation.leakage import Change, Truth, picture_change, sound_change, sounding_region, sounding_spans
@@ -67,7 +68,7 @@ class LeakageProbe:
         stream, chosen = GIVEN[task], [self.samples[i] for i in clips]
         streams: dict[str, Any] = {stream: torch.stack([getattr(self.samples[i], stream) for i in given])}
         output = self.pipeline(
-            [clip.caption for clip in chosen], [clip.audio_caption for clip in chosen], task=task,
+            [*map(video_text, chosen)], [*map(audio_text, chosen)], task=task,
             duration=chosen[0].video.shape[1] / self.pipeline.config.fps, num_inference_steps=self.steps,
             guidance=Guidance(Form.NONE), seed=[derive(self.seed, "leakage", task, clip.id) for clip in chosen],
             **streams,

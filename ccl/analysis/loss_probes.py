@@ -21,9 +21,11 @@ from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS, Route, Task
 from ccl.training.objective import Batch, JointObjective
 from ccl.transformer import DualStreamTransformer
+from shared.data.clip_texts import audio_text, video_text
 from shared.data.dataset import ClipDataset, Sample, check_clip
 from shared.evaluation.bootstrap import over_clips
 from shared.nn.flow import sigma_bucket
+from shared.nn.timed_text import text_over_time
 from shared.utils.config import Flow, Loss
 from shared.utils.progress import bar as progress_bar
 
@@ -84,7 +86,7 @@ def noise_levels(count: int, flow: Flow) -> list[float]:
 
 @torch.no_grad()
 def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: int) -> list[Batch]:
-    """Held-out clips as t2av batches of up to `size` clips of one shape, each stream with its own caption. Latents are
+    """Held-out clips as t2av batches of up to `size` clips of one shape, each stream with its own text. Latents are
     rounded to float16, as in the training's shards. UserError for a clip that cannot train both streams."""
     device, read = pipeline.device, pipeline.text_encoder.encode
     shapes: dict[tuple[int, int], list[Sample]] = defaultdict(list)
@@ -100,10 +102,11 @@ def encode(clips: ClipDataset | Sequence[Sample], pipeline: CCLPipeline, size: i
         for first in range(0, len(alike), size):
             some = alike[first : first + size]
             video, audio = torch.stack([clip.video for clip in some]), torch.stack([clip.audio for clip in some])
-            texts = read([clip.caption for clip in some]), read([clip.audio_caption for clip in some])
+            text = text_over_time([*map(video_text, some)], clocks[0], read)
+            sound = text_over_time([*map(audio_text, some)], clocks[1], read)
             clean = torch.zeros(len(some), video.shape[2], dtype=torch.bool)
             ids, tasks = [clip.id for clip in some], [Task.T2AV.value] * len(some)
-            batches.append(Batch(0, ids, tasks, video, audio, *texts, clean, *clocks).to(device))
+            batches.append(Batch(0, ids, tasks, video, audio, text, sound, clean, *clocks).to(device))
     return batches
 
 

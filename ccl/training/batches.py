@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ from mtv.captions import drop_speaker
 from mtv.control import TrackFeatures
 from shared.codecs import Codecs
 from shared.data.bucketing import BatchPlan, draw_tasks
+from shared.data.clip_texts import audio_text, video_text
 from shared.data.shards import Latents, LatentShards
 from shared.encoders import TextEncoder
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.timed_text import text_over_time
 from shared.utils.config import TrainConfig
 from shared.utils.rng import generator
 
@@ -50,6 +54,7 @@ class JointBatches:
         texts = [self._texts(clip, Task(task), step) for clip, task in zip(clips, tasks, strict=True)]
         config, names = self.config, [clip.id for clip in clips]
         video_clock = self.codecs.video.clock(clips[0].frames, clips[0].fps or config.data.fps)
+        audio_clock = self.codecs.audio.clock(clips[0].samples)
         clean = draw_clean_frames(config.clean_frames, config.seed, step, ids, len(video_clock))
         video = torch.stack([clip.video for clip in clips])
         # keyframes, images that stand still: of samples that make video and do not begin with clean frames already
@@ -61,24 +66,25 @@ class JointBatches:
         return Batch(
             step=step, ids=ids, tasks=tasks,
             video=video, audio=torch.stack([clip.audio for clip in clips]),
-            text=self.text_encoder.encode([of_video for of_video, _ in texts]),
-            audio_text=self.text_encoder.encode([of_audio for _, of_audio in texts]),
+            text=text_over_time([of_video for of_video, _ in texts], video_clock, self.text_encoder.encode),
+            audio_text=text_over_time([of_audio for _, of_audio in texts], audio_clock, self.text_encoder.encode),
             clean_frames=clean | keyframes,
-            video_clock=video_clock, audio_clock=self.codecs.audio.clock(clips[0].samples),
+            video_clock=video_clock, audio_clock=audio_clock,
             tracks=self.tracks(step, names) if self.tracks and Task.MTV in tasks else None,
         )  # fmt: skip
 
-    def _texts(self, clip: Latents, task: Task, step: int) -> tuple[str, str]:
-        """Texts of the video and the audio stream: both lose their text together."""
+    def _texts(self, clip: Latents, task: Task, step: int) -> tuple[TimedPrompts, TimedPrompts]:
+        """Texts of the video and the audio stream: both lose all of their text together."""
         config = self.config
         drop, form = torch.rand(2, generator=generator(config.seed, "text", step, clip.id)).tolist()
         if drop < config.text_dropout_for(task.value):
-            return "", ""
+            return TimedPrompts.of(""), TimedPrompts.of("")
+        text = video_text(clip) if config.routes_text else TimedPrompts.of(clip.caption)
         if task is Task.MTV:
             hidden = float(torch.rand((), generator=generator(config.seed, "untold", step, clip.id)))
-            text = drop_speaker(clip.caption) if hidden < config.tracks.drop_speaker_prob else clip.caption
+            text = text.changed(drop_speaker) if hidden < config.tracks.drop_speaker_prob else text
             for pattern, rate in config.tracks.drop_from_caption.items():
                 if float(torch.rand((), generator=generator(config.seed, "untold", pattern, step, clip.id))) < rate:
-                    text = re.sub(pattern, "", text)
+                    text = text.changed(partial(re.sub, pattern, ""))
             return text, text
-        return clip.caption, clip.audio_caption if form < config.audio_caption_rate else clip.caption
+        return text, audio_text(clip) if form < config.audio_caption_rate else text

@@ -27,6 +27,7 @@ from shared.data.bad_clips import check_policy
 from shared.data.dataset import decode_problems
 from shared.data.manifest import Clip
 from shared.data.media import write_video
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.parameter_names import part_of
 from shared.training.card import Progress, model_card
 from shared.training.components import Components
@@ -117,7 +118,9 @@ class JointAdapter:
             pipeline.load_lora_weights(lora_weights(weights), settings=adapter_settings(self.config.lora))
         return pipeline
 
-    def sample(self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: Any) -> None:
+    def sample(
+        self, weights: StateDict, prompts: list[TimedPrompts], clips: list[Clip], stem: Path, device: Any
+    ) -> None:
         """Write STEM_I.mp4 of the prompts, and STEM_mtv_I.mp4 of the `clips` that have tracks; on the CPU."""
         pipeline = self.pipeline(weights)
         pipeline.set_progress_bar_config(desc="validation", leave=False)

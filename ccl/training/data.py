@@ -17,6 +17,7 @@ from mtv.track_features import TrackBatches, check_tracks, encode_tracks
 from shared.codecs import Codecs
 from shared.data.bad_clips import Problem, attempt, noted, settle
 from shared.data.clip_key import clip_key
+from shared.data.clip_texts import ClipTexts, audio_text, video_text
 from shared.data.dataset import check_clip, read_ahead
 from shared.data.encode_clip import encode_clip
 from shared.data.manifest import Clip
@@ -24,6 +25,7 @@ from shared.data.shard_loader import ShardedText
 from shared.data.shard_writer import NewRecord, fill_shards, gather_problems
 from shared.data.shards import LatentShards, ShardedLatents
 from shared.encoders import TextEncoder
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, gather
@@ -110,9 +112,9 @@ class TrainingData:
             tracks = TrackBatches(shards, tracks.encoders)
         return replace(self, latents=latents, tracks=tracks, clips=[c for c in part.clips if c.id in latents.records])
 
-    def captions(self, count: int) -> list[str]:
-        """Captions of the first clips."""
-        return [self.latents.get(name).caption for name in list(self.latents.records)[:count]]
+    def prompts(self, count: int) -> list[TimedPrompts]:
+        """Texts of the first clips."""
+        return [video_text(self.latents.get(name)) for name in list(self.latents.records)[:count]]
 
     def buckets(self, stride: int, patch: int) -> tuple[Mapping[str, Any], int]:
         """Bucket of every clip, and the tokens in a unit of its first number: (F, A), with size and frame rate where
@@ -162,7 +164,7 @@ def encode_latents(
             if encoded is not None:
                 yield encoded[0], encoded[1] | {"key": keys[name]}
 
-    captions = {clip.id: (clip.caption, clip.audio_caption) for clip in clips}
+    captions = {clip.id: ClipTexts.of(clip) for clip in clips}
     shards = fill_shards(latents_folder(config), keys, make, world, "encoding clips", captions)
     return shards, gather_problems(bad)
 
@@ -186,10 +188,13 @@ def latents_folder(config: TrainConfig) -> Path:
 
 def training_texts(config: TrainConfig, clips: list[Clip]) -> set[str]:
     """Every text that training on these clips can ask for."""
-    forms = {form for clip in clips for form in (clip.caption, drop_speaker(clip.caption))}
+    if not config.routes_text:
+        clips = [clip.model_copy(update={"prompts": [], "audio_prompts": []}) for clip in clips]
+    videos = {text for clip in clips for text in video_text(clip).texts}
+    forms = {form for text in videos for form in (text, drop_speaker(text))}
     for pattern in config.tracks.drop_from_caption:
         forms |= {re.sub(pattern, "", text) for text in forms}
-    texts = {"", *(clip.caption for clip in clips), *(clip.audio_caption for clip in clips)}
+    texts = {"", *videos, *(text for clip in clips for text in audio_text(clip).texts)}
     return texts | forms if config.trains("mtv") else texts
 
 

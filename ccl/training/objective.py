@@ -16,6 +16,7 @@ from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
 from shared.nn.flow import draw_chosen, draw_noise, draw_u, noisy, shift, velocity
+from shared.nn.timed_text import Text
 from shared.training.flops import StepCost, step_cost, trained_share
 from shared.training.trainer import LossRecord, StepOutput
 from shared.utils.config import Flow, Loss
@@ -31,8 +32,8 @@ class Batch:
     tasks: list[str]
     video: Tensor  # [B, C, F, H, W]
     audio: Tensor  # [B, A, C]
-    text: Tensor  # [B, L, D], dropped texts already replaced by the empty one
-    audio_text: Tensor  # the same
+    text: Text  # [B, L, D] or over time, dropped texts already replaced by the empty one
+    audio_text: Text  # the same
     clean_frames: Tensor  # [B, F] bool, video latents that stay at sigma 0
     video_clock: LatentClock
     audio_clock: LatentClock
@@ -48,12 +49,12 @@ class Batch:
     def take(self, rows: Sequence[int]) -> Batch:
         """Take the samples `rows`."""
         index, ids, tasks = torch.tensor(rows), [self.ids[i] for i in rows], [self.tasks[i] for i in rows]
-        tensors: dict[str, Any] = {k: value[index] for k, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {k: value[index] for k, value in vars(self).items() if isinstance(value, Text)}
         return replace(self, ids=ids, tasks=tasks, tracks=self.tracks and self.tracks.take(index), **tensors)
 
     def to(self, device: torch.device | str) -> Batch:
         """All tensors on `device`."""
-        moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Text)}
         return replace(self, tracks=self.tracks and self.tracks.to(device), **moved)
 
 

@@ -18,7 +18,9 @@ from mtv.track_features import draw_dropped
 from shared.checkpoint.folder import TRUSTED, check_saveable, package_of
 from shared.checkpoint.lora import seed_dropout
 from shared.data.bad_clips import write_left_out
+from shared.data.clip_texts import video_text
 from shared.data.manifest import Clip, read_manifest
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.attention import check_backend, use_backend
 from shared.nn.compiling import compile_blocks
 from shared.training.card import Progress
@@ -54,7 +56,9 @@ class Adapter(Protocol):
 
     def objective(self) -> nn.Module: ...  # what the trainer trains, `objective(batch) -> StepOutput`
 
-    def sample(self, weights: StateDict, prompts: list[str], clips: list[Clip], stem: Path, device: Any) -> None:
+    def sample(
+        self, weights: StateDict, prompts: list[TimedPrompts], clips: list[Clip], stem: Path, device: Any
+    ) -> None:
         """Write what these weights make: STEM_I.mp4 of prompts, STEM_mtv_I.mp4 of the clips that have tracks."""
 
     def save(self, weights: StateDict, folder: Path, progress: Progress) -> None: ...  # with its model card
@@ -96,14 +100,14 @@ class Run:
 
     def validate(self, step: int, weights: StateDict) -> None:
         """Refresh OUTPUT/checkpoint and sample clips into OUTPUT/samples: stepN_I.mp4, and stepN_mtv_I.mp4 for mtv.
-        Prompts are the given ones, or the captions of the validation manifest, or of the first training clips."""
+        Prompts are the given ones, or the texts of the validation manifest, or of the first training clips."""
         validation, folder = self.config.validation, Path(self.config.output) / "samples"
         self.export(weights, step)
         held_out = read_manifest(validation.manifest) if validation.manifest else None
         clips = (self.data.clips if held_out is None else held_out)[: validation.clips]
-        prompts = list(validation.prompts) or [clip.caption for clip in clips]
+        prompts = [*map(TimedPrompts.of, validation.prompts)] or [*map(video_text, clips)]
         if not prompts and held_out is None:
-            prompts = self.data.captions(validation.clips)
+            prompts = self.data.prompts(validation.clips)
         folder.mkdir(exist_ok=True)
         self.model.sample(weights, prompts, clips, folder / f"step{step:06d}", self.world.device)
 

@@ -26,6 +26,7 @@ from torch import nn
 from ccl.training.batches import JointBatches
 from ccl.training.build import JointAdapter
 from ccl.training.run import CROSS_MODAL
+from shared.data.clip_texts import ClipTexts
 from shared.data.shard_writer import NewRecord, write_shard
 from shared.data.shards import LatentShards
 from shared.training.components import Components
@@ -140,7 +141,7 @@ def _latents(config: TrainConfig, components: Components, seconds: float, folder
 
     shard = write_shard(folder / "00000.tar", records())
     places = {record.id: (shard, record) for record in shard.records}
-    return LatentShards(places, dict.fromkeys(places, (CAPTION, CAPTION)))
+    return LatentShards(places, dict.fromkeys(places, ClipTexts(CAPTION, CAPTION)))
 
 
 def build(settings: dict[str, Any], folder: Path) -> TimedSteps:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
+from shared.nn.timed_text import Text, TimedText
 from shared.utils.errors import UserError
 
 
@@ -58,13 +59,18 @@ class CogVideoXDenoiser:
     def __init__(self, transformer: CogVideoXTransformer3DModel) -> None:
         self.transformer = transformer
 
-    def denoise_video(
-        self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock, control: Control
-    ) -> Tensor:
+    def denoise_video(self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock, control: Control) -> Tensor:
         """Epsilon or v, as the scheduler has it, of latents [B, C, F, h, w], whose numbers are their positions.
 
         sigma [B, F] is timestep/1000, and 0 at clean latents: the transformer has one per sample, that of the others.
+        It reads text and video in one attention, so of texts over time the predictions with each are summed by weight.
         """
+        if isinstance(text, TimedText):
+            parts = (
+                self.denoise_video(latents, sigma, one, clock, control) * weight[:, None, :, None, None].to(latents)
+                for one, weight in text.layers()
+            )
+            return sum(parts, start=latents.new_zeros(()))
         x, timesteps = latents.transpose(1, 2), (sigma.amax(1) * 1000).round().long()
         rotation = rotary_embedding(self.transformer, x)
         with controlled(self.transformer, control):

@@ -20,7 +20,7 @@ from shared.utils import cli
 from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import TrustOptions, option
 from shared.utils.errors import UserError
-from shared.utils.ranges import Fps, Seed, Steps
+from shared.utils.ranges import Fade, Fps, Seed, Steps
 from shared.utils.startup import quick_imports
 
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
@@ -58,6 +58,9 @@ class SamplingOptions(TrustOptions):
 
     prompt: str | None = option(None, "what to see", metavar="TEXT")
     timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT", metavar="FILE")
+    fade: Fade | None = option(
+        None, "seconds over which one text of --timed-prompts fades into the next; default: 0, a cut", metavar="S"
+    )
     negative_prompt: str | None = option(None, "what guidance leads away from; default: the empty text", metavar="TEXT")
     image: Path | None = option(None, "png, jpeg or webp: the first frame")
     fps: Fps | None = option(None, "pictures a second; default: the checkpoint's", metavar="F")
@@ -82,6 +85,8 @@ class SamplingOptions(TrustOptions):
     def _usable(self) -> SamplingOptions:
         if self.prompt is not None and not self.prompt.strip():
             raise ValueError("--prompt is empty; a text is needed")
+        if self.fade is not None and self.timed_prompts is None:
+            raise ValueError("--fade has no effect without --timed-prompts; leave it out")
         if self.fuse_lora and not self.lora:
             raise ValueError("--fuse-lora: there is nothing to fuse without --lora; leave it out")
         self.adapters()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.data.bad_clips import Problem, attempt, noted, refuse
+from shared.data.clip_texts import ClipTexts, Pairs
 from shared.data.manifest import Clip
 from shared.data.media import probe, read_mono, read_video
 from shared.utils.errors import UserError
@@ -39,6 +40,8 @@ class Sample:
     has_audio: bool
     loudest: float = -math.inf  # dBFS RMS of the loudest of several channels that `audio` was mixed of
     fps: float | None = None  # frame rate of the clip, where it kept its own
+    prompts: Pairs = ()  # texts over time, as the manifest has them
+    audio_prompts: Pairs = ()
 
     @property
     def why_silent(self) -> str:
@@ -101,7 +104,8 @@ class ClipDataset(Dataset[Sample]):
         else:
             audio = torch.from_numpy(np.pad(sound[:, :count], ((0, 0), (0, max(0, missing)))))
         has = pictures is not None, sound is not None
-        return Sample(clip.id, video, audio, clip.caption, clip.audio_caption, *has, loudest, own)
+        texts = ClipTexts.of(clip)
+        return Sample(clip.id, video, audio, *texts[:2], *has, loudest, own, *texts[2:])
 
     def _frames(self, clip: Clip, pictures: np.ndarray | None, sound: np.ndarray | None, fps: float) -> int:
         frames = 0 if pictures is None else len(pictures)

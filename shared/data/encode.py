@@ -27,6 +27,7 @@ from torch import Tensor
 from shared.checkpoint.registry import ComponentSource, load_component
 from shared.codecs.base import Codecs
 from shared.data.clip_key import clip_key
+from shared.data.clip_texts import audio_text, video_text
 from shared.data.dataset import ClipDataset, Sample, check_clip, read_ahead
 from shared.data.encode_clip import encode_clip
 from shared.data.manifest import Clip, claim_folder
@@ -57,7 +58,7 @@ class EncodeJob:
     `settings`, kept in the folder, decide the records: fps, keep_fps (there where clips keep their own frame rates),
     sizes (a clip takes that whose aspect ratio is nearest to its own), duration, needs, keyframe_latents, tracks
     (encoders by track, or None), text_dtype, latents_dtype, low_memory, shard_clips. With tracks, `features` makes what
-    is kept of them, and the caption `without_speaker` is embedded, too. `workers`: processes of this rank; `threads`
+    is kept of them, and the captions `without_speaker` are embedded, too. `workers`: processes of this rank; `threads`
     decode ahead in each.
     """
 
@@ -143,6 +144,7 @@ class ClipEncoder:
     def key(self, clip: Clip) -> str:
         """Hash of all that decides a clip's record but the components."""
         deciding = [portable(self.job.settings), self._texts(clip), clip.caption, clip.audio_caption, clip.subsets]
+        deciding += [clip.prompts, clip.audio_prompts] if clip.prompts or clip.audio_prompts else []
         tracks = sorted(clip.tracks)
         return clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [json.dumps(deciding), *tracks])
 
@@ -172,15 +174,18 @@ class ClipEncoder:
         members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
         texts = {text_key(text): self.embed(text) for text in self._texts(clip)}
         facts |= {"key": self.key(clip)} | clip.model_dump(include={"caption", "audio_caption", "subsets", "speakers"})
-        streams = {"video": clip.caption, "audio": clip.audio_caption}
-        facts["texts"] = {stream: [[0.0, text_key(text)]] for stream, text in streams.items()}
+        facts |= {name: pairs for name in ("prompts", "audio_prompts") if (pairs := getattr(clip, name))}
+        facts["texts"] = {
+            stream: [[at, text_key(text)] for at, text in zip(timed.times, timed.texts, strict=True)]
+            for stream, timed in (("video", video_text(clip)), ("audio", audio_text(clip)))
+        }
         facts["tokens"] = {key: len(embedded) for key, embedded in texts.items()}
         return members | {"texts": texts}, facts
 
     def _texts(self, clip: Clip) -> list[str]:
         """Texts of a clip that are embedded: equal texts once, the empty one apart."""
-        texts = [clip.caption, clip.audio_caption]
-        texts += [self.job.without_speaker(clip.caption)] if self.job.settings["tracks"] else []
+        texts = [*video_text(clip).texts, *audio_text(clip).texts]
+        texts += map(self.job.without_speaker, video_text(clip).texts) if self.job.settings["tracks"] else []
         return [text for text in dict.fromkeys(texts) if text]
 
     def _attempt(self, clip: Clip) -> Sample | Exception:

@@ -7,7 +7,6 @@ A line of `manifest.jsonl`, paths relative to the file itself:
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,6 @@ from shared.utils.text_files import is_file, parse_json, read_text, shortened, s
 
 MANIFEST_NAME = "manifest.jsonl"
 LARGEST, LARGEST_CAPTION = 2**30, 2**20  # bytes of a manifest, and of an X.txt
-_log = logging.getLogger(__name__)
 _TRACK = re.compile(r"speech[1-9]?|effects|music")
 
 
@@ -35,8 +33,9 @@ class Clip(BaseModel):
 
     Without `audio` the sound is the video's own; without `video` the clip serves sound-only tasks. An empty
     caption is allowed and trains the model without text; an `audio_caption` that is not given is the caption.
-    `prompts`: texts over time, each with the second from which it holds, counted from `start`; a `caption` that is not
-    given beside them is all of them in a row, and is what trains (`read_manifest`).
+    `prompts` and `audio_prompts`: texts over time, each with the second from which it holds, counted from `start`. They
+    train; a caption that is not given beside them is all of them in a row. `audio_prompts` that are not given are the
+    prompts, unless there is an `audio_caption`.
     `audio_track`: which track of the sound's file, from 1; not given, the one that the file calls its default.
     """
 
@@ -55,6 +54,7 @@ class Clip(BaseModel):
     audio_track: Count | None = None
     truth: Path | None = None
     prompts: list[tuple[float, str]] = []
+    audio_prompts: list[tuple[float, str]] = []
 
     @field_validator("tracks")
     @classmethod
@@ -63,7 +63,7 @@ class Clip(BaseModel):
             raise ValueError(f"unknown {unknown}; tracks are speech or speech1, speech2 ..., effects, music")
         return tracks
 
-    @field_validator("prompts")
+    @field_validator("prompts", "audio_prompts")
     @classmethod
     def _in_order(cls, prompts: list[tuple[float, str]]) -> list[tuple[float, str]]:
         times = [seconds for seconds, _ in prompts]
@@ -81,8 +81,11 @@ class Clip(BaseModel):
         if not isinstance(fields, dict):
             return fields
         given = {name: value for name, value in fields.items() if value is not None}
-        if given.get("prompts") and "caption" not in given:
-            given["caption"] = in_a_row(given["prompts"])
+        for texts, caption in (("prompts", "caption"), ("audio_prompts", "audio_caption")):
+            if given.get(texts) and caption not in given:
+                given[caption] = in_a_row(given[texts])
+        if "audio_caption" not in given:
+            given = {"audio_prompts": given.get("prompts", [])} | given
         return {"audio": given.get("video"), "audio_caption": given.get("caption", "")} | given
 
     @model_validator(mode="after")
@@ -91,9 +94,10 @@ class Clip(BaseModel):
             raise ValueError("neither video nor audio is given; at least one is needed")
         if self.end is not None and self.end <= self.start:
             raise ValueError(f"end {self.end} is not after start {self.start}")
-        if self.prompts and self.end is not None and self.prompts[-1][0] >= self.end - self.start:
-            last, ends = self.prompts[-1][0], self.end - self.start
-            raise ValueError(f"prompts: a text begins at {last:g} s, the clip ends at {ends:g} s after its start")
+        for name, prompts in (("prompts", self.prompts), ("audio_prompts", self.audio_prompts)):
+            if prompts and self.end is not None and prompts[-1][0] >= self.end - self.start:
+                last, ends = prompts[-1][0], self.end - self.start
+                raise ValueError(f"{name}: a text begins at {last:g} s, the clip ends at {ends:g} s after its start")
         return self
 
     def files(self) -> dict[str, Path]:
@@ -116,20 +120,13 @@ def in_a_row(prompts: object) -> str:
 
 
 def read_manifest(path: str | Path) -> list[Clip]:
-    """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too.
-
-    Clips with `prompts` keep them, and a line says that training goes by their caption, one text for the whole clip.
-    """
+    """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too."""
     entries = manifest_entries(path)
     problems = [entry for entry in entries if isinstance(entry, Problem)]
     if len(problems) == 1:
         raise UserError(problems[0].message)
     refuse(problems, len(entries))
-    clips = [entry for entry in entries if isinstance(entry, Clip)]
-    if timed := sum(bool(clip.prompts) for clip in clips):
-        _log.warning("%s: %d of %d clips have texts over time (prompts); their caption is taken, one text for all of a "
-                     "clip", path, timed, len(clips))  # fmt: skip
-    return clips
+    return [entry for entry in entries if isinstance(entry, Clip)]
 
 
 def manifest_entries(path: str | Path) -> list[Clip | Problem]:
@@ -271,7 +268,10 @@ def _record(clip: Clip, folder: Path) -> dict[str, object]:
         del record["audio"]
     if clip.prompts and clip.caption == in_a_row(clip.prompts):
         del record["caption"]
-    if clip.audio_caption == clip.caption:
+    if clip.audio_caption == clip.caption and clip.audio_prompts == clip.prompts:
+        record.pop("audio_caption", None)
+        record.pop("audio_prompts", None)
+    elif clip.audio_prompts and clip.audio_caption == in_a_row(clip.audio_prompts):
         record.pop("audio_caption", None)
     elif not clip.audio_caption:
         record["audio_caption"] = ""

@@ -14,6 +14,7 @@ import safetensors.torch
 from webdataset import TarWriter
 
 from shared.data.bad_clips import Problem
+from shared.data.clip_texts import ClipTexts
 from shared.data.encode_clip import Members
 from shared.data.shard_index import BAD_FACTS, FORMAT, INDEX_NAME, LARGEST_INDEX, Shard
 from shared.data.shards import LatentShards
@@ -69,7 +70,7 @@ def _writing(path: Path) -> Iterator[Path]:
 
 def fill_shards(
     folder: Path, keys: Mapping[str, str], make: Callable[[Sequence[str]], Iterator[NewRecord]], world: World,
-    what: str, captions: Mapping[str, tuple[str, str]] | None = None,
+    what: str, captions: Mapping[str, ClipTexts] | None = None,
 ) -> LatentShards:  # fmt: skip
     """Find the records of all clips in `folder`; those that are missing there are made first, with a bar `what`.
 

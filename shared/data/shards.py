@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from shared.data import shard_index
+from shared.data.clip_texts import ClipTexts, Pairs, texts_of_record
 from shared.data.manifest import Problem, subset
 from shared.data.shard_index import BAD_FACTS, BrokenRecord, Record, Shard
 from shared.utils.errors import UserError
@@ -31,7 +32,7 @@ class Latents:
 
     A stream that the clip lacks is the encoding of zeros, with its `has_` flag False. `keyframe_latents` [C, F, h, w]:
     latent i as a keyframe, the encoding of one of its frames repeated; None where the record has none. `fps`: the
-    clip's own frame rate, where it kept that.
+    clip's own frame rate, where it kept that. `prompts` and `audio_prompts`: texts over time, as the manifest has them.
     """
 
     id: str
@@ -45,19 +46,21 @@ class Latents:
     audio_caption: str
     keyframe_latents: Tensor | None = None
     fps: int | None = None
+    prompts: Pairs = ()
+    audio_prompts: Pairs = ()
 
 
 class LatentShards:
     """Records by clip id, in the order of `places`; each is compared with its checksum when it is read, but in a file
     that is `hold`'s still as it was.
 
-    `captions`: of each clip, by stream; records of a run's own clips hold none, so that they may be edited.
+    `captions`: texts of each clip; records of a run's own clips hold none, so that they may be edited.
     """
 
     advice = "run the same command again, which encodes what is damaged anew"
 
     def __init__(
-        self, places: Mapping[str, tuple[Shard, Record]], captions: Mapping[str, tuple[str, str]] | None = None
+        self, places: Mapping[str, tuple[Shard, Record]], captions: Mapping[str, ClipTexts] | None = None
     ) -> None:
         self.places, self.captions = dict(places), captions or {}
         self.records = {name: record for name, (_, record) in self.places.items()}
@@ -91,7 +94,7 @@ class LatentShards:
     def get(self, name: str) -> Latents:
         """Latents of clip `name`. UserError if they are damaged."""
         try:
-            return latents_of(self.records[name], self.member(name, "latents"), *self.captions.get(name, ("", "")))
+            return latents_of(self.records[name], self.member(name, "latents"), self.captions.get(name, ClipTexts()))
         except BrokenRecord as error:
             raise self._damaged(name, "latents", error) from None
 
@@ -219,10 +222,7 @@ class ShardedLatents(LatentShards):
             facts = json.loads(contents["json"])
             if facts["id"] != name:
                 raise BrokenRecord(f"clip {facts['id']!r} is in its place")
-            captions = facts["caption"], facts["audio_caption"]
-            for caption in captions:
-                caption.encode()  # half a character, or no text at all
-            return latents_of(self.records[name], as_float(contents["latents"]), *captions)
+            return latents_of(self.records[name], as_float(contents["latents"]), texts_of_record(facts))
         except (BrokenRecord, SafetensorError, *BAD_FACTS) as error:
             self._drop(name, str(error))
             return None
@@ -327,7 +327,7 @@ def as_float(content: bytes) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
 
 
-def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audio_caption: str) -> Latents:
+def latents_of(record: Record, tensors: Mapping[str, Tensor], texts: ClipTexts) -> Latents:
     """Clip of a record with these latents. BrokenRecord if they are not what the index says."""
     for part in ("video", "audio"):
         if part not in tensors:
@@ -339,4 +339,4 @@ def latents_of(record: Record, tensors: Mapping[str, Tensor], caption: str, audi
     if "keyframe_latents" in tensors and tensors["keyframe_latents"].shape != tensors["video"].shape:
         raise BrokenRecord(f"keyframe latents of shape {list(tensors['keyframe_latents'].shape)}, not {record.video}")
     about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio", "fps")}
-    return Latents(caption=caption, audio_caption=audio_caption, **(about | tensors))
+    return Latents(**(about | texts._asdict() | tensors))

@@ -21,16 +21,16 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from einops import rearrange
 from torch import Tensor, nn
 
+from shared.nn.attention import attend
 from shared.nn.clock import LatentClock
 from shared.nn.frame_rate import RatedTimeTextEmbedding
 from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 from shared.nn.text_refiner import TextRefiner
+from shared.nn.timed_text import Attention, Text, TimedText
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
 Control = Callable[[int, Tensor], Tensor]
-#: In place of a block's attention: `attention(q, k, v)`, [B, N, h, d] from q [B, N, h, d] and k, v [B, M, h, d].
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class StreamState:
     x: Tensor  # [B, N, D] hidden states, frame-major
     modulation: Tensor  # [B, T, 6, D] projected time embedding, T = 1 or a divisor of N (the latent frames)
     time: Tensor  # [B, T, D] time embedding, for the output layer
-    text: Tensor  # [B, L, D] embedded text
+    text: Text  # [B, L, D] embedded text, or texts over time
     rotary: Rotary  # of self-attention
     grid: tuple[int, int, int]  # (frames, height, width) in tokens
     latents: Tensor  # [B, C, F, H, W], what the stream was given
@@ -159,11 +159,16 @@ class DiTBlock(nn.Module):
         attended = self.attn1(normed, None, None, state.rotary)
         return state.with_x(add_modulated(x, attended, gate))
 
-    def attend_text(self, state: StreamState, attention: Attention | None = None) -> StreamState:
-        """Text cross-attention; `attention` may act between its projections, on the text's keys and values."""
-        x = state.x
+    def attend_text(self, state: StreamState, attention: Callable[..., Tensor] | None = None) -> StreamState:
+        """Text cross-attention; `attention` may act between its projections, on the text's keys and values. With texts
+        over time it is called with `route` (`shared.nn.timed_text`), by which queries reach the texts that they read.
+        """
+        x, text = state.x, state.text
+        if isinstance(text, TimedText):
+            attention = partial(text.route, attend) if attention is None else partial(attention, route=text.route)
+            text = text.texts
         normed = self.norm2(x.float()).type_as(x)
-        return state.with_x(x + self.attn2(normed, state.text, None, None, attention=attention))
+        return state.with_x(x + self.attn2(normed, text, None, None, attention=attention))
 
     def feed_forward(self, state: StreamState) -> StreamState:
         """Modulated feed-forward half."""
@@ -224,8 +229,8 @@ class DiTStream(nn.Module):
         self.blocks = blocks  # no module list: nothing is registered twice
         return blocks
 
-    def embed(self, latents: Tensor, sigma: Tensor, text: Tensor, clock: LatentClock | None = None) -> StreamState:
-        """Tokens, modulation and positions of noisy latents [B, C, F, H, W] with text [B, L, text_dim].
+    def embed(self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock | None = None) -> StreamState:
+        """Tokens, modulation and positions of noisy latents [B, C, F, H, W] with text [B, L, text_dim], or over time.
 
         `sigma`: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise. `grid="time"` and `frame_rate`
         need the clock.
@@ -240,9 +245,11 @@ class DiTStream(nn.Module):
         else:
             rotary = time_rotary(clock.centres / self.config.time_unit - 0.5, head_dim)[None]
         sigma = (sigma if sigma.ndim == 2 else sigma[:, None])[:, ::pt]
-        text = text if self.text_refiner is None else self.text_refiner(text)
         times, rate = sigma.flatten() * 1000.0, self._rate(clock)
-        time, modulation, text, _ = self.condition_embedder(times, text, timestep_seq_len=sigma.shape[1], **rate)
+        texts = text.texts if isinstance(text, TimedText) else text
+        texts = texts if self.text_refiner is None else self.text_refiner(texts)
+        time, modulation, texts, _ = self.condition_embedder(times, texts, timestep_seq_len=sigma.shape[1], **rate)
+        text = text.embedded(texts, grid[0]) if isinstance(text, TimedText) else texts
         return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary.to(x.device), grid, latents)
 
     def _rate(self, clock: LatentClock | None) -> dict[str, float]:

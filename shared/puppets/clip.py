@@ -235,7 +235,10 @@ def make_clip(folder: Path, draw: Callable[[int], Show], lossless: bool, index: 
     """Render clip `index`, write its files, and return its manifest record."""
     show = draw(index)
     clip, spec = render_show(show), show.shots[0]
-    prompts = list(zip(show.starts, map(caption, show.shots), strict=True)) if len(show.shots) > 1 else []
+    prompts, audio_prompts = (
+        list(zip(show.starts, map(write, show.shots), strict=True)) if len(show.shots) > 1 else []
+        for write in (caption, audio_caption)
+    )
     people = max((shot.characters for shot in show.shots), key=len)
     video = folder / "video" / f"{spec.id}.{'mkv' if lossless else 'mp4'}"
     record = Clip(
@@ -243,6 +246,7 @@ def make_clip(folder: Path, draw: Callable[[int], Show], lossless: bool, index: 
         video=video, truth=folder / "truth" / f"{spec.id}.json",
         tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
         speakers=[character.kind for character in people], prompts=prompts,
+        audio_prompts=audio_prompts,
     )  # fmt: skip
     files = record.files()
     write = write_lossless if lossless else write_video

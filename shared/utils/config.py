@@ -102,6 +102,11 @@ class TrainConfig(Section):
         except ValidationError as error:
             raise UserError(config_file.explain(error, Path(path), cls)) from None
 
+    @property
+    def routes_text(self) -> bool:
+        """Whether the model reads a clip's texts over time, each latent its own, or the caption alone."""
+        return True
+
     def trains(self, *tasks: str) -> bool:
         """Whether any step may be on one of `tasks`."""
         used = [phase.tasks for phase in self.phases] or [self.tasks]

@@ -32,6 +32,8 @@ Side = Annotated[int, Field(ge=1, le=16_384)]
 SampleRate = Annotated[int, Field(ge=1000, le=384_000)]
 Seconds = Annotated[float, AllowInfNan(False), Field(gt=0, le=86_400)]
 WindowSeconds = Annotated[float, AllowInfNan(False), Field(gt=0, le=120)]
+#: Seconds of a cross-fade; 0 is a cut.
+Fade = Annotated[float, AllowInfNan(False), Field(ge=0, le=120)]
 #: Of AdamW.
 LearningRate = Annotated[float, AllowInfNan(False), Field(gt=0, le=1)]
 WeightDecay = Annotated[float, AllowInfNan(False), Field(ge=0, le=100)]

@@ -333,7 +333,7 @@ def test_without_dcr_the_sampler_runs_the_clean_stream_in_every_step():
     sigma = {"video": 0.7, "audio": 0.6}
     first, later = (one.velocity({"video": latents(name)["video"]}, sigma)["video"] for name in ("x", "z"))
     assert not torch.allclose(first, later, atol=1e-3)
-    text, empty = one.conditions.segments[0].texts["video"], one.conditions.negative
+    text, empty = one.conditions.texts["video"], one.conditions.negative
     level = torch.full((2, FRAMES), 0.7), torch.zeros(2, 1)
     parts = [
         model(

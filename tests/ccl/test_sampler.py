@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from tiny import AUDIO, AUDIO_CLOCK, TEXT, VIDEO, VIDEO_CLOCK, counted, noise, transformer
+from tiny import AUDIO, AUDIO_CLOCK, CONFIG, TEXT, VIDEO, VIDEO_CLOCK, counted, noise, transformer
 
 from ccl.guidance import Form, Guidance
 from ccl.routing import Reads, Task
@@ -14,6 +14,7 @@ from ccl.sampler import Conditions, JointSampler
 from ccl.transformer import StreamInput
 from shared.encoders import HashedWords
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.timed_text import TimedText
 
 SIGMAS = {"video": 0.7, "audio": 0.6}
 CLOCKS = (VIDEO_CLOCK, AUDIO_CLOCK)
@@ -68,7 +69,7 @@ def plain(model, route, text) -> dict[str, torch.Tensor]:
 def test_weights_of_one_are_one_plain_evaluation(model, form):
     out, calls = guided(model, Task.T2AV, form, (1.0, 1.0), (1.0, 1.0))
     assert calls == 1
-    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].texts["video"]))
+    assert_equal(out, plain(model, Task.T2AV.route, conditions().texts["video"]))
 
 
 @pytest.mark.parametrize("w", [2.0, 3.5])
@@ -103,7 +104,7 @@ def test_each_form_runs_the_model_as_often_as_it_must(model):
 
 
 def test_dual_is_its_formula_with_weights_per_stream(model):
-    text, empty = conditions().segments[0].texts["video"], conditions().negative
+    text, empty = conditions().texts["video"], conditions().negative
     route = Task.T2AV.route
     full, text_only = plain(model, route, text), plain(model, route.unconditional, text)
     nothing = plain(model, route.unconditional, empty)
@@ -137,7 +138,7 @@ def test_a_clean_stream_runs_once_per_text_and_gives_what_one_pass_gives(model, 
 
     x = latents() | given
     level = {name: torch.full((2,), 0.0 if name == clean else SIGMAS[name]) for name in SIGMAS}
-    text = conditions().segments[0].texts["video"]
+    text = conditions().texts["video"]
     with torch.no_grad():
         v, a = model(
             task.route,
@@ -163,37 +164,94 @@ def test_guidance_of_a_clean_streams_reader_holds_the_identities_too(model):
 def test_outside_the_interval_nothing_is_guided(model):
     out, calls = guided(model, Task.T2AV, Form.DUAL, (4.0, 4.0), (2.0, 2.0), (0.8, 1.0))
     assert calls == 1
-    assert_equal(out, plain(model, Task.T2AV.route, conditions().segments[0].texts["video"]))
+    assert_equal(out, plain(model, Task.T2AV.route, conditions().texts["video"]))
 
 
-def test_timed_prompts_of_equal_texts_are_a_constant_prompt(model):
+def test_timed_prompts_of_equal_texts_are_a_constant_prompt_to_the_bit(model):
     timed = [TimedPrompts((0.0, 0.3, 0.5), (text,) * 3) for text in ("a bell", "a drum")]
     scales = (Form.DUAL, (3.0, 3.0), (2.0, 2.0))
     constant, _ = guided(model, Task.T2AV, *scales)
-    assert_equal(guided(model, Task.T2AV, *scales, texts=conditions(timed))[0], constant)
+    found, _ = guided(model, Task.T2AV, *scales, texts=conditions(timed))
+    assert all(torch.equal(found[name], value) for name, value in constant.items())
 
 
-def test_timed_prompts_hold_each_at_its_time(model):
-    timed = conditions([TimedPrompts((0.0, 0.5), ("a bell", "a drum"), fade=0.01), "a ball"])
-    mixed, calls = guided(model, Task.T2V, Form.NONE, texts=timed)
-    bell, drum = (
-        guided(model, Task.T2V, Form.NONE, texts=conditions((text, "a ball")))[0]["video"]
-        for text in ("a bell", "a drum")
-    )
-    early = VIDEO_CLOCK.centres < 0.5
-    assert calls == 2 and early.any() and not early.all()
-    for expected, frames in ((bell, early), (drum, ~early)):
-        torch.testing.assert_close(mixed["video"][0][:, frames], expected[0][:, frames], rtol=0, atol=1e-5)
-    torch.testing.assert_close(mixed["video"][1], bell[1], rtol=0, atol=1e-5)
+@pytest.mark.parametrize(("task", "clock"), [(Task.T2V, VIDEO_CLOCK), (Task.T2A, AUDIO_CLOCK)])
+def test_timed_prompts_hold_each_at_its_time(task, clock):
+    """Over one block no latent has read another's text yet."""
+    shallow = transformer(**{name: {**CONFIG[name], "num_layers": 1} for name in ("video", "audio")})
+    name = "video" if task is Task.T2V else "audio"
+
+    def made(*prompts):
+        found, calls = guided(shallow, task, Form.NONE, texts=conditions(prompts))
+        assert calls == 1
+        return found[name] if name == "audio" else found[name].flatten(3).permute(0, 2, 1, 3)  # latents second
+
+    mixed = made(TimedPrompts((0.0, 0.5), ("a bell", "a drum")), "a ball")
+    bell, drum = made("a bell", "a ball"), made("a drum", "a ball")
+    early = clock.centres < 0.5
+    assert early.any() and not early.all()
+    for expected, latents in ((bell, early), (drum, ~early)):
+        torch.testing.assert_close(mixed[0, latents], expected[0, latents], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mixed[1], bell[1], rtol=0, atol=1e-5)
     assert not torch.allclose(bell[0], drum[0], atol=1e-3)
+    faded = made(TimedPrompts((0.0, 0.5), ("a bell", "a drum"), fade=0.3), "a ball")
+    inside = (clock.centres - 0.5).abs() < 0.15
+    torch.testing.assert_close(faded[0, ~inside], mixed[0, ~inside], rtol=0, atol=1e-5)
+    assert inside.any() and not torch.allclose(faded[0, inside], mixed[0, inside], atol=1e-3)
 
 
 def test_a_constant_sound_beside_a_timed_picture_keeps_its_text(model):
     timed = conditions([TimedPrompts((0.0, 0.4), ("a bell", "a drum"))] * 2, ["wind"] * 2)
-    weights = [segment.weights["audio"] for segment in timed.segments]
-    torch.testing.assert_close(sum(weights), torch.ones(2, AUDIO[0]))
+    assert isinstance(timed.texts["video"], TimedText) and isinstance(timed.texts["audio"], torch.Tensor)
     heard, _ = guided(model, Task.T2A, Form.NONE, texts=timed)
     assert_equal(heard, guided(model, Task.T2A, Form.NONE, texts=conditions(("wind", "wind")))[0])
+
+
+def test_texts_over_time_cost_no_evaluation_and_the_negative_text_stands_for_all_of_them(model):
+    timed = conditions([TimedPrompts((0.0, 0.2, 0.4, 0.6), ("a bell", "a drum", "rain", "wind")), "a ball"])
+    for form, count in {Form.DUAL: 3, Form.JOINT: 2, Form.CONTEXT: 2, Form.TEXT: 2, Form.NONE: 1}.items():
+        assert guided(model, Task.T2AV, form, (4.0, 3.0), (2.0, 1.5), texts=timed)[1] == count
+    both, told = (guided(model, Task.T2AV, Form.TEXT, (w, w), texts=timed)[0] for w in (0.0, 1.0))
+    assert_equal(both, plain(model, Task.T2AV.route, conditions().negative))
+    assert not torch.allclose(told["video"], both["video"], atol=1e-2)
+
+
+@pytest.mark.parametrize("fusion", ["cca", "full", "appended"])
+@pytest.mark.parametrize("task", [Task.T2AV, Task.A2V, Task.V2A])
+def test_a_batch_of_different_cuts_is_its_samples_alone(fusion, task):
+    prompts = [TimedPrompts((0.0, 0.2, 0.5), ("a bell", "a drum", "rain")), "a ball",
+               TimedPrompts((0.0, 0.4), ("wind", "a bell"), fade=0.4)]  # fmt: skip
+    heard = ["rain", TimedPrompts((0.0, 0.3), ("a drum", "wind")), prompts[2]]
+    x, model = latents(batch=3), transformer(fusion=fusion)
+    given = {name: x[name] for name in ("video", "audio") if not getattr(task.route, f"{name}_noisy")}
+
+    @torch.no_grad()
+    def velocity(rows: list[int]) -> dict[str, torch.Tensor]:
+        texts = conditions([prompts[i] for i in rows], [heard[i] for i in rows])
+        clean = {name: value[rows] for name, value in given.items()}
+        one = sampler(model, task, Guidance(Form.NONE), clean, texts)  # scales would multiply what is rounded
+        return one.velocity({name: value[rows] for name, value in x.items() if name not in given}, SIGMAS)
+
+    together = velocity([0, 1, 2])
+    for i in range(3):
+        assert_equal(velocity([i]), {name: value[i : i + 1] for name, value in together.items()})
+
+
+@pytest.mark.parametrize(("task", "clean"), [(Task.A2V, "audio"), (Task.V2A, "video")])
+def test_a_clean_stream_reads_its_texts_over_time_and_is_still_run_once(model, task, clean, monkeypatch):
+    runs, original = [], model.context
+    monkeypatch.setattr(model, "context", lambda name, given: runs.append(given.text) or original(name, given))
+    given, prompts = {clean: latents("y")[clean]}, [TimedPrompts((0.0, 0.4), ("a bell", "a drum"))] * 2
+    constant = ["wind"] * 2
+    texts = conditions(*((prompts, constant) if clean == "video" else (constant, prompts)))
+    one = sampler(model, task, Guidance(Form.TEXT, (3.0, 3.0)), given, texts)
+    noisy = {name: value for name, value in latents().items() if name != clean}
+    with torch.no_grad():
+        first, again = one.velocity(noisy, SIGMAS), one.velocity(noisy, SIGMAS)
+    assert [type(text) for text in runs] == [torch.Tensor, TimedText]
+    other, _ = guided(model, task, Form.TEXT, (3.0, 3.0), given=given, texts=conditions(constant))
+    for name, value in first.items():
+        assert torch.equal(value, again[name]) and not torch.allclose(value, other[name], atol=1e-4)
 
 
 @torch.no_grad()

@@ -114,7 +114,9 @@ def test_a_backbone_stands_in_the_place_of_the_model(tmp_path):
         "out/2_multiple_characters/checkpoint",
     ]
     assert {stage.codecs for stage in stages} == {None} and stages[0].model == {}
-    assert "backbone" not in load(tmp_path).stage(0).model_dump()
+    assert not any(one.routes_text for one in (config, *stages))  # it reads text and video in one attention
+    joint = load(tmp_path)
+    assert "backbone" not in joint.stage(0).model_dump() and joint.routes_text and joint.stage(0).routes_text
 
 
 @pytest.mark.parametrize(

@@ -295,20 +295,24 @@ def test_clean_frames_have_sigma_zero_in_backbone_and_control(pipe):
     assert sigmas[0].tolist() == controls[0].tolist() == [[0, 1, 1, 0]] * 2
 
 
-def test_timed_prompts_hold_on_the_videos_clock_and_idle_texts_are_not_evaluated(pipe):
+def test_timed_prompts_hold_on_the_videos_clock_in_one_evaluation_of_each_window(pipe):
     """Texts change at 0.4 s, within the first window, and at 0.9 s, within the second."""
-    story = TimedPrompts((0.0, 0.4, 0.9), ("a bell", "rain", "a dog"), fade=0.1)
+    story = TimedPrompts((0.0, 0.4, 0.9), ("a bell", "rain", "a dog"))
     given, options = tracks(seconds=29 / FPS), {"window": 13, "guidance": NONE, "steps": 1, "seed": 4}
     texts = {text: pipe.text_encoder.encode([text]) for text in story.texts}
 
-    def named(seen):
-        return [next(name for name, x in texts.items() if torch.equal(x, one)) for one in seen]
+    def named(text):
+        """The text of each latent."""
+        if isinstance(text, torch.Tensor):
+            return [next(name for name, x in texts.items() if torch.equal(x, text))] * 4
+        names = [next(name for name, x in texts.items() if torch.equal(x[0], one)) for one in text.texts]
+        return [names[int(span.rows[0])] for span in text.spans for _ in range(span.start, span.stop)]
 
     with evaluated(pipe.transformer) as seen:
         video, _ = sample(pipe, story, given, **options)
-    assert named(seen) == ["a bell", "rain", "rain", "a dog", "a dog"]  # windows begin at 0, 0.5 and 1 s
+    windows = [["a bell"] * 2 + ["rain"] * 2, ["rain"] * 2 + ["a dog"] * 2, ["a dog"] * 4]  # from 0, 0.5 and 1 s on
+    assert [named(text) for text in seen] == windows
     constant, _ = sample(pipe, "a bell", given, **options)
-    assert np.array_equal(video[:, :5], constant[:, :5])  # at one step, a frame has its own text alone
     assert not np.array_equal(video[:, 9:], constant[:, 9:])
     same = TimedPrompts((0.0, 0.4, 0.9), ("a bell",) * 3)
     assert np.array_equal(sample(pipe, same, given, **options)[0], constant)
@@ -336,10 +340,8 @@ def test_joint_guidance_compares_with_no_text_and_no_track(pipe):
     clock = pipe.video_codec.clock(13, FPS)
 
     def velocity(words, features, guidance):
-        segments = [(words, torch.ones(1, 4))]
-        return WindowSampler(pipe.transformer, pipe.control, features, segments, empty, clock, {}, guidance).velocity(
-            latents, 0.5
-        )
+        sampler = WindowSampler(pipe.transformer, pipe.control, features, words, empty, clock, {}, guidance)
+        return sampler.velocity(latents, 0.5)
 
     with torch.no_grad():
         dropped = TrackFeatures(

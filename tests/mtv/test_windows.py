@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from mtv.windows import Window, place_keyframes, plan, segments, window_frames
+from mtv.windows import Window, place_keyframes, plan, window_frames, window_text
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
@@ -82,18 +82,16 @@ def test_two_keyframes_in_one_latent_are_refused():
 
 
 def test_a_windows_texts_are_those_that_count_in_it():
-    prompts = [TimedPrompts((0.0, 1.0, 2.0), ("a", "b", "a"), fade=0.5), TimedPrompts.constant("c")]
+    prompts = [TimedPrompts((0.0, 1.0, 2.0), ("a", "b", "a"), fade=0.5), TimedPrompts.of("c")]
     texts = {name: torch.full((3, 2), float(value)) for value, name in enumerate("abc")}
 
     def found(start: float, count: int = 4):
         clock = LatentClock.at_rate(count, 4.0).shifted(start)
-        parts = segments(prompts, texts, clock)
-        assert all(text.shape == (2, 3, 2) and weight.shape == (2, count) for text, weight in parts)
-        torch.testing.assert_close(sum(weight for _, weight in parts), torch.ones(2, count))
-        return [("".join("abc"[int(x)] for x in text[:, 0, 0]), weight) for text, weight in parts]
+        text = window_text(prompts, texts, clock)
+        parts = [(text, None)] if isinstance(text, torch.Tensor) else text.layers()
+        return [("".join("abc"[int(x)] for x in one[:, 0, 0]), weight) for one, weight in parts]
 
-    assert [names for names, _ in found(0.0, 2)] == ["ac"]
-    assert [names for names, _ in found(1.25, 2)] == ["bc"]
+    assert found(0.0, 2) == [("ac", None)] and found(1.25, 2) == [("bc", None)]
     both = found(0.5)  # centres at 0.625, 0.875, 1.125, 1.375
     assert [names for names, _ in both] == ["ac", "bc"]
     torch.testing.assert_close(both[1][1], torch.tensor([[0, 0.25, 0.75, 1], [0, 0, 0, 0]]))

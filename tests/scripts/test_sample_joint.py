@@ -150,7 +150,8 @@ def test_seed_and_texts_change_the_clip(make, tmp_path: Path) -> None:
         ("--guidance", "joint", "--text-scale", "1,5"),
     ]
     sounds = [read_audio(make(*more, "--task", "t2a", name=f"{i}.wav"), 16000) for i, more in enumerate(variants)]
-    sounds.append(read_audio(story, 16000))
+    faded = make("--timed-prompts", tmp_path / "story.txt", "--fade", 0.5, "--task", "t2a", name="faded.wav")
+    sounds += [read_audio(story, 16000), read_audio(faded, 16000)]
     for i, sound in enumerate(sounds):
         assert all(not np.array_equal(sound, other) for other in sounds[:i])
     assert np.array_equal(sounds[0], read_audio(make("--task", "t2a", name="again.wav"), 16000))

@@ -196,6 +196,7 @@ def test_options_change_the_video(make) -> None:
         (*base, "--text-scale", 4, "--speech-scale", 1, "--effects-scale", 0, "--music-scale", 3),
         (*base, "--speech2", "other.wav"),
         (*base, "--timed-prompts", "story.txt"),
+        (*base, "--timed-prompts", "story.txt", "--fade", 0.5),
         base[2:],
     ]
     videos = [seen(make(*more, name=f"{i}.mp4")) for i, more in enumerate(variants)]

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ccl.routing import Task
 from ccl.training.batches import JointBatches
+from mtv.curriculum import BackboneConfig
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
 from shared.data.shards import Latents
 from shared.encoders import HashedWords
@@ -76,6 +78,67 @@ def test_every_rank_runs_the_same_tasks_on_its_own_clips():
         one, two = made(step, 0, 0), made(step, 0, 1)
         assert one.tasks == two.tasks and one.video.shape == two.video.shape
         assert len(one.ids) == 4 and (one.video.shape[2] == 8 or not set(one.ids) & set(two.ids))
+
+
+class Shots(Store):
+    """Of the first four clips some have texts over time, cut at different times."""
+
+    def get(self, name: str) -> Latents:
+        shots = {
+            "clip0": {"prompts": [(0, "a"), (0.3, "b")], "audio_prompts": [(0, "c"), (0.5, "d")]},
+            "clip1": {"prompts": [(0, "b"), (0.2, "c"), (0.5, "a")]},
+            "clip2": {"prompts": [(0, "a"), (9, "b")]},
+        }
+        return replace(super().get(name), **shots.get(name, {}))
+
+
+def with_shots(**changes) -> JointBatches:
+    made = batches(text_dropout=0.0, **changes)
+    made.latents, made.tracks = Shots(), lambda step, ids: None
+    return made
+
+
+def names_of(text, sample: int) -> list[str]:
+    """Which text each latent of a sample reads."""
+    known = [*"abcd", "seen clip3", "heard clip1", "heard clip2", "heard clip3", ""]
+    names = [next(name for name in known if torch.equal(encoded([name])[0], one)) for one in text.texts]
+    return [names[row] for row in text.weights[sample].argmax(0).tolist()]
+
+
+def test_each_latent_reads_the_text_of_its_time():
+    batch = with_shots(audio_caption_rate=1.0).build([f"clip{i}" for i in range(4)], ["t2av"] * 4, 0)
+    video, audio = batch.video_clock.centres, batch.audio_clock.centres
+    assert names_of(batch.text, 0) == ["b" if t >= 0.3 else "a" for t in video.tolist()]
+    assert names_of(batch.text, 1) == ["b" if t < 0.2 else "c" if t < 0.5 else "a" for t in video.tolist()]
+    assert set(names_of(batch.text, 2)) == {"a"} and set(names_of(batch.text, 3)) == {"seen clip3"}
+    assert names_of(batch.audio_text, 0) == ["d" if t >= 0.5 else "c" for t in audio.tolist()]
+    assert [set(names_of(batch.audio_text, i)) for i in (1, 3)] == [{"heard clip1"}, {"heard clip3"}]
+    same = with_shots(audio_caption_rate=0.0).build(["clip0", "clip1"], ["t2av"] * 2, 0)
+    assert names_of(same.audio_text, 0) == ["b" if t >= 0.3 else "a" for t in audio.tolist()]
+
+
+def test_all_texts_of_a_clip_are_dropped_together():
+    made = with_shots()
+    made.config = made.config.model_copy(update={"text_dropout": 0.5})
+    dropped = [made.build(["clip0"], ["t2av"], step) for step in range(20)]
+    without = [torch.equal(batch.text, encoded([""])) for batch in dropped if isinstance(batch.text, torch.Tensor)]
+    assert all(without) and 4 < len(without) < 16
+    for batch in dropped:
+        assert isinstance(batch.text, torch.Tensor) == isinstance(batch.audio_text, torch.Tensor)
+
+
+def test_a_batch_is_taken_and_moved_with_its_texts():
+    batch = with_shots().build([f"clip{i}" for i in range(4)], ["t2av"] * 4, 0)
+    part = batch.take([3, 1]).to("cpu")
+    assert names_of(part.text, 1) == names_of(batch.text, 1) and names_of(part.text, 0) == ["seen clip3"] * 4
+    assert torch.equal(batch.take([2]).text, encoded(["a"]))
+
+
+def test_a_model_that_cannot_route_trains_by_the_caption():
+    made = with_shots()
+    made.config = BackboneConfig.model_validate(made.config.model_dump() | {"backbone": "folder"})
+    batch = made.build(["clip0", "clip1"], ["mtv"] * 2, 0)
+    assert torch.equal(batch.text, encoded(["seen clip0", "seen clip1"]))
 
 
 def test_both_streams_lose_their_text_together():
@@ -157,6 +220,21 @@ def test_on_mtv_the_caption_does_not_always_say_who_speaks():
         texts = torch.cat([made.build(ids, [task] * 8, step).text for step in range(10)])
         hidden = (texts == made.text_encoder.encode([without])).flatten(1).all(1)
         assert (20 < int(hidden.sum()) < 60) == some and (some or not hidden.any())
+
+
+def test_on_mtv_every_text_of_a_clip_says_who_speaks_or_none_does():
+    said = "One person conversation. Person1: a {}. Person1 is speaking. Scene description: a garden."
+    made = with_shots(tracks={"drop_speaker_prob": 0.5, "drop_from_caption": {" garden": 0.5}})
+    shots = [(0, said.format("man")), (0.3, said.format("woman"))]
+    clip = replace(made.latents.get("clip0"), prompts=shots)
+    seen = set()
+    for step in range(40):
+        text, sound = made._texts(clip, Task.MTV, step)
+        assert text == sound and text.times == (0.0, 0.3)
+        for part in (" Person1 is speaking.", " garden"):
+            assert len({part in one for one in text.texts}) == 1
+        seen.add(text.texts)
+    assert len(seen) == 4
 
 
 def test_on_mtv_what_a_pattern_finds_is_left_out_at_its_rate():

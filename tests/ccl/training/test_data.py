@@ -15,12 +15,14 @@ from one_process import one_process
 
 from ccl.training.data import TrainingData, encode_latents, training_texts
 from ccl.training.source import Source
+from mtv.curriculum import BackboneConfig
 from shared.codecs import Codecs
 from shared.data.bad_clips import settle
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.training.components import Components, LazyTextEncoder
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
@@ -163,7 +165,8 @@ def test_tracks_are_encoded_apart_from_pictures(tmp_path, clips, world):
         assert torch.equal(before["music"], after["music"]) == (name == "clip0")
     part = second.only(Source(clips[1:]))
     assert len(part.latents) == len(part.tracks.shards) == 2 and part.clips == clips[1:]
-    assert part.captions(1) == ["caption 1"] and second.captions(5) == [f"caption {i}" for i in range(3)]
+    texts = [TimedPrompts.of(f"caption {i}") for i in range(3)]
+    assert part.prompts(1) == [texts[1]] and second.prompts(5) == texts
     bare = [clip.model_copy(update={"tracks": {}}) for clip in clips[:1]]
     with pytest.raises(UserError, match="1 of 1 clips, 'clip0' first, have no tracks, which task mtv needs"):
         TrainingData.encoded(mtv, bare, components, words, world)
@@ -243,3 +246,22 @@ def test_clips_keep_their_own_frame_rates_with_their_tracks(tmp_path, of_two_rat
     assert codecs.video.encoded == before and torch.equal(again.get("clip2").video, data.latents.get("clip2").video)
     resampled = encode_latents(config(tmp_path / "one"), of_two_rates, codecs, world)[0]
     assert [(record.frames, record.fps) for record in resampled.records.values()] == [(8, None)] * 3
+
+
+def test_texts_over_time_are_read_in_place_of_captions_unless_the_model_cannot(clips, tmp_path, world):
+    speaks = "One person conversation. Person1: a man. Person1 is speaking. Scene description: a garden."
+    timed = {
+        "prompts": [(0.0, speaks), (0.25, "A drum in the rain.")], "audio_prompts": [(0.0, "Words."), (0.5, "Rain.")],
+    }  # fmt: skip
+    clip = clips[0].model_copy(update=timed)
+    pattern = {"drop_from_caption": {" in the rain": 0.5}}
+    mtv = config(Path("x"), tasks={"mtv": 1.0}, control={}, tracks=pattern)
+    without = speaks.replace(" Person1 is speaking.", "")
+    heard = {"", "Words.", "Rain."}
+    assert training_texts(config(Path("x")), [clip]) == {*heard, speaks, "A drum in the rain."}
+    assert training_texts(mtv, [clip]) == {*heard, speaks, without, "A drum in the rain.", "A drum."}
+    settings = {"output": "none", "model": {}, "data": {"manifest": "none"}, "train": {"steps": 1}}
+    alone = BackboneConfig.model_validate(settings | {"backbone": "folder"})
+    assert training_texts(alone, [clip]) == {"", "caption 0", "sound"}
+    shards = encoded(tmp_path, [clip], Video(), world)
+    assert shards.get("clip0").prompts == timed["prompts"] and shards.get("clip0").audio_prompts

@@ -14,7 +14,9 @@ from ccl.routing import Task
 from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
 from ccl.transformer import DualStreamTransformer
 from shared.nn.clock import LatentClock
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.flow import draw_noise, draw_u, shift
+from shared.nn.timed_text import text_over_time
 from shared.utils.config import Flow, Loss
 
 FLOW, LOSS = Flow(video_shift=3.0, audio_shift=1.5), Loss(video=1.0, audio=0.5)
@@ -56,6 +58,28 @@ def test_a_micro_batch_is_the_mean_of_its_samples_alone(tasks):
     mean, apart = loss_and_gradients(model, [whole.take([i]) for i in range(len(tasks))])
     torch.testing.assert_close(loss, mean, rtol=0, atol=1e-5)
     assert set(grads) == set(apart)
+    for name, value in grads.items():
+        torch.testing.assert_close(value, apart[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_samples_of_different_texts_over_time_are_their_mean_too():
+    """On every task, with a different number of texts each; the last has one."""
+    prompts = [TimedPrompts((0.0, 0.09 * k, 0.5), ("a", "b", f"c{k}")) for k in range(1, 6)] + [TimedPrompts.of("a")]
+
+    def embed(texts):
+        return torch.stack([noise(text, *TEXT) for text in texts])
+
+    def told(one):
+        rows = [int(name[4:]) for name in one.ids]
+        texts = (text_over_time([prompts[i] for i in rows], clock, embed) for clock in (VIDEO_CLOCK, AUDIO_CLOCK))
+        return replace(one, **dict(zip(("text", "audio_text"), texts, strict=True)))
+
+    model, whole = transformer(), batch(MIXED)
+    loss, grads = loss_and_gradients(model, [told(whole)])
+    mean, apart = loss_and_gradients(model, [told(whole.take([i])) for i in range(len(MIXED))])
+    taken, _ = loss_and_gradients(model, [told(whole).take([i]) for i in range(len(MIXED))])
+    torch.testing.assert_close(loss, mean, rtol=0, atol=1e-5)
+    torch.testing.assert_close(taken, mean, rtol=0, atol=1e-6)
     for name, value in grads.items():
         torch.testing.assert_close(value, apart[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 

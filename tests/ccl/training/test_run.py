@@ -16,12 +16,14 @@ from ccl.training.run import Run, _check_prolonged, _steps_done, train
 from ccl.training.source import Source
 from shared.data.bad_clips import Problem
 from shared.data.manifest import Clip, write_manifest
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.training.card import Progress
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World
 from shared.utils.errors import UserError
 
 CLIPS = [Clip(id=str(i), video=Path(f"{i}.mp4"), caption=f"Clip {i}.") for i in range(4)]
+SHOTS = Clip.model_validate({"id": "shots", "video": "s.mp4", "prompts": [(0, "A bell."), (1, "A drum.")]})
 WORLD = World(0, 2, torch.device("cpu"))
 
 
@@ -47,8 +49,8 @@ class Data:
         assert (stride, patch) == (8, 2)
         return self.latents.shapes(), 4
 
-    def captions(self, count: int) -> list[str]:
-        return [f"Record {i}." for i in range(count)]
+    def prompts(self, count: int) -> list[TimedPrompts]:
+        return [TimedPrompts.of(f"Record {i}.") for i in range(count)]
 
 
 class Adapter:
@@ -64,7 +66,7 @@ class Adapter:
     def objective(self) -> nn.Module:
         return nn.Linear(1, 1)
 
-    def sample(self, weights: Any, prompts: list[str], clips: list[Clip], stem: Path, device: Any) -> None:
+    def sample(self, weights: Any, prompts: list[TimedPrompts], clips: list[Clip], stem: Path, device: Any) -> None:
         assert stem.parent.is_dir()
         self.sampled.append((prompts, [clip.id for clip in clips], stem.name))
 
@@ -88,10 +90,11 @@ def run(folder: Path, trained_on: list[Clip], **validation: Any) -> Run:
         ([], {}, ["Record 0.", "Record 1."], []),
         (CLIPS, {"clips": 0}, [], []),
         ([], {"manifest": True, "clips": 1}, ["Clip 2."], ["2"]),
+        ([SHOTS], {}, [TimedPrompts((0.0, 1.0), ("A bell.", "A drum."))], ["shots"]),
     ],
 )
 def test_prompts_are_given_or_captions_of_the_held_out_or_the_first_clips(
-    tmp_path: Path, clips: list[Clip], validation: dict, prompts: list[str], held_out: list[str]
+    tmp_path: Path, clips: list[Clip], validation: dict, prompts: list[str | TimedPrompts], held_out: list[str]
 ) -> None:
     if validation.get("manifest"):
         (tmp_path / "2.mp4").touch()
@@ -99,7 +102,8 @@ def test_prompts_are_given_or_captions_of_the_held_out_or_the_first_clips(
         validation = validation | {"manifest": str(tmp_path / "held_out.jsonl")}
     one = run(tmp_path, clips, **validation)
     one.validate(3, {})
-    assert one.model.sampled == [(prompts, held_out, "step000003")]  # type: ignore[attr-defined]
+    texts = [TimedPrompts.of(prompt) for prompt in prompts]
+    assert one.model.sampled == [(texts, held_out, "step000003")]  # type: ignore[attr-defined]
     one.export({})
     assert one.model.saved == [("checkpoint", 3, 4, 2), ("checkpoint", 9, 4, 2)]  # type: ignore[attr-defined]
 

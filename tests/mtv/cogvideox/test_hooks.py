@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_cogvideox import SIGMA, backbone, features, inputs, network
+from small_cogvideox import LATENTS, SIGMA, backbone, features, inputs, network, noise
 
-from mtv.cogvideox.hooks import controlled
+from mtv.cogvideox.hooks import CogVideoXDenoiser, controlled
 from mtv.control import TrackFeatures
+from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.clock import LatentClock
+from shared.nn.timed_text import text_over_time
 from shared.utils.errors import UserError
 
 
@@ -55,6 +58,25 @@ def test_a_batch_is_its_samples_alone():
         parts = {name: given[name][one] for name in ("hidden_states", "encoder_hidden_states", "timestep")}
         with controlled(model, net(single, SIGMA[one])):
             torch.testing.assert_close(model(**(given | parts))[0][0], together[i], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_texts_over_time_are_the_sum_of_the_predictions_with_each():
+    model = CogVideoXDenoiser(backbone())
+    latents, sigma = noise("x", 2, 4, LATENTS, 8, 8), torch.tensor([[0.0, 0.5, 0.5], [0.9, 0.9, 0.9]])
+
+    def predicted(text):
+        return model.denoise_video(latents, sigma, text, None, lambda _, x: x)
+
+    def embed(texts):
+        return torch.stack([noise(text, 5, 12) for text in texts])
+
+    prompts = [TimedPrompts((0.0, 1.0), ("a", "b"), fade=2.0), TimedPrompts.of("c")]
+    found = predicted(text_over_time(prompts, LatentClock.at_rate(LATENTS, 1.5), embed))  # centres at 1/3, 1, 5/3
+    first, second = (predicted(embed([text, "c"])) for text in "ab")
+    weight = torch.tensor([5 / 6, 1 / 2, 1 / 6])[:, None, None]
+    torch.testing.assert_close(found[0], first[0] * weight + second[0] * (1 - weight), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1], first[1], rtol=0, atol=1e-5)
 
 
 def test_gradients_with_checkpointing_are_those_without():

@@ -44,6 +44,17 @@ def test_what_is_not_given_is_left_to_the_pipeline() -> None:
         parse(SamplingOptions, None, ["--prompt", " "])
 
 
+def test_a_fade_belongs_to_texts_over_time() -> None:
+    assert parse(SamplingOptions, None, ["--timed-prompts", "story.txt", "--fade", "0.4"]).fade == 0.4
+    for words, said in (
+        (["--fade", "0.4"], "--fade has no effect without --timed-prompts"),
+        (["--timed-prompts", "story.txt", "--fade", "-1"], "--fade -1: Input should be greater than or equal to 0"),
+        (["--timed-prompts", "story.txt", "--fade", "nan"], "--fade nan"),
+    ):
+        with pytest.raises(UserError, match=said):
+            parse(SamplingOptions, None, words)
+
+
 def test_a_file_that_is_given_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "given.mp4").touch()
     deep = tmp_path / "a/b/x.mp4"

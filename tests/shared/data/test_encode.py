@@ -16,13 +16,17 @@ import torch
 
 from shared.checkpoint.registry import find_component
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.data.clip_texts import video_text
 from shared.data.encode import ClipEncoder, EncodeJob, ShardFolder, encode
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.data.shard_index import text_key
+from shared.data.shard_loader import ShardedText
 from shared.data.shard_writer import NewRecord
 from shared.data.shards import ShardedLatents
 from shared.encoders import HashedWords
+from shared.nn.clock import LatentClock
+from shared.nn.timed_text import TimedText, text_over_time
 from shared.utils.errors import UserError
 
 SETTINGS: dict[str, Any] = {
@@ -83,6 +87,25 @@ def test_texts_and_tracks_of_a_record(clips: list[Clip], sources: dict[str, Any]
     assert torch.equal(texts[text_key("Ding.")], words[: shards.records["clip2"].tokens[text_key("Ding.")]])
     assert torch.equal(shards.member("clip2", "tracks")["music"], torch.full((8, 2), 0.1))  # not rounded
     assert set(shards.fingerprints) == {"video_codec", "audio_codec", "text_encoder", "speech", "effects", "music"}
+
+
+def test_texts_over_time_of_a_record(clips: list[Clip], sources: dict[str, Any], tmp_path: Path) -> None:
+    timed = [(0.0, "A bell."), (0.5, "A drum.")]
+    clip = clips[2].model_copy(update={"prompts": timed, "audio_prompts": [(0.0, "Ding."), (0.25, "A bell.")]})
+    log_mel = dict.fromkeys(("speech", "effects", "music"), "log-mel")
+    assert encode(job(tmp_path / "out", [clip], sources, tracks=log_mel)) == []
+    shards = ShardedLatents(tmp_path / "out", tracks=True)
+    record, latents = shards.records["clip2"], shards.get("clip2")
+    embedded = ("A bell.", "A drum.", "Ding.", "A BELL.", "A DRUM.")
+    assert set(shards.member("clip2", "texts")) == set(record.tokens) == {text_key(text) for text in embedded}
+    assert record.texts["video"] == ((0.0, text_key("A bell.")), (0.5, text_key("A drum.")))
+    assert record.texts["audio"] == ((0.0, text_key("Ding.")), (0.25, text_key("A bell.")))
+    assert list(latents.prompts) == timed and latents.caption == "A bell."
+    text = text_over_time([video_text(latents)], LatentClock.at_rate(4, 4.0), ShardedText(shards).encode)
+    assert isinstance(text, TimedText) and torch.equal(text.texts, HashedWords(dim=16).encode(["A bell.", "A drum."]))
+    encoder = ClipEncoder(job(tmp_path, [clip], sources), torch.device("cpu"))
+    later = clip.model_copy(update={"prompts": [(0.0, "A bell."), (0.75, "A drum.")]})
+    assert len({encoder.key(one) for one in (clip, later, clips[2])}) == 3
 
 
 def test_sizes_must_suit_the_codec_and_keys_say_what_decides(

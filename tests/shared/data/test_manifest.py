@@ -128,23 +128,45 @@ def test_a_folder_that_does_not_pair_up_is_refused(folder: Path) -> None:
 TIMED = [[0, "A bell rings."], [1.5, "A drum is hit."]]
 
 
-def test_texts_over_time_are_kept_and_make_a_caption(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_texts_over_time_are_kept_and_make_a_caption(folder: Path) -> None:
     timed = {"id": "t", "video": "a.mp4", "prompts": TIMED}
     told = timed | {"id": "u", "caption": "Two shots."}
     clips = read_manifest(manifest(folder, A, timed, told))
     assert [clip.prompts for clip in clips] == [[], *[[(0.0, "A bell rings."), (1.5, "A drum is hit.")]] * 2]
     assert [clip.caption for clip in clips[1:]] == ["A bell rings. A drum is hit.", "Two shots."]
     assert clips[1].audio_caption == clips[1].caption
-    assert "2 of 3 clips have texts over time (prompts); their caption is taken" in caplog.text
+    assert [clip.audio_prompts for clip in clips] == [clip.prompts for clip in clips]
     write_manifest(folder / "again.jsonl", clips)
     assert read_manifest(folder / "again.jsonl") == clips
     lines = [json.loads(line) for line in (folder / "again.jsonl").read_text(encoding="utf-8").splitlines()]
     assert "prompts" not in lines[0] and "caption" not in lines[1] and lines[2]["caption"] == "Two shots."
 
 
-def test_nothing_is_said_without_texts_over_time(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read_manifest(manifest(folder, A))
-    assert not caplog.text
+HEARD = [[0, "A knock."], [1, "A ring."]]
+
+
+@pytest.mark.parametrize(
+    ("more", "audio_caption", "audio_prompts", "written"),
+    [
+        ({}, "A bell rings. A drum is hit.", TIMED, set()),
+        ({"audio_caption": "Noise."}, "Noise.", [], {"audio_caption"}),
+        ({"audio_caption": ""}, "", [], {"audio_caption"}),
+        ({"audio_caption": "A bell rings. A drum is hit."}, "A bell rings. A drum is hit.", [], {"audio_caption"}),
+        ({"audio_prompts": HEARD}, "A knock. A ring.", HEARD, {"audio_prompts"}),
+        ({"audio_prompts": HEARD, "audio_caption": "All."}, "All.", HEARD, {"audio_prompts", "audio_caption"}),
+        ({"audio_prompts": HEARD, "audio_caption": ""}, "", HEARD, {"audio_prompts", "audio_caption"}),
+    ],
+)
+def test_the_sound_has_texts_over_time_of_its_own_or_those_of_the_picture(
+    folder: Path, more: dict[str, object], audio_caption: str, audio_prompts: list[object], written: set[str]
+) -> None:
+    clips = read_manifest(manifest(folder, {"id": "t", "video": "a.mp4", "prompts": TIMED} | more))
+    assert clips[0].audio_caption == audio_caption
+    assert [list(pair) for pair in clips[0].audio_prompts] == [list(pair) for pair in audio_prompts]  # type: ignore[call-overload]
+    write_manifest(folder / "again.jsonl", clips)
+    assert read_manifest(folder / "again.jsonl") == clips
+    line = json.loads((folder / "again.jsonl").read_text(encoding="utf-8"))
+    assert {name for name in line if name.startswith("audio_")} == written
 
 
 @pytest.mark.parametrize(
@@ -165,6 +187,9 @@ def test_bad_texts_over_time_are_named(folder: Path, prompts: object, said: str)
     line = {"id": "t", "video": "a.mp4", "prompts": prompts, "start": 1, "end": 3}
     with pytest.raises(UserError, match=rf"manifest\.jsonl:1: clip 't': {said}"):
         read_manifest(manifest(folder, line))
+    heard = {"id": "t", "video": "a.mp4", "caption": "", "audio_prompts": prompts, "start": 1, "end": 3}
+    with pytest.raises(UserError, match=rf"manifest\.jsonl:1: clip 't': audio_{said}"):
+        read_manifest(manifest(folder, heard))
 
 
 def test_conflict_clips_are_held_out(folder: Path) -> None:

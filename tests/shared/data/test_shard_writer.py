@@ -16,6 +16,7 @@ import torch
 from one_process import one_process
 
 from shared.data import shard_writer
+from shared.data.clip_texts import ClipTexts
 from shared.data.shard_index import FORMAT
 from shared.data.shard_writer import LOCK_NAME, NewRecord, fill_shards, read_shard, write_shard
 from shared.data.shards import LatentShards
@@ -65,7 +66,7 @@ def fill(folder: Path, keys: dict[str, str], world: World) -> tuple[LatentShards
 
 def test_records_come_back_in_the_order_of_the_clips_with_their_captions(tmp_path: Path, world: World) -> None:
     keys = dict(reversed(KEYS.items()))
-    captions = {"clip3": ("A bell.", "It rings.")}
+    captions = {"clip3": ClipTexts("A bell.", "It rings.")}
     shards = fill_shards(tmp_path, keys, Maker(keys), world, "making", captions)
     assert list(shards.records) == list(keys) and shards.shapes()["clip0"] == (3, 4)
     clip = shards.get("clip3")

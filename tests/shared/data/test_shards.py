@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from shards import NAMES, damage, middle, names, plan
 
+from shared.data.clip_texts import ClipTexts
 from shared.data.shard_index import Shard, read_index, scan_shard
 from shared.data.shard_loader import EpochLoader, ShardedText
 from shared.data.shard_writer import write_shard
@@ -32,7 +33,7 @@ PATCHED = {"key": "", "frames": 1, "samples": 1, "has_video": True, "has_audio":
 def opened(folder: Path) -> LatentShards:
     shards = [Shard.of(facts, folder) for facts in read_index(folder)["shards"]]
     places = {record.id: (shard, record) for shard in shards for record in shard.records}
-    return LatentShards(places, {"clip7": ("A bell.", "It rings.")})
+    return LatentShards(places, {"clip7": ClipTexts("A bell.", "It rings.")})
 
 
 def test_a_record_comes_back_with_the_caption_that_is_given(made: Path) -> None:
@@ -233,14 +234,29 @@ def test_the_index_of_many_clips_is_read(shards: Path) -> None:
     assert set(ShardedLatents(shards).records) == NAMES
 
 
-@pytest.mark.parametrize("caption", ["half of a character \ud83d", 5, None])
-def test_a_record_whose_caption_is_no_text_is_left_out(tmp_path: Path, caption: Any) -> None:
-    facts = PATCHED | {"id": "a", "video": [1, 1, 1, 1], "audio": [1, 1], "audio_caption": caption}
+def one_record(tmp_path: Path, **more: Any) -> ShardedLatents:
+    facts = PATCHED | {"id": "a", "video": [1, 1, 1, 1], "audio": [1, 1], "audio_caption": ""} | more
     latents = {"video": torch.zeros(1, 1, 1, 1), "audio": torch.zeros(1, 1)}
     shard = write_shard(tmp_path / "00000.tar", [({"latents": latents, "texts": {}}, facts)])
     index = {"format": "latent-shards-2", "settings": {}, "fingerprints": {}, "text": {"dim": 1, "max_length": 1}}
     (tmp_path / "index.json").write_text(json.dumps(index | {"failed": [], "shards": [shard.facts()]}))
-    store = ShardedLatents(tmp_path)
+    return ShardedLatents(tmp_path)
+
+
+def test_texts_over_time_come_back(tmp_path: Path) -> None:
+    clip = one_record(tmp_path, prompts=[[0, "A bell."], [1, "A drum."]]).get("a")
+    assert clip.prompts == [(0.0, "A bell."), (1.0, "A drum.")] and not clip.audio_prompts
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"audio_caption": "half of a character \ud83d"}, {"audio_caption": 5}, {"audio_caption": None},
+        {"prompts": [[1, "late"]]}, {"audio_prompts": 5}, {"prompts": [[0, None]]},
+    ],
+)  # fmt: skip
+def test_a_record_whose_caption_is_no_text_is_left_out(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    store = one_record(tmp_path, **wrong)
     assert store.read("a") is None and "is left out" not in store.problems[0].message
 
 

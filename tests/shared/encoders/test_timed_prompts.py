@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shared.encoders.timed_prompts import TimedPrompts, aligned
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.errors import UserError
 
 TWO = TimedPrompts((0.0, 1.0, 1.6), ("a", "b", "c"), fade=0.4)
@@ -29,15 +29,22 @@ def test_changes_closer_than_the_fade_still_sum_to_one():
     assert (close >= 0).all()
 
 
-def test_constant_is_one_everywhere():
-    assert torch.equal(TimedPrompts.constant("x").weights(torch.rand(7)), torch.ones(1, 7).double())
+def test_one_text_counts_one_everywhere_and_prompts_are_left_as_they_are():
+    assert torch.equal(TimedPrompts.of("x").weights(torch.rand(7)), torch.ones(1, 7).double())
+    assert TimedPrompts.of(TWO) is TWO and TWO.changed(str.upper).texts == ("A", "B", "C")
+
+
+def test_a_change_is_a_cut_unless_a_fade_is_given():
+    cut = TimedPrompts((0.0, 1.0, 1.6), ("a", "b", "c")).weights(torch.tensor([0.0, 0.99, 1.0, 1.59, 1.6, 9.0]))
+    assert cut.argmax(0).tolist() == [0, 0, 1, 1, 2, 2] and torch.equal(cut.amax(0), torch.ones(6).double())
 
 
 def test_read_takes_seconds_and_a_text_with_commas(tmp_path):
     file = tmp_path / "p.txt"
     file.write_text("0, a bell, far away\n1.5, a drum\n")
     read = TimedPrompts.read(file)
-    assert read.times == (0.0, 1.5) and read.texts == ("a bell, far away", "a drum")
+    assert read.times == (0.0, 1.5) and read.texts == ("a bell, far away", "a drum") and read.fade == 0
+    assert TimedPrompts.read(file, fade=0.4).fade == 0.4
 
 
 @pytest.mark.parametrize(
@@ -61,18 +68,15 @@ def test_bad_files_are_refused_by_name(tmp_path, content, message):
         TimedPrompts.read(file)
 
 
-def test_a_missing_file_and_a_fade_of_zero_are_refused(tmp_path):
+@pytest.mark.parametrize("fade", [-0.1, float("nan"), float("inf")])
+def test_a_fade_that_cannot_be_is_refused(fade):
+    with pytest.raises(UserError, match="the fade of timed prompts is"):
+        TimedPrompts((0.0, 1.0), ("a", "b"), fade)
+
+
+def test_a_missing_file_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(UserError, match=r"empty\.txt: has no line; at least one of SECONDS, TEXT"):
         TimedPrompts.read(tmp_path / "empty.txt")
     with pytest.raises(UserError, match="no such file"):
         TimedPrompts.read(tmp_path / "none.txt")
-    with pytest.raises(UserError, match="fade"):
-        TimedPrompts((0.0, 1.0), ("a", "b"), fade=0.0)
-
-
-def test_two_prompts_are_cut_where_either_changes():
-    seen, heard = aligned(TimedPrompts((0.0, 1.0), ("a", "b")), TimedPrompts((0.0, 0.5), ("x", "y")))
-    assert seen.times == heard.times == (0.0, 0.5, 1.0)
-    assert seen.texts == ("a", "a", "b") and heard.texts == ("x", "y", "y")
-    assert aligned("a", "x")[0] == TimedPrompts.constant("a")

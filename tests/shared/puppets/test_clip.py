@@ -288,6 +288,8 @@ def test_shows_are_written_with_their_prompts(tmp_path: Path) -> None:
     assert several and len(several) < len(clips)
     for clip in several:
         assert clip.caption == " ".join(text for _, text in clip.prompts) and "several_shots" in clip.subsets
+        assert clip.audio_caption == " ".join(text for _, text in clip.audio_prompts) != clip.caption
+        assert [seconds for seconds, _ in clip.audio_prompts] == [seconds for seconds, _ in clip.prompts]
         assert clip.truth is not None
         starts = [shot["start"] for shot in json.loads(clip.truth.read_text())["shots"]]
         assert [seconds for seconds, _ in clip.prompts] == starts
