@@ -13,8 +13,8 @@ from ccl.flops import Tokens, task_flops
 from ccl.routing import Task
 from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
 from ccl.transformer import DualStreamTransformer
-from shared.nn.clock import LatentClock
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.clock import LatentClock
 from shared.nn.flow import draw_noise, draw_u, shift
 from shared.nn.timed_text import text_over_time
 from shared.utils.config import Flow, Loss
