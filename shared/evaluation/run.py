@@ -17,14 +17,16 @@ from shared.evaluation.measures import MEASURES, SceneClip, measure_clips, strea
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
+from shared.evaluation.sheet import SHEET, sheet_jobs, write_sheet
+from shared.evaluation.shots import SHOTS, HeldOutShots, by_shot, cut_scores, joined
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
 from shared.puppets.script import HELD_OUT_SEED, Spec
 from shared.utils.files import write_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
 
-SHOWN, VARIANTS_SHOWN = 24, 6
-"""Clips on the page, and those of them that show the variants of mtv too."""
+SHOWN, VARIANTS_SHOWN, SHOWS_SHOWN = 24, 6, 12
+"""Clips on the page, those of them that show the variants of mtv too, and shows of several shots."""
 
 
 class TrackTools(NamedTuple):
@@ -36,12 +38,14 @@ class TrackTools(NamedTuple):
 
 
 class EvaluatedModel(NamedTuple):
-    """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process."""
+    """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process;
+    `timed`: makes a prompt over time of seconds and texts."""
 
     pipelines: Mapping[str, Any]
     guidance: Mapping[str, Any]
     load: Loader
     track_tools: TrackTools | None = None
+    timed: Callable[[tuple[float, ...], tuple[str, ...]], Any] | None = None
 
 
 class EvaluationTask(NamedTuple):
@@ -64,19 +68,27 @@ def evaluate(
     is not sampled again."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
-    held_out = HeldOut.make(pipeline, options.level, options.clips, options.seconds, options.held_out)
+    of_one_shot = 0 if options.tasks == ("shots",) else options.clips
+    how = options.seconds, options.held_out, options.held_out_twins
+    held_out = HeldOut.make(pipeline, options.level, of_one_shot, *how)
+    shots = HeldOutShots.make(pipeline, options.clips, *how) if "shots" in (options.tasks or ()) else None
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
     tasks, measured = metrics["tasks"], {}
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
-    every = [*_tasks(model, held_out, options)]
+    every = [*_tasks(model, held_out, shots, options)]
+    sheet = sheet_jobs(held_out, options.batch) if options.sheet else []
     with Sampler(model.pipelines, model.load, workers, kept) as sampler:
-        sampled = sampler.sample([job for task in every for job in task.jobs])
+        sampled = sampler.sample([*(job for task in every for job in task.jobs), *sheet])
         for task in every:
-            measured[task.name], tasks[task.name] = measure(task, sampled[task.name], held_out, options)
+            clips = shots if task.name == "shots" and shots is not None else held_out
+            measured[task.name], tasks[task.name] = measure(task, sampled[task.name], clips, options)
         _compare(metrics, options, against)
         metrics["seconds"] = round(time.monotonic() - begun, 1)
-        write_report(options.output / "index.html", metrics, _entries(held_out, measured), sampler.map)
+        entries = [*_entries(held_out, measured), *_show_entries(shots, sampled, measured)]
+        write_report(options.output / "index.html", metrics, entries, sampler.map)
+    if options.sheet is not None:
+        write_sheet(options.sheet, held_out, sampled[SHEET])
     write_json(options.output / "metrics.json", metrics)
     print(summary(metrics))
     print(f"{options.output / 'metrics.json'}\n{options.output / 'index.html'}")
@@ -99,10 +111,14 @@ def _compare(metrics: dict[str, Any], options: EvaluationOptions, against: Mappi
         metrics["against"] = {"file": portable(options.against), "tasks": compared}
 
 
-def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Tasks; mtv is last, then those of its variants for which a clip is fit."""
+def _tasks(
+    model: EvaluatedModel, held_out: HeldOut, shots: HeldOutShots | None, options: EvaluationOptions
+) -> Iterator[EvaluationTask]:
+    """Tasks; shots and mtv are last, then those of its variants for which a clip is fit."""
     tasks, tools = options.tasks or (), model.track_tools
-    yield from (joint_task(task, model, held_out, options) for task in tasks if task != "mtv")
+    yield from (joint_task(task, model, held_out, options) for task in tasks if task not in ("shots", "mtv"))
+    if shots is not None:
+        yield shots_task(model, shots, options)
     if "mtv" not in tasks:
         return
     assert tools is not None, "mtv needs the track tools"
@@ -139,6 +155,24 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
     return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
 
 
+def shots_task(model: EvaluatedModel, held_out: HeldOutShots, options: EvaluationOptions) -> EvaluationTask:
+    """Task t2av of every show of two shots, from its captions over time; its shots are the clips that are measured."""
+    assert model.timed is not None, "shots need prompts over time"
+    jobs = []
+    for clips in batches(held_out.whole, options.batch):
+        call = arguments(options, model.guidance["joint"], "shots", clips)
+        texts = [held_out.texts(i) for i in clips]
+        call["prompt"] = [model.timed(starts, seen) for starts, seen, _ in texts]
+        call["audio_prompt"] = [model.timed(starts, heard) for starts, _, heard in texts]
+        call |= {"task": "t2av", "duration": held_out.whole[clips[0]].duration}
+        if options.as_users_do:
+            del call["guidance"], call["audio_prompt"]
+        specs, shows = [held_out.whole[i] for i in clips], [held_out.shows[i] for i in clips]
+        jobs.append(SamplingJob("shots", clips, specs, "joint", call, options.as_users_do, shows))
+    coded = dict(enumerate(held_out.coded))
+    return EvaluationTask("shots", jobs, dict(enumerate(held_out.specs)), coded, coded, {})
+
+
 def track_task(
     name: str, model: EvaluatedModel, held_out: HeldOut, cases: Sequence[TrackCase], options: EvaluationOptions
 ) -> EvaluationTask:
@@ -167,10 +201,12 @@ def arguments(options: EvaluationOptions, guidance: Any, task: str, clips: Seque
 
 
 def measure(
-    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut, options: EvaluationOptions
+    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut | HeldOutShots, options: EvaluationOptions
 ) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
-    """Score a task: each clip with what it was given, and what metrics.json holds of the task."""
-    clips = {i: replace(task.given[i], **sampled) for i, sampled in samples.clips.items()}
+    """Score a task: each clip (of shows, each shot) with what it was given, and what metrics.json holds of the task."""
+    of_shots = task.name == "shots"
+    made = by_shot(samples.clips) if of_shots else samples.clips
+    clips = {i: replace(task.given[i], **sampled) for i, sampled in made.items()}
     order, pairs = sorted(clips), (clips, task.true)
     own, true = ([ClipReading(task.specs[i], some[i].video, some[i].audio) for i in order] for some in pairs)
     before = [task.before[i] for i in order if i in task.before]
@@ -178,13 +214,15 @@ def measure(
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
     both = len(streams(task.name).there) == 2
     scenes = [[SceneClip(task.specs[i], some[i].scene, some[i].audio) for i in order] for some in pairs]
+    evaluations = samples.evaluations / len(samples.clips) if samples.evaluations else None
     return clips, {
         "clips": len(own), "scores": {name: asdict(value) for name, value in scores.items()},
-        "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], options.level),
+        "fixed_times_f1": None if of_shots else fixed_times_f1([reading.spec for reading in own], options.level),
         "lag_ms": lags(own if both else []), "ceiling_lag_ms": lags(true if both else []),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
         "measures": measure_clips(task.name, scenes[0], scenes[1], order, held_out.cell, options.seed),
-        "seconds": round(samples.seconds, 3),
+        "seconds": round(samples.seconds, 3), "evaluations": evaluations,
+        **({"cut": cut_scores(scenes[0], scenes[1], order, options.seed)} if of_shots else {}),
     }  # fmt: skip
 
 
@@ -194,6 +232,19 @@ def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip
         tasks = [task for task in measured if i in measured[task] and (":" not in task or i < VARIANTS_SHOWN)]
         clips = {task: measured[task][i] for task in tasks}
         yield {"id": spec.id, "caption": text, "audio_caption": sounds, "clips": clips}
+
+
+def _show_entries(
+    shots: HeldOutShots | None, sampled: Mapping[str, TaskSamples], measured: Mapping[str, Mapping[int, MeasuredClip]]
+) -> Iterator[dict[str, Any]]:
+    """Clips of the page that are shows, each as one clip with its captions and the seconds from which they hold."""
+    for i in range(0 if shots is None else min(SHOWS_SHOWN, len(shots.shows))):
+        assert shots is not None
+        starts, seen, heard = shots.texts(i)
+        texts = [" ".join(f"[{t:g} s] {text}" for t, text in zip(starts, some, strict=True)) for some in (seen, heard)]
+        whole, parts = sampled["shots"].clips[i], [measured["shots"][SHOTS * i + k] for k in range(SHOTS)]
+        clip = joined(parts, whole["frames"], whole["sound"])
+        yield {"id": shots.whole[i].id, "caption": texts[0], "audio_caption": texts[1], "clips": {"shots": clip}}
 
 
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
@@ -207,6 +258,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
     asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
-    asked["held_out"] = options.held_out or None
+    asked |= {name: getattr(options, name) or None for name in ("held_out", "held_out_twins")}
     config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}
