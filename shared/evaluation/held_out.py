@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from shared.codecs import frames_to_tensor, tensor_to_frames
 from shared.data.media import read_audio, read_video
 from shared.data.media_write import write_audio, write_video
 from shared.evaluation.blocks import Cell
+from shared.evaluation.choice import chosen
 from shared.evaluation.kept_samples import KeptSamples, Samples
 from shared.evaluation.track_variants import TrackCase
 from shared.evaluation.validity import SceneReading
@@ -78,15 +79,18 @@ class HeldOut:
     @classmethod
     def make(
         cls, pipeline: Any, level: str, clips: int, seconds: int | None = None, held_out_pairs: bool = False,
-        twins: bool = False,
+        twins: bool = False, each: int | None = None,
     ) -> HeldOut:  # fmt: skip
         """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
         audio codec the sound is as rendered. `held_out_pairs`: of pairs and paraphrases that no clip of training has;
-        `twins`: these with usual ones instead.
+        `twins`: these with usual ones instead. `each`: as `choice.chosen` has it.
         """
         stride = pipeline.video_codec.spatial_stride
-        every = (held_out_script(pipeline, level, i, held_out_pairs, twins, seconds) for i in count())
-        fit = (spec for spec in every if seconds is None or spec.duration == seconds)
+
+        def script(index: int) -> Spec:
+            return held_out_script(pipeline, level, index, held_out_pairs, twins, seconds)
+
+        fit = (spec for spec in chosen(script, each) if seconds is None or spec.duration == seconds)
         held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))
         for spec in progress_bar(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)

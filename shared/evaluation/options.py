@@ -16,7 +16,7 @@ from shared.utils.ranges import Batch, Count, Fps, Pair, Scale, Seed, Steps, Wor
 from shared.utils.text_files import is_file
 
 QUICK_TASKS = ("t2av", "a2v", "v2a")
-JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v", "shots")
+JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v", "part", "shots")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
@@ -31,6 +31,10 @@ class EvaluationOptions(TrustOptions):
     held_out: bool = option(False, "clips of shows with pairs and paraphrases that no training clip has")
     held_out_twins: bool = option(False, "the clips of --held-out with usual pairs and words, to compare it with")
     clips: Pair = option(128, "held-out clips per task")
+    each: Count | None = option(
+        None, "of the held-out clips, only those that tell something which fewer than N of them tell so far; default: "
+        "all; not for shots"
+    )  # fmt: skip
     seconds: Count | None = option(
         None, "only held-out clips of this length, on simple the same ones made longer; default: of every length"
     )
@@ -102,6 +106,8 @@ class EvaluationOptions(TrustOptions):
                 raise UserError(f"{said}; give --level shows")
         if self.held_out and self.held_out_twins:
             raise UserError("--held-out-twins are clips to compare those of --held-out with; give one of the two")
+        if self.each is not None and set(tasks) == {"shots"}:
+            raise UserError("--each chooses clips of one shot; leave it out for --tasks shots alone")
         if "shots" in tasks and self.level != "shows":
             raise UserError(f"--tasks shots: level {self.level} has clips of one shot only; give --level shows")
         if self.sheet and self.sheet.suffix not in (".png", ".jpg", ".webp"):
@@ -113,8 +119,9 @@ class EvaluationOptions(TrustOptions):
         """Raise UserError for what sample_joint.py would not be given."""
         if not self.as_users_do:
             return
-        if "mtv" in tasks:
-            raise UserError("--as-users-do is how sample_joint.py samples, which has no mtv; give other --tasks")
+        if lacking := [name for name in ("mtv", "part") if name in tasks]:
+            said = f"--as-users-do is how sample_joint.py samples, which has no {lacking[0]}"
+            raise UserError(f"{said}; give other --tasks")
         for name in ("steps", "guidance", "text_scale", "context_scale", "no_context"):
             if getattr(self, name):
                 raise UserError(
@@ -133,7 +140,7 @@ class EvaluationOptions(TrustOptions):
         try:
             metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
-            for name in ("seconds", "fps", "held_out", "held_out_twins"):
+            for name in ("seconds", "fps", "held_out", "held_out_twins", "each"):
                 here[name], there[name] = getattr(self, name) or None, metrics["config"].get(name)
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -26,6 +26,8 @@ TASKS = {
     "t2a": ("text to sound", "The sound alone is made from the caption; the video is the true clip's and not scored."),
     "i2av": ("image to video and sound", "Both are made from the caption and the first frame."),
     "i2v": ("image to video", "The video alone is made from the caption and the first frame; the sound is not scored."),
+    "part": ("speech to video and sound", "The speech is given; the mix and the video are made for it."),
+    "part:given": ("the same against the given speech", "The video that was made, against the true sound, as in a2v."),
     "shots": ("prompts over time", "Both are made from the captions of two shots; each shot is measured by itself."),
     "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
     "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
@@ -21,6 +22,7 @@ from shared.evaluation.sheet import SHEET, sheet_jobs, write_sheet
 from shared.evaluation.shots import SHOTS, HeldOutShots, by_shot, cut_scores, joined
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
 from shared.puppets.script import HELD_OUT_SEED, Spec
+from shared.puppets.sound import synthesise
 from shared.utils.files import write_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
@@ -70,7 +72,7 @@ def evaluate(
     pipeline = next(iter(model.pipelines.values()))
     of_one_shot = 0 if options.tasks == ("shots",) else options.clips
     how = options.seconds, options.held_out, options.held_out_twins
-    held_out = HeldOut.make(pipeline, options.level, of_one_shot, *how)
+    held_out = HeldOut.make(pipeline, options.level, of_one_shot, *how, options.each)
     shots = HeldOutShots.make(pipeline, options.clips, *how) if "shots" in (options.tasks or ()) else None
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
@@ -83,6 +85,8 @@ def evaluate(
         for task in every:
             clips = shots if task.name == "shots" and shots is not None else held_out
             measured[task.name], tasks[task.name] = measure(task, sampled[task.name], clips, options)
+            if task.name == "part":
+                tasks["part:given"] = against_given(task, sampled["part"], held_out, options)
         _compare(metrics, options, against)
         metrics["seconds"] = round(time.monotonic() - begun, 1)
         entries = [*_entries(held_out, measured), *_show_entries(shots, sampled, measured)]
@@ -116,7 +120,12 @@ def _tasks(
 ) -> Iterator[EvaluationTask]:
     """Tasks; shots and mtv are last, then those of its variants for which a clip is fit."""
     tasks, tools = options.tasks or (), model.track_tools
-    yield from (joint_task(task, model, held_out, options) for task in tasks if task not in ("shots", "mtv"))
+    for name in (name for name in tasks if name not in ("shots", "mtv")):
+        task = joint_task(name, model, held_out, options)
+        if task.jobs:
+            yield task
+        else:
+            print(f"{name}: left out, nobody speaks in the {len(held_out.specs)} clips")
     if shots is not None:
         yield shots_task(model, shots, options)
     if "mtv" not in tasks:
@@ -135,8 +144,10 @@ def _tasks(
 def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> EvaluationTask:
     """One of JOINT_TASKS of every clip, made by a `CCLPipeline` from captions and what is true."""
     jobs, rendered = [], held_out.rendered
-    for clips in batches(held_out.specs, options.batch):
-        call = arguments(options, model.guidance["joint"], name, clips)
+    fit = [i for i, spec in enumerate(held_out.specs) if name != "part" or any(c.syllables for c in spec.characters)]
+    for rows in batches([held_out.specs[i] for i in fit], options.batch):
+        clips = [fit[row] for row in rows]  # a part has the noise of a2v, which it is compared with
+        call = arguments(options, model.guidance["joint"], "a2v" if name == "part" else name, clips)
         prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
         specs = [held_out.specs[i] for i in clips]
         call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name.replace("i2", "t2")}
@@ -145,6 +156,8 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
             del call["guidance"], call["audio_prompt"]
         if name == "a2v":
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
+        if name == "part":
+            call["given_speech"] = np.stack([speech_of(spec) for spec in specs])[:, None], specs[0].rate
         if name == "v2a":
             call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
         if name.startswith("i2"):
@@ -153,6 +166,21 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
         jobs.append(SamplingJob(name, clips, specs, "joint", call, options.as_users_do))
     scripts, true = dict(enumerate(held_out.specs)), dict(enumerate(held_out.true(name)))
     return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
+
+
+def speech_of(spec: Spec) -> NDArray[np.float32]:
+    """All speech of a script, [N]."""
+    voices = [stem for name, stem in synthesise(spec).items() if name.startswith("speech")]
+    return np.sum(voices, axis=0, dtype=np.float32)
+
+
+def against_given(
+    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut, options: EvaluationOptions
+) -> dict[str, Any]:
+    """Score the pictures that were made for a given part against the true sound, which has this part: as a2v is."""
+    pictures = {i: {name: made[name] for name in ("frames", "video", "scene")} for i, made in samples.clips.items()}
+    true = dict(enumerate(held_out.true("a2v")))
+    return measure(task._replace(name="part:given", true=true), samples._replace(clips=pictures), held_out, options)[1]
 
 
 def shots_task(model: EvaluatedModel, held_out: HeldOutShots, options: EvaluationOptions) -> EvaluationTask:
@@ -258,6 +286,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
     asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
-    asked |= {name: getattr(options, name) or None for name in ("held_out", "held_out_twins")}
+    asked |= {name: getattr(options, name) or None for name in ("held_out", "held_out_twins", "each")}
     config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

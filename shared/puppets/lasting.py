@@ -16,6 +16,8 @@ def lasting(spec: Spec, seconds: int) -> Spec:
     times, rest = divmod(seconds, spec.duration)
     if spec.level != "simple" or rest or not times:
         raise UserError(f"{spec.id}: lasts {spec.duration:g} s and cannot last {seconds}; give a multiple, of simple")
+    if times == 1:
+        return spec
     own, wanted = (length - FIRST_ONSET - LAST_ONSET for length in (spec.duration, seconds))
     props = tuple(
         replace(p, onsets=tuple(FIRST_ONSET + (onset - FIRST_ONSET) * wanted / own for onset in p.onsets))

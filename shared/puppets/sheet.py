@@ -17,7 +17,7 @@ MOMENTS = 5
 
 STRIP, STRIPS = 6, 3
 """Pictures of a clip over its caption, and clips side by side."""
-LETTERS, LINES, LINE_HEIGHT = 72, 3, 12
+LETTERS, LINES, LINE_HEIGHT = 80, 4, 12
 """Of a caption: letters in a line, lines at most, and pixels from one to the next."""
 
 
