@@ -140,9 +140,8 @@ def test_the_given_number_of_events_is_asked_for_where_the_text_has_none() -> No
 
 
 def test_one_event_that_is_told_has_to_be_there() -> None:
-    one = [
-        replace(s, props=tuple(replace(p, onsets=p.onsets[:1], mentioned=("count",)) for p in s.props)) for s in SPECS
-    ]
+    props = [tuple(replace(p, onsets=p.onsets[:1], mentioned=("count",)) for p in spec.props) for spec in SPECS]
+    one = [replace(spec, props=some) for spec, some in zip(SPECS, props, strict=True)]
     told = [clip._replace(spec=spec) for clip, spec in zip(TRUE, one, strict=True)]
     deaf = [clip._replace(audio=replace(clip.audio, onsets=clip.audio.onsets[:0])) for clip in told[:3]]
     for task, wanted in (("t2a", 0.5), ("t2av", 0.5), ("t2v", 1.0)):

@@ -20,10 +20,10 @@ from shared.evaluation import run
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.shots import HeldOutShots, at_rates, windows
 from shared.puppets.clip import audio_caption, caption, render_show
-from shared.puppets.shows import held_out_pairs, sample_show
+from shared.puppets.shows import sample_show
 from shared.utils.cli import parse
 
-CLIPS, FPS = 3, 12.0
+CLIPS, FPS = 2, 12.0
 Spoil = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -51,7 +51,6 @@ class Perfect:
 
     def __init__(self, spoil: Spoil | None = None) -> None:
         self.transformer, self.spoil = Shown(), spoil
-        self.shots = HeldOutShots.make(self, CLIPS, 2)
         self.calls: list[dict[str, Any]] = []
 
     def set_progress_bar_config(self, **_: Any) -> None: ...
@@ -63,12 +62,20 @@ class Perfect:
         frames, sounds = [], []
         for prompt in call["prompt"]:
             assert isinstance(prompt, TimedPrompts)
-            show = next(s for s in self.shots.shows if tuple(map(caption, s.shots)) == prompt.texts)
+            show = next(s for s in MADE.shows if tuple(map(caption, s.shots)) == prompt.texts)
             clip = render_show(show)
             cut = show.first_frames[1]
             frames.append(clip.frames if self.spoil is None else self.spoil(clip.frames.copy(), cut))
             sounds.append(clip.mix)
         return CCLOutput(np.stack(frames), np.stack(sounds), FPS, 16000)
+
+
+MADE = HeldOutShots.make(Perfect, CLIPS, 2)
+
+
+@pytest.fixture(autouse=True)
+def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.HeldOutShots, "make", lambda *_: MADE)
 
 
 def grey(frames: np.ndarray, cut: int) -> np.ndarray:
@@ -84,6 +91,7 @@ def first_only(frames: np.ndarray, cut: int) -> np.ndarray:
 def measured(folder: Path, spoil: Spoil | None = None) -> tuple[Perfect, dict[str, Any]]:
     words = ["--checkpoint", "c", "--workers", "1", "--clips", str(CLIPS), "--level", "shows", "--tasks", "shots"]
     given = parse(EvaluationOptions, None, [*words, "--seconds", "2", "--output", str(folder)]).settled({})
+    folder.mkdir(exist_ok=True)
     pipeline = Perfect(spoil)
     return pipeline, run.evaluate(evaluate.evaluated({"joint": pipeline}, given), given)["tasks"]["shots"]
 
@@ -97,14 +105,13 @@ def test_the_truth_is_right_in_each_shot_and_at_the_cut(tmp_path: Path) -> None:
     assert cut["ratio"]["value"] > 0.9 and cut["scores"]["validity_cut"]["clips"] == CLIPS
     assert all(score["value"] > 0.9 and score["floor"] < 0.3 for score in cut["scores"].values())
     call = pipeline.calls[0]
-    show = next(s for s in pipeline.shots.shows if tuple(map(caption, s.shots)) == call["prompt"][0].texts)
+    show = next(s for s in MADE.shows if tuple(map(caption, s.shots)) == call["prompt"][0].texts)
     assert call["prompt"][0].times == show.starts and call["duration"] == 2 and call["task"] == "t2av"
     assert call["audio_prompt"][0] == TimedPrompts(show.starts, tuple(map(audio_caption, show.shots)))
     assert json.loads((tmp_path / "metrics.json").read_text())["tasks"]["shots"]["fixed_times_f1"] is None
     page = (tmp_path / "index.html").read_text()
-    assert (
-        page.count("<video") == CLIPS and "Around the cut" in page and "evaluated 7 times" in page and "[0 s] " in page
-    )
+    assert page.count("<video") == CLIPS and "[0 s] " in page
+    assert "Around the cut" in page and "evaluated 7 times" in page
 
 
 def test_grey_at_the_cut_and_a_shot_that_goes_on_are_found(tmp_path: Path) -> None:
@@ -117,22 +124,14 @@ def test_grey_at_the_cut_and_a_shot_that_goes_on_are_found(tmp_path: Path) -> No
 
 
 def test_shots_are_at_the_pipelines_rates_and_numbered_in_a_row() -> None:
-    made = Perfect().shots
-    assert len(made.shows) == CLIPS and len(made.specs) == len(made.coded) == 2 * CLIPS
-    for i, show in enumerate(made.shows):
-        assert len(show.shots) == 2 and made.whole[i].duration == 2 and made.specs[2 * i : 2 * i + 2] == [*show.shots]
+    assert len(MADE.shows) == CLIPS and len(MADE.specs) == len(MADE.coded) == 2 * CLIPS
+    for i, show in enumerate(MADE.shows):
+        assert len(show.shots) == 2 and MADE.whole[i].duration == 2 and MADE.specs[2 * i : 2 * i + 2] == [*show.shots]
         assert all(shot.fps == FPS for shot in show.shots)
-        assert [len(clip.frames) for clip in made.coded[2 * i : 2 * i + 2]] == [shot.frames for shot in show.shots]
+        assert [len(clip.frames) for clip in MADE.coded[2 * i : 2 * i + 2]] == [shot.frames for shot in show.shots]
     show = sample_show(5, 3, (64, 64), 2)
     fast = at_rates(show, 24.0, 8000)
     assert abs(fast.starts[-1] - show.starts[-1]) <= 0.5 / 24 and {shot.rate for shot in fast.shots} == {8000}
-
-
-def test_pairs_that_are_held_out_and_their_twins() -> None:
-    rare, twins = (HeldOutShots.make(Perfect, 2, **{name: True}) for name in ("held_out_pairs", "twins"))
-    assert all(held_out_pairs(spec) for spec in rare.specs) and not any(held_out_pairs(spec) for spec in twins.specs)
-    for spec, twin in zip(rare.specs, twins.specs, strict=True):
-        assert [p.onsets for p in spec.props] == [p.onsets for p in twin.props] and spec.frames == twin.frames
 
 
 @pytest.mark.parametrize(("number", "near"), [(0, [9, 10, 11]), (1, [0, 1, 2]), (4, [9, 10, 11])])
