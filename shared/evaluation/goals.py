@@ -22,7 +22,7 @@ class Goal(NamedTuple):
 
     def reached(self, score: Mapping[str, Any]) -> bool | None:
         """Whether a score, as metrics.json holds it, is as good; None where it has no such value."""
-        value = score["headline"] if self.least is not None else score.get("of_true")
+        value = score["headline"] if self.least is not None else of_true(score)
         if value is None:
             return None
         if self.least is not None:
@@ -35,6 +35,13 @@ class Goal(NamedTuple):
         if self.least is not None:
             return f"headline at least {self.least:g}"
         return f"at most {self.most:g} of true" if self.most is not None else f"within {self.near:.0%} of true"
+
+
+def of_true(score: Mapping[str, Any]) -> float | None:
+    """Share of the true clips' value; None where it is not defined."""
+    if score["value"] is None or not score["ceiling"]:
+        return None
+    return float(score.get("of_true") or score["value"] / score["ceiling"])
 
 
 _BOTH, _SEEN, _HEARD = ("t2av", "i2av"), ("t2v",), ("t2a",)
@@ -80,7 +87,8 @@ def _rows(evaluations: Sequence[Mapping[str, Any]], least: int) -> Iterator[list
             if score is None or score["clips"] < max(1, least):
                 continue
             numbers = [_number(score.get(name)) for name in ("value", "ceiling", "floor")]
-            shares = [_with_interval(score, name) for name in ("headline", "of_true")]
+            told = score if goal.least is not None else {**score, "of_true": of_true(score)}
+            shares = [_with_interval(told, name) for name in ("headline", "of_true")]
             what = goal.level, task, goal.score.replace("_", " "), score["clips"]
             yield [*what, *numbers, *shares, goal.said, _answer(goal.reached(score))]
     shots = find(evaluations, "shows", Condition("shots"))

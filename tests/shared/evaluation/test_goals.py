@@ -18,8 +18,10 @@ def test_every_goal_is_a_measure_of_its_tasks() -> None:
 def test_bounds() -> None:
     high, low, near = (Goal("simple", (), "x", **bound) for bound in ({"least": 0.8}, {"most": 1.4}, {"near": 0.15}))
     assert [high.reached({"headline": value}) for value in (0.8, 0.79, None)] == [True, False, None]
-    assert [low.reached({"headline": 1, "of_true": value}) for value in (1.4, 1.41, 0.2)] == [True, False, True]
-    assert [near.reached({"headline": 1, "of_true": value}) for value in (1.14, 0.86, 1.2)] == [True, True, False]
+    assert [low.reached(score(9, of_true=value)) for value in (1.4, 1.41, 0.2)] == [True, False, True]
+    assert [near.reached(score(9, of_true=value)) for value in (1.14, 0.86, 1.2)] == [True, True, False]
+    assert near.reached(score(9)) is False and low.reached(score(9, ceiling=0.6)) is True
+    assert near.reached(score(9, value=None)) is None
     said = ["headline at least 0.8", "at most 1.4 of true", "within 15% of true"]
     assert [one.said for one in (high, low, near)] == said
 
