@@ -121,9 +121,9 @@ def _tasks(
     """Tasks; shots and mtv are last, then those of its variants for which a clip is fit."""
     tasks, tools = options.tasks or (), model.track_tools
     for name in (name for name in tasks if name not in ("shots", "mtv")):
-        task = joint_task(name, model, held_out, options)
-        if task.jobs:
-            yield task
+        made = joint_task(name, model, held_out, options)
+        if made.jobs:
+            yield made
         else:
             print(f"{name}: left out, nobody speaks in the {len(held_out.specs)} clips")
     if shots is not None:
