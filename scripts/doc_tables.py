@@ -2,15 +2,20 @@
 
     python scripts/doc_tables.py            # rewrite the tables
     python scripts/doc_tables.py --check    # only compare; exit code 2 if a table is not what code and files say
+    python scripts/doc_tables.py --compare outputs/simple outputs/simple_4s    # print tables of evaluations
 
 The keys come from the descriptions in the schema. The scores come from the files that evaluate.py wrote:
 assets/puppets/metrics*.json, and assets/puppets/curve/*.json along the way.
+
+--compare prints what the given evaluations of one checkpoint say: goals, and whether one condition (another length,
+frame rate, text ...) is as good as another, clip by clip (docs/measures.md).
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from shared.evaluation.checkpoint_tables import control, curve, measures, results
+from shared.evaluation.conditions import conditions_page, read_evaluations
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import replaced
@@ -20,10 +25,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 class TableOptions(Options):
     check: bool = option(False, "change nothing; fail if a table is out of date")
+    compare: list[Path] | None = option(None, "folders that evaluate.py wrote, of one checkpoint", metavar="DIR")
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(TableOptions, __doc__, argv)
+    if options.compare is not None:
+        if options.check:
+            raise UserError("--compare writes no document; leave --check out")
+        print(conditions_page(read_evaluations(options.compare)))
+        return
     for path, name, block in blocks():
         file = ROOT / path
         text = file.read_text(encoding="utf-8")

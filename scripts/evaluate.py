@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     against = options.read_against()
     writable_folder("--output", options.output)
     files = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
-    with KeptSamples.of(options.output, settings_digest(options, files, ("output", "against"))) as kept:
+    with KeptSamples.of(options.output, settings_digest(options, files, ("output", "against", "sheet"))) as kept:
         pipelines = load(
             options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package, options.fps
         )
@@ -73,6 +73,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
     """Pipelines with their guidance, and how other processes load them."""
     from ccl.guidance import Form, Guidance
     from mtv.guidance import TrackGuidance
+    from shared.encoders.timed_prompts import TimedPrompts
     from shared.evaluation.run import EvaluatedModel
 
     guidance: dict[str, Any] = {}
@@ -86,7 +87,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
         guidance["mtv"] = TrackGuidance(**options.scales())
     where = str(next(iter(pipelines.values())).device)
     reload = partial(load, options.checkpoint, options.tasks or (), where, options.trust_package, options.fps)
-    return EvaluatedModel(pipelines, guidance, reload, track_tools())
+    return EvaluatedModel(pipelines, guidance, reload, track_tools(), TimedPrompts)
 
 
 def track_tools() -> TrackTools:

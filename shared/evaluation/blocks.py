@@ -53,11 +53,12 @@ def block_scores(
     frames: NDArray[np.uint8], drawing: NDArray[np.uint8], masks: dict[str, Mask], cell: Cell
 ) -> dict[str, tuple[float, float]]:
     """By region, as pairs whose sums over clips are divided: `blockiness_REGION`, of the frames over that of a sharp
-    `drawing` of the same scene (1: no border shows), and `sharpness_REGION`, their gradient energies inside the cells,
-    the lesser over the greater (1: as sharp as drawn; blur and noise both lower it)."""
+    `drawing` of the same scene (1: no border shows); `energy_REGION`, their gradient energies inside the cells, in
+    squares of a percent of the range; and `sharpness_REGION`, the lesser of these over the greater (1: as sharp as
+    drawn; blur and noise both lower it)."""
     scores: dict[str, tuple[float, float]] = {}
     for name, mask in masks.items():
-        pairs = {f"blockiness_{name}": (0.0, 0.0), f"sharpness_{name}": (0.0, 0.0)}
+        pairs = {f"{what}_{name}": (0.0, 0.0) for what in ("blockiness", "sharpness", "energy")}
         own, drawn = gradients(frames, mask, cell), gradients(drawing, mask, cell)
         if mask.sum() >= LEAST_PIXELS and np.isfinite([drawn.blockiness, drawn.energy]).all():
             # a region without any gradient inside shows nothing but borders
@@ -65,5 +66,6 @@ def block_scores(
             pairs[f"blockiness_{name}"] = (blockiness, drawn.blockiness)
             least, most = sorted((own.energy, drawn.energy))
             pairs[f"sharpness_{name}"] = (least / most, 1.0)
+            pairs[f"energy_{name}"] = (1e4 * own.energy, 1e4 * drawn.energy)
         scores |= pairs
     return scores

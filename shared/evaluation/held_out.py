@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,15 +20,17 @@ from shared.codecs import frames_to_tensor, tensor_to_frames
 from shared.data.media import read_audio, read_video
 from shared.data.media_write import write_audio, write_video
 from shared.evaluation.blocks import Cell
+from shared.evaluation.choice import chosen
 from shared.evaluation.kept_samples import KeptSamples, Samples
 from shared.evaluation.track_variants import TrackCase
 from shared.evaluation.validity import SceneReading
 from shared.puppets.clip import render_clip
 from shared.puppets.hearing import hear
+from shared.puppets.lasting import lasting
 from shared.puppets.picture import render
 from shared.puppets.readers import AudioReading, VideoReading, read_picture
 from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
-from shared.puppets.shows import sample_show
+from shared.puppets.shows import Show, sample_show, usual
 from shared.puppets.sound import mouth_opening
 from shared.utils.parallel import process_pool
 from shared.utils.progress import bar as progress_bar
@@ -76,14 +78,19 @@ class HeldOut:
 
     @classmethod
     def make(
-        cls, pipeline: Any, level: str, clips: int, seconds: int | None = None, held_out_pairs: bool = False
-    ) -> HeldOut:
+        cls, pipeline: Any, level: str, clips: int, seconds: int | None = None, held_out_pairs: bool = False,
+        twins: bool = False, each: int | None = None,
+    ) -> HeldOut:  # fmt: skip
         """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
-        audio codec the sound is as rendered. `held_out_pairs`: of pairs and paraphrases that no clip of training has.
+        audio codec the sound is as rendered. `held_out_pairs`: of pairs and paraphrases that no clip of training has;
+        `twins`: these with usual ones instead. `each`: as `choice.chosen` has it.
         """
         stride = pipeline.video_codec.spatial_stride
-        every = (held_out_script(pipeline, level, i, held_out_pairs) for i in count())
-        fit = (spec for spec in every if seconds is None or spec.duration == seconds)
+
+        def script(index: int) -> Spec:
+            return held_out_script(pipeline, level, index, held_out_pairs, twins, seconds)
+
+        fit = (spec for spec in chosen(script, each) if seconds is None or spec.duration == seconds)
         held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))
         for spec in progress_bar(held_out.specs, desc="held-out clips", unit="clip"):
             clip = render_clip(spec)
@@ -111,17 +118,26 @@ class HeldOut:
         return replace(coded, **sound, **read_frames(frames, spec))
 
 
-def held_out_script(pipeline: Any, level: str, index: int, held_out_pairs: bool = False) -> Spec:
+def held_out_script(
+    pipeline: Any, level: str, index: int, held_out_pairs: bool = False, twins: bool = False, seconds: int | None = None
+) -> Spec:
     """Held-out script, of `shows` one of a single shot; its times are in seconds, so it can be rendered at the
-    pipeline's rates and size."""
+    pipeline's rates and size. Those of `simple` are made to last `seconds`, if given."""
     size = (pipeline.config.height, pipeline.config.width)
-    if held_out_pairs:
-        spec = sample_show(HELD_OUT_SEED, index, size, shots=1, held_out=True).shots[0]
+    if held_out_pairs or twins:
+        show = sample_show(HELD_OUT_SEED, index, size, shots=1, held_out=True)
+        spec = (usual(show) if twins else show).shots[0]
     else:
         spec = sample_spec(HELD_OUT_SEED, index, level, size)
-    codec, fps = pipeline.audio_codec, pipeline.config.fps
-    rate = spec.rate if codec is None else codec.sample_rate
-    return replace(spec, fps=fps, frames=round(spec.duration * fps), rate=rate)
+    if level == "simple" and seconds is not None:
+        spec = lasting(spec, seconds)
+    fps = pipeline.config.fps
+    return replace(spec, fps=fps, frames=round(spec.duration * fps), rate=pipeline_rate(pipeline, spec.rate))
+
+
+def pipeline_rate(pipeline: Any, rate: int) -> int:
+    """Give the samples a second of the pipeline's sound; `rate` where it has no audio codec."""
+    return rate if pipeline.audio_codec is None else int(pipeline.audio_codec.sample_rate)
 
 
 @torch.no_grad()
@@ -151,7 +167,8 @@ def batches(specs: Sequence[Spec], size: int) -> Iterator[list[int]]:
 
 class SamplingJob(NamedTuple):
     """One call of a pipeline: the task, clips of one length by number, their scripts, the pipeline's name and its
-    arguments; `through_files`: what is made is written and read again, as users have it."""
+    arguments; `through_files`: what is made is written and read again, as users have it; `shows`: the shots of each,
+    which are read one by one."""
 
     task: str
     clips: list[int]
@@ -159,13 +176,16 @@ class SamplingJob(NamedTuple):
     pipeline: str
     arguments: dict[str, Any]
     through_files: bool = False
+    shows: Sequence[Show] = ()
 
 
 class TaskSamples(NamedTuple):
-    """What was made of a task's clips, by number, and how long that took in seconds of all processes together."""
+    """What was made of a task's clips, by number, how long that took in seconds of all processes together, and how
+    often the model was evaluated for each clip, all clips together."""
 
     clips: dict[int, Sampled]
     seconds: float
+    evaluations: int = 0
 
 
 class Sampler(ExitStack):
@@ -184,10 +204,11 @@ class Sampler(ExitStack):
         batch would round otherwise."""
         results = {job.task: TaskSamples({}, 0.0) for job in jobs}
         with progress_bar(total=sum(len(job.clips) for job in jobs), desc="samples", unit="clip") as bar:
-            for job, clips, seconds in self._results(jobs):
-                clips_so_far, seconds_so_far = results[job.task]
-                clips_so_far |= zip(job.clips, clips, strict=True)
-                results[job.task] = TaskSamples(clips_so_far, seconds_so_far + seconds)
+            for job, clips, seconds, evaluations in self._results(jobs):
+                so_far = results[job.task]
+                so_far.clips.update(zip(job.clips, clips, strict=True))
+                evaluations = so_far.evaluations + evaluations * len(clips)
+                results[job.task] = TaskSamples(so_far.clips, so_far.seconds + seconds, evaluations)
                 bar.update(len(clips))
         return results
 
@@ -195,14 +216,14 @@ class Sampler(ExitStack):
         """Results of `function` in the items' order, of the processes that have sampled or of this one."""
         return map(function, items) if self.pool is None else self.pool.map(function, items)
 
-    def _results(self, jobs: Sequence[SamplingJob]) -> Iterator[tuple[SamplingJob, list[Sampled], float]]:
+    def _results(self, jobs: Sequence[SamplingJob]) -> Iterator[tuple[SamplingJob, list[Sampled], float, int]]:
         missing = []
         for job in jobs:
             samples = None if self.kept is None else self.kept.read(job.task, job.clips)
             if samples is None:
                 missing.append(job)
             else:
-                yield job, read_streams(job, samples), samples.seconds
+                yield job, read_streams(job, samples), samples.seconds, samples.evaluations
         if min(self.workers, len(jobs)) <= 1:  # not of those that are missing: threads may round otherwise
             yield from ((job, *sample_clips(self.pipelines, job, self.kept)) for job in missing)
         elif missing:
@@ -214,17 +235,33 @@ class Sampler(ExitStack):
 
 def sample_clips(
     pipelines: Mapping[str, Any], job: SamplingJob, kept: KeptSamples | None = None
-) -> tuple[list[Sampled], float]:
-    """Sample the clips of a job, keep and read them; and the seconds that it took."""
+) -> tuple[list[Sampled], float, int]:
+    """Sample the clips of a job, keep and read them; and the seconds and the model's evaluations that it took."""
     started, pipeline = time.monotonic(), pipelines[job.pipeline]
     pipeline.set_progress_bar_config(disable=True)
-    output = pipeline(**job.arguments)
-    samples = Samples(output.video, getattr(output, "audio", None), time.monotonic() - started)
+    with counted(getattr(pipeline, "transformer", None)) as evaluations:
+        output = pipeline(**job.arguments)
+    seconds = time.monotonic() - started
+    samples = Samples(output.video, getattr(output, "audio", None), seconds, len(evaluations))
     if job.through_files:
         samples = through_files(samples, job.specs)
     if kept is not None:
         kept.write(job.task, job.clips, samples)
-    return read_streams(job, samples), samples.seconds
+    return read_streams(job, samples), samples.seconds, samples.evaluations
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[list[None]]:
+    """Collect an entry for each evaluation of a model in the block; none of what is no module."""
+    calls: list[None] = []
+    if not isinstance(model, torch.nn.Module):
+        yield calls
+        return
+    hook = model.register_forward_pre_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        hook.remove()
 
 
 def through_files(samples: Samples, specs: Sequence[Spec]) -> Samples:
@@ -243,11 +280,14 @@ def through_files(samples: Samples, specs: Sequence[Spec]) -> Samples:
             if sounds is not None:
                 again = read_audio(file, spec.rate)[0][: sounds.shape[1]]
                 sounds[row] = np.pad(again, (0, sounds.shape[1] - len(again)))
-    return Samples(frames, sounds, samples.seconds)
+    return samples._replace(frames=frames, sounds=sounds)
 
 
 def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:
-    """Read the streams of each clip."""
+    """Read the streams of each clip; of shows, those of each shot."""
+    if job.shows:
+        assert samples.frames is not None and samples.sounds is not None, "shows are made of both streams"
+        return [_read_show(*one) for one in zip(job.shows, samples.frames, samples.sounds, strict=True)]
     sampled: list[Sampled] = [{} for _ in job.specs]
     for row, spec in enumerate(job.specs):
         if samples.frames is not None:
@@ -258,6 +298,25 @@ def read_streams(job: SamplingJob, samples: Samples) -> list[Sampled]:
     return sampled
 
 
+def _read_show(show: Show, frames: NDArray[np.uint8], sound: NDArray[np.float32]) -> Sampled:
+    """Whole streams of a show and, under "shots", what is read from each shot."""
+    parts = zip(show.shots, *cut_at(show, frames, sound), strict=True)
+    shots = [
+        {**read_frames(some, shot), "sound": own, "audio": hear(own, shot.rate, shot.level)}
+        for shot, some, own in parts
+    ]
+    return {"frames": frames, "sound": sound, "shots": shots}
+
+
+def cut_at(
+    show: Show, frames: NDArray[np.uint8], sound: NDArray[np.float32]
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """Cut frames [T, H, W, 3] and sound [N] where the shots of a show begin."""
+    first = show.shots[0]
+    samples = [round(frame * first.rate / first.fps) for frame in show.first_frames[1:]]
+    return np.split(frames, show.first_frames[1:]), np.split(sound, samples)
+
+
 _in_worker: dict[str, Any] = {}
 
 
@@ -266,5 +325,5 @@ def _start_worker(load: Loader) -> None:
     _in_worker.update(load())
 
 
-def _run_in_worker(job: SamplingJob, kept: KeptSamples | None) -> tuple[list[Sampled], float]:
+def _run_in_worker(job: SamplingJob, kept: KeptSamples | None) -> tuple[list[Sampled], float, int]:
     return sample_clips(_in_worker, job, kept)

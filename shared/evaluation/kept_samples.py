@@ -26,12 +26,13 @@ FOLDER, SETTINGS = "unfinished", "settings.json"
 
 
 class Samples(NamedTuple):
-    """What was made of a batch: frames uint8 [B, T, H, W, 3] and sounds float32 [B, N], None where none was, and how
-    long it took in seconds."""
+    """What was made of a batch: frames uint8 [B, T, H, W, 3] and sounds float32 [B, N], None where none was, how long
+    it took in seconds, and how often the model was evaluated."""
 
     frames: NDArray[np.uint8] | None
     sounds: NDArray[np.float32] | None
     seconds: float
+    evaluations: int = 0
 
 
 class KeptSamples:
@@ -68,11 +69,11 @@ class KeptSamples:
             return None
         try:
             with np.load(file) as arrays:
-                frames, sounds, seconds = (arrays.get(name) for name in Samples._fields)
+                frames, sounds, seconds, evaluations = (arrays.get(name) for name in Samples._fields)
             assert seconds is not None and all(len(part) == len(clips) for part in (frames, sounds) if part is not None)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, AssertionError) as error:
             raise UserError(f"{file} is damaged ({error}); delete it to sample these clips anew") from None
-        return Samples(frames, sounds, float(seconds))
+        return Samples(frames, sounds, float(seconds), 0 if evaluations is None else int(evaluations))
 
     def write(self, task: str, clips: Collection[int], samples: Samples) -> None:
         """Keep what was made of these clips, all or none."""

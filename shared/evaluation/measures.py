@@ -8,7 +8,7 @@ fewer than LEAST_CLIPS clips is not shown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from shared.evaluation.bootstrap import Ratio, per_clip, resample
 from shared.evaluation.event_scores import NAMES as EVENTS
 from shared.evaluation.event_scores import agreement, event_scores, fixed_times_agreement
 from shared.evaluation.fakes import shuffled_blocks
-from shared.evaluation.scores import correlation, score_over_clips, table
+from shared.evaluation.scores import correlation, ratio_to_true, score_over_clips, table
 from shared.evaluation.told_scores import HEARD, SEEN, count_scores, heard_scores, seen_scores
 from shared.evaluation.validity import NAMES as PICTURE
 from shared.evaluation.validity import Limits, SceneReading, limits, picture_scores, validity
@@ -61,6 +61,13 @@ MEASURES = {
         )
         for region, what in _REGION.items()
     },
+    **{
+        f"energy_{region}": Measure(
+            f"gradient energy inside the codec's cells, in {what}, over the drawing's; best as true clips have it",
+            "noise in place of what is drawn: sharpness and validity find that",
+        )
+        for region, what in _REGION.items()
+    },
     "event_precision": Measure(
         "events seen and heard within 0.1 s, at most as many as told, of the onsets of the stream that has more",
         "a clip with a single sure event: recall finds that",
@@ -72,6 +79,10 @@ MEASURES = {
     "events": Measure(
         "harmonic mean of precision and recall, clip by clip; where nothing is told to happen, whether nothing does",
         "right numbers at times that every clip has: agreement beside its fixed times finds that",
+    ),
+    "once": Measure(
+        "clips that tell a single event, in which each stream that is made has one at least; floor: nothing happens",
+        "events without end: precision finds that",
     ),
     "agreement": Measure(
         "onsets seen and heard within 0.1 s of each other: F1 over all clips",
@@ -110,7 +121,13 @@ MEASURES = {
     "drifting": Measure("clouds and balloons that are told and drift by, balloons in the colour told",
                         "one that drifts by in every clip: where none is told, it costs nothing"),
     "light": Measure("light of the picture as told", "the wall alone: it says nothing of what stands before it"),
+    "looks": Measure("kinds, sizes, colours, sides, people, shirts and light as told, of all that is told of them",
+                     "all right but one thing, always the same: the measure of that thing finds it"),
+    "all_looks": Measure("clips in which all of these that are told are right",
+                         "right things that are not where it sounds: agreement finds that"),
 }  # fmt: skip
+OF_TRUE = ("blockiness", "energy")
+"""First words of measures of which the codec has its own part; so they are compared with the true clips' as well."""
 BOTH = ("agreement", "mouth_agreement", "vowels")
 NOT_SIMPLE, ONLY_SHOWS = ("drifting",), ("vowels", "mode", "voice")
 """Measures of what the other levels do not have."""
@@ -133,18 +150,19 @@ class Streams(NamedTuple):
 
 
 def streams(task: str) -> Streams:
-    """Which of "video" and "audio" a task makes and has, for all that there are: t2av .. v2a, mtv and its variants."""
+    """Which of "video" and "audio" a task makes and has, for all that there are: t2av .. v2a, shots, part, mtv
+    and its variants."""
     both, video, audio = frozenset(("video", "audio")), frozenset(("video",)), frozenset(("audio",))
     single = {"t2v": video, "i2v": video, "t2a": audio}
     if task in single:
         return Streams(single[task], single[task])
-    return Streams({"t2av": both, "i2av": both, "v2a": audio}.get(task, video), both)
+    return Streams({"t2av": both, "i2av": both, "shots": both, "part": both, "v2a": audio}.get(task, video), both)
 
 
 def names(task: str, level: str) -> tuple[str, ...]:
     """Measures of a task on a level, in order: what is given is not measured, but against what is made."""
     made, there = streams(task)
-    chosen = {*EVENTS, "count"} | (set(BOTH) if len(there) == 2 else set())
+    chosen = {*EVENTS, "count", "once"} | (set(BOTH) if len(there) == 2 else set())
     chosen |= {*SEEN, *PICTURE} if "video" in made else set()
     chosen |= {*HEARD} if "audio" in made else set()
     chosen -= {*ONLY_SHOWS} if level != "shows" else set()
@@ -168,6 +186,9 @@ def clip_measures(
         scores |= event_scores(count, bool(told.objects), seen, heard)
         if seen is not None and heard is not None:
             scores["agreement"] = agreement(seen, heard)
+        if told.count == 1:
+            streams_made = [some for name, some in (("video", seen), ("audio", heard)) if name in made]
+            scores["once"] = float(all(some is not None and len(some) for some in streams_made)), 1.0
     if len(there) == 2 and told.speech_is_visible:
         scores["mouth_agreement"] = mouth_agreement(reading), 1.0
         hits, count = vowel_agreement(reading.scene.fit.formed, reading.audio.syllables)
@@ -190,8 +211,8 @@ def mouth_agreement(reading: SceneClip) -> float:
 
 
 def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, cell: Cell) -> list[dict[str, Ratio]]:
-    """Measure by chance, per clip: sums over up to SHUFFLES other clips of the same length, or of any if none is. Clips
-    of which events (or speech) are told meet the sounds of each other, and so do the rest."""
+    """Measure by chance, per clip: sums over up to SHUFFLES other clips of the same length, or of the nearest if none
+    is, cut to it. Clips of which events (or speech) are told meet the sounds of each other, and so do the rest."""
     (made, there), floors = streams(task), []
     groups = ({"agreement", *EVENTS}, _sounds), ({"mouth_agreement", "vowels"}, _speaks)
     compared = groups if len(there) == 2 else ()
@@ -199,7 +220,8 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
     by_caption = {*wanted} - {name for group, _ in compared for name in group}
     for i, own in enumerate(readings):
         others = [*readings[i + 1 :], *readings[:i]]
-        others = [o for o in others if o.spec.duration == own.spec.duration] or others
+        length = own.spec.duration
+        others = [o for o in others if o.spec.duration == length] or sorted(others, key=lambda o: _apart(o, length))
         sums = {name: np.zeros(2) for name in wanted}
         for other in others[:SHUFFLES]:
             scores = clip_measures(task, own, between, cell, other)
@@ -207,18 +229,26 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
                 sums[name] += scores[name]
         for group, told in compared:
             for other in [o for o in others if told(o.spec) == told(own.spec)][:SHUFFLES]:
-                mixed = clip_measures(task, own._replace(audio=other.audio), between, cell, own)
+                audio = replace(other.audio, onsets=other.audio.onsets[other.audio.onsets < length])
+                mixed = clip_measures(task, own._replace(audio=audio), between, cell, own)
                 for name in sums.keys() & mixed.keys() & group:
                     sums[name] += mixed[name]
         if "video" in made:
             torn, _ = shuffled_blocks(own.spec, own.scene.frames, np.zeros(0, np.float32))
             blocks = block_scores(torn, own.scene.drawing, own.scene.masks, cell)
-            flat = [name for name in blocks if name.startswith("sharpness")]  # a flat cell has no gradient inside
+            # a flat cell has no gradient inside
+            flat = [name for name in blocks if name.startswith(("sharpness", "energy"))]
             sums |= {name: np.array((0.0 if name in flat else pair[0], pair[1])) for name, pair in blocks.items()}
             for other in others[:1]:
                 sums["validity"] += validity(own.scene, told_by_captions(own.spec), between, other.scene)
+        if "once" in sums:
+            sums["once"] = np.array((0.0, told_by_captions(own.spec).count == 1))
         floors.append({name: (float(above), float(below)) for name, (above, below) in sums.items()})
     return floors
+
+
+def _apart(other: SceneClip, seconds: float) -> float:
+    return abs(other.spec.duration - seconds)
 
 
 def _sounds(spec: Spec) -> bool:
@@ -235,7 +265,8 @@ def measure_clips(
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a task, as metrics.json holds it: "scores" by name, each with the number of its clips, "per_clip" of the
     held-out clips `numbers`, "fixed_times", how well the best fixed times agree with the sound that was made (or the
-    picture, where no sound was), and the "limits" of validity."""
+    picture, where no sound was; None for shots, no two of which last as long), and the "limits" of validity. Scores of
+    `OF_TRUE` are also told as shares of the true clips'."""
     between = limits([reading.scene for reading in true])
     wanted = names(task, sampled[0].spec.level)
     by_clip = [clip_measures(task, reading, between, cell) for reading in sampled]
@@ -244,6 +275,8 @@ def measure_clips(
     picks = resample(numpy_generator(seed, "bootstrap"), len(sampled))
     own, best, chance = (table(clips, wanted) for clips in (by_clip, ceilings, floors))
     scores = {name: asdict(score_over_clips(own[name], best[name], chance[name], picks)) for name in wanted}
+    for name in (name for name in wanted if name.startswith(OF_TRUE)):
+        scores[name] |= ratio_to_true(own[name], best[name], picks)
     by_sound = "audio" in streams(task).made
     sounding = [reading for reading in sampled if _sounds(reading.spec)]
     onsets = [reading.audio.onsets if by_sound else reading.scene.fit.onsets for reading in sounding]
@@ -251,7 +284,7 @@ def measure_clips(
     return {
         "scores": scores,
         "per_clip": per_clip(wanted, dict(zip(numbers, by_clip, strict=True)), max(numbers, default=-1) + 1),
-        "fixed_times": fixed_times_agreement([*zip(onsets, durations, strict=True)]),
+        "fixed_times": None if task == "shots" else fixed_times_agreement([*zip(onsets, durations, strict=True)]),
         "limits": {region: list(ends) for region, ends in between.items()},
     }
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator
 
 from shared.evaluation.track_variants import VARIANTS
-from shared.puppets.spec import DURATIONS, HELD_OUT_SEED
+from shared.puppets.lasting import LENGTHS
+from shared.puppets.spec import HELD_OUT_SEED
 from shared.utils.cli import PerStream, TrustOptions, option, some_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
@@ -15,7 +16,7 @@ from shared.utils.ranges import Batch, Count, Fps, Pair, Scale, Seed, Steps, Wor
 from shared.utils.text_files import is_file
 
 QUICK_TASKS = ("t2av", "a2v", "v2a")
-JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v")
+JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v", "part", "shots")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")
@@ -28,10 +29,21 @@ class EvaluationOptions(TrustOptions):
     suite: Literal["puppets"] = option("puppets", "the embedded world (docs/design.md section 9)")
     level: Literal["simple", "full", "shows"] = option("simple")
     held_out: bool = option(False, "clips of shows with pairs and paraphrases that no training clip has")
+    held_out_twins: bool = option(False, "the clips of --held-out with usual pairs and words, to compare it with")
     clips: Pair = option(128, "held-out clips per task")
-    seconds: Count | None = option(None, "only held-out clips of this length; default: of every length of the level")
+    each: Count | None = option(
+        None, "of the held-out clips, only those that tell something which fewer than N of them tell so far; default: "
+        "all; not for shots"
+    )  # fmt: skip
+    seconds: Count | None = option(
+        None, "only held-out clips of this length, on simple the same ones made longer; default: of every length"
+    )
     fps: Fps | None = option(None, "frames per second to sample at; default: the checkpoint's")
     output: Path = option(help="for metrics.json and index.html", metavar="DIR", writes="folder")
+    sheet: Path | None = option(
+        None, "a contact sheet too (png, jpg or webp): of the first 24 captions, with seeds 0 to 23, by all defaults",
+        metavar="FILE", writes="file",
+    )  # fmt: skip
     tasks: Annotated[tuple[str, ...], BeforeValidator(some_of(TASKS))] | None = option(
         None, f"some of {','.join(TASKS)}; default: {','.join(QUICK_TASKS)}, and mtv if the checkpoint can do it"
     )
@@ -71,9 +83,8 @@ class EvaluationOptions(TrustOptions):
             raise UserError(f"--tasks mtv: {only}: give --tasks {joint}, or a checkpoint trained with mtv")
         if self.no_context and "mtv" in tasks:
             raise UserError(f"--no-context: mtv has no such route; give --tasks {joint}")
-        if self.held_out and self.level != "shows":
-            raise UserError(f"--held-out: level {self.level} has no pairs that are held out; give --level shows")
-        lengths = DURATIONS[self.level]
+        self._check_clips(tasks)
+        lengths = LENGTHS[self.level]
         if self.seconds not in (None, *lengths):
             last = ", ".join(map(str, lengths))
             raise UserError(
@@ -87,12 +98,30 @@ class EvaluationOptions(TrustOptions):
                 raise UserError(f"--{given[0].replace('_', '-')} is for --tasks {','.join(needed)}; leave it out")
         return self.model_copy(update={"tasks": tasks, "variants": self.variants or ()})
 
+    def _check_clips(self, tasks: Sequence[str]) -> None:
+        """Raise UserError for clips that the level does not have, and for a sheet of what is not sampled."""
+        for flag in ("held_out", "held_out_twins"):
+            if getattr(self, flag) and self.level != "shows":
+                said = f"--{flag.replace('_', '-')}: level {self.level} has no pairs that are held out"
+                raise UserError(f"{said}; give --level shows")
+        if self.held_out and self.held_out_twins:
+            raise UserError("--held-out-twins are clips to compare those of --held-out with; give one of the two")
+        if self.each is not None and set(tasks) == {"shots"}:
+            raise UserError("--each chooses clips of one shot; leave it out for --tasks shots alone")
+        if "shots" in tasks and self.level != "shows":
+            raise UserError(f"--tasks shots: level {self.level} has clips of one shot only; give --level shows")
+        if self.sheet and self.sheet.suffix not in (".png", ".jpg", ".webp"):
+            raise UserError(f"--sheet {self.sheet}: the picture's name must end in .png, .jpg or .webp")
+        if self.sheet and not set(tasks) & {*JOINT_TASKS} - {"shots"}:
+            raise UserError(f"--sheet shows what is made of text: give one of --tasks {','.join(JOINT_TASKS[:-1])} too")
+
     def _check_as_users_do(self, tasks: Sequence[str]) -> None:
         """Raise UserError for what sample_joint.py would not be given."""
         if not self.as_users_do:
             return
-        if "mtv" in tasks:
-            raise UserError("--as-users-do is how sample_joint.py samples, which has no mtv; give other --tasks")
+        if lacking := [name for name in ("mtv", "part") if name in tasks]:
+            said = f"--as-users-do is how sample_joint.py samples, which has no {lacking[0]}"
+            raise UserError(f"{said}; give other --tasks")
         for name in ("steps", "guidance", "text_scale", "context_scale", "no_context"):
             if getattr(self, name):
                 raise UserError(
@@ -111,7 +140,7 @@ class EvaluationOptions(TrustOptions):
         try:
             metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
-            for name in ("seconds", "fps", "held_out"):
+            for name in ("seconds", "fps", "held_out", "held_out_twins", "each"):
                 here[name], there[name] = getattr(self, name) or None, metrics["config"].get(name)
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -26,6 +26,9 @@ TASKS = {
     "t2a": ("text to sound", "The sound alone is made from the caption; the video is the true clip's and not scored."),
     "i2av": ("image to video and sound", "Both are made from the caption and the first frame."),
     "i2v": ("image to video", "The video alone is made from the caption and the first frame; the sound is not scored."),
+    "part": ("speech to video and sound", "The speech is given; the mix and the video are made for it."),
+    "part:given": ("the same against the given speech", "The video that was made, against the true sound, as in a2v."),
+    "shots": ("prompts over time", "Both are made from the captions of two shots; each shot is measured by itself."),
     "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
     "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),
     "mtv:effects swapped": ("other effects", "Events must follow the new effects; the rest stays."),
@@ -35,6 +38,12 @@ TASKS = {
     "mtv:speaker unmentioned": ("no words about who speaks", "Of two people, the tracks alone tell who speaks."),
     "mtv:text changed": ("other looks in the text", "Looks must follow the text, mouths and events the tracks."),
     "mtv:dsp": ("demixed tracks", "The tracks are what the demixer dsp finds in the mix."),
+}
+
+CUT_MEANING = {
+    "validity_cut": "validity of the frames within a quarter of a second of the cut; its ceiling is that of true clips "
+    "there, and its floor another shot's drawing",
+    "validity_elsewhere": "the same of all other frames",
 }
 
 
@@ -53,7 +62,7 @@ def write_report(
     clips = [{**entry, "panels": [next(panels) for _ in entry["clips"]]} for entry in entries]
     page = render(
         "evaluation.html.j2", title=title, config=config, tasks=tasks, meaning=MEANING, clips=clips, measures=measures,
-        measure=MEASURES, least=LEAST_CLIPS,
+        measure=MEASURES, least=LEAST_CLIPS, cut_meaning=CUT_MEANING,
     )  # fmt: skip
     write_atomically(path, page)
 
@@ -82,10 +91,13 @@ def summary(metrics: Mapping[str, Any]) -> str:
     """Headlines as a small table; below it, paired differences."""
     lines = [f"{'':20s}{'score':>8s}{'ceiling':>9s}{'floor':>8s}{'headline':>10s}"]
     for task, result in metrics["tasks"].items():
-        lines.append(f"{task} ({result['clips']} clips)")
+        each = f", {result['evaluations']:g} evaluations of the model each" if result.get("evaluations") else ""
+        lines.append(f"{task} ({result['clips']} {'shots' if task == 'shots' else 'clips'}{each})")
         lines += [_line(name, values) for name, values in result["scores"].items() if values["clips"]]
         if "measures" in result:
             lines += _measures(result["measures"])
+        if "cut" in result:
+            lines += _cut(result["cut"])
         if "paired" in result:
             lines += [f"  minus {result['paired']['base']}, clip by clip:", *_differences(result["paired"]["scores"])]
     if "against" in metrics:
@@ -97,7 +109,8 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 def _line(name: str, values: Mapping[str, Any]) -> str:
     cells = (math.nan if values[key] is None else values[key] for key in ("value", "ceiling", "floor", "headline"))
-    return "  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells)
+    line = "  {:18s}{:8.3f}{:9.3f}{:8.3f}{:10.3f}".format(name.replace("_", " "), *cells)
+    return line + (f"  {values['of_true']:.2f} of the true clips'" if values.get("of_true") is not None else "")
 
 
 def _measures(measures: Mapping[str, Any]) -> list[str]:
@@ -106,6 +119,16 @@ def _measures(measures: Mapping[str, Any]) -> list[str]:
     lines = ["  measures, floor from the model's own clips:", *(_line(*named) for named in found.items())]
     if few := [name.replace("_", " ") for name in measures["scores"] if name not in found]:
         lines.append(f"  not shown, of fewer than {LEAST_CLIPS} clips: {', '.join(few)}")
+    return lines
+
+
+def _cut(cut: Mapping[str, Any]) -> list[str]:
+    """Lines of what was measured around a cut and elsewhere."""
+    lines = ["  around the cut:", *(_line(*named) for named in cut["scores"].items())]
+    if (ratio := cut["ratio"])["value"] is not None:
+        lines.append(
+            "  headlines, cut over elsewhere: {:.3f} [{:.3f}, {:.3f}]".format(ratio["value"], *ratio["interval"])
+        )
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from shared.codecs import frames_to_tensor
 from shared.evaluation.bootstrap import compare_tasks, per_clip
@@ -17,14 +18,17 @@ from shared.evaluation.measures import MEASURES, SceneClip, measure_clips, strea
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
+from shared.evaluation.sheet import SHEET, sheet_jobs, write_sheet
+from shared.evaluation.shots import SHOTS, HeldOutShots, by_shot, cut_scores, joined
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
 from shared.puppets.script import HELD_OUT_SEED, Spec
+from shared.puppets.sound import synthesise
 from shared.utils.files import write_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
 
-SHOWN, VARIANTS_SHOWN = 24, 6
-"""Clips on the page, and those of them that show the variants of mtv too."""
+SHOWN, VARIANTS_SHOWN, SHOWS_SHOWN = 24, 6, 12
+"""Clips on the page, those of them that show the variants of mtv too, and shows of several shots."""
 
 
 class TrackTools(NamedTuple):
@@ -36,12 +40,14 @@ class TrackTools(NamedTuple):
 
 
 class EvaluatedModel(NamedTuple):
-    """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process."""
+    """Pipelines by name, "joint" and "mtv", the guidance of each, and a loader of the same for another process;
+    `timed`: makes a prompt over time of seconds and texts."""
 
     pipelines: Mapping[str, Any]
     guidance: Mapping[str, Any]
     load: Loader
     track_tools: TrackTools | None = None
+    timed: Callable[[tuple[float, ...], tuple[str, ...]], Any] | None = None
 
 
 class EvaluationTask(NamedTuple):
@@ -64,19 +70,29 @@ def evaluate(
     is not sampled again."""
     begun = time.monotonic()
     pipeline = next(iter(model.pipelines.values()))
-    held_out = HeldOut.make(pipeline, options.level, options.clips, options.seconds, options.held_out)
+    of_one_shot = 0 if options.tasks == ("shots",) else options.clips
+    how = options.seconds, options.held_out, options.held_out_twins
+    held_out = HeldOut.make(pipeline, options.level, of_one_shot, *how, options.each)
+    shots = HeldOutShots.make(pipeline, options.clips, *how) if "shots" in (options.tasks or ()) else None
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
     tasks, measured = metrics["tasks"], {}
     workers = options.workers or (os.cpu_count() or 1 if pipeline.device.type == "cpu" else 1)
-    every = [*_tasks(model, held_out, options)]
+    every = [*_tasks(model, held_out, shots, options)]
+    sheet = sheet_jobs(held_out, options.batch) if options.sheet else []
     with Sampler(model.pipelines, model.load, workers, kept) as sampler:
-        sampled = sampler.sample([job for task in every for job in task.jobs])
+        sampled = sampler.sample([*(job for task in every for job in task.jobs), *sheet])
         for task in every:
-            measured[task.name], tasks[task.name] = measure(task, sampled[task.name], held_out, options)
+            clips = shots if task.name == "shots" and shots is not None else held_out
+            measured[task.name], tasks[task.name] = measure(task, sampled[task.name], clips, options)
+            if task.name == "part":
+                tasks["part:given"] = against_given(task, sampled["part"], held_out, options)
         _compare(metrics, options, against)
         metrics["seconds"] = round(time.monotonic() - begun, 1)
-        write_report(options.output / "index.html", metrics, _entries(held_out, measured), sampler.map)
+        entries = [*_entries(held_out, measured), *_show_entries(shots, sampled, measured)]
+        write_report(options.output / "index.html", metrics, entries, sampler.map)
+    if options.sheet is not None:
+        write_sheet(options.sheet, held_out, sampled[SHEET])
     write_json(options.output / "metrics.json", metrics)
     print(summary(metrics))
     print(f"{options.output / 'metrics.json'}\n{options.output / 'index.html'}")
@@ -99,10 +115,19 @@ def _compare(metrics: dict[str, Any], options: EvaluationOptions, against: Mappi
         metrics["against"] = {"file": portable(options.against), "tasks": compared}
 
 
-def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> Iterator[EvaluationTask]:
-    """Tasks; mtv is last, then those of its variants for which a clip is fit."""
+def _tasks(
+    model: EvaluatedModel, held_out: HeldOut, shots: HeldOutShots | None, options: EvaluationOptions
+) -> Iterator[EvaluationTask]:
+    """Tasks; shots and mtv are last, then those of its variants for which a clip is fit."""
     tasks, tools = options.tasks or (), model.track_tools
-    yield from (joint_task(task, model, held_out, options) for task in tasks if task != "mtv")
+    for name in (name for name in tasks if name not in ("shots", "mtv")):
+        made = joint_task(name, model, held_out, options)
+        if made.jobs:
+            yield made
+        else:
+            print(f"{name}: left out, nobody speaks in the {len(held_out.specs)} clips")
+    if shots is not None:
+        yield shots_task(model, shots, options)
     if "mtv" not in tasks:
         return
     assert tools is not None, "mtv needs the track tools"
@@ -119,8 +144,10 @@ def _tasks(model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions)
 def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> EvaluationTask:
     """One of JOINT_TASKS of every clip, made by a `CCLPipeline` from captions and what is true."""
     jobs, rendered = [], held_out.rendered
-    for clips in batches(held_out.specs, options.batch):
-        call = arguments(options, model.guidance["joint"], name, clips)
+    fit = [i for i, spec in enumerate(held_out.specs) if name != "part" or any(c.syllables for c in spec.characters)]
+    for rows in batches([held_out.specs[i] for i in fit], options.batch):
+        clips = [fit[row] for row in rows]  # a part has the noise of a2v, which it is compared with
+        call = arguments(options, model.guidance["joint"], "a2v" if name == "part" else name, clips)
         prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
         specs = [held_out.specs[i] for i in clips]
         call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name.replace("i2", "t2")}
@@ -129,6 +156,8 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
             del call["guidance"], call["audio_prompt"]
         if name == "a2v":
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
+        if name == "part":
+            call["given_speech"] = np.stack([speech_of(spec) for spec in specs])[:, None], specs[0].rate
         if name == "v2a":
             call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
         if name.startswith("i2"):
@@ -137,6 +166,39 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
         jobs.append(SamplingJob(name, clips, specs, "joint", call, options.as_users_do))
     scripts, true = dict(enumerate(held_out.specs)), dict(enumerate(held_out.true(name)))
     return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
+
+
+def speech_of(spec: Spec) -> NDArray[np.float32]:
+    """All speech of a script, [N]."""
+    voices = [stem for name, stem in synthesise(spec).items() if name.startswith("speech")]
+    return np.sum(voices, axis=0, dtype=np.float32)
+
+
+def against_given(
+    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut, options: EvaluationOptions
+) -> dict[str, Any]:
+    """Score the pictures that were made for a given part against the true sound, which has this part: as a2v is."""
+    pictures = {i: {name: made[name] for name in ("frames", "video", "scene")} for i, made in samples.clips.items()}
+    true = dict(enumerate(held_out.true("a2v")))
+    return measure(task._replace(name="part:given", true=true), samples._replace(clips=pictures), held_out, options)[1]
+
+
+def shots_task(model: EvaluatedModel, held_out: HeldOutShots, options: EvaluationOptions) -> EvaluationTask:
+    """Task t2av of every show of two shots, from its captions over time; its shots are the clips that are measured."""
+    assert model.timed is not None, "shots need prompts over time"
+    jobs = []
+    for clips in batches(held_out.whole, options.batch):
+        call = arguments(options, model.guidance["joint"], "shots", clips)
+        texts = [held_out.texts(i) for i in clips]
+        call["prompt"] = [model.timed(starts, seen) for starts, seen, _ in texts]
+        call["audio_prompt"] = [model.timed(starts, heard) for starts, _, heard in texts]
+        call |= {"task": "t2av", "duration": held_out.whole[clips[0]].duration}
+        if options.as_users_do:
+            del call["guidance"], call["audio_prompt"]
+        specs, shows = [held_out.whole[i] for i in clips], [held_out.shows[i] for i in clips]
+        jobs.append(SamplingJob("shots", clips, specs, "joint", call, options.as_users_do, shows))
+    coded = dict(enumerate(held_out.coded))
+    return EvaluationTask("shots", jobs, dict(enumerate(held_out.specs)), coded, coded, {})
 
 
 def track_task(
@@ -167,10 +229,12 @@ def arguments(options: EvaluationOptions, guidance: Any, task: str, clips: Seque
 
 
 def measure(
-    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut, options: EvaluationOptions
+    task: EvaluationTask, samples: TaskSamples, held_out: HeldOut | HeldOutShots, options: EvaluationOptions
 ) -> tuple[dict[int, MeasuredClip], dict[str, Any]]:
-    """Score a task: each clip with what it was given, and what metrics.json holds of the task."""
-    clips = {i: replace(task.given[i], **sampled) for i, sampled in samples.clips.items()}
+    """Score a task: each clip (of shows, each shot) with what it was given, and what metrics.json holds of the task."""
+    of_shots = task.name == "shots"
+    made = by_shot(samples.clips) if of_shots else samples.clips
+    clips = {i: replace(task.given[i], **sampled) for i, sampled in made.items()}
     order, pairs = sorted(clips), (clips, task.true)
     own, true = ([ClipReading(task.specs[i], some[i].video, some[i].audio) for i in order] for some in pairs)
     before = [task.before[i] for i in order if i in task.before]
@@ -178,13 +242,15 @@ def measure(
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
     both = len(streams(task.name).there) == 2
     scenes = [[SceneClip(task.specs[i], some[i].scene, some[i].audio) for i in order] for some in pairs]
+    evaluations = samples.evaluations / len(samples.clips) if samples.evaluations else None
     return clips, {
         "clips": len(own), "scores": {name: asdict(value) for name, value in scores.items()},
-        "fixed_times_f1": fixed_times_f1([reading.spec for reading in own], options.level),
+        "fixed_times_f1": None if of_shots else fixed_times_f1([reading.spec for reading in own], options.level),
         "lag_ms": lags(own if both else []), "ceiling_lag_ms": lags(true if both else []),
         "per_clip": per_clip(SCORES[task.name], by_clip, len(held_out.specs)),
         "measures": measure_clips(task.name, scenes[0], scenes[1], order, held_out.cell, options.seed),
-        "seconds": round(samples.seconds, 3),
+        "seconds": round(samples.seconds, 3), "evaluations": evaluations,
+        **({"cut": cut_scores(scenes[0], scenes[1], order, options.seed)} if of_shots else {}),
     }  # fmt: skip
 
 
@@ -194,6 +260,19 @@ def _entries(held_out: HeldOut, measured: Mapping[str, Mapping[int, MeasuredClip
         tasks = [task for task in measured if i in measured[task] and (":" not in task or i < VARIANTS_SHOWN)]
         clips = {task: measured[task][i] for task in tasks}
         yield {"id": spec.id, "caption": text, "audio_caption": sounds, "clips": clips}
+
+
+def _show_entries(
+    shots: HeldOutShots | None, sampled: Mapping[str, TaskSamples], measured: Mapping[str, Mapping[int, MeasuredClip]]
+) -> Iterator[dict[str, Any]]:
+    """Clips of the page that are shows, each as one clip with its captions and the seconds from which they hold."""
+    for i in range(0 if shots is None else min(SHOWS_SHOWN, len(shots.shows))):
+        assert shots is not None
+        starts, seen, heard = shots.texts(i)
+        texts = [" ".join(f"[{t:g} s] {text}" for t, text in zip(starts, some, strict=True)) for some in (seen, heard)]
+        whole, parts = sampled["shots"].clips[i], [measured["shots"][SHOTS * i + k] for k in range(SHOTS)]
+        clip = joined(parts, whole["frames"], whole["sound"])
+        yield {"id": shots.whole[i].id, "caption": texts[0], "audio_caption": texts[1], "clips": {"shots": clip}}
 
 
 def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]:
@@ -207,6 +286,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
     asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
-    asked["held_out"] = options.held_out or None
+    asked |= {name: getattr(options, name) or None for name in ("held_out", "held_out_twins", "each")}
     config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

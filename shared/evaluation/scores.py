@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.bootstrap import Ratio, interval, resample
 from shared.evaluation.event_scores import TOLERANCE, best_times, match
+from shared.puppets.lasting import lasting
 from shared.puppets.readers import AudioReading, VideoReading, mouth_range
 from shared.puppets.script import Spec, sample_spec
 from shared.utils.rng import numpy_generator
@@ -30,6 +32,8 @@ SILENT = ("face_visible", "mouth_opening", "event_f1", "event_f1_frame", *VIDEO_
 SCORES = {
     "t2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "a2v": SYNC + VIDEO_SCORES, "v2a": SYNC + AUDIO_SCORES,
     "t2v": VIDEO_SCORES, "t2a": AUDIO_SCORES, "i2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "i2v": VIDEO_SCORES,
+    "shots": SYNC + VIDEO_SCORES + AUDIO_SCORES, "part": SYNC + VIDEO_SCORES + AUDIO_SCORES,
+    "part:given": SYNC + VIDEO_SCORES,
     "mtv": SYNC + VIDEO_SCORES, "mtv:speech swapped": SYNC + VIDEO_SCORES, "mtv:effects swapped": SYNC + VIDEO_SCORES,
     "mtv:mood unmentioned": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
     "mtv:speaker unmentioned": SYNC + VIDEO_SCORES, "mtv:dsp": SYNC + VIDEO_SCORES,
@@ -216,7 +220,9 @@ def events(spec: Spec) -> Array:
 
 @cache
 def _best_times(duration: float, level: str, seed: int, count: int) -> Array:
-    clips = [events(s) for s in _scripts(level, seed, count) if s.duration == duration and s.props]
+    scripts = _scripts(level, seed, count)
+    scripts = [lasting(s, round(duration)) for s in scripts] if level == "simple" else scripts
+    clips = [events(s) for s in scripts if s.duration == duration and s.props]
     return best_times(clips, duration)
 
 
@@ -247,6 +253,17 @@ def score_over_clips(sampled: Array, true: Array, floor: Array, picks: NDArray[n
         _number(value), _number(ceiling), _number(chance), _number(_headline(value, ceiling, chance)),
         interval(spread[0]), interval(_headline(*spread)), int((sampled[:, 1] > 0).sum()),
     )  # fmt: skip
+
+
+def ratio_to_true(sampled: Array, true: Array, picks: NDArray[np.int_]) -> dict[str, Any]:
+    """Value of pairs [clips, 2] of sampled clips over that of the true ones, `of_true`, with its interval."""
+    everyone = np.arange(len(sampled))[None]
+
+    def ratio(which: NDArray[np.int_]) -> Array:
+        own, best = _ratio(sampled, which), _ratio(true, which)
+        return np.divide(own, best, out=np.full(len(own), np.nan), where=best > 0)
+
+    return {"of_true": _number(ratio(everyone)[0]), "of_true_interval": interval(ratio(picks))}
 
 
 def _ratio(pairs: Array, picks: NDArray[np.int_]) -> Array:

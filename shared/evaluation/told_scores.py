@@ -16,8 +16,9 @@ from shared.puppets.script_fit import ScriptFit
 from shared.puppets.spec import PERSONS
 from shared.puppets.told import PACES, Told, ToldObject, ToldPerson
 
-SEEN = ("kind", "size", "colour", "gender", "side", "shirt", "binding", "count_seen", "speaker", "light",
-        "drifting")  # fmt: skip
+LOOKS = ("kind", "size", "colour", "gender", "side", "shirt", "light")
+"""What `looks` takes together."""
+SEEN = (*LOOKS, "looks", "all_looks", "binding", "count_seen", "speaker", "drifting")
 HEARD = ("count_heard", "pace", "mode", "voice")
 MOVES = 0.12
 """Standard deviation of a mouth's opening, 0 shut and 1 wide open, from which it moves."""
@@ -28,7 +29,8 @@ Attributes = dict[str, object]
 def seen_scores(told: Told, fit: ScriptFit) -> dict[str, Ratio]:
     """Attributes of what is seen: each right, of those told. Told and found are matched so that most agrees; whoever is
     told and not found has nothing right, and whoever is found and not told is a wrong `kind` or `gender`. `binding`: of
-    two or more people or objects, those that have all they are told."""
+    two or more people or objects, those that have all they are told. `looks`: of all that is told of how the scene
+    looks, what is right; `all_looks`: whether all of it is."""
     people = [_of_person(person) for person in told.people if person.visible]
     objects = [_of_object(thing) for thing in told.objects if thing.visible]
     mouths = [float(mouth.std()) > MOVES for mouth in fit.mouths]
@@ -56,6 +58,8 @@ def seen_scores(told: Told, fit: ScriptFit) -> dict[str, Ratio]:
     drifting = [(one.kind, one.colour) for one in fit.spec.distractors]
     for kind, colour in told.drifting:
         sums["drifting"] += any(kind == one and colour in (None, its) for one, its in drifting), 1
+    sums["looks"] = right, count = np.sum([sums[name] for name in LOOKS], 0)
+    sums["all_looks"] += count > 0 and right == count, count > 0
     return {name: (float(right), float(count)) for name, (right, count) in sums.items()}
 
 

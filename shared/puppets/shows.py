@@ -61,6 +61,20 @@ class Show:
         return tuple(sum(shot.frames for shot in self.shots[:i]) for i in range(len(self.shots)))
 
 
+def usual(show: Show) -> Show:
+    """Show the same as a held-out one with pairs and words that training clips have: what to compare it with."""
+    return Show(tuple(_usual(shot) for shot in show.shots))
+
+
+def _usual(shot: Spec) -> Spec:
+    def other(kind: str, colour: str) -> str:
+        return COLOURS[(COLOURS.index(colour) + 1) % len(COLOURS)] if HELD_OUT_PAIRS[kind] == colour else colour
+
+    people = tuple(replace(c, shirt=other(c.kind, c.shirt)) for c in shot.characters)
+    props = tuple(replace(p, colour=other(p.kind, p.colour)) for p in shot.props)
+    return replace(shot, characters=people, props=props, held_out=False)
+
+
 class Look(NamedTuple):
     """What stays of a person over a cut."""
 

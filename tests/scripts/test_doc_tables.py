@@ -55,6 +55,16 @@ def test_missing_marks_and_files_are_named(copy: Path) -> None:
         doc_tables.main([])
 
 
+def test_evaluations_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(ROOT / "assets/puppets/metrics_measures.json", tmp_path / "metrics.json")
+    doc_tables.main(["--compare", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "| simple | t2av | count | 64 | 0.30 | 1.00 |" in out
+    assert "**text changed and tracks kept: sync, against the clip's own text** (`simple`): within 0.03" in out
+    with pytest.raises(UserError, match="--compare writes no document; leave --check out"):
+        doc_tables.main(["--compare", str(tmp_path), "--check"])
+
+
 def test_a_stale_table_of_keys_is_told_and_renewed(copy: Path) -> None:
     page = copy / "docs/configuration.md"
     page.write_text(page.read_text().replace("| `seed` |", "| `sede` |"))

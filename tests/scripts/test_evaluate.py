@@ -117,6 +117,17 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_numbers(
     assert pages[0].count("<video") == pages[1].count("<video") == 4
 
 
+def test_two_shots_from_prompts_over_time_and_a_contact_sheet(both: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(both), "--clips", "2", "--steps", "1", "--device", "cpu", "--workers", "1"]
+    words += ["--level", "shows", "--seconds", "2", "--sheet", str(tmp_path / "sheet.png")]
+    evaluate.main([*words, "--tasks", "t2v,shots", "--output", str(tmp_path / "out")])
+    tasks = json.loads((tmp_path / "out/metrics.json").read_text())["tasks"]
+    assert list(tasks) == ["t2v", "shots"] and tasks["shots"]["clips"] == 4
+    assert tasks["shots"]["evaluations"] >= tasks["t2v"]["evaluations"] > 0
+    assert tasks["shots"]["cut"]["scores"]["validity_cut"]["clips"] == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
 def test_pipelines_sample_at_another_frame_rate(both: Path) -> None:
     own, other = (evaluate.load(both, ("t2av", "mtv"), "cpu", (), fps) for fps in (None, 6.0))
     assert {name: one.config.fps for name, one in other.items()} == {"joint": 6.0, "mtv": 6.0}

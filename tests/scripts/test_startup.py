@@ -67,6 +67,7 @@ MISSING = [
     ("check_measures", "--checkpoint NOWHERE"),
     ("check_measures", "--document NOWHERE"),
     ("demix", "--manifest NOWHERE --output OUT"),
+    ("doc_tables", "--compare NOWHERE"),
     ("encode", f"--manifest NOWHERE --checkpoint {SHIPPED} --output OUT"),
     ("encode", "--manifest NOWHERE --checkpoint NOWHERE --output OUT"),
     ("evaluate", "--checkpoint NOWHERE --output OUT"),

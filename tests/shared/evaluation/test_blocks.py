@@ -49,12 +49,14 @@ def test_shuffled_blocks_show_in_every_region(region: str) -> None:
 def test_blur_does_not_pass_for_smoothness() -> None:
     found = scores(blurred(SPEC, CLIP.frames, CLIP.mix)[0])
     assert found["blockiness_people"] < 1.1 and found["sharpness_people"] < 0.4 and found["sharpness_objects"] < 0.4
+    assert found["energy_people"] == pytest.approx(found["sharpness_people"])
 
 
 def test_noise_does_not_pass_for_sharpness() -> None:
     noise = np.random.default_rng(0).normal(0, 25, CLIP.frames.shape)
     made = np.clip(CLIP.frames + noise, 0, 255).astype(np.uint8)
     assert scores(made)["sharpness_people"] < 0.8 and scores(made)["sharpness_rest"] < 0.1
+    assert scores(made)["energy_people"] == pytest.approx(1 / scores(made)["sharpness_people"])
 
 
 def test_a_flat_picture_is_neither_blocky_nor_sharp_and_a_mosaic_is_both_found_out() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shared.evaluation.held_out import HeldOut, Sampler, SamplingJob, batches, held_out_script, sample_clips
+from shared.evaluation.held_out import HeldOut, Sampler, SamplingJob, batches, counted, held_out_script, sample_clips
 from shared.evaluation.kept_samples import KeptSamples
 from shared.puppets.clip import caption, render_clip, sample_spec
 from shared.puppets.grammar import held_out_phrases
@@ -48,8 +48,8 @@ def test_what_a_task_makes_is_read_and_nothing_else() -> None:
         {"frames", "video", "scene", "sound", "audio"}
     ] * 2
     assert set(sample_clips(pipelines, job([2], "v"))[0][0]) == {"frames", "video", "scene"}
-    ((sampled,), seconds) = sample_clips(pipelines, job([2], "a"))
-    assert seconds > 0
+    ((sampled,), seconds, evaluations) = sample_clips(pipelines, job([2], "a"))
+    assert seconds > 0 == evaluations
     assert set(sampled) == {"sound", "audio"} and np.array_equal(sampled["sound"], CLIPS[2].mix)
 
 
@@ -65,8 +65,28 @@ def test_shows_have_one_shot_and_held_out_pairs_where_they_are_asked_for() -> No
     )
     assert all(held_out_pairs(spec) and held_out_phrases(caption(spec)) for spec in rare)
     assert not any(held_out_pairs(spec) or held_out_phrases(caption(spec)) for spec in usual)
+    twins = [held_out_script(CODER, "shows", i, twins=True) for i in range(20)]
+    assert not any(held_out_pairs(spec) or held_out_phrases(caption(spec)) for spec in twins)
+    for spec, twin in zip(rare, twins, strict=True):
+        assert [p.onsets for p in spec.props] == [p.onsets for p in twin.props] and spec.frames == twin.frames
     for spec in (*usual, *rare):
         assert spec.level == "shows" and spec.shot == 0 and spec.fps == 4 and spec.frames == round(spec.duration * 4)
+
+
+def test_clips_of_simple_are_made_as_long_as_is_asked() -> None:
+    short, long = (held_out_script(CODER, "simple", 3, seconds=seconds) for seconds in (2, 8))
+    assert short == held_out_script(CODER, "simple", 3) and (long.duration, long.fps) == (8, 4)
+    assert caption(long) == caption(short)
+
+
+def test_evaluations_of_the_model_are_counted() -> None:
+    model = torch.nn.Linear(2, 2)
+    with counted(model) as calls:
+        model(model(torch.zeros(2)))
+    model(torch.zeros(2))
+    with counted("no module") as none:
+        pass
+    assert len(calls) == 2 and none == []
 
 
 def test_one_worker_samples_here() -> None:
@@ -75,7 +95,7 @@ def test_one_worker_samples_here() -> None:
         sampled = sampler.sample([job([2, 0], "v"), job([1], "v"), job([1], "a")])
         assert list(sampler.map(str, [1, 2])) == ["1", "2"]
     assert list(sampled) == ["t2v", "t2a"] and pipeline.calls == 3 and sampler.pool is None
-    clips, seconds = sampled["t2v"]
+    clips, seconds, _ = sampled["t2v"]
     assert sorted(clips) == [0, 1, 2] and seconds > 0
     assert all(np.array_equal(clips[i]["frames"], CLIPS[i].frames) for i in range(3))
 

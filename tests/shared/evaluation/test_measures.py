@@ -20,7 +20,7 @@ FIT = [s for s in (sample_spec(32, i) for i in range(80)) if s.props and s.chara
 SPECS = [*[s for s in FIT if not s.characters[0].syllables][:1], *[s for s in FIT if s.characters[0].syllables][:5]]
 """One silent person among speaking ones."""
 CLIPS = [render_clip(spec) for spec in SPECS]
-TASKS = ("t2av", "t2v", "t2a", "i2av", "i2v", "a2v", "v2a", "mtv", "mtv:dsp")
+TASKS = ("t2av", "t2v", "t2a", "i2av", "i2v", "shots", "part", "part:given", "a2v", "v2a", "mtv", "mtv:dsp")
 OF_SHOWS = {"other vowels": "vowels", "other mode": "mode", "other voices": "voice", "other light": "light",
             "clear sky": "drifting"}  # fmt: skip
 BETTER_LOW = tuple(name for name in MEASURES if name.startswith("blockiness"))
@@ -40,10 +40,12 @@ def values(sampled: list[SceneClip], task: str = "t2av") -> dict[str, Any]:
 
 def test_the_truth_is_at_the_ceiling_and_above_the_floor() -> None:
     scores = values(TRUE)
-    assert scores["binding"]["clips"] == 0
+    assert scores["binding"]["clips"] == 0 == scores["once"]["clips"]
     for name, score in scores.items():
-        if name == "binding":
+        if name in ("binding", "once"):
             continue
+        assert score.get("of_true", 1) == pytest.approx(1)
+        assert ("of_true" in score) == name.startswith(("blockiness", "energy"))
         assert score["headline"] == pytest.approx(1), name
         assert score["value"] > (0.8 if name == "validity" else 0.9) and (
             score["floor"] > 3 if name in BETTER_LOW else score["floor"] < 0.8
@@ -53,10 +55,10 @@ def test_the_truth_is_at_the_ceiling_and_above_the_floor() -> None:
 @pytest.mark.parametrize(
     ("fake", "caught_by"),
     [
-        ("blurred", {"sharpness_objects": 0.5, "sharpness_people": 0.5, "validity": 0.75}),
+        ("blurred", {"sharpness_objects": 0.5, "energy_people": 0.5, "energy_objects": 0.5, "validity": 0.75}),
         ("empty", {"validity": 0.01, "events": 0.01, "kind": 0.01, "gender": 0.01, "speaker": 0.01, "pace": 0.01}),
         ("frozen", {"events": 0.01, "speaker": 0.5, "mouth_agreement": 0.01, "count": 0.01}),
-        ("block-shuffled", {"validity": 0.1, "kind": 0.6, "events": 0.5}),
+        ("block-shuffled", {"validity": 0.1, "kind": 0.6, "events": 0.5, "looks": 0.7, "all_looks": 0.01}),
         ("event-less", {"event_recall": 0.01, "events": 0.01, "count": 0.01}),
         ("fixed times", {"events": 0.8}),
         ("late sound", {"agreement": 0.4, "events": 0.4, "mouth_agreement": 0.5}),
@@ -135,6 +137,23 @@ def test_the_given_number_of_events_is_asked_for_where_the_text_has_none() -> No
         measure_clips(task, few, once, range(6), (8, 8))["scores"]["event_recall"] for task in ("v2a", "t2av")
     )
     assert text["value"] == 1 and given["value"] < 0.8
+
+
+def test_one_event_that_is_told_has_to_be_there() -> None:
+    props = [tuple(replace(p, onsets=p.onsets[:1], mentioned=("count",)) for p in spec.props) for spec in SPECS]
+    one = [replace(spec, props=some) for spec, some in zip(SPECS, props, strict=True)]
+    told = [clip._replace(spec=spec) for clip, spec in zip(TRUE, one, strict=True)]
+    deaf = [clip._replace(audio=replace(clip.audio, onsets=clip.audio.onsets[:0])) for clip in told[:3]]
+    for task, wanted in (("t2a", 0.5), ("t2av", 0.5), ("t2v", 1.0)):
+        score = measure_clips(task, [*deaf, *told[3:]], told, range(6), (8, 8))["scores"]["once"]
+        assert (score["value"], score["headline"], score["floor"], score["clips"]) == (wanted, wanted, 0, 6)
+
+
+def test_a_clip_whose_length_no_other_has_meets_the_sounds_of_the_nearest_cut_to_it() -> None:
+    short = [clip._replace(spec=replace(clip.spec, frames=clip.spec.frames - i)) for i, clip in enumerate(TRUE)]
+    late = [clip._replace(audio=replace(clip.audio, onsets=np.array([5.0]))) for clip in short]
+    floors = [measure_clips("t2av", made, TRUE, range(6), (8, 8))["scores"]["agreement"] for made in (short, late)]
+    assert floors[0]["floor"] > 0 == floors[1]["floor"] and floors[1]["ceiling"] == 1
 
 
 def test_few_clips_are_not_shown_and_every_measure_says_what_would_fool_it() -> None:

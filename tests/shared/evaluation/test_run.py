@@ -55,7 +55,7 @@ class Perfect:
     def __call__(self, **call: Any) -> CCLOutput:
         self.calls.append(call)
         task = call["task"]
-        name = task.replace("t2", "i2") if "image" in call else task
+        name = task.replace("t2", "i2") if "image" in call else task.replace("part", "a2v")
         index = {derive(0, "evaluate", name, i): i for i in range(CLIPS)}
         clips = [render_clip(held_out.held_out_script(self, "simple", index[s])) for s in call["seed"]]
         video = audio = None
@@ -170,6 +170,21 @@ def test_as_users_do_is_by_defaults_and_through_a_file(pipeline: Perfect, tmp_pa
         assert metrics["tasks"][task]["measures"]["scores"]["events"]["value"] > 0.9
     validity = metrics["tasks"]["t2av"]["measures"]["scores"]["validity"]
     assert validity["ceiling"] - 0.1 < validity["value"] != validity["ceiling"]  # H.264 has been there
+
+
+def test_mouths_for_given_speech_are_measured_against_it(pipeline: Perfect, tmp_path: Path) -> None:
+    pipeline.calls.clear()
+    pipeline.deaf = True
+    metrics = measure({"joint": pipeline}, options(tmp_path, "--tasks", "part,a2v", "--batch", "4"))
+    pipeline.deaf = False
+    assert list(metrics["tasks"]) == ["a2v", "part", "part:given"]
+    part, given, whole = (metrics["tasks"][name]["measures"] for name in ("part", "part:given", "a2v"))
+    assert part["scores"]["mouth_agreement"]["value"] == 0 < 0.9 < given["scores"]["mouth_agreement"]["value"]
+    rows = [one["per_clip"]["mouth_agreement"] for one in (given, whole)]
+    assert rows[0] == rows[1] and metrics["tasks"]["part"]["clips"] < CLIPS
+    call = next(call for call in pipeline.calls if call["task"] == "part")
+    speech, rate = call["given_speech"]
+    assert speech.shape == (len(call["prompt"]), 1, 32000) and rate == 16000 and np.abs(speech).max((1, 2)).min() > 0.05
 
 
 def check_page(page: str) -> None:

@@ -31,7 +31,8 @@ TOLD = Told(
 
 
 def values(fit: ScriptFit, told: Told = TOLD) -> dict[str, float]:
-    return {name: right / count for name, (right, count) in seen_scores(told, fit).items() if count}
+    scores = seen_scores(told, fit)
+    return {n: right / count for n, (right, count) in scores.items() if count and n not in ("looks", "all_looks")}
 
 
 def test_the_truth_has_everything_right() -> None:
@@ -61,6 +62,18 @@ def test_the_truth_has_everything_right() -> None:
 def test_what_is_wrong_costs_its_own_score(changed: dict[str, Any], lower: dict[str, float]) -> None:
     found = values(ScriptFit(replace(SCRIPT, **changed), (MOVING, STILL)))
     assert {name: value for name, value in found.items() if value < 1} == lower
+
+
+def test_looks_take_all_of_it_together() -> None:
+    def looks(fit: ScriptFit, told: Told = TOLD) -> list[tuple[float, float]]:
+        return [seen_scores(told, fit)[name] for name in ("looks", "all_looks")]
+
+    assert looks(FIT) == [(10, 10), (1, 1)]
+    green = replace(SCRIPT, props=(replace(THINGS[0], colour="green", onsets=()),), mood="cold dark")
+    assert looks(ScriptFit(green, FIT.mouths)) == [(8, 10), (0, 1)]
+    assert looks(replace(FIT, mouths=(MOVING, MOVING))) == [(10, 10), (1, 1)]  # who speaks is no look
+    nothing = ScriptFit(replace(SCRIPT, characters=(), props=()), ())
+    assert looks(nothing, Told()) == [(0, 0), (0, 0)] and looks(nothing) == [(1, 10), (0, 1)]
 
 
 def test_both_mouths_moving_is_half_right_and_nobody_there_is_wrong_in_everything() -> None:

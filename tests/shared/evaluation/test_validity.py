@@ -59,5 +59,24 @@ def test_two_clips_mixed_are_neither() -> None:
 
 def test_scores_of_a_picture_have_their_names() -> None:
     scores = picture_scores(SCENES[0], told_by_script(SPECS[0]), BETWEEN, (8, 8))
-    assert {name.split("_")[0] for name in scores} == {"validity", "blockiness", "sharpness"}
-    assert [above / below for above, below in scores.values()] == pytest.approx([1] * 7, abs=0.05)
+    assert {name.split("_")[0] for name in scores} == {"validity", "blockiness", "sharpness", "energy"}
+    assert [above / below for above, below in scores.values()] == pytest.approx([1] * 10, abs=0.05)
+
+
+def test_a_window_is_judged_by_its_own_frames() -> None:
+    frames = CLIPS[0].frames.copy()
+    frames[:4] = 127
+    scene, told = replace(SCENES[0], frames=frames), told_by_script(SPECS[0])
+    first = np.arange(len(frames)) < 4
+    between = {region: (floor, 30.0) for region, (floor, _) in limits(SCENES, [first] * len(SCENES)).items()}
+    assert validity(scene, told, between, window=first)[0] < 0.1
+    assert validity(scene, told, between, window=~first)[0] == 1
+    assert validity(SCENES[0], told, between, window=first)[0] == 1
+    assert validity(scene, told, between, SCENES[1], window=~first)[0] < 0.3
+
+
+def test_a_window_beyond_a_shorter_scene_meets_its_last_picture() -> None:
+    short = SceneReading.read(CLIPS[1].frames[:8], 16)
+    last = np.arange(len(CLIPS[0].frames)) >= 24
+    there, own = (SCENES[0].decibels(scene, last) for scene in (short, SCENES[0]))
+    assert set(there) == {"objects", "people", "rest"} and there["people"] < own["people"]
