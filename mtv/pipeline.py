@@ -107,7 +107,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     def __call__(self, *arguments: Any, fps: float | None = None, **options: Any) -> MTVOutput:
         """Sample the whole video of `stream`, which says what the arguments are."""
-        frames = np.concatenate(list(self.stream(*arguments, fps=fps, **options)), axis=1)
+        frames = np.concatenate(list(self.stream(*arguments, **(options | {"fps": fps}))), axis=1)
         return MTVOutput(frames, self.config.fps if fps is None else fps)
 
     @torch.no_grad()

@@ -35,6 +35,7 @@ from shared.training.weights import StateDict, export_pipeline, initialise
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
 
@@ -193,6 +194,13 @@ def _variant(config: TrainConfig) -> Variant:
         raise error if isinstance(error, UserError) else UserError(f"model: {error}; see configs/model/") from None
 
 
+def _of_the_base(video: dict[str, Any], init: Path) -> dict[str, Any]:
+    """Take from the folder `init` what its weights do not tell, and adapters that act there must learn with."""
+    base = read_json(init / "transformer" / "config.json")
+    told = {"frame_rate": base.get("video", {}).get("frame_rate", False)}
+    return {"window_from": base.get("window_from", "counts"), "video": video | told}
+
+
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:
     """Build the configured model, new from the seed, with the weights of `init`, or with the streams of `init_streams`.
     Codecs and text say what goes in. UserError for settings that are none of the model's, or do not fit."""
@@ -202,6 +210,8 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         for name in ("video", "audio"):
             channels = getattr(components.codecs, name).latent_channels
             settings[name] = {**settings[name], "in_channels": channels, "text_dim": components.text.dim}
+        if config.lora is not None:
+            settings |= _of_the_base(settings["video"], Path(config.init or ""))
         model = DualStreamTransformer(**settings)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"model: {error}; see configs/model/") from None
