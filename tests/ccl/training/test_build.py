@@ -135,10 +135,9 @@ def test_a_folder_without_a_frame_rate_goes_on_with_one_as_it_was(tmp_path: Path
     new = JointAdapter(config(TOLD, **{key: str(tmp_path / "old")}), COMPONENTS)
     sigma, (video, _) = torch.tensor([0.5, 0.7]), inputs()
     text = torch.randn(2, 3, COMPONENTS.text.dim, generator=generator(0, "tests", "text"))
-    outputs = [
-        adapter.transformer.eval().denoise_video(video.latents, sigma, text, LatentClock.causal_video(FRAMES, 24.0, 4))
-        for adapter in (old, new)
-    ]
+    streams = [adapter.transformer.eval().video_stream for adapter in (old, new)]
+    clock = LatentClock.causal_video(FRAMES, 24.0, 4)
+    outputs = [stream(video.latents, sigma, text, clock) for stream in streams]
     assert torch.equal(*outputs) and outputs[0].std() > 0.1
     new.save(new.objective().state_dict(), tmp_path / "new", Progress(0))
     with pytest.raises(UserError, match=r"rate_embedder.weight is \[.*, and absent in the configuration"):
