@@ -107,7 +107,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
     def __call__(self, *arguments: Any, fps: float | None = None, **options: Any) -> MTVOutput:
         """Sample the whole video of `stream`, which says what the arguments are."""
-        frames = np.concatenate(list(self.stream(*arguments, fps=fps, **options)), axis=1)
+        frames = np.concatenate(list(self.stream(*arguments, **(options | {"fps": fps}))), axis=1)
         return MTVOutput(frames, self.config.fps if fps is None else fps)
 
     @torch.no_grad()
@@ -140,9 +140,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             tracks: the sound of each sample, or one for all: equally long, with any number of speakers.
             negative_prompt, guidance: the text 0c of guidance; scales of the text and of each track.
             num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
-            seed: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
+            seed, fps: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
-            fps: frames a second; default: the pipeline's. `CCLPipeline` says what they do.
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
             window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
             progress: windows that an earlier call has made, with the same arguments; it is brought up to date.

@@ -28,6 +28,7 @@ from shared.data.dataset import decode_problems
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.dit import StreamConfig
 from shared.nn.parameter_names import part_of
 from shared.training.card import Progress, model_card
 from shared.training.components import Components
@@ -36,6 +37,7 @@ from shared.training.weights import StateDict, export_pipeline, initialise
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
 
@@ -195,6 +197,17 @@ def _variant(config: TrainConfig) -> Variant:
         raise error if isinstance(error, UserError) else UserError(f"model: {error}; see configs/model/") from None
 
 
+def _of_the_base(settings: dict[str, Any], init: Path) -> dict[str, Any]:
+    """Take from the folder `init` what a folder may lack, and adapters that act there must learn with."""
+    base = read_json(init / "transformer" / "config.json")
+    optional = {"frame_rate": False, "text_layers": 0, "text_heads": StreamConfig.text_heads}
+    streams = {
+        name: settings[name] | {key: base.get(name, {}).get(key, default) for key, default in optional.items()}
+        for name in ("video", "audio")
+    }
+    return {"window_from": base.get("window_from", "counts"), **streams}
+
+
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:
     """Build the configured model, new from the seed, with the weights of `init`, or with the streams of `init_streams`.
     Codecs and text say what goes in. UserError for settings that are none of the model's, or do not fit."""
@@ -204,6 +217,8 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         for name in ("video", "audio"):
             channels = getattr(components.codecs, name).latent_channels
             settings[name] = {**settings[name], "in_channels": channels, "text_dim": components.text.dim}
+        if config.lora is not None:
+            settings |= _of_the_base(settings, Path(config.init or ""))
         model = DualStreamTransformer(**settings)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"model: {error}; see configs/model/") from None

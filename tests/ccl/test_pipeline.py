@@ -320,7 +320,7 @@ def test_frames_a_second_reach_the_transformers_clock(pipe):
         lambda _, args: clocks.append([given.clock for given in args[1:3]])
     )
     try:
-        made = [pipe("a bell", duration=1.0, num_inference_steps=1, guidance=Guidance("none"), **one) for one in FPS]
+        made = [pipe("a bell", duration=1.0, num_inference_steps=1, guidance=Guidance(Form.NONE), **one) for one in FPS]
     finally:
         hook.remove()
     assert [(one.fps, one.video.shape[1], one.audio.shape[1]) for one in made] == [(16, 16, 16000), (24, 24, 16000)]

@@ -109,6 +109,11 @@ def test_tracks_make_a_video_that_carries_their_sum(make, media: Path, capsys: p
     assert [path.name for path in out.parent.iterdir()] == ["clip.mp4"]
 
 
+def test_frames_a_second_are_those_of_the_file(make) -> None:
+    info = probe(make("--speech", "voice.wav", "--fps", 2 * FPS, "--window", 1))
+    assert info.fps == 2 * FPS and info.video_end == pytest.approx(SECONDS)
+
+
 def test_one_track_of_eight_bits_keeps_its_rate(make) -> None:
     info = probe(make("--effects", "steps.wav"))
     assert (info.rate, info.channels) == (16000, 1)

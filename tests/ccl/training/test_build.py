@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CONFIG, FRAMES, inputs
+from tiny import CONFIG, FRAMES, inputs, randomise
 
 from ccl.training.build import JointAdapter, build_model, check_size
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
@@ -25,12 +25,21 @@ COMPONENTS = Components(
 )
 
 OWN = ("in_channels", "text_dim")  # which the codecs and the text encoder decide
+TOLD = {"video": {k: v for k, v in CONFIG["video"].items() if k not in OWN} | {"frame_rate": True}}
 
 
 def config(model: dict[str, Any] | None = None, **changes: Any) -> TrainConfig:
     streams = {name: {k: v for k, v in CONFIG[name].items() if k not in OWN} for name in ("video", "audio")}
     raw = {"output": "out", "data": {"manifest": "clips", "fps": 8, "size": [32, 32]}, "train": {"steps": 3}}
     return TrainConfig.model_validate(raw | {"model": CONFIG | streams | (model or {})} | changes)
+
+
+def saved(folder: Path, model: dict[str, Any] | None = None) -> JointAdapter:
+    """A model whose zero-initialised weights are random, and its folder."""
+    adapter = JointAdapter(config(model, train={"steps": 3, "export_dtype": "fp32"}), COMPONENTS)
+    randomise(adapter.transformer)
+    adapter.save(adapter.objective().state_dict(), folder, Progress(0))
+    return adapter
 
 
 def test_codecs_and_text_say_what_goes_in_and_the_seed_decides_the_weights() -> None:
@@ -121,24 +130,29 @@ def test_a_size_of_no_whole_tokens_is_refused_before_encoding(size: tuple[int, i
 @torch.no_grad()
 @pytest.mark.parametrize("key", ["init", "init_streams"])
 def test_a_folder_without_a_frame_rate_or_refiner_goes_on_with_them_as_it_was(tmp_path: Path, key: str) -> None:
-    """Only these may be lacking in the folder, and only there; adapters go onto such a model too."""
-    old = JointAdapter(config(train={"steps": 3, "export_dtype": "fp32"}), COMPONENTS)
-    old.save(old.objective().state_dict(), tmp_path / "old", Progress(0))
-    told = {
-        "video": {k: v for k, v in CONFIG["video"].items() if k not in OWN} | {"frame_rate": True, "text_layers": 1}
-    }
-    lora = {"lora": {"rank": 2, "targets": ["attention", r".*rate_embedder"]}} if key == "init" else {}
-    new = JointAdapter(config(told, **{key: str(tmp_path / "old")}, **lora), COMPONENTS)
+    """Only these may be lacking in the folder, and only there."""
+    old, told = saved(tmp_path / "old"), {"video": TOLD["video"] | {"text_layers": 1}}
+    new = JointAdapter(config(told, **{key: str(tmp_path / "old")}), COMPONENTS)
     sigma, (video, _) = torch.tensor([0.5, 0.7]), inputs()
     text = torch.randn(2, 3, COMPONENTS.text.dim, generator=generator(0, "tests", "text"))
-    outputs = [
-        adapter.transformer.eval().denoise_video(video.latents, sigma, text, LatentClock.causal_video(FRAMES, 24.0, 4))
-        for adapter in (old, new)
-    ]
+    streams = [adapter.transformer.eval().video_stream for adapter in (old, new)]
+    clock = LatentClock.causal_video(FRAMES, 24.0, 4)
+    outputs = [stream(video.latents, sigma, text, clock) for stream in streams]
     assert torch.equal(*outputs) and outputs[0].std() > 0.1
     new.save(new.objective().state_dict(), tmp_path / "new", Progress(0))
-    if not lora:
-        with pytest.raises(
-            UserError, match=r"(rate_embedder|text_refiner)\..* is \[.*, and absent in the configuration"
-        ):
-            build_model(config(init=str(tmp_path / "new")), COMPONENTS)
+    with pytest.raises(UserError, match=r"(rate_embedder|text_refiner)\..* is \[.*, and absent in the configuration"):
+        build_model(config(**{key: str(tmp_path / "new")}), COMPONENTS)
+
+
+def test_adapters_learn_with_the_window_and_frame_rate_of_the_folder_they_act_in(tmp_path: Path) -> None:
+    """Their weights would not tell another; all other training may change both."""
+    saved(tmp_path / "old")
+    saved(tmp_path / "new", TOLD | {"window_from": "rates"})
+    for folder, window, told in (("old", "counts", False), ("new", "rates", True)):
+        for asked in ({}, TOLD | {"window_from": "rates"}, {"window_from": "counts"}):
+            lora = {"rank": 2, "targets": ["attention"]}
+            learns = config(asked, init=str(tmp_path / folder), lora=lora)
+            model = JointAdapter(learns, COMPONENTS).transformer
+            assert (model.config.window_from, model.video_stream.config.frame_rate) == (window, told)
+    model = build_model(config(TOLD | {"window_from": "rates"}, init=str(tmp_path / "old")), COMPONENTS)
+    assert (model.config.window_from, model.video_stream.config.frame_rate) == ("rates", True)
