@@ -6,11 +6,13 @@ any variant (`ccl.baselines`) is compared so. Attention counts as its matrix pro
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 
+from ccl.parts import GivenPart
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
 from shared.nn.clock import LatentClock
@@ -65,7 +67,11 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
 def _flops_at(settings: str, depth: int, tokens: Tokens, task: Task) -> int:
     """Those of a model of so many blocks. A pass takes a quarter of a second, so each is run once in a process."""
     twin = on_meta(json.loads(settings), depth)
-    return count_flops(lambda: twin(task.route, *_one_clip(twin, tokens)))
+    video, audio = _one_clip(twin, tokens)
+    if task is Task.PART:
+        track = torch.zeros(1, dtype=torch.int64, device="meta")
+        audio = replace(audio, part=GivenPart(audio.latents, track))
+    return count_flops(lambda: twin(task.route, video, audio))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:

@@ -207,5 +207,9 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         raise UserError(f"model: {error}; see configs/model/") from None
     if config.init_streams:
         streams = Path(config.init_streams) / "transformer"
-        return initialise(model, streams, skip=lambda name: part_of(name) == "fusion")
-    return initialise(model, Path(config.init) / "transformer") if config.init else model
+        return initialise(model, streams, skip=lambda name: part_of(name) in ("fusion", "part_embedding"))
+    if not config.init:
+        return model
+    folder = Path(config.init) / "transformer"
+    new = not DualStreamTransformer.load_config(folder).get("parts")  # what it lacks begins at zero and changes nothing
+    return initialise(model, folder, skip=lambda name: new and part_of(name) == "part_embedding")
