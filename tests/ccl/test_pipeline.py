@@ -265,7 +265,8 @@ def test_kept_spans_are_the_given_ones_to_the_bit_and_the_rest_is_made(pipe, kee
     frames, sound = frames_of(given), given["audio"][0].numpy()
     clocks = pipe._size(SECONDS, None, None).clocks
     for name, output, other, original, clock, rate in (
-        ("video", made.video, free.video, frames, clocks[0], 16), ("audio", made.audio, free.audio, sound, clocks[1], 16000),
+        ("video", made.video, free.video, frames, clocks[0], 16),
+        ("audio", made.audio, free.audio, sound, clocks[1], 16000),
     ):  # fmt: skip
         mask = latents_inside(clock, keep, SECONDS)
         assert mask.any() and not mask.all()
@@ -328,7 +329,7 @@ def test_an_image_begins_a_clip_whose_end_is_kept(pipe):
     [
         ({"keep": [(0.0, 2.0)]}, r"keep has 0 to 2 s; .* in 0 to 0.8125 s"),
         ({"keep": []}, "keep is empty"),
-        ({"keep": [(0.1, 0.2)]}, "spans that stay of the video, 0.1 to 0.2 s, hold no whole latent of it"),
+        ({"keep": [(0.1, 0.2)]}, "spans that stay of the video, 0.1 to 0.2 s, hold no whole latent; lengthen them"),
         ({"keep": [(0.0, SECONDS)]}, "spans that stay of the video, 0 to 0.812 s, hold all of it; give it whole"),
         ({"keep": [(0.0, 0.4)], "image": torch.zeros(1, 3, 32, 32)}, "image and keep both give the first frame"),
         ({"keep": [(0.5, SECONDS)], "short": 5}, "the given video has 5 frames, and 13 are to stay as they are"),

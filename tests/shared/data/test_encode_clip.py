@@ -66,3 +66,16 @@ def test_latents_that_are_not_finite_are_refused() -> None:
 
     with pytest.raises(UserError, match="clip 'clip2': its latents are not finite"):
         encode_clip(sample(), Codecs(Broken(), CODECS.audio), 16.0, CPU)
+
+
+def test_latents_of_parts_stand_beside_the_mixs() -> None:
+    clip = sample()
+    sound = 0.1 * torch.ones(1, 12_000).cumsum(1).sin()
+    members, facts = encode_clip(
+        clip, CODECS, 16.0, CPU, torch.float16, parts=lambda frames: {"effects": sound * (frames == 12)}
+    )
+    assert facts["parts"] == ["effects"] and members["latents"].keys() == {"video", "audio", "effects"}
+    assert torch.equal(members["latents"]["effects"], CODECS.audio.encode(sound[None])[0].half())
+    assert "parts" not in encode_clip(clip, CODECS, 16.0, CPU)[1]
+    with pytest.raises(UserError, match="clip 'clip2': latents of its effects are not finite"):
+        encode_clip(clip, CODECS, 16.0, CPU, parts=lambda frames: {"effects": sound * torch.nan})
