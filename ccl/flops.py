@@ -57,7 +57,8 @@ def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
 
 def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     """Operations, as in `Costs`, of one forward pass on the route of `task` for one clip, with a noise level per video
-    frame and at most ⌈A/F⌉ audio tokens that read it. UserError for a route that the model has not (`Route.joint`)."""
+    frame, one for the sound, and at most ⌈A/F⌉ audio tokens that read it. UserError for a route that the model has not
+    (`Route.joint`)."""
     settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
     few, more = (_flops_at(json.dumps(settings, sort_keys=True), depth, tokens, task) for depth in (1, 2))
     return few + (model.config.video["num_layers"] - 1) * (more - few)  # all blocks are alike

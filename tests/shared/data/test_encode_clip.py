@@ -71,9 +71,12 @@ def test_latents_that_are_not_finite_are_refused() -> None:
 def test_latents_of_parts_stand_beside_the_mixs() -> None:
     clip = sample()
     sound = 0.1 * torch.ones(1, 12_000).cumsum(1).sin()
-    members, facts = encode_clip(
-        clip, CODECS, 16.0, CPU, torch.float16, parts=lambda frames: {"effects": sound * (frames == 12)}
-    )
+
+    def parts(frames: int) -> dict[str, torch.Tensor]:
+        assert frames == 12
+        return {"effects": sound}
+
+    members, facts = encode_clip(clip, CODECS, 16.0, CPU, torch.float16, parts=parts)
     assert facts["parts"] == ["effects"] and members["latents"].keys() == {"video", "audio", "effects"}
     assert torch.equal(members["latents"]["effects"], CODECS.audio.encode(sound[None])[0].half())
     assert "parts" not in encode_clip(clip, CODECS, 16.0, CPU)[1]
