@@ -6,11 +6,13 @@ any variant (`ccl.baselines`) is compared so. Attention counts as its matrix pro
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 
+from ccl.parts import GivenPart
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
 from shared.nn.clock import LatentClock
@@ -57,7 +59,8 @@ def costs(config: Mapping[str, Any], tokens: Tokens) -> Costs:
 
 def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
     """Operations, as in `Costs`, of one forward pass on the route of `task` for one clip, with a noise level per video
-    frame and at most ⌈A/F⌉ audio tokens that read it. UserError for a route that the model has not (`Route.joint`)."""
+    frame, one for the sound, and at most ⌈A/F⌉ audio tokens that read it. UserError for a route that the model has not
+    (`Route.joint`)."""
     settings = {name: value for name, value in model.config.items() if not name.startswith("_")}
     few, more = (_flops_at(json.dumps(settings, sort_keys=True), depth, tokens, task) for depth in (1, 2))
     return few + (model.config.video["num_layers"] - 1) * (more - few)  # all blocks are alike
@@ -67,7 +70,11 @@ def task_flops(model: DualStreamTransformer, tokens: Tokens, task: Task) -> int:
 def _flops_at(settings: str, depth: int, tokens: Tokens, task: Task) -> int:
     """Those of a model of so many blocks. A pass takes a quarter of a second, so each is run once in a process."""
     twin = on_meta(json.loads(settings), depth)
-    return count_flops(lambda: twin(task.route, *_one_clip(twin, tokens)))
+    video, audio = _one_clip(twin, tokens)
+    if task is Task.PART:
+        track = torch.zeros(1, dtype=torch.int64, device="meta")
+        audio = replace(audio, part=GivenPart(audio.latents, track))
+    return count_flops(lambda: twin(task.route, video, audio))
 
 
 def on_meta(config: Mapping[str, Any], depth: int | None = None) -> DualStreamTransformer:

@@ -1,5 +1,6 @@
-"""CCLPipeline: text (and an image, a video or a sound) -> video and sound, in one diffusers pipeline."""
+"""CCLPipeline: text (and a given image, video, sound, or parts) -> video and sound, in one diffusers pipeline."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from ccl.given import Encoded, Given, Kept, with_first
 from ccl.guidance import Guidance
-from ccl.routing import Route, check_given, infer_task, parse_task
-from ccl.sampler import Conditions, JointSampler
+from ccl.parts import GivenPart, GivenTrack, read_track
+from ccl.routing import Route, Task
+from ccl.sampler import Clean, Conditions, JointSampler
+from ccl.spans import Span, in_clean_latents, joined, latents_inside, spans_of
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import CheckpointMixin, check_joint
 from shared.checkpoint.lora import LoraMixin
@@ -33,6 +37,7 @@ from shared.utils.rng import generator, seed_of_each
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 #: One for all that is made in a call, or one for each.
 Prompts = str | TimedPrompts | Sequence[str | TimedPrompts]
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -43,6 +48,7 @@ class CCLOutput(BaseOutput):
     audio: np.ndarray | None  # [B, samples] float32 in [-1, 1]
     fps: float
     sample_rate: int
+    kept: dict[str, list[Span]] | None = None  # seconds of "video" and "audio" that are the given ones, with `keep`
 
 
 class Size(NamedTuple):
@@ -54,6 +60,7 @@ class Size(NamedTuple):
     width: int
     fps: float
     clocks: tuple[LatentClock, LatentClock]
+    seconds: float
 
 
 class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
@@ -98,6 +105,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         duration: float = 2.0, height: int | None = None, width: int | None = None, fps: float | None = None,
         num_inference_steps: int = 24, guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
         image: Tensor | None = None, audio: Tensor | None = None, video: Tensor | None = None,
+        keep: Sequence[Span] | None = None, keep_audio: Sequence[Span] | None = None,
+        given_speech: GivenTrack | None = None, given_effects: GivenTrack | None = None,
         callback_on_step_end: StepCallback | None = None,
     ) -> CCLOutput:  # fmt: skip
         """Sample one clip per prompt.
@@ -105,36 +114,37 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         Args:
             prompt, audio_prompt: what to see, and to hear (default: the same). `TimedPrompts` change over time.
             negative_prompt, guidance: the text 0c of guidance; form and weights of UCG.
-            task: t2av, t2v, t2a, a2v, v2a, or auto: by what is given.
+            task: t2av, t2v, t2a, a2v, v2a, part, or auto: by what is given.
             duration: seconds. height, width: pixels; default: as trained. fps: frames a second, also of a given video;
                 default: the pipeline's. Its clock tells the transformer, which heeds it with `frame_rate`.
             seed: one per prompt, or one: prompt i draws from seed + i. Video and sound have noise of their own.
             image: [B or 1, 3, H, W] in [-1, 1], the first frame (i2av, i2v).
             audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
+            keep: spans, (from, to) in seconds, that stay of the given video and sound while the rest is made; what is
+                given may end with the last of them. keep_audio: other spans of the sound.
+            given_speech, given_effects: task part: a file, or (samples, rate), of which the mix and the video are made.
 
         UserError for a size, duration, seed or given stream that does not fit, with what would; for a missing part; for
         one that makes NaN or infinity, with the step.
         """
         check_joint(self.components)
         prompts = _per_sample(prompt)
-        chosen = infer_task(audio is not None, video is not None) if task == "auto" else parse_task(task)
-        check_given(chosen, audio is not None, video is not None, image is not None)
+        given = Given(image, audio, video, keep, keep_audio, given_speech, given_effects)
+        chosen = given.task(task)
         size = self._size(duration, height, width, fps)
         seeds = seed_of_each(seed, len(prompts))
-        streams, first = self._encode_given(size, len(prompts), image, audio, video)
-        encoded = {f"{name} codec": latents for name, latents in streams.items()}
-        check_finite(encoded | ({} if first is None else {"video codec": first}), "in the latents of what is given")
+        encoded = self._encode_given(chosen, size, len(prompts), given)
         latents = self._noise(chosen.route, size, seeds)
         audio_prompts = prompts if audio_prompt is None else _per_sample(audio_prompt)
         if len(audio_prompts) != len(prompts):
             raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
         device, dtype = self._execution_device, self.transformer.dtype
         texts = Conditions.build(self.text_encoder, prompts, audio_prompts, negative_prompt, size.clocks, device, dtype)
-        how = texts, size.clocks, guidance or Guidance(), streams, first
+        how = texts, size.clocks, guidance or Guidance(), encoded.streams, encoded.clean, encoded.part
         sampler = JointSampler(self.transformer, chosen.route, *how)
         sampler.restore_clean(latents)
         self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
-        output = self._decode(chosen.route, size, latents)
+        output = self._decode(chosen.route, size, latents, encoded.kept)
         self.maybe_free_model_hooks()
         return output
 
@@ -171,7 +181,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         samples = round(frames / fps * self.audio_codec.sample_rate)
         clocks = self.video_codec.clock(frames, fps), self.audio_codec.clock(samples)
-        return Size(frames, samples, height, width, fps, clocks)
+        return Size(frames, samples, height, width, fps, clocks, frames / fps)
 
     def _noise(self, route: Route, size: Size, seeds: list[int]) -> dict[str, Tensor]:
         """Noise per noisy stream from its own generator: the other stream's size changes nothing."""
@@ -186,27 +196,72 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
                 latents[name] = torch.stack(drawn).to(self._execution_device)
         return latents
 
-    def _encode_given(
-        self, size: Size, batch: int, image: Tensor | None, audio: Tensor | None, video: Tensor | None
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Latents of the given stream by its name, and of the first frame."""
-        streams = {}
-        if audio is not None:
-            streams["audio"] = self.audio_codec.encode(self._fit("audio", audio, size, batch))
-        if video is not None:
-            streams["video"] = self.video_codec.encode(self._fit("video", video, size, batch))
-        if image is None:
-            return streams, None
-        return streams, self.video_codec.encode(self._fit("image", image[:, :, None], size, batch))
+    def _encode_given(self, task: Task, size: Size, batch: int, given: Given) -> Encoded:
+        """Encode what is given. UserError if the model cannot read it, or its latents are not finite."""
+        kept, encoded = given.kept(task), Encoded({}, {}, None, {})
+        if given.part is not None:
+            encoded = encoded._replace(part=self._encode_part(*given.part, size, batch))
+        for name in ("audio", "video"):
+            if (values := getattr(given, name)) is None:
+                continue
+            if name in kept:
+                by = "keep_audio" if name == "audio" and given.keep_audio is not None else "keep"
+                encoded.kept[name], mask = self._keep(name, values, joined(kept[name], size.seconds, by), size, batch)
+                encoded.clean[name] = Clean(self._encode(name, encoded.kept[name].values), mask)
+            else:
+                encoded.streams[name] = self._encode(name, self._fit(name, values, size, batch))
+        if given.image is not None:
+            first = self._encode("video", self._fit("image", given.image[:, :, None], size, batch))
+            encoded.clean["video"] = with_first(first, encoded.clean.get("video"), len(size.clocks[0]))
+        return encoded
 
-    def _fit(self, name: str, given: Tensor, size: Size, batch: int) -> Tensor:
-        """Trim dimension 2, one per prompt. What lacks up to a twentieth ends in silence, or in its last picture."""
-        if name != "audio" and tuple(given.shape[-2:]) != (size.height, size.width):
+    def _encode(self, name: str, values: Tensor) -> Tensor:
+        latents: Tensor = getattr(self, f"{name}_codec").encode(values)
+        check_finite({f"{name} codec": latents}, "in the latents of what is given")
+        return latents
+
+    def _encode_part(self, name: str, track: GivenTrack, size: Size, batch: int) -> GivenPart:
+        parts = list(self.transformer.config.parts)
+        if name not in parts:
+            known = f"only {', '.join(parts)}" if parts else "no track"
+            raise UserError(f"given_{name}: this model can be given {known}; train it with task part and model.parts")
+        sound = self._fit(name, read_track(track, self.audio_codec.sample_rate, f"given_{name}"), size, batch)
+        latents = self._encode("audio", sound)
+        return GivenPart(latents, torch.full((batch,), parts.index(name), device=latents.device))
+
+    def _keep(self, name: str, given: Tensor, asked: list[Span], size: Size, batch: int) -> tuple[Kept, Tensor]:
+        """Find what stays of a stream, and the mask of its clean latents. A span that does not fill whole latents is
+        narrowed to those, with a warning. UserError if nothing stays, or all."""
+        clock, count, rate = size.clocks[1], size.samples, float(self.audio_codec.sample_rate)
+        if name == "video":
+            clock, count, rate = size.clocks[0], size.frames, self.config.fps
+        mask = latents_inside(clock, asked, size.seconds)
+        if not mask.any() or mask.all():
+            hold = (
+                "all of it; give it whole, as tasks v2a and a2v do" if mask.any() else "no whole latent; lengthen them"
+            )
+            raise UserError(f"spans that stay of the {name}, {_told(asked)} s, hold {hold}")
+        kept = in_clean_latents(clock, mask, count, rate)
+        spans = spans_of(kept, rate)
+        if _told(spans) != _told(asked):
+            what = "what is made widens to whole latents"
+            _log.warning("of the %s %s s stay as given, of %s s asked for: %s", name, _told(spans), _told(asked), what)
+        needed = int(kept.nonzero()[-1]) + 1
+        return Kept(self._fit(name, given, size, batch, needed), kept, spans), mask
+
+    def _fit(self, name: str, given: Tensor, size: Size, batch: int, needed: int | None = None) -> Tensor:
+        """Trim dimension 2, one per prompt. What lacks up to a twentieth, or all after the first `needed`, ends in
+        silence, or in its last picture."""
+        pictures = name in ("video", "image")
+        if pictures and tuple(given.shape[-2:]) != (size.height, size.width):
             shape = "x".join(map(str, given.shape[-2:]))
             raise UserError(f"the {name} is {shape}; the sample is {size.height}x{size.width}: resize one of them")
-        length = {"audio": size.samples, "video": size.frames, "image": 1}[name]
-        missing, unit = length - given.shape[2], "samples" if name == "audio" else "frames"
-        if missing > 0.05 * length:
+        length = {"video": size.frames, "image": 1}.get(name, size.samples)
+        missing, unit = length - given.shape[2], "frames" if pictures else "samples"
+        if needed is not None and given.shape[2] < needed:
+            has = f"has {given.shape[2]} {unit}, and {needed} are to stay as they are"
+            raise UserError(f"the given {name} {has}: keep less of it")
+        if missing > 0.05 * length and needed is None:
             has = f"has {given.shape[2]} {unit}, the sample needs {length}"
             raise UserError(f"the given {name} {has}: lower the duration")
         if given.shape[0] not in (1, batch):
@@ -214,10 +269,11 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         given = given.to(self._execution_device, torch.float32)[:, :, :length]
         if missing > 0:
             last = given[:, :, -1:].repeat_interleave(missing, dim=2)
-            given = torch.cat([given, torch.zeros_like(last) if name == "audio" else last], dim=2)
+            given = torch.cat([given, last if pictures else torch.zeros_like(last)], dim=2)
         return given.expand(batch, *given.shape[1:])
 
-    def _decode(self, route: Route, size: Size, latents: dict[str, Tensor]) -> CCLOutput:
+    def _decode(self, route: Route, size: Size, latents: dict[str, Tensor], kept: dict[str, Kept]) -> CCLOutput:
+        """Decode what was made; what is kept is put into it as it was given, not through a codec."""
         video = audio = None
         if route.video_noisy:
             pixels = self.video_codec.decode(latents["video"].to(self.video_codec.dtype), size.frames)
@@ -226,8 +282,19 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if route.audio_noisy:
             sound = self.audio_codec.decode(latents["audio"].to(self.audio_codec.dtype), size.samples)
             audio = bounded(sound[:, 0].float(), "audio codec").cpu().numpy()
-        return CCLOutput(video, audio, size.fps, self.audio_codec.sample_rate)
+        if video is not None and "video" in kept:
+            values, mask, _ = kept["video"]
+            video[:, mask] = tensor_to_frames(values[:, :, mask.to(values.device)]).cpu().numpy()
+        if audio is not None and "audio" in kept:
+            values, mask, _ = kept["audio"]
+            audio[:, mask] = values[:, 0].cpu()[:, mask].numpy()
+        spans = {name: one.spans for name, one in kept.items()} or None
+        return CCLOutput(video, audio, size.fps, self.audio_codec.sample_rate, spans)
 
 
 def _per_sample(prompt: Prompts) -> list[str | TimedPrompts]:
     return [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
+
+
+def _told(spans: Sequence[Span]) -> str:
+    return ", ".join(f"{round(start, 3):g} to {round(end, 3):g}" for start, end in spans)

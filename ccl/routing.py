@@ -8,6 +8,7 @@
 | a2v | LCT + clean audio | LCT | video | v |
 | v2a | LCT | LCT + clean video | audio | a |
 | mtv | LCT, and the control network of the tracks | stream skipped | video | v |
+| part | LCT + audio | LCT + video; a given track as more of its input (`ccl.parts`) | both | v + a |
 
 The context tokens are always visible. A stream that is not in the task is not computed; a clean stream reads the
 context tokens only, so it does not depend on the step.
@@ -65,6 +66,7 @@ class Task(StrEnum):
     A2V = "a2v"
     V2A = "v2a"
     MTV = "mtv"
+    PART = "part"
 
     @property
     def route(self) -> Route:
@@ -78,14 +80,18 @@ ROUTES = {
     Task.A2V: Route(Reads.CROSS_MODAL, Reads.CONTEXT, video_noisy=True, audio_noisy=False),
     Task.V2A: Route(Reads.CONTEXT, Reads.CROSS_MODAL, video_noisy=False, audio_noisy=True),
     Task.MTV: Route(Reads.CONTEXT, Reads.SKIPPED, video_noisy=True, audio_noisy=False),
+    Task.PART: Route(Reads.CROSS_MODAL, Reads.CROSS_MODAL, video_noisy=True, audio_noisy=True),
 }
 
-JOINT_TASKS = tuple(task for task in Task if task is not Task.MTV)
-"""What `CCLPipeline` samples; mtv needs tracks, and `mtv.pipeline` samples it."""
+JOINT_TASKS = tuple(task for task in Task if task not in (Task.MTV, Task.PART))
+"""What is sampled from text, sound and pictures alone; mtv and part need tracks."""
+
+PARTS = ("speech", "effects")
+"""Tracks of which task part gives one; what else sounds is made with the video."""
 
 
 def parse_task(name: str) -> Task:
-    """Find the task of joint sampling called `name`; a `UserError` lists those there are."""
+    """Find the task of `CCLPipeline` called `name`; a `UserError` lists those there are."""
     if name == Task.MTV:
         raise UserError("task mtv is driven by tracks; sample it with scripts/sample_mtv.py or MTVPipeline")
     try:
@@ -101,8 +107,8 @@ def infer_task(has_audio: bool, has_video: bool) -> Task:
     return Task.A2V if has_audio else Task.V2A if has_video else Task.T2AV
 
 
-def check_given(task: Task, audio: bool, video: bool, image: bool) -> None:
-    """Raise UserError if what is given (a sound, a picture, a first frame) does not fit the task."""
+def check_given(task: Task, audio: bool, video: bool, image: bool, part: bool = False) -> None:
+    """Raise UserError if what is given (a sound, a picture, a first frame, a track) does not fit the task."""
     needs = {Task.A2V: ("audio",), Task.V2A: ("video",)}.get(task, ())
     for name, there in (("audio", audio), ("video", video)):
         if name in needs and not there:
@@ -111,3 +117,6 @@ def check_given(task: Task, audio: bool, video: bool, image: bool) -> None:
             raise UserError(f"task {task} does not read a given {name}; leave it out, or choose a2v or v2a")
     if image and not task.route.video_noisy:
         raise UserError(f"task {task} makes no video, so a first frame has no use; leave the image out")
+    if part != (task is Task.PART):
+        what = "has no use for a given track; leave it out, or choose part" if part else "needs a given track"
+        raise UserError(f"task {task} {what}" + ("" if part else ": given_speech or given_effects of CCLPipeline"))

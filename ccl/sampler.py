@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ccl.guidance import Guidance, State
+from ccl.parts import GivenPart
 from ccl.routing import Reads, Route
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.encoders import TextEncoder
@@ -20,6 +22,19 @@ from shared.utils.finite import check_finite
 STREAMS = ("video", "audio")
 #: One of each stream.
 Tensors = dict[str, Tensor]
+
+
+class Clean(NamedTuple):
+    """What of a stream that is made is given: clean latents, [B, C, F, H, W] or [B, A, C], where `mask` [F] or [A]."""
+
+    latents: Tensor
+    mask: Tensor
+
+    def restored(self, latents: Tensor) -> Tensor:
+        """`latents` of the stream, with the clean ones in their place."""
+        mask = self.mask.to(latents.device)
+        mask = mask[:, None, None] if latents.ndim == 5 else mask[:, None]
+        return torch.where(mask, self.latents.to(latents), latents)
 
 
 @dataclass(frozen=True)
@@ -50,27 +65,27 @@ class JointSampler:
     """Guided velocities of the noisy streams of one route.
 
     The clean stream `given`, {"audio": [B, A, C]} or {"video": [B, C, F, H, W]}, is run once with the text and once
-    without, and its keys and values are cached (in each step if the model lets it read the noisy stream). `first_frame`
-    [B, C, 1, H, W]: a clean first video latent. Texts over time cost no evaluation (`shared.nn.timed_text`).
-    Raises UserError for a form of guidance that the model is not trained for.
+    without, and its keys and values are cached (in each step if the model lets it read the noisy stream). `clean`: of
+    the noisy streams what is given of them. `part`: a given track, which is there in every state. Texts over time cost
+    no evaluation (`shared.nn.timed_text`). Raises UserError for a form of guidance that the model is not trained for.
     """
 
     def __init__(
         self, model: DualStreamTransformer, route: Route, conditions: Conditions,
-        clocks: tuple[LatentClock, LatentClock], guidance: Guidance, given: Tensors, first_frame: Tensor | None = None,
+        clocks: tuple[LatentClock, LatentClock], guidance: Guidance, given: Tensors,
+        clean: Mapping[str, Clean] | None = None, part: GivenPart | None = None,
     ) -> None:  # fmt: skip
         self.model, self.route, self.conditions = model, route, conditions
         self.guidance = guidance.settled(model.has_unconditional or not route.has_context)
         self.clocks = dict(zip(STREAMS, clocks, strict=True))
-        self.given, self.first_frame = given, first_frame
+        self.given, self.clean, self.part = given, clean or {}, part
         self.made = [name for name in STREAMS if getattr(route, f"{name}_noisy")]
         self._contexts: dict[bool, StreamContext] = {}  # by whether the text is there
 
     def restore_clean(self, latents: Tensors) -> None:
-        """Put the clean first frame back where a solver step has moved it."""
-        if self.first_frame is not None:
-            frame = self.first_frame.to(latents["video"])
-            latents["video"] = torch.cat([frame, latents["video"][:, :, 1:]], dim=2)
+        """Put the clean latents back where a solver step has moved them."""
+        for name, clean in self.clean.items():
+            latents[name] = clean.restored(latents[name])
 
     def velocity(self, latents: Tensors, sigmas: dict[str, float]) -> Tensors:
         """Predict the guided velocity of each noisy stream at its sigma; states of weight 0 are not evaluated."""
@@ -106,8 +121,10 @@ class JointSampler:
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 
     def _input(self, name: str, latents: Tensor, sigma: float, text: Text) -> StreamInput:
-        frames = len(self.clocks[name]) if name == "video" else 1
-        sigmas = torch.full((len(latents), frames), sigma, device=latents.device, dtype=torch.float32)
-        if name == "video" and self.first_frame is not None:
-            sigmas[:, 0] = 0
-        return StreamInput(latents.to(text.dtype), sigmas, text, self.clocks[name])
+        clean = self.clean.get(name)
+        levels = len(self.clocks[name]) if name == "video" or clean is not None else 1
+        sigmas = torch.full((len(latents), levels), sigma, device=latents.device, dtype=torch.float32)
+        if clean is not None:
+            sigmas[:, clean.mask.to(latents.device)] = 0
+        part = None if name == "video" or self.part is None else self.part.to(latents.device, text.dtype)
+        return StreamInput(latents.to(text.dtype), sigmas, text, self.clocks[name], part)

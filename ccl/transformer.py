@@ -1,6 +1,6 @@
 """DualStreamTransformer: a video DiT and an audio DiT, joined in every block by CCA (CCL paper)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ccl.baselines import Variant, by_index
 from ccl.context_attention import KeyValue
 from ccl.fusion import Fusion, RotaryArguments
+from ccl.parts import GivenPart, PartEmbedding
 from ccl.routing import Reads, Route, Task
 from ccl.tarp import Centre, ClockMode, WindowFrom, align
 from shared.nn.clock import LatentClock
@@ -28,9 +29,10 @@ class StreamInput:
     """One stream's part of a forward pass."""
 
     latents: Tensor  # video [B, C, F, H, W] or audio [B, A, C], noisy or clean
-    sigma: Tensor  # [B], or for video [B, F]; 0 clean .. 1 noise
+    sigma: Tensor  # [B], or one per latent in time, [B, F] or [B, A]; 0 clean .. 1 noise
     text: Text  # [B, L, text_dim], or texts over time
     clock: LatentClock  # when each latent lives
+    part: GivenPart | None = None  # of the audio stream, on task part
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
+        parts: tracks that task part may give, of speech and effects (`ccl.parts`).
 
     Raises ValueError for towers of different depth, patches that join latents in time, or no such variant.
     """
@@ -164,6 +167,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         positions: str = "aligned",
         partition: bool = True,
         routing: str = "dynamic",
+        parts: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.variant = Variant(fusion, positions, partition, routing)
@@ -185,6 +189,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         audio_reads = [kind.build("audio", a, v, sizes) for _ in range(v.num_layers)]
         blocks = self.video_stream.lend_blocks(), self.audio_stream.lend_blocks()
         self.blocks = modules(map(JointBlock, *blocks, map(kind, video_reads, audio_reads)))
+        # the last that is made: without it all others are drawn alike
+        self.part_embedding = PartEmbedding(a.in_channels, a.width, parts) if parts else None
         self.gradient_checkpointing = False
 
     @property
@@ -203,6 +209,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         """
         route = route.joint if self.variant.routing == "joint" else route
         states = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
+        states = states[0], states[1] and self._with_part(states[1], audio)
         rotary = self._rotary(route, video, audio, states[0])
         cached_video, cached_audio = (
             given.key_values if isinstance(given, StreamContext) else [None] * len(self.blocks)
@@ -258,6 +265,14 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             state, key_value = block.run_clean(stream, state, learns)
             key_values.append(key_value)
         return StreamContext(key_values, given.clock, state.grid)
+
+    def _with_part(self, state: StreamState, given: Given) -> StreamState:
+        """Add the given track, where there is one, to the tokens of the audio stream."""
+        if not isinstance(given, StreamInput) or given.part is None:
+            return state
+        if self.part_embedding is None:
+            raise ValueError("a track is given to a model without parts")
+        return state.with_x(state.x + self.part_embedding(given.part).type_as(state.x))
 
     def _rotary(self, route: Route, video: Given, audio: Given, state: StreamState | None) -> RotaryArguments:
         """Make what both directions need of the clocks; `state` is the video's, unless it was cached."""

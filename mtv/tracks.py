@@ -17,7 +17,7 @@ from shared.data.manifest import Clip
 from shared.data.media import read_mono
 from shared.encoders.audio import AudioFeatures, FrameFeatures
 from shared.utils.errors import UserError
-from shared.utils.levels import why_cancelled
+from shared.utils.levels import is_silent, why_cancelled
 
 TRACKS = ("speech", "effects", "music")
 _SPEECH = re.compile(r"speech[1-9]?")
@@ -111,6 +111,27 @@ def clip_tracks(clip: Clip) -> tuple[list[Path], list[Path | None]]:
     """List the files of a clip's speakers, in order, and those of its effects and music, None where it has none."""
     voices = [clip.tracks[track] for track in sorted(clip.tracks) if _SPEECH.fullmatch(track)]
     return voices, [clip.tracks.get(track) for track in TRACKS[1:]]
+
+
+def clip_parts(clip: Clip, frames: int, fps: float, rate: int) -> dict[str, Tensor]:
+    """Read what of a clip can be a given part: "speech", all speakers together, and "effects", where they sound.
+
+    Each is [1, N] at `rate` Hz, as long as so many video frames, N = round(frames / fps · rate). UserError names the
+    clip.
+    """
+    voices, (effects, _) = clip_tracks(clip)
+    if not voices and effects is None:
+        return {}
+    try:
+        tracks = read_tracks(voices, effects, fps=fps, rate=rate, start=clip.start, end=clip.start + frames / fps)
+    except UserError as error:
+        raise UserError(f"clip {clip.id!r}: {error}") from error
+    count = round(frames / fps * rate)
+    given = {"speech": torch.stack(tracks.speech).sum(0).clamp(-1, 1), "effects": tracks.effects}
+    heard = {name: sound for name, sound in given.items() if sound is not None and not is_silent(sound.numpy())}
+    return {
+        name: nn.functional.pad(sound, (0, max(0, count - sound.shape[1])))[:, :count] for name, sound in heard.items()
+    }
 
 
 def clip_features(clip: Clip, frames: int, fps: float, encoders: Mapping[str, FrameFeatures]) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ class EncodeOptions(TrustOptions):
     duration: Seconds | None = option(None, "seconds from each clip's start (default: all of it)")
     needs: Literal["both", "video", "audio"] = option("both", "refuse clips without it")
     keyframe_latents: bool = option(False, "every latent as a keyframe too, for keyframes > 0")
+    part_latents: bool = option(False, "latents of speech and effects too, for task part")
     tracks: bool = option(False, "features of the clips' tracks too, for task mtv")
     track_encoders: str = option("log-mel", "log-mel, wav2vec2:PATH_OR_ID or ast:PATH_OR_ID; or SPEECH,EFFECTS,MUSIC")
     text_dtype: Literal["fp32", "bf16"] = option("fp32", "in which UMT5 runs")
@@ -66,13 +67,14 @@ def main(argv: list[str] | None = None) -> None:
     settings, sources, clips = record_settings(options), component_sources(options), read_manifest(options.manifest)
     from mtv.captions import drop_speaker
     from mtv.track_features import check_tracks
-    from mtv.tracks import clip_features
+    from mtv.tracks import clip_features, clip_parts
     from shared.data.encode import EncodeJob, encode
 
     if options.tracks:
         check_tracks(clips)
     how = options.model_dump(include={"output", "device", "workers", "threads"}) | {"without_speaker": drop_speaker}
-    job = EncodeJob(clips=clips, sources=sources, settings=settings, features=clip_features, **how)
+    how |= {"features": clip_features, "parts": clip_parts}
+    job = EncodeJob(clips=clips, sources=sources, settings=settings, **how)
     failed = encode(job)
     if failed is None:
         print(f"{options.output}: this process is done; the last one writes index.json")
@@ -104,6 +106,7 @@ def record_settings(options: EncodeOptions) -> dict[str, Any]:
     names = {"duration", "needs", "text_dtype", "latents_dtype", "low_memory", "shard_clips"}
     settings = options.model_dump(include=names) | {"fps": fps, "sizes": [list(size) for size in sizes]}
     settings |= {"keep_fps": True} if options.keep_fps else {}  # else as in folders from before there was a choice
+    settings |= {"part_latents": True} if options.part_latents else {}  # older folders do not name it
     return settings | {"keyframe_latents": options.keyframe_latents, "tracks": encoders if options.tracks else None}
 
 

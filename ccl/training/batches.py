@@ -7,8 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ccl.parts import draw_track
 from ccl.routing import Task
+from ccl.spans import draw_spans
 from ccl.training.objective import Batch, draw_clean_frames, draw_keyframes
 from mtv.captions import drop_speaker
 from mtv.control import TrackFeatures
@@ -63,15 +66,35 @@ class JointBatches:
         if keyframes.any():
             images = [clip.keyframe_latents for clip in clips if clip.keyframe_latents is not None]
             video = torch.where(keyframes[:, None, :, None, None], torch.stack(images), video)
+        clean, spans = clean | keyframes, None
+        if config.clean_spans > 0:  # of samples in whose video nothing is clean yet, or is no matter
+            video_spans, spans = draw_spans(
+                config.clean_spans, config.seed, step, ids, tasks, (video_clock, audio_clock)
+            )
+            taken = clean.any(1) & torch.tensor([Task(task).route.video_noisy for task in tasks])
+            clean, spans = clean | video_spans & ~taken[:, None], spans & ~taken[:, None]
+        part, part_track = self._parts(clips, tasks, step)
         return Batch(
             step=step, ids=ids, tasks=tasks,
             video=video, audio=torch.stack([clip.audio for clip in clips]),
             text=text_over_time([of_video for of_video, _ in texts], video_clock, self.text_encoder.encode),
             audio_text=text_over_time([of_audio for _, of_audio in texts], audio_clock, self.text_encoder.encode),
-            clean_frames=clean | keyframes,
+            clean_frames=clean, clean_tokens=spans, part=part, part_track=part_track,
             video_clock=video_clock, audio_clock=audio_clock,
             tracks=self.tracks(step, names) if self.tracks and Task.MTV in tasks else None,
         )  # fmt: skip
+
+    def _parts(self, clips: list[Latents], tasks: list[str], step: int) -> tuple[Tensor | None, Tensor | None]:
+        """Given tracks [B, A, C] and which they are [B], of the samples on task part; None where there are none."""
+        if Task.PART not in tasks:
+            return None, None
+        given, tracks, known = [torch.zeros_like(clip.audio) for clip in clips], [0] * len(clips), self.config.parts
+        for row, (clip, task) in enumerate(zip(clips, tasks, strict=True)):
+            if task == Task.PART:
+                there = [name for name in known if name in clip.parts]
+                name = draw_track(self.config.seed, step, clip.id, there)
+                given[row], tracks[row] = clip.parts[name], known.index(name)
+        return torch.stack(given), torch.tensor(tracks)
 
     def _texts(self, clip: Latents, task: Task, step: int) -> tuple[TimedPrompts, TimedPrompts]:
         """Texts of the video and the audio stream: both lose all of their text together."""

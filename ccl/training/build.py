@@ -205,7 +205,7 @@ def _of_the_base(settings: dict[str, Any], init: Path) -> dict[str, Any]:
         name: settings[name] | {key: base.get(name, {}).get(key, default) for key, default in optional.items()}
         for name in ("video", "audio")
     }
-    return {"window_from": base.get("window_from", "counts"), **streams}
+    return {"window_from": base.get("window_from", "counts"), "parts": base.get("parts", ()), **streams}
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:
@@ -227,9 +227,9 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         return model
 
     def joins(name: str) -> bool:
-        return bool(config.init_streams) and part_of(name) == "fusion"
+        return bool(config.init_streams) and part_of(name) in ("fusion", "part_embedding")
 
     def starts_at_zero(name: str) -> bool:  # a folder without it goes on as it was
-        return ".rate_embedder." in name or ".text_refiner." in name
+        return part_of(name) == "part_embedding" or any(one in name for one in (".rate_embedder.", ".text_refiner."))
 
     return initialise(model, Path(start) / "transformer", joins, starts_at_zero)

@@ -6,14 +6,17 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ccl.training.source import Source, clip_dataset
 from mtv.captions import drop_speaker
 from mtv.track_features import TrackBatches, check_tracks, encode_tracks
+from mtv.tracks import clip_parts
 from shared.codecs import Codecs
 from shared.data.bad_clips import Problem, attempt, noted, settle
 from shared.data.clip_key import clip_key
@@ -141,15 +144,17 @@ def encode_latents(
 ) -> tuple[LatentShards, list[Problem]]:
     """Latents of the clips, with the captions of the manifest as it is now; what the run's folder lacks is made there
     first. Clips that cannot be read, lack a stream, or are silent are told and left out; the others are kept."""
-    data, keyframes, by_id = config.data, config.keyframes > 0, {clip.id: clip for clip in clips}
-    rate = "keep_fps" if data.keep_fps else "fps"
+    data, keyframes, parts = config.data, config.keyframes > 0, config.parts
+    by_id, rate = {clip.id: clip for clip in clips}, "keep_fps" if data.keep_fps else "fps"
     options = data.model_dump_json(include={rate, "size", "sample_rate", "duration", "latents_dtype"})
     dtype = getattr(torch, data.latents_dtype)
     common = [options, fingerprint(codecs.video), fingerprint(codecs.audio), *(["keyframes"] if keyframes else [])]
+    common += [f"parts {' '.join(parts)}"] if parts else []
     keys, bad = dict[str, str](), list[Problem]()
     for clip in clips:
         with noted(bad, clip.id):
-            keys[clip.id] = clip_key(clip, (clip.video, clip.audio), common)
+            tracks = sorted(clip.tracks) if parts else []
+            keys[clip.id] = clip_key(clip, [clip.video, clip.audio, *map(clip.tracks.get, tracks)], [*common, *tracks])
 
     def make(names: Sequence[str]) -> Iterator[NewRecord]:
         dataset = clip_dataset([by_id[name] for name in names], data)
@@ -160,13 +165,25 @@ def encode_latents(
                 if isinstance(sample, UserError):
                     raise sample
                 check_clip(sample, needs_video=True, needs_audio=True)
-                encoded = encode_clip(sample, codecs, data.fps, world.device, dtype, keyframes)
+                fps = sample.fps or data.fps
+                given = partial(given_parts, by_id[name], parts, fps=fps, rate=codecs.audio.sample_rate)
+                more = keyframes, None, given if parts else None
+                encoded = encode_clip(sample, codecs, data.fps, world.device, dtype, *more)
             if encoded is not None:
                 yield encoded[0], encoded[1] | {"key": keys[name]}
 
     captions = {clip.id: ClipTexts.of(clip) for clip in clips}
     shards = fill_shards(latents_folder(config), keys, make, world, "encoding clips", captions)
     return shards, gather_problems(bad)
+
+
+def given_parts(clip: Clip, parts: Sequence[str], frames: int, fps: float, rate: int) -> dict[str, Tensor]:
+    """Read those of `parts` that sound in a clip, as `clip_parts`. UserError if none does."""
+    given = {name: sound for name, sound in clip_parts(clip, frames, fps, rate).items() if name in parts}
+    if not given:
+        why = f"none of its {' and '.join(parts)} sounds, of which task part gives one"
+        raise UserError(f"clip {clip.id!r}: {why}; add its track or leave the clip out")
+    return given
 
 
 def tell_left_out(shards: LatentShards, problems: Sequence[Problem]) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ccl.flops import Tokens, task_flops
-from ccl.routing import Reads, Task
+from ccl.parts import GivenPart
+from ccl.routing import Reads, Route, Task
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
@@ -21,6 +22,8 @@ from shared.training.flops import StepCost, step_cost, trained_share
 from shared.training.trainer import LossRecord, StepOutput
 from shared.utils.config import Flow, Loss
 from shared.utils.rng import generator
+
+PARTED = 0.2  # of the steps of task part: those in which its streams run on their context tokens alone
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Batch:
     audio_clock: LatentClock
     tracks: TrackFeatures | None = None  # of all samples, where any of them is on task mtv
     clips: float | None = None  # of a micro-batch of this step on average, where that is another number than here
+    clean_tokens: Tensor | None = None  # [B, A] bool, audio tokens that stay at sigma 0; None: none do
+    part: Tensor | None = None  # [B, A, C] given tracks, where any sample is on task part, and by `part_track` which:
+    part_track: Tensor | None = None  # [B] places among the model's `parts`
 
     @property
     def divisor(self) -> float:
@@ -79,6 +85,11 @@ def draw_keyframes(rate: float, seed: int, step: int, ids: list[str], frames: in
     return mask
 
 
+def parted(seed: int, step: int) -> bool:
+    """Whether the streams of task part run without each other in this step, so that guidance finds its 0m trained."""
+    return float(torch.rand((), generator=generator(seed, "parted", step))) < PARTED
+
+
 class JointObjective(nn.Module):
     """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
 
@@ -109,14 +120,15 @@ class JointObjective(nn.Module):
 
     def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
         """Compute the losses of samples that share one route."""
-        (u_v, u_a), route, dtype = self._u(batch), task.route, batch.video.dtype
+        (u_v, u_a), route, dtype = self._u(batch), self._route(batch, task), batch.video.dtype
         sigma_v = shift(u_v, self.flow.video_shift) if route.video_noisy else torch.zeros_like(u_v)
         sigma_a = shift(u_a, self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u_a)
         per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
         mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
-        mixed_a, target_a = self._mix(batch, "audio", batch.audio, sigma_a.to(dtype)[:, None, None])
+        per_token = self._per_token(batch, route, sigma_a).to(dtype)
+        mixed_a, target_a = self._mix(batch, "audio", batch.audio, per_token.reshape(len(per_token), -1, 1))
         video_input = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
-        audio_input = StreamInput(mixed_a, sigma_a.to(dtype), batch.audio_text, batch.audio_clock)
+        audio_input = StreamInput(mixed_a, per_token, batch.audio_text, batch.audio_clock, self._part(batch, task))
         inputs: list[StreamInput | StreamContext] = [video_input, audio_input]
         if self.detach and task is Task.A2V:
             inputs[1] = self.transformer.context("audio", audio_input, detach=True)
@@ -129,15 +141,32 @@ class JointObjective(nn.Module):
         video, audio = self.transformer(route, *inputs, video_control=hook)
         losses, of_task = [], self.weights.tasks.get(task.value, 1.0)
         if video is not None:
-            error = (video.float() - target_v).square().mean(dim=(1, 3, 4))
-            valid = (per_frame > 0).float()
-            loss = (error * valid).sum(1) / valid.sum(1).clamp(min=1)
+            loss = _over_noisy((video.float() - target_v).square().mean(dim=(1, 3, 4)), per_frame)
             losses.append((LossRecord("video", task.value, sigma_v, loss), of_task * self.weights.video))
         if audio is not None:
-            loss = (audio.float() - target_a).square().mean(dim=(1, 2))
+            error = (audio.float() - target_a).square()
+            # one mean over all where every token counts: its last digits are those of a run without clean spans
+            loss = error.mean(dim=(1, 2)) if per_token.ndim == 1 else _over_noisy(error.mean(2), per_token)
             losses.append((LossRecord("audio", task.value, sigma_a, loss), of_task * self.weights.audio))
         (first, weight), *others = losses
         return [(replace(first, cost=self._cost(batch, task)), weight), *others]
+
+    def _route(self, batch: Batch, task: Task) -> Route:
+        """Find the route of this step, the same on every rank and in every micro-step."""
+        alone = task is Task.PART and self.transformer.has_unconditional and parted(self.seed, batch.step)
+        return task.route.unconditional if alone else task.route
+
+    def _per_token(self, batch: Batch, route: Route, sigma: Tensor) -> Tensor:
+        """Noise level of the sound, [B] or, where some of its tokens are clean, [B, A]."""
+        if batch.clean_tokens is None or not route.audio_noisy or not batch.clean_tokens.any():
+            return sigma
+        return torch.where(batch.clean_tokens, 0.0, sigma[:, None])
+
+    def _part(self, batch: Batch, task: Task) -> GivenPart | None:
+        if task is not Task.PART:
+            return None
+        assert batch.part is not None and batch.part_track is not None, "task part has a given track"
+        return GivenPart(batch.part, batch.part_track)
 
     def _cost(self, batch: Batch, task: Task) -> StepCost:
         """Count what a training step of these samples takes: tokens of the streams that run, and operations."""
@@ -172,3 +201,9 @@ class JointObjective(nn.Module):
     def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)
         return noisy(clean, noise, sigma), velocity(clean, noise)
+
+
+def _over_noisy(error: Tensor, sigma: Tensor) -> Tensor:
+    """[B]: mean of `error` [B, N] over the latents whose `sigma` [B, N] is above 0."""
+    valid = (sigma > 0).float()
+    return (error * valid).sum(1) / valid.sum(1).clamp(min=1)

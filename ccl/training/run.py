@@ -36,7 +36,7 @@ from shared.utils.files import replacing_folder, write_atomically
 from shared.utils.text_files import is_count
 
 #: Parts of the names of parameters that learn at `optimizer.cross_modal_lr_scale` times the rate.
-CROSS_MODAL = (".fusion.", "control.")
+CROSS_MODAL = (".fusion.", "control.", "part_embedding.")
 
 
 class Adapter(Protocol):
@@ -159,7 +159,8 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     with session() as world, own_output(Path(config.output), world):
         components = adapter.prepare(config, source, world)
         check_export(components, world)
-        with_tracks = stages[0].model_copy(update={"tasks": {"mtv": 1.0}})
+        tasks = {"mtv": 1.0} | ({"part": 1.0} if any(stage.trains("part") for stage in stages) else {})
+        with_tracks = stages[0].model_copy(update={"tasks": tasks})
         data = TrainingData.of(with_tracks, source, components, world)
         if world.is_main:
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])

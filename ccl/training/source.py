@@ -100,13 +100,14 @@ def read_source(config: TrainConfig, tasks: Collection[str]) -> Source:
         read_manifest(config.validation.manifest)  # refused now, and not when the first samples are due
     if data.shards is None:
         return read_clips(data)
-    _check_settings(config, mtv)
+    parts = list(config.model.get("parts", ())) if Task.PART in tasks else []
+    _check_settings(config, mtv, bool(parts))
     routes = [Task(task).route for task in tasks]
     needs = [any(getattr(route, name) is not Reads.SKIPPED for route in routes) for name in ("video", "audio")]
     reader = logging.getLogger(ShardedLatents.__module__)
     reader.disabled = True  # it would name every record on every rank
     try:
-        shards = ShardedLatents(data.shard_folders, needs[0], needs[1], tracks=mtv)
+        shards = ShardedLatents(data.shard_folders, needs[0], needs[1], mtv, parts=parts)
     finally:
         reader.disabled = False
     shards = shards.subset(data.subsets, data.exclude_subsets)
@@ -134,7 +135,7 @@ def clip_duration(clip: Clip) -> float:
     return probe(clip.video).duration - clip.start
 
 
-def _check_settings(config: TrainConfig, mtv: bool) -> None:
+def _check_settings(config: TrainConfig, mtv: bool, parts: bool) -> None:
     """Refuse shards whose settings are not those of the configuration, before their records are looked at."""
     data, validation = config.data, config.validation
     if mtv and validation.every and validation.clips and validation.manifest is None:
@@ -152,6 +153,9 @@ def _check_settings(config: TrainConfig, mtv: bool) -> None:
                 raise UserError(f"data.{name} {wanted}: {folder} was encoded with {actual}; set that, or encode again")
         if mtv and not settings.get("tracks"):
             raise UserError(f"{folder}: has no features of tracks, which task mtv needs; encode with --tracks")
+        if parts and not settings.get("part_latents"):
+            needs = "has no latents of speech and effects, which task part needs"
+            raise UserError(f"{folder}: {needs}; encode with --part-latents")
         if config.keyframes > 0 and not settings.get("keyframe_latents"):
             needs = f"has no latents of keyframes, which keyframes {config.keyframes} need"
             raise UserError(f"{folder}: {needs}; encode with --keyframe-latents")

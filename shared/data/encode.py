@@ -46,6 +46,8 @@ from shared.utils.progress import bar as progress_bar
 
 #: features(clip, frames, fps=..., encoders=...): features by track (`mtv.tracks.clip_features`).
 TrackFeatures = Callable[..., dict[str, Tensor]]
+#: parts(clip, frames, fps=..., rate=...): sounds of the tracks that are parts (`mtv.tracks.clip_parts`).
+PartSounds = Callable[..., dict[str, Tensor]]
 REPORT_NAME, SETTINGS_NAME = "report.jsonl", "encode.json"
 #: What a shard's .json says besides the shard itself.
 _FACTS = {"key", "fingerprints", "text", "sample_rate", "failed"}
@@ -57,9 +59,9 @@ class EncodeJob:
 
     `settings`, kept in the folder, decide the records: fps, keep_fps (there where clips keep their own frame rates),
     sizes (a clip takes that whose aspect ratio is nearest to its own), duration, needs, keyframe_latents, tracks
-    (encoders by track, or None), text_dtype, latents_dtype, low_memory, shard_clips. With tracks, `features` makes what
-    is kept of them, and the captions `without_speaker` are embedded, too. `workers`: processes of this rank; `threads`
-    decode ahead in each.
+    (encoders by track, or None), text_dtype, latents_dtype, low_memory, shard_clips; and part_latents, where those of
+    the tracks that `parts` reads are wanted. With tracks, `features` makes what is kept of them, and the captions
+    `without_speaker` are embedded, too. `workers`: processes of this rank; `threads` decode ahead in each.
     """
 
     output: Path
@@ -68,6 +70,7 @@ class EncodeJob:
     settings: dict[str, Any]
     features: TrackFeatures
     without_speaker: Callable[[str], str]
+    parts: PartSounds
     device: str = "auto"
     workers: int = 1
     threads: int = 4
@@ -169,8 +172,11 @@ class ClipEncoder:
         settings = self.job.settings
         check_clip(sample, settings["needs"] != "audio", settings["needs"] != "video")
         fps, dtype = settings["fps"], getattr(torch, settings["latents_dtype"])
-        features = partial(self.job.features, clip, fps=sample.fps or fps, encoders=self.track_encoders)
-        more = settings["keyframe_latents"], features if settings["tracks"] else None
+        rate = sample.fps or fps
+        features = partial(self.job.features, clip, fps=rate, encoders=self.track_encoders)
+        parts = partial(self.job.parts, clip, fps=rate, rate=self.codecs.audio.sample_rate)
+        tracks = features if settings["tracks"] else None, parts if settings.get("part_latents") else None
+        more = settings["keyframe_latents"], *tracks
         members, facts = encode_clip(sample, self.codecs, fps, self.device, dtype, *more)
         texts = {text_key(text): self.embed(text) for text in self._texts(clip)}
         facts |= {"key": self.key(clip)} | clip.model_dump(include={"caption", "audio_caption", "subsets", "speakers"})

@@ -20,12 +20,14 @@ Members = dict[str, dict[str, Tensor]]
 def encode_clip(
     sample: Sample, codecs: Codecs, fps: float, device: torch.device, dtype: torch.dtype = torch.float32,
     keyframes: bool = False, features: Callable[[int], dict[str, Tensor]] | None = None,
+    parts: Callable[[int], dict[str, Tensor]] | None = None,
 ) -> tuple[Members, dict[str, Any]]:  # fmt: skip
     """Tensors on the CPU, in `dtype`, and the facts of a record (`shared.data.shard_index.Record`).
 
     "latents": `video` [C, F, h, w], `audio` [A, C] and, with `keyframes`, `keyframe_latents` [C, F, h, w]; a stream
-    that the clip lacks is the encoding of zeros. "tracks": what `features` makes for so many video frames. A clip that
-    kept its own frame rate has that in the place of `fps`, and in its facts.
+    that the clip lacks is the encoding of zeros. "tracks": what `features` makes for so many video frames. `parts`: the
+    sounds [1, N] of tracks of so many video frames, whose latents [A, C] stand beside the mix's under their names. A
+    clip that kept its own frame rate has that in the place of `fps`, and in its facts.
     Raises UserError if latents are not finite.
     """
     pixels = sample.video.to(device)
@@ -37,6 +39,11 @@ def encode_clip(
     if keyframes:
         members["latents"]["keyframe_latents"] = every_keyframe(codecs.video, sample.id, pixels, sample.fps or fps)
     frames = sample.video.shape[1]
+    tracks = {} if parts is None else parts(frames)
+    for name, sound in tracks.items():
+        members["latents"][name] = codecs.audio.encode(sound[None].to(device))[0]
+        if not is_finite(members["latents"][name]):
+            raise UserError(f"clip {sample.id!r}: latents of its {name} are not finite; check the audio codec")
     if features is not None:
         members["tracks"] = features(frames)
         if bad := [name for name, values in members["tracks"].items() if not is_finite(values)]:
@@ -46,6 +53,7 @@ def encode_clip(
     facts |= {"has_audio": has_audio, "video": list(video.shape), "audio": list(audio.shape)}
     if sample.fps is not None:
         facts["fps"] = sample.fps
+    facts |= {"parts": list(tracks)} if parts is not None else {}
     return {member: as_kept(tensors, dtype) for member, tensors in members.items()}, facts
 
 

@@ -25,7 +25,7 @@ INDEX_NAME, EMPTY_NAME = "index.json", "empty_text.safetensors"
 FORMAT = "latent-shards-2"
 _ADVICE = "run scripts/encode.py again, which writes it anew"
 #: In which a folder may differ from another with which it is read.
-_OWN = ("sizes", "needs", "keyframe_latents", "tracks", "shard_clips", "latents_dtype")
+_OWN = ("sizes", "needs", "keyframe_latents", "part_latents", "tracks", "shard_clips", "latents_dtype")
 #: What reading facts of another form raises.
 BAD_FACTS = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 #: What reading a file raises that is no tar, or a damaged one.
@@ -44,8 +44,9 @@ class Record:
 
     `key`: the hash of what decides the record. `texts`: by stream, what it reads from which second on, as pairs of
     seconds and `text_key`; empty where texts are kept elsewhere. `tokens`: of every embedded text, by its key.
-    `members`: by ending ("json", "latents" ...) the offset in the shard, the bytes and their CRC-32. `fps`: the clip's
-    own frame rate, where it kept that; others have that of the settings.
+    `parts`: tracks whose latents it has beside the mix's, speech or effects. `members`: by ending ("json", "latents"
+    ...) the offset in the shard, the bytes and their CRC-32. `fps`: the clip's own frame rate, where it kept that;
+    others have that of the settings.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Record:
     subsets: tuple[str, ...]
     members: dict[str, tuple[int, int, int]]
     fps: int | None = None
+    parts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, facts: dict[str, Any], members: dict[str, Any]) -> Self:
@@ -78,6 +80,7 @@ class Record:
             if not isinstance(at, int | float) or not isinstance(key, str):
                 raise ValueError(f"a text is {[at, key]!r:.80}")
         rest: dict[str, Any] = {"tokens": facts.get("tokens", {}), "subsets": tuple(facts.get("subsets", ()))}
+        rest["parts"] = _part_names(facts.get("parts", ()))
         rest |= {name: facts[name] for name in ("id", "key", "frames", "samples", "has_video", "has_audio")}
         _counts("tokens", rest["tokens"].values())
         if "fps" in facts:
@@ -174,6 +177,14 @@ def _crc_of(file: BinaryIO, offset: int, size: int) -> int | None:
             return None
         checksum, size = zlib.crc32(block, checksum), size - len(block)
     return checksum
+
+
+def _part_names(names: Iterable[Any]) -> tuple[str, ...]:
+    """Raise ValueError unless all are tracks whose latents a record may have."""
+    for name in names:
+        if name not in ("speech", "effects"):
+            raise ValueError(f"latents of {name!r:.80}")
+    return tuple(names)
 
 
 def _counts(name: str, values: Iterable[Any]) -> None:

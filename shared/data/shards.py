@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -33,6 +33,7 @@ class Latents:
     A stream that the clip lacks is the encoding of zeros, with its `has_` flag False. `keyframe_latents` [C, F, h, w]:
     latent i as a keyframe, the encoding of one of its frames repeated; None where the record has none. `fps`: the
     clip's own frame rate, where it kept that. `prompts` and `audio_prompts`: texts over time, as the manifest has them.
+    `parts` [A, C]: of the speech and the effects, what sounds and the record has.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Latents:
     fps: int | None = None
     prompts: Pairs = ()
     audio_prompts: Pairs = ()
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class LatentShards:
@@ -169,16 +171,18 @@ class ShardedLatents(LatentShards):
 
     def __init__(
         self, folders: str | Path | Sequence[str | Path], needs_video: bool = True, needs_audio: bool = True,
-        tracks: bool = False, verify: Verify = "record",
+        tracks: bool = False, verify: Verify = "record", parts: Collection[str] = (),
     ) -> None:  # fmt: skip
-        """Read the indices. UserError if one is missing or damaged, folders do not fit together, or nothing is left."""
+        """Read the indices; with `parts`, records that have one of them. UserError if an index is missing or damaged,
+        folders do not fit together, or nothing is left."""
         super().__init__({})
         self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
         self.verify, self.checks_records = verify, verify != "none"
         self._examined: set[Path] = set()
         self._instead: dict[str, str] = {}
         self._endings = ("json", "latents", "texts", *(("tracks",) if tracks else ()))
-        needed = [n for n, wanted in (("video", needs_video), ("audio", needs_audio), ("tracks", tracks)) if wanted]
+        wants = {"video": needs_video, "audio": needs_audio, "tracks": tracks, "part that sounds": parts}
+        needed = [name for name, wanted in wants.items() if wanted]
         indices = [shard_index.read_index(folder) for folder in self.folders]
         self.settings, self.fingerprints, self.text = shard_index.common_settings(self.folders, indices)
         for folder, index in zip(self.folders, indices, strict=True):
@@ -186,7 +190,7 @@ class ShardedLatents(LatentShards):
             for problem in problems:
                 self._note(problem)
             for shard in shards:
-                self._add(shard, needed)
+                self._add(shard, needed, parts)
         if not self.records:
             raise UserError(f"{', '.join(map(str, self.folders))}: nothing can be read: {self.summary()}")
 
@@ -242,7 +246,7 @@ class ShardedLatents(LatentShards):
         left_out = f"; {len(self.problems)} left out, first {self.problems[0]}" if self.problems else ""
         return f"{len(self.records)} records{left_out}"
 
-    def _add(self, shard: Shard, needed: Sequence[str]) -> None:
+    def _add(self, shard: Shard, needed: Sequence[str], parts: Collection[str]) -> None:
         for record in shard.records:
             if record.id in self.places:
                 raise UserError(f"{shard.path}: clip id {record.id!r} occurs twice among the shards; ids must differ")
@@ -251,6 +255,7 @@ class ShardedLatents(LatentShards):
             self._examine(shard)
         for record in shard.records:
             has = {"video": record.has_video, "audio": record.has_audio, "tracks": "tracks" in record.members}
+            has["part that sounds"] = not set(parts).isdisjoint(record.parts)
             for what in needed:
                 if not has[what]:
                     self._drop(record.id, f"has no {what}, needed here")
@@ -334,9 +339,14 @@ def latents_of(record: Record, tensors: Mapping[str, Tensor], texts: ClipTexts) 
             raise BrokenRecord(f"has no {part} latents")
         if tuple(tensors[part].shape) != getattr(record, part):
             raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {getattr(record, part)}")
-    if extra := sorted(tensors.keys() - {"video", "audio", "keyframe_latents"}):
+    if extra := sorted(tensors.keys() - {"video", "audio", "keyframe_latents", *record.parts}):
         raise BrokenRecord(f"has latents of an unknown name, {extra[0]}")
     if "keyframe_latents" in tensors and tensors["keyframe_latents"].shape != tensors["video"].shape:
         raise BrokenRecord(f"keyframe latents of shape {list(tensors['keyframe_latents'].shape)}, not {record.video}")
+    for part in record.parts:
+        if part not in tensors or tuple(tensors[part].shape) != record.audio:
+            raise BrokenRecord(f"has no latents of its {part} of shape {list(record.audio)}")
     about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio", "fps")}
-    return Latents(**(about | texts._asdict() | tensors))
+    about["parts"] = {name: tensors[name] for name in record.parts}
+    about |= {name: tensor for name, tensor in tensors.items() if name not in record.parts}
+    return Latents(**(about | texts._asdict()))

@@ -73,6 +73,9 @@ class TrainConfig(Section):
     audio_caption_rate: Rate = key(0.5, "How often the audio stream reads the audio caption instead of the caption.")
     clean_frames: Rate = key(0.1, "How often a video sample keeps its first latents clean (image to video).")
     keyframes: Rate = key(0.0, "How often it has one to three clean latents anywhere, each of a still frame.")
+    clean_spans: Rate = key(
+        0.0, "How often a sample with no other clean latents keeps spans clean: of video, sound, or the same of both."
+    )
     control: dict[str, Any] | None = key(
         None, "Control network of task mtv: a file of configs/model/, or its content; sizes are filled in."
     )
@@ -112,6 +115,11 @@ class TrainConfig(Section):
         used = [phase.tasks for phase in self.phases] or [self.tasks]
         return any(weight > 0 for weights in used for task, weight in weights.items() if task in tasks)
 
+    @property
+    def parts(self) -> list[str]:
+        """Tracks that task part gives, in the model's order; none where it is not trained."""
+        return list(self.model.get("parts", ())) if self.trains("part") else []
+
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         check_numbers("model", self.model, ModelSettings)
@@ -128,6 +136,8 @@ class TrainConfig(Section):
                 raise ValueError(f"{name}: at least one task weight must be above 0")
             if weights.get("mtv", 0) > 0 and self.control is None:
                 raise ValueError(f"{name}: task mtv needs a control network, as configs/model/puppets_control.yaml is")
+            if weights.get("part", 0) > 0 and not self.model.get("parts"):
+                raise ValueError(f"{name}: task part needs a model with parts; set model.parts to [speech, effects]")
         ends = [self.phase_end(phase) for phase in self.phases]
         if ends and (ends != sorted(set(ends)) or ends[-1] != self.train.steps):
             raise ValueError(f"phases end at steps {ends}; they must increase and end at {self.train.steps}")

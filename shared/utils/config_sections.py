@@ -27,7 +27,7 @@ from shared.utils.ranges import (
     Width,
 )
 
-Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv"]
+Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv", "part"]
 Part = Literal["transformer", "attention", "control", "holistic"]
 TaskWeights = dict[Task, Weight]
 Until = Annotated[float, Field(gt=0, le=1_000_000_000)]

@@ -10,10 +10,13 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from tiny import counted, noise, transformer
 
+from ccl.given import Given
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
 from ccl.routing import Task
-from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from ccl.spans import in_clean_latents, latents_inside, spans_of
+from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor, tensor_to_frames
+from shared.data.media_write import write_audio
 from shared.encoders import HashedWords
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.flow import shift, u_grid
@@ -168,7 +171,8 @@ def test_a_given_stream_a_little_short_ends_in_silence_or_in_its_last_picture(pi
     assert torch.equal(sample(pipe, audio=short)[1][-1]["video"], sample(pipe, audio=padded)[1][-1]["video"])
     size = pipe._size(33 / 16, None, None)
     held = torch.cat([video[:, :, :32], video[:, :, 31:32]], dim=2)
-    kept = [pipe._encode_given(size, 1, None, None, clip)[0]["video"] for clip in (video[:, :, :32], held)]
+    given = [Given(video=clip) for clip in (video[:, :, :32], held)]
+    kept = [pipe._encode_given(Task.V2A, size, 1, one).streams["video"] for one in given]
     assert torch.equal(*kept)
 
 
@@ -246,6 +250,151 @@ def test_a_step_evaluates_only_what_guidance_needs(pipe):
 def test_bad_input_is_refused_in_one_line(pipe, options, message):
     with pytest.raises(UserError, match=message):
         pipe("a bell", **options)
+
+
+def given_clip(batch: int = 1) -> dict:
+    """Pictures as files have them, and a sound, of the length of a sample."""
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (batch, 13, 32, 32, 3), dtype=np.uint8))
+    return {"video": frames_to_tensor(frames), "audio": noise("kept", batch, 1, SAMPLES).clamp(-3, 3) * 0.1}
+
+
+@pytest.mark.parametrize("keep", [[(0.0, 0.4)], [(0.4, SECONDS)], [(0.1, 0.6)], [(0.0, 0.1), (0.56, SECONDS)]])
+def test_kept_spans_are_the_given_ones_to_the_bit_and_the_rest_is_made(pipe, keep):
+    given = given_clip()
+    made, latents = sample(pipe, ["a bell", "a drum"], keep=keep, seed=3, **given)
+    free, _ = sample(pipe, ["a bell", "a drum"], seed=3)
+    frames, sound = frames_of(given), given["audio"][0].numpy()
+    clocks = pipe._size(SECONDS, None, None).clocks
+    for name, output, other, original, clock, rate in (
+        ("video", made.video, free.video, frames, clocks[0], 16),
+        ("audio", made.audio, free.audio, sound, clocks[1], 16000),
+    ):  # fmt: skip
+        mask = latents_inside(clock, keep, SECONDS)
+        assert mask.any() and not mask.all()
+        kept = in_clean_latents(clock, mask, output.shape[1], rate).numpy()
+        assert made.kept[name] == spans_of(torch.from_numpy(kept), rate)
+        for row in range(2):
+            assert np.array_equal(output[row, kept], original[0, kept])
+            assert not np.array_equal(output[row, ~kept], other[row, ~kept])  # what is kept is read by what is made
+        encoded = getattr(pipe, f"{name}_codec").encode(given[name])
+        axis = 2 if name == "video" else 1
+        for now in latents:
+            clean = now[name].movedim(axis, 0)[mask]
+            assert torch.equal(clean, encoded.movedim(axis, 0)[mask].expand_as(clean))
+
+
+def frames_of(given: dict) -> np.ndarray:
+    return tensor_to_frames(given["video"]).numpy()
+
+
+def test_spans_of_one_stream_leave_the_other_to_be_made(pipe):
+    given = given_clip()
+    made, latents = sample(pipe, video=given["video"], keep=[(0.0, 0.4)])
+    assert set(made.kept) == {"video"} and set(latents[0]) == {"video", "audio"}
+    made, _ = sample(pipe, audio=given["audio"], keep_audio=[(0.2, 0.4)], task="t2a")
+    assert made.video is None and made.kept == {"audio": [(0.2, 0.4)]}
+    assert np.array_equal(made.audio[0, 3200:6400], given["audio"][0, 0, 3200:6400].numpy())
+    both, _ = sample(pipe, keep=[(0.0, 0.4)], keep_audio=[(0.4, 0.8)], **given)
+    assert both.kept == {"video": [(0.0, 5 / 16)], "audio": [(0.4, 0.8)]}
+    whole, latents = sample(pipe, keep=[(0.0, 0.4)], task="a2v", **given)
+    assert whole.audio is None and whole.kept == {"video": [(0.0, 5 / 16)]} and set(latents[0]) == {"video"}
+    assert np.array_equal(whole.video[0, :5], frames_of(given)[0, :5])
+
+
+def test_a_clip_is_continued_from_what_is_given_of_it(pipe):
+    given = given_clip()
+    short = {"video": given["video"][:, :, :5], "audio": given["audio"][..., :5000]}
+    made, _ = sample(pipe, keep=[(0.0, 5 / 16)], **short)
+    assert np.array_equal(made.video[0, :5], frames_of(short)[0]) and made.video.shape[1] == 13
+    assert np.array_equal(made.audio[0, :4480], short["audio"][0, 0, :4480].numpy())  # seven tokens of 0.04 s
+
+
+def test_what_is_kept_narrows_to_whole_latents_and_says_so(pipe, caplog):
+    sample(pipe, video=given_clip()["video"], keep=[(0.0, 5 / 16)])
+    assert not caplog.messages
+    sample(pipe, video=given_clip()["video"], keep=[(0.0, 0.4)])
+    assert caplog.messages == [
+        "of the video 0 to 0.312 s stay as given, of 0 to 0.4 s asked for: what is made widens to whole latents"
+    ]
+
+
+def test_an_image_begins_a_clip_whose_end_is_kept(pipe):
+    given, image = given_clip(), noise("image", 1, 3, 32, 32).clamp(-1, 1)
+    made, latents = sample(pipe, video=given["video"], keep=[(0.5, SECONDS)], image=image)
+    assert torch.equal(latents[-1]["video"][:, :, :1], pipe.video_codec.encode(image[:, :, None]))
+    assert np.array_equal(made.video[0, 9:], frames_of(given)[0, 9:]) and made.kept == {"video": [(9 / 16, SECONDS)]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": [(0.0, 2.0)]}, r"keep has 0 to 2 s; .* in 0 to 0.8125 s"),
+        ({"keep": []}, "keep is empty"),
+        ({"keep": [(0.1, 0.2)]}, "spans that stay of the video, 0.1 to 0.2 s, hold no whole latent; lengthen them"),
+        ({"keep": [(0.0, SECONDS)]}, "spans that stay of the video, 0 to 0.812 s, hold all of it; give it whole"),
+        ({"keep": [(0.0, 0.4)], "image": torch.zeros(1, 3, 32, 32)}, "image and keep both give the first frame"),
+        ({"keep": [(0.5, SECONDS)], "short": 5}, "the given video has 5 frames, and 13 are to stay as they are"),
+    ],
+)
+def test_spans_that_do_not_fit_are_refused_in_one_line(pipe, options, message):
+    options = dict(options)
+    video = given_clip()["video"][:, :, : options.pop("short", 13)]
+    with pytest.raises(UserError, match=message):
+        sample(pipe, video=video, **options)
+
+
+@pytest.fixture(scope="module")
+def part_pipe(pipe) -> CCLPipeline:
+    made = CCLPipeline(
+        **pipe.components | {"transformer": transformer(parts=["speech", "effects"])}, height=32, width=32
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def test_a_given_track_shapes_the_mix_and_the_video(part_pipe, tmp_path):
+    speech = noise("speech", 1, SAMPLES).numpy() * 0.1
+    made, latents = sample(part_pipe, given_speech=(speech, 16000), seed=1)
+    assert made.video.shape == (1, 13, 32, 32, 3) and made.audio.shape == (1, SAMPLES) and made.kept is None
+    plain, _ = sample(part_pipe, seed=1)
+    assert not np.array_equal(made.audio, plain.audio) and not np.array_equal(made.video, plain.video)
+    other, _ = sample(part_pipe, given_effects=(speech, 16000), seed=1)
+    assert not np.array_equal(other.audio, made.audio)
+    write_audio(tmp_path / "speech.wav", np.round(speech * 32768) / 32768, 16000)
+    _, read = sample(part_pipe, given_speech=tmp_path / "speech.wav", seed=1)
+    torch.testing.assert_close(read[-1]["audio"], latents[-1]["audio"], rtol=0, atol=0.05)
+
+
+def test_without_parts_given_a_model_with_parts_samples_as_one_without(part_pipe, pipe):
+    assert_same(sample(part_pipe, seed=4)[0], sample(pipe, seed=4)[0])
+
+
+def test_a_given_track_with_kept_spans(part_pipe):
+    given, speech = given_clip(), (noise("speech", 1, SAMPLES).numpy() * 0.1, 16000)
+    made, _ = sample(part_pipe, given_speech=speech, video=given["video"], keep=[(0.0, 0.4)])
+    assert np.array_equal(made.video[0, :5], frames_of(given)[0, :5])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"given_speech": (np.ones(900, np.float32), 16000)},
+            "the given speech has 900 samples, the sample needs 13000",
+        ),
+        ({"given_speech": (np.zeros(SAMPLES), 16000)}, "given_speech: its sound is silent"),
+        ({"given_speech": "nowhere.wav"}, "nowhere.wav"),
+        ({"task": "part"}, "task part needs a given track"),
+    ],
+)
+def test_a_track_that_does_not_fit_is_refused_in_one_line(part_pipe, options, message):
+    with pytest.raises(UserError, match=message):
+        sample(part_pipe, **options)
+
+
+def test_a_model_without_parts_refuses_a_track(pipe):
+    with pytest.raises(UserError, match="given_effects: this model can be given no track; train it with task part"):
+        sample(pipe, given_effects=(noise("speech", 1, SAMPLES), 16000))
 
 
 @pytest.mark.parametrize("name", ["text_encoder", "transformer", "audio_codec"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import shared.utils.config
-from ccl.routing import ROUTES, Reads, Task, check_given, infer_task, parse_task
+from ccl.routing import JOINT_TASKS, ROUTES, Reads, Task, check_given, infer_task, parse_task
 from shared.utils.errors import UserError
 
 
@@ -29,14 +29,16 @@ def test_a_noisy_stream_runs_and_a_clean_one_reads_context_tokens_at_most(task):
 def test_unconditional_is_the_single_tower_state(task):
     alone = task.route.unconditional
     assert not alone.has_context and alone.unconditional == alone
-    singles = {Task.T2AV: (Task.T2V, Task.T2A)}.get(task, (Task.T2V if task.route.video_noisy else Task.T2A,))
+    both = (Task.T2V, Task.T2A)
+    singles = {Task.T2AV: both, Task.PART: both}.get(task, (Task.T2V if task.route.video_noisy else Task.T2A,))
     for single in singles:
         stream = "video" if single.route.video_noisy else "audio"
         assert getattr(alone, stream) is getattr(single.route, stream) is Reads.CONTEXT
 
 
 def test_only_joint_tasks_have_context():
-    assert {task for task in Task if task.route.has_context} == {Task.T2AV, Task.A2V, Task.V2A}
+    assert {task for task in Task if task.route.has_context} == {Task.T2AV, Task.A2V, Task.V2A, Task.PART}
+    assert set(Task) - set(JOINT_TASKS) == {Task.MTV, Task.PART}  # they need tracks
 
 
 def test_without_dcr_both_streams_read_each_other_and_nothing_else_changes():
@@ -72,6 +74,16 @@ def test_what_is_given_must_fit_the_task(task, audio, video, image, message):
         check_given(task, audio, video, image)
     check_given(Task.T2AV, audio=False, video=False, image=True)
     check_given(Task.A2V, audio=True, video=False, image=True)
+
+
+def test_a_given_track_is_what_task_part_has_and_no_other():
+    with pytest.raises(UserError, match="task part needs a given track"):
+        check_given(Task.PART, audio=False, video=False, image=False)
+    with pytest.raises(UserError, match="task t2av has no use for a given track"):
+        check_given(Task.T2AV, audio=False, video=False, image=False, part=True)
+    with pytest.raises(UserError, match="task part does not read a given video"):
+        check_given(Task.PART, audio=False, video=True, image=False, part=True)
+    check_given(Task.PART, audio=False, video=False, image=True, part=True)
 
 
 def test_an_unknown_task_is_refused_with_the_choices():

@@ -8,9 +8,11 @@ import pytest
 import torch
 from tiny import AUDIO, AUDIO_CLOCK, CONFIG, TEXT, VIDEO, VIDEO_CLOCK, counted, noise, transformer
 
+from ccl.given import with_first
 from ccl.guidance import Form, Guidance
+from ccl.parts import GivenPart
 from ccl.routing import Reads, Task
-from ccl.sampler import Conditions, JointSampler
+from ccl.sampler import Clean, Conditions, JointSampler
 from ccl.transformer import StreamInput
 from shared.encoders import HashedWords
 from shared.encoders.timed_prompts import TimedPrompts
@@ -35,8 +37,8 @@ def latents(name: str = "x", batch: int = 2) -> dict[str, torch.Tensor]:
     return {"video": noise(f"v{name}", batch, *VIDEO), "audio": noise(f"a{name}", batch, *AUDIO)}
 
 
-def sampler(model, task: Task, guidance: Guidance, given=None, texts=None, first=None) -> JointSampler:
-    return JointSampler(model, task.route, texts or conditions(), CLOCKS, guidance, given or {}, first)
+def sampler(model, task: Task, guidance: Guidance, given=None, texts=None, clean=None, part=None) -> JointSampler:
+    return JointSampler(model, task.route, texts or conditions(), CLOCKS, guidance, given or {}, clean, part)
 
 
 @torch.no_grad()
@@ -259,7 +261,7 @@ def test_a_clean_first_frame_has_sigma_zero_and_is_put_back(model):
     first = noise("first", 2, 4, 1, 4, 4)
     seen = []
     hook = model.register_forward_pre_hook(lambda _, args: seen.append(args[1].sigma))
-    one = sampler(model, Task.T2AV, Guidance(Form.DUAL), first=first)
+    one = sampler(model, Task.T2AV, Guidance(Form.DUAL), clean={"video": with_first(first, None, 4)})
     x = latents()
     one.restore_clean(x)
     assert torch.equal(x["video"][:, :, :1], first) and torch.equal(x["video"][:, :, 1:], latents()["video"][:, :, 1:])
@@ -267,3 +269,41 @@ def test_a_clean_first_frame_has_sigma_zero_and_is_put_back(model):
     hook.remove()
     for sigma, row in itertools.product(seen, range(2)):
         assert sigma[row].tolist() == pytest.approx([0, 0.7, 0.7, 0.7])
+
+
+@torch.no_grad()
+def test_clean_spans_of_both_streams_have_sigma_zero_and_are_put_back(model):
+    masks = {"video": torch.tensor([0, 1, 1, 0]).bool(), "audio": torch.arange(AUDIO[0]) < 9}
+    clean = {name: Clean(latents("c")[name], mask) for name, mask in masks.items()}
+    seen = []
+    hook = model.register_forward_pre_hook(lambda _, args: seen.append(args[1:3]))
+    one = sampler(model, Task.T2AV, Guidance(Form.DUAL), clean=clean)
+    x = latents()
+    one.restore_clean(x)
+    one.velocity(x, SIGMAS)
+    hook.remove()
+    for name, axis in (("video", 2), ("audio", 1)):
+        rows = [(value.movedim(axis, 0)) for value in (x[name], clean[name].latents, latents()[name])]
+        assert torch.equal(rows[0][masks[name]], rows[1][masks[name]])
+        assert torch.equal(rows[0][~masks[name]], rows[2][~masks[name]])
+    told = [given for pair in seen for given in pair if given is not None]
+    assert len(told) == 6  # three states of both streams
+    for given in told:
+        name = "video" if given.latents.ndim == 5 else "audio"
+        expected = torch.where(masks[name], 0.0, torch.tensor(SIGMAS[name])).expand(2, -1)
+        assert torch.equal(given.sigma, expected)
+
+
+@torch.no_grad()
+def test_a_given_part_is_there_in_every_state_and_weights_of_one_are_one_evaluation():
+    model = transformer(parts=["speech", "effects"])
+    part = GivenPart(noise("part", 2, *AUDIO), torch.tensor([1, 1]))
+    seen = []
+    hook = model.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
+    guidance = Guidance(Form.DUAL, (3.0, 3.0), (2.0, 2.0))
+    out = sampler(model, Task.PART, guidance, part=part).velocity(latents(), SIGMAS)
+    hook.remove()
+    assert len(seen) == 3 and all(torch.equal(given.part.latents, part.latents) for given in seen)
+    without = sampler(model, Task.T2AV, guidance).velocity(latents(), SIGMAS)
+    assert not torch.allclose(out["audio"], without["audio"], atol=1e-3)
+    assert not torch.allclose(out["video"], without["video"], atol=1e-4)

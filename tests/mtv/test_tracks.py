@@ -15,6 +15,7 @@ from mtv.tracks import (
     TRACKS,
     Tracks,
     clip_features,
+    clip_parts,
     clip_tracks,
     features,
     frames_of,
@@ -150,6 +151,26 @@ def test_a_clips_features_are_those_of_its_cut_without_neighbours(tmp_path: Path
     direct = features(read, encoders, 4, 8.0)
     assert torch.equal(found["speech"], direct["speech"][:, :, 2]) and found["speech"].any()
     assert not found["music"].any()
+
+
+def test_the_parts_of_a_clip_are_its_speakers_together_and_its_effects_where_they_sound(tmp_path: Path) -> None:
+    clip = clip_with(tmp_path, ["speech2", "speech1", "effects", "music"])
+    soundfile.write(clip.tracks["speech2"], tone(1.0, 16000, 0.1), 16000)
+    parts = clip_parts(clip, 4, 8.0, 8000)
+    assert set(parts) == {"speech", "effects"} and all(sound.shape == (1, 4000) for sound in parts.values())
+    torch.testing.assert_close(parts["speech"], 1.2 * parts["effects"], rtol=0, atol=2e-3)  # 0.5 and 0.1 of a tone
+    soundfile.write(clip.tracks["effects"], tone(1.0, 16000, 0.001), 16000)
+    assert set(clip_parts(clip, 4, 8.0, 8000)) == {"speech"}
+    longer = clip_parts(clip, 6, 8.0, 8000)["speech"]
+    assert longer.shape == (1, 6000) and torch.equal(longer[:, :3900], parts["speech"][:, :3900])
+    assert clip_parts(clip_with(tmp_path, ["music"]), 4, 8.0, 8000) == {}
+
+
+def test_a_part_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    clip = clip_with(tmp_path, ["effects"])
+    clip.tracks["effects"].write_bytes(b"no sound")
+    with pytest.raises(UserError, match=r"clip 'a': .*effects\.wav"):
+        clip_parts(clip, 4, 8.0, 16000)
 
 
 def test_a_broken_track_is_refused_by_name(tmp_path: Path) -> None:

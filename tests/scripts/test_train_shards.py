@@ -58,12 +58,13 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.dumps(write_clip(folder, index, 0.75 if index == 4 else 1.0)) for index in range(5)]
     (folder / "manifest.jsonl").write_text("\n".join(lines))
     common = ["--manifest", str(folder / "manifest.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
-    encode([*common, "--output", str(folder / "shards"), "--tracks", "--keyframe-latents"])
+    encode([*common, "--output", str(folder / "shards"), "--tracks", "--keyframe-latents", "--part-latents"])
     encode([*common, "--output", str(folder / "plain")])
     line = json.dumps(write_clip(folder, 5))
     (folder / "wide.jsonl").write_text(line)
     wide = ["--manifest", str(folder / "wide.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
-    encode([*wide, "--output", str(folder / "wide"), "--tracks", "--keyframe-latents", "--size", "16", "48"])
+    extras = ["--tracks", "--keyframe-latents", "--part-latents"]
+    encode([*wide, "--output", str(folder / "wide"), *extras, "--size", "16", "48"])
     faster = [json.dumps(write_clip(folder, index, fps=12)) for index in (6, 7)]
     (folder / "rates.jsonl").write_text("\n".join([*lines[:3], *faster]))
     rates = ["--manifest", str(folder / "rates.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
@@ -79,9 +80,10 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "keyframes": 0.5,
     }
     train = {"micro_batch": 4, "checkpoint_every": 2, "log_every": 1, "ema": 0.5, "export_dtype": "fp32"}
-    tasks = {"mtv": 1.0, "t2av": 1.0}
+    tasks = {"mtv": 1.0, "t2av": 1.0, "part": 1.0}
     tracks = {"drop_speaker_prob": 0.5}
     joint = {**config, "output": str(folder / "run"), "train": {"steps": 3, **train}, "tasks": tasks, "tracks": tracks}
+    joint |= {"model": {**config["model"], "parts": ["speech", "effects"]}, "clean_spans": 0.5}
     stages = [{"name": name, "subset": name, "steps": 1} for name in ("face", "crowd")]
     (folder / "ccl.yaml").write_text(yaml.safe_dump(joint))
     (folder / "mtv.yaml").write_text(
@@ -160,7 +162,7 @@ def test_losses_and_weights_are_those_of_training_from_the_clips(folder: Path, r
     assert (folder / "run/losses.csv").read_text() == (folder / "clips_run/losses.csv").read_text()
     assert same(weights(folder / "run"), weights(folder / "clips_run"))
     with open(folder / "run/losses.csv") as file:
-        assert {row["task"] for row in csv.DictReader(file)} == {"mtv", "t2av"}
+        assert {row["task"] for row in csv.DictReader(file)} == {"mtv", "t2av", "part"}
     assert not (folder / "run/latents").exists() and "records left out" not in runs["shards"][1]
 
 
@@ -233,6 +235,8 @@ def test_another_text_encoder_is_refused(folder: Path, runs: dict) -> None:
         (["data.duration=0.5"], "was encoded with None; set that, or encode again"),
         (["data.shards=PLAIN"], "has no features of tracks, which task mtv needs; encode with --tracks"),
         (["data.shards=PLAIN", "tasks={t2v: 1}"], "has no latents of keyframes, which keyframes 0.5 need"),
+        (["data.shards=PLAIN", "tasks={part: 1}"], "has no latents of speech and effects, which task part needs"),
+        (["model.parts=[]"], "tasks: task part needs a model with parts; set model.parts to [speech, effects]"),
         (["validation.every=1"], "validation: samples of task mtv are driven by sound files"),
         (["data.subsets=[animals]"], "animals"),
         (["data.max_duration=0.1"], "no record of up to data.max_duration 0.1 s"),

@@ -43,8 +43,9 @@ class Store:
 
 
 def batches(world: int = 1, **changes) -> JointBatches:
+    model = changes.pop("model", {})
     config = TrainConfig(
-        output="none", model={}, data={"manifest": "none"}, train={"steps": 10, "micro_batch": 4}, **changes
+        output="none", model=model, data={"manifest": "none"}, train={"steps": 10, "micro_batch": 4}, **changes
     )
     return JointBatches(config, Store(), CODECS, ENCODER, 4, world)
 
@@ -274,3 +275,58 @@ def test_a_token_budget_fills_batches_and_losses_are_divided_by_the_steps_clips(
     assert counts == {(4, 80 // (4 * 4 + 21)), (8, 80 // (8 * 4 + 46))}
     with pytest.raises(ValueError, match=r"micro_batch is null: give train\.token_budget"):
         TrainConfig(output="none", model={}, data={"manifest": "none"}, train={"steps": 1, "micro_batch": None})
+
+
+def test_clean_spans_are_of_streams_that_are_made_and_of_samples_without_clean_frames():
+    made = batches(clean_spans=1.0, clean_frames=0.0)
+    ids = [f"clip{i}" for i in range(8)]
+    seen = [made.build(ids, ["t2av"] * 8, step) for step in range(6)]
+    video, audio = (torch.cat([getattr(one, name).any(1) for one in seen]) for name in ("clean_frames", "clean_tokens"))
+    assert (video | audio).all() and (video & audio).any() and (video ^ audio).any()
+    for task, of_video, of_audio in (("t2v", True, False), ("v2a", False, True), ("mtv", False, False)):
+        batch = made.build(ids, [task] * 8, 0)
+        assert bool(batch.clean_frames.any()) == of_video and bool(batch.clean_tokens.any()) == of_audio
+    prefixes = batches(clean_spans=1.0, clean_frames=1.0).build(ids, ["t2av"] * 8, 0)
+    assert not prefixes.clean_tokens.any()
+    assert torch.equal(prefixes.clean_frames, batches(clean_frames=1.0).build(ids, ["t2av"] * 8, 0).clean_frames)
+
+
+def test_without_clean_spans_no_token_is_clean():
+    batch = batches()(5, 0, 0)
+    assert batch.clean_tokens is None and batch.part is None and batch.part_track is None
+
+
+class WithParts(Store):
+    """Of every other clip the effects are silent."""
+
+    def get(self, name: str) -> Latents:
+        latents = super().get(name)
+        parts = {"effects": latents.audio + 200, "speech": latents.audio + 100}
+        return replace(latents, parts=parts if int(name[4:]) % 2 else {"speech": parts["speech"]})
+
+
+def test_a_sample_of_task_part_has_a_track_of_its_own_clip_that_sounds():
+    made = batches(tasks={"part": 1.0}, **PARTS)
+    made.latents = WithParts()
+    ids = [f"clip{i}" for i in range(8)]
+    drawn = []
+    for step in range(12):
+        batch = made.build(ids, ["part"] * 6 + ["t2av"] * 2, step)
+        offset = (batch.part[:6] - batch.audio[:6]).mean((1, 2))
+        torch.testing.assert_close(offset, torch.where(batch.part_track[:6] == 1, 200.0, 100.0), rtol=0, atol=1e-3)
+        assert not batch.part[6:].any() and not batch.part_track[:6:2].any()
+        drawn += batch.part_track[1:6:2].tolist()
+    assert 5 < sum(drawn) < 31  # of 36: either track, at random
+    again = made.build(ids[:1] + ids[3:4], ["part", "part"], 11)
+    assert torch.equal(again.part[1], batch.part[3])
+
+
+PARTS = {"model": {"parts": ["speech", "effects"]}}
+
+
+def test_a_batch_with_a_part_keeps_its_rows_together():
+    made = batches(tasks={"part": 1.0}, **PARTS)
+    made.latents = WithParts()
+    batch = made.build(["clip1", "clip2"], ["part", "part"], 0)
+    taken = batch.take([1]).to("cpu")
+    assert torch.equal(taken.part, batch.part[1:]) and torch.equal(taken.part_track, batch.part_track[1:])

@@ -100,6 +100,7 @@ def test_one_codec_alone_is_not_fitted(tmp_path: Path) -> None:
     [
         ({"model": {"widht": 3}}, "model: .*'widht'.*; see configs/model/"),
         ({"model": {"fusion": "glue"}}, "model: fusion is 'glue'; choose one of"),
+        ({"model": {"parts": ["music"]}}, "model: parts has 'music'; choose among speech, effects; see"),
         ({"model": {"audio": None}}, "model: .*; see configs/model/"),
         ({"control": {"tokns": 3}, "tasks": {"mtv": 1}}, "control: unknown key tokns; see"),
     ],
@@ -156,3 +157,21 @@ def test_adapters_learn_with_the_window_and_frame_rate_of_the_folder_they_act_in
             assert (model.config.window_from, model.video_stream.config.frame_rate) == (window, told)
     model = build_model(config(TOLD | {"window_from": "rates"}, init=str(tmp_path / "old")), COMPONENTS)
     assert (model.config.window_from, model.video_stream.config.frame_rate) == ("rates", True)
+
+
+def test_a_folder_without_parts_is_a_start_for_a_model_with_them(tmp_path: Path) -> None:
+    plain = build_model(config(seed=4), COMPONENTS)
+    plain.save_pretrained(tmp_path / "transformer")
+    given = config({"parts": ["speech", "effects"]}, init=str(tmp_path), tasks={"part": 1.0})
+    model = build_model(given, COMPONENTS)
+    assert all(value.equal(model.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert model.part_embedding is not None and not any(p.any() for p in model.part_embedding.parameters())
+    torch.nn.init.ones_(model.part_embedding.patch.weight)
+    model.save_pretrained(tmp_path / "with/transformer")
+    again = build_model(given.model_copy(update={"init": str(tmp_path / "with")}), COMPONENTS)
+    assert again.part_embedding is not None and again.part_embedding.patch.weight.eq(1).all()
+    fewer = config({"parts": ["speech"]}, init=str(tmp_path / "with"))
+    with pytest.raises(UserError, match=r"part_embedding\.track\.weight is \[2, .*\], and \[1, .*make them agree"):
+        build_model(fewer, COMPONENTS)
+    streams = config({"parts": ["speech"]}, init_streams=str(tmp_path / "with"))
+    assert build_model(streams, COMPONENTS).part_embedding is not None

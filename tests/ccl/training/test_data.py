@@ -265,3 +265,58 @@ def test_texts_over_time_are_read_in_place_of_captions_unless_the_model_cannot(c
     assert training_texts(alone, [clip]) == {"", "caption 0", "sound"}
     shards = encoded(tmp_path, [clip], Video(), world)
     assert shards.get("clip0").prompts == timed["prompts"] and shards.get("clip0").audio_prompts
+
+
+def with_tracks(clip: Clip, folder: Path, **gains: float) -> Clip:
+    """The clip with tracks of its length, noise of these gains."""
+    frames, tracks = 12 if clip.id == "clip2" else 8, {}
+    for name, gain in gains.items():
+        tracks[name] = folder / f"{clip.id}.{name}.{gain}.wav"
+        soundfile.write(tracks[name], gain * np.random.default_rng(1).normal(0, 1, frames * 1000), 16_000)
+    return clip.model_copy(update={"tracks": tracks})
+
+
+def test_latents_of_tracks_are_encoded_where_task_part_is_trained(tmp_path, clips, world):
+    some = [
+        with_tracks(clips[0], tmp_path, speech1=0.2, speech2=0.1, music=0.2),
+        with_tracks(clips[1], tmp_path, speech=0.0, effects=0.2),
+        with_tracks(clips[2], tmp_path, speech=0.2, effects=0.3),
+    ]
+    video, trained = Video(), {"model": {"parts": ["speech", "effects"]}, "tasks": {"part": 1.0, "t2av": 1.0}}
+    codecs, folder = Codecs(video, Audio()), tmp_path / "latents"
+    plain, _ = encode_latents(config(folder), some, codecs, world)
+    shards, bad = encode_latents(config(folder, **trained), some, codecs, world)
+    assert bad == [] and video.encoded == 6
+    found = {name: shards.get(name).parts for name in shards.records}
+    assert {name: set(parts) for name, parts in found.items()} == {
+        "clip0": {"speech"}, "clip1": {"effects"}, "clip2": {"speech", "effects"},
+    }  # fmt: skip
+    assert all(part.shape == shards.get(name).audio.shape for name, parts in found.items() for part in parts.values())
+    torch.testing.assert_close(found["clip2"]["effects"], 1.5 * found["clip2"]["speech"], rtol=0, atol=1e-3)
+    assert torch.equal(shards.get("clip0").audio, plain.get("clip0").audio)
+    encode_latents(config(folder, **trained), some, codecs, world)
+    assert video.encoded == 6  # all is kept
+    os.utime(some[1].tracks["effects"], (5, 5))
+    encode_latents(config(folder, **trained), some, codecs, world)
+    assert video.encoded == 7  # a track that changed
+
+
+def test_clips_without_a_part_that_sounds_are_refused_at_the_start(tmp_path, clips, world):
+    some = [
+        clips[0].model_copy(update={"tracks": {}}),
+        with_tracks(clips[1], tmp_path, speech=0.001, music=0.2),
+        clips[2],
+    ]
+    changes = {"model": {"parts": ["speech"]}, "tasks": {"part": 1.0}}
+    components = Components(Codecs(Video(), Audio()), LazyTextEncoder(None), ENCODERS)
+
+    def made(**data: Any) -> TrainingData:
+        return TrainingData.encoded(
+            config(tmp_path / "latents", data, **changes), some, components, HashedWords(), world
+        )
+
+    words = r"2 of 3 clips cannot be used: clip 'clip0': none of its speech sounds, of which task part.*clip 'clip1'"
+    with pytest.raises(UserError, match=words):
+        made()
+    data = made(on_bad_clip="skip")
+    assert list(data.latents.records) == ["clip2"] and data.latents.get("clip2").parts.keys() == {"speech"}

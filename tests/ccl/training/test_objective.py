@@ -11,7 +11,7 @@ from torch import nn
 
 from ccl.flops import Tokens, task_flops
 from ccl.routing import Task
-from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes
+from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes, parted
 from ccl.transformer import DualStreamTransformer
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
@@ -298,3 +298,82 @@ def test_micro_batches_of_several_sizes_count_by_their_samples():
         torch.testing.assert_close(value, others[name], rtol=1e-4, atol=1e-5)
     unweighted, _ = loss_and_gradients(model, [replace(part, clips=None) for part in parts])
     assert abs(unweighted - loss) > 1e-3
+
+
+TOKENS_CLEAN = torch.zeros(4, AUDIO[0], dtype=torch.bool)
+TOKENS_CLEAN[0, :9], TOKENS_CLEAN[2, 5:] = True, True
+
+
+def test_clean_tokens_are_given_clean_and_are_not_in_the_loss():
+    data = replace(batch(["t2av", "t2av", "t2a", "a2v"]), clean_tokens=TOKENS_CLEAN)
+    model, (_, audio) = Recorder(), targets(data)
+    out = JointObjective(model, FLOW, LOSS, seed=7)(data)
+    _, heard = model.seen[Task.T2AV.route]
+    sigma = shift(draw_u(7, data.step, data.ids), FLOW.audio_shift)
+    torch.testing.assert_close(heard.sigma, torch.where(TOKENS_CLEAN[:2], 0.0, sigma[:2, None]))
+    assert torch.equal(heard.latents[0, :9], data.audio[0, :9])
+    assert not torch.isclose(heard.latents[0, 9:], data.audio[0, 9:]).all()
+    losses = {(record.stream, record.task): record for record in out.records}
+    expected = torch.stack([audio[0, 9:].square().mean(), audio[1].square().mean()])
+    torch.testing.assert_close(losses["audio", "t2av"].loss, expected)
+    torch.testing.assert_close(losses["audio", "t2a"].loss, audio[2, :5].square().mean()[None])
+    torch.testing.assert_close(losses["audio", "t2av"].sigma, sigma[:2])  # its bucket is that of what is made
+    _, whole = model.seen[Task.A2V.route]
+    assert not whole.sigma.any() and whole.sigma.shape == (1,)  # clean as a whole, whatever the mask says
+
+
+def test_without_clean_tokens_a_batch_is_what_it_was_to_the_bit():
+    model, plain = transformer(), batch(MIXED)
+    none = replace(plain, clean_tokens=torch.zeros(len(MIXED), AUDIO[0], dtype=torch.bool))
+    (loss, grads), (other, others) = (loss_and_gradients(model, [one]) for one in (plain, none))
+    assert torch.equal(loss, other) and all(torch.equal(value, others[name]) for name, value in grads.items())
+
+
+def test_samples_with_clean_tokens_are_the_mean_of_their_own_losses():
+    model, whole = transformer(), replace(batch(["t2av", "t2av", "t2a", "v2a"]), clean_tokens=TOKENS_CLEAN)
+    loss, _ = loss_and_gradients(model, [whole])
+    mean, _ = loss_and_gradients(model, [whole.take([i]) for i in range(4)])
+    torch.testing.assert_close(loss, mean, rtol=0, atol=1e-5)
+
+
+def part_batch(tasks: list[str], step: int = 3) -> Batch:
+    size = len(tasks)
+    tracks = torch.arange(size) % 2
+    return replace(batch(tasks), step=step, part=noise("part", size, *AUDIO), part_track=tracks)
+
+
+def test_task_part_is_t2av_with_the_given_track_as_input():
+    model, steps = Recorder(), {parted(7, step): step for step in range(40)}
+    model.has_unconditional = True
+    data = part_batch(["part", "t2av", "part"], steps[False])
+    out = JointObjective(model, FLOW, LOSS, seed=7)(data)
+    assert {(r.stream, r.task): len(r.loss) for r in out.records} == {
+        ("video", "part"): 2, ("audio", "part"): 2, ("video", "t2av"): 1, ("audio", "t2av"): 1,
+    }  # fmt: skip
+    _, audio = targets(data)  # of the mix, not of the track
+    loss = {(r.stream, r.task): r.loss for r in out.records}
+    torch.testing.assert_close(loss["audio", "part"], audio[[0, 2]].square().mean((1, 2)))
+    alone = part_batch(["part", "part"], steps[True])
+    model.seen.clear()
+    JointObjective(model, FLOW, LOSS, seed=7)(alone)
+    ((route, (_, heard)),) = model.seen.items()
+    assert route == Task.PART.route.unconditional and torch.equal(heard.part.latents, alone.part)
+    assert torch.equal(heard.part.track, torch.tensor([0, 1]))
+    assert 0.1 < sum(parted(7, step) for step in range(500)) / 500 < 0.3
+
+
+def test_the_part_embedding_learns_from_task_part_alone():
+    for tasks, learns in ((["part", "t2v"], True), (["t2av", "a2v"], False)):
+        model = transformer(parts=["speech", "effects"])
+        JointObjective(model, FLOW, LOSS, seed=7)(part_batch(tasks)).loss.backward()
+        assert all((p.grad is not None) == learns for p in model.part_embedding.parameters())
+    assert "part" not in {r.task for r in JointObjective(model, FLOW, LOSS, seed=7)(part_batch(["t2av"])).records}
+
+
+def test_task_part_costs_what_t2av_costs_and_its_embedding():
+    model, tokens = transformer(parts=["speech", "effects"]), Tokens(FRAMES, 4, AUDIO[0], TEXT[0])
+    extra = 2 * AUDIO[0] * AUDIO[1] * model.audio_stream.config.width
+    assert task_flops(model, tokens, Task.PART) == task_flops(model, tokens, Task.T2AV) + extra
+    steps = {parted(7, step): step for step in range(40)}
+    record = JointObjective(model, FLOW, LOSS, seed=7)(part_batch(["part"], steps[False])).records[0]
+    assert record.cost.flops == 3 * task_flops(model, tokens, Task.PART) and record.cost.tokens == 16 + AUDIO[0]

@@ -40,6 +40,12 @@ def features(clip: Clip, frames: int, fps: float, encoders: Any) -> dict[str, to
     return {"music": torch.full((frames, 2), 0.1)}
 
 
+def parts(clip: Clip, frames: int, fps: float, rate: int) -> dict[str, torch.Tensor]:
+    """The second clip has none."""
+    sound = torch.full((1, round(frames / fps * rate)), 0.25)
+    return {} if clip.id == "clip1" else {"effects": sound}
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("components")
@@ -62,7 +68,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
 
 def job(output: Path, clips: list[Clip], sources: dict[str, Any], **settings: Any) -> EncodeJob:
-    return EncodeJob(output, clips, sources, SETTINGS | settings, features, lambda text: text.upper(), device="cpu")
+    how = features, lambda text: text.upper(), parts
+    return EncodeJob(output, clips, sources, SETTINGS | settings, *how, device="cpu")
 
 
 def test_each_clip_takes_the_size_of_the_nearest_shape_and_a_bad_one_costs_itself(
@@ -223,3 +230,23 @@ def test_shards_of_a_longer_manifest_are_cleared(tmp_path: Path) -> None:
     shorter.clear()
     assert not (tmp_path / "index.json").exists() and [path.name for path in tmp_path.glob("*.tar")] == ["00000.tar"]
     assert shorter.finish() == [] and len(ShardedLatents(tmp_path)) == 2
+
+
+def test_latents_of_parts_are_made_where_they_are_wanted(
+    clips: list[Clip], sources: dict[str, Any], tmp_path: Path
+) -> None:
+    encode(job(tmp_path / "plain", clips[:3], sources))
+    encode(job(tmp_path / "out", clips[:3], sources, part_latents=True))
+    plain, store = ShardedLatents(tmp_path / "plain"), ShardedLatents(tmp_path / "out")
+    assert {name: record.parts for name, record in store.records.items()} == {
+        "clip0": ("effects",), "clip1": (), "clip2": ("effects",),
+    }  # fmt: skip
+    clip = store.get("clip2")
+    assert clip.parts.keys() == {"effects"} and clip.parts["effects"].shape == clip.audio.shape
+    assert torch.equal(clip.audio, plain.get("clip2").audio) and plain.get("clip2").parts == {}
+    assert store.get("clip1").parts == {}
+    wanted = ShardedLatents(tmp_path / "out", parts=["speech", "effects"])
+    assert list(wanted.records) == ["clip0", "clip2"]
+    assert "clip 'clip1': has no part that sounds, needed here" in str(wanted.problems[0])
+    with pytest.raises(UserError, match="nothing can be read"):
+        ShardedLatents(tmp_path / "out", parts=["speech"])

@@ -76,3 +76,19 @@ def test_a_clip_that_kept_its_frame_rate_says_so() -> None:
     assert facts["fps"] == 24 and "fps" not in encode_clip(sample(), CODECS, 16.0, CPU)[1]
     at_24, _ = encode_clip(sample(), CODECS, 24.0, CPU, keyframes=True)
     assert torch.equal(members["latents"]["keyframe_latents"], at_24["latents"]["keyframe_latents"])
+
+
+def test_latents_of_parts_stand_beside_the_mixs() -> None:
+    clip = sample()
+    sound = 0.1 * torch.ones(1, 12_000).cumsum(1).sin()
+
+    def parts(frames: int) -> dict[str, torch.Tensor]:
+        assert frames == 12
+        return {"effects": sound}
+
+    members, facts = encode_clip(clip, CODECS, 16.0, CPU, torch.float16, parts=parts)
+    assert facts["parts"] == ["effects"] and members["latents"].keys() == {"video", "audio", "effects"}
+    assert torch.equal(members["latents"]["effects"], CODECS.audio.encode(sound[None])[0].half())
+    assert "parts" not in encode_clip(clip, CODECS, 16.0, CPU)[1]
+    with pytest.raises(UserError, match="clip 'clip2': latents of its effects are not finite"):
+        encode_clip(clip, CODECS, 16.0, CPU, parts=lambda frames: {"effects": sound * torch.nan})

@@ -319,10 +319,19 @@ def test_a_sparse_file_in_a_tar_takes_no_memory(tmp_path: Path) -> None:
             {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "keyframe_latents": torch.zeros(1)},
             r"keyframe latents of shape \[1\]",
         ),
+        (
+            {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "speech": torch.zeros(2, 1)},
+            r"no latents of its speech of shape \[3, 1\]",
+        ),
+        (
+            {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "effects": torch.zeros(3, 1)},
+            "unknown name, effects",
+        ),
     ],
 )
 def test_a_record_of_other_latents_is_left_out(shards: Path, latents: dict[str, torch.Tensor], said: str) -> None:
     about = {**PATCHED, "audio_caption": "", "subsets": [], "video": [1, 2, 1, 1], "audio": [3, 1], "id": "odd"}
+    about |= {"parts": ["speech"]} if "speech" in latents else {}
     index = json.loads((shards / "index.json").read_text())
     index["shards"].append(
         write_shard(shards / "00004.tar", iter([({"latents": latents, "texts": {}}, about)])).facts()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from shared.utils.config import TrainConfig, dump_config
 from shared.utils.errors import UserError
@@ -104,3 +105,11 @@ def test_phases_end_where_they_say():
 def test_text_dropout_per_task_overrides_the_rate():
     config = TrainConfig.model_validate({**MINIMAL, "text_dropout_per_task": {"v2a": 0.0}})
     assert config.text_dropout_for("v2a") == 0.0 and config.text_dropout_for("t2v") == 0.1
+
+
+def test_task_part_needs_a_model_with_parts():
+    with pytest.raises(ValidationError, match=r"tasks: task part needs a model with parts; set model\.parts"):
+        TrainConfig.model_validate({**MINIMAL, "tasks": {"part": 0.1, "t2av": 1}})
+    with_parts = {**MINIMAL, "model": {"parts": ["speech"]}}
+    assert TrainConfig.model_validate({**with_parts, "tasks": {"part": 0.1}}).parts == ["speech"]
+    assert TrainConfig.model_validate({**with_parts, "tasks": {"t2av": 1}}).parts == []
