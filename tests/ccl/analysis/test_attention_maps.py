@@ -31,10 +31,12 @@ from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.routing import Task
 from ccl.tarp import align
 from shared.codecs import LinearVideoCodec
+from shared.encoders.timed_prompts import TimedPrompts
 from shared.evaluation.leakage import sounding_region
 from shared.nn.attention import attend
 from shared.nn.clock import LatentClock
 from shared.nn.rope import time_rotary
+from shared.nn.timed_text import text_over_time
 from shared.puppets.clip import render_clip, sample_spec
 
 SPACE = 4  # 4x4 latents in patches of 2x2
@@ -90,6 +92,26 @@ def remade(direction, weights: AttentionWeights, own, key_value) -> torch.Tensor
     gate = torch.tanh(direction.alpha) if hasattr(direction, "alpha") else 1.0
     context = direction._key_value(direction.context_tokens)[1]
     return gate * direction.to_out(weights.context @ context[:, 0] + weights.other @ v[:, :, 0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["full", "appended"])
+def test_weights_of_texts_over_time_are_those_of_the_query(fusion):
+    direction = transformer(fusion=fusion).blocks[0].fusion.audio
+    heads, width = direction.heads, direction.head_dim
+    q, k, other = (torch.randn(2, n, heads, width) for n in (TOKENS, 3, 6))
+    prompts = [TimedPrompts((0.0, 0.4), ("a", "b")), TimedPrompts.of("b")]
+    text = text_over_time(prompts, LatentClock.at_rate(TOKENS, 25.0), lambda texts: torch.randn(len(texts), 3, width))
+    rotary = time_rotary(torch.arange(TOKENS).double(), width), time_rotary(torch.arange(6).double(), width)
+    turned = dict(zip(("query_rotary", "key_rotary"), rotary, strict=True)) if fusion == "full" else {}
+    made = weights_of(direction, q, k, k, key_value=(other, other), route=text.route, **turned)
+    torch.testing.assert_close(made.text.sum(-1) + made.other.sum(-1), torch.ones(2, TOKENS))
+    for sample, row, tokens in ((0, 0, slice(0, 10)), (0, 1, slice(10, None)), (1, 1, slice(None))):
+        own = k[[row, row]]  # as if it were read all the time
+        alone = weights_of(direction, q, own, own, key_value=(other, other), **turned)
+        for part in ("text", "other"):
+            found, expected = (getattr(one, part)[sample, tokens] for one in (made, alone))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
