@@ -100,10 +100,9 @@ class EvaluationOptions(TrustOptions):
 
     def _check_clips(self, tasks: Sequence[str]) -> None:
         """Raise UserError for clips that the level does not have, and for a sheet of what is not sampled."""
-        for flag in ("held_out", "held_out_twins"):
-            if getattr(self, flag) and self.level != "shows":
-                said = f"--{flag.replace('_', '-')}: level {self.level} has no pairs that are held out"
-                raise UserError(f"{said}; give --level shows")
+        for flag, given in (("--held-out", self.held_out), ("--held-out-twins", self.held_out_twins)):
+            if given and self.level != "shows":
+                raise UserError(f"{flag}: level {self.level} has no pairs that are held out; give --level shows")
         if self.held_out and self.held_out_twins:
             raise UserError("--held-out-twins are clips to compare those of --held-out with; give one of the two")
         if self.each is not None and set(tasks) == {"shots"}:

@@ -59,7 +59,7 @@ def test_evaluations_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[
     shutil.copy(ROOT / "assets/puppets/metrics_measures.json", tmp_path / "metrics.json")
     doc_tables.main(["--compare", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "| simple | t2av | count | 64 | 0.30 | 1.00 |" in out
+    assert "| simple | t2av | count | 61 | 0.30 | 1.00 |" in out
     assert "**text changed and tracks kept: sync, against the clip's own text** (`simple`): within 0.03" in out
     with pytest.raises(UserError, match="--compare writes no document; leave --check out"):
         doc_tables.main(["--compare", str(tmp_path), "--check"])
