@@ -180,8 +180,8 @@ def test_mouths_for_given_speech_are_measured_against_it(pipeline: Perfect, tmp_
     assert list(metrics["tasks"]) == ["a2v", "part", "part:given"]
     part, given, whole = (metrics["tasks"][name]["measures"] for name in ("part", "part:given", "a2v"))
     assert part["scores"]["mouth_agreement"]["value"] == 0 < 0.9 < given["scores"]["mouth_agreement"]["value"]
-    rows = [one["per_clip"]["mouth_agreement"] for one in (given, whole)]
-    assert rows[0] == rows[1] and metrics["tasks"]["part"]["clips"] < CLIPS
+    rows = [one["per_clip"]["mouth_agreement"]["value"] for one in (given, whole)]
+    assert rows[0] == rows[1][: len(rows[0])] and metrics["tasks"]["part"]["clips"] < CLIPS
     call = next(call for call in pipeline.calls if call["task"] == "part")
     speech, rate = call["given_speech"]
     assert speech.shape == (len(call["prompt"]), 1, 32000) and rate == 16000 and np.abs(speech).max((1, 2)).min() > 0.05
