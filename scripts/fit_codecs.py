@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+from shared.checkpoint.registry import find_component, load_component
 from shared.data.manifest import read_manifest
 from shared.utils.cli import Options, exclusive, option, parse
 from shared.utils.errors import UserError, run_main
@@ -26,7 +27,10 @@ class FitOptions(Options):
     puppets: Pair | None = option(
         None, "instead: so many clips of the puppets, half of them simple, a quarter full and a quarter shows, as drawn"
     )
-    output: Path = option(help="folder for video_codec/ and audio_codec/", writes="folder")
+    output: Path | None = option(None, "folder for video_codec/ and audio_codec/", writes="folder")
+    measure: Path | None = option(
+        None, "instead: a folder with both, measured beside a linear pair; nothing is written"
+    )
     kind: Literal["linear", "conv", "wan"] = option("linear", "of the video codec")
     steps: Steps | None = option(None, "kinds conv and wan: optimizer steps; default: 10000")
     clips: Count | None = option(None, "clips to fit on; default: 256 for kind linear, else all")
@@ -43,28 +47,33 @@ def main(argv: list[str] | None = None) -> None:
     exclusive(options, "manifest", "puppets", required=True)
     exclusive(options, "puppets", "fps")
     exclusive(options, "puppets", "sample_rate")
-    if options.kind == "linear" and options.steps is not None:
-        raise UserError("--steps is for --kind conv and wan; the linear codec is fitted in closed form")
-    if (options.output / "video_codec").exists():
+    exclusive(options, "output", "measure", required=True)
+    if (options.kind == "linear" or options.measure) and options.steps is not None:
+        raise UserError("--steps is for --kind conv and wan, with --output; all else is fitted in closed form")
+    if options.measure and options.kind != "linear":
+        raise UserError("--kind is of a codec to fit; --measure finds in its folder what it measures")
+    if options.output and (options.output / "video_codec").exists():
         raise UserError(f"{options.output}/video_codec exists already; give another folder or remove it")
+    found = options.measure and [find_component(name, options.measure) for name in ("video_codec", "audio_codec")]
     samples, held_out = _samples(options)
-    from shared.codecs.fitting import fit_linear_codecs, measure_codecs, save_codecs
+    from shared.codecs.fitting import fit_linear_codecs, measured_table, save_codecs
 
     count = min(options.clips or (256 if options.kind == "linear" else len(samples)), len(samples))
     linear, audio_codec = fit_linear_codecs(
         samples, min(count, 256), options.sample_rate or 16000, options.seed, options.stride
     )
-    video_codec = linear if options.kind == "linear" else _trained(options, samples, count, linear)
-    save_codecs(options.output, video_codec, audio_codec)
-    shutil.rmtree(options.output / "unfinished", ignore_errors=True)
+    pair = linear if options.kind == "linear" else _trained(options, samples, count, linear), audio_codec
+    if found:
+        pair = load_component(found[0]), load_component(found[1])
+    else:
+        assert options.output is not None
+        save_codecs(options.output, *pair)
+        shutil.rmtree(options.output / "unfinished", ignore_errors=True)
     for name, clips in held_out:
-        print(f"fitted on {count} clips, measured on {len(clips)} others{name}:")
-        measured = measure_codecs(clips, range(len(clips)), video_codec, audio_codec)
-        before = measure_codecs(clips, range(len(clips)), linear, audio_codec) if video_codec is not linear else {}
-        for measure, value in measured.items():
-            beside = f"   linear {before[measure]:8.3f}" if before and before[measure] != value else ""
-            print(f"  {measure.replace('_', ' '):24s}{value:8.3f}{beside}")
-    print(f"written to {options.output}/video_codec and {options.output}/audio_codec")
+        print(f"{'linear ' if found else ''}fitted on {count} clips, measured on {len(clips)} others{name}:")
+        print(measured_table(clips, pair, (linear, audio_codec)))
+    if options.output:
+        print(f"written to {options.output}/video_codec and {options.output}/audio_codec")
 
 
 def _samples(options: FitOptions) -> tuple[Any, list[tuple[str, Any]]]:
@@ -99,6 +108,7 @@ def _trained(options: FitOptions, samples: Any, count: int, linear: Any) -> Any:
     from shared.utils.rng import numpy_generator
 
     chosen = numpy_generator(options.seed, "codec clips").permutation(len(samples))[:count].tolist()
+    assert options.output is not None
     kept = options.output / "unfinished" / "video_codec.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     clips = pictures_of(samples, bar(chosen, desc="clips", unit="clip"))

@@ -59,6 +59,18 @@ def measure_codecs(
     return found | ({name: sum(errors[name] for errors in sound) / len(sound) for name in sound[0]} if sound else {})
 
 
+def measured_table(samples: Samples, pair: tuple[VideoCodec, Any], beside: tuple[VideoCodec, Any]) -> str:
+    """Make lines of what `measure_codecs` finds of a pair on all samples, beside another pair where that differs."""
+    numbers = range(len(samples))
+    measured = measure_codecs(samples, numbers, *pair)
+    other = measured if pair == beside else measure_codecs(samples, numbers, *beside)
+    return "\n".join(
+        f"  {name.replace('_', ' '):24s}{value:8.3f}"
+        + (f"   linear {other[name]:8.3f}" if other[name] != value else "")
+        for name, value in measured.items()
+    )
+
+
 def save_codecs(folder: Path, video_codec: Any, audio_codec: LinearAudioCodec) -> None:
     """Write FOLDER/video_codec and FOLDER/audio_codec, complete or not at all: both together where the folder is new,
     else one after the other. UserError if one exists."""

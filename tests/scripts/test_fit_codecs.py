@@ -41,6 +41,16 @@ def test_fits_measures_and_saves(folder: Path, capsys: pytest.CaptureFixture[str
     assert LinearAudioCodec.from_pretrained(output / "audio_codec").latent_rate == 25
     with pytest.raises(UserError, match="exists already"):
         main(arguments)
+    again = [*arguments[:2], "--measure", str(output), *arguments[4:]]
+    main(again)
+    measured = capsys.readouterr().out
+    assert "linear fitted on 2 clips, measured on 1 others:" in measured and "written" not in measured
+    assert set(printed.splitlines()[1:-1]) <= set(measured.splitlines())
+    for wrong, told in (([*again, *arguments[2:4]], "not allowed with"), ([*again, "--kind", "conv"], "--kind is of"),
+                        ([*again, "--steps", "3"], "--steps is for"), (arguments[:2], "--output --measure is needed"),
+                        ([*again[:3], str(folder / "gone"), *again[4:]], "gone")):  # fmt: skip
+        with pytest.raises(UserError, match=told):
+            main(wrong)
 
 
 def test_one_clip_is_too_few(folder: Path) -> None:
