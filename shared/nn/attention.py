@@ -25,6 +25,8 @@ BACKENDS = {
 TAKE_MASKS, TAKE_KEYS = ("native", "flex"), ("flash-varlen", "xformers")
 
 
+MOST_LOGITS = 2**26
+
 #: Name that `active_backend` gives diffusers' `_native_math`.
 AS_PRODUCTS = "-native-math"
 
@@ -43,6 +45,8 @@ def attend(
     native = mask is not None and backend not in (TAKE_MASKS if keys is None else TAKE_MASKS + TAKE_KEYS)
     # under autocast a norm gives float32, which only the native backend brings back to what the values have
     q, k = q.type_as(v), k.type_as(v)
+    if mask is None and kernel_learns_slowly(q, k):
+        return products(q, k, v, scale)
     chosen = AttentionBackendName.NATIVE if native else None
     return dispatch_attention_fn(q, k, v, attn_mask=mask, scale=scale, backend=chosen)
 
@@ -61,6 +65,22 @@ def products_are_faster(x: Tensor) -> bool:
     return active_backend() == AS_PRODUCTS or (
         x.device.type == "cpu" and active_backend() == "native" and not torch.compiler.is_compiling()
     )
+
+
+def kernel_learns_slowly(q: Tensor, k: Tensor) -> bool:
+    """Whether the native kernel, for queries and keys [B, N, h, d], takes longer in backward than plain products do:
+    in bfloat16 on a CPU (torch 2.13), where it multiplies outside the processor's matrix units. Not where the logits
+    that products keep would be more than MOST_LOGITS."""
+    native = active_backend() == "native" and not torch.compiler.is_compiling()
+    learns = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad
+    return native and learns and q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1] <= MOST_LOGITS
+
+
+def products(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """`attend` without masks as two matrix products and a softmax, all in the precision of what is given."""
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-1, -2)
+    return (logits.softmax(-1).type_as(v) @ v).transpose(1, 2)
 
 
 def use_backend(name: str, option: str = "attention backend", learns: bool = False) -> AbstractContextManager[None]:

@@ -21,7 +21,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from einops import rearrange
 from torch import Tensor, nn
 
-from shared.nn.attention import attend
+from shared.nn.attention import attend, kernel_learns_slowly, products
 from shared.nn.clock import LatentClock
 from shared.nn.frame_rate import RatedTimeTextEmbedding
 from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
@@ -121,9 +121,13 @@ class StreamAttnProcessor(WanAttnProcessor):
         v = attn.to_v(source).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             q, k = rotate(q, rotary_emb), rotate(k, rotary_emb)
-        if attention is None:
+        q, k = q.type_as(v), k.type_as(v)  # under autocast a norm gives float32, kernels want one type
+        plain = attention is None and attention_mask is None and self._attention_backend is None
+        if plain and kernel_learns_slowly(q, k):
+            attention = products
+        elif attention is None:
             attention = partial(dispatch_attention_fn, attn_mask=attention_mask, backend=self._attention_backend)
-        out = attention(q.type_as(v), k.type_as(v), v)  # under autocast a norm gives float32, kernels want one type
+        out = attention(q, k, v)
         return attn.to_out[0](out.flatten(2, 3).type_as(q))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.nn import attention
-from shared.nn.attention import BACKENDS, active_backend, attend, check_backend, use_backend
+from shared.nn.attention import BACKENDS, active_backend, attend, check_backend, kernel_learns_slowly, use_backend
 from shared.utils.errors import UserError
 
 
@@ -51,6 +51,28 @@ def test_each_backend_gets_a_mask_that_it_takes(name, kind, native, monkeypatch)
     assert given["backend"] == (attention.AttentionBackendName.NATIVE if native else None)
     attend(q, q, q)
     assert given["attn_mask"] is None and given["backend"] is None
+
+
+def test_on_a_cpu_bfloat16_learns_by_products(monkeypatch):
+    """Near what the kernel computes, and only there: not without gradients, in float32, or for too many logits."""
+    q, k, v = (torch.randn(2, n, 3, 16, dtype=torch.bfloat16) for n in (5, 7, 7))
+    expected = softmax_attention(q.float(), k.float(), v.float())
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "dispatch_attention_fn", None)
+        learns = q.clone().requires_grad_()
+        out = attend(learns, k, v)
+        torch.testing.assert_close(out.float(), expected, rtol=0, atol=0.03)
+        torch.testing.assert_close(attend(learns, k, v, scale=0.5), attend(2 * learns, k, v), rtol=0, atol=0.03)
+    out.sum().backward()
+    exact = q.float().requires_grad_()
+    softmax_attention(exact, k.float(), v.float()).sum().backward()
+    assert (learns.grad.float() - exact.grad).norm() < 0.05 * exact.grad.norm()
+    many = torch.empty(1, 2**14, 1, 1, dtype=torch.bfloat16, device="meta").requires_grad_()
+    for queries, keys in ((q, k), (exact, k.float()), (many, many)):
+        assert not kernel_learns_slowly(queries, keys)
+    assert kernel_learns_slowly(learns, k)
+    with use_backend("flex"):
+        assert not kernel_learns_slowly(learns, k)
 
 
 def test_queries_have_the_type_of_the_values(monkeypatch):
