@@ -1,8 +1,8 @@
-"""The five stages of MTV's training (arXiv 2506.08003), in one configuration: each starts from what the last one left.
+"""Training in stages, in one configuration: each starts from what the last one left.
 
-basic face -> single character -> multiple characters -> sound event -> environmental ambience, in the paper each on its
-own subset of clips; `cumulative` keeps those of the stages before. A stage is a training run of its own, in
-OUTPUT/1_basic_face, OUTPUT/2_single_character ...
+MTV has five (arXiv 2506.08003): basic face -> single character -> multiple characters -> sound event -> environmental
+ambience, in the paper each on its own subset of clips; `cumulative` keeps those of the stages before. A stage is a
+training run of its own, in OUTPUT/1_basic_face, OUTPUT/2_single_character ...
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from shared.utils import config_file
 from shared.utils.config import TrainConfig
 from shared.utils.config_sections import Part, Section, TaskWeights, key
 from shared.utils.model_sections import ControlSettings, DeepSpeedSettings, ModelSettings, check_numbers
 from shared.utils.ranges import Count, LearningRate
+
+#: Keys, and beginnings of keys, that a stage may set: none that clips, components or the model's shape depend on.
+STAGE_SETTINGS = (
+    "flow.", "loss.", "optimizer.", "text_dropout", "clean_frames", "clean_spans", "audio_caption_rate",
+    "detach_clean_stream", "reinit", "tracks.drop", "train.micro_batch", "train.token_budget", "train.mixed_tasks",
+    "train.ema", "train.max_grad_norm", "train.gradient_accumulation_steps", "train.precision", "validation.",
+)  # fmt: skip
 
 
 class Stage(Section):
@@ -31,6 +39,17 @@ class Stage(Section):
         "What learns, as in a run without stages; the default is the paper's, [control] its TB off.",
     )
     tasks: TaskWeights = key({"mtv": 1.0}, "Weights of the tasks; they need not sum to 1.")
+    settings: dict[str, Any] = key(
+        {}, "Other keys, with what they have in this stage: {flow.high_share: 0.2, reinit: [holistic]}."
+    )
+
+    @model_validator(mode="after")
+    def _may_be_set(self) -> Stage:
+        for name in self.settings:
+            if not name.startswith(STAGE_SETTINGS):
+                told = ", ".join(one + ("..." if one.endswith(".") else "") for one in STAGE_SETTINGS)
+                raise ValueError(f"stage {self.name!r}: {name} is the same in all stages; of a stage are {told}")
+        return self
 
     @property
     def folder(self) -> str:
@@ -96,8 +115,14 @@ class CurriculumConfig(TrainConfig):
             raise ValueError(f"the names of the stages are {', '.join(s.name for s in self.stages)}; they must differ")
         if self.lora is not None:
             raise ValueError("lora has no place beside stages; train adapters with scripts/train_ccl.py and task mtv")
-        if self.backbone is None:
-            return self
+        if self.backbone is not None:
+            self._check_beside_backbone()
+        for index in range(len(self.stages)):
+            self.stage(index)
+        return self
+
+    def _check_beside_backbone(self) -> None:
+        """Raise ValueError for what a CogVideoX backbone has not."""
         if self.control is None:
             raise ValueError("audio control needs a control network; give control: {} for the paper's sizes")
         if self.data.shards is not None:
@@ -106,7 +131,6 @@ class CurriculumConfig(TrainConfig):
             if others := ", ".join(task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"):
                 told = f"{others} needs the joint model; on a backbone there is task mtv alone"
                 raise ValueError(f"stage {stage.name!r}: {told}")
-        return self
 
     @property
     def routes_text(self) -> bool:
@@ -140,6 +164,16 @@ class CurriculumConfig(TrainConfig):
             raw["train"]["export_dtype"] = "fp32"
         if stage.lr is not None:
             raw["optimizer"]["lr"] = stage.lr
+        for name, value in stage.settings.items():
+            config_file.put(raw, name, value, f"stage {stage.name!r}:")
         if self.backbone is not None:
-            return BackboneConfig.model_validate(raw | {"backbone": self.backbone, "codecs": None})
-        return TrainConfig.model_validate(raw)
+            return self._run(BackboneConfig, index, raw | {"backbone": self.backbone, "codecs": None})
+        return self._run(TrainConfig, index, raw)
+
+    def _run(self, kind: type[TrainConfig], index: int, raw: dict[str, Any]) -> TrainConfig:
+        """Make the configuration of a stage. ValueError in one line for what the stage sets wrongly."""
+        try:
+            return kind.model_validate(raw)
+        except ValidationError as error:
+            told = config_file.explain(error, Path(f"stage {self.stages[index].name!r}"), kind)
+            raise ValueError(told) from None

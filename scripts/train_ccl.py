@@ -7,23 +7,32 @@ The manifest is a JSON-lines file, or a folder of X.mp4 with X.txt. Running the 
 OUTPUT then holds config.yaml, losses.csv, samples/, state/ (to resume) and checkpoint/ (to sample from).
 
 A configuration with `control` and with `mtv` among its tasks trains audio-driven video in the same run, on clips with
-tracks (docs/mtv.md).
+tracks (docs/mtv.md). One with `stages` trains one after the other, each from what the last one left, as
+scripts/train_mtv.py does.
 """
 
+from mtv.curriculum import CurriculumConfig
 from shared.training.inputs import TrainOptions, check_inputs
+from shared.utils import config_file
 from shared.utils.cli import parse
 from shared.utils.config import TrainConfig
-from shared.utils.errors import run_main
+from shared.utils.errors import UserError, run_main
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(TrainOptions, __doc__, argv)
-    config = TrainConfig.load(options.config, options.overrides)
+    in_stages = "stages" in config_file.read(options.config, options.overrides)
+    config = (CurriculumConfig if in_stages else TrainConfig).load(options.config, options.overrides)
+    if isinstance(config, CurriculumConfig) and config.backbone is not None:
+        raise UserError(f"{options.config}: has a backbone; scripts/train_mtv.py trains that")
     check_inputs(config)
     from ccl.training.build import JointAdapter
-    from ccl.training.run import train
+    from ccl.training.run import train, train_stages
 
-    train(config, JointAdapter)
+    if isinstance(config, CurriculumConfig):
+        train_stages(config, [config.stage(index) for index in range(len(config.stages))], JointAdapter)
+    else:
+        train(config, JointAdapter)
 
 
 if __name__ == "__main__":

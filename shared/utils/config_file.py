@@ -25,7 +25,7 @@ def read(file: Path, overrides: list[str]) -> dict[str, Any]:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UserError(f"--set {override}: expected key=value, for example train.steps=40")
-        _set(raw, key, parse_yaml(text, f"--set {shortened(override)}", "the value is not YAML"))
+        put(raw, key, parse_yaml(text, f"--set {shortened(override)}", "the value is not YAML"))
         raw = _inline(raw, file)
     return raw
 
@@ -121,17 +121,19 @@ def _inline(raw: dict[str, Any], file: Path) -> dict[str, Any]:
     return raw
 
 
-def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+def put(raw: dict[str, Any], key: str, value: Any, where: str = "--set") -> None:
+    """Set a dotted key of nested keys. UserError, which names `where`, for one below a plain value, or no entry of a
+    list."""
     *parents, last = key.split(".")
     node: Any = raw
     for parent in parents:
-        node = node[_index(node, parent, key)] if isinstance(node, list) else node.setdefault(parent, {})
+        node = node[_index(node, parent, f"{where} {key}")] if isinstance(node, list) else node.setdefault(parent, {})
         if not isinstance(node, dict | list):
-            raise UserError(f"--set {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole")
-    node[_index(node, last, key) if isinstance(node, list) else last] = value
+            raise UserError(f"{where} {key}: {parent} has no keys of its own; set {key.rsplit('.', 1)[0]} as a whole")
+    node[_index(node, last, f"{where} {key}") if isinstance(node, list) else last] = value
 
 
 def _index(items: list[Any], number: str, key: str) -> int:
     if not number.isdigit() or int(number) >= len(items):
-        raise UserError(f"--set {key}: {number} is none of the list's entries 0 to {len(items) - 1}")
+        raise UserError(f"{key}: {number} is none of the list's entries 0 to {len(items) - 1}")
     return int(number)

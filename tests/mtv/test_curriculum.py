@@ -52,6 +52,25 @@ def test_each_stage_is_a_run_from_the_checkpoint_of_the_last(tmp_path):
     }
 
 
+def test_a_stage_may_set_what_no_clip_depends_on(tmp_path):
+    first = BASE["stages"][0] | {"settings": {"flow.high_share": 0.2, "tracks.dropout": 0.5, "optimizer.warmup": 7}}
+    later = BASE["stages"][1] | {"settings": {"reinit": ["holistic"], "train.ema": 0.9}}
+    config = load(tmp_path, stages=[first, later, BASE["stages"][2]])
+    one, two, three = (config.stage(i) for i in range(3))
+    assert (one.flow.high_share, one.tracks.dropout, one.optimizer.warmup, one.optimizer.lr) == (0.2, 0.5, 7, 1e-4)
+    assert (two.flow.high_share, two.reinit, two.train.ema, three.reinit) == (0.0, ["holistic"], 0.9, [])
+    for settings, told in (
+        ({"model.cca_heads": 2}, r"stage 'Basic face': model.cca_heads is the same in all stages; of a stage are flow"),
+        ({"keyframes": 0.5}, "keyframes is the same in all stages"),
+        ({"tracks.encoders": {}}, "tracks.encoders is the same"),
+        ({"flow.hig_share": 0.5}, "stage 'Basic face': unknown key flow.hig_share; the nearest known key is flow.high"),
+        ({"flow.high_share": 2}, "stage 'Basic face': flow.high_share = 2: "),
+        ({"flow.mean.x": 2}, "stage 'Basic face': flow.mean.x: mean has no keys of its own"),
+    ):
+        with pytest.raises(UserError, match=told):
+            load(tmp_path, stages=[BASE["stages"][0] | {"settings": settings}])
+
+
 def test_a_stage_trains_on_its_own_clips_or_on_those_before_too(tmp_path):
     named = [{"name": name, "subset": clips, "steps": 1} for name, clips in (("a", "x"), ("b", ["y", "x"]), ("c", "z"))]
     own, all_before = (load(tmp_path, f"cumulative={told}", stages=named) for told in ("false", "true"))

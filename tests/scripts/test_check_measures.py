@@ -16,6 +16,8 @@ def test_a_document_without_marks_is_refused_before_anything_is_measured(tmp_pat
     (tmp_path / "a.md").write_text("# Measures")
     with pytest.raises(UserError, match="has no marks <!-- simple:begin -->"):
         check_measures.main(["--document", str(tmp_path / "a.md")])
+    with pytest.raises(UserError, match="leave out --ceilings"):
+        check_measures.main(["--document", str(tmp_path / "a.md"), "--ceilings"])
 
 
 def test_codecs_that_are_not_there_are_refused(tmp_path: Path) -> None:

@@ -37,3 +37,8 @@ def test_a_fake_that_nothing_catches_is_told() -> None:
     found = {"true": scores(), **dict.fromkeys(FAKES, scores(0.1)), "frozen": scores()}
     with pytest.raises(UserError, match="no measure catches frozen on these 40 clips; give more --clips"):
         fakes_table(found, 40)
+
+
+def test_without_fakes_ceilings_and_floors_stand_alone() -> None:
+    table = fakes_table({"true": scores()}, 40)
+    assert "| events | 40 | 0.95 | 0.10 |" in table and "caught by" not in table
