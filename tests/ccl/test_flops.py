@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccl.flops import Tokens, costs, task_flops
+from ccl.parts import GivenPart
 from ccl.routing import Task
 from shared.nn.clock import LatentClock
 from shared.nn.dit import StreamConfig
@@ -44,8 +45,10 @@ def test_costs_are_what_torch_counts(name, tokens):
 @pytest.mark.parametrize("task", list(Task))
 def test_a_task_costs_what_torch_counts(name, task):
     """A clean stream has no output layer, a skipped one costs nothing, and one that reads nothing little."""
-    model = transformer(**({} if name == "cca" else {"fusion": name}))
+    model = transformer(**({} if name == "cca" else {"fusion": name}), parts=["speech"] if task is Task.PART else [])
     video, audio = inputs(batch=1)
+    if task is Task.PART:
+        audio = replace(audio, part=GivenPart(audio.latents, torch.zeros(1, dtype=torch.int64)))
     video = replace(
         video, clock=LatentClock.uniform(FRAMES, TOKENS / 25), sigma=video.sigma[:, None].expand(-1, FRAMES)
     )

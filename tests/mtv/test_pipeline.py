@@ -335,7 +335,7 @@ def test_a_step_evaluates_only_what_guidance_needs(pipe):
 def test_joint_guidance_compares_with_no_text_and_no_track(pipe):
     """By hand: the difference of two plain samples, of which one has the empty text and every track dropped."""
     latents = noise("latents", 1, 48, 4, 4, 4)
-    features = pipe._features([tracks(seconds=13 / FPS)], 13, 1)
+    features = pipe._features([tracks(seconds=13 / FPS)], 13, FPS, 1)
     text, empty = (pipe.text_encoder.encode([words]) for words in ("a bell", ""))
     clock = pipe.video_codec.clock(13, FPS)
 
