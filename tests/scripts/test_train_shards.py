@@ -68,7 +68,7 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     faster = [json.dumps(write_clip(folder, index, fps=12)) for index in (6, 7)]
     (folder / "rates.jsonl").write_text("\n".join([*lines[:3], *faster]))
     rates = ["--manifest", str(folder / "rates.jsonl"), "--checkpoint", str(checkpoint), "--shard-clips", "2"]
-    encode([*rates, "--output", str(folder / "rates"), "--tracks", "--keyframe-latents", "--keep-fps"])
+    encode([*rates, "--output", str(folder / "rates"), *extras, "--keep-fps"])
     HashedWords(dim=16).save_pretrained(folder / "other_words")
     stream = {"num_attention_heads": 1, "attention_head_dim": 12, "num_layers": 1, "ffn_dim": 16}
     config = {

@@ -158,7 +158,7 @@ def test_texts_of_another_length_are_refused():
 
 def test_a_cut_at_a_centre_is_the_later_texts_wherever_a_window_begins():
     prompt = TimedPrompts((0.0, 0.3), ("a", "b"))
-    clock = LatentClock((0.0, 0.2), (0.2, 0.4))  # a centre at 0.3
+    clock = LatentClock((0.0, 0.2), (0.2, 0.4), 5.0)  # a centre at 0.3
     for start in (0.0, 0.1, 1 / 3, 0.7):
         moved = TimedPrompts((0.0, 0.3 + start), prompt.texts)
         assert [span.stop for span in timed(moved, clock=clock.shifted(start)).spans] == [1, 2]
