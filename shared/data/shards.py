@@ -334,18 +334,16 @@ def as_float(content: bytes) -> dict[str, Tensor]:
 
 def latents_of(record: Record, tensors: Mapping[str, Tensor], texts: ClipTexts) -> Latents:
     """Clip of a record with these latents. BrokenRecord if they are not what the index says."""
-    for part in ("video", "audio"):
+    shapes = {"video": record.video, "audio": record.audio} | dict.fromkeys(record.parts, record.audio)
+    for part, shape in shapes.items():
         if part not in tensors:
             raise BrokenRecord(f"has no {part} latents")
-        if tuple(tensors[part].shape) != getattr(record, part):
-            raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {getattr(record, part)}")
-    if extra := sorted(tensors.keys() - {"video", "audio", "keyframe_latents", *record.parts}):
+        if tuple(tensors[part].shape) != shape:
+            raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {list(shape)}")
+    if extra := sorted(tensors.keys() - {*shapes, "keyframe_latents"}):
         raise BrokenRecord(f"has latents of an unknown name, {extra[0]}")
     if "keyframe_latents" in tensors and tensors["keyframe_latents"].shape != tensors["video"].shape:
         raise BrokenRecord(f"keyframe latents of shape {list(tensors['keyframe_latents'].shape)}, not {record.video}")
-    for part in record.parts:
-        if part not in tensors or tuple(tensors[part].shape) != record.audio:
-            raise BrokenRecord(f"has no latents of its {part} of shape {list(record.audio)}")
     about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio", "fps")}
     about["parts"] = {name: tensors[name] for name in record.parts}
     about |= {name: tensor for name, tensor in tensors.items() if name not in record.parts}

@@ -321,7 +321,7 @@ def test_a_sparse_file_in_a_tar_takes_no_memory(tmp_path: Path) -> None:
         ),
         (
             {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "speech": torch.zeros(2, 1)},
-            r"no latents of its speech of shape \[3, 1\]",
+            r"speech latents of shape \[2, 1\], not \[3, 1\]",
         ),
         (
             {"video": torch.zeros(1, 2, 1, 1), "audio": torch.zeros(3, 1), "effects": torch.zeros(3, 1)},
