@@ -37,7 +37,7 @@ class FitOptions(Options):
     held_out: Count = option(32, "clips to measure on: from the manifest's end; of the puppets, so many of each level")
     fps: Fps | None = option(None, "of the manifest's pictures; default: 16")
     size: tuple[Side, Side] = option((64, 64), "of the pictures, in pixels", metavar=("HEIGHT", "WIDTH"))
-    stride: Literal[4, 8, 16] = option(8, "pixels to a latent, each way")
+    stride: Literal["4", "8", "16"] = option("8", "pixels to a latent, each way")
     sample_rate: SampleRate | None = option(None, "of the manifest's sound, in Hz; default: 16000")
     seed: Seed = option(0, "of the choice of clips and of the training")
 
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
 
     count = min(options.clips or (256 if options.kind == "linear" else len(samples)), len(samples))
     linear, audio_codec = fit_linear_codecs(
-        samples, min(count, 256), options.sample_rate or 16000, options.seed, options.stride
+        samples, min(count, 256), options.sample_rate or 16000, options.seed, int(options.stride)
     )
     pair = linear if options.kind == "linear" else _trained(options, samples, count, linear), audio_codec
     if found:

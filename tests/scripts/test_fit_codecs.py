@@ -78,13 +78,15 @@ def test_trains_on_puppets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             "--size",
             "32",
             "32",
+            "--stride",
+            "16",
         ]
     )
     printed = capsys.readouterr().out
     for level in ("simple", "full", "shows"):
         assert f"fitted on 2 clips, measured on 1 others of {level}" in printed
     assert re.search(r"border jump +[\d.]+ +linear +[\d.]+", printed)
-    assert ConvVideoCodec.from_pretrained(output / "video_codec").spatial_stride == 8
+    assert ConvVideoCodec.from_pretrained(output / "video_codec").spatial_stride == 16
     assert not (output / "unfinished").exists()
 
 
