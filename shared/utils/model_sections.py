@@ -36,6 +36,8 @@ class StreamSettings(Settings):
     patch_size: tuple[Patch, Patch, Patch] = (1, 1, 1)
     eps: Annotated[float, Field(gt=0, le=0.1)] = 1e-6
     time_unit: Positive = 1.0
+    text_layers: Annotated[int, Field(ge=0, le=64)] = 0
+    text_heads: Depth = 4
 
 
 class ModelSettings(Settings):

@@ -30,6 +30,7 @@ SIGNED = {
     "seeds": "the same",
     "local_rank": "a launcher says -1 where there is none",
     "mean": "of logit(u)",
+    "high_mean": "of logit(u)",
     **dict.fromkeys(
         ("text_scale", "context_scale", "speech_scale", "effects_scale", "music_scale", "guidance_scale"),
         "guidance away from it",
@@ -56,9 +57,13 @@ ZERO = {
     "first": "step of a curve",
     "seconds": "from the start",
     "digits": "none",
+    "text_layers": "no refiner",
+    "high_share": "never",
+    "fade": "a cut",
     **dict.fromkeys(("gpus", "frames"), "refused as '0 GPUs' and '0 frames'"),
     **dict.fromkeys(
-        ("text_dropout", "text_dropout_per_task", "audio_caption_rate", "clean_frames", "keyframes"), "never"
+        ("text_dropout", "text_dropout_per_task", "audio_caption_rate", "clean_frames", "clean_spans", "keyframes"),
+        "never",
     ),
     **dict.fromkeys(("dropout_all", "drop_speaker_prob", "drop_from_caption"), "never"),
 }
