@@ -25,6 +25,7 @@ BACKENDS = {
 TAKE_MASKS, TAKE_KEYS = ("native", "flex"), ("flash-varlen", "xformers")
 
 
+#: Logits that `products` may keep: 128 MiB in bfloat16.
 MOST_LOGITS = 2**26
 
 #: Name that `active_backend` gives diffusers' `_native_math`.

@@ -12,9 +12,9 @@ from pydantic.fields import FieldInfo
 from shared.utils.errors import UserError
 from shared.utils.text_files import is_file, parse_json, parse_yaml, read_text, shortened
 
-#: Keys that may name a file, whose content takes their place.
 #: An end of a range that only stops what cannot be meant, and is not told.
 FAR = 1_000_000_000
+#: Keys that may name a file, whose content takes their place.
 INLINED = ("model", "deepspeed", "control")
 
 
