@@ -234,7 +234,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         narrowed to those, with a warning. UserError if nothing stays, or all."""
         clock, count, rate = size.clocks[1], size.samples, float(self.audio_codec.sample_rate)
         if name == "video":
-            clock, count, rate = size.clocks[0], size.frames, self.config.fps
+            clock, count, rate = size.clocks[0], size.frames, size.fps
         mask = latents_inside(clock, asked, size.seconds)
         if not mask.any() or mask.all():
             hold = (
