@@ -287,6 +287,14 @@ def frames_of(given: dict) -> np.ndarray:
     return tensor_to_frames(given["video"]).numpy()
 
 
+def test_spans_go_by_the_frame_rate_of_the_call(pipe):
+    given = given_clip()
+    made, _ = sample(pipe, video=given["video"], keep=[(0.0, 0.4)], fps=24.0)
+    assert made.fps == 24 and made.kept == {"video": [(0.0, 9 / 24)]}
+    frames = frames_of(given)[0]
+    assert np.array_equal(made.video[0, :9], frames[:9]) and not np.array_equal(made.video[0, 9:13], frames[9:])
+
+
 def test_spans_of_one_stream_leave_the_other_to_be_made(pipe):
     given = given_clip()
     made, latents = sample(pipe, video=given["video"], keep=[(0.0, 0.4)])
