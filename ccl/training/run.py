@@ -154,14 +154,14 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     The last one's checkpoint is copied to OUTPUT/checkpoint. UserError as `train`."""
     check_backend(config.train.attention, "train.attention", learns=True)
     adapter.check(config, stages)
-    source = read_source(config, {"mtv", *(task for stage in stages for task in stage.tasks if stage.trains(task))})
+    tasks = sorted({task for stage in stages for task in stage.tasks if stage.trains(task)})
+    source = read_source(config, tasks)
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
     with session() as world, own_output(Path(config.output), world):
         components = adapter.prepare(config, source, world)
         check_export(components, world)
-        tasks = {"mtv": 1.0} | ({"part": 1.0} if any(stage.trains("part") for stage in stages) else {})
-        with_tracks = stages[0].model_copy(update={"tasks": tasks})
-        data = TrainingData.of(with_tracks, source, components, world)
+        all_tasks = stages[0].model_copy(update={"tasks": dict.fromkeys(tasks, 1.0)})
+        data = TrainingData.of(all_tasks, source, components, world)
         if world.is_main:
             write_left_out(Path(config.output), [*source.left_out, *data.left_out])
         for number, (stage, part) in enumerate(zip(stages, parts, strict=True)):

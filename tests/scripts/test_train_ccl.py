@@ -82,6 +82,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "validation": {"every": 3, "clips": 1, "steps": 1},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    towers = {"name": "towers", "steps": 2, "tasks": {"t2v": 1, "t2a": 1}, "settings": {"flow.high_share": 1.0}}
+    stages = [towers, {"name": "joint", "steps": 1, "tasks": {"t2av": 1}}]
+    config |= {"output": str(folder / "staged_run"), "stages": [one | {"trainable": ["transformer"]} for one in stages]}
+    config["train"] = {"micro_batch": 4, "checkpoint_every": 1, "log_every": 1, "ema": 0.0, "mixed_tasks": True}
+    (folder / "staged.yaml").write_text(yaml.safe_dump(config | {"optimizer": {"warmup": 0, "lr": 1e-12}}))
     return folder
 
 
@@ -92,7 +97,8 @@ def arguments(folder: Path, *overrides: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(folder: Path) -> dict[str, tuple[int, str]]:
-    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate, from streams."""
+    """Exit code and stderr of each run: trained, trained again, on a silent clip, with an absurd rate, in stages, from
+    streams."""
     write_clip(clips(folder / "quiet", 2) / "hush.mp4", 9, level=1e-5)
     apart = f"data.manifest={folder / 'quiet'}", f"output={folder / 'quiet_run'}"
     lines = {
@@ -100,6 +106,7 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
         "again": arguments(folder),
         "silent": arguments(folder, *apart),
         "diverging": arguments(folder, f"output={folder / 'diverging_run'}"),
+        "staged": ["--config", str(folder / "staged.yaml")],
         "joined": arguments(
             folder,
             f"init_streams={folder / 'run/checkpoint'}",
@@ -162,6 +169,23 @@ def test_a_loss_that_is_not_finite_stops_with_step_task_and_clips(folder: Path, 
     state = folder / "diverging_run/state"
     assert (state / (state / "latest").read_text() / "about.json").is_file()
     assert not (folder / "diverging_run/checkpoint").exists()
+
+
+def test_stages_without_mtv_train_one_after_the_other_on_clips_without_tracks(folder: Path, runs: dict) -> None:
+    code, err = runs["staged"]
+    assert code == 0, err
+    run = folder / "staged_run"
+    learnt = {}
+    for name in ("1_towers", "2_joint"):
+        with open(run / name / "losses.csv") as file:
+            learnt[name] = {row["task"] for row in csv.DictReader(file)}
+    assert learnt == {"1_towers": {"t2v", "t2a"}, "2_joint": {"t2av"}}
+    assert yaml.safe_load((run / "1_towers/config.yaml").read_text())["flow"]["high_share"] == 1.0
+    assert yaml.safe_load((run / "2_joint/config.yaml").read_text())["flow"]["high_share"] == 0.0
+    assert not (run / "latents/tracks").exists()
+    made = [load_checkpoint(CCLPipeline, one).transformer for one in (run / "1_towers/checkpoint", run / "checkpoint")]
+    for name, value in made[0].state_dict().items():  # at such a rate the last is the first
+        torch.testing.assert_close(made[1].state_dict()[name].float(), value.float(), rtol=0.01, atol=1e-5)
 
 
 def test_another_fusion_starts_from_the_same_streams_and_codecs(folder: Path, runs: dict) -> None:
