@@ -27,6 +27,7 @@ from shared.evaluation.bootstrap import over_clips
 from shared.nn.flow import sigma_bucket
 from shared.nn.timed_text import text_over_time
 from shared.utils.config import Flow, Loss
+from shared.utils.errors import UserError
 from shared.utils.progress import bar as progress_bar
 
 #: The tasks in which a stream reads the other: t2av, a2v, v2a.
@@ -65,13 +66,16 @@ class Losses:
         return {name: sum(values) / len(values) for name, values in self.clips.items()}
 
     def summary(self) -> dict[str, Any]:
-        """Mean, interval and value per clip; mean and interval of each bucket of sigma (`sigma_bucket`)."""
+        """Mean, interval and value per clip; mean and interval of each bucket of sigma (`sigma_bucket`); mean of each
+        level."""
         names, buckets = [sigma_bucket(sigma) for sigma in self.sigma], {}
         for name in sorted(set(names)):
             inside = [k for k, its in enumerate(names) if its == name]
             values = {clip: sum(losses[k] for k in inside) / len(inside) for clip, losses in self.clips.items()}
             buckets[name] = {key: value for key, value in over_clips(values).items() if key in ("mean", "interval")}
-        return {**over_clips(self.per_clip()), "buckets": buckets}
+        columns = zip(*self.clips.values(), strict=True)
+        each = {f"{at:.4f}": sum(losses) / len(losses) for at, losses in zip(self.sigma, columns, strict=True)}
+        return {**over_clips(self.per_clip()), "buckets": buckets, "levels": each}
 
 
 #: Losses of each noisy stream, "video" and "audio".
@@ -177,16 +181,34 @@ def context_gain(table: Mapping[ConditionedTask, ByStream], task: Task) -> ByStr
     return {stream: losses - own[stream] for stream, losses in without.items()}
 
 
+def others_texts(batches: Sequence[Batch]) -> list[Batch]:
+    """Clips with the texts of the next clip of their batch. A clip alone in its batch has none to take and is left out,
+    which is said; UserError where all are."""
+    swapped = []
+    for batch in batches:
+        if (count := len(batch.ids)) > 1:
+            other = batch.take([(row + 1) % count for row in range(count)])
+            swapped.append(replace(batch, text=other.text, audio_text=other.audio_text))
+    if not swapped:
+        raise UserError(
+            "probe text: no two clips share a length, a shape and a batch, so none has another's text to take"
+        )
+    if alone := [batch.ids[0] for batch in batches if len(batch.ids) == 1]:
+        print(f"probe text: no other clip of their shape in their batch, left out: {', '.join(alone)}")
+    return swapped
+
+
 def loss_report(
     probes: Collection[str], model: DualStreamTransformer, towers: DualStreamTransformer | None,
     batches: Sequence[Batch], levels: Sequence[float], flow: Flow, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Losses: "loss", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
+    """Losses: "loss", "text", "gain" and, with towers, "forgetting"; without DCR the loss of the joint tasks alone."""
     tasks = tasks_of(model)
     single = [ConditionedTask(task) for task in tasks if task not in JOINED]
     if not single:
         print("this model knows no stream alone: no loss of t2v and t2a, no gain, no forgetting")
-    states = [ConditionedTask(task) for task in tasks] if "loss" in probes else []
+    of_tasks = [ConditionedTask(task) for task in tasks]
+    states = of_tasks if {"loss", "text"} & set(probes) else []
     if "gain" in probes and single:
         states += [ConditionedTask(task, unconditional) for task in JOINED for unconditional in (False, True)]
     if not states:
@@ -195,6 +217,12 @@ def loss_report(
     result: dict[str, Any] = {}
     if "loss" in probes:
         result["loss"] = {task.value: summaries(table[ConditionedTask(task)]) for task in tasks}
+    if "text" in probes:
+        others = held_out_losses(model, others_texts(batches), levels, flow, seed, of_tasks, "loss with others' texts")
+        result["text"] = {
+            one.task.value: summaries({name: losses - table[one][name] for name, losses in others[one].items()})
+            for one in of_tasks
+        }
     if "gain" in probes:
         result["gain"] = {task.value: summaries(context_gain(table, task)) for task in JOINED if single}
     if towers is not None and single:

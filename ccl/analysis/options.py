@@ -10,7 +10,7 @@ from shared.utils.cli import option, some_of
 from shared.utils.portable import portable
 from shared.utils.ranges import Batch, Count, Pair, Seed, Steps
 
-PROBES = ("loss", "gain", "leakage", "attention", "model")
+PROBES = ("loss", "text", "gain", "leakage", "attention", "model")
 BY_TRUTH = {"leakage", "attention"}
 
 

@@ -50,7 +50,7 @@ class JointProbe:
         batches: list[Batch] = []
         if probes - {"leakage"}:
             batches = encode(self._dataset(self.clips), self.pipeline, self.options.batch)
-        if {"loss", "gain"} & probes:
+        if {"loss", "text", "gain"} & probes:
             towers = self.towers and self.towers.transformer
             common = (batches, self.levels, self.flow, self.options.seed)
             result |= loss_report(self.options.probes, self.pipeline.transformer, towers, *common)
@@ -101,7 +101,7 @@ class JointProbe:
 
 def headlines(result: Mapping[str, Any]) -> Iterator[str]:
     """Means, one line each."""
-    for probe in ("loss", "gain", "forgetting", "leakage"):
+    for probe in ("loss", "text", "gain", "forgetting", "leakage"):
         for task, values in result.get(probe, {}).items():
             for stream, one in ({"": values} if "mean" in values else values).items():
                 if one["mean"] is not None:

@@ -242,7 +242,8 @@ def make_clip(folder: Path, draw: Callable[[int], Show], lossless: bool, index: 
     people = max((shot.characters for shot in show.shots), key=len)
     video = folder / "video" / f"{spec.id}.{'mkv' if lossless else 'mp4'}"
     record = Clip(
-        id=spec.id, caption=clip.caption, audio_caption=clip.audio_caption, subsets=clip.truth["subsets"],
+        id=spec.id, caption=clip.caption, audio_caption=clip.audio_caption,
+        subsets=[spec.level, *clip.truth["subsets"]],  # a recipe may begin with the simple ones
         video=video, truth=folder / "truth" / f"{spec.id}.json",
         tracks={name: folder / "stems" / f"{spec.id}.{name}.wav" for name in clip.stems},
         speakers=[character.kind for character in people], prompts=prompts,

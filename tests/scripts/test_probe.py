@@ -58,6 +58,7 @@ def test_the_file_holds_every_probe(measured: tuple[dict[str, Any], Path], manif
     )
     assert gain["a2v"]["video"]["mean"] == pytest.approx(loss["t2v"]["video"]["mean"] - loss["a2v"]["video"]["mean"])
     assert gain["a2v"]["video"]["mean"] != 0
+    assert result["text"]["t2v"]["video"]["mean"] != 0 and set(result["text"]) == set(loss)
     for stream in ("t2v.video", "t2a.audio"):
         task, name = stream.split(".")
         assert set(result["forgetting"][task][name]["per_clip"].values()) == {0.0}
@@ -88,7 +89,7 @@ def test_clips_without_truth_are_named_with_what_can_be_done(checkpoint: Path, m
     clips = read_manifest(manifest)
     bare = Clip(id="bare", video=clips[1].video, caption="A bell.")
     write_manifest(tmp_path / "m.jsonl", [clips[0], bare])
-    with pytest.raises(UserError, match=r"clip 'bare' has no truth.* --probes loss,gain,model"):
+    with pytest.raises(UserError, match=r"clip 'bare' has no truth.* --probes loss,text,gain,model"):
         probe.main(line(checkpoint, tmp_path / "m.jsonl", tmp_path / "new" / "p.json"))
     assert not (tmp_path / "new").exists()
     probe.main(line(checkpoint, tmp_path / "m.jsonl", tmp_path / "p.json", "--probes", "loss,model"))
@@ -123,7 +124,7 @@ def test_a_checkpoint_without_the_joint_model_is_refused(checkpoint: Path, manif
     [
         (["--clips", "0"], "--clips 0: Input should be greater than or equal to 1"),
         (["--sampled", "1"], "--sampled 1: Input should be greater than or equal to 2"),
-        (["--probes", "loss,taste"], "--probes taste: give some of loss,gain,leakage,attention,model"),
+        (["--probes", "loss,taste"], "--probes taste: give some of loss,text,gain,leakage,attention,model"),
         (["--probes", "loss", "--pictures", "maps"], "--pictures shows attention"),
         (["--probes", "gain", "--against", "towers"], "--against compares losses"),
         (["--output", "probe.txt"], "must end in .json"),

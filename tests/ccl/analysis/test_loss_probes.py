@@ -16,8 +16,10 @@ from ccl.analysis.loss_probes import (
     context_gain,
     encode,
     held_out_losses,
+    loss_report,
     model_size,
     noise_levels,
+    others_texts,
     summaries,
     tasks_of,
 )
@@ -29,6 +31,7 @@ from shared.data.dataset import Sample
 from shared.encoders import HashedWords
 from shared.nn.flow import draw_noise, draw_u, shift
 from shared.utils.config import Flow
+from shared.utils.errors import UserError
 
 FLOW = Flow(video_shift=3.0, audio_shift=1.5)
 LEVELS = [0.25, 0.6]
@@ -147,6 +150,20 @@ def test_a_summary_has_means_clips_and_buckets():
     told = summaries({"video": video, "audio": audio})
     assert told["joint"]["per_clip"] == {"a": 11.0, "b": 22.0} and told["joint"]["mean"] == 16.5
     assert set(summaries({"video": video})) == {"video"}
+
+
+def test_text_is_worth_what_the_loss_is_higher_with_anothers(capsys):
+    model, data, single = transformer(), batch("a", "b", "c"), batch("d")
+    found = loss_report(["text"], model, None, [data, single], LEVELS, FLOW, 5)
+    assert set(found) == {"text"} and "left out: d" in capsys.readouterr().out
+    swapped = replace(data, text=data.text[[1, 2, 0]], audio_text=data.audio_text[[1, 2, 0]])
+    state = ConditionedTask(Task.T2A)
+    own, other = (losses(model, one, states=[state])[state]["audio"].per_clip() for one in (data, swapped))
+    assert found["text"]["t2a"]["audio"]["per_clip"] == pytest.approx({clip: other[clip] - own[clip] for clip in "abc"})
+    assert found["text"]["t2a"]["audio"]["mean"] != 0
+    assert len(found["text"]["t2v"]["video"]["levels"]) == len(LEVELS)
+    with pytest.raises(UserError, match="none has another's text"):
+        others_texts([single])
 
 
 def test_clips_are_encoded_by_shape_and_each_stream_reads_its_own_caption():

@@ -284,6 +284,7 @@ def test_shows_are_written_with_their_prompts(tmp_path: Path) -> None:
     clips = list(make_clips(tmp_path / "clips", 6, 1, "shows", (64, 64), 0.0, 1, Choices(fps=Mixture.of(12))))
     write_manifest(tmp_path / "clips" / "manifest.jsonl", clips)
     assert read_manifest(tmp_path / "clips") == clips
+    assert all(clip.subsets[0] == "shows" for clip in clips)
     several = [clip for clip in clips if clip.prompts]
     assert several and len(several) < len(clips)
     for clip in several:
