@@ -29,8 +29,10 @@ from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
-STAGES = (0, 1, 2, 3)
-ALL = [f"{count}/{stage}" for count in ("one", "two") for stage in STAGES]
+#: The others' runs, as many again, are among the slow tests.
+FIRST, OTHERS = (2, 3), (0, 1)
+EACH = [*FIRST, *(pytest.param(stage, marks=pytest.mark.slow) for stage in OTHERS)]
+COUNTS = pytest.mark.parametrize("count", ["one", "two"])
 TWO = {"micro_batch": 1}  # of two processes
 #: Two processes cut large matrices only, but for up/3: a collective for every small table takes long without a GPU.
 LARGE_AT: dict[int, dict[str, int]] = {0: {}, 1: {}, 2: {}, 3: {"stage3_param_persistence_threshold": 2000}}
@@ -112,26 +114,40 @@ def plain(
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, world) -> Path:
+    return trained(tmp_path_factory.mktemp("zero"), FIRST, world)
+
+
+@pytest.fixture(scope="module")
+def other_runs(tmp_path_factory: pytest.TempPathFactory, world) -> Path:
+    return trained(tmp_path_factory.mktemp("zero"), OTHERS, world)
+
+
+@pytest.fixture
+def of_stage(request: pytest.FixtureRequest, stage: int) -> Path:
+    """The folder with the runs of a stage."""
+    return request.getfixturevalue("runs" if stage in FIRST else "other_runs")
+
+
+def trained(folder: Path, stages: tuple[int, ...], world) -> Path:
     """one/N and two/N: stage N with one process and two. killed/N: as two/N, killed before step 14 and started again.
 
     up/N: one/N, from its tenth step on with two processes; down/N: two/N, with one.
     """
-    folder = tmp_path_factory.mktemp("zero")
     killed, two = (
         [
             joint.write_config(folder / f"{name}/{stage}", stage, checkpoint_every=10, zero=LARGE_AT[stage], **TWO)
-            for stage in STAGES
+            for stage in stages
         ]
         for name in ("killed", "two")
     )
-    for stage in STAGES:
-        dying = launch(folder / f"dying{stage}.json", [killed[stage]], die_at=13)
+    for stage, config in zip(stages, killed, strict=True):
+        dying = launch(folder / f"dying{stage}.json", [config], die_at=13)
         path = joint.write_config(folder / f"one/{stage}", stage, checkpoint_every=10)
         save(folder / f"one/{stage}", joint.train(TrainConfig.load(path), world))
         finish(dying, -signal.SIGKILL)
-    up = [moved(folder / f"one/{stage}", folder / f"up/{stage}", 10, **TWO) for stage in STAGES]
+    up = [moved(folder / f"one/{stage}", folder / f"up/{stage}", 10, **TWO) for stage in stages]
     finish(launch(folder / "two.json", [*killed, *two, *up]))
-    for stage in STAGES:
+    for stage in stages:
         path = moved(folder / f"two/{stage}", folder / f"down/{stage}", 10, micro_batch=2)
         save(folder / f"down/{stage}", joint.train(TrainConfig.load(path), world))
     return folder
@@ -159,40 +175,45 @@ def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor], start: dict
     assert largest < 1e-3 and whole < 5e-5
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_losses_are_those_of_plain_pytorch(runs, plain, name):
-    found = joint.losses(runs / name)
+@pytest.mark.parametrize("stage", EACH)
+@COUNTS
+def test_losses_are_those_of_plain_pytorch(of_stage, plain, count, stage):
+    found = joint.losses(of_stage / f"{count}/{stage}")
     assert found == pytest.approx(plain[0], rel=1e-4, abs=1e-4)
     assert {key[0] for key in found} == {str(step) for step in range(1, 21)}
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_exports_agree(runs, plain, name):
-    assert_near(exported(runs / name), *plain[1:])
+@pytest.mark.parametrize("stage", EACH)
+@COUNTS
+def test_exports_agree(of_stage, plain, count, stage):
+    assert_near(exported(of_stage / f"{count}/{stage}"), *plain[1:])
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_saved_states_hold_the_exported_weights_to_the_bit(runs, name):
-    of_state, of_run = whole_weights(state(runs / name), "ema"), exported(runs / name)
+@pytest.mark.parametrize("stage", EACH)
+@COUNTS
+def test_saved_states_hold_the_exported_weights_to_the_bit(of_stage, count, stage):
+    run = of_stage / f"{count}/{stage}"
+    of_state, of_run = whole_weights(state(run), "ema"), exported(run)
     assert set(of_state) == set(of_run)
     assert all(torch.equal(value, of_run[key]) for key, value in of_state.items())
-    masters, cross = whole_weights(state(runs / name)), "transformer.blocks.0.fusion.video.to_q.weight"
+    masters, cross = whole_weights(state(run)), "transformer.blocks.0.fusion.video.to_q.weight"
     assert not torch.equal(masters[cross], of_run[cross])
     assert torch.equal(masters["transformer.audio_stream.patch_embedding.weight"],
                        of_run["transformer.audio_stream.patch_embedding.weight"])  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_run_of_two_processes_resumes_to_the_bit(runs, stage):
-    ours, whole = exported(runs / f"killed/{stage}"), exported(runs / f"two/{stage}")
+@pytest.mark.parametrize("stage", EACH)
+def test_a_killed_run_of_two_processes_resumes_to_the_bit(of_stage, stage):
+    killed, two = of_stage / f"killed/{stage}", of_stage / f"two/{stage}"
+    ours, whole = exported(killed), exported(two)
     assert all(torch.equal(value, ours[name]) for name, value in whole.items())
-    assert joint.losses(runs / f"killed/{stage}") == joint.losses(runs / f"two/{stage}")
+    assert joint.losses(killed) == joint.losses(two)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", EACH)
 @pytest.mark.parametrize("way", ["up", "down"])
-def test_a_run_goes_on_with_another_number_of_processes(runs, plain, way, stage):
-    folder = runs / f"{way}/{stage}"
+def test_a_run_goes_on_with_another_number_of_processes(of_stage, plain, way, stage):
+    folder = of_stage / f"{way}/{stage}"
     assert joint.losses(folder) == pytest.approx(plain[0], rel=1e-4, abs=1e-4)
     assert_near(exported(folder), *plain[1:])
     assert not list((folder / "out/state").glob("*universal*"))
