@@ -13,7 +13,11 @@ from shared.utils.lazy import lazy
 
 if TYPE_CHECKING:
     from ccl.pipeline import CCLOutput, CCLPipeline
+    from shared.nn.cache_context import StreamCacheConfig
 
-__all__ = ["CCLOutput", "CCLPipeline"]
+__all__ = ["CCLOutput", "CCLPipeline", "StreamCacheConfig"]
 __version__ = "0.1.0"
-__getattr__ = lazy(__name__, dict.fromkeys(__all__, "ccl.pipeline"))
+__getattr__ = lazy(
+    __name__,
+    {"CCLOutput": "ccl.pipeline", "CCLPipeline": "ccl.pipeline", "StreamCacheConfig": "shared.nn.cache_context"},
+)

@@ -100,12 +100,14 @@ def generate(options: JointOptions) -> Iterator[Path]:
     with quick_imports(options.compile):
         from ccl.pipeline import CCLPipeline
         from shared.nn.attention import use_backend
+        from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
 
     with use_backend(options.attention, "--attention"):
         pipeline = load_model(CCLPipeline, options)
         if options.compile:
             compile_blocks(pipeline.transformer, "--compile")
+        cache_steps(pipeline.transformer, options.step_cache)
         arguments = given.arguments(options, pipeline) | options.given_arguments()
         arguments |= {"task": options.chosen_task.value, "guidance": guidance(options)}
         for start in range(0, len(prompts), options.batch):

@@ -15,6 +15,7 @@ from ccl.routing import Reads, Route
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.cache_context import begin_sample, evaluation
 from shared.nn.clock import LatentClock
 from shared.nn.timed_text import Text, text_over_time
 from shared.utils.finite import check_finite
@@ -81,6 +82,7 @@ class JointSampler:
         self.given, self.clean, self.part = given, clean or {}, part
         self.made = [name for name in STREAMS if getattr(route, f"{name}_noisy")]
         self._contexts: dict[bool, StreamContext] = {}  # by whether the text is there
+        begin_sample(model)
 
     def restore_clean(self, latents: Tensors) -> None:
         """Put the clean latents back where a solver step has moved them."""
@@ -117,7 +119,8 @@ class JointSampler:
                 inputs[name] = self._input(name, latents[name], sigmas[name], texts[name])
             else:
                 route = replace(route, **{name: Reads.SKIPPED})  # type: ignore[arg-type]
-        out = self.model(route, inputs["video"], inputs["audio"])
+        with evaluation(self.model, repr(state)):
+            out = self.model(route, inputs["video"], inputs["audio"])
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 
     def _input(self, name: str, latents: Tensor, sigma: float, text: Text) -> StreamInput:

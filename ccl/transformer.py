@@ -7,7 +7,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks import HookRegistry
 from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
@@ -17,7 +19,9 @@ from ccl.context_attention import KeyValue
 from ccl.fusion import Fusion, RotaryArguments
 from ccl.parts import GivenPart, PartEmbedding
 from ccl.routing import Reads, Route, Task
+from ccl.step_cache import HOOK, Evaluations, apply_stream_cache
 from ccl.tarp import Centre, ClockMode, WindowFrom, align
+from shared.nn.cache_context import StreamCacheConfig
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
@@ -70,16 +74,20 @@ class JointBlock(nn.Module):
         cached_audio: KeyValue | None = None,
         control: Callable[[Tensor], Tensor] | None = None,
         half: Half = "both",
+        read: dict[str, Tensor] | None = None,
     ) -> States:
         """Both directions of the fusion read the states from before it (symmetric).
 
         A stream that is not computed is None; of a clean one that has run before (`run_clean`) there are its cached
         keys and values. `rotary`: `Fusion.rotary_arguments`. `control` adds to the video's hidden states [B, N, D].
-        `half`: what comes before the control, or what comes after it, alone.
+        `half`: what comes before the control, or what comes after it, alone. `read` is filled with the hidden states
+        [B, N, D] that the other stream reads of each.
         """
         if half != "feed-forward":
             video = video and self._attend(self.video, video)
             audio = audio and self._attend(self.audio, audio)
+            if read is not None:
+                read |= {name: state.x for name, state in (("video", video), ("audio", audio)) if state is not None}
             video, audio = (
                 video and self._join("video", video, route.video, cached_audio or audio, rotary[0]),
                 audio and self._join("audio", audio, route.audio, cached_video or video, rotary[1]),
@@ -122,7 +130,7 @@ class JointBlock(nn.Module):
         return block.attend_text(state, update) if inside else state.with_x(state.x + update(state.x))
 
 
-class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
+class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin, CacheMixin):
     """Two `shared.nn.dit` streams of equal depth, whose blocks are joined (`JointBlock`).
 
     A parameter's name tells its part: `video_stream.` and `audio_stream.` are what stands before and after the blocks;
@@ -239,6 +247,24 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             return run(block, *states, route, rotary, *cached, control)
         video, audio = run(block, *states, route, rotary, *cached, None, "attentions")
         return run(block, video.with_x(run(control, video.x)), audio, route, rotary, *cached, None, "feed-forward")
+
+    def enable_cache(self, config: StreamCacheConfig) -> None:
+        """Leave out what hardly changes from step to step (`ccl.step_cache`); `cache_evaluations` counts it. ValueError
+        for another cache, a second one, or blocks that cannot have it."""
+        if not isinstance(config, StreamCacheConfig):
+            raise ValueError(f"{type(config).__name__} does not know two streams; ccl.StreamCacheConfig is needed")
+        if self.is_cache_enabled:
+            raise ValueError("there is a step cache already; disable_cache first")
+        self.cache_evaluations: Evaluations = apply_stream_cache(self.blocks, config)
+        HookRegistry.check_if_exists_or_initialize(self).invalidate_child_registries_cache()
+        self._cache_config = config
+
+    def disable_cache(self) -> None:
+        """Run all blocks in every step again."""
+        registry = HookRegistry.check_if_exists_or_initialize(self)
+        registry.remove_hook(HOOK, recurse=True)
+        registry.invalidate_child_registries_cache()
+        self._cache_config = None  # type: ignore[assignment]
 
     def denoise_video(
         self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock, control: Control | None = None

@@ -245,6 +245,7 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
     with quick_imports(options.compile):
         from mtv.pipeline import MTVPipeline
         from shared.nn.attention import use_backend
+        from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
 
     stems = None if options.audio is None else _separated(options, sound)
@@ -252,6 +253,7 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
         pipeline = load_model(MTVPipeline, options)
         if options.compile:
             compile_blocks(pipeline.transformer, "--compile")
+        cache_steps(pipeline.transformer, options.step_cache)
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step")

@@ -15,6 +15,7 @@ from torch import Tensor
 from mtv.control import EncodedTracks, MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance, TrackState, combine
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.cache_context import begin_sample, evaluation
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
 from shared.nn.timed_text import Text, text_over_time
@@ -161,6 +162,9 @@ class WindowSampler:
     guidance: TrackGuidance
     encoded: dict[str, EncodedTracks] = field(default_factory=dict, init=False)
 
+    def __post_init__(self) -> None:
+        begin_sample(self.model)
+
     def restore_clean(self, latents: Tensor) -> Tensor:
         """Put the clean latents where noise was drawn or a solver step has moved them."""
         latents = latents.clone() if self.clean else latents
@@ -181,4 +185,5 @@ class WindowSampler:
 
     def _predict(self, state: TrackState, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
         text = self.text if state.text else self.negative
-        return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()
+        with evaluation(self.model, repr(state)):
+            return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()

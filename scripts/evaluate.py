@@ -16,9 +16,7 @@ Stopped, the same command goes on from OUTPUT/unfinished, batch by batch, to the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.folder import check_checkpoint, load_checkpoint
@@ -42,27 +40,26 @@ def main(argv: list[str] | None = None) -> None:
     writable_folder("--output", options.output)
     files = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
     with KeptSamples.of(options.output, settings_digest(options, files, ("output", "against", "sheet"))) as kept:
-        pipelines = load(
-            options.checkpoint, options.tasks or (), str(device(options.device)), options.trust_package, options.fps
-        )
+        pipelines = load(options, str(device(options.device)))
         from shared.evaluation.run import evaluate
 
         evaluate(evaluated(pipelines, options), options, against, kept)
 
 
 @quick_imports()
-def load(
-    checkpoint: Path, tasks: Sequence[str], where: str, trusted: Sequence[str] = (), fps: float | None = None
-) -> dict[str, Any]:
-    """Pipelines that the tasks need, "joint" and "mtv", at `fps` if given; both share one set of weights."""
+def load(options: EvaluationOptions, where: str) -> dict[str, Any]:
+    """Pipelines that the tasks need, "joint" and "mtv", as the options have them; both share one set of weights."""
     keep_freed_memory()
     from ccl.pipeline import CCLPipeline  # both, always: a folder's parts are loaded from modules that are imported
     from mtv.pipeline import MTVPipeline
+    from shared.nn.cache_context import cache_steps
 
+    tasks = options.tasks or ()
     kind = CCLPipeline if set(tasks) & set(JOINT_TASKS) else MTVPipeline
-    first: Any = load_checkpoint(kind, checkpoint, None, where, trusted)
-    if fps is not None:
-        first.register_to_config(fps=fps)
+    first: Any = load_checkpoint(kind, options.checkpoint, None, where, options.trust_package)
+    if options.fps is not None:
+        first.register_to_config(fps=options.fps)
+    cache_steps(first.transformer, options.step_cache)
     if kind is MTVPipeline:
         return {"mtv": first}
     joint = first
@@ -86,7 +83,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
     if "mtv" in pipelines:
         guidance["mtv"] = TrackGuidance(**options.scales())
     where = str(next(iter(pipelines.values())).device)
-    reload = partial(load, options.checkpoint, options.tasks or (), where, options.trust_package, options.fps)
+    reload = partial(load, options, where)
     return EvaluatedModel(pipelines, guidance, reload, track_tools(), TimedPrompts)
 
 

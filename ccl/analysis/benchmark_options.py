@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from shared.utils import cli
-from shared.utils.cli import option, some_of
+from shared.utils.cli import Thresholds, option, some_of
 from shared.utils.errors import UserError
 from shared.utils.ranges import Batch, Count, Depth, Seconds, Side, Steps, Width, Workers
 from shared.utils.text_files import is_file, parse_yaml, read_text
@@ -195,6 +195,9 @@ class Sample(Accelerated):
     duration: Seconds = option(2.0, "of a clip")
     steps: Steps = option(24, "solver steps")
     guidance: Literal["dual", "joint", "context", "text", "none"] = option("dual", "form of guidance")
+    step_cache: Thresholds | None = option(
+        None, "in turns with a step cache of these thresholds, as 0.1 (docs/performance.md)", metavar="V[,A]"
+    )
     height: Side | None = option(None, "pixels (the checkpoint's)")
     width: Side | None = option(None, "pixels (the checkpoint's)")
     batch: Batch = option(1, "clips at a time")

@@ -16,12 +16,13 @@ import torch
 
 from ccl.analysis.benchmark_options import Sample, model_config
 from ccl.analysis.step_benchmark import compile_all, random_model
-from ccl.analysis.timing import MIB, Spread, in_turns, peak_bytes, wait
+from ccl.analysis.timing import MIB, Spread, in_turns, paired_ratio, peak_bytes, wait
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLOutput, CCLPipeline
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.data.media_write import write_audio, write_video
 from shared.nn.attention import use_backend
+from shared.nn.cache_context import StreamCacheConfig
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -41,15 +42,22 @@ def sample_benchmark(options: Sample, pipeline: CCLPipeline) -> tuple[dict[str, 
         compile_all(pipeline.transformer)
     arguments = _arguments(options, pipeline)
     taken: list[dict[str, float]] = []
+    cached: list[dict[str, float]] = []
     with use_backend(options.attention, "--attention"), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / ("clip.wav" if options.task == "t2a" else "clip.mp4")
-        whole = in_turns(
-            {"sample": lambda: taken.append(timed_sample(pipeline, arguments, file))}, options.repeats, device
-        )["sample"]
+        forms = {"sample": lambda: taken.append(timed_sample(pipeline, arguments, file))}
+        if options.step_cache is not None:
+            config = StreamCacheConfig(*options.step_cache)
+            forms["cached"] = lambda: cached.append(sample_cached(pipeline, config, arguments, file))
+        whole = in_turns(forms, options.repeats, device)["sample"]
         peak = peak_bytes(lambda: pipeline(**arguments | {"num_inference_steps": min(FEW, options.steps)}), device)
     rows = {name: Spread.of([one[name] for one in taken[1:]]) for name in PARTS}
     rows |= {"whole": Spread.of(whole), "one step": Spread.of([one["denoise"] / options.steps for one in taken[1:]])}
     results = {"seconds": {name: spread._asdict() for name, spread in rows.items()}, "peak_bytes": peak}
+    if cached:
+        faster = paired_ratio(*([one["denoise"] for one in runs[1:]] for runs in (taken, cached)))
+        shares = {name: Spread.of([one[name] for one in cached[1:]]).median for name in ("video", "audio")}
+        results["step_cache"] = {"faster": faster._asdict(), "left_out": shares}
     what = options.model or options.checkpoint.name
     lines = [
         f"{what}: {options.task}, {options.batch} clips of {options.duration:g} s, {options.steps} steps, guidance "
@@ -57,6 +65,9 @@ def sample_benchmark(options: Sample, pipeline: CCLPipeline) -> tuple[dict[str, 
         *(f"{name:12s}{spread.text()} s" for name, spread in rows.items()),
         f"peak memory beyond weights: {peak / MIB:.1f} MiB",
     ]  # fmt: skip
+    if cached:
+        told = ", ".join(f"{share:.0%} of the {name}'s evaluations" for name, share in shares.items())
+        lines.append(f"with a step cache denoising is {faster.text()} times as fast; left out: {told}")
     return results, "\n".join(lines)
 
 
@@ -110,6 +121,17 @@ def timed_sample(pipeline: CCLPipeline, arguments: dict[str, Any], file: Path) -
     denoised, decoded = sum(solve), sum(decode)
     seconds = sampled - started - denoised - decoded, denoised, decoded, time.perf_counter() - sampled
     return dict(zip(PARTS, seconds, strict=True))
+
+
+def sample_cached(
+    pipeline: CCLPipeline, config: StreamCacheConfig, arguments: dict[str, Any], file: Path
+) -> dict[str, float]:
+    """`timed_sample` with a step cache, and the share of each stream's evaluations that it leaves out."""
+    pipeline.transformer.enable_cache(config)
+    seconds = timed_sample(pipeline, arguments, file)
+    counted = pipeline.transformer.cache_evaluations
+    pipeline.transformer.disable_cache()
+    return seconds | {name: counted.left_out[name] / max(1, count) for name, count in counted.all.items()}
 
 
 def _write(file: Path, output: CCLOutput, index: int) -> None:

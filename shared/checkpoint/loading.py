@@ -18,7 +18,7 @@ from shared.checkpoint.lora_file import lora_file, read_header
 from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.allocator import keep_freed_memory
-from shared.utils.cli import TrustOptions, option
+from shared.utils.cli import Thresholds, TrustOptions, option
 from shared.utils.errors import UserError
 from shared.utils.ranges import Fade, Fps, Seed, Steps
 from shared.utils.startup import quick_imports
@@ -79,6 +79,10 @@ class SamplingOptions(TrustOptions):
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
     attention: str = option("native", "backend: native (default), flash, xformers ...")
+    step_cache: Thresholds | None = option(
+        None, "leave blocks out where a stream changes by less from step to step, as 0.1 (docs/performance.md); "
+        "default: never", metavar="V[,A]",
+    )  # fmt: skip
     compile: bool = option(False, "compile the blocks: minutes at first, less per clip; for many clips, or a GPU")
 
     @model_validator(mode="after")
@@ -89,6 +93,8 @@ class SamplingOptions(TrustOptions):
             raise ValueError("--fade has no effect without --timed-prompts; leave it out")
         if self.fuse_lora and not self.lora:
             raise ValueError("--fuse-lora: there is nothing to fuse without --lora; leave it out")
+        if self.compile and self.step_cache is not None:
+            raise ValueError("--step-cache needs blocks that are not compiled; leave it or --compile out")
         self.adapters()
         return self
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.lasting import LENGTHS
 from shared.puppets.spec import HELD_OUT_SEED
-from shared.utils.cli import PerStream, TrustOptions, option, some_of
+from shared.utils.cli import PerStream, Thresholds, TrustOptions, option, some_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.ranges import Batch, Count, Fps, Pair, Scale, Seed, Steps, Workers
@@ -63,6 +63,10 @@ class EvaluationOptions(TrustOptions):
     speech_scale: Scale | None = option(None, "how much the speech counts, in mtv", metavar="W")
     effects_scale: Scale | None = option(None, "how much the effects count, in mtv", metavar="W")
     music_scale: Scale | None = option(None, "how much the music counts, in mtv", metavar="W")
+    step_cache: Thresholds | None = option(
+        None, "leave blocks out where a stream changes by less from step to step, as 0.1; default: never",
+        metavar="V[,A]",
+    )  # fmt: skip
     no_context: bool = option(False, "sample on the route 0m: no stream reads the other")
     as_users_do: bool = option(
         False, "sample as sample_joint.py --prompt does: its defaults, one prompt for both streams, the file it writes"
@@ -121,7 +125,7 @@ class EvaluationOptions(TrustOptions):
         if lacking := [name for name in ("mtv", "part") if name in tasks]:
             said = f"--as-users-do is how sample_joint.py samples, which has no {lacking[0]}"
             raise UserError(f"{said}; give other --tasks")
-        for name in ("steps", "guidance", "text_scale", "context_scale", "no_context"):
+        for name in ("steps", "guidance", "text_scale", "context_scale", "no_context", "step_cache"):
             if getattr(self, name):
                 raise UserError(
                     f"--as-users-do leaves every setting as it is; give no --{name.replace('_', '-')} with it"

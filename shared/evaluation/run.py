@@ -286,6 +286,6 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
     asked = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
-    asked |= {name: getattr(options, name) or None for name in ("held_out", "held_out_twins", "each")}
+    asked |= {name: getattr(options, name) or None for name in ("held_out", "held_out_twins", "each", "step_cache")}
     config |= {name: value for name, value in asked.items() if value is not None}
     return config | {"no_context": options.no_context, "tasks": list(options.tasks or ())}

@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from shared.utils.config_file import told_range
 from shared.utils.errors import UserError
 from shared.utils.files import check_place
-from shared.utils.ranges import Scale
+from shared.utils.ranges import Scale, Weight
 from shared.utils.text_files import is_file, shortened
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def per_stream(text: Any) -> Any:
 
 #: An option with a value for each stream.
 PerStream = Annotated[tuple[Scale, Scale], BeforeValidator(per_stream)]
+#: A number from 0 for each stream.
+Thresholds = Annotated[tuple[Weight, Weight], BeforeValidator(per_stream)]
 
 
 def some_of(known: Sequence[str], none: str = "", every: str = "") -> Callable[[Any], Any]:

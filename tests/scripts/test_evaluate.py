@@ -19,6 +19,7 @@ from shared.checkpoint.folder import load_checkpoint, save_checkpoint
 from shared.encoders import LogMel
 from shared.evaluation import held_out
 from shared.evaluation.held_out import SamplingJob, sample_clips
+from shared.evaluation.options import EvaluationOptions
 from shared.utils.errors import UserError
 
 #: Runs evaluate.py, and kills it when so many batches are kept.
@@ -129,10 +130,15 @@ def test_two_shots_from_prompts_over_time_and_a_contact_sheet(both: Path, tmp_pa
 
 
 def test_pipelines_sample_at_another_frame_rate(both: Path) -> None:
-    own, other = (evaluate.load(both, ("t2av", "mtv"), "cpu", (), fps) for fps in (None, 6.0))
+    def load(tasks: str, **more: float | str) -> dict[str, Any]:
+        words = {"checkpoint": both, "output": both / "out", "tasks": tasks, **more}
+        return evaluate.load(EvaluationOptions.model_validate(words), "cpu")
+
+    own, other = load("t2av,mtv"), load("t2av,mtv", fps=6.0)
     assert {name: one.config.fps for name, one in other.items()} == {"joint": 6.0, "mtv": 6.0}
     assert own["joint"].config.fps == 8.0
-    assert evaluate.load(both, ("mtv",), "cpu", (), 6.0)["mtv"].config.fps == 6.0
+    assert load("mtv", fps=6.0)["mtv"].config.fps == 6.0
+    assert not own["joint"].transformer.is_cache_enabled
 
 
 def test_a_joint_checkpoint_cannot_be_driven(checkpoint: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import pipeline, transformer
+from small import STREAM, pipeline, transformer
 
 from ccl.analysis import sample_benchmark as sample
 from ccl.analysis.benchmark_options import Sample
@@ -56,3 +56,12 @@ def test_a_model_of_any_size_has_codecs_that_fit(tmp_path):
     file.write_text(file.read_text().replace("text_dim: 8", "text_dim: 9", 1))
     with pytest.raises(sample.UserError, match="text_dim 9 and 8"):
         sample.random_pipeline(pipeline(transformer()), sample.model_config(str(file)), torch.float32)
+
+
+def test_a_step_cache_is_measured_beside_it(monkeypatch):
+    monkeypatch.setitem(STREAM, "num_layers", 2)
+    pipe = pipeline(transformer())
+    found, table = sample.sample_benchmark(Sample(step_cache=(1e6, 0), **TINY | {"steps": 4}), pipe)
+    assert found["step_cache"]["left_out"] == {"video": 0.75, "audio": 0.0}
+    assert found["step_cache"]["faster"]["median"] > 0 and not pipe.transformer.is_cache_enabled
+    assert "left out: 75% of the video's evaluations, 0% of the audio's evaluations" in table

@@ -57,6 +57,7 @@ ZERO = {
     "first": "step of a curve",
     "seconds": "from the start",
     "digits": "none",
+    "step_cache": "a stream of which nothing is left out",
     "text_layers": "no refiner",
     "high_share": "never",
     "fade": "a cut",
