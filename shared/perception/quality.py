@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
 from shared.perception.weights import find_weights, onnx_session, weights_fingerprint
 from shared.utils.mel import hann
@@ -48,7 +47,7 @@ def speech_quality(sound: Sound) -> dict[str, float]:
 
 def log_mel(sound: Sound) -> NDArray[np.float32]:
     """Input of the P.808 network: power on Slaney's mel bands in dB below the loudest, from -40..40 dB to 0..1 and
-    floored at 80 dB below it; [N] -> [1 + N / HOP, MELS]."""
+    floored at 80 dB below it; [N] -> [1 + (N - 1) / HOP, MELS]."""
     values = torch.from_numpy(np.ascontiguousarray(sound))
     window = hann(N_FFT, values.device)
     spectrum = torch.stft(values, N_FFT, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
@@ -73,7 +72,16 @@ def _window(sound: Sound) -> list[float]:
 
 @cache
 def _mels() -> Tensor:
-    return melscale_fbanks(N_FFT // 2 + 1, 0.0, RATE / 2, MELS, RATE, norm="slaney", mel_scale="slaney")
+    """Slaney's mel filters [N_FFT // 2 + 1, MELS], each of area one: linear up to 1 kHz, then 27 to a factor of 6.4.
+    Not torchaudio's, which take the last bin for half the rate: of an odd N_FFT it is not."""
+    linear = 3 / 200  # mels per Hz
+    top = 1000 * linear + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
+    mels = np.linspace(0, top, MELS + 2)
+    edges = np.where(mels < 1000 * linear, mels / linear, 1000 * 6.4 ** ((mels - 1000 * linear) / 27))
+    bins = np.arange(N_FFT // 2 + 1)[:, None] * RATE / N_FFT
+    rising, falling = (bins - edges[:-2]) / np.diff(edges)[:-1], (edges[2:] - bins) / np.diff(edges)[1:]
+    filters = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
+    return torch.from_numpy(filters.astype(np.float32))
 
 
 @cache

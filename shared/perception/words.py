@@ -67,7 +67,7 @@ def normalised(text: str, language: str) -> str:
     plain = unicodedata.normalize("NFKC", text)
     english = language == "en"
     read: Any = english_normalizer.EnglishTextNormalizer({}) if english else english_normalizer.BasicTextNormalizer()
-    return " ".join(read(plain).split())
+    return " ".join(word for word in read(plain).split() if any(map(str.isalnum, word)))
 
 
 def words_fingerprint() -> str:

@@ -51,6 +51,7 @@ SOURCES: dict[Source, Callable[[ClipMedia], Mouths]] = {"landmarks": from_landma
 
 
 def filled(track: FaceTrack) -> Array:
-    """Read the opening of a face [T], linear over frames in which it was missed, 0 before it comes and after it has gone."""
+    """Read the opening of a face, [T]: linear over frames in which it was missed, 0 before its first and after its
+    last."""
     frames = np.flatnonzero(track.found)
     return np.interp(np.arange(len(track.found)), frames, track.opening[frames], left=0.0, right=0.0)
