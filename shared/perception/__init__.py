@@ -1,1 +1,1 @@
-"""Models that look and listen, small and of public weights: faces, voices, words, quality of speech, kinds of sound."""
+"""Models that look and listen: features of pictures, sounds and texts, for scorers and for whoever builds data."""

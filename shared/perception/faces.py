@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from shared.perception.weights import find_weights, optional_module
+from shared.perception.installed import find_weights, optional_module
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]
@@ -30,6 +30,8 @@ SIDE, MESH_SIDE = 128, 192
 """Pixels of the square that the detector, and the landmark model, look at."""
 GRIDS = ((16, 2), (8, 6))
 """Cells per side of the detector's two grids, and anchors at the centre of each cell; 896 in all."""
+LONG = 1.3
+"""Longer over shorter side from which a picture is looked at in parts as well."""
 LEAST_SCORE, LEAST_PRESENCE = 0.5, 0.5
 """Probability from which a box is a face, and from which landmarks on it count."""
 OVERLAP = 0.3
@@ -87,20 +89,29 @@ class FaceReader:
 
     def detect(self, frame: Frame) -> list[Detection]:
         """Faces in a picture uint8 [H, W, 3], the most certain first."""
-        height, width = frame.shape[:2]
-        longest = max(height, width)
-        size = (max(1, round(height * SIDE / longest)), max(1, round(width * SIDE / longest)))
-        pixels = torch.from_numpy(np.ascontiguousarray(frame)).movedim(-1, 0)[None].float()
-        small = functional.interpolate(pixels, size, mode="bilinear", antialias=True)[0].movedim(0, -1) / 127.5 - 1
-        top, left = (SIDE - size[0]) // 2, (SIDE - size[1]) // 2
+        found = [face for view in views(*frame.shape[:2]) for face in self._in_view(frame, view)]
+        return join(found)
+
+    def _in_view(self, frame: Frame, view: tuple[int, int, int, int]) -> list[Detection]:
+        """Boxes in a part of a picture, given as left, top, right and bottom; several of each face."""
+        left, top, right, bottom = view
+        part = np.ascontiguousarray(frame[top:bottom, left:right])
+        longest = max(part.shape[:2])
+        height, width = (max(1, round(side * SIDE / longest)) for side in part.shape[:2])
+        pixels = torch.from_numpy(part).movedim(-1, 0)[None].float()
+        small = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].movedim(0, -1)
         square = np.full((1, SIDE, SIDE, 3), -1.0, np.float32)
-        square[0, top : top + size[0], left : left + size[1]] = small.numpy()
-        offset, scale = np.array([left, top], float), longest / SIDE
+        y, x = (SIDE - height) // 2, (SIDE - width) // 2
+        square[0, y : y + height, x : x + width] = (small / 127.5 - 1).numpy()
         raw, logits = self._run(0, square, ("regressors", "classificators"))
+        scale, inner, outer = longest / SIDE, np.array([x, y], float), np.array([left, top], float)
         return [
-            Detection((one.box.reshape(2, 2) - offset).reshape(4) * scale, (one.points - offset) * scale, one.score)
+            Detection(
+                ((one.box.reshape(2, 2) - inner) * scale + outer).reshape(4), (one.points - inner) * scale + outer,
+                one.score,
+            )
             for one in decode(raw[0], logits[0, :, 0])
-        ]
+        ]  # fmt: skip
 
     def landmarks(self, frame: Frame, face: Detection) -> Array | None:
         """Landmarks [468, 3] in pixels of the face that was detected, or None if there is none after all."""
@@ -156,27 +167,42 @@ def anchors() -> Array:
     return np.concatenate(rows)
 
 
+def views(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Parts of a picture that the detector looks at, as left, top, right and bottom: the whole and, if it is much
+    longer one way than the other, squares along it that overlap by half, in which a face is larger."""
+    short, long = min(height, width), max(height, width)
+    whole = (0, 0, width, height)
+    if long < LONG * short:
+        return [whole]
+    starts = np.linspace(0, long - short, int(np.ceil(2 * (long - short) / short)) + 1).round().astype(int).tolist()
+    return [whole] + [(at, 0, at + short, height) if width > height else (0, at, width, at + short) for at in starts]
+
+
 def decode(raw: NDArray[np.float32], logits: NDArray[np.float32]) -> list[Detection]:
-    """Faces in pixels of the detector's square from its outputs, [896, 16] (centre, size, six points) and [896].
-    Boxes that overlap are one face: the mean of them, weighted by probability, with the highest of these."""
+    """Boxes in pixels of the detector's square from its outputs, [896, 16] (centre, size, six points) and [896]: all of
+    LEAST_SCORE at least, so that a face has several."""
     scores = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -80, 80)))
     keep = np.flatnonzero(scores >= LEAST_SCORE)
-    keep = keep[np.argsort(-scores[keep], kind="stable")]
     values = raw[keep].astype(np.float64).reshape(-1, 8, 2)
     centres = anchors()[keep][:, None] * SIDE
-    half = values[:, 1:2] / 2
-    middle = values[:, :1] + centres
+    middle, half, points = values[:, :1] + centres, values[:, 1:2] / 2, values[:, 2:] + centres
     boxes = np.concatenate([middle - half, middle + half], 1).reshape(-1, 4)
-    points, scores = values[:, 2:] + centres, scores[keep]
-    faces, left = [], np.ones(len(keep), bool)
-    for i in range(len(keep)):
-        if left[i]:
-            same = left & (overlap(boxes[i], boxes) >= OVERLAP)
-            same[i] = True
-            weights = scores[same] / scores[same].sum()
-            mean = [np.tensordot(weights, part[same], 1) for part in (boxes, points)]
-            faces.append(Detection(mean[0], mean[1], float(scores[i])))
-            left &= ~same
+    return [Detection(*one) for one in zip(boxes, points, scores[keep].tolist(), strict=True)]
+
+
+def join(found: Sequence[Detection]) -> list[Detection]:
+    """Faces from boxes, the most certain first: those that overlap by OVERLAP with the most certain of them are one
+    face, their mean weighted by probability."""
+    rest = sorted(found, key=lambda one: -one.score)
+    faces = []
+    while rest:
+        near = overlap(rest[0].box, np.array([one.box for one in rest])) >= OVERLAP
+        near[0] = True
+        same = [one for one, is_same in zip(rest, near, strict=True) if is_same]
+        weights = np.array([one.score for one in same]) / sum(one.score for one in same)
+        box, points = (np.tensordot(weights, np.array(parts), 1) for parts in list(zip(*same, strict=True))[:2])
+        faces.append(Detection(box, points, rest[0].score))
+        rest = [one for one, is_same in zip(rest, near, strict=True) if not is_same]
     return faces
 
 

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.perception.weights import WEIGHTS, Source, Weights, installed_folder, sha256
+from shared.perception.installed import WEIGHTS, Source, Weights, installed_folder, sha256
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import replacing
 

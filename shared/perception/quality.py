@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.perception.weights import find_weights, onnx_session, weights_fingerprint
+from shared.perception.installed import find_weights, onnx_session, weights_fingerprint
 from shared.utils.mel import hann
 
 Sound = NDArray[np.float32]

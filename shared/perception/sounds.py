@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
-from shared.perception.weights import find_weights, onnx_session, weights_fingerprint
+from shared.perception.installed import find_weights, onnx_session, weights_fingerprint
 from shared.utils.mel import hann
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared.perception.weights import optional_module, sha256
+from shared.perception.installed import optional_module, sha256
 
 Array = NDArray[np.float64]
 Sound = NDArray[np.float32]

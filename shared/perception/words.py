@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.perception.weights import find_weights, optional_module, weights_fingerprint
+from shared.perception.installed import find_weights, optional_module, weights_fingerprint
 
 RATE = 16000
 MODEL = "whisper-base"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.perception.weights import find_weights, optional_module
+from shared.perception.installed import find_weights, optional_module
 from shared.utils.errors import UserError
 
 LIBRIVOX = Path(os.environ.get("LIBRIVOX_LINES", "/usr/share/pocketsphinx/test/data/librivox"))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from shared.evaluation.metrics.audio_onsets import librosa_onsets
 from shared.evaluation.metrics.base import Better, ClipMedia, Result, Tools
-from shared.perception.weights import optional_module
+from shared.perception.installed import optional_module
 
 Array = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, Self
 
 from shared.evaluation.metrics.base import Better, ClipMedia, Result, Tools, silent, too_short
+from shared.perception.installed import find_weights, optional_module
 from shared.perception.quality import MODEL, RATE, WINDOW, quality_fingerprint, speech_quality
-from shared.perception.weights import find_weights, optional_module
 
 LEAST_SECONDS = 1.0
 

@@ -19,8 +19,8 @@ from shared.evaluation.metrics.base import Better, ClipMedia, Result, Tools, sil
 from shared.evaluation.metrics.curves import LEAST_OVERLAP, best_lag
 from shared.evaluation.metrics.mouths import FPS, SOURCES, Source
 from shared.perception.faces import MODELS
+from shared.perception.installed import find_weights, optional_module, weights_fingerprint
 from shared.perception.voices import RATE, STEP, speech_probability, voices_fingerprint
-from shared.perception.weights import find_weights, optional_module, weights_fingerprint
 from shared.puppets.readers import HOP, SPEECH_BAND, WINDOW, band_level
 
 Array = NDArray[np.float64]
@@ -30,6 +30,8 @@ VOICE_BAND = (100.0, 4000.0)
 CURVE_RATE = 100.0  # values per second of the curves that are compared
 LEAST_LOUDNESS = 10 ** (-50 / 20)
 """RMS amplitude of the loudest moment of speech below which there is none."""
+LEAST_SPEECH = 0.5
+"""Probability below which a moment of a mix is no speech at all."""
 LEAST_FOUND = 0.5
 """Share of frames in which a face has to be found."""
 
@@ -108,7 +110,8 @@ class LipSync:
         level = band_level(sound, RATE, VOICE_BAND)
         if track is not None:
             return level
-        spoken = speech_probability(sound)
+        probability = speech_probability(sound)
+        spoken = np.where(probability >= LEAST_SPEECH, probability, 0.0)
         return level * np.interp(np.arange(len(level)) * HOP, (np.arange(len(spoken)) + 0.5) * STEP / RATE, spoken)
 
 

@@ -12,8 +12,8 @@ import re
 from typing import Any, Self
 
 from shared.evaluation.metrics.base import Better, ClipMedia, Result, Tools, silent
+from shared.perception.installed import find_weights, optional_module
 from shared.perception.voices import speech_share, voices_fingerprint
-from shared.perception.weights import find_weights, optional_module
 from shared.perception.words import BEAM, MODEL, RATE, normalised, transcribe, word_errors, words_fingerprint
 
 _SPOKEN = re.compile(r"<S>(.*?)<E>", re.DOTALL)

@@ -17,9 +17,11 @@ from shared.perception.faces import (
     FaceTrack,
     anchors,
     decode,
+    join,
     link,
     lip_opening,
     overlap,
+    views,
 )  # fmt: skip
 
 
@@ -41,14 +43,20 @@ def test_there_are_as_many_anchors_as_outputs() -> None:
 
 
 def test_boxes_are_decoded_and_those_of_one_face_joined() -> None:
-    (face,) = decode(*outputs((100, 3.0)))
+    (face,) = join(decode(*outputs((100, 3.0))))
     x, y = anchors()[100] * SIDE
     assert face.box == pytest.approx([x - 6, y - 8, x + 14, y + 12])
     assert face.points[0] == pytest.approx([x, y]) and face.score == pytest.approx(1 / (1 + np.exp(-3)))
-    joined = decode(*outputs((100, 3.0), (101, 1.0), (102, 2.0)))  # the third anchor is 8 pixels to the right
+    joined = join(decode(*outputs((101, 1.0), (100, 3.0), (102, 2.0))))  # the third anchor is 8 pixels to the right
     assert len(joined) == 1 and x - 6 < joined[0].box[0] < x + 2
-    assert len(decode(*outputs((0, 3.0), (300, 1.0)))) == 2
+    assert [one.score > 0.9 for one in join(decode(*outputs((0, 1.0), (300, 3.0))))] == [True, False]
     assert decode(*outputs((100, -0.1))) == []
+
+
+def test_long_pictures_are_looked_at_in_parts() -> None:
+    assert views(100, 120) == [(0, 0, 120, 100)]
+    assert views(100, 180) == [(0, 0, 180, 100), (0, 0, 100, 100), (40, 0, 140, 100), (80, 0, 180, 100)]
+    assert views(300, 100)[1:] == [(0, at, 100, at + 100) for at in (0, 50, 100, 150, 200)]
 
 
 def test_overlap_is_intersection_over_union() -> None:
@@ -96,5 +104,8 @@ def test_a_talking_head_is_followed() -> None:
     assert track.opening[:12].max() < 0.08 and track.opening[-3:].min() > 0.2  # shut, then he speaks
     lower, upper, eyes = track.landmarks[:, 14, 1], track.landmarks[:, 13, 1], track.landmarks[:, list(EYES), 1]
     assert (lower >= upper - 1).all() and (eyes.max(1) < upper).all()
+    both = FaceReader().track(np.concatenate([frames[-2:], frames[-2:, :, ::-1]], 2))
+    assert [one.found.sum() for one in both] == [2, 2]
+    assert both[0].opening == pytest.approx(track.opening[-2:], abs=0.12)
     (small,) = FaceReader().track(np.pad(frames[-2:, ::2, ::2], ((0, 0), (10, 60), (40, 0), (0, 0))))
     assert small.opening == pytest.approx(track.opening[-2:], abs=0.12)

@@ -14,7 +14,7 @@ import pytest
 
 from shared.perception import install
 from shared.perception.install import fetch, read_member
-from shared.perception.weights import WEIGHTS, Source, Weights
+from shared.perception.installed import WEIGHTS, Source, Weights
 from shared.utils.errors import UserError
 
 CONTENT = b"first half, second half"

@@ -10,7 +10,7 @@ from perception import need_model
 from shared.evaluation.metrics import av_align
 from shared.evaluation.metrics.av_align import AVAlign, flow_peaks, intersection_over_union
 from shared.evaluation.metrics.base import Tools
-from shared.perception import weights
+from shared.perception import installed
 from shared.utils.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_two_frames_have_no_peak_between_them_and_without_opencv_it_is_refused(
 ) -> None:
     clip = Media(np.zeros((2, 8, 8, 3), np.uint8), 10.0, np.zeros(3200, np.float32), 16000)
     assert AVAlign().clip(clip).refused == "fewer than 3 frames"
-    monkeypatch.setattr(weights, "import_module", _missing)
+    monkeypatch.setattr(installed, "import_module", _missing)
     with pytest.raises(UserError, match="av_align needs the package opencv-python-headless, which is not installed"):
         av_align.AVAlign.of(Tools())
 

@@ -10,7 +10,7 @@ from perception import need_model, spoken_lines
 from shared.data.media import read_audio
 from shared.evaluation.metrics.base import Tools
 from shared.evaluation.metrics.dnsmos import DNSMOS
-from shared.perception import weights
+from shared.perception import installed
 from shared.perception.quality import MODEL, RATE
 from shared.utils.errors import UserError
 
@@ -32,7 +32,7 @@ def test_noise_is_bad_speech() -> None:
 
 def test_without_its_weights_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     need_model("", "onnxruntime")
-    monkeypatch.setattr(weights, "folders", tuple)
+    monkeypatch.setattr(installed, "folders", tuple)
     with pytest.raises(UserError, match=r"dnsmos: its weights .* are not installed; run `make perception`"):
         DNSMOS.of(Tools())
 

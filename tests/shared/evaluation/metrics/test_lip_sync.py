@@ -10,7 +10,7 @@ from media import Media, puppet
 from shared.evaluation.metrics.base import Tools
 from shared.evaluation.metrics.lip_sync import LipSync, PuppetLipSync
 from shared.evaluation.metrics.mouths import SOURCES, Mouths
-from shared.perception import weights
+from shared.perception import installed
 from shared.utils.errors import UserError
 
 PAIRS = [(1, -0.4), (1, 0.4), (5, 0.17), (6, -0.23)]
@@ -63,7 +63,7 @@ def test_landmarks_stand_for_real_faces(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_its_models_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "folders", tuple)
+    monkeypatch.setattr(installed, "folders", tuple)
     with pytest.raises(UserError, match=r"run `make perception`"):
         LipSync.of(Tools())
     assert PuppetLipSync.of(Tools(settings={"lip_sync_puppets": {"most_lag": 0.3}})).most_lag == 0.3

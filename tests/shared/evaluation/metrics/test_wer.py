@@ -11,7 +11,7 @@ from shared.data.media import read_audio
 from shared.evaluation.metrics import wer
 from shared.evaluation.metrics.base import Tools
 from shared.evaluation.metrics.wer import WordErrorRate, spoken
-from shared.perception import weights
+from shared.perception import installed
 from shared.perception.words import RATE, Transcript
 from shared.utils.errors import UserError
 
@@ -54,7 +54,7 @@ def test_where_nobody_speaks_all_words_are_wrong(sound: np.ndarray, monkeypatch:
 
 def test_without_its_model_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     need_model("", "faster_whisper")
-    monkeypatch.setattr(weights, "folders", tuple)
+    monkeypatch.setattr(installed, "folders", tuple)
     with pytest.raises(UserError, match=r"whisper-base: its weights .* are not installed; run `make perception`"):
         WordErrorRate.of(Tools())
     assert WordErrorRate("fr").preprocessing()["language"] == "fr"

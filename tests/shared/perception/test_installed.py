@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.perception import weights
-from shared.perception.weights import WEIGHTS, Weights, find_weights, optional_module, sha256, weights_fingerprint
+from shared.perception import installed
+from shared.perception.installed import WEIGHTS, Weights, find_weights, optional_module, sha256, weights_fingerprint
 from shared.utils.errors import UserError
 
 
@@ -18,7 +18,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model of two files, not there yet."""
     files = tuple(Weights(f"toy/{name}", hashlib.sha256(name.encode()).hexdigest(), "MIT") for name in ("a", "b"))
     monkeypatch.setitem(WEIGHTS, "toy", files)  # type: ignore[arg-type]
-    monkeypatch.setattr(weights, "folders", lambda: (tmp_path / "none", tmp_path))
+    monkeypatch.setattr(installed, "folders", lambda: (tmp_path / "none", tmp_path))
     (tmp_path / "toy").mkdir()
     return tmp_path / "toy"
 
