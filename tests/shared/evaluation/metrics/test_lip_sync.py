@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from media import Media, puppet
+from media import Media, later, puppet
+from perception import need_model, spoken_lines
 
+from shared.data.media import read_audio
 from shared.evaluation.metrics.base import Tools
 from shared.evaluation.metrics.lip_sync import LipSync, PuppetLipSync
 from shared.evaluation.metrics.mouths import SOURCES, Mouths
 from shared.perception import installed
+from shared.puppets.readers import HOP, band_level
 from shared.utils.errors import UserError
 
 PAIRS = [(1, -0.4), (1, 0.4), (5, 0.17), (6, -0.23)]
@@ -60,6 +63,21 @@ def test_landmarks_stand_for_real_faces(monkeypatch: pytest.MonkeyPatch) -> None
     assert LipSync().clip(media).facts["lag_ms"] == pytest.approx(120, abs=20)
     monkeypatch.setitem(SOURCES, "landmarks", lambda _: Mouths(opening, 25.0, 1, 0.2))
     assert LipSync().clip(media).refused == "a face in only 20% of the frames"
+
+
+@pytest.mark.slow
+def test_of_a_mix_what_is_speech_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recorded voice with a hum that comes and goes at other times; the lips follow the voice."""
+    need_model("face landmarks", "ai_edge_litert.interpreter")
+    need_model("", "silero_vad")
+    voice = read_audio(next(iter(spoken_lines())), 16000)[0][:80000]
+    times, late = np.arange(125) / 25, 0.2
+    opening = np.interp(times, np.arange(1001) * HOP, band_level(voice, 16000, (100.0, 4000.0), 0.05))
+    monkeypatch.setitem(SOURCES, "landmarks", lambda _: Mouths(opening, 25.0, 1, 1.0))
+    hum = 0.02 * np.sin(np.arange(80000) * 0.1) * (np.sin(np.arange(80000) / 9000) > 0)
+    mix = (later(voice, 16000, late) + hum).astype(np.float32)
+    result = LipSync().clip(Media(np.zeros((125, 8, 8, 3), np.uint8), 25.0, mix, 16000))
+    assert result.facts["lag_ms"] == pytest.approx(1000 * late, abs=40) and result.value and result.value > 0.8
 
 
 def test_without_its_models_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
