@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt shared/utils/environment.py
 	$(BIN)/python -m shared.utils.environment
 	@touch $@
 
-perception: setup  ## install the models that `score.py` judges faces, voices and words by (docs/perception.md)
+perception: setup  ## install models that judge faces, voices and words in real clips (docs/perception.md)
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[perception]'
 	$(BIN)/python -m shared.perception.install
 	$(BIN)/python -m pip check

@@ -139,7 +139,7 @@ def optional_module(name: str, package: str, what: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        if error.name is None or not name.startswith(error.name.partition(".")[0]):
+        if (error.name or "").partition(".")[0] != name.partition(".")[0]:
             raise  # it is there, and something that it needs is not
         raise UserError(f"{what} needs the package {package}, which is not installed; run `{COMMAND}`") from None
 

