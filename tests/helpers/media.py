@@ -19,7 +19,8 @@ Sound = NDArray[np.float32]
 
 @dataclass
 class Media:
-    """Implements `shared.evaluation.metrics.base.ClipMedia`; frames at another rate are the nearest ones."""
+    """Implements `shared.evaluation.metrics.base.ClipMedia`; frames at another rate are those on show then, at
+    another size a central cut."""
 
     pictures: Frames
     fps: float
@@ -39,9 +40,13 @@ class Media:
         chosen = self.pictures[shown]
         if size is None:
             return chosen
+        scale = max(size[0] / chosen.shape[1], size[1] / chosen.shape[2])
+        covering = (round(chosen.shape[1] * scale), round(chosen.shape[2] * scale))
         pixels = torch.from_numpy(chosen).movedim(-1, 1).float()
-        scaled = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        return scaled.movedim(1, -1).round().byte().numpy()
+        scaled = torch.nn.functional.interpolate(pixels, covering, mode="bilinear", antialias=True)
+        top, left = (covering[0] - size[0]) // 2, (covering[1] - size[1]) // 2
+        cut = scaled[:, :, top : top + size[0], left : left + size[1]]
+        return cut.movedim(1, -1).round().byte().numpy()
 
     def audio(self, rate: int) -> Sound:
         return resample(self.sound[None], self.rate, rate)[0]

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 RATE, N_FFT, HOP, RANGE_DB = 16000, 512, 80, 40.0
 SIDE = 96
-"""Pixels of the square in which motion is read."""
+"""Pixels of the shorter side in which motion is read, of the whole picture."""
 GAP = 0.15
 """Seconds between two onsets, or peaks, that are kept apart."""
 SHARE = 0.4
@@ -53,8 +53,9 @@ class OnsetSync:
     def preprocessing(self) -> dict[str, Any]:
         """All that moves the number."""
         return {
-            "fps": "the clip's", "size": [SIDE, SIDE], "rate": RATE, "hop_s": HOP / RATE, "window_s": self.window,
-            "apart_s": GAP, "least_share": SHARE, "most_lag_s": self.most_lag,
+            "fps": "the clip's", "shorter_side": SIDE, "rate": RATE, "hop_s": HOP / RATE, "window_s": self.window,
+            "apart_s": GAP, "least_share": SHARE, "least_db": FLOOR_DB, "range_db": RANGE_DB,
+            "least_change": FLOOR_MOTION, "most_lag_s": self.most_lag,
         }  # fmt: skip
 
     def fingerprint(self) -> str:
@@ -65,7 +66,9 @@ class OnsetSync:
         """Measure one clip; refused: too short, silent, or nothing happens in either stream."""
         if why := too_short(media, LEAST_SECONDS) or silent(media, RATE):
             return Result(None, why)
-        motion = frame_change(media.frames(size=(SIDE, SIDE)))
+        height, width = media.frames().shape[1:3]
+        scale = min(1.0, SIDE / min(height, width))
+        motion = frame_change(media.frames(size=(round(height * scale), round(width * scale))))
         seen, heard = motion_peaks(motion, media.fps), sound_onsets(media.audio(RATE))
         total = len(seen.times) + len(heard.times)
         if not total:

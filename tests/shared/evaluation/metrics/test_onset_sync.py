@@ -47,6 +47,12 @@ def test_events_pair_one_to_one_within_a_window_in_seconds() -> None:
     assert OnsetSync(window=0.3).clip(late).value == 1
 
 
+def test_what_happens_at_the_edge_of_a_wide_picture_counts() -> None:
+    wide = np.full((80, 100, 400, 3), 90, np.uint8)
+    wide[[round(20 * time) for time in TIMES], :, :60] = 255
+    assert OnsetSync().clip(Media(wide, 20.0, clicks(TIMES), 16000)).value == 1
+
+
 def test_a_stream_without_events_has_nothing_and_two_are_refused() -> None:
     assert OnsetSync().clip(Media(flashes([]), 20.0, clicks(TIMES), 16000)).value == 0
     steady = np.sin(2 * np.pi * 300 * np.arange(64000) / 16000).astype(np.float32)
