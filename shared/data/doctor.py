@@ -141,7 +141,7 @@ def speech_share(sound: Audio, rate: int) -> float:
     if (model := _silero()) is None:
         return voiced_share(sound, rate)
     import torch
-    from silero_vad import get_speech_timestamps  # type: ignore[import-not-found]
+    from silero_vad import get_speech_timestamps
 
     spans = get_speech_timestamps(torch.from_numpy(np.ascontiguousarray(sound)), model, sampling_rate=rate)
     return float(sum(span["end"] - span["start"] for span in spans) / max(1, len(sound)))

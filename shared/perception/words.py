@@ -1,0 +1,81 @@
+"""What is said: Whisper (arXiv 2212.04356, the base model) by faster-whisper, and rates of wrong words by jiwer."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.perception.installed import find_weights, optional_module, weights_fingerprint
+
+RATE = 16000
+MODEL = "whisper-base"
+BEAM = 5
+WITHOUT_SPACES = frozenset({"ja", "km", "lo", "my", "th", "yue", "zh"})
+"""Languages that put no spaces between words, by Whisper's codes: there characters are counted."""
+
+
+class Transcript(NamedTuple):
+    """What was heard, its language, and the probability that nobody speaks, the highest of its segments."""
+
+    text: str
+    language: str
+    no_speech: float
+
+
+class Errors(NamedTuple):
+    """Wrong words, or characters, of `total` in the reference."""
+
+    rate: float
+    total: int
+    unit: str
+
+
+def transcribe(sound: NDArray[np.float32], language: str | None = None) -> Transcript:
+    """Write down mono `sound` [N] at RATE; the `language` is Whisper's code, or found. Beam search at temperature 0,
+    each window by itself: the same sound gives the same words. UserError where weights or package are missing."""
+    segments, about = _model().transcribe(
+        sound, language=language, beam_size=BEAM, temperature=0.0, condition_on_previous_text=False,
+        without_timestamps=False,
+    )  # fmt: skip
+    found = list(segments)
+    text = "".join(segment.text for segment in found).strip()
+    return Transcript(text, about.language, max((segment.no_speech_prob for segment in found), default=1.0))
+
+
+def word_errors(reference: str, heard: str, language: str) -> Errors:
+    """Rate of words, or characters in languages without spaces, to be changed, after `normalised`. UserError where
+    jiwer is missing; ValueError for a reference without a word."""
+    jiwer = optional_module("jiwer", "jiwer", "counting wrong words")
+    wanted, found = normalised(reference, language), normalised(heard, language)
+    if not wanted:
+        raise ValueError(f"{reference!r} has no word; a text that is spoken is needed")
+    if language in WITHOUT_SPACES:
+        wanted, found = wanted.replace(" ", ""), found.replace(" ", "")
+        return Errors(float(jiwer.cer(wanted, found)), len(wanted), "characters")
+    return Errors(float(jiwer.wer(wanted, found)), len(wanted.split()), "words")
+
+
+def normalised(text: str, language: str) -> str:
+    """Text as it is compared: Whisper's own normaliser, of English for "en" (numbers, contractions; British spelling
+    stays as it is), the basic one for others; both drop case, punctuation and what stands in brackets."""
+    from transformers.models.whisper import english_normalizer
+
+    plain = unicodedata.normalize("NFKC", text)
+    english = language == "en"
+    read: Any = english_normalizer.EnglishTextNormalizer({}) if english else english_normalizer.BasicTextNormalizer()
+    return " ".join(word for word in read(plain).split() if any(map(str.isalnum, word)))
+
+
+def words_fingerprint() -> str:
+    """Hash of the weights and of what turns their output into text."""
+    return weights_fingerprint(MODEL)
+
+
+@cache
+def _model() -> Any:
+    package = optional_module("faster_whisper", "faster-whisper", "reading speech")
+    return package.WhisperModel(str(find_weights(MODEL).parent), device="cpu", compute_type="int8", cpu_threads=1)
