@@ -10,6 +10,7 @@ from torch import nn
 
 from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.tarp import Alignment
+from shared.nn.context_parallel import ContextShard
 from shared.nn.dit import StreamConfig
 from shared.nn.rope import time_rotary
 
@@ -58,3 +59,16 @@ class Fusion(nn.Module):
             for offset in (alignment.window_offset, alignment.offset)
         )
         return video, audio
+
+    def of_shards(
+        self, arguments: RotaryArguments, video: ContextShard | None, audio: ContextShard | None
+    ) -> RotaryArguments:
+        """`rotary_arguments` for the tokens that are here; of the other stream there are all keys and values."""
+        of_video, of_audio = ({**one} for one in arguments)
+        if video is not None:
+            alignment, here = of_video["alignment"].of_frames(video.latents), video.latents
+            of_video |= {"alignment": alignment, "rotary": of_video["rotary"][here]}
+        if audio is not None:
+            alignment, frames = of_audio["alignment"].of_tokens(audio.latents)
+            of_audio |= {"alignment": alignment, "rotary": of_audio["rotary"][audio.latents], "frames": frames}
+        return of_video, of_audio

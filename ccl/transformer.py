@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -19,6 +19,7 @@ from ccl.parts import GivenPart, PartEmbedding
 from ccl.routing import Reads, Route, Task
 from ccl.tarp import Centre, ClockMode, WindowFrom, align
 from shared.nn.clock import LatentClock
+from shared.nn.context_parallel import ContextParallelMixin
 from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.nn.timed_text import Text
@@ -50,7 +51,14 @@ Given = StreamInput | StreamContext | None
 Readable = StreamState | KeyValue | None
 #: Video and audio; None where a stream is not computed.
 States = tuple[StreamState | None, StreamState | None]
+STREAMS = ("video", "audio")
 Half = Literal["both", "attentions", "feed-forward"]
+
+
+class DivisibleControl(Protocol):
+    """A `Control` that context parallel can cut."""
+
+    def of_latents(self, latents: slice) -> Control: ...  # for hidden states of some of the video's latents
 
 
 class JointBlock(nn.Module):
@@ -99,7 +107,7 @@ class JointBlock(nn.Module):
         reader = self.fusion.audio if stream == "video" else self.fusion.video
         with torch.set_grad_enabled(learns):
             state = self._attend(block, state)
-        key_value = reader.key_value(state.x)
+        key_value = whole_key_value(reader, state)
         with torch.set_grad_enabled(learns):
             state = block.feed_forward(self._join(stream, state, Reads.CONTEXT, None, {}))
         return state, key_value
@@ -116,13 +124,13 @@ class JointBlock(nn.Module):
         update = direction.unconditional
         if reads is Reads.CROSS_MODAL:
             assert other is not None, "the route joins the streams"
-            key_value = direction.key_value(other.x) if isinstance(other, StreamState) else other
+            key_value = whole_key_value(direction, other) if isinstance(other, StreamState) else other
             update = partial(direction, key_value=key_value, **rotary)
         inside = self.fusion.inside_text_attention
         return block.attend_text(state, update) if inside else state.with_x(state.x + update(state.x))
 
 
-class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
+class DualStreamTransformer(ContextParallelMixin, PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin):
     """Two `shared.nn.dit` streams of equal depth, whose blocks are joined (`JointBlock`).
 
     A parameter's name tells its part: `video_stream.` and `audio_stream.` are what stands before and after the blocks;
@@ -208,9 +216,10 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         UserError, without DCR (`routing: joint`), for a route on which a stream is alone.
         """
         route = route.joint if self.variant.routing == "joint" else route
-        states = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
-        states = states[0], states[1] and self._with_part(states[1], audio)
+        v, a = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
+        states = v, a and self._with_part(a, audio)
         rotary = self._rotary(route, video, audio, states[0])
+        states, rotary, video_control = self._divided(states, rotary, video_control)
         cached_video, cached_audio = (
             given.key_values if isinstance(given, StreamContext) else [None] * len(self.blocks)
             for given in (video, audio)
@@ -220,8 +229,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             states = self._run(block, states, route, rotary, (cached_video[index], cached_audio[index]), control)
         v, a = states
         return (
-            self.video_stream.head(v) if v is not None and route.video_noisy else None,
-            self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
+            head(self.video_stream, v) if v is not None and route.video_noisy else None,
+            head(self.audio_stream, a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
         )
 
     def _run(
@@ -260,11 +269,31 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         learns = torch.is_grad_enabled() and not detach
         with torch.set_grad_enabled(learns):
             state = embed(self.video_stream if stream == "video" else self.audio_stream, given)
+            if self.context_group is not None:
+                state = state.divided(self.context_group, stream)
         key_values = []
         for block in self.blocks:
             state, key_value = block.run_clean(stream, state, learns)
             key_values.append(key_value)
         return StreamContext(key_values, given.clock, state.grid)
+
+    def parallel_heads(self) -> dict[str, int]:
+        """Heads of each stream's self-attention."""
+        configs = self.video_stream.config, self.audio_stream.config
+        return {name: config.num_attention_heads for name, config in zip(STREAMS, configs, strict=True)}
+
+    def _divided(
+        self, states: States, rotary: RotaryArguments, control: Control | None
+    ) -> tuple[States, RotaryArguments, Control | None]:
+        """Keep what this process holds of the streams, where a group holds them together."""
+        if (group := self.context_group) is None:
+            return states, rotary, control
+        video, audio = (state and state.divided(group, name) for state, name in zip(states, STREAMS, strict=True))
+        if any(rotary):
+            rotary = self.blocks[0].fusion.of_shards(rotary, video and video.shard, audio and audio.shard)
+        if control is not None and video is not None and video.shard is not None:
+            control = cast(DivisibleControl, control).of_latents(video.shard.latents)
+        return (video, audio), rotary, control
 
     def _with_part(self, state: StreamState, given: Given) -> StreamState:
         """Add the given track, where there is one, to the tokens of the audio stream."""
@@ -288,6 +317,20 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             alignment, scale = by_index(alignment), 1.0
         v, a = self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)
         return {k: part.to(self.device) for k, part in v.items()}, {k: part.to(self.device) for k, part in a.items()}
+
+
+def whole_key_value(direction: Any, other: StreamState) -> KeyValue:
+    """Keys and values of all tokens of the other stream, wherever they are."""
+    k, v = direction.key_value(other.x)
+    if other.shard is not None:
+        k, v = other.shard.gather(k, v)
+    return k, v
+
+
+def head(stream: DiTStream, state: StreamState) -> Tensor:
+    """Predict [B, C, F, H, W], all latents of it."""
+    out = stream.head(state)
+    return out if state.shard is None else state.shard.whole(out, dim=2)
 
 
 def start(stream: DiTStream, given: Given, reads: Reads) -> StreamState | None:
