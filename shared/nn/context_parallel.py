@@ -162,4 +162,4 @@ def check_heads(heads: Mapping[str, int], size: int, option: str) -> None:
 def check_world(size: int, world: int, option: str) -> None:
     """Raise UserError, which names `option`, unless `world` processes are groups of `size`."""
     if world % size:
-        raise EveryRanksError(f"{option} {size}: {world} processes are no whole number of groups; start a multiple")
+        raise EveryRanksError(f"{option} {size}: start {size} processes or a multiple; this run has {world}")
