@@ -147,9 +147,8 @@ def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia) -> Iter
             desc = f"clips {clips.index(batch[-1]) + 1}/{len(clips)}"
             pipeline.set_progress_bar_config(desc=desc, unit="step", disable=launch.rank > 0)
             prompts, audio_prompts, seeds, files = zip(*batch, strict=True)
-            if any(audio_prompts):
-                arguments["audio_prompt"] = [one or two for one, two in zip(audio_prompts, prompts, strict=True)]
-            output = pipeline(list(prompts), seed=list(seeds), **arguments)
+            heard = [one or two for one, two in zip(audio_prompts, prompts, strict=True)]
+            output = pipeline(list(prompts), audio_prompt=heard, seed=list(seeds), **arguments)
             for index, file in enumerate(files if launch.writes else ()):
                 _write(file, output, index, given)
                 yield file

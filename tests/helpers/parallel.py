@@ -1,15 +1,18 @@
-"""`python parallel.py OUT TRAIN...`: one of two processes of tests/shared/training/test_context_parallel.py.
+"""`python parallel.py OUT`: one of two processes of tests/scripts/test_context_parallel.py, as OUT/plan.json says.
 
-Writes OUT/sums.pt, outputs and gradients of a model whose tokens two processes hold, and trains configurations.
+Writes OUT/sums.pt, outputs and gradients of a model whose tokens two processes hold, trains, and samples.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import joint
+import sample_joint
+import sample_mtv
 import tiny
 import torch
 from diffusers import ContextParallelConfig
@@ -18,7 +21,7 @@ from torch import Tensor, distributed
 
 from ccl.routing import Task
 from ccl.transformer import StreamInput
-from mtv.control import MSTControlNet, TrackFeatures
+from mtv.control import TRACKS, MSTControlNet, TrackFeatures
 from shared.nn.clock import LatentClock
 from shared.nn.timed_text import TimedText
 from shared.utils.config import TrainConfig
@@ -30,7 +33,7 @@ FRAMES, TOKENS = 5, 27
 EVEN_HEADS = {**tiny.CONFIG, "audio": {**tiny.CONFIG["audio"], "num_attention_heads": 2}}
 CONTROL: dict[str, Any] = {
     "backbone_dim": 48, "backbone_heads": 2, "num_blocks": 2, "token_dim": 8, "tokens": 2, "interaction_blocks": 1,
-    "heads": 2, "ffn_dim": 16, "hidden_dim": 8, "tracks": dict.fromkeys(("speech", "effects", "music"), (1, 1, 3)),
+    "heads": 2, "ffn_dim": 16, "hidden_dim": 8, "tracks": dict.fromkeys(TRACKS, (1, 1, 3)),
 }  # fmt: skip
 #: By name: what of the model is another than CCL's, and the task.
 CASES = {
@@ -68,7 +71,7 @@ def evaluate(name: str, parallel: bool) -> dict[str, Tensor]:
         network = MSTControlNet(**CONTROL)
         tiny.randomise(network)
         frames = 1 + 4 * (FRAMES - 1)
-        speech, effects, music = (tiny.noise(track, 2, frames, 1, 1, 3) for track in ("speech", "effects", "music"))
+        speech, effects, music = (tiny.noise(track, 2, frames, 1, 1, 3) for track in TRACKS)
         hook = network(TrackFeatures(speech[:, None], effects, music), given[0].sigma)
     if name == "context":
         given[1] = model.context("audio", given[1])
@@ -82,7 +85,7 @@ def evaluate(name: str, parallel: bool) -> dict[str, Tensor]:
 
 
 def refusals() -> list[str]:
-    """What is said of three heads for two processes, and of a stream shorter than the group."""
+    """What is said of three heads for two processes, a stream shorter than the group, four processes, and of both."""
     said = []
     three, one = tiny.transformer(), tiny.transformer(**EVEN_HEADS)
     one.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
@@ -91,7 +94,8 @@ def refusals() -> list[str]:
     for refuse in (
         lambda: three.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2)),
         lambda: one(Task.T2V.route, short, None),
-        lambda: tiny.transformer(**EVEN_HEADS).enable_parallelism(config=ContextParallelConfig(ulysses_degree=4)),
+        lambda: tiny.transformer(**EVEN_HEADS)._resolve_parallel_config(ContextParallelConfig(ulysses_degree=4)),
+        lambda: one.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2)),
     ):
         try:
             refuse()
@@ -101,7 +105,8 @@ def refusals() -> list[str]:
 
 
 def main() -> None:
-    folder, *configs = map(Path, sys.argv[1:])
+    folder = Path(sys.argv[1])
+    plan = json.loads((folder / "plan.json").read_text())
     with session() as world:
         sums: dict[str, Any] = {}
         for name in CASES:
@@ -112,10 +117,14 @@ def main() -> None:
         sums["refusals"] = refusals()
         if world.is_main:
             torch.save(sums, folder / "sums.pt")
-        for path in configs:
+        for path in map(Path, plan["configs"]):
             exported = joint.train(TrainConfig.load(path), world)
             if world.is_main:
                 save_file(exported, path.with_name("weights.safetensors"))
+        for words in plan["joint"]:
+            sample_joint.main(words)
+        for words in plan["mtv"]:
+            sample_mtv.main(words)
 
 
 if __name__ == "__main__":
