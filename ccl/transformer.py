@@ -290,7 +290,8 @@ class DualStreamTransformer(ContextParallelMixin, PeftAdapterMixin, AlignedModel
             return states, rotary, control
         video, audio = (state and state.divided(group, name) for state, name in zip(states, STREAMS, strict=True))
         if any(rotary):
-            rotary = self.blocks[0].fusion.of_shards(rotary, video and video.shard, audio and audio.shard)
+            shards = [None if state is None else state.shard for state in (video, audio)]
+            rotary = self.blocks[0].fusion.of_shards(rotary, *shards)
         if control is not None and video is not None and video.shard is not None:
             control = cast(DivisibleControl, control).of_latents(video.shard.latents)
         return (video, audio), rotary, control

@@ -265,6 +265,7 @@ def _sample(
         tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step", disable=kept is None)
         progress = options.launch.of_first(None if kept is None else kept.progress())
+        assert progress is not None, "the first process keeps windows"
         parts = pipeline.stream(prompt, tracks, **_arguments(options, pipeline, fps), progress=progress)
         if kept is None:
             for _ in parts:

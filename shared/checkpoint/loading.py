@@ -153,15 +153,13 @@ def _load(kind: type[Any], options: SamplingOptions) -> Any:
 
 
 def _divide(transformer: Any, together: int) -> None:
-    """Let this process and its neighbours hold samples together. UserError for heads that do not divide."""
+    """Let this process and its neighbours hold samples together (`shared.nn.context_parallel`). UserError where the
+    model cannot, or its heads do not divide."""
     from diffusers import ContextParallelConfig
 
-    from shared.nn.context_parallel import ContextParallelMixin, check_heads
-
-    if not isinstance(transformer, ContextParallelMixin):
+    if not hasattr(transformer, "context_group"):
         kind = type(transformer).__name__
         raise EveryRanksError(f"--context-parallel {together} divides the joint model alone, not {kind}; leave it out")
-    check_heads(transformer.parallel_heads(), together, "--context-parallel")
     transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=together))
 
 

@@ -132,7 +132,7 @@ class ContextParallelMixin(ModelMixin):
         if not isinstance(config, ContextParallelConfig) or config.ring_degree != 1 or cp_plan is not None:
             raise EveryRanksError("this model knows ContextParallelConfig(ulysses_degree=N) alone, without a cp_plan")
         size = config.ulysses_degree
-        check_heads(self.parallel_heads(), size, "ulysses_degree")
+        check_heads(self.parallel_heads(), size, "context parallel")
         self._parallel_config = self._resolve_parallel_config(config)
         mesh = config._ulysses_mesh
         self.context_group = ContextGroup(mesh.get_group(), mesh.get_local_rank(), size)
@@ -142,7 +142,7 @@ class ContextParallelMixin(ModelMixin):
         if isinstance(config, ContextParallelConfig):
             config = ParallelConfig(context_parallel_config=config)
         chosen, rank, world = config.context_parallel_config, distributed.get_rank(), distributed.get_world_size()
-        check_world(chosen.ulysses_degree, world, "ulysses_degree")
+        check_world(chosen.ulysses_degree, world, "context parallel")
         kind = "cuda" if distributed.get_backend() == "nccl" else "cpu"
         shape = (world // chosen.ulysses_degree, 1, chosen.ulysses_degree)
         mesh = chosen.mesh or init_device_mesh(kind, shape, mesh_dim_names=("data", "ring", "ulysses"))

@@ -129,6 +129,8 @@ class TrainConfig(Section):
             raise ValueError(f"reinit: {', '.join(self.reinit)} begin anew in any case: there is no init")
         if self.lora and not self.init:
             raise ValueError("lora: adapters change the weights of a checkpoint; set init to its folder")
+        if self.train.compile and self.train.context_parallel > 1:
+            raise ValueError("train.compile cannot compile what train.context_parallel exchanges; set it false")
         if self.lora and self.lora.dropout and self.train.context_parallel > 1:
             raise ValueError("lora.dropout: processes that share a sample draw alike for unlike tokens; set it 0")
         if self.init and self.init_streams:

@@ -124,9 +124,9 @@ def test_outputs_and_gradients_are_those_of_one_process(runs: Path, name: str) -
 
 def test_what_cannot_be_divided_is_told(runs: Path) -> None:
     heads, short, world, twice = torch.load(runs / "two/sums.pt")["refusals"]
-    assert heads == "ulysses_degree 2: the audio stream has 3 heads; one of 1 divides them"
+    assert heads == "context parallel 2: the audio stream has 3 heads; one of 1 divides them"
     assert short.startswith("context parallel: 1 latents of the video cannot be divided among 2 processes")
-    assert world == "ulysses_degree 4: start 4 processes or a multiple; this run has 2"
+    assert world == "context parallel 4: start 4 processes or a multiple; this run has 2"
     assert "enabled already" in twice
 
 
