@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -20,7 +20,7 @@ from ccl.routing import Reads, Route, Task
 from ccl.tarp import Centre, ClockMode, WindowFrom, align
 from shared.nn.clock import LatentClock
 from shared.nn.context_parallel import ContextParallelMixin
-from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
+from shared.nn.dit import Control, DiTBlock, DiTStream, DivisibleControl, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.nn.timed_text import Text
 
@@ -53,12 +53,6 @@ Readable = StreamState | KeyValue | None
 States = tuple[StreamState | None, StreamState | None]
 STREAMS = ("video", "audio")
 Half = Literal["both", "attentions", "feed-forward"]
-
-
-class DivisibleControl(Protocol):
-    """A `Control` that context parallel can cut."""
-
-    def of_latents(self, latents: slice) -> Control: ...  # for hidden states of some of the video's latents
 
 
 class JointBlock(nn.Module):
@@ -107,7 +101,7 @@ class JointBlock(nn.Module):
         reader = self.fusion.audio if stream == "video" else self.fusion.video
         with torch.set_grad_enabled(learns):
             state = self._attend(block, state)
-        key_value = whole_key_value(reader, state)
+        key_value = key_value_for(None, reader, state)
         with torch.set_grad_enabled(learns):
             state = block.feed_forward(self._join(stream, state, Reads.CONTEXT, None, {}))
         return state, key_value
@@ -124,7 +118,7 @@ class JointBlock(nn.Module):
         update = direction.unconditional
         if reads is Reads.CROSS_MODAL:
             assert other is not None, "the route joins the streams"
-            key_value = whole_key_value(direction, other) if isinstance(other, StreamState) else other
+            key_value = key_value_for(state, direction, other) if isinstance(other, StreamState) else other
             update = partial(direction, key_value=key_value, **rotary)
         inside = self.fusion.inside_text_attention
         return block.attend_text(state, update) if inside else state.with_x(state.x + update(state.x))
@@ -288,12 +282,15 @@ class DualStreamTransformer(ContextParallelMixin, PeftAdapterMixin, AlignedModel
         """Keep what this process holds of the streams, where a group holds them together."""
         if (group := self.context_group) is None:
             return states, rotary, control
-        video, audio = (state and state.divided(group, name) for state, name in zip(states, STREAMS, strict=True))
+        fusion, (video, audio) = self.blocks[0].fusion, states
+        video = video and video.divided(group, "video")
+        here = video.shard if video is not None else None
+        beside = fusion.audio_shard(rotary, here) if audio is not None and here is not None else None
+        audio = audio and (audio.divided(group, "audio") if beside is None else audio.of_shard(beside))
         if any(rotary):
-            shards = [None if state is None else state.shard for state in (video, audio)]
-            rotary = self.blocks[0].fusion.of_shards(rotary, *shards)
-        if control is not None and video is not None and video.shard is not None:
-            control = cast(DivisibleControl, control).of_latents(video.shard.latents)
+            rotary = fusion.of_shards(rotary, here, None if audio is None else audio.shard)
+        if control is not None and here is not None:
+            control = cast(DivisibleControl, control).of_latents(here.latents)
         return (video, audio), rotary, control
 
     def _with_part(self, state: StreamState, given: Given) -> StreamState:
@@ -320,10 +317,10 @@ class DualStreamTransformer(ContextParallelMixin, PeftAdapterMixin, AlignedModel
         return {k: part.to(self.device) for k, part in v.items()}, {k: part.to(self.device) for k, part in a.items()}
 
 
-def whole_key_value(direction: Any, other: StreamState) -> KeyValue:
-    """Keys and values of all tokens of the other stream, wherever they are."""
+def key_value_for(reader: StreamState | None, direction: Any, other: StreamState) -> KeyValue:
+    """Keys and values of the other stream: gathered from where its tokens are, unless all that is read is here."""
     k, v = direction.key_value(other.x)
-    if other.shard is not None:
+    if other.shard is not None and not (reader and reader.shard and reader.shard.reads_here):
         k, v = other.shard.gather(k, v)
     return k, v
 

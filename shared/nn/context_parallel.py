@@ -40,7 +40,8 @@ class ContextGroup:
     size: int
 
     def shard(self, stream: str, latents: int, space: int) -> ContextShard:
-        """Divide a stream of so many latents, of `space` tokens each. UserError for fewer latents than processes."""
+        """Divide a stream of so many latents, of `space` tokens each, into parts that differ by one latent at most.
+        UserError for fewer latents than processes."""
         if latents < self.size:
             few = f"{latents} latents of the {stream} cannot be divided among {self.size} processes"
             raise EveryRanksError(f"context parallel: {few}; take a longer clip, or fewer processes per sample")
@@ -56,6 +57,7 @@ class ContextShard:
     group: ContextGroup
     edges: tuple[int, ...]
     space: int  # tokens of a latent
+    reads_here: bool = False  # whether all that these tokens read of the other stream is on this process too
 
     @property
     def latents(self) -> slice:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -32,6 +32,12 @@ from shared.nn.timed_text import Attention, Text, TimedText
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
 Control = Callable[[int, Tensor], Tensor]
+
+
+class DivisibleControl(Protocol):
+    """A `Control` that context parallel can cut."""
+
+    def of_latents(self, latents: slice) -> Control: ...  # for hidden states of some of the latents
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,10 @@ class StreamState:
     def divided(self, group: ContextGroup, name: str) -> StreamState:
         """Keep what this process of the group holds of the stream `name`. UserError as `ContextGroup.shard`."""
         frames, *sides = self.grid
-        shard = group.shard(name, frames, math.prod(sides))
+        return self.of_shard(group.shard(name, frames, math.prod(sides)))
+
+    def of_shard(self, shard: ContextShard) -> StreamState:
+        """Keep what is of a shard."""
         here = shard.latents
         modulation, time = (x if x.shape[1] == 1 else x[:, here] for x in (self.modulation, self.time))
         text = self.text.of_latents(here) if isinstance(self.text, TimedText) else self.text

@@ -98,6 +98,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
     words = commands(folder / "two")
     together = ["--context-parallel", "2"]
     plan = {
+        "cases": list(parallel.CASES),
         "configs": [str(config(folder / "two/run", context_parallel=2, activation_checkpointing=True))],
         "joint": [[*words["joint"], *together], words["many"]],
         "mtv": [[*words["mtv"], *together]],
@@ -130,13 +131,19 @@ def test_what_cannot_be_divided_is_told(runs: Path) -> None:
     assert "enabled already" in twice
 
 
-def test_training_with_zero_2_is_that_of_one_process(runs: Path, tmp_path: Path, world: World) -> None:
-    alone = TrainConfig.load(config(tmp_path / "one"))
-    weights, run = joint.train(alone, world), runs / "two/run"
-    assert joint.losses(run) == pytest.approx(joint.losses(tmp_path / "one"), rel=1e-5, abs=1e-5)
-    start = joint.objective(alone).state_dict()
-    largest, whole = distances(load_file(run / "weights.safetensors"), weights, start)
+def assert_trained_alike(run: Path, alone: Path, world: World) -> None:
+    """Losses and weights of a run are those of one process with the configuration `alone`."""
+    settings = TrainConfig.load(alone)
+    weights = joint.train(settings, world)
+    assert joint.losses(run) == pytest.approx(joint.losses(alone.parent), rel=1e-5, abs=1e-5)
+    first = joint.objective(settings).state_dict()
+    largest, whole = distances(load_file(run / "weights.safetensors"), weights, first)
     assert largest < 1e-3 and whole < 5e-5
+
+
+def test_training_with_zero_2_is_that_of_one_process(runs: Path, tmp_path: Path, world: World) -> None:
+    run = runs / "two/run"
+    assert_trained_alike(run, config(tmp_path / "one"), world)
     about = json.loads((run / "out/state/step00000004/about.json").read_text())
     assert (about["clips"], about["processes"]) == (joint.CLIPS, 2)
 
@@ -190,3 +197,14 @@ def test_what_launchers_cannot_do_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
         sample_joint.main([*words, "--device", "cpu", "--context-parallel", "2"])
     with pytest.raises(UserError, match="--compile cannot compile what processes exchange"):
         sample_joint.main([*words, "--compile", "--context-parallel", "2"])
+
+
+@pytest.mark.slow  # four processes start, and train at each stage
+def test_two_groups_train_at_each_stage_as_one_process(tmp_path: Path, world: World) -> None:
+    stages = (0, 1, 2, 3)
+    configs = [config(tmp_path / f"{stage}", stage, context_parallel=2, micro_batch=1, steps=3) for stage in stages]
+    plan = {"cases": [], "configs": list(map(str, configs)), "joint": [], "mtv": []}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    start(tmp_path, count=4)
+    for stage in stages:
+        assert_trained_alike(tmp_path / f"{stage}", config(tmp_path / f"alone{stage}", stage, steps=3), world)
