@@ -27,6 +27,7 @@ from ccl.context_attention import AudioContextAttention, ContextAttention, KeyVa
 from ccl.fusion import Fusion, Grid, RotaryArguments, Sizes
 from ccl.tarp import Alignment
 from shared.nn.attention import attend
+from shared.nn.context_parallel import ContextShard
 from shared.nn.dit import StreamConfig
 from shared.nn.norms import RMSNorm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
@@ -89,6 +90,11 @@ class DenseFusion(Fusion):
         frames = torch.arange(grid[0]).repeat_interleave(grid[1] * grid[2])
         places = frames, alignment.offset + alignment.frame
         return _both_ways(*(time_rotary(scale * place, self.video.head_dim) for place in places))
+
+    def of_shards(
+        self, arguments: RotaryArguments, video: ContextShard | None, audio: ContextShard | None
+    ) -> RotaryArguments:
+        return _queries_of_shards(arguments, video, audio)
 
 
 class TextPlaceAttention(nn.Module):
@@ -167,6 +173,11 @@ class FullTextFusion(Fusion):
         )
         return video, audio
 
+    def of_shards(
+        self, arguments: RotaryArguments, video: ContextShard | None, audio: ContextShard | None
+    ) -> RotaryArguments:
+        return _queries_of_shards(arguments, video, audio)
+
 
 class AppendedTextFusion(FullTextFusion):
     """UniVerse-1's attention in both directions."""
@@ -175,6 +186,17 @@ class AppendedTextFusion(FullTextFusion):
 
     def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
         return {}, {}  # keys are not rotated
+
+
+def _queries_of_shards(
+    arguments: RotaryArguments, video: ContextShard | None, audio: ContextShard | None
+) -> RotaryArguments:
+    """Cut the rotations of the queries, where there are any, to the tokens that are here."""
+    of_video, of_audio = (
+        one if shard is None or not one else {**one, "query_rotary": one["query_rotary"][shard.tokens]}
+        for one, shard in zip(arguments, (video, audio), strict=True)
+    )
+    return of_video, of_audio
 
 
 def _both_ways(video: Rotary, audio: Rotary) -> RotaryArguments:

@@ -132,13 +132,18 @@ class VideoContextAttention(ContextAttention):
 class AudioContextAttention(ContextAttention):
     """The audio reads the video: an audio token reads context tokens and the video tokens of one frame."""
 
-    def read(self, x: Tensor, key_value: KeyValue, *, alignment: Alignment, rotary: Rotary) -> Tensor:
+    def read(
+        self, x: Tensor, key_value: KeyValue, *, alignment: Alignment, rotary: Rotary, frames: slice | None = None
+    ) -> Tensor:
         """Make the update of audio x [B, A, D] by context tokens and one frame's S video tokens, [B, F·S, h, d].
 
-        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0.
+        `rotary` turns the queries by p_j − i, [A]; the keys of the frame stand at 0. `frames`: those that the groups of
+        the alignment are of; None: all.
         """
         q = self.queries(x)
         turned, plain = (part[:, alignment.groups] for part in (rotate(q, rotary), q))
-        k, v = (part.unflatten(1, (len(alignment.groups), -1)) for part in key_value)
+        k, v = (part.unflatten(1, (len(alignment.window), -1)) for part in key_value)
+        if frames is not None:
+            k, v = k[:, frames], v[:, frames]
         out = self._attend_groups(plain, turned, k, v)
         return self.to_out(out.flatten(3).flatten(1, 2)[:, alignment.slot])

@@ -6,10 +6,12 @@ What CCL is compared with has the same interface (`ccl.baselines`, where `FUSION
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from ccl.context_attention import AudioContextAttention, VideoContextAttention
 from ccl.tarp import Alignment
+from shared.nn.context_parallel import ContextShard
 from shared.nn.dit import StreamConfig
 from shared.nn.rope import time_rotary
 
@@ -58,3 +60,29 @@ class Fusion(nn.Module):
             for offset in (alignment.window_offset, alignment.offset)
         )
         return video, audio
+
+    def audio_shard(self, arguments: RotaryArguments, video: ContextShard) -> ContextShard | None:
+        """Make the shard of audio tokens that read the latents of the video's; None where a process would have no token
+        or there is no partition."""
+        if "alignment" not in arguments[1]:
+            return None
+        frame = arguments[1]["alignment"].frame.cpu()
+        edges = torch.searchsorted(frame, torch.tensor(video.edges))
+        return ContextShard(video.group, tuple(edges.tolist()), 1, True) if (edges.diff() > 0).all() else None
+
+    def of_shards(
+        self, arguments: RotaryArguments, video: ContextShard | None, audio: ContextShard | None
+    ) -> RotaryArguments:
+        """`rotary_arguments` for the tokens that are here; of the other stream there are all keys and values, or
+        where a shard reads what is here those of the other's shard."""
+        of_video, of_audio = ({**one} for one in arguments)
+        if video is not None:
+            alignment, here = of_video["alignment"].of_frames(video.latents), video.latents
+            of_video |= {"alignment": alignment, "rotary": of_video["rotary"][here]}
+        if audio is not None:
+            alignment, frames = of_audio["alignment"].of_tokens(audio.latents)
+            if audio.reads_here and video is not None:
+                first = video.latents.start
+                alignment, frames = alignment.of_frames(video.latents), slice(frames.start - first, frames.stop - first)
+            of_audio |= {"alignment": alignment, "rotary": of_audio["rotary"][audio.latents], "frames": frames}
+        return of_video, of_audio

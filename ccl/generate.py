@@ -5,7 +5,6 @@ What is wrong with the options is said before torch and diffusers are imported.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from ccl.prompt_list import Clip, PromptLine, batches, claim, read_prompts
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint.folder import check_checkpoint, check_joint
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
@@ -22,11 +22,12 @@ from shared.data.media import probe, read_audio, read_image, read_mono, read_vid
 from shared.data.media_write import picture_source, sound_source, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils.cli import PerStream, exclusive, option
-from shared.utils.errors import UserError
+from shared.utils.digest import settings_digest
+from shared.utils.errors import EveryRanksError, UserError
+from shared.utils.launch import tell
 from shared.utils.levels import why_cancelled
 from shared.utils.ranges import Batch, Count
 from shared.utils.startup import quick_imports
-from shared.utils.text_files import read_text, split_lines
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
@@ -45,7 +46,10 @@ class JointOptions(SamplingOptions):
 
     output: Path = option(help="OUT.mp4, or OUT.wav with --task t2a", writes="file")
     prompt: str | None = option(None, "what to see and, without --audio-prompt, to hear", metavar="TEXT")
-    prompts: Path | None = option(None, "one prompt per line, one clip each", metavar="FILE")
+    prompts: Path | None = option(
+        None, "one prompt per line, or X.jsonl of {prompt, audio_prompt, seed}: one clip each", metavar="FILE"
+    )
+    resume: bool = option(False, "keep the clips of --prompts that an earlier run of the same command has made")
     timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT: one clip", metavar="FILE")
     audio_prompt: str | None = option(None, "what to hear; default: the prompt", metavar="TEXT")
     task: str = option("auto", f"auto (default), {', '.join(JOINT_TASKS)}")
@@ -67,6 +71,11 @@ class JointOptions(SamplingOptions):
     @model_validator(mode="after")
     def _consistent(self) -> JointOptions:
         exclusive(self, "prompt", "prompts", "timed_prompts", required=True)
+        if self.resume and self.prompts is None:
+            raise ValueError("--resume goes on with --prompts; leave it out")
+        if self.launch.groups > 1 and self.prompts is None:
+            many = f"{self.launch.size} processes for one clip"
+            raise EveryRanksError(f"{many}; give --context-parallel {self.launch.size}, or --prompts, or start one")
         if self.audio_track is not None and self.audio is None:
             raise ValueError("--audio-track chooses a track of --audio; give both, or leave it out")
         form = self.guidance or "dual"
@@ -78,6 +87,10 @@ class JointOptions(SamplingOptions):
             raise ValueError("--fps has no effect with --task t2a, which has no pictures; leave it out")
         return self
 
+    def seed_of(self, index: int, line: PromptLine) -> int:
+        """Seed of a clip: its line's own, or SEED and its number."""
+        return self.seed + index if line.seed is None else line.seed
+
     @cached_property
     def chosen_task(self) -> Task:
         """What is sampled. UserError for a task that there is not, and for a sound and a video together."""
@@ -87,22 +100,44 @@ class JointOptions(SamplingOptions):
 
 def generate(options: JointOptions) -> Iterator[Path]:
     """Sample all clips in batches and write them; each file as soon as it is written. What the options name and cannot
-    be used is a UserError, where possible before the model is loaded."""
-    prompts: list[str | TimedPrompts] = [options.prompt or ""]
-    if options.prompts is not None:
-        prompts = [*read_prompts(options.prompts)]
-    files = output_files(options, None if options.prompts is None else len(prompts))
+    be used is a UserError, where possible before the model is loaded. The processes of a launcher divide the batches;
+    the first of each group writes."""
+    lines = [PromptLine(prompt=options.prompt or "")] if options.prompts is None else read_prompts(options.prompts)
+    files = output_files(options, None if options.prompts is None else len(lines))
     check_joint(check_checkpoint(options.checkpoint, options.trust_package), f"checkpoint {options.checkpoint}: ")
-    given = GivenMedia.read(options)
+    given, story = GivenMedia.read(options), None
     if options.timed_prompts is not None:
-        prompts = [TimedPrompts.read(options.timed_prompts, given.duration, options.fade or 0)]
+        story = TimedPrompts.read(options.timed_prompts, given.duration, options.fade or 0)
+    clips = [
+        Clip(story or line.prompt, line.audio_prompt or options.audio_prompt, options.seed_of(index, line), file)
+        for index, (line, file) in enumerate(zip(lines, files, strict=True))
+    ]
+    if options.prompts is not None and options.launch.rank == 0:
+        claim(options.output, files, _digest(options), options.resume)
+    with options.launch.joined():
+        yield from _sample(options, clips, given)
 
+
+def _digest(options: JointOptions) -> str:
+    """Digest of all that decides the clips of a list."""
+    weights = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
+    inputs = [options.prompts, options.image, options.audio, options.video, *(file for file, _ in options.adapters())]
+    elsewhere = ("output", "resume", "device", "context_parallel", "local_rank")
+    return settings_digest(options, [*(path for path in inputs if path is not None), *weights], elsewhere)
+
+
+def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia) -> Iterator[Path]:
     with quick_imports(options.compile):
         from ccl.pipeline import CCLPipeline
         from shared.nn.attention import use_backend
         from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
 
+    launch, todo = options.launch, batches(clips, options.batch, options.resume)
+    todo = launch.of_first(todo)
+    if 0 < len(todo) < launch.groups:
+        told = f"{len(todo)} batches of at most {options.batch} clips for {launch.groups} processes or groups of them"
+        tell(f"warning: {told}: some have nothing to do; lower --batch")
     with use_backend(options.attention, "--attention"):
         pipeline = load_model(CCLPipeline, options)
         if options.compile:
@@ -110,24 +145,15 @@ def generate(options: JointOptions) -> Iterator[Path]:
         cache_steps(pipeline.transformer, options.step_cache)
         arguments = given.arguments(options, pipeline) | options.given_arguments()
         arguments |= {"task": options.chosen_task.value, "guidance": guidance(options)}
-        for start in range(0, len(prompts), options.batch):
-            batch = prompts[start : start + options.batch]
-            pipeline.set_progress_bar_config(desc=f"clips {start + len(batch)}/{len(prompts)}", unit="step")
-            audio_prompts = None if options.audio_prompt is None else [options.audio_prompt] * len(batch)
-            output = pipeline(batch, audio_prompt=audio_prompts, seed=options.seed + start, **arguments)
-            for index, file in enumerate(files[start : start + len(batch)]):
+        for batch in todo[launch.group :: launch.groups]:
+            desc = f"clips {clips.index(batch[-1]) + 1}/{len(clips)}"
+            pipeline.set_progress_bar_config(desc=desc, unit="step", disable=launch.rank > 0)
+            prompts, audio_prompts, seeds, files = zip(*batch, strict=True)
+            heard = [one or two for one, two in zip(audio_prompts, prompts, strict=True)]
+            output = pipeline(list(prompts), audio_prompt=heard, seed=list(seeds), **arguments)
+            for index, file in enumerate(files if launch.writes else ()):
                 _write(file, output, index, given)
                 yield file
-
-
-def read_prompts(path: Path) -> list[str]:
-    """One prompt per line. Raises UserError naming the line that is empty."""
-    prompts = [line.strip() for line in split_lines(read_text(path, f"prompts {path}"), str(path))]
-    if not prompts:
-        raise UserError(f"prompts {path}: the file is empty; one prompt per line is needed")
-    if "" in prompts:
-        raise UserError(f"prompts {path}, line {prompts.index('') + 1}: the line is empty; remove it or write a prompt")
-    return prompts
 
 
 def output_files(options: JointOptions, count: int | None) -> list[Path]:
@@ -159,7 +185,7 @@ class GivenMedia(NamedTuple):
             duration = _duration(options.audio, "sound", probe(options.audio, track).audio_end, options.duration)
             mono, loudest = read_mono(options.audio, 16000, end=duration, track=track)
             if reason := why_cancelled(mono, loudest):
-                print(f"warning: {options.audio}: {reason}", file=sys.stderr)
+                tell(f"warning: {options.audio}: {reason}")
             given_sound(options.audio, track, Fraction(duration))
             return cls(duration, audio=options.audio, track=track)
         if options.video is not None:

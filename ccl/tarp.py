@@ -8,7 +8,7 @@ difference p_j − i, in units of video latents (docs/design.md, "Clock and TARP
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -36,6 +36,18 @@ class Alignment:
 
     def to(self, device: torch.device | str) -> Alignment:
         return Alignment(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def of_frames(self, frames: slice) -> Alignment:
+        """Keep what some video frames read."""
+        return replace(self, window=self.window[frames], window_offset=self.window_offset[frames])
+
+    def of_tokens(self, tokens: slice) -> tuple[Alignment, slice]:
+        """Keep what some audio tokens read, in groups of the frames that they read alone, which are returned too. The
+        tokens are numbered from the first of them."""
+        frame = self.frame[tokens]
+        frames = slice(int(frame[0]), int(frame[-1]) + 1)
+        groups = _group(frame - frames.start, frames.stop - frames.start)
+        return replace(self, frame=frame, offset=self.offset[tokens], **groups), frames
 
     def video_reads(self, tokens: int) -> Tensor:
         """Dense reference mask [F, A], True where video frame i may see audio token j."""

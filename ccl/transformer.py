@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -23,7 +23,8 @@ from ccl.step_cache import HOOK, Evaluations, apply_stream_cache
 from ccl.tarp import Centre, ClockMode, WindowFrom, align
 from shared.nn.cache_context import StreamCacheConfig
 from shared.nn.clock import LatentClock
-from shared.nn.dit import Control, DiTBlock, DiTStream, StreamConfig, StreamState, modules
+from shared.nn.context_parallel import ContextParallelMixin
+from shared.nn.dit import Control, DiTBlock, DiTStream, DivisibleControl, StreamConfig, StreamState, modules
 from shared.nn.memory_alignment import AlignedModelMixin
 from shared.nn.timed_text import Text
 
@@ -54,6 +55,7 @@ Given = StreamInput | StreamContext | None
 Readable = StreamState | KeyValue | None
 #: Video and audio; None where a stream is not computed.
 States = tuple[StreamState | None, StreamState | None]
+STREAMS = ("video", "audio")
 Half = Literal["both", "attentions", "feed-forward"]
 
 
@@ -107,7 +109,7 @@ class JointBlock(nn.Module):
         reader = self.fusion.audio if stream == "video" else self.fusion.video
         with torch.set_grad_enabled(learns):
             state = self._attend(block, state)
-        key_value = reader.key_value(state.x)
+        key_value = key_value_for(None, reader, state)
         with torch.set_grad_enabled(learns):
             state = block.feed_forward(self._join(stream, state, Reads.CONTEXT, None, {}))
         return state, key_value
@@ -124,13 +126,15 @@ class JointBlock(nn.Module):
         update = direction.unconditional
         if reads is Reads.CROSS_MODAL:
             assert other is not None, "the route joins the streams"
-            key_value = direction.key_value(other.x) if isinstance(other, StreamState) else other
+            key_value = key_value_for(state, direction, other) if isinstance(other, StreamState) else other
             update = partial(direction, key_value=key_value, **rotary)
         inside = self.fusion.inside_text_attention
         return block.attend_text(state, update) if inside else state.with_x(state.x + update(state.x))
 
 
-class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin, CacheMixin):
+class DualStreamTransformer(
+    ContextParallelMixin, PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin, CacheMixin
+):
     """Two `shared.nn.dit` streams of equal depth, whose blocks are joined (`JointBlock`).
 
     A parameter's name tells its part: `video_stream.` and `audio_stream.` are what stands before and after the blocks;
@@ -216,9 +220,10 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         UserError, without DCR (`routing: joint`), for a route on which a stream is alone.
         """
         route = route.joint if self.variant.routing == "joint" else route
-        states = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
-        states = states[0], states[1] and self._with_part(states[1], audio)
+        v, a = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
+        states = v, a and self._with_part(a, audio)
         rotary = self._rotary(route, video, audio, states[0])
+        states, rotary, video_control = self._divided(states, rotary, video_control)
         cached_video, cached_audio = (
             given.key_values if isinstance(given, StreamContext) else [None] * len(self.blocks)
             for given in (video, audio)
@@ -228,8 +233,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             states = self._run(block, states, route, rotary, (cached_video[index], cached_audio[index]), control)
         v, a = states
         return (
-            self.video_stream.head(v) if v is not None and route.video_noisy else None,
-            self.audio_stream.head(a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
+            head(self.video_stream, v) if v is not None and route.video_noisy else None,
+            head(self.audio_stream, a).flatten(2).transpose(1, 2) if a is not None and route.audio_noisy else None,
         )
 
     def _run(
@@ -255,6 +260,8 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             raise ValueError(f"{type(config).__name__} does not know two streams; ccl.StreamCacheConfig is needed")
         if self.is_cache_enabled:
             raise ValueError("there is a step cache already; disable_cache first")
+        if self.context_group is not None:  # each process would decide for itself, and they would wait for each other
+            raise ValueError("a step cache and context parallel do not go together; leave one of them out")
         self.cache_evaluations: Evaluations = apply_stream_cache(self.blocks, config)
         HookRegistry.check_if_exists_or_initialize(self).invalidate_child_registries_cache()
         self._cache_config = config
@@ -286,11 +293,35 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         learns = torch.is_grad_enabled() and not detach
         with torch.set_grad_enabled(learns):
             state = embed(self.video_stream if stream == "video" else self.audio_stream, given)
+            if self.context_group is not None:
+                state = state.divided(self.context_group, stream)
         key_values = []
         for block in self.blocks:
             state, key_value = block.run_clean(stream, state, learns)
             key_values.append(key_value)
         return StreamContext(key_values, given.clock, state.grid)
+
+    def parallel_heads(self) -> dict[str, int]:
+        """Heads of each stream's self-attention."""
+        configs = self.video_stream.config, self.audio_stream.config
+        return {name: config.num_attention_heads for name, config in zip(STREAMS, configs, strict=True)}
+
+    def _divided(
+        self, states: States, rotary: RotaryArguments, control: Control | None
+    ) -> tuple[States, RotaryArguments, Control | None]:
+        """Keep what this process holds of the streams, where a group holds them together."""
+        if (group := self.context_group) is None:
+            return states, rotary, control
+        fusion, (video, audio) = self.blocks[0].fusion, states
+        video = video and video.divided(group, "video")
+        here = video.shard if video is not None else None
+        beside = fusion.audio_shard(rotary, here) if audio is not None and here is not None else None
+        audio = audio and (audio.divided(group, "audio") if beside is None else audio.of_shard(beside))
+        if any(rotary):
+            rotary = fusion.of_shards(rotary, here, None if audio is None else audio.shard)
+        if control is not None and here is not None:
+            control = cast(DivisibleControl, control).of_latents(here.latents)
+        return (video, audio), rotary, control
 
     def _with_part(self, state: StreamState, given: Given) -> StreamState:
         """Add the given track, where there is one, to the tokens of the audio stream."""
@@ -314,6 +345,20 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
             alignment, scale = by_index(alignment), 1.0
         v, a = self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)
         return {k: part.to(self.device) for k, part in v.items()}, {k: part.to(self.device) for k, part in a.items()}
+
+
+def key_value_for(reader: StreamState | None, direction: Any, other: StreamState) -> KeyValue:
+    """Keys and values of the other stream: gathered from where its tokens are, unless all that is read is here."""
+    k, v = direction.key_value(other.x)
+    if other.shard is not None and not (reader and reader.shard and reader.shard.reads_here):
+        k, v = other.shard.gather(k, v)
+    return k, v
+
+
+def head(stream: DiTStream, state: StreamState) -> Tensor:
+    """Predict [B, C, F, H, W], all latents of it."""
+    out = stream.head(state)
+    return out if state.shard is None else state.shard.whole(out, dim=2)
 
 
 def start(stream: DiTStream, given: Given, reads: Reads) -> StreamState | None:

@@ -36,6 +36,7 @@ from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
 from shared.training.weights import StateDict, export_pipeline
 from shared.utils.distributed import World
+from shared.utils.errors import UserError
 from shared.utils.finite import check_weights
 from shared.utils.portable import portable
 
@@ -126,6 +127,8 @@ class CogVideoXAdapter:
     def check(config: CurriculumConfig, stages: Sequence[BackboneConfig]) -> None:
         assert config.backbone is not None, "this adapter is that of a backbone"
         check_cogvideox(config.backbone, config.data.size)
+        if any(stage.train.context_parallel > 1 for stage in stages):
+            raise UserError("train.context_parallel divides the joint model alone, not a CogVideoX; set it 1")
 
     @staticmethod
     def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mtv import control_layers as layers
-from shared.nn.dit import Control, modules
+from shared.nn.dit import modules
 from shared.nn.flops import count_flops
 from shared.nn.memory_alignment import AlignedModelMixin
 
@@ -173,7 +173,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
             if clips:
                 cast(layers.TrackEncoder, self.track_encoders[track]).standardise(clips)
 
-    def forward(self, features: TrackFeatures, sigma: Tensor) -> Control:
+    def forward(self, features: TrackFeatures, sigma: Tensor) -> Injection:
         """`control(encode(features), sigma)`, for training: a new clip each step."""
         return self.control(self.encode(features), sigma)
 
@@ -202,7 +202,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
             present = torch.where(drop["speech"][:, None], first, there)
         return EncodedTracks(tokens, None if present is None or present.all() else present, style)
 
-    def control(self, encoded: EncodedTracks, sigma: Tensor) -> Control:
+    def control(self, encoded: EncodedTracks, sigma: Tensor) -> Injection:
         """Make the hook `control(i, x) -> x` of one step, for hidden states x [B, F·S, D] of the backbone's block i.
 
         sigma [B] or [B, F] is the video's noise level, 0 clean .. 1 noise; of discrete timesteps t/1000. The interval
@@ -211,18 +211,7 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
         rows, _, frames = encoded.tokens["speech"].shape[:3]
         if tuple(sigma.shape) not in ((rows,), (rows, frames)):
             raise ValueError(f"sigma must be [{rows}] or [{rows}, {frames}], not {list(sigma.shape)}")
-        sources = self._sources(encoded, sigma)
-
-        def inject(index: int, x: Tensor) -> Tensor:
-            place, left = divmod(index, self.config.injection_every)
-            if left:
-                return x
-            if x.shape[0] != rows or x.shape[1] % frames:
-                raise ValueError(f"tracks of {rows} samples, {frames} latent frames cannot control {list(x.shape)}")
-            x = self.interval_injection[place](x, sources)
-            return x if self.holistic_injection is None else self.holistic_injection[place](x, encoded.style)
-
-        return inject
+        return Injection(self, self._sources(encoded, sigma), encoded.style)
 
     def _sources(self, encoded: EncodedTracks, sigma: Tensor) -> dict[str, list[layers.TrackTokens]]:
         """Find what each reader of an injection reads at this noise level."""
@@ -263,3 +252,32 @@ def trainable_backbone_parameters(stream: nn.Module) -> dict[str, nn.Parameter]:
     if not parameters:
         raise ValueError(f"{type(stream).__name__} has no attention layers named attn1 or attn2")
     return parameters
+
+
+@dataclass(frozen=True)
+class Injection:
+    """The hook `control(i, x) -> x` that `MSTControlNet.control` makes: the tracks act on block i's hidden states."""
+
+    network: MSTControlNet
+    sources: dict[str, list[layers.TrackTokens]]
+    style: Tensor | None
+
+    def __call__(self, index: int, x: Tensor) -> Tensor:
+        """Hidden states x [B, F·S, D]. ValueError for another shape."""
+        place, left = divmod(index, self.network.config.injection_every)
+        if left:
+            return x
+        rows, frames = next(iter(self.sources.values()))[0].tokens.shape[:2]
+        if x.shape[0] != rows or x.shape[1] % frames:
+            raise ValueError(f"tracks of {rows} samples, {frames} latent frames cannot control {list(x.shape)}")
+        x = self.network.interval_injection[place](x, self.sources)
+        styles = self.network.holistic_injection
+        return x if styles is None else styles[place](x, self.style)
+
+    def of_latents(self, latents: slice) -> Injection:
+        """Make the hook for hidden states of some latents: each reads its own interval, the style is for all."""
+        sources = {
+            name: [replace(source, tokens=source.tokens[:, latents]) for source in read]
+            for name, read in self.sources.items()
+        }
+        return replace(self, sources=sources)

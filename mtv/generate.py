@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -25,7 +25,8 @@ from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.digest import settings_digest
-from shared.utils.errors import UserError
+from shared.utils.errors import EveryRanksError, UserError
+from shared.utils.launch import tell
 from shared.utils.ranges import Count, Scale, Seconds, Steps, WindowSeconds
 from shared.utils.startup import quick_imports
 
@@ -107,6 +108,9 @@ class MTVOptions(SamplingOptions):
         if given_scales := [name for name in idle if getattr(self, name) is not None]:
             option_name = f"--{given_scales[0].replace('_', '-')}"
             raise UserError(f"{option_name} has no effect with --guidance {self.guidance}; leave it out")
+        if self.launch.groups > 1:
+            many = f"{self.launch.size} processes for one video"
+            raise EveryRanksError(f"{many}; give --context-parallel {self.launch.size}, or start one")
         _ = self.pictures
         return self
 
@@ -165,8 +169,11 @@ def generate(options: MTVOptions) -> Path:
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
     files += [file for file, _ in options.adapters()]
-    digest = settings_digest(options, files, ("output", "resume", "device"))
-    with KeptWindows.of(options.output, digest, options.resume) as kept:
+    digest = settings_digest(options, files, ("output", "resume", "device", "context_parallel", "local_rank"))
+    writes: AbstractContextManager[KeptWindows | None] = nullcontext()
+    if options.launch.writes:
+        writes = KeptWindows.of(options.output, digest, options.resume)
+    with writes as kept, options.launch.joined():
         _sample(options, prompt, sound, fps, kept)
     return options.output
 
@@ -240,8 +247,10 @@ def _summed_layout(info: MediaInfo, most: int) -> str:
     return layout if layout is not None and channels <= most else "mono"
 
 
-def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows) -> None:
-    """Load the checkpoint, sample window by window, and write the file."""
+def _sample(
+    options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows | None
+) -> None:
+    """Load the checkpoint, sample window by window, and write the file; without `kept` another process writes it."""
     with quick_imports(options.compile):
         from mtv.pipeline import MTVPipeline
         from shared.nn.attention import use_backend
@@ -256,10 +265,17 @@ def _sample(options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: 
         cache_steps(pipeline.transformer, options.step_cache)
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
-        pipeline.set_progress_bar_config(desc=options.output.name, unit="step")
-        progress, write = kept.progress(), partial(sound.write, fps=fps)
+        pipeline.set_progress_bar_config(desc=options.output.name, unit="step", disable=kept is None)
+        progress = options.launch.of_first(None if kept is None else kept.progress())
+        assert progress is not None, "the first process keeps windows"
+        parts = pipeline.stream(prompt, tracks, **_arguments(options, pipeline, fps), progress=progress)
+        if kept is None:
+            for _ in parts:
+                pass
+            return
+        write = partial(sound.write, fps=fps)
         with kept.so_far(write):  # the windows' frames wait on the disk, not in memory
-            for part in pipeline.stream(prompt, tracks, **_arguments(options, pipeline, fps), progress=progress):
+            for part in parts:
                 kept.add(part[0], progress)
             write(options.output, kept.video())
         kept.remove()
@@ -271,7 +287,7 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
     settings: dict[str, Any] = {}
     if options.demixer == "demucs-cdx23":
         device = str(cli.device(options.device))
-        settings = {"checkpoints": options.demixer_checkpoint, "device": device, "tell": _warn}
+        settings = {"checkpoints": options.demixer_checkpoint, "device": device, "tell": tell}
     return demixer(options.demixer or "dsp", **settings).separate(sound.samples, sound.rate)
 
 
@@ -284,7 +300,7 @@ def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
         tracks = read_tracks(options.voices, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
     for warning in caught:
         if warning.category is UserWarning:  # what read_tracks says; libraries have classes of their own
-            _warn(f"warning: {warning.message}")
+            tell(f"warning: {warning.message}")
     return tracks
 
 
@@ -322,7 +338,3 @@ def guidance(options: MTVOptions) -> TrackGuidance:
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES} | {"scale": options.guidance_scale}
     given = {name: scale for name, scale in scales.items() if scale is not None}
     return TrackGuidance(form=options.guidance, **given)
-
-
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -11,6 +11,8 @@ With --task t2v the mp4 has no sound (--image works here too); --task t2a writes
 
 Many prompts, one per line of a file, make OUT_000.mp4, OUT_001.mp4 ... with seeds SEED, SEED + 1 ...:
     python scripts/sample_joint.py --prompts prompts.txt --output many/clip.mp4
+Processes of torchrun or deepspeed divide them, or make each clip together (docs/scaling.md):
+    torchrun --nproc-per-node 2 scripts/sample_joint.py --prompt "A bell rings." --context-parallel 2 --output bell.mp4
 A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0. A change is a cut, or --fade S:
     python scripts/sample_joint.py --timed-prompts story.txt --duration 4 --output story.mp4
 Adapters (docs/lora.md), and less GPU memory (docs/memory.md):

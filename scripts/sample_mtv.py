@@ -22,7 +22,10 @@ from shared.utils.errors import run_main
 
 def main(argv: list[str] | None = None) -> None:
     """Print the file once it is written."""
-    print(generate(parse(MTVOptions, __doc__, argv)))
+    options = parse(MTVOptions, __doc__, argv)
+    file = generate(options)
+    if options.launch.writes:
+        print(file)
 
 
 if __name__ == "__main__":

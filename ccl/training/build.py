@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import ContextParallelConfig, FlowMatchEulerDiscreteScheduler
 from torch import nn
 
 from ccl.baselines import Variant
@@ -28,6 +28,7 @@ from shared.data.dataset import decode_problems
 from shared.data.manifest import Clip
 from shared.data.media import write_video
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.context_parallel import check_heads
 from shared.nn.dit import StreamConfig
 from shared.nn.parameter_names import part_of
 from shared.training.card import Progress, model_card
@@ -74,6 +75,8 @@ class JointAdapter:
             if joint and alone:
                 what = f"joins the streams in every task, so {alone} cannot be trained"
                 raise UserError(f"model.routing joint {what}; give weights to t2av, a2v and v2a only")
+            heads = {name: stage.model[name]["num_attention_heads"] for name in ("video", "audio")}
+            check_heads(heads, stage.train.context_parallel, "train.context_parallel")
             if joint and stage.detach_clean_stream:
                 why = "with model.routing joint the given stream reads the other"
                 raise UserError(f"detach_clean_stream: {why}; set it false")
@@ -103,6 +106,9 @@ class JointAdapter:
     def objective(self) -> JointObjective:
         """Make the joint objective over `transformer` and `control`."""
         config, flops = self.config, self.control and self.control.forward_flops
+        if config.train.context_parallel > 1:
+            parallel = ContextParallelConfig(ulysses_degree=config.train.context_parallel)
+            self.transformer.enable_parallelism(config=parallel)
         settings = config.flow, config.loss, config.seed, config.detach_clean_stream
         return JointObjective(self.transformer, *settings, self.control, flops)
 

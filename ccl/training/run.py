@@ -23,6 +23,7 @@ from shared.data.manifest import Clip, read_manifest
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.attention import check_backend, use_backend
 from shared.nn.compiling import compile_blocks
+from shared.nn.context_parallel import check_world
 from shared.training.card import Progress
 from shared.training.components import Components
 from shared.training.optimizer import parameter_groups
@@ -78,7 +79,8 @@ class Run:
             seed_dropout(self.objective, config.seed)
         codecs, tracks = components.codecs, None if data.tracks is None else self._tracks
         buckets, tokens = data.buckets(codecs.video.spatial_stride, self.model.patch)
-        self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, world.size, tracks, buckets)
+        groups = world.of_groups(config.train.context_parallel).size
+        self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, groups, tracks, buckets)
 
     def train(self) -> None:
         """Train to the last step, and say which records were found broken on the way."""
@@ -125,6 +127,7 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     adapter.check(config, [config])
     source = read_source(config, [task for task in Task if config.trains(task)])
     with session() as world, own_output(Path(config.output), world):
+        check_world(config.train.context_parallel, world.size, "train.context_parallel")
         claim_output(config, world)
         components = adapter.prepare(config, source, world)
         check_export(components, world)
@@ -158,6 +161,8 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     source = read_source(config, tasks)
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
     with session() as world, own_output(Path(config.output), world):
+        for stage in stages:
+            check_world(stage.train.context_parallel, world.size, "train.context_parallel")
         components = adapter.prepare(config, source, world)
         check_export(components, world)
         all_tasks = stages[0].model_copy(update={"tasks": dict.fromkeys(tasks, 1.0)})

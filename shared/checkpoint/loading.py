@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import Thresholds, TrustOptions, option
-from shared.utils.errors import UserError
-from shared.utils.ranges import Fade, Fps, Seed, Steps
+from shared.utils.errors import EveryRanksError, UserError
+from shared.utils.launch import Launch, tell
+from shared.utils.ranges import Fade, Fps, Rank, Seed, Steps, Workers
 from shared.utils.startup import quick_imports
 
 SHORT = 0.1  # s by which a given file may be shorter than --duration: codecs round
@@ -84,6 +85,10 @@ class SamplingOptions(TrustOptions):
         "default: never", metavar="V[,A]",
     )  # fmt: skip
     compile: bool = option(False, "compile the blocks: minutes at first, less per clip; for many clips, or a GPU")
+    context_parallel: Workers = option(
+        1, "processes that make each sample together, started by torchrun or deepspeed (docs/scaling.md)"
+    )
+    local_rank: Rank = option(0, "what launchers pass; the environment says the same", hidden=True)
 
     @model_validator(mode="after")
     def _usable(self) -> SamplingOptions:
@@ -95,8 +100,21 @@ class SamplingOptions(TrustOptions):
             raise ValueError("--fuse-lora: there is nothing to fuse without --lora; leave it out")
         if self.compile and self.step_cache is not None:
             raise ValueError("--step-cache needs blocks that are not compiled; leave it or --compile out")
+        if self.step_cache is not None and self.context_parallel > 1:
+            raise ValueError("--step-cache and --context-parallel do not go together; leave one of them out")
+        if self.launch.size > 1 and self.device != "auto":
+            raise ValueError(f"--device {self.device}: a launcher gives each process its own; leave it out")
+        if self.compile and self.context_parallel > 1:
+            raise ValueError(
+                "--compile cannot compile what processes exchange; leave --compile or --context-parallel out"
+            )
         self.adapters()
         return self
+
+    @cached_property
+    def launch(self) -> Launch:
+        """Place of this process among those of its launcher. UserError as `Launch.of`."""
+        return Launch.of(self.context_parallel)
 
     def adapters(self) -> list[tuple[Path, float]]:
         """Read the values of --lora, files and scales. UserError as `file_and_scale`."""
@@ -119,6 +137,8 @@ def _load(kind: type[Any], options: SamplingOptions) -> Any:
     import torch
 
     device = cli.device(options.device)
+    if options.launch.size > 1 and device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device())
     dtype = getattr(torch, options.dtype)
     adapters = {f"lora_{index}": lora for index, lora in enumerate(options.adapters())}
     left_out = () if adapters else kind.unused_components  # adapters may be for these too
@@ -132,10 +152,23 @@ def _load(kind: type[Any], options: SamplingOptions) -> Any:
         pipeline.fuse_lora()
     if options.fps not in (None, pipeline.config.fps) and not hears_frame_rate(pipeline.transformer):
         known = f"the checkpoint's model was trained at {pipeline.config.fps:g} and is not told the frame rate"
-        print(f"warning: --fps {options.fps:g}: {known}; things may move too fast or too slowly", file=sys.stderr)
+        tell(f"warning: --fps {options.fps:g}: {known}; things may move too fast or too slowly")
     for line in pipeline.set_memory(options.memory, device):
-        print(line, file=sys.stderr)
+        tell(line)
+    if options.context_parallel > 1:
+        _divide(pipeline.transformer, options.context_parallel)
     return pipeline
+
+
+def _divide(transformer: Any, together: int) -> None:
+    """Let this process and its neighbours hold samples together (`shared.nn.context_parallel`). UserError where the
+    model cannot, or its heads do not divide."""
+    from diffusers import ContextParallelConfig
+
+    if not hasattr(transformer, "context_group"):
+        kind = type(transformer).__name__
+        raise EveryRanksError(f"--context-parallel {together} divides the joint model alone, not {kind}; leave it out")
+    transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=together))
 
 
 def hears_frame_rate(transformer: Any) -> bool:

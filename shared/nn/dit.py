@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from shared.nn.attention import attend, kernel_learns_slowly, products
 from shared.nn.clock import LatentClock
+from shared.nn.context_parallel import ContextGroup, ContextShard
 from shared.nn.frame_rate import RatedTimeTextEmbedding
 from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
@@ -31,6 +32,12 @@ from shared.nn.timed_text import Attention, Text, TimedText
 
 #: Adds to the hidden states [B, N, D] of block `i`, between the attentions and the FFN: `control(i, x) -> x`.
 Control = Callable[[int, Tensor], Tensor]
+
+
+class DivisibleControl(Protocol):
+    """A `Control` that context parallel can cut."""
+
+    def of_latents(self, latents: slice) -> Control: ...  # for hidden states of some of the latents
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,25 @@ class StreamState:
     rotary: Rotary  # of self-attention
     grid: tuple[int, int, int]  # (frames, height, width) in tokens
     latents: Tensor  # [B, C, F, H, W], what the stream was given
+    shard: ContextShard | None = None  # the latents that are here, of those of a group; None: all
 
     def with_x(self, x: Tensor) -> StreamState:
         return replace(self, x=x)
+
+    def divided(self, group: ContextGroup, name: str) -> StreamState:
+        """Keep what this process of the group holds of the stream `name`. UserError as `ContextGroup.shard`."""
+        frames, *sides = self.grid
+        return self.of_shard(group.shard(name, frames, math.prod(sides)))
+
+    def of_shard(self, shard: ContextShard) -> StreamState:
+        """Keep what is of a shard."""
+        here = shard.latents
+        modulation, time = (x if x.shape[1] == 1 else x[:, here] for x in (self.modulation, self.time))
+        text = self.text.of_latents(here) if isinstance(self.text, TimedText) else self.text
+        return StreamState(
+            self.x[:, shard.tokens], modulation, time, text, self.rotary[:, shard.tokens],
+            (here.stop - here.start, *self.grid[1:]), self.latents[:, :, here], shard,
+        )  # fmt: skip
 
 
 class StreamAttnProcessor(WanAttnProcessor):
@@ -114,6 +137,7 @@ class StreamAttnProcessor(WanAttnProcessor):
     def __call__(
         self, attn: WanAttention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None, rotary_emb: Rotary | None = None, attention: Attention | None = None,
+        shard: ContextShard | None = None,
     ) -> Tensor:  # fmt: skip
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
@@ -122,12 +146,16 @@ class StreamAttnProcessor(WanAttnProcessor):
         if rotary_emb is not None:
             q, k = rotate(q, rotary_emb), rotate(k, rotary_emb)
         q, k = q.type_as(v), k.type_as(v)  # under autocast a norm gives float32, kernels want one type
+        if shard is not None:
+            q, k, v = shard.to_heads(q, k, v)
         plain = attention is None and attention_mask is None and self._attention_backend is None
         if plain and kernel_learns_slowly(q, k):
             attention = products
         elif attention is None:
             attention = partial(dispatch_attention_fn, attn_mask=attention_mask, backend=self._attention_backend)
         out = attention(q, k, v)
+        if shard is not None:
+            out = shard.to_tokens(out)
         return attn.to_out[0](out.flatten(2, 3).type_as(q))
 
 
@@ -160,7 +188,7 @@ class DiTBlock(nn.Module):
         shift, scale, gate, *_ = self._modulation(state)
         x = state.x
         normed = modulated_norm(self.norm1, x, 1 + scale, shift).type_as(x)
-        attended = self.attn1(normed, None, None, state.rotary)
+        attended = self.attn1(normed, None, None, state.rotary, shard=state.shard)
         return state.with_x(add_modulated(x, attended, gate))
 
     def attend_text(self, state: StreamState, attention: Callable[..., Tensor] | None = None) -> StreamState:

@@ -92,6 +92,10 @@ class TimedText:
             raise ValueError(f"texts over the time of {count} latents do not fit {latents}")
         return replace(self, texts=texts)
 
+    def of_latents(self, latents: slice) -> TimedText:
+        """Keep the time of some latents; the texts stay."""
+        return TimedText.of(self.texts, self.weights[..., latents])
+
     @torch.compiler.disable  # every layout of spans would be compiled as a form of the block of its own
     def route(self, attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend with the queries [B, N, h, d] of each span to the keys and values [R, L, h, d] of its texts."""

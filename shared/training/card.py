@@ -27,7 +27,7 @@ def model_card(
     """Markdown: what the weights were trained on, for how long, from which code, and with which configuration.
     `use`: how the checkpoint is read; `rows`: of the table, before the others; `then`: after the list of clips."""
     train, processes = config.train, progress.processes
-    micro_batches = train.gradient_accumulation_steps * processes
+    micro_batches = train.gradient_accumulation_steps * processes // train.context_parallel
     size = f"| clips a step | {(train.micro_batch or 0) * micro_batches}, processes: {processes} |"
     if train.micro_batch is None:
         size = f"| tokens a step | at most {(train.token_budget or 0) * micro_batches}, processes: {processes} |"

@@ -143,11 +143,13 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
     """Refuse a step of more or fewer clips than those that led to `latest`, with the values that would be right. Where
     a token budget alone fills micro-batches, these are counted."""
     train, micro = config.train, before["train.micro_batch"] or 1
+    world = world.of_groups(train.context_parallel)
     there = latest.clips or micro * before["train.gradient_accumulation_steps"] * latest.processes
     here = (train.micro_batch or 1) * train.gradient_accumulation_steps * world.size
     if here == there:
         return
     each, left = divmod(there, world.size)
+    who = "processes" if train.context_parallel == 1 else f"groups of {train.context_parallel} processes"
     sizes = range(micro, 0, -1) if before.get("train.token_budget") is None else [micro]
     size = next((size for size in sizes if not left and each % size == 0), None)
     advice = f"start {latest.processes} processes, as before"
@@ -159,7 +161,7 @@ def _check_clips(latest: StateFolder, before: dict[str, Any], config: TrainConfi
         raise EveryRanksError(f"{latest.folder} comes from steps of {what}: {fits}")
     raise EveryRanksError(
         f"{latest.folder} comes from steps of {there} clips, and this run's have {here} (micro_batch "
-        f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} processes): {advice}"
+        f"{train.micro_batch} x accumulation {train.gradient_accumulation_steps} x {world.size} {who}): {advice}"
     )
 
 
@@ -167,9 +169,10 @@ class RunState:
     """The checkpoints of one run: folders `step00000040` in OUTPUT/state and a file `latest` that names one. DeepSpeed
     writes into a folder that does not count until it is complete and renamed."""
 
-    def __init__(self, folder: Path, world: World, keep: int) -> None:
-        """Find the latest that is whole; every rank looks at its share. UserError as `latest_checkpoint`."""
-        self.folder, self.world, self.keep = folder, world, keep
+    def __init__(self, folder: Path, world: World, keep: int, together: int = 1) -> None:
+        """Find the latest that is whole; every rank looks at its share. `together`: processes that share a sample.
+        UserError as `latest_checkpoint`."""
+        self.folder, self.world, self.keep, self.together = folder, world, keep, together
         tell = _log.warning if world.is_main else lambda line: None
         self._pending: Pending | None = None
         self.latest = latest = latest_checkpoint(folder, self._check, tell)
@@ -208,7 +211,8 @@ class RunState:
             raise UserError(f"{self.folder / tag} cannot be written: {why}") from None
         barrier()
         if self.world.is_main:
-            about = {"step": step, "clips": engine.train_batch_size(), "processes": self.world.size, "zero": zero}
+            clips = engine.train_batch_size() // self.together
+            about = {"step": step, "clips": clips, "processes": self.world.size, "zero": zero}
             about |= {"files": {file.name: file.stat().st_size for file in sorted(partial.glob("*.pt"))}}
             write_atomically(partial / PENDING, json.dumps(pending))
             write_atomically(partial / ABOUT, json.dumps(about))

@@ -47,10 +47,11 @@ class MicroBatch(Protocol):
 class Trainer:
     """Trains `module` as `config` says, from the last checkpoint in `config.output` if there is one.
 
-    `module(batch)` returns a `StepOutput`. `batch_at(step, micro, rank)` is a pure function (steps from 0),
-    as must be all randomness in the module (keyed by seed, step and clip): that makes a resumed run equal to
-    the bit. `on_validate(step, weights)` and `on_export(weights)` run on rank 0 alone, with the whole state
-    dict in fp32 on the CPU: the average where `train.ema` keeps one, the weights themselves otherwise.
+    `module(batch)` returns a `StepOutput`. `batch_at(step, micro, rank)` is a pure function (steps from 0; with
+    `train.context_parallel` the rank is that of a group), as must be all randomness in the module (keyed by seed, step
+    and clip): that makes a resumed run equal to the bit. `on_validate(step, weights)` and `on_export(weights)` run on
+    rank 0 alone, with the whole state dict in fp32 on the CPU: the average where `train.ema` keeps one, the weights
+    themselves otherwise.
     """
 
     config: TrainConfig
@@ -65,7 +66,8 @@ class Trainer:
         """Train to the last step and export. UserError: OUTPUT holds another run; a loss or gradient is not finite.
         `Stopped`, once the state is saved, if one of the processes got a signal that asks to stop."""
         output = claim_output(self.config, self.world)
-        state = RunState(output / "state", self.world, self.config.train.keep_checkpoints)
+        train = self.config.train
+        state = RunState(output / "state", self.world, train.keep_checkpoints, train.context_parallel)
         engine = self._engine(convert=state.converts)
         try:
             first = state.resume(engine)
@@ -123,16 +125,18 @@ class Trainer:
         for group in engine.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         clips: list[str] = []
+        together = self.config.train.context_parallel  # each has the gradients of its part, and DeepSpeed averages
         plain: Tensor | None = None
         for micro in range(self.config.train.gradient_accumulation_steps):
-            batch = self.batch_at(step, micro, self.world.rank).to(self.world.device)
+            batch = self.batch_at(step, micro, self.world.of_groups(together).rank).to(self.world.device)
             loss = engine(batch)
             clips += _named(batch, batch.tasks)
             value = loss.item()
             bad = [] if math.isfinite(value) else [r.task for r in engine.module.records if not r.loss.isfinite().all()]
             self._refuse_non_finite(value, "loss", step, _named(batch, bad) or clips)
-            engine.backward(loss)
-            log.add(engine.module.records, len(batch.ids))
+            engine.backward(loss if together == 1 else loss * together)
+            if self.world.rank % together == 0:  # the others have the same clips
+                log.add(engine.module.records, len(batch.ids))
             last = micro + 1 == self.config.train.gradient_accumulation_steps
             if last and not engine.zero_optimization():  # stage 0: whole gradients, of which DeepSpeed tells no norm
                 plain = torch.nn.utils.get_total_norm([p.grad for p in self.module.parameters() if p.grad is not None])
@@ -194,7 +198,8 @@ class Trainer:
         """Stop every rank if `value` is NaN or infinite on any."""
         bad = not math.isfinite(value)
         if any_rank(bad, self.world.device):
-            guilty = ", ".join(clip for part in gather(clips if bad else []) for clip in part)
+            named = (clip for part in gather(clips if bad else []) for clip in part)
+            guilty = ", ".join(dict.fromkeys(named))
             raise EveryRanksError(
                 f"the {what} is not finite at step {step + 1}, in {guilty}; the last checkpoint in "
                 f"{self.config.output}/state is good: lower optimizer.lr or look at these clips"

@@ -46,7 +46,7 @@ OWNED_BY_TRAIN = {
 FREE_KEYS: tuple[str, ...] = (
     "output", "data.latents", "data.on_bad_clip", "validation.", "train.activation_checkpointing",
     "train.checkpoint_every", "train.keep_checkpoints", "train.log_every", "train.export_dtype", "train.shard_size",
-    "train.report_to", "train.peak_tflops",
+    "train.report_to", "train.peak_tflops", "train.context_parallel",
 )  # fmt: skip
 
 
@@ -129,6 +129,10 @@ class TrainConfig(Section):
             raise ValueError(f"reinit: {', '.join(self.reinit)} begin anew in any case: there is no init")
         if self.lora and not self.init:
             raise ValueError("lora: adapters change the weights of a checkpoint; set init to its folder")
+        if self.train.compile and self.train.context_parallel > 1:
+            raise ValueError("train.compile cannot compile what train.context_parallel exchanges; set it false")
+        if self.lora and self.lora.dropout and self.train.context_parallel > 1:
+            raise ValueError("lora.dropout: processes that share a sample draw alike for unlike tokens; set it 0")
         if self.init and self.init_streams:
             raise ValueError(f"init ({self.init}) gives the streams too; leave out init_streams ({self.init_streams})")
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:

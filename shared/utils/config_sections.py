@@ -25,6 +25,7 @@ from shared.utils.ranges import (
     Weight,
     WeightDecay,
     Width,
+    Workers,
 )
 
 Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv", "part"]
@@ -117,6 +118,10 @@ class Train(Section):
         8, "Clips per process and micro-step, at most; null: as many as `token_budget` holds."
     )
     gradient_accumulation_steps: Batch = key(1, "Micro-steps per optimizer step.")
+    context_parallel: Workers = key(
+        1,
+        "Processes that share each clip, a part of its tokens each; a group of them counts as one process.",
+    )
     token_budget: Count | None = key(
         None, "Most tokens of video and audio in a micro-batch; longer clips come in smaller ones. Null: any."
     )

@@ -1,5 +1,7 @@
 """The processes of a run, with a launcher or without, on CPU (gloo) or CUDA (nccl), and how they part."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import os
@@ -32,6 +34,10 @@ class World:
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    def of_groups(self, size: int) -> World:
+        """Give the world whose members are groups of `size` neighbours, as this process sees it."""
+        return World(self.rank // size, self.size // size, self.device)
 
 
 @contextlib.contextmanager

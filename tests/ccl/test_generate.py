@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ccl.generate import SCALES, JointOptions, guidance, output_files, read_prompts
+from ccl.generate import SCALES, JointOptions, guidance, output_files
 from ccl.guidance import Form, Guidance
+from ccl.prompt_list import read_prompts
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
@@ -40,7 +41,7 @@ def test_one_text_or_a_file_of_texts_is_needed() -> None:
 
 def test_files_of_many_prompts_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("\ufeffA ball. \nA bell.\n", encoding="utf-8")
-    assert read_prompts(tmp_path / "prompts.txt") == ["A ball.", "A bell."]
+    assert [line.prompt for line in read_prompts(tmp_path / "prompts.txt")] == ["A ball.", "A bell."]
     out = tmp_path / "deep/x.mp4"
     options = parse(JointOptions, None, ["--prompts", "prompts.txt", "--output", str(out)])
     assert output_files(options, 2) == [tmp_path / "deep/x_000.mp4", tmp_path / "deep/x_001.mp4"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import ContextParallelConfig
 from diffusers.hooks import FirstBlockCacheConfig
 from test_sampler import SIGMAS, latents, sampler
 from tiny import CONFIG, inputs, rotary_arguments, transformer
@@ -15,6 +16,7 @@ from ccl import StreamCacheConfig
 from ccl.guidance import Form, Guidance
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput, embed
+from shared.utils.errors import UserError
 
 ROUTE = Task.T2AV.route
 NEVER, ALWAYS = 0.0, 1e9
@@ -135,6 +137,12 @@ def test_what_cannot_have_one_is_refused() -> None:
         model.enable_cache(StreamCacheConfig())
     with pytest.raises(ValueError, match="No cache context is set"):
         model(ROUTE, *given)
+    other = transformer()
+    other.context_group = object()
+    with pytest.raises(ValueError, match="context parallel do not go together"):
+        other.enable_cache(StreamCacheConfig())
+    with pytest.raises(UserError, match="context parallel do not go together"):
+        model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
     single = {name: CONFIG[name] | {"num_layers": 1} for name in ("video", "audio")}
     with pytest.raises(ValueError, match="the model has 1"):
         transformer(**single).enable_cache(StreamCacheConfig())

@@ -18,6 +18,7 @@ from typing import Any
 import tiny
 import torch
 import yaml
+from diffusers import ContextParallelConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -42,12 +43,13 @@ class Stop(Exception):
 def write_config(folder: Path, stage: int, **changes: Any) -> Path:
     """A configuration in `folder`, which the run writes to, at the shipped ZeRO `stage`.
 
-    `changes` are of `train`, `zero` of the ZeRO section.
+    `changes` are of `train`, `zero` of the ZeRO section, `model` takes the place of the model.
     """
     shipped = json.loads((Path(__file__).parents[2] / f"configs/deepspeed/zero{stage}.json").read_text())
     zero = {**shipped["zero_optimization"], **changes.pop("zero", {})}
     if stage == 3:  # by default all of this small model would stay whole; now only vectors do
         zero = {"stage3_param_persistence_threshold": 100, **zero}
+    model = changes.pop("model", ONE_BLOCK)
     train = {
         "steps": 20,
         "micro_batch": 2,
@@ -60,7 +62,7 @@ def write_config(folder: Path, stage: int, **changes: Any) -> Path:
     }
     config = {
         "output": str(folder / "out"),
-        "model": ONE_BLOCK,
+        "model": model,
         "data": {"manifest": "none"},
         "train": train,
         "optimizer": {"lr": 0.002, "warmup": 3, "cross_modal_lr_scale": 3.0, "weight_decay": 0.1},
@@ -105,17 +107,21 @@ def batch_at(step: int, clips: range) -> Batch:
 def train(config: TrainConfig, world: distributed.World, stop_at: int = -1, die_at: int = -1) -> dict[str, Tensor]:
     """Train, and return the exported weights (on rank 0). Ends before step `stop_at` in `Stop`, `die_at` in a kill."""
     micro, accumulation = config.train.micro_batch, config.train.gradient_accumulation_steps
-    assert micro * accumulation * world.size == CLIPS
+    shared = world.of_groups(config.train.context_parallel)
+    assert micro * accumulation * shared.size == CLIPS
 
     def part(step: int, turn: int, rank: int) -> Batch:
         if step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == stop_at:
             raise Stop
-        first = (turn * world.size + rank) * micro
+        first = (turn * shared.size + rank) * micro
         return batch_at(step, range(first, first + micro))
 
     module = objective(config)
+    if config.train.context_parallel > 1:
+        parallel = ContextParallelConfig(ulysses_degree=config.train.context_parallel)
+        module.transformer.enable_parallelism(config=parallel)
     exported: dict[str, Tensor] = {}
     Trainer(config, world, module, groups(config, module), part, None, exported.update).run()
     return exported

@@ -113,7 +113,9 @@ def test_an_image_is_the_first_frame(make, media: Path, task: str) -> None:
 def test_prompts_are_numbered_and_seeded_one_by_one(make, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("A ball bounces.\nA drum is hit.\nA bell rings.\n")
     out = make("--prompts", tmp_path / "prompts.txt", "--batch", 2, "--seed", 5, "--duration", 1)
-    assert sorted(path.name for path in out.parent.iterdir()) == [f"clip_00{i}.mp4" for i in range(3)]
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        ".clip.mp4.settings", *(f"clip_00{i}.mp4" for i in range(3)),
+    ]  # fmt: skip
     alone = make("--seed", 7, "--duration", 1)  # the third prompt
     batch, single = (read_video(path, FPS).astype(int) for path in (out.with_stem("clip_002"), alone))
     assert abs(batch - single).max() <= 2
