@@ -1,0 +1,110 @@
+"""score.py on tiny clips of the puppets with a CLIP of random weights: numbers, trust, resume, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from feature_models import save_clip
+from score_clips import write_clip
+
+from scripts.make_puppets import main as make_puppets
+from scripts.score import main
+from shared.evaluation.score_run import Work
+from shared.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def clip_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_clip(tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="module")
+def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips") / "puppets"
+    make_puppets(["--clips", "3", "--output", str(folder), "--seed", "5", "--size", "32", "--workers", "1"])
+    return folder
+
+
+def words(model: Path, output: Path, *clips: str | Path, metrics: str = "temp_c,text_c") -> list[str]:
+    common = ["--metrics", metrics, "--weights", f"clip={model}", "--device", "cpu", "--output", str(output)]
+    return [*map(str, clips), *common]
+
+
+def read(output: Path) -> dict[str, Any]:
+    return json.loads((output / "metrics.json").read_text())
+
+
+def test_a_folder_of_puppets(
+    clip_model: Path, puppets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(words(clip_model, tmp_path / "o", puppets))
+    metrics, out = read(tmp_path / "o"), capsys.readouterr().out
+    for name in ("temp_c", "text_c"):
+        metric = metrics["metrics"][name]
+        score = metric["sets"]["puppets"]
+        assert score["n"] == 3 and score["n_refused"] == 0 and score["interval"][0] <= score["value"]
+        assert len(metric["preprocessing_hash"]) == 16 and len(metric["weights"]) == 64
+        assert metric["preprocessing"]["size"] == [32, 32] and name in out
+    assert {"code", "torch", "transformers", "av"} <= metrics["versions"].keys()
+    assert (tmp_path / "o/metrics.csv").exists() and (tmp_path / "o/metrics.tex").exists()
+
+
+def test_killed_it_goes_on_to_the_same_numbers(clip_model: Path, puppets: Path, tmp_path: Path) -> None:
+    if not (child := os.fork()):
+        keep = Work.keep
+
+        def then_die(work: Work, results: Any) -> None:
+            keep(work, results)
+            if len(list(work.file.parent.glob("*.json"))) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Work.keep = then_die  # type: ignore[method-assign]
+        main(words(clip_model, tmp_path / "killed", puppets))
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(list((tmp_path / "killed/clips/puppets").glob("*.json"))) == 2
+    assert not (tmp_path / "killed/metrics.json").exists()
+    for folder in ("killed", "whole"):
+        main(words(clip_model, tmp_path / folder, puppets))
+    assert read(tmp_path / "killed") == read(tmp_path / "whole")
+
+
+def test_models_are_compared_pair_by_pair_and_refusals_counted(clip_model: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        write_clip(tmp_path / f"a/{number}.mp4", number)
+        write_clip(tmp_path / f"b/{number}.mp4", number + 4)
+    write_clip(tmp_path / "b/slow.mp4", fps=4)  # wrong fps
+    write_clip(tmp_path / "b/short.mp4", seconds=0.125)  # too short
+    (tmp_path / "b/broken.mp4").write_bytes(b"nothing")
+    more = ["--pairs-by", "name", "--workers", "2"]
+    main([*words(clip_model, tmp_path / "o", f"ours={tmp_path / 'a'}", tmp_path / "b", metrics="temp_c"), *more])
+    metric = read(tmp_path / "o")["metrics"]["temp_c"]
+    assert metric["sets"]["b"]["n"] == 4 and metric["sets"]["b"]["n_refused"] == 3
+    reasons = metric["sets"]["b"]["refused"]
+    assert reasons.pop("4 frames per second; 8 are read") == reasons.pop("shorter than 0.25 s") == 1
+    assert [reason for reason in reasons if reason.startswith("broken or not media")] == list(reasons)
+    (pair,) = metric["pairs"]
+    assert (pair["of"], pair["minus"], pair["n"]) == ("b", "ours", 4)
+    assert pair["difference"] == pytest.approx(metric["sets"]["b"]["value"] - metric["sets"]["ours"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (["--metrics", "temp_d"], "--metrics temp_d: no such metric; the nearest is temp_c"),
+        (["--set", "temp_c.fp=3"], "there are temp_c.fps, text_c.fps"),
+        (["--pairs-by", "name"], "--pairs-by name: compares two sets of clips or more"),
+        (["--compare-anyway", "temp_c"], "--compare-anyway belongs to --against"),
+        (["--weights", "clap=x"], "--weights clap: no metric that is asked for needs it"),
+        (["--weights", "clip"], "--weights clip: NAME=PATH is needed"),
+    ],
+)
+def test_options_are_refused(clip_model: Path, puppets: Path, tmp_path: Path, change: list[str], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        main([*words(clip_model, tmp_path / "o", puppets), *change])
+    assert not (tmp_path / "o").exists()
