@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +52,15 @@ def frechet_distance(first: Array, second: Array) -> float:
         raise ValueError(f"features {x.shape} and {y.shape}: [N, D] and [M, D] with N, M >= 2 are needed")
     mean = x.mean(0) - y.mean(0)
     x, y = ((side - side.mean(0)) / np.sqrt(len(side) - 1) for side in (x, y))
-    roots = np.linalg.svd(np.linalg.qr(x, mode="r") @ np.linalg.qr(y, mode="r").T, compute_uv=False)
+    triangles: list[Any] = [np.linalg.qr(side, mode="r") for side in (x, y)]
+    roots = np.linalg.svd(triangles[0] @ triangles[1].T, compute_uv=False)
     return float(mean @ mean + np.sum(x * x) + np.sum(y * y) - 2 * roots.sum())
 
 
 def estimate(generated: Sequence[Array], reference: Sequence[Array], least_rows: int = LEAST_ROWS) -> Frechet:
     """Distance of clips' features, each [rows of the clip, D], in an order that means nothing. A clip is deleted, and
     goes to a half, as a whole, because rows of one clip are alike."""
-    x, y = np.concatenate(generated), np.concatenate(reference)
+    x, y = _rows(generated), _rows(reference)
     dimension, value = x.shape[1], frechet_distance(x, y)
     if min(len(x), len(y)) < least_rows * dimension or min(len(generated), len(reference)) < 4:
         return Frechet(value, None, None, len(x), len(y), dimension)
@@ -73,11 +75,13 @@ def estimate(generated: Sequence[Array], reference: Sequence[Array], least_rows:
 
 def at_infinity(generated: Sequence[Array], reference: Sequence[Array]) -> float:
     """Twice the distance of all clips minus the mean one of both halves, every other clip: the line over 1/n at 0."""
-    whole = frechet_distance(np.concatenate(generated), np.concatenate(reference))
-    halves = [
-        frechet_distance(np.concatenate(generated[side::2]), np.concatenate(reference[side::2])) for side in (0, 1)
-    ]
+    whole = frechet_distance(_rows(generated), _rows(reference))
+    halves = [frechet_distance(_rows(generated[side::2]), _rows(reference[side::2])) for side in (0, 1)]
     return 2 * whole - float(np.mean(halves))
+
+
+def _rows(clips: Sequence[Array]) -> NDArray[np.float64]:
+    return np.concatenate([np.asarray(clip, np.float64) for clip in clips])
 
 
 def _without(clips: Sequence[Array], group: int, groups: int) -> list[Array]:

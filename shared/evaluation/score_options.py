@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, model_validator
 
 from shared.evaluation.metrics.registry import METRICS, named
 from shared.utils.cli import Options, option
-from shared.utils.ranges import Batch, Fps, Workers
+from shared.utils.ranges import Batch, Count, Fps, Workers
 
 Names = Annotated[tuple[str, ...], BeforeValidator(named)]
 
@@ -39,6 +39,7 @@ class ScoreOptions(Options):
     )
     fps: Fps | None = option(None, "refuse clips of another frame rate; default: each metric refuses what it must")
     small_sets: bool = option(False, "tell distances of sets that are smaller than twice the features' dimension")
+    shown: Count = option(12, "clips in the page: so many of the worst by each metric")
     batch: Batch = option(16, "frames or windows that go through a network at a time")
     workers: Workers = option(1, "processes, each with clips and networks of its own")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")

@@ -20,7 +20,8 @@ from shared.utils.rng import numpy_generator
 
 ByClip = Mapping[str, Result]
 CSV_COLUMNS = (
-    "metric", "clips", "value", "low", "high", "n", "n_refused", "refused", "better", "preprocessing_hash", "weights",
+    "metric", "clips", "value", "low", "high", "n", "n_refused", "refused", "at_size", "better", "preprocessing_hash",
+    "weights",
 )  # fmt: skip
 
 
@@ -78,30 +79,48 @@ def told_refusals(score: Mapping[str, Any]) -> str:
     return f"{score['n_refused']}: " + ", ".join(f"{count} {reason}" for reason, count in score["refused"].items())
 
 
-def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of a table for a terminal: a line for each metric and set of clips, then differences."""
-    rows = [("metric", "clips of", "value [95 % interval]", "n", "refused")]
+def told(score: Mapping[str, Any]) -> str:
+    """Tell a score with its interval; of a distance of sets also what it is at their own size."""
+    text = in_words(score["value"], score["interval"])
+    return text if score.get("at_size") is None else f"{text} ({in_words(score['at_size'])} at this size)"
+
+
+def why(score: Mapping[str, Any]) -> str:
+    """Tell why there is no value, and which clips were refused."""
+    return "; ".join(filter(None, (score.get("why_none", ""), told_refusals(score))))
+
+
+BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "nearest to 0 is best"}
+
+
+def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Cells of a table: metric, set of clips, value, clips that count, and what was refused."""
     for name, metric in metrics["metrics"].items():
-        arrow = {"higher": "higher is better", "lower": "lower is better", "zero": "nearest to 0 is best"}[
-            metric["better"]
-        ]
         for model, score in metric["sets"].items():
-            rows.append(
-                (
-                    f"{name} ({arrow})",
-                    model,
-                    in_words(score["value"], score["interval"]),
-                    str(score["n"]),
-                    told_refusals(score),
-                )
-            )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            yield f"{name} ({BETTER[metric['better']]})", model, told(score), str(score["n"]), why(score)
+
+
+def differences(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Lines about pairs of sets, of this run and against another."""
     for name, metric in metrics["metrics"].items():
-        for pair in metric["pairs"]:
-            told = f"{name}: {pair['of']} minus {pair['minus']}, clip by clip"
-            yield f"{told}: {in_words(pair['difference'], pair['interval'], '+.4g')} on {pair['n']} clips"
+        for pair in [*metric["pairs"], *metric.get("against", [])]:
+            line = (
+                f"{name}: {pair['of']} minus {pair['minus']}: {in_words(pair['difference'], pair['interval'], '+.4g')}"
+            )
+            alike = "" if pair.get("measured_alike", True) else ", measured in another way"
+            yield f"{line} on {pair['n']} clips{alike}"
+
+
+HEAD = ("metric", "clips of", "value [95 % interval]", "n", "refused")
+
+
+def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of a table for a terminal, then differences."""
+    table = [HEAD, *rows(metrics)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
+    for row in table:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from differences(metrics)
 
 
 def csv_rows(metrics: Mapping[str, Any]) -> str:
@@ -113,8 +132,11 @@ def csv_rows(metrics: Mapping[str, Any]) -> str:
         for model, score in metric["sets"].items():
             low, high = score["interval"] or ("", "")
             value = "" if score["value"] is None else score["value"]
-            row = [name, model, value, low, high, score["n"], score["n_refused"], told_refusals(score)]
-            writer.writerow([*row, metric["better"], metric["preprocessing_hash"], metric["weights"]])
+            row = [name, model, value, low, high, score["n"], score["n_refused"], why(score)]
+            size = score.get("at_size")
+            writer.writerow(
+                [*row, "" if size is None else size, metric["better"], metric["preprocessing_hash"], metric["weights"]]
+            )
     return text.getvalue()
 
 

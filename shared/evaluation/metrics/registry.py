@@ -19,22 +19,31 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Entry:
     """Where a metric is: `kind` is a class of `module`, made by its classmethod `of(tools)`. `weights` names what the
-    user has to give with --weights, `settings` what may be set with --set, and their defaults."""
+    user has to give with --weights, `settings` what may be set with --set, and their defaults; `over_sets`: it compares
+    with the set of --reference."""
 
     module: str
     kind: str
     about: str
     weights: tuple[str, ...] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
+    over_sets: bool = False
 
+
+_HERE = "shared.evaluation.metrics"
+_VIDEOS = {"fps": 8.0, "frames": 16, "windows": 1}
 
 METRICS = {
-    "temp_c": Entry(
-        "shared.evaluation.metrics.temp_c", "TempC", "likeness of neighbouring frames, by CLIP", ("clip",), {"fps": 8.0}
+    "temp_c": Entry(f"{_HERE}.temp_c", "TempC", "likeness of neighbouring frames, by CLIP", ("clip",), {"fps": 8.0}),
+    "text_c": Entry(f"{_HERE}.text_c", "TextC", "likeness of frames and text, by CLIP", ("clip",), {"fps": 2.0}),
+    "clap_score": Entry(f"{_HERE}.clap_score", "CLAPScore", "likeness of sound and text, by CLAP", ("clap",)),
+    "fvd": Entry(f"{_HERE}.fvd", "FVD", "distance of videos from the reference, by I3D", ("i3d",), _VIDEOS, True),
+    "fvd_videomae": Entry(f"{_HERE}.fvd", "FVDVideoMAE", "the same by VideoMAE", ("videomae",), _VIDEOS, True),
+    "fvd_vjepa2": Entry(f"{_HERE}.fvd", "FVDVJEPA2", "the same by V-JEPA 2", ("vjepa2",), _VIDEOS, True),
+    "fad": Entry(
+        f"{_HERE}.fad", "FAD", "distance of sounds from the reference, by VGGish", ("vggish",), over_sets=True
     ),
-    "text_c": Entry(
-        "shared.evaluation.metrics.text_c", "TextC", "likeness of frames and text, by CLIP", ("clip",), {"fps": 2.0}
-    ),
+    "fad_clap": Entry(f"{_HERE}.fad", "FADCLAP", "the same by CLAP", ("clap",), over_sets=True),
 }
 
 
@@ -62,6 +71,15 @@ def check_weights(names: Sequence[str], weights: Mapping[str, Path]) -> None:
     for weight in weights.keys() - needed.keys():
         told = ", ".join(needed) or "none"
         raise UserError(f"--weights {weight}: no metric that is asked for needs it; needed are {told}")
+
+
+def check_reference(names: Sequence[str], has_reference: bool) -> None:
+    """Raise UserError for a metric over sets without --reference, and for --reference that no metric needs."""
+    over_sets = [name for name in names if METRICS[name].over_sets]
+    if over_sets and not has_reference:
+        raise UserError(f"--metrics {over_sets[0]}: compares with true clips; give --reference DIR")
+    if has_reference and not over_sets:
+        raise UserError("--reference: no metric that is asked for compares with true clips; leave it out")
 
 
 def read_settings(words: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, float]]:

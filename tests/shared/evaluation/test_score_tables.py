@@ -66,7 +66,7 @@ def test_tables_have_every_number(metrics: dict[str, Any]) -> None:
     ]  # fmt: skip
     assert latex_rows(metrics).splitlines() == ["% clips & temp_c", r"a\_b & 1.5 [1, 2] \\", r"c & $-$1 \\"]
     text = "\n".join(summary(metrics))
-    assert "1: 1 silent" in text and "temp_c: c minus a_b, clip by clip: -3 on 1 clips" in text
+    assert "1: 1 silent" in text and "temp_c: c minus a_b: -3 on 1 clips" in text
 
 
 def test_words() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from feature_models import save_clip
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from score_clips import ArrayMedia, moving
 
 from shared.perception.image_text import ImageText
@@ -44,6 +45,14 @@ def test_a_text_is_cut_to_the_positions_there_are(folder: Path) -> None:
     encoder = ImageText.load(folder)
     assert np.linalg.norm(encoder.text("a ball")) == pytest.approx(1, abs=1e-5)
     assert encoder.is_cut("b" * 30) and np.array_equal(encoder.text("b" * 30), encoder.text("b" * 40))
+
+
+def test_tables_of_positions_that_public_files_hold_are_no_harm(folder: Path, tmp_path: Path) -> None:
+    copy = save_clip(tmp_path / "clip")
+    weights = load_file(copy / "model.safetensors")
+    positions = {f"{part}_model.embeddings.position_ids": torch.arange(9)[None] for part in ("text", "vision")}
+    save_file(weights | positions, copy / "model.safetensors", metadata={"format": "pt"})
+    assert ImageText.load(copy).fingerprint() == ImageText.load(folder).fingerprint()
 
 
 def test_what_is_no_clip_is_refused(folder: Path, tmp_path: Path) -> None:
