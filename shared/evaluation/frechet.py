@@ -22,13 +22,13 @@ Array = NDArray[np.float64] | NDArray[np.float32]
 
 GROUPS, LEAST_GROUPS = 20, 10
 """Groups of clips of the jackknife; with fewer clips than LEAST_GROUPS there is no interval."""
-LEAST_ROWS = 2
-"""Rows per dimension below which a distance is refused: a half must fill the space."""
+LEAST_ROWS, LEAST_CLIPS = 2, 4
+"""Rows per dimension, for a half must fill the space, and clips, below which there is no FD-infinity."""
 
 
 @dataclass(frozen=True)
 class Frechet:
-    """A distance: at the sets' own sizes (`value`), of endless ones (`infinity`, None for sets below `LEAST_ROWS`), its
+    """A distance: at the sets' own sizes (`value`), of endless ones (`infinity`, None for sets that are too small), its
     95 % `interval`, and what it was of. `replicates`: `infinity` without each group of clips."""
 
     value: float
@@ -62,7 +62,7 @@ def estimate(generated: Sequence[Array], reference: Sequence[Array], least_rows:
     goes to a half, as a whole, because rows of one clip are alike."""
     x, y = _rows(generated), _rows(reference)
     dimension, value = x.shape[1], frechet_distance(x, y)
-    if min(len(x), len(y)) < least_rows * dimension or min(len(generated), len(reference)) < 4:
+    if min(len(x), len(y)) < least_rows * dimension or min(len(generated), len(reference)) < LEAST_CLIPS:
         return Frechet(value, None, None, len(x), len(y), dimension)
     infinity, groups = at_infinity(generated, reference), min(GROUPS, len(generated), len(reference))
     if groups < LEAST_GROUPS:

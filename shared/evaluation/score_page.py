@@ -59,22 +59,19 @@ def badness(value: float, better: Better) -> float:
 def worst(
     clips: Sequence[Clip], results: Mapping[str, Results], per_clip: Mapping[str, Better], shown: int
 ) -> list[Clip]:
-    """Choose the `shown` worst clips by each metric, those that it refused first, in the order of `clips`; the first
+    """Choose the `shown` worst clips by each metric and as many that it refused, in the order of `clips`; the first
     ones where no metric tells clips apart."""
     chosen: set[str] = set() if per_clip else {clip.id for clip in clips[:shown]}
-
-    def rank(name: str, better: Better, clip: Clip) -> float:
-        value = results[clip.id][name].value
-        return float("inf") if value is None else badness(value, better)
-
     for name, better in per_clip.items():
-        by_metric = sorted(clips, key=lambda clip: -rank(name, better, clip))
-        chosen |= {clip.id for clip in by_metric[:shown]}
+        values = {clip.id: results[clip.id][name].value for clip in clips}
+        ranks = {clip: badness(value, better) for clip, value in values.items() if value is not None}
+        chosen |= {*sorted(ranks, key=lambda clip: -ranks[clip])[:shown]}
+        chosen |= {*[clip for clip, value in values.items() if value is None][:shown]}
     return [clip for clip in clips if clip.id in chosen]
 
 
 def entry(name: str, clip: Clip, results: Results, per_clip: Mapping[str, Better], folder: Path) -> dict[str, Any]:
-    """Collect what the page shows of a clip; `order`: by each metric how bad it is, as JSON, null where it was refused."""
+    """Collect what the page shows of a clip; `order`: by each metric how bad it is, as JSON, null where refused."""
     file = clip.video or clip.audio
     assert file is not None, "a clip has one of both"
     kind = mimetypes.guess_type(file.name)[0] or "video/mp4"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,11 +167,15 @@ def measure_all(
         yield from (measure(work, metrics) for work in works)
         return
     method, build = ("spawn", rebuild) if rebuild else (start_method(), lambda: metrics)
-    with process_pool(count, method, _begin, (build,)) as pool:
+    threads = max(1, (os.cpu_count() or 1) // count)
+    with process_pool(count, method, _begin, (build, threads)) as pool:
         yield from pool.map(_measure_in_pool, works)
 
 
-def _begin(build: Build) -> None:
+def _begin(build: Build, threads: int) -> None:
+    """Make the metrics of a process, which computes with so many threads: more would wait for each other."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
     _worker["metrics"] = build()
 
 

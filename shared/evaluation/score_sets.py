@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from shared.evaluation.frechet import LEAST_ROWS, difference, estimate
+from shared.evaluation.frechet import LEAST_CLIPS, LEAST_ROWS, difference, estimate
 from shared.evaluation.score_tables import ByClip, refusals
 
 
@@ -32,8 +32,9 @@ def distance(results: ByClip, reference: ByClip, small_sets: bool) -> dict[str, 
     found = estimate(list(mine.values()), list(theirs.values()))
     told["dimension"] = found.dimension
     if found.infinity is None:
-        least = LEAST_ROWS * found.dimension
-        few = f"{min(found.rows, found.reference_rows)} rows of features; {least} are needed"
+        few = f"{min(len(mine), len(theirs))} clips; {LEAST_CLIPS} are needed"
+        if (least := LEAST_ROWS * found.dimension) > (fewest := min(found.rows, found.reference_rows)):
+            few = f"{fewest} rows of features; {least} are needed"
         return told | {"why_none": few, "at_size": found.value if small_sets else None}
     return told | {"value": found.infinity, "interval": found.interval, "at_size": found.value}
 

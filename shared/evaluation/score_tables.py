@@ -42,7 +42,7 @@ def over_clips(results: ByClip) -> dict[str, Any]:
         "value": float(weighted_mean(rows)) if len(rows) else None, "interval": spread, "n": len(rows),
         "n_refused": sum(refused.values()), "refused": refused,
         "clips": {name: result.value for name, result in results.items()},
-        "weights": {name: result.weight for name, result in results.items()},
+        "clip_weights": {name: result.weight for name, result in results.items()},
     }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def difference(new: Mapping[str, Any], old: Mapping[str, Any], pairs: Sequence[t
     """Mean of `new` minus that of `old`, as `over_clips` tells them, on the clips (of new, of old) that both have, with
     a paired bootstrap interval over these clips; None where there is none."""
     sides = [[one["clips"].get(pair[side]) for pair in pairs] for side, one in enumerate((new, old))]
-    weights = [[one["weights"].get(pair[side], 0.0) for pair in pairs] for side, one in enumerate((new, old))]
+    weights = [[one["clip_weights"].get(pair[side], 0.0) for pair in pairs] for side, one in enumerate((new, old))]
     columns = [
         {
             "value": [value or 0.0 for value in values],

@@ -16,7 +16,7 @@ from shared.evaluation.score_against import check_same, counterpart, set_differe
 from shared.evaluation.score_clips import REFERENCE, ClipSet, keys
 from shared.evaluation.score_options import ScoreOptions
 from shared.evaluation.score_page import write_page
-from shared.evaluation.score_run import Results, digest, measure_all, works_of
+from shared.evaluation.score_run import Results, digest, jsonable, measure_all, works_of
 from shared.evaluation.score_sets import distance, distance_pair
 from shared.evaluation.score_tables import ByClip, csv_rows, difference, latex_rows, over_clips, summary
 from shared.utils.files import write_atomically, write_json
@@ -93,7 +93,7 @@ def compared(fact: Mapping[str, Any], there: Mapping[str, Any] | None, over_sets
 
 def described(metric: Metric) -> dict[str, Any]:
     """All that a number of this metric is of: what is done before, its hash, and that of the weights."""
-    preprocessing = metric.preprocessing()
+    preprocessing = jsonable(metric.preprocessing())  # a tuple here is a list in the file
     return {
         "better": metric.better, "needs": sorted(metric.needs), "preprocessing": preprocessing,
         "preprocessing_hash": digest(preprocessing), "weights": metric.fingerprint(),

@@ -92,7 +92,7 @@ class ImageText:
 
     def is_cut(self, text: str) -> bool:
         """Whether a text has more tokens than the model has positions for."""
-        return len(self.tokenizer(text).input_ids) > self.tokens
+        return len(self.tokenizer(text, verbose=False).input_ids) > self.tokens
 
     def _prepared(self, frames: Tensor) -> Tensor:
         values = frames.permute(0, 3, 1, 2).float()

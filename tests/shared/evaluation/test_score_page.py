@@ -27,9 +27,9 @@ def results() -> dict[str, dict[str, Result]]:
     return {n: {"m": Result(v, "" if v is not None else "silent", facts)} for n, v in VALUES.items()}
 
 
-def test_the_worst_are_chosen_and_refused_ones_first(tmp_path: Path) -> None:
+def test_the_worst_are_chosen_and_refused_ones_too(tmp_path: Path) -> None:
     for better, wanted in (("higher", ["1", "2"]), ("lower", ["0", "2"]), ("zero", ["0", "2"])):
-        assert [clip.id for clip in worst(clips(tmp_path), results(), {"m": better}, 2)] == wanted  # type: ignore[dict-item]
+        assert [clip.id for clip in worst(clips(tmp_path), results(), {"m": better}, 1)] == wanted  # type: ignore[dict-item]
     assert [clip.id for clip in worst(clips(tmp_path), results(), {}, 3)] == ["0", "1", "2"]
     assert badness(-3.0, "zero") == 3
 
@@ -53,7 +53,7 @@ def test_the_page_holds_all_and_escapes_it(tmp_path: Path, large: bool, monkeypa
         "sets": {"a<b": over_clips({name: found["m"] for name, found in results().items()})}, "pairs": [],
     }  # fmt: skip
     result = {"metrics": {"m": metric}, "versions": {"code": "c"}, "compared_anyway": []}
-    write_page(tmp_path / "index.html", result, [one], {"a<b": results()}, 2)
+    write_page(tmp_path / "index.html", result, [one], {"a<b": results()}, 1)
     text = (tmp_path / "index.html").read_text()
     links = [one.get("href") for one in Page(text).attributes.get("a", [])]
     assert links == ([f"{name}.mp4" for name in "12"] if large else [])

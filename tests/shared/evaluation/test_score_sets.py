@@ -44,6 +44,8 @@ def test_sets_below_twice_the_dimension_are_refused_unless_asked_for() -> None:
     asked = distance(few, reference, True)
     assert asked["value"] is None and asked["interval"] is None and asked["at_size"] > 0
     assert distance(reference, few, False)["why_none"] == "6 rows of features; 8 are needed"
+    long = distance(clips(3, rows=20), reference, False)
+    assert long["value"] is None and long["why_none"] == "3 clips; 4 are needed"
     none = distance({"x": Result(None, "silent")}, reference, True)
     assert none["why_none"] == "fewer than 2 rows of features" and none["refused"] == {"silent": 1}
 
