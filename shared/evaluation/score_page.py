@@ -86,11 +86,11 @@ def entry(name: str, clip: Clip, results: Results, per_clip: Mapping[str, Better
 
 
 def details(metric: str, result: Result) -> Iterator[dict[str, Any]]:
-    """Facts of a metric: a list of numbers as a curve over the clip, all else in words."""
+    """Facts of a metric: a list of numbers as a curve, all else in words, seconds (`_s`) too."""
     for name, value in _flat(jsonable(result.facts)):
         label = f"{metric}: {name}".replace("_", " ")
         numbers = isinstance(value, list) and len(value) > 1 and all(isinstance(v, int | float | None) for v in value)
-        known = [v for v in value if v is not None] if numbers else []
+        known = [v for v in value if v is not None] if numbers and not name.endswith("_s") else []
         if known:
             low, high = min(known), max(known)
             yield {"label": label, "low": in_words(low), "high": in_words(high), "points": points(value, low, high)}

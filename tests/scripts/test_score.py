@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -112,28 +113,27 @@ def test_options_are_refused(clip_model: Path, puppets: Path, tmp_path: Path, ch
 
 def test_distances_from_true_clips_and_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(10):
-        write_clip(tmp_path / f"a/{number}.mp4", number, sound=False)
-        write_clip(tmp_path / f"b/{number}.mp4", number, sound=False)
-        write_clip(tmp_path / f"true/{number}.mp4", number + 20, sound=False)
+        write_clip(tmp_path / f"a/{number}.mp4", number, seconds=0.75, sound=False)
+        write_clip(tmp_path / f"true/{number}.mp4", number + 20, seconds=0.75, sound=False)
+    copytree(tmp_path / "a", tmp_path / "b")
     model = save_videomae(tmp_path / "model")
-    more = ["--metrics", "fvd_videomae", "--weights", f"videomae={model}", "--device", "cpu", "--pairs-by", "name"]
+    more = ["--metrics", "fvd_videomae", "--weights", f"videomae={model}", "--device", "cpu"]
     more += ["--reference", str(tmp_path / "true"), "--set", "fvd_videomae.frames=4"]
-    sets = [str(tmp_path / "a"), str(tmp_path / "b")]
-    main([*sets, *more, "--set", "fvd_videomae.windows=4", "--output", str(tmp_path / "o")])
+    a, b, few = (str(tmp_path / name) for name in ("a", "b", "few"))
+    main([a, b, *more, "--set", "fvd_videomae.windows=4", "--pairs-by", "name", "--output", str(tmp_path / "o")])
     metric = read(tmp_path / "o")["metrics"]["fvd_videomae"]
     score = metric["sets"]["a"]
     assert (score["n"], score["rows"], score["reference_rows"], score["dimension"]) == (10, 40, 40, 16)
     assert score["interval"][0] < score["value"] < score["interval"][1] and score["at_size"] > score["value"]
     assert metric["pairs"][0]["difference"] == pytest.approx(0, abs=1e-6)
-    few = [*sets, *more, "--output", str(tmp_path / "few")]
-    main(few)
+    main([a, *more, "--output", few])
     assert read(tmp_path / "few")["metrics"]["fvd_videomae"]["sets"]["a"]["value"] is None
     assert "10 rows of features; 32 are needed" in capsys.readouterr().out
     against = ["--against", str(tmp_path / "o/metrics.json")]
     with pytest.raises(UserError, match=r"fvd_videomae was measured in another way \(windows: 1 here, 4 there\)"):
-        main([*few, *against])
-    main([*few, *against, "--compare-anyway", "fvd_videomae", "--small-sets"])
+        main([a, *more, *against, "--output", few])
+    main([a, *more, *against, "--compare-anyway", "fvd_videomae", "--small-sets", "--output", few])
     found = read(tmp_path / "few")["metrics"]["fvd_videomae"]
     assert found["sets"]["a"]["at_size"] > 0 and found["against"][0]["measured_alike"] is False
     with pytest.raises(UserError, match="--metrics fvd_videomae: compares with true clips; give --reference DIR"):
-        main([word for word in few if word not in ("--reference", str(tmp_path / "true"))])
+        main([a, *(word for word in more if word not in ("--reference", str(tmp_path / "true"))), "--output", few])

@@ -38,6 +38,8 @@ def test_facts_become_curves_and_words() -> None:
     found = list(details("m", results()["0"]["m"]))
     assert found[0] == {"label": "m: curve", "low": "1", "high": "3", "points": "0.0,58.0 300.0,2.0"}
     assert found[1:] == [{"label": "m: nested lag", "value": "-2"}, {"label": "m: note", "value": "<i>"}]
+    seconds = list(details("m", Result(1.0, facts={"onsets_s": [0.5, 1.25]})))
+    assert seconds == [{"label": "m: onsets s", "value": "[0.5, 1.25]"}]
     assert points([1.0, 1.0], 1.0, 1.0) == "0.0,58.0 300.0,58.0"
 
 
