@@ -87,6 +87,8 @@ MISSING = [
     ("score", "NOWHERE --metrics temp_c --weights clip=NOWHERE --output OUT"),
     ("score", f"NOWHERE --metrics temp_c --weights clip={SHIPPED} --output OUT"),
     ("show_clip", "NOWHERE --output OUT/x.png"),
+    ("study", "NOWHERE --output OUT"),
+    ("study", "NOWHERE --output NOWHERE --votes NOWHERE"),
     ("train_ccl", "--config NOWHERE"),
     ("train_mtv", "--config NOWHERE"),
 ]
