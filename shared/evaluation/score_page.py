@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -22,7 +23,8 @@ from shared.evaluation.score_run import Results, jsonable
 from shared.evaluation.score_tables import HEAD, differences, in_words, rows
 from shared.utils.files import write_atomically
 
-LARGEST = 8_000_000  # bytes of a clip that stands in the page; a larger one is linked
+LARGEST, LARGEST_PAGE = 8_000_000, 250_000_000
+"""Bytes of a clip that stands in the page, and of all of them; what is larger, or comes later, is linked."""
 COLOURS = ("#1f77d0", "#d9660b", "#2a9d57", "#8e44ad", "#b7950b", "#c0392b")
 WIDTH, HEIGHT = 300, 60  # of a curve
 
@@ -37,11 +39,13 @@ def write_page(
     """Write the page: all numbers, and of each set the `shown` worst clips by each metric, with a player and curves."""
     per_clip = {name: metric["better"] for name, metric in result["metrics"].items() if not metric["over_sets"]}
     colours = {one.name: COLOURS[number % len(COLOURS)] for number, one in enumerate(sets)}
-    entries = [
-        entry(one.name, clip, measured[one.name][clip.id], per_clip, path.parent)
-        for one in sets
-        for clip in worst(one.clips, measured[one.name], per_clip, shown)
-    ]
+    entries: list[dict[str, Any]] = []
+    left = LARGEST_PAGE
+    for one in sets:
+        for clip in worst(one.clips, measured[one.name], per_clip, shown):
+            results = measured[one.name][clip.id]
+            entries.append(entry(one.name, clip, results, per_clip, path.parent, min(left, LARGEST)))
+            left -= len(entries[-1]["media"] or "")
     page = render(
         "score.html.j2", title=" / ".join(one.name for one in sets), head=HEAD, rows=list(rows(result)),
         differences=list(differences(result)), histograms=list(histograms(result, colours)), entries=entries,
@@ -70,12 +74,15 @@ def worst(
     return [clip for clip in clips if clip.id in chosen]
 
 
-def entry(name: str, clip: Clip, results: Results, per_clip: Mapping[str, Better], folder: Path) -> dict[str, Any]:
-    """Collect what the page shows of a clip; `order`: by each metric how bad it is, as JSON, null where refused."""
+def entry(
+    name: str, clip: Clip, results: Results, per_clip: Mapping[str, Better], folder: Path, most: int
+) -> dict[str, Any]:
+    """Collect what the page shows of a clip, its file if that has `most` bytes at most; `order`: by each metric how bad
+    it is, as JSON, null where it was refused."""
     file = clip.video or clip.audio
     assert file is not None, "a clip has one of both"
     kind = mimetypes.guess_type(file.name)[0] or "video/mp4"
-    small = file.is_file() and file.stat().st_size <= LARGEST
+    small = file.is_file() and file.stat().st_size <= most
     order = {m: None if (v := results[m].value) is None else badness(v, better) for m, better in per_clip.items()}
     return {
         "set": name, "id": clip.id, "text": clip.caption, "kind": kind.partition("/")[0],
@@ -132,5 +139,6 @@ def histograms(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterato
         axes.set(xlabel=name, ylabel="clips")
         axes.legend(fontsize=8)
         picture = io.StringIO()
-        figure.savefig(picture, format="svg", metadata={"Date": None})
+        with mpl.rc_context({"svg.hashsalt": name}):  # the same page for the same numbers
+            figure.savefig(picture, format="svg", metadata={"Date": None})
         yield name, Markup(picture.getvalue()[picture.getvalue().index("<svg") :])

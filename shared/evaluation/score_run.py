@@ -120,7 +120,7 @@ def jsonable(value: Any) -> Any:
 
 def measure(work: Work, metrics: Mapping[str, Metric]) -> Results:
     """Results of one clip, kept ones and new ones, all kept then. What FFmpeg or a reader says against the clip refuses
-    it for each metric; other errors are bugs, and stay what they are."""
+    it for each metric; what is said of anything else stops the run."""
     kept = work.kept()
     media = FileMedia(work.clip, work.clip.caption or None)
     missing = [name for name in work.wanted if name not in kept]
@@ -139,10 +139,10 @@ def _measured(metric: Metric, media: FileMedia, work: Work) -> Result:
             return Result(None, f"{media.fps:g} frames per second; {work.fps:g} are asked for")
         return metric.clip(media)
     except UserError as error:
-        paths = sorted(map(str, work.clip.files().values()), key=len, reverse=True)
-        return Result(
-            None, next((str(error).removeprefix(f"{path}: ") for path in paths if path in str(error)), str(error))
-        )
+        named = [path for path in map(str, work.clip.files().values()) if path in str(error)]
+        if not named:
+            raise  # it is said of something else, as weights
+        return Result(None, str(error).removeprefix(f"{max(named, key=len)}: "))
 
 
 def _checked(result: Result) -> Result:

@@ -146,7 +146,10 @@ def latex_rows(metrics: Mapping[str, Any]) -> str:
     lines = ["% clips & " + " & ".join(names)]
     for model in metrics["clips"]:
         scores = [metrics["metrics"][name]["sets"][model] for name in names]
-        cells = [in_words(score["value"], score["interval"]).replace("-", "$-$") for score in scores]
+        cells = [
+            in_words(score["value"], score["interval"]).replace("-", "$-$") if score["value"] is not None else "--"
+            for score in scores
+        ]
         lines.append(f"{escaped(model)} & {' & '.join(cells)} \\\\")
     return "\n".join(lines) + "\n"
 

@@ -116,6 +116,17 @@ def test_a_bug_is_no_refusal(clips: ClipSet, tmp_path: Path) -> None:
         measure(works_of(clips, tmp_path / "o", {"bright": "1"}, None)[0], {"bright": metric})
 
 
+def test_what_is_said_of_anything_but_the_clip_is_no_refusal(clips: ClipSet, tmp_path: Path) -> None:
+    metric = Brightness()
+
+    def refuse(media: ClipMedia) -> Result:
+        raise UserError("weights.safetensors: is missing")
+
+    metric.clip = refuse  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="is missing"):
+        measure(works_of(clips, tmp_path / "o", {"bright": "1"}, None)[0], {"bright": metric})
+
+
 def test_files_of_clips_do_not_meet_and_facts_fit_json(tmp_path: Path) -> None:
     names = [
         Work.of(tmp_path, Clip(id=name, audio=Path("x.wav"), caption=""), {}, None).file for name in ("a/b", "a:b")

@@ -19,6 +19,7 @@ def test_every_entry_is_there(name: str) -> None:
     entry = METRICS[name]
     kind = getattr(import_module(entry.module), entry.kind)
     assert {"of", "clip", "preprocessing", "fingerprint"} <= set(dir(kind)) and entry.about
+    assert getattr(kind, "over_sets", False) == entry.over_sets == ("reference" in kind.needs) and kind.name == name
 
 
 def test_the_registry_imports_no_metric() -> None:
