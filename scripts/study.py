@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.evaluation.study import KEY, plan, read_study
+from shared.evaluation.study import KEY, plan, read_config, read_study
 from shared.utils.cli import Options, option, parse
-from shared.utils.errors import run_main
+from shared.utils.errors import UserError, run_main
 from shared.utils.files import read_json, writable_folder, write_json
 
 
@@ -27,10 +27,13 @@ class StudyOptions(Options):
 def main(argv: list[str] | None = None) -> None:
     options = parse(StudyOptions, __doc__, argv)
     if options.votes:
+        asked = read_config(options.study).criteria
         from shared.evaluation.study_analysis import analyse, read_votes, summary
 
         file = options.output / KEY
         key = read_json(file, advice="give the --output of the study's page")
+        if key.get("criteria") != asked:
+            raise UserError(f"{file}: is of another study than {options.study}; give the --output of its page")
         result = analyse(*read_votes(options.votes, key), key)
         write_json(options.output / "study.json", result)
         print("\n".join(summary(result)))

@@ -57,12 +57,17 @@ class Trial:
     catch: Literal["", "left", "right"] = ""
 
 
-def read_study(file: Path) -> tuple[StudyConfig, list[ClipSet]]:
-    """Read a study and the clips of its sets. UserError for a wrong key, and for sets without a common clip."""
+def read_config(file: Path) -> StudyConfig:
+    """Read what a study asks. UserError for a wrong key."""
     try:
-        config = StudyConfig.model_validate(config_file.read(file, []))
+        return StudyConfig.model_validate(config_file.read(file, []))
     except ValidationError as error:
         raise UserError(config_file.explain(error, file, StudyConfig)) from None
+
+
+def read_study(file: Path) -> tuple[StudyConfig, list[ClipSet]]:
+    """Read a study and the clips of its sets. UserError for a wrong key, and for sets without a common clip."""
+    config = read_config(file)
     sets = [ClipSet(name, path, read_clips(file.parent / path)) for name, path in config.sets.items()]
     for one in sets:
         if silent := next((clip for clip in one.clips if clip.video is None), None):

@@ -10,8 +10,8 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from drawn_clips import write_clip
 from feature_models import save_clip, save_videomae
-from score_clips import write_clip
 
 from scripts.make_puppets import main as make_puppets
 from scripts.score import main

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from score_clips import write_clip
+from drawn_clips import write_clip
 
 from scripts.study import main
 from shared.utils.errors import UserError
@@ -43,5 +43,8 @@ def test_from_clips_to_strengths(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "a over b: 100% [100%, 100%] of 4 votes, 0 ties" in out
     result = json.loads((tmp_path / "o/study.json").read_text())
     assert result["raters"] == 2 and result["left_out"] == []
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(study | {"criteria": {"look": "?"}}))
+    with pytest.raises(UserError, match=r"key\.json: is of another study than"):
+        main([str(tmp_path / "other.yaml"), *words[1:], "--votes", str(files[0])])
     with pytest.raises(UserError, match=r"key\.json cannot be read"):
         main([words[0], "--output", str(tmp_path / "new"), "--votes", str(files[0])])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_clips import RATE, moving, tone
+from drawn_clips import RATE, moving, tone
 
 from shared.data.manifest import Clip
 from shared.data.media import read_audio, read_video

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_clips import write_clip
+from drawn_clips import write_clip
 
 from shared.data.manifest import Clip
 from shared.evaluation.metrics.base import Better, ClipMedia, Result

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_clips import write_clip
+from drawn_clips import write_clip
 
 from shared.data.media import probe, read_video
 from shared.evaluation.score_clips import ClipSet, read_clips

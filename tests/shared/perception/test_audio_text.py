@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_clips import ArrayMedia, tone
 from feature_models import save_clap
-from score_clips import ArrayMedia, tone
 
 from shared.perception.audio_text import AudioText
 from shared.utils.errors import UserError

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_clips import ArrayMedia, moving
 from feature_models import save_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from score_clips import ArrayMedia, moving
 
 from shared.perception.image_text import ImageText
 from shared.utils.errors import UserError

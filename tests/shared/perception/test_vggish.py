@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from score_clips import tone
+from drawn_clips import tone
 from torch import nn
 
 from shared.perception.vggish import VGGish, VGGishFeatures, examples, mel_matrix

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_clips import moving
 from feature_models import save_clip, save_videomae, save_vjepa2
-from score_clips import moving
 
 from shared.perception.video_features import EncoderFeatures, I3DFeatures, prepared
 from shared.utils.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_clips import ArrayMedia, moving, tone
+from drawn_clips import ArrayMedia, moving, tone
 
 from shared.evaluation.metrics.base import Tools, silent, too_short, wrong_fps
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_clips import ArrayMedia, tone
 from feature_models import save_clap
-from score_clips import ArrayMedia, tone
 
 from shared.evaluation.metrics.base import Tools
 from shared.evaluation.metrics.clap_score import CLAPScore

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from drawn_clips import ArrayMedia, tone
 from feature_models import save_clap
-from score_clips import ArrayMedia, tone
 from torch import nn
 
 from shared.evaluation.metrics.base import Tools

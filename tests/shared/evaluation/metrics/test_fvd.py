@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_clips import ArrayMedia, moving
+from drawn_clips import ArrayMedia, moving
 
 from shared.evaluation.metrics.base import Tools
 from shared.evaluation.metrics.fvd import FVD, FVDVideoMAE

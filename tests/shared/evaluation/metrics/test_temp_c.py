@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from score_clips import ArrayMedia, moving
+from drawn_clips import ArrayMedia, moving
 
 from shared.evaluation.metrics.temp_c import TempC
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_clips import ArrayMedia, moving
 from feature_models import save_clip
-from score_clips import ArrayMedia, moving
 
 from shared.evaluation.metrics.text_c import TextC
 from shared.perception.image_text import ImageText
