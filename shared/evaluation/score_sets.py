@@ -46,10 +46,10 @@ def distance_pair(new: ByClip, old: ByClip, reference: ByClip, pairs: Sequence[t
     there = {a: b for a, b in pairs if a in mine and b in theirs}
     found: dict[str, Any] = {"new": None, "old": None, "difference": None, "interval": None, "n": len(there)}
     names = [name for name in mine if name in there]
-    if not names or min(sum(len(rows) for rows in side) for side in (true, list(mine.values()))) < 2:
+    sides = [mine[name] for name in names], [theirs[there[name]] for name in names]
+    if min(sum(map(len, rows)) for rows in (*sides, true)) < 2:
         return found
-    first = estimate([mine[name] for name in names], true)
-    second = estimate([theirs[there[name]] for name in names], true)
+    first, second = (estimate(rows, true) for rows in sides)
     if (apart := difference(first, second)) is not None:
         found |= {"new": first.infinity, "old": second.infinity, "difference": apart[0], "interval": apart[1]}
     return found

@@ -19,6 +19,8 @@ from shared.evaluation.metrics.base import Result
 from shared.utils.rng import numpy_generator
 
 ByClip = Mapping[str, Result]
+HEAD = ("metric", "clips of", "value [95 % interval]", "n", "refused")
+BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "nearest to 0 is best"}
 CSV_COLUMNS = (
     "metric", "clips", "value", "low", "high", "n", "n_refused", "refused", "at_size", "better", "preprocessing_hash",
     "weights",
@@ -90,9 +92,6 @@ def why(score: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, (score.get("why_none", ""), told_refusals(score))))
 
 
-BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "nearest to 0 is best"}
-
-
 def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
     """Cells of a table: metric, set of clips, value, clips that count, and what was refused."""
     for name, metric in metrics["metrics"].items():
@@ -109,9 +108,6 @@ def differences(metrics: Mapping[str, Any]) -> Iterator[str]:
             )
             alike = "" if pair.get("measured_alike", True) else ", measured in another way"
             yield f"{line} on {pair['n']} clips{alike}"
-
-
-HEAD = ("metric", "clips of", "value [95 % interval]", "n", "refused")
 
 
 def summary(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -70,8 +70,10 @@ def read_study(file: Path) -> tuple[StudyConfig, list[ClipSet]]:
     config = read_config(file)
     sets = [ClipSet(name, path, read_clips(file.parent / path)) for name, path in config.sets.items()]
     for one in sets:
-        if silent := next((clip for clip in one.clips if clip.video is None), None):
-            raise UserError(f"{file}: sets.{one.name}: clip {silent.id!r} has no video; a study shows videos")
+        for clip in one.clips:
+            if clip.video is None or clip.audio != clip.video or clip.start or clip.end is not None:
+                told = f"{file}: sets.{one.name}: clip {clip.id!r} is no whole video with its own sound"
+                raise UserError(f"{told}; a study shows files as they are, write it as one")
     for first, second in combinations(sets, 2):
         if not common(first.clips, second.clips, config.pairs_by):
             raise UserError(f"{file}: {first.name} and {second.name} have no clip of one {config.pairs_by}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def _code(place: tuple[str, str, bool]) -> str:
 def _address(clip: Clip, is_spoilt: bool) -> str:
     assert clip.video is not None, "the study is checked"
     if not is_spoilt:
-        return data_uri("video/mp4", clip.video.read_bytes())
+        return data_uri(mimetypes.guess_type(clip.video.name)[0] or "video/mp4", clip.video.read_bytes())
     with tempfile.TemporaryDirectory() as folder:
         spoil(clip, Path(folder) / "clip.mp4")
         return data_uri("video/mp4", (Path(folder) / "clip.mp4").read_bytes())

@@ -58,4 +58,6 @@ def test_pairs_are_the_clips_that_both_have() -> None:
     assert found["n"] == 29 and found["difference"] == pytest.approx(found["new"] - found["old"])
     assert found["interval"][0] < found["difference"] < found["interval"][1] and found["difference"] > 0
     assert distance_pair(new, old, reference, pairs[:2])["difference"] is None
+    one_row = {name: Result(1.0, features=one.features[:1]) for name, one in old.items() if one.features is not None}
+    assert distance_pair(one_row, old, reference, pairs[:1])["difference"] is None
     assert distance_pair(new, old, reference, []) == dict.fromkeys(("new", "old", "difference", "interval")) | {"n": 0}

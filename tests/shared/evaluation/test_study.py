@@ -70,7 +70,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     for changes, reason in (
         ({"sets": {"a": "a", "c": "c"}}, "a and c have no clip of one name"),
         ({"sets": {"a": "a"}}, "sets"),
-        ({"sets": {"a": "a", "d": "d"}}, "clip '2' has no video"),
+        ({"sets": {"a": "a", "d": "d"}}, "clip '2' is no whole video with its own sound"),
         ({"trails": 3}, "trails"),
     ):
         with pytest.raises(UserError, match=reason):
