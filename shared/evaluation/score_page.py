@@ -83,12 +83,12 @@ def entry(
     assert file is not None, "a clip has one of both"
     kind = mimetypes.guess_type(file.name)[0] or "video/mp4"
     small = file.is_file() and file.stat().st_size <= most
-    span = f"#t={clip.start:g},{'' if clip.end is None else f'{clip.end:g}'}" if clip.start or clip.end else ""
+    span = f"#t={clip.start:g}" + ("" if clip.end is None else f",{clip.end:g}") if clip.start or clip.end else ""
+    media, link = data_uri(kind, file.read_bytes()) + span if small else None, os.path.relpath(file, folder) + span
     order = {m: None if (v := results[m].value) is None else badness(v, better) for m, better in per_clip.items()}
     return {
         "set": name, "id": clip.id, "text": clip.caption, "kind": kind.partition("/")[0],
-        "media": data_uri(kind, file.read_bytes()) + span if small else None, "link": os.path.relpath(file, folder) + span,
-        "scores": [(m, in_words(results[m].value), results[m].refused) for m in per_clip],
+        "media": media, "link": link, "scores": [(m, in_words(results[m].value), results[m].refused) for m in per_clip],
         "order": json.dumps(order), "details": [detail for m in results for detail in details(m, results[m])],
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ from pages import Page
 from shared.data.manifest import Clip
 from shared.evaluation.metrics.base import Result
 from shared.evaluation.score_clips import ClipSet
-from shared.evaluation.score_page import badness, details, points, worst, write_page
+from shared.evaluation.score_page import badness, details, entry, points, worst, write_page
 from shared.evaluation.score_tables import over_clips
 
 VALUES = {"0": 3.0, "1": 1.0, "2": None, "3": 2.0}
@@ -41,6 +41,12 @@ def test_facts_become_curves_and_words() -> None:
     seconds = list(details("m", Result(1.0, facts={"onsets_s": [0.5, 1.25]})))
     assert seconds == [{"label": "m: onsets s", "value": "[0.5, 1.25]"}]
     assert points([1.0, 1.0], 1.0, 1.0) == "0.0,58.0 300.0,58.0"
+
+
+@pytest.mark.parametrize(("span", "ending"), [((0, None), ".mp4"), ((1.5, None), "#t=1.5"), ((0, 2), "#t=0,2")])
+def test_a_span_of_a_file_is_what_is_played(tmp_path: Path, span: tuple[float, float | None], ending: str) -> None:
+    cut = clips(tmp_path)[0].model_copy(update={"start": span[0], "end": span[1]})
+    assert entry("a", cut, results()["0"], {"m": "higher"}, tmp_path, 0)["link"].endswith(ending)
 
 
 @pytest.mark.parametrize("large", [False, True])
