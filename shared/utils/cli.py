@@ -162,8 +162,8 @@ def _add(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
     own = inspect.get_annotations(kind)
     for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in own):  # inherited ones follow
         settings, said = _settings(field), _said(field)
-        if said["positional"]:
-            parser.add_argument(name, **({"nargs": "?"} | settings))
+        if said["positional"]:  # not required of argparse, which would tell of it before a wrong option
+            parser.add_argument(name, **(settings | {"nargs": "*" if settings.get("nargs") else "?"}))
         else:  # a hidden option is a launcher's, and some write it with underscores
             spellings = {_flag(name, field), f"--{name}" if said["hidden"] else _flag(name, field)}
             parser.add_argument(*sorted(spellings), dest=name, **settings)

@@ -18,7 +18,20 @@ def fingerprint(component: Any) -> str:
     said += [str(getattr(component, name, "")) for name in ("dim", "max_length", "settings")]
     digest = hashlib.sha256("\n".join(said).encode())
     if isinstance(component, nn.Module):
-        for name, tensor in sorted(component.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        _add_weights(digest, component)
     return digest.hexdigest()
+
+
+def weights_fingerprint(*modules: nn.Module) -> str:
+    """Hash of the classes and all weights of networks, whatever their configs say besides."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(type(module).__qualname__.encode())
+        _add_weights(digest, module)
+    return digest.hexdigest()
+
+
+def _add_weights(digest: Any, module: nn.Module) -> None:
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -139,8 +139,9 @@ def _check_transformers(kind: Any, folder: Path, where: str) -> None:
     _check_names(sorted(set(report["missing_keys"]) - NEEDLESS), sorted(surplus), kind, where)
     for name, there, here in sorted(report["mismatched_keys"]):
         _check_shape(name, tuple(there), tuple(here), config, where)
+    tables = {name for name, value in model.named_buffers() if not value.is_floating_point()}  # of positions, counts
     for name, header in headers.items():
-        if header.dtype not in FLOATS and name not in report["unexpected_keys"]:
+        if header.dtype not in FLOATS and name not in report["unexpected_keys"] and name not in tables:
             raise UserError(f"{where}{header.file} has {name} in {header.dtype}; {' or '.join(FLOATS)} is needed")
 
 

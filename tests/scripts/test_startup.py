@@ -84,7 +84,11 @@ MISSING = [
     ("sample_mtv", f"{SAMPLE} --music NOWHERE --checkpoint NOWHERE"),
     ("sample_mtv", f"{SAMPLE} --speech3 NOWHERE"),
     ("sample_mtv", f"{SAMPLE} --audio NOWHERE"),
+    ("score", "NOWHERE --metrics temp_c --weights clip=NOWHERE --output OUT"),
+    ("score", f"NOWHERE --metrics temp_c --weights clip={SHIPPED} --output OUT"),
     ("show_clip", "NOWHERE --output OUT/x.png"),
+    ("study", "NOWHERE --output OUT"),
+    ("study", "NOWHERE --output NOWHERE --votes NOWHERE"),
     ("train_ccl", "--config NOWHERE"),
     ("train_mtv", "--config NOWHERE"),
 ]

@@ -45,6 +45,20 @@ def test_words_become_values() -> None:
     assert given.form == "none" and given.text_scale == (3.0, 2.0) and given.check and given.ema is False
 
 
+class Positional(Options):
+    """An example with words that belong to no option."""
+
+    clips: list[Path] = option(help="any number", positional=True)
+    steps: int = option(24, "solver steps")
+
+
+def test_words_without_an_option(tmp_path: Path) -> None:
+    assert parse(Positional, None, ["a", "b", "--steps", "2"]).clips == [Path("a"), Path("b")]
+    for words, reason in (([], "CLIPS is needed"), (["--stepz"], "unknown option --stepz; the nearest is --steps")):
+        with pytest.raises(UserError, match=reason):
+            parse(Positional, None, words)
+
+
 class Writing(Options):
     """An example that writes."""
 

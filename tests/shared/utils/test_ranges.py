@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from mtv.curriculum import CurriculumConfig
 from shared.ablation.plan import AblationPlan
+from shared.evaluation.study import StudyConfig
 from shared.utils.cli import Options
 from shared.utils.config import TrainConfig
 from shared.utils.config_file import section_of
@@ -47,6 +48,7 @@ ZERO = {
     "dropout": "none",
     "every": "no validation",
     "clips": "of a validation",
+    "catch": "no catch trials",
     "video": "a stream's loss does not count",
     "audio": "the same",
     "tasks": "a task without weight",
@@ -140,7 +142,7 @@ def refuses(field: FieldInfo, value: float) -> bool:
     return True
 
 
-MODELS = [TrainConfig, CurriculumConfig, AblationPlan, ModelSettings, ControlSettings, DeepSpeedSettings]
+MODELS = [TrainConfig, CurriculumConfig, AblationPlan, StudyConfig, ModelSettings, ControlSettings, DeepSpeedSettings]
 NUMBERS = {
     place: (name, field)
     for kind in [*MODELS, *sorted(option_models(), key=lambda kind: (kind.__name__, kind.__module__))]

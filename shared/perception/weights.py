@@ -1,0 +1,45 @@
+"""Weights of the networks that are defined here, from a safetensors file of the published names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors.torch import load_file
+from torch import nn
+
+from shared.utils.errors import UserError
+from shared.utils.weights_folder import read_header
+
+Module = TypeVar("Module", bound=nn.Module)
+#: What a batch norm counts while it trains; some files have it, and it changes nothing.
+IDLE = "num_batches_tracked"
+
+
+def load_weights(module: Module, path: Path, drop: tuple[str, ...] = ()) -> Module:
+    """Load a safetensors file, or the only one in a folder, into `module`; names that begin with one of `drop` are left
+    out. UserError for another file, and for names or shapes that are not the module's."""
+    file = _file(path)
+    there = {name: header.shape for name, header in read_header(file).items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items() if not name.endswith(IDLE)}
+    surplus = [name for name in there if name not in wanted and not name.endswith(IDLE) and not name.startswith(drop)]
+    if missing := [name for name in wanted if name not in there]:
+        has = f"; it has {surplus[0]}" if surplus else ""
+        told = f"{len(missing)} weights are missing, as {missing[0]}{has}"
+        raise UserError(f"{file}: {told}; the published names are needed")
+    if surplus:
+        raise UserError(f"{file}: {len(surplus)} weights do not belong to {type(module).__name__}, as {surplus[0]}")
+    for name, shape in wanted.items():
+        if there[name] != shape:
+            raise UserError(f"{file}: {name} is {list(there[name])}; {list(shape)} is needed")
+    weights = load_file(file)
+    module.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    return module.eval().requires_grad_(False)
+
+
+def _file(path: Path) -> Path:
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) != 1 or files[0].suffix != ".safetensors":
+        held = f"{len(files)} safetensors files" if path.is_dir() else "no safetensors file"
+        raise UserError(f"{path}: {held}; give one file, converted as docs/score.md says")
+    return files[0]
