@@ -18,6 +18,7 @@ from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.tracks import Tracks, features, frames_of
 from mtv.windows import LongVideo, WindowSampler
+from shared.checkpoint.few_steps import FewSteps
 from shared.checkpoint.folder import CheckpointMixin, check_driven
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
@@ -139,7 +140,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
             tracks: the sound of each sample, or one for all: equally long, with any number of speakers.
             negative_prompt, guidance: the text 0c of guidance; scales of the text and of each track.
-            num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
+            num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50, of a model that is distilled
+                what its config says; its default guidance is none, which its weights have.
             seed, fps: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
@@ -147,6 +149,10 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             progress: windows that an earlier call has made, with the same arguments; it is brought up to date.
         """
         prompts, given = _given(prompt, tracks)
+        few = FewSteps.of(self.transformer)
+        if few is not None:
+            few.check("mtv", {"video": self.scheduler})
+            num_inference_steps = few.steps if num_inference_steps is None else num_inference_steps
         fps, stride = checked_fps(self.config.fps if fps is None else fps), self.video_codec.temporal_stride
         frames, size = self._frames(given, duration, fps), self._size(height, width)
         length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
@@ -166,7 +172,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             windows=plan,
             pictures={time: picture.to(self._execution_device) for time, picture in fitted},
             size=size,
-            guidance=guidance or TrackGuidance(),
+            guidance=(guidance or TrackGuidance()).settled(few is not None),
             callback=callback_on_step_end,
             progress=progress or windows.WindowProgress(),
         )
@@ -205,8 +211,12 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
         path = Solver(self.scheduler, video.steps, self._execution_device, added)
+        few = FewSteps.of(model)
+        if few is not None:
+            few.check_grid("video", self.scheduler)
         for step, (u, sigma) in enumerate(path.levels):
-            latents = sampler.restore_clean(path.step(step, sampler.velocity(latents, sigma), latents))
+            velocity = sampler.velocity(latents, sigma, None if few is None else path.level_after(step))
+            latents = sampler.restore_clean(path.step(step, velocity, latents))
             if video.callback is not None:
                 changed = video.callback(self, index * video.steps + step, u, {"video": latents}) or {}
                 latents = changed.get("video", latents)
