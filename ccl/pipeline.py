@@ -136,7 +136,8 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         given = Given(image, audio, video, keep, keep_audio, given_speech, given_effects)
         chosen, few = given.task(task), FewSteps.of(self.transformer)
         if few is not None:
-            few.check(chosen.value, {name: self._solvers[name] for name in STREAMS if chosen.route.is_noisy(name)})
+            made = {name: self._solvers[name] for name in STREAMS if chosen.route.is_noisy(name)}
+            few.check(chosen.value, made, negative_prompt if guidance in (None, Guidance()) else "")
         size = self._size(duration, height, width, fps)
         seeds = seed_of_each(seed, len(prompts))
         encoded = self._encode_given(chosen, size, len(prompts), given)

@@ -151,7 +151,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         prompts, given = _given(prompt, tracks)
         few = FewSteps.of(self.transformer)
         if few is not None:
-            few.check("mtv", {"video": self.scheduler})
+            few.check("mtv", {"video": self.scheduler}, negative_prompt if guidance in (None, TrackGuidance()) else "")
             num_inference_steps = few.steps if num_inference_steps is None else num_inference_steps
         fps, stride = checked_fps(self.config.fps if fps is None else fps), self.video_codec.temporal_stride
         frames, size = self._frames(given, duration, fps), self._size(height, width)

@@ -55,9 +55,10 @@ class FewSteps:
         """Make what `of` reads."""
         return {"steps": self.steps, "shifts": list(self.shifts), "guidance": self.guidance}
 
-    def check(self, task: str, schedulers: Mapping[str, Any]) -> None:
+    def check(self, task: str, schedulers: Mapping[str, Any], negative: str = "") -> None:
         """Look at what a call asks for, with the solver of each stream that it makes. UserError for a solver that does
-        not jump by the velocity as it is; a task that was not trained for few steps is told in a warning."""
+        not jump by the velocity as it is. A task that was not trained for few steps, and a negative text where nothing
+        is guided by it, are told in a warning."""
         for stream, solver in schedulers.items():
             kind = type(solver).__name__
             if not isinstance(solver, FlowMatchEulerDiscreteScheduler) or solver.config.stochastic_sampling:
@@ -66,6 +67,8 @@ class FewSteps:
                 raise UserError(f"the {stream}'s solver is {kind}{how}; {need}" + " without it" * bool(how))
         if task not in self.guidance:
             warn(f"task {task}: this model was distilled for few steps of {', '.join(self.guidance)} alone")
+        if negative:
+            warn("the negative prompt has no effect: this model is distilled, and no guidance leads away from a text")
 
     def check_grid(self, stream: str, solver: Any) -> None:
         """Warn if the noise levels that a solver has been set are not those that the stream was trained for."""
