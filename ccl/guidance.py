@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from shared.checkpoint.few_steps import warn_of_guidance
+from shared.nn.few_steps import warn_of_guidance
 from shared.utils.errors import UserError
 
 

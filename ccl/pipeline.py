@@ -19,7 +19,6 @@ from ccl.routing import Route, Task
 from ccl.sampler import STREAMS, Clean, Conditions, JointSampler
 from ccl.spans import Span, in_clean_latents, joined, latents_inside, spans_of
 from ccl.transformer import DualStreamTransformer
-from shared.checkpoint.few_steps import FewSteps
 from shared.checkpoint.folder import CheckpointMixin, check_joint
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
@@ -28,6 +27,7 @@ from shared.codecs.base import bounded
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
+from shared.nn.few_steps import FewSteps
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite

@@ -142,7 +142,7 @@ class DualStreamTransformer(PeftAdapterMixin, AlignedModelMixin, ModelMixin, Con
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
         parts: tracks that task part may give, of speech and effects (`ccl.parts`).
         distilled: what sampling in few steps has to know of a model that is trained for it, both of whose streams have
-            `average` (`shared.checkpoint.few_steps`).
+            `average` (`shared.nn.few_steps`).
 
     Raises ValueError for towers of different depth, patches that join latents in time, or no such variant.
     """

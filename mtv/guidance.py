@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from mtv.control import ALL
-from shared.checkpoint.few_steps import warn_of_guidance
+from shared.nn.few_steps import warn_of_guidance
 from shared.utils.errors import UserError
 
 

@@ -73,9 +73,9 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
     """Pipelines with their guidance, and how other processes load them."""
     from ccl.guidance import Form, Guidance
     from mtv.guidance import TrackGuidance
-    from shared.checkpoint.few_steps import FewSteps
     from shared.encoders.timed_prompts import TimedPrompts
     from shared.evaluation.run import EvaluatedModel
+    from shared.nn.few_steps import FewSteps
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:

@@ -16,7 +16,7 @@ from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
 from mtv.guidance import TrackGuidance
 from mtv.windows import WindowSampler
-from shared.checkpoint.few_steps import FewSteps
+from shared.nn.few_steps import FewSteps
 from shared.utils.config import TrainConfig
 from shared.utils.config_sections import Distill
 from shared.utils.errors import UserError
@@ -73,8 +73,9 @@ def check_teacher(config: TrainConfig) -> None:
             held = read_json(file) if file.is_file() else {}
             amount = next((held[name] for name in SHIFTS if name in held), asked)
             if amount != asked:
-                told = f"flow.{stream}_shift {asked:g}: the noise levels of {key} {place} have shift {amount:g}"
-                raise UserError(f"{told}, and both streams are known at these pairs alone; set that")
+                what = f"the noise levels of {key} {place} have shift {amount:g}"
+                why = "and both streams are known at these pairs alone"
+                raise UserError(f"flow.{stream}_shift {asked:g}: {what}, {why}; set that")
     if settings.teacher is not None:
         folder = Path(settings.teacher)
         if read_json(folder / "transformer" / "config.json").get("distilled"):

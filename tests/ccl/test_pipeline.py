@@ -15,11 +15,11 @@ from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
 from ccl.routing import Task
 from ccl.spans import in_clean_latents, latents_inside, spans_of
-from shared.checkpoint import few_steps as few_steps_module
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor, tensor_to_frames
 from shared.data.media_write import write_audio
 from shared.encoders import HashedWords
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn import few_steps as few_steps_module
 from shared.nn.flow import shift, u_grid
 from shared.utils.errors import UserError
 

@@ -19,11 +19,11 @@ from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
 from mtv.windows import WindowSampler
-from shared.checkpoint import few_steps
 from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn import few_steps
 from shared.puppets.clip import render_clip, sample_spec
 from shared.utils.errors import UserError
 from shared.utils.rng import generator

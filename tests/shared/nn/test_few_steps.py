@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from shared.checkpoint.few_steps import FewSteps, warn
+from shared.nn.few_steps import FewSteps, warn
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
 
