@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from shared.nn.few_steps import warn_of_guidance
 from shared.utils.errors import UserError
 
 
@@ -81,8 +82,13 @@ class Guidance:
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
-    def settled(self, has_unconditional: bool) -> Guidance:
-        """Choose the form where none is given. UserError for one that compares with 0m, where the model has none."""
+    def settled(self, has_unconditional: bool, few_steps: bool = False) -> Guidance:
+        """Choose the form where none is given: none for a model of few steps, unless something else is asked for, with
+        a warning. UserError for one that compares with 0m, where the model has none."""
+        if few_steps and self == Guidance():
+            return replace(self, form=Form.NONE)
+        if few_steps and self.form is not Form.NONE:
+            warn_of_guidance(self.form or Form.DUAL)
         if self.form is None:
             if not has_unconditional:
                 _say_text_only()
@@ -91,9 +97,11 @@ class Guidance:
             raise UserError(f"guidance {self.form} compares with 0m, for which this model is not trained; take text")
         return self
 
-    def weights(self, stream: str, sigma: float, has_context: bool) -> dict[State, float]:
-        """Coefficients for the stream "video" or "audio" at noise level `sigma`."""
-        inside = self.interval[0] < sigma <= self.interval[1]
+    def weights(self, stream: str, sigma: float | Tensor, has_context: bool) -> dict[State, float]:
+        """Coefficients for the stream "video" or "audio" at noise level `sigma`. ValueError for levels [B] that lie on
+        both sides of an end of the interval."""
+        levels = sigma.flatten().tolist() if isinstance(sigma, Tensor) else [sigma]
+        (inside,) = {self.interval[0] < level <= self.interval[1] for level in levels}
         form, index = (self.form or Form.DUAL) if inside else Form.NONE, ("video", "audio").index(stream)
         return coefficients(form, self.text_scale[index], self.context_scale[index], has_context)
 

@@ -16,7 +16,7 @@ from ccl.given import Encoded, Given, Kept, with_first
 from ccl.guidance import Guidance
 from ccl.parts import GivenPart, GivenTrack, read_track
 from ccl.routing import Route, Task
-from ccl.sampler import Clean, Conditions, JointSampler
+from ccl.sampler import STREAMS, Clean, Conditions, JointSampler
 from ccl.spans import Span, in_clean_latents, joined, latents_inside, spans_of
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import CheckpointMixin, check_joint
@@ -27,6 +27,7 @@ from shared.codecs.base import bounded
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
+from shared.nn.few_steps import FewSteps
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
@@ -37,6 +38,7 @@ from shared.utils.rng import generator, seed_of_each
 StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 #: One for all that is made in a call, or one for each.
 Prompts = str | TimedPrompts | Sequence[str | TimedPrompts]
+STEPS = 24  # where a call and the model say nothing
 _log = logging.getLogger(__name__)
 
 
@@ -103,7 +105,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def __call__(
         self, prompt: Prompts, audio_prompt: Prompts | None = None, negative_prompt: str = "", task: str = "auto",
         duration: float = 2.0, height: int | None = None, width: int | None = None, fps: float | None = None,
-        num_inference_steps: int = 24, guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
+        num_inference_steps: int | None = None, guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
         image: Tensor | None = None, audio: Tensor | None = None, video: Tensor | None = None,
         keep: Sequence[Span] | None = None, keep_audio: Sequence[Span] | None = None,
         given_speech: GivenTrack | None = None, given_effects: GivenTrack | None = None,
@@ -113,7 +115,9 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
 
         Args:
             prompt, audio_prompt: what to see, and to hear (default: the same). `TimedPrompts` change over time.
-            negative_prompt, guidance: the text 0c of guidance; form and weights of UCG.
+            num_inference_steps: solver steps. Default: 24, of a model that is distilled what its config says.
+            negative_prompt, guidance: the text 0c of guidance; form and weights of UCG. Default: dual, of a model that
+                is distilled none, which its weights have.
             task: t2av, t2v, t2a, a2v, v2a, part, or auto: by what is given.
             duration: seconds. height, width: pixels; default: as trained. fps: frames a second, also of a given video;
                 default: the pipeline's. Its clock tells the transformer, which heeds it with `frame_rate`.
@@ -130,7 +134,10 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         check_joint(self.components)
         prompts = _per_sample(prompt)
         given = Given(image, audio, video, keep, keep_audio, given_speech, given_effects)
-        chosen = given.task(task)
+        chosen, few = given.task(task), FewSteps.of(self.transformer)
+        if few is not None:
+            made = {name: self._solvers[name] for name in STREAMS if chosen.route.is_noisy(name)}
+            few.check(chosen.value, made, negative_prompt if guidance in (None, Guidance()) else "")
         size = self._size(duration, height, width, fps)
         seeds = seed_of_each(seed, len(prompts))
         encoded = self._encode_given(chosen, size, len(prompts), given)
@@ -143,23 +150,32 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         how = texts, size.clocks, guidance or Guidance(), encoded.streams, encoded.clean, encoded.part
         sampler = JointSampler(self.transformer, chosen.route, *how)
         sampler.restore_clean(latents)
-        self._solve(sampler, latents, num_inference_steps, callback_on_step_end)
+        steps = num_inference_steps if num_inference_steps is not None else few.steps if few else STEPS
+        self._solve(sampler, latents, steps, callback_on_step_end, few)
         output = self._decode(chosen.route, size, latents, encoded.kept)
         self.maybe_free_model_hooks()
         return output
 
+    @property
+    def _solvers(self) -> dict[str, Any]:
+        return {"video": self.scheduler, "audio": self.audio_scheduler}
+
     def _solve(
-        self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None
-    ) -> None:
+        self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None,
+        few: FewSteps | None,
+    ) -> None:  # fmt: skip
         """Bring the latents of the noisy streams, in their place, from noise to a sample."""
         if steps < 1:
             raise UserError(f"{steps} sampling steps; at least 1 is needed")
-        solvers, grid = {"video": self.scheduler, "audio": self.audio_scheduler}, u_grid(steps)
-        for solver in solvers.values():
+        solvers, grid = self._solvers, u_grid(steps)
+        for name, solver in solvers.items():
             solver.set_timesteps(sigmas=grid.numpy(), device=self._execution_device)
             solver.set_begin_index(0)
+            if few is not None and name in latents:
+                few.check_grid(name, solver)
         for step in self.progress_bar(range(steps)):
-            velocity = sampler.velocity(latents, {name: float(s.sigmas[step]) for name, s in solvers.items()})
+            now, then = ({name: float(s.sigmas[at]) for name, s in solvers.items()} for at in (step, step + 1))
+            velocity = sampler.velocity(latents, now, None if few is None else then)
             for name, value in velocity.items():
                 time = solvers[name].timesteps[step]
                 latents[name] = solvers[name].step(value, time, latents[name], return_dict=False)[0]

@@ -39,6 +39,10 @@ class Route:
     video_noisy: bool
     audio_noisy: bool
 
+    def is_noisy(self, stream: str) -> bool:
+        """Whether the route makes the stream "video" or "audio"."""
+        return self.video_noisy if stream == "video" else self.audio_noisy
+
     @property
     def unconditional(self) -> Route:
         """The 0m route: every noisy stream reads its context tokens only; a clean stream is not needed."""

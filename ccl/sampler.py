@@ -23,10 +23,12 @@ from shared.utils.finite import check_finite
 STREAMS = ("video", "audio")
 #: One of each stream.
 Tensors = dict[str, Tensor]
+Levels = Mapping[str, float | Tensor]
 
 
 class Clean(NamedTuple):
-    """What of a stream that is made is given: clean latents, [B, C, F, H, W] or [B, A, C], where `mask` [F] or [A]."""
+    """What of a stream that is made is given: clean latents, [B, C, F, H, W] or [B, A, C], where `mask` [F] or [A], or
+    that of each sample, [B, F] or [B, A]."""
 
     latents: Tensor
     mask: Tensor
@@ -34,7 +36,10 @@ class Clean(NamedTuple):
     def restored(self, latents: Tensor) -> Tensor:
         """`latents` of the stream, with the clean ones in their place."""
         mask = self.mask.to(latents.device)
-        mask = mask[:, None, None] if latents.ndim == 5 else mask[:, None]
+        if latents.ndim == 5:  # [F, 1, 1], or [B, 1, F, 1, 1]
+            mask = mask[..., None, None] if mask.ndim == 1 else mask[:, None, :, None, None]
+        else:
+            mask = mask[..., None]
         return torch.where(mask, self.latents.to(latents), latents)
 
 
@@ -77,10 +82,11 @@ class JointSampler:
         clean: Mapping[str, Clean] | None = None, part: GivenPart | None = None,
     ) -> None:  # fmt: skip
         self.model, self.route, self.conditions = model, route, conditions
-        self.guidance = guidance.settled(model.has_unconditional or not route.has_context)
+        few = bool(model.config.distilled)
+        self.guidance = guidance.settled(model.has_unconditional or not route.has_context, few)
         self.clocks = dict(zip(STREAMS, clocks, strict=True))
         self.given, self.clean, self.part = given, clean or {}, part
-        self.made = [name for name in STREAMS if getattr(route, f"{name}_noisy")]
+        self.made = [name for name in STREAMS if route.is_noisy(name)]
         self._contexts: dict[bool, StreamContext] = {}  # by whether the text is there
         begin_sample(model)
 
@@ -89,23 +95,28 @@ class JointSampler:
         for name, clean in self.clean.items():
             latents[name] = clean.restored(latents[name])
 
-    def velocity(self, latents: Tensors, sigmas: dict[str, float]) -> Tensors:
-        """Predict the guided velocity of each noisy stream at its sigma; states of weight 0 are not evaluated."""
-        weights = {name: self.guidance.weights(name, sigmas[name], self.route.has_context) for name in self.made}
+    def velocity(self, latents: Tensors, sigmas: Levels, until: Levels | None = None) -> Tensors:
+        """Predict the guided velocity of each noisy stream at its sigma, one for all or [B]; of a model with `average`
+        its average down to `until`, if that is given. States of weight 0 are not evaluated."""
+        has_context = self.route.has_context
+        weights = {name: self.guidance.weights(name, sigmas[name], has_context) for name in self.made}
         predictions: dict[State, Tensors] = {}
         for state in sorted({state for one in weights.values() for state in one}):
             wanted = [name for name in self.made if state in weights[name]]
-            predictions[state] = self._evaluate(state, wanted, latents, sigmas)
+            predictions[state] = self._evaluate(state, wanted, latents, sigmas, until)
         return {
             name: self.guidance.combine(weights[name], {s: predictions[s][name] for s in weights[name]})
             for name in self.made
         }
 
-    def _evaluate(self, state: State, wanted: list[str], latents: Tensors, sigmas: dict[str, float]) -> Tensors:
+    def _evaluate(
+        self, state: State, wanted: list[str], latents: Tensors, sigmas: Levels, until: Levels | None
+    ) -> Tensors:
         """One forward pass in a state. What the given stream is read by is cached."""
         texts = self.conditions.texts if state.text else dict.fromkeys(STREAMS, self.conditions.negative)
         route = self.route if state.other else self.route.unconditional
         inputs: dict[str, StreamInput | StreamContext | None] = dict.fromkeys(STREAMS)
+        lower: Mapping[str, float | Tensor | None] = dict.fromkeys(STREAMS) if until is None else until
         for name in STREAMS:
             if name in self.given:
                 clean = self._input(name, self.given[name], 0.0, texts[name])
@@ -116,18 +127,26 @@ class JointSampler:
                 elif state.other:
                     inputs[name] = clean
             elif name in wanted or (state.other and name in self.made):
-                inputs[name] = self._input(name, latents[name], sigmas[name], texts[name])
+                inputs[name] = self._input(name, latents[name], sigmas[name], texts[name], lower[name])
             else:
                 route = replace(route, **{name: Reads.SKIPPED})  # type: ignore[arg-type]
         with evaluation(self.model, repr(state)):
             out = self.model(route, inputs["video"], inputs["audio"])
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 
-    def _input(self, name: str, latents: Tensor, sigma: float, text: Text) -> StreamInput:
-        clean = self.clean.get(name)
-        levels = len(self.clocks[name]) if name == "video" or clean is not None else 1
-        sigmas = torch.full((len(latents), levels), sigma, device=latents.device, dtype=torch.float32)
-        if clean is not None:
-            sigmas[:, clean.mask.to(latents.device)] = 0
+    def _input(
+        self, name: str, latents: Tensor, sigma: float | Tensor, text: Text, until: float | Tensor | None = None
+    ) -> StreamInput:
         part = None if name == "video" or self.part is None else self.part.to(latents.device, text.dtype)
-        return StreamInput(latents.to(text.dtype), sigmas, text, self.clocks[name], part)
+        lower = None if until is None else self._levels(name, latents, until)
+        return StreamInput(
+            latents.to(text.dtype), self._levels(name, latents, sigma), text, self.clocks[name], part, lower
+        )
+
+    def _levels(self, name: str, latents: Tensor, sigma: float | Tensor) -> Tensor:
+        """Noise level of each latent in time, [B, F] or [B, A], or of each sample [B, 1]; 0 where it is clean."""
+        clean = self.clean.get(name)
+        count = len(self.clocks[name]) if name == "video" or clean is not None else 1
+        levels = torch.empty(len(latents), count, device=latents.device, dtype=torch.float32)
+        levels[:] = sigma[:, None] if isinstance(sigma, Tensor) else sigma
+        return levels if clean is None else levels.masked_fill(clean.mask.to(latents.device), 0)

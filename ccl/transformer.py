@@ -38,6 +38,7 @@ class StreamInput:
     text: Text  # [B, L, text_dim], or texts over time
     clock: LatentClock  # when each latent lives
     part: GivenPart | None = None  # of the audio stream, on task part
+    until: Tensor | None = None  # as sigma: the velocity is the average from sigma down to there; None: at sigma
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,16 @@ class DualStreamTransformer(
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
         parts: tracks that task part may give, of speech and effects (`ccl.parts`).
+        distilled: what sampling in few steps has to know of a model that is trained for it, both of whose streams have
+            `average` (`shared.nn.few_steps`).
 
     Raises ValueError for towers of different depth, patches that join latents in time, or no such variant.
     """
 
     _supports_gradient_checkpointing = True
-    _keep_in_fp32_modules = ["time_embedder", "rate_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
+    _keep_in_fp32_modules = [  # noqa: RUF012
+        "time_embedder", "rate_embedder", "until_embedder", "scale_shift_table", "norm1", "norm2", "norm3",
+    ]  # fmt: skip
     _no_split_modules = ["JointBlock"]  # noqa: RUF012
     _repeated_blocks = ["JointBlock"]  # noqa: RUF012
     # what stays as it is where weights are kept in fp8: the ends of a stream, and what tells it the noise level
@@ -180,6 +185,7 @@ class DualStreamTransformer(
         partition: bool = True,
         routing: str = "dynamic",
         parts: Sequence[str] = (),
+        distilled: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.variant = Variant(fusion, positions, partition, routing)
@@ -195,6 +201,8 @@ class DualStreamTransformer(
             raise ValueError(f"CCA needs a token per latent in time: patches {v.patch_size} and {a.patch_size}")
         if v.num_layers != a.num_layers:
             raise ValueError(f"both towers need the same depth: video {v.num_layers} blocks, audio {a.num_layers}")
+        if v.average != a.average or bool(distilled) > v.average:
+            raise ValueError("average: both streams have it or none, and a model that is distilled has it")
         self.video_stream, self.audio_stream = DiTStream(v), DiTStream(a)
         kind, sizes = self.variant.kind, (cca_heads, cca_head_dim, context_tokens)
         video_reads = [kind.build("video", v, a, sizes) for _ in range(v.num_layers)]
@@ -274,10 +282,11 @@ class DualStreamTransformer(
         self._cache_config = None  # type: ignore[assignment]
 
     def denoise_video(
-        self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock, control: Control | None = None
-    ) -> Tensor:
+        self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock, control: Control | None = None,
+        until: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Predict the video's velocity [B, C, F, H, W] alone (t2v, mtv); arguments as `StreamInput`'s."""
-        video, _ = self(Task.T2V.route, StreamInput(latents, sigma, text, clock), None, control)
+        video, _ = self(Task.T2V.route, StreamInput(latents, sigma, text, clock, until=until), None, control)
         assert video is not None, "the route makes video"
         return video
 
@@ -375,4 +384,4 @@ def embed(stream: DiTStream, given: StreamInput) -> StreamState:
         latents = latents.transpose(1, 2)[..., None, None]
     if len(given.clock) != latents.shape[2]:
         raise ValueError(f"a clock of {len(given.clock)} latents does not fit {latents.shape[2]} latents")
-    return stream.embed(latents, given.sigma, given.text, given.clock)
+    return stream.embed(latents, given.sigma, given.text, given.clock, given.until)

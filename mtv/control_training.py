@@ -94,7 +94,7 @@ def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, 
         rate, end = pipeline.audio_encoder.sample_rate, min(clip.end or math.inf, clip.start + 2)
         paths, others = clip_tracks(clip)
         tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
-        seed, steps = config.seed + index, config.validation.steps
+        seed, steps = config.seed + index, config.validation_steps
         output = pipeline(video_text(clip), tracks, seed=seed, num_inference_steps=steps)
         assert clip.audio is not None, "a clip has a sound, its video's own if no other"
         sound = read_audio(clip.audio, rate, True, clip.start, end, clip.audio_track)

@@ -60,7 +60,7 @@ class Stage(Section):
 #: What the joint model's configuration says and a backbone's own folder decides, or has no use for.
 NOT_BESIDE_BACKBONE = (
     "model", "init", "init_streams", "codecs", "components", "flow", "loss", "lora", "audio_caption_rate",
-    "detach_clean_stream",
+    "detach_clean_stream", "distill",
 )  # fmt: skip
 
 

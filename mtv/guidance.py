@@ -19,6 +19,8 @@ recipe, or where a clip has to follow its text and its tracks more closely and n
 is trained where both are dropped: `text_dropout` times `tracks.dropout_all` of the samples, which should not be few.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor
 
 from mtv.control import ALL
+from shared.nn.few_steps import warn_of_guidance
 from shared.utils.errors import UserError
 
 
@@ -66,6 +69,14 @@ class TrackGuidance:
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
+    def settled(self, few_steps: bool) -> TrackGuidance:
+        """Choose no guidance for a model of few steps, unless something else is asked for, with a warning."""
+        if few_steps and self == TrackGuidance():
+            return UNGUIDED
+        if few_steps and self != UNGUIDED:
+            warn_of_guidance(f"{self.form} of tracks")
+        return self
+
     def weights(self, sigma: float) -> dict[TrackState, float]:
         """Weigh each state's prediction at noise level `sigma`; the sum is 1, and zeros are left out."""
         if not self.interval[0] < sigma <= self.interval[1]:
@@ -76,6 +87,9 @@ class TrackGuidance:
             extra |= {TrackState(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
         weights = {FULL: 1 + sum(extra.values())} | {state: -more for state, more in extra.items()}
         return {state: weight for state, weight in weights.items() if weight != 0}
+
+
+UNGUIDED = TrackGuidance(text=1.0, speech=1.0)
 
 
 def combine(weights: Mapping[TrackState, float], predictions: Mapping[TrackState, Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
 from shared.encoders import AudioFeatures, TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn.few_steps import FewSteps
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
 from shared.utils.ranges import checked_fps
@@ -139,7 +140,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
             tracks: the sound of each sample, or one for all: equally long, with any number of speakers.
             negative_prompt, guidance: the text 0c of guidance; scales of the text and of each track.
-            num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50.
+            num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50, in `FewSteps` its own.
             seed, fps: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
             duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
             image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
@@ -155,7 +156,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         fitted = [(time, windows.fitted_picture(picture, time, size, len(prompts))) for time, picture in pictures]
         different = list(dict.fromkeys(text for one in prompts for text in one.texts))
         video = LongVideo(
-            steps=checked_steps(self.scheduler, num_inference_steps),
+            **self._settled(guidance, num_inference_steps, negative_prompt),
             seeds=seed_of_each(seed, len(prompts)),
             keyframes=windows.place_keyframes([time for time, _ in fitted], plan, fps, stride),
             prompts=prompts,
@@ -166,11 +167,19 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             windows=plan,
             pictures={time: picture.to(self._execution_device) for time, picture in fitted},
             size=size,
-            guidance=guidance or TrackGuidance(),
             callback=callback_on_step_end,
             progress=progress or windows.WindowProgress(),
         )
         return self._windows(video)
+
+    def _settled(self, guidance: TrackGuidance | None, steps: int | None, negative: str) -> dict[str, Any]:
+        """Find guidance and steps of a call; a model of few steps says both where none are asked for. UserError for
+        steps that there are not, and for another solver than Euler's of such a model."""
+        few, asked = FewSteps.of(self.transformer), guidance or TrackGuidance()
+        if few is not None:
+            few.check("mtv", {"video": self.scheduler}, negative if asked == TrackGuidance() else "")
+            steps = few.steps if steps is None else steps
+        return {"guidance": asked.settled(few is not None), "steps": checked_steps(self.scheduler, steps)}
 
     @torch.no_grad()
     def _windows(self, video: LongVideo) -> Iterator[np.ndarray]:
@@ -205,8 +214,12 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
         path = Solver(self.scheduler, video.steps, self._execution_device, added)
+        few = FewSteps.of(model)
+        if few is not None:
+            few.check_grid("video", self.scheduler)
         for step, (u, sigma) in enumerate(path.levels):
-            latents = sampler.restore_clean(path.step(step, sampler.velocity(latents, sigma), latents))
+            velocity = sampler.velocity(latents, sigma, None if few is None else path.level_after(step))
+            latents = sampler.restore_clean(path.step(step, velocity, latents))
             if video.callback is not None:
                 changed = video.callback(self, index * video.steps + step, u, {"video": latents}) or {}
                 latents = changed.get("video", latents)

@@ -172,18 +172,32 @@ class WindowSampler:
             latents[:, :, index] = given.to(latents)
         return latents
 
-    def velocity(self, latents: Tensor, sigma: float) -> Tensor:
-        """Predict for latents [B, C, F, h, w] at `sigma`; states of weight 0 are not evaluated."""
-        sigmas = torch.full((len(latents), len(self.clock)), sigma, device=latents.device, dtype=torch.float32)
-        sigmas[:, list(self.clean)] = 0
-        weights, controls = self.guidance.weights(sigma), {}
+    def velocity(self, latents: Tensor, sigma: float, until: float | None = None) -> Tensor:
+        """Predict for latents [B, C, F, h, w] at `sigma`, of a model with `average` down to `until`, if that is given;
+        states of weight 0 are not evaluated."""
+
+        def levels(level: float) -> Tensor:
+            sigmas = torch.full((len(latents), len(self.clock)), level, device=latents.device, dtype=torch.float32)
+            sigmas[:, list(self.clean)] = 0
+            return sigmas
+
+        lower = None if until is None else levels(until)
+        return self.predict(latents, levels(sigma), self.guidance.weights(sigma), lower)
+
+    def predict(
+        self, latents: Tensor, sigmas: Tensor, weights: Mapping[TrackState, float], until: Tensor | None = None
+    ) -> Tensor:
+        """Predict at a noise level of each latent in time [B, F], by weighed states."""
+        controls = {}
         for dropped in dict.fromkeys(state.dropped for state in weights):
             if dropped not in self.encoded:  # once per window
                 self.encoded[dropped] = self.network.encode(self.tracks.without(dropped) if dropped else self.tracks)
             controls[dropped] = self.network.control(self.encoded[dropped], sigmas)
-        return combine(weights, {s: self._predict(s, latents, sigmas, controls[s.dropped]) for s in weights})
+        return combine(weights, {s: self._predict(s, latents, sigmas, controls[s.dropped], until) for s in weights})
 
-    def _predict(self, state: TrackState, latents: Tensor, sigmas: Tensor, control: Control) -> Tensor:
-        text = self.text if state.text else self.negative
+    def _predict(
+        self, state: TrackState, latents: Tensor, sigmas: Tensor, control: Control, until: Tensor | None
+    ) -> Tensor:
+        text, more = self.text if state.text else self.negative, {} if until is None else {"until": until}
         with evaluation(self.model, repr(state)):
-            return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control).float()
+            return self.model.denoise_video(latents.to(text.dtype), sigmas, text, self.clock, control, **more).float()

@@ -72,6 +72,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
     from mtv.guidance import TrackGuidance
     from shared.encoders.timed_prompts import TimedPrompts
     from shared.evaluation.run import EvaluatedModel
+    from shared.nn.few_steps import FewSteps
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:
@@ -79,9 +80,12 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
         form = Form(options.guidance) if options.guidance else None
         if options.no_context:
             form, given["context_scale"] = Form("dual"), (0.0, 0.0)
-        guidance["joint"] = Guidance(form, **given).settled(pipelines["joint"].transformer.has_unconditional)
+        model = pipelines["joint"].transformer
+        few = FewSteps.of(model) is not None
+        guidance["joint"] = Guidance(form, **given).settled(model.has_unconditional, few)
     if "mtv" in pipelines:
-        guidance["mtv"] = TrackGuidance(**options.scales())
+        few = FewSteps.of(pipelines["mtv"].transformer) is not None
+        guidance["mtv"] = TrackGuidance(**options.scales()).settled(few)
     where = str(next(iter(pipelines.values())).device)
     reload = partial(load, options, where)
     return EvaluatedModel(pipelines, guidance, reload, track_tools(), TimedPrompts)

@@ -41,10 +41,11 @@ def main(argv: list[str] | None = None) -> None:
     if options.output.is_file() or (options.output.exists() and any(options.output.iterdir())):
         raise UserError(f"--output {options.output}: exists already; remove it or choose another place")
     from ccl.training.build import JointAdapter
+    from ccl.training.distill import without_average
     from mtv.cogvideox_adapter import CogVideoXAdapter
     from shared.training.weights import check_names
 
-    weights = whole_weights(state, "ema" if average else None)
+    weights = without_average(whole_weights(state, "ema" if average else None))
     model: Any = CogVideoXAdapter(config) if isinstance(config, BackboneConfig) else JointAdapter(config)
     model.components.text.learn(None)  # a state does not hold the captions
     check_names(weights, {"transformer": model.transformer, "control": model.control}, state.folder)

@@ -6,8 +6,9 @@
 The file holds, by --probes: `loss`, held out, on fixed (clip, noise, u), per task, stream, clip and noise level;
 `text`, how much of it the clip's own text explains; `gain`, how much the other stream explains; `leakage`, what else
 changes when the given sound or picture is another clip's; `attention`, where cross-modal attention looks; `model`, its
-size. docs/probes.md says what each number means. leakage and attention need clips of the puppets
-(scripts/make_puppets.py), which know where and when something sounds.
+size; with --teacher `steps`, how near a distilled model's few steps come to many of the model that it learned from.
+docs/probes.md says what each number means. leakage and attention need clips of the puppets (scripts/make_puppets.py),
+which know where and when something sounds.
 """
 
 import time
@@ -26,8 +27,9 @@ from shared.utils.files import writable_folder, write_json
 def main(argv: list[str] | None = None) -> None:
     options = parse(ProbeOptions, __doc__, argv)
     check_joint("--checkpoint", options.checkpoint)
-    if options.against is not None:
-        check_joint("--against", options.against)
+    for name, folder in (("--against", options.against), ("--teacher", options.teacher)):
+        if folder is not None:
+            check_joint(name, folder)
     clips = read_manifest(options.manifest)[: options.clips]
     truths = {clip.id: truth_of(clip, options) for clip in clips} if set(options.probes) & BY_TRUTH else {}
     writable_folder("--output", options.output.parent)
@@ -39,9 +41,12 @@ def main(argv: list[str] | None = None) -> None:
 
     survey(clips, needs_video=True, needs_audio=True)
     begun, where = time.monotonic(), device(options.device)
-    folders = filter(None, (options.checkpoint, options.against))
-    pipelines = [load_checkpoint(CCLPipeline, folder, None, where) for folder in folders]
-    result = JointProbe(pipelines[0], clips, truths, options, *pipelines[1:]).measure()
+    first, towers, teacher = (
+        None if folder is None else load_checkpoint(CCLPipeline, folder, None, where)
+        for folder in (options.checkpoint, options.against, options.teacher)
+    )
+    assert first is not None, "it is needed"
+    result = JointProbe(first, clips, truths, options, towers, teacher).measure()
     result["settings"]["seconds"] = round(time.monotonic() - begun, 1)
     write_json(options.output, result)
     print("\n".join(headlines(result)))

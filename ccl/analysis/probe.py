@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ccl.analysis.attention_maps import AttentionProbe, draw_maps, sounding_tokens
+from ccl.analysis.few_steps_probe import FewStepsProbe
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
 from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
 from ccl.analysis.options import ProbeOptions
 from ccl.pipeline import CCLPipeline
 from ccl.training.objective import Batch
-from shared.data.dataset import ClipDataset
+from shared.data.dataset import ClipDataset, Sample
 from shared.data.manifest import Clip
 from shared.utils.config import Flow
 from shared.utils.errors import UserError
@@ -19,22 +20,26 @@ from shared.utils.progress import bar as progress_bar
 
 ATTENDED, PICTURED = 16, 4
 """Clips whose attention is measured, and of which pictures are made."""
+STREAM_WIDTH = 18  # of a line about the steps, which says how they were made
 ATTENTION_LEVELS = (0.2, 0.5, 0.8)
 """u at which attention is measured."""
 
 
 class JointProbe:
     """One checkpoint on held-out clips, with their truths by id for leakage and attention. `towers`: the checkpoint
-    before joint training, for forgetting; UserError if it has learned other latents or texts."""
+    before joint training, for forgetting; `teacher`: of a distilled one. UserError if one has learned other latents or
+    texts."""
 
     def __init__(
         self, pipeline: CCLPipeline, clips: Sequence[Clip], truths: Mapping[str, Mapping[str, Any]],
-        options: ProbeOptions, towers: CCLPipeline | None = None,
+        options: ProbeOptions, towers: CCLPipeline | None = None, teacher: CCLPipeline | None = None,
     ) -> None:  # fmt: skip
         for name in ("video_codec", "audio_codec", "text_encoder"):
-            if towers is not None and fingerprint(getattr(towers, name)) != fingerprint(getattr(pipeline, name)):
-                raise UserError(f"--against: its {name} is another one, so losses cannot be compared")
-        for model in (pipeline, towers):
+            for key, other, what in (("--against", towers, "losses"), ("--teacher", teacher, "samples")):
+                if other is not None and fingerprint(getattr(other, name)) != fingerprint(getattr(pipeline, name)):
+                    raise UserError(f"{key}: its {name} is another one, so {what} cannot be compared")
+        self.teacher = teacher
+        for model in (pipeline, towers, teacher):
             if model is not None:
                 model.transformer.eval()
         self.pipeline, self.clips, self.truths, self.options, self.towers = pipeline, clips, truths, options, towers
@@ -48,7 +53,7 @@ class JointProbe:
         """Results by probe, and "settings", how they were measured."""
         probes, result = set(self.options.probes), dict[str, Any]()
         batches: list[Batch] = []
-        if probes - {"leakage"}:
+        if probes - {"leakage", "steps"}:
             batches = encode(self._dataset(self.clips), self.pipeline, self.options.batch)
         if {"loss", "text", "gain"} & probes:
             towers = self.towers and self.towers.transformer
@@ -58,6 +63,10 @@ class JointProbe:
             result["leakage"] = self._leakage()
         if "attention" in probes:
             result["attention"] = self._attention(batches)
+        if self.teacher is not None:
+            samples, options = self._samples(), self.options
+            given = samples, options.steps, options.batch, options.seed
+            result["steps"] = FewStepsProbe(self.pipeline, self.teacher, *given).measure()
         if "model" in probes:
             result["model"] = model_size(self.pipeline.transformer, batches[0])
         settings = {
@@ -69,10 +78,14 @@ class JointProbe:
     def _dataset(self, clips: Sequence[Clip]) -> ClipDataset:
         return ClipDataset(clips, self.pipeline.config.fps, self.size, self.pipeline.audio_codec.sample_rate)
 
+    def _samples(self) -> list[Sample]:
+        """Decode the clips that are sampled."""
+        dataset = self._dataset(self.clips[: self.options.sampled])
+        return [dataset[i] for i in range(len(dataset))]
+
     def _leakage(self) -> dict[str, Any]:
         options, clips = self.options, self.clips[: self.options.sampled]
-        dataset = self._dataset(clips)
-        samples, truths = [dataset[i] for i in range(len(dataset))], [self.truths[clip.id] for clip in clips]
+        samples, truths = self._samples(), [self.truths[clip.id] for clip in clips]
         partners = choose_partners([sample.video.shape[1] for sample in samples], truths)
         if not partners:
             raise UserError("--manifest: leakage needs two clips of one length; there are none")
@@ -101,12 +114,13 @@ class JointProbe:
 
 def headlines(result: Mapping[str, Any]) -> Iterator[str]:
     """Means, one line each."""
-    for probe in ("loss", "text", "gain", "forgetting", "leakage"):
+    for probe in ("loss", "text", "gain", "forgetting", "leakage", "steps"):
         for task, values in result.get(probe, {}).items():
             for stream, one in ({"": values} if "mean" in values else values).items():
                 if one["mean"] is not None:
                     low, high = one["interval"]
-                    yield f"{probe:10s} {task:5s}{stream:6s} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
+                    told = f"{probe:10s} {task:5s}{stream:{STREAM_WIDTH if probe == 'steps' else 6}s}"
+                    yield f"{told} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
     for stream, kinds in result.get("attention", {}).items():
         for kind in ("background", "foreground"):
             shares = {name: value for name, value in kinds[kind].items() if isinstance(value, float)}

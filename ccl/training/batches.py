@@ -38,7 +38,7 @@ class JointBatches:
         """For task mtv `tracks(step, ids)` drives these clips. `buckets`: of every clip, else its shape."""
         train = config.train
         self.config, self.latents, self.codecs, self.text_encoder = config, latents, codecs, text_encoder
-        self.tracks = tracks
+        self.tracks, self.guided = tracks, config.distill is not None and config.distill.teacher is not None
         self.plan = BatchPlan(
             latents.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
             train.gradient_accumulation_steps, train.token_budget, tokens_per_frame,
@@ -82,6 +82,7 @@ class JointBatches:
             clean_frames=clean, clean_tokens=spans, part=part, part_track=part_track,
             video_clock=video_clock, audio_clock=audio_clock,
             tracks=self.tracks(step, names) if self.tracks and Task.MTV in tasks else None,
+            empty_text=self.text_encoder.encode([""] * len(clips)) if self.guided else None,
         )  # fmt: skip
 
     def _parts(self, clips: list[Latents], tasks: list[str], step: int) -> tuple[Tensor | None, Tensor | None]:

@@ -13,8 +13,10 @@ from torch import nn
 from ccl.baselines import Variant
 from ccl.pipeline import CCLPipeline
 from ccl.routing import JOINT_TASKS
+from ccl.training.distill import DistillObjective, check_learns, without_average
 from ccl.training.objective import JointObjective
 from ccl.training.source import Source, clip_dataset
+from ccl.training.teacher import Teacher, check_teacher, few_steps
 from ccl.transformer import DualStreamTransformer
 from mtv.control import MSTControlNet
 from mtv.control_training import NonsilentFeatures, build_control, freeze, pipeline_parts, sample_clips, start_control
@@ -41,6 +43,9 @@ from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
+
+#: Parts of names of what a stream may have more than that of the folder it starts from: at first it adds nothing.
+ADDED = (".rate_embedder.", ".until_embedder.", ".text_refiner.")
 
 
 class JointAdapter:
@@ -70,6 +75,7 @@ class JointAdapter:
     def check(config: TrainConfig, stages: Sequence[TrainConfig]) -> None:
         """UserError for a variant that there is not, tasks that it cannot learn, and components that are not there."""
         for stage in stages:
+            check_teacher(stage)
             joint = _variant(stage).routing == "joint"
             alone = ", ".join(task for task in ("t2v", "t2a", "mtv") if stage.trains(task))
             if joint and alone:
@@ -109,12 +115,19 @@ class JointAdapter:
         if config.train.context_parallel > 1:
             parallel = ContextParallelConfig(ulysses_degree=config.train.context_parallel)
             self.transformer.enable_parallelism(config=parallel)
-        settings = config.flow, config.loss, config.seed, config.detach_clean_stream
-        return JointObjective(self.transformer, *settings, self.control, flops)
+        settings = config.flow, config.loss, config.seed
+        if config.distill is None:
+            return JointObjective(self.transformer, *settings, config.detach_clean_stream, self.control, flops)
+        check_learns(self.transformer)
+        followed = config.distill.teacher is not None
+        teacher = Teacher.load(config, self.transformer, self.control) if followed else None
+        average = config.distill, config.train.ema
+        return DistillObjective(self.transformer, *settings, *average, teacher, self.control, flops)
 
     def pipeline(self, weights: StateDict) -> CCLPipeline:
         """Make a pipeline of these weights (the average, where there is one), apart from those in training.
         With `lora` its adapters are loaded, and act. The text encoder is loaded for it."""
+        weights = without_average(weights)
         flow, audio_codec = self.config.flow, cast(Any, copy.deepcopy(self.components.codecs.audio))
         pipeline = CCLPipeline(
             audio_codec=audio_codec.cpu(),
@@ -133,7 +146,7 @@ class JointAdapter:
         pipeline = self.pipeline(weights)
         pipeline.set_progress_bar_config(desc="validation", leave=False)
         if prompts and self.config.trains(*JOINT_TASKS):
-            steps = self.config.validation.steps
+            steps = self.config.validation_steps
             output = pipeline(prompts, seed=self.config.seed, num_inference_steps=steps)
             assert output.video is not None and output.audio is not None, "t2av makes both"
             for index, (video, audio) in enumerate(zip(output.video, output.audio, strict=True)):
@@ -151,7 +164,7 @@ class JointAdapter:
             tags="audio-video, joint-generation, cross-modal-context-learning",
             use="Read it with `CCLPipeline.from_pretrained(folder)`.", then=f"Measure it with `{evaluate}`.",
         )  # fmt: skip
-        lora = self.config.lora
+        lora, weights = self.config.lora, without_average(weights)
         if lora is not None:
             about = lora_card(card, lora, portable(self.config.init))
             dtype = torch.bfloat16 if self.config.train.export_dtype == "bf16" else None
@@ -206,12 +219,13 @@ def _variant(config: TrainConfig) -> Variant:
 def _of_the_base(settings: dict[str, Any], init: Path) -> dict[str, Any]:
     """Take from the folder `init` what a folder may lack, and adapters that act there must learn with."""
     base = read_json(init / "transformer" / "config.json")
-    optional = {"frame_rate": False, "text_layers": 0, "text_heads": StreamConfig.text_heads}
+    optional = {"frame_rate": False, "average": False, "text_layers": 0, "text_heads": StreamConfig.text_heads}
     streams = {
         name: settings[name] | {key: base.get(name, {}).get(key, default) for key, default in optional.items()}
         for name in ("video", "audio")
     }
-    return {"window_from": base.get("window_from", "counts"), "parts": base.get("parts", ()), **streams}
+    others = {"window_from": "counts", "parts": (), "distilled": None}
+    return {key: base.get(key, default) for key, default in others.items()} | streams
 
 
 def build_model(config: TrainConfig, components: Components) -> DualStreamTransformer:
@@ -223,8 +237,11 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         for name in ("video", "audio"):
             channels = getattr(components.codecs, name).latent_channels
             settings[name] = {**settings[name], "in_channels": channels, "text_dim": components.text.dim}
-        if config.lora is not None:
+        if config.lora is not None or config.distill is not None:
             settings |= _of_the_base(settings, Path(config.init or ""))
+        if config.distill is not None:
+            settings |= {name: settings[name] | {"average": True} for name in ("video", "audio")}
+            settings["distilled"] = few_steps(config).as_config()
         model = DualStreamTransformer(**settings)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"model: {error}; see configs/model/") from None
@@ -236,6 +253,6 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         return bool(config.init_streams) and part_of(name) in ("fusion", "part_embedding")
 
     def starts_at_zero(name: str) -> bool:  # a folder without it goes on as it was
-        return part_of(name) == "part_embedding" or any(one in name for one in (".rate_embedder.", ".text_refiner."))
+        return part_of(name) == "part_embedding" or any(one in name for one in ADDED)
 
     return initialise(model, Path(start) / "transformer", joins, starts_at_zero)

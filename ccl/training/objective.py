@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ccl.flops import Tokens, task_flops
 from ccl.parts import GivenPart
 from ccl.routing import Reads, Route, Task
+from ccl.sampler import STREAMS, Tensors
 from ccl.transformer import DualStreamTransformer, StreamContext, StreamInput
 from mtv.control import TrackFeatures
 from shared.nn.clock import LatentClock
@@ -23,6 +24,7 @@ from shared.training.trainer import LossRecord, StepOutput
 from shared.utils.config import Flow, Loss
 from shared.utils.rng import generator
 
+JUMP = "-jump"  # ends the name of a stream in records of jumps (`ccl.training.distill`)
 PARTED = 0.2  # of the steps of task part: those in which its streams run on their context tokens alone
 
 
@@ -45,6 +47,7 @@ class Batch:
     clean_tokens: Tensor | None = None  # [B, A] bool, audio tokens that stay at sigma 0; None: none do
     part: Tensor | None = None  # [B, A, C] given tracks, where any sample is on task part, and by `part_track` which:
     part_track: Tensor | None = None  # [B] places among the model's `parts`
+    empty_text: Tensor | None = None  # [B, L, D] of no text, where guidance is learned
 
     @property
     def divisor(self) -> float:
@@ -90,6 +93,13 @@ def parted(seed: int, step: int) -> bool:
     return float(torch.rand((), generator=generator(seed, "parted", step))) < PARTED
 
 
+class Models(Protocol):
+    """What predicts: the transformer and, for task mtv, its control network."""
+
+    transformer: Any
+    control: Any
+
+
 class JointObjective(nn.Module):
     """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
 
@@ -120,53 +130,70 @@ class JointObjective(nn.Module):
 
     def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
         """Compute the losses of samples that share one route."""
-        (u_v, u_a), route, dtype = self._u(batch), self._route(batch, task), batch.video.dtype
-        sigma_v = shift(u_v, self.flow.video_shift) if route.video_noisy else torch.zeros_like(u_v)
-        sigma_a = shift(u_a, self.flow.audio_shift) if route.audio_noisy else torch.zeros_like(u_a)
-        per_frame = torch.where(batch.clean_frames, 0.0, sigma_v[:, None]).to(dtype)
-        mixed_v, target_v = self._mix(batch, "video", batch.video, per_frame[:, None, :, None, None])
-        per_token = self._per_token(batch, route, sigma_a).to(dtype)
-        mixed_a, target_a = self._mix(batch, "audio", batch.audio, per_token.reshape(len(per_token), -1, 1))
-        video_input = StreamInput(mixed_v, per_frame, batch.text, batch.video_clock)
-        audio_input = StreamInput(mixed_a, per_token, batch.audio_text, batch.audio_clock, self._part(batch, task))
-        inputs: list[StreamInput | StreamContext] = [video_input, audio_input]
+        route = self._route(batch, task)
+        sigmas = self._sigmas(route, dict(zip(STREAMS, self._u(batch), strict=True)))
+        levels = self._levels(batch, route, sigmas)
+        latents, targets = self._mixed(batch, levels)
+        outputs = self._predict(self, batch, task, route, latents, levels)
+        records = [
+            LossRecord(name, task.value, sigmas[name], over_noisy(predicted, targets[name], levels[name]))
+            for name, predicted in outputs.items()
+        ]
+        return self._weighed(batch, task, records)
+
+    def _weighed(self, batch: Batch, task: Task, records: list[LossRecord]) -> list[tuple[LossRecord, float]]:
+        """Give each record its weight, and the first one the cost of all."""
+        of_task, first = self.weights.tasks.get(task.value, 1.0), replace(records[0], cost=self._cost(batch, task))
+        return [(one, of_task * getattr(self.weights, one.stream.removesuffix(JUMP))) for one in [first, *records[1:]]]
+
+    def _sigmas(self, route: Route, u: Tensors) -> Tensors:
+        """Noise level of each sample [B] in each stream; 0 in one that is given."""
+        amounts = {"video": self.flow.video_shift, "audio": self.flow.audio_shift}
+        return {n: shift(u[n], amounts[n]) if route.is_noisy(n) else torch.zeros_like(u[n]) for n in STREAMS}
+
+    def _levels(self, batch: Batch, route: Route, sigmas: Tensors) -> Tensors:
+        """Noise level of each latent frame [B, F], and of the sound [B] or, where some of it is clean, [B, A]."""
+        video, audio = torch.where(batch.clean_frames, 0.0, sigmas["video"][:, None]), sigmas["audio"]
+        if batch.clean_tokens is not None and route.audio_noisy and batch.clean_tokens.any():
+            audio = torch.where(batch.clean_tokens, 0.0, audio[:, None])
+        return {"video": video.to(batch.video.dtype), "audio": audio.to(batch.video.dtype)}
+
+    def _mixed(self, batch: Batch, levels: Tensors) -> tuple[Tensors, Tensors]:
+        """Both streams at their noise levels, and the velocities of their noise."""
+        latents, targets = Tensors(), Tensors()
+        for name in STREAMS:
+            clean = getattr(batch, name)
+            noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), name).to(clean)
+            latents[name], targets[name] = noisy(clean, noise, along(levels[name], clean)), velocity(clean, noise)
+        return latents, targets
+
+    def _predict(
+        self, models: Models, batch: Batch, task: Task, route: Route, latents: Tensors, levels: Tensors,
+        until: Tensors | None = None,
+    ) -> Tensors:  # fmt: skip
+        """Predict the velocity of each noisy stream by `models`: at its level, or on average from there to `until`."""
+        texts, clocks = (batch.text, batch.audio_text), (batch.video_clock, batch.audio_clock)
+        video, audio = (
+            StreamInput(latents[name], levels[name], text, clock, until=None if until is None else until[name])
+            for name, text, clock in zip(STREAMS, texts, clocks, strict=True)
+        )
+        audio = replace(audio, part=part_of_batch(batch, task))
+        inputs: list[StreamInput | StreamContext] = [video, audio]
         if self.detach and task is Task.A2V:
-            inputs[1] = self.transformer.context("audio", audio_input, detach=True)
+            inputs[1] = models.transformer.context("audio", audio, detach=True)
         elif self.detach and task is Task.V2A:
-            inputs[0] = self.transformer.context("video", video_input, detach=True)
+            inputs[0] = models.transformer.context("video", video, detach=True)
         hook = None
         if task is Task.MTV:
-            assert self.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
-            hook = self.control(batch.tracks, per_frame)
-        video, audio = self.transformer(route, *inputs, video_control=hook)
-        losses, of_task = [], self.weights.tasks.get(task.value, 1.0)
-        if video is not None:
-            loss = _over_noisy((video.float() - target_v).square().mean(dim=(1, 3, 4)), per_frame)
-            losses.append((LossRecord("video", task.value, sigma_v, loss), of_task * self.weights.video))
-        if audio is not None:
-            error = (audio.float() - target_a).square()
-            # one mean over all where every token counts: its last digits are those of a run without clean spans
-            loss = error.mean(dim=(1, 2)) if per_token.ndim == 1 else _over_noisy(error.mean(2), per_token)
-            losses.append((LossRecord("audio", task.value, sigma_a, loss), of_task * self.weights.audio))
-        (first, weight), *others = losses
-        return [(replace(first, cost=self._cost(batch, task)), weight), *others]
+            assert models.control is not None and batch.tracks is not None, "task mtv has a control network and tracks"
+            hook = models.control(batch.tracks, levels["video"])
+        outputs = models.transformer(route, *inputs, video_control=hook)
+        return {name: value for name, value in zip(STREAMS, outputs, strict=True) if value is not None}
 
     def _route(self, batch: Batch, task: Task) -> Route:
         """Find the route of this step, the same on every rank and in every micro-step."""
         alone = task is Task.PART and self.transformer.has_unconditional and parted(self.seed, batch.step)
         return task.route.unconditional if alone else task.route
-
-    def _per_token(self, batch: Batch, route: Route, sigma: Tensor) -> Tensor:
-        """Noise level of the sound, [B] or, where some of its tokens are clean, [B, A]."""
-        if batch.clean_tokens is None or not route.audio_noisy or not batch.clean_tokens.any():
-            return sigma
-        return torch.where(batch.clean_tokens, 0.0, sigma[:, None])
-
-    def _part(self, batch: Batch, task: Task) -> GivenPart | None:
-        if task is not Task.PART:
-            return None
-        assert batch.part is not None and batch.part_track is not None, "task part has a given track"
-        return GivenPart(batch.part, batch.part_track)
 
     def _cost(self, batch: Batch, task: Task) -> StepCost:
         """Count what a training step of these samples takes: tokens of the streams that run, and operations."""
@@ -198,12 +225,25 @@ class JointObjective(nn.Module):
         high = draw_u(*keys, flow.high_mean, flow.high_std, f"{name} high")
         return torch.where(draw_chosen(flow.high_share, *keys, f"{name} is high"), high, u)
 
-    def _mix(self, batch: Batch, stream: str, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        noise = draw_noise(self.seed, batch.step, batch.ids, tuple(clean.shape[1:]), stream).to(clean)
-        return noisy(clean, noise, sigma), velocity(clean, noise)
+
+def along(levels: Tensor, latents: Tensor) -> Tensor:
+    """Noise levels of video [B, F], or of sound [B] or [B, A], in the shape that multiplies the latents."""
+    return levels[:, None, :, None, None] if latents.ndim == 5 else levels.reshape(len(levels), -1, 1)
 
 
-def _over_noisy(error: Tensor, sigma: Tensor) -> Tensor:
-    """[B]: mean of `error` [B, N] over the latents whose `sigma` [B, N] is above 0."""
-    valid = (sigma > 0).float()
+def over_noisy(predicted: Tensor, target: Tensor, levels: Tensor) -> Tensor:
+    """[B]: mean square error of video [B, C, F, H, W] or sound [B, A, C] over the latents whose level is above 0."""
+    error = (predicted.float() - target).square()
+    if levels.ndim == 1:
+        # one mean over all where every token counts: its last digits are those of a run without clean spans
+        return error.mean(dim=(1, 2))
+    error, valid = error.mean(dim=(1, 3, 4) if error.ndim == 5 else 2), (levels > 0).float()
     return (error * valid).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def part_of_batch(batch: Batch, task: Task) -> GivenPart | None:
+    """Give the given track of each sample on task part, None on others."""
+    if task is not Task.PART:
+        return None
+    assert batch.part is not None and batch.part_track is not None, "task part has a given track"
+    return GivenPart(batch.part, batch.part_track)

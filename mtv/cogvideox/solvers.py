@@ -34,6 +34,10 @@ class Solver:
             scheduler.set_begin_index(0)
             self.levels = [(u, float(scheduler.sigmas[index])) for index, u in enumerate(grid.tolist())]
 
+    def level_after(self, index: int) -> float:
+        """Noise level to which a step of a flow leads."""
+        return float(self.scheduler.sigmas[index + 1])
+
     def step(self, index: int, prediction: Tensor, latents: Tensor) -> Tensor:
         """Take one step with the prediction at its level."""
         times = self.scheduler.timesteps

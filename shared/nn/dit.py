@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from shared.nn.attention import attend, kernel_learns_slowly, products
 from shared.nn.clock import LatentClock
+from shared.nn.conditions import ConditionEmbedding
 from shared.nn.context_parallel import ContextGroup, ContextShard
-from shared.nn.frame_rate import RatedTimeTextEmbedding
 from shared.nn.norms import RMSNorm, add_modulated, modulated_norm
 from shared.nn.rope import Rotary, grid_rotary, rotate, time_rotary
 from shared.nn.text_refiner import TextRefiner
@@ -59,6 +59,8 @@ class StreamConfig:
         text_layers, text_heads: blocks of a `TextRefiner` and their heads; Wan has none.
         frame_rate: true tells the stream the rate of its latents, without which a slow picture and a fast one are the
             same latents; of no effect until it is trained. For `grid: video`. Wan has one rate and no weights for it.
+        average: true lets the stream predict the average velocity from a noise level to a lower one, so that few steps
+            make a sample; of no effect until it is trained (`distill`). Wan has no weights for it.
     """
 
     in_channels: int
@@ -76,6 +78,7 @@ class StreamConfig:
     text_layers: int = 0
     text_heads: int = 4
     frame_rate: bool = False
+    average: bool = False
 
     def __post_init__(self) -> None:
         if self.grid not in ("video", "time"):
@@ -86,6 +89,8 @@ class StreamConfig:
             raise ValueError(
                 f"frame_rate is {self.frame_rate!r}; true or false is needed, a clip's clock has the number"
             )
+        if not isinstance(self.average, bool):
+            raise ValueError(f"average is {self.average!r}; true or false is needed")
         if self.frame_rate and self.grid != "video":
             raise ValueError(f"frame_rate is for a stream of grid 'video', not {self.grid!r}")
         object.__setattr__(self, "patch_size", tuple(self.patch_size))
@@ -243,8 +248,8 @@ class DiTStream(nn.Module):
         self.patch_embedding = PatchEmbedding(config.in_channels, width, config.patch_size, config.patch_size)
         refined = config.text_layers
         self.text_refiner = TextRefiner(config.text_dim, refined, config.text_heads) if refined else None
-        embedding = RatedTimeTextEmbedding if config.frame_rate else WanTimeTextImageEmbedding
-        self.condition_embedder = embedding(width, config.freq_dim, 6 * width, config.text_dim)
+        sizes, more = (width, config.freq_dim, 6 * width, config.text_dim), (config.frame_rate, config.average)
+        self.condition_embedder = ConditionEmbedding(*sizes, *more) if any(more) else WanTimeTextImageEmbedding(*sizes)
         self.blocks = modules(DiTBlock(config) for _ in range(config.num_layers))
         self.norm_out = FP32LayerNorm(width, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(width, config.patch_values)
@@ -261,11 +266,14 @@ class DiTStream(nn.Module):
         self.blocks = blocks  # no module list: nothing is registered twice
         return blocks
 
-    def embed(self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock | None = None) -> StreamState:
+    def embed(
+        self, latents: Tensor, sigma: Tensor, text: Text, clock: LatentClock | None = None, until: Tensor | None = None
+    ) -> StreamState:
         """Tokens, modulation and positions of noisy latents [B, C, F, H, W] with text [B, L, text_dim], or over time.
 
         `sigma`: [B], or [B, F] for a noise level per latent frame; 0 clean .. 1 noise. `grid="time"` and `frame_rate`
-        need the clock.
+        need the clock. `until`, of the same shape: where the velocity is the average of what lies between it and
+        `sigma`; None: `sigma`. ValueError for one that is given to a stream without `average`.
         """
         (pt, ph, pw), head_dim = self.config.patch_size, self.config.attention_head_dim
         x = self.patch_embedding(latents)
@@ -276,15 +284,24 @@ class DiTStream(nn.Module):
             raise ValueError(f"a time stream needs the clock of its {grid[0]} latents, got {clock and len(clock)}")
         else:
             rotary = time_rotary(clock.centres / self.config.time_unit - 0.5, head_dim)[None]
-        sigma = (sigma if sigma.ndim == 2 else sigma[:, None])[:, ::pt]
-        times, rate = sigma.flatten() * 1000.0, self._rate(clock)
+        levels, more = self._times(sigma), self._rate(clock)
+        if self.config.average:
+            more["until"] = (levels if until is None else self._times(until)).flatten()
+        elif until is not None:
+            raise ValueError("a stream without average has velocities at its own noise level alone")
         texts = text.texts if isinstance(text, TimedText) else text
         texts = texts if self.text_refiner is None else self.text_refiner(texts)
-        time, modulation, texts, _ = self.condition_embedder(times, texts, timestep_seq_len=sigma.shape[1], **rate)
+        time, modulation, texts, _ = self.condition_embedder(
+            levels.flatten(), texts, timestep_seq_len=levels.shape[1], **more
+        )
         text = text.embedded(texts, grid[0]) if isinstance(text, TimedText) else texts
         return StreamState(x, modulation.unflatten(-1, (6, -1)), time, text, rotary.to(x.device), grid, latents)
 
-    def _rate(self, clock: LatentClock | None) -> dict[str, float]:
+    def _times(self, sigma: Tensor) -> Tensor:
+        """Give the times that the embedding of conditions reads, [B, T]."""
+        return (sigma if sigma.ndim == 2 else sigma[:, None])[:, :: self.config.patch_size[0]] * 1000.0
+
+    def _rate(self, clock: LatentClock | None) -> dict[str, Any]:
         """Give the embedding of conditions what it wants of the clock."""
         if not self.config.frame_rate:
             return {}

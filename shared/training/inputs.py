@@ -11,7 +11,7 @@ from shared.utils import cli
 from shared.utils.classes import NamedClass
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
-from shared.utils.files import check_place
+from shared.utils.files import check_place, read_json
 from shared.utils.ranges import Rank
 
 CODECS = ("video_codec", "audio_codec")
@@ -42,8 +42,23 @@ def check_inputs(config: TrainConfig) -> None:
     check_trackers(config.train.report_to)
     if start := config.init or config.init_streams:
         check_checkpoint(start, trusted_packages(config))
+        check_few_steps(config, Path(start))
+    if config.distill is not None and config.distill.teacher is not None:
+        check_checkpoint(config.distill.teacher)
     for name in COMPONENTS:
         component_source(config, name)
+
+
+def check_few_steps(config: TrainConfig, start: Path) -> None:
+    """Raise UserError for a start that is distilled, and a training that would make it one of many steps."""
+    folder = start / "transformer" / "config.json"
+    if folder.is_file() and read_json(folder).get("distilled") and (config.distill is None or not config.init):
+        key, what = (
+            "init" if config.init else "init_streams",
+            "is distilled, and plain training would undo its few steps",
+        )
+        advice = "set distill.teacher: null to learn from the data alone, or name a teacher's folder; with init"
+        raise UserError(f"{key} {start}: {what}; {advice}")
 
 
 def component_source(config: TrainConfig, name: str) -> ComponentSource | None:

@@ -29,8 +29,13 @@ class AdamWEMA(torch.optim.AdamW):
                 if "ema" not in state:
                     state["ema"] = param.detach().clone()
                 updates = float(state["step"])
-                state["ema"].lerp_(param, 1 - min(self.decay, (1 + updates) / (10 + updates)))
+                state["ema"].lerp_(param, 1 - average_decay(self.decay, updates))
         return loss
+
+
+def average_decay(decay: float, updates: float) -> float:
+    """Decay of an average of weights at update n, from 1: less in the first, so that it does not stay at the start."""
+    return min(decay, (1 + updates) / (10 + updates))
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: Optimizer, ema: float) -> torch.optim.Optimizer:

@@ -13,6 +13,7 @@ from shared.utils import config_file
 from shared.utils.config_sections import (
     ComponentSources,
     Data,
+    Distill,
     Flow,
     Lora,
     Loss,
@@ -89,6 +90,7 @@ class TrainConfig(Section):
     detach_clean_stream: bool = key(False, "In a2v and v2a the given stream learns nothing from the other's loss.")
     loss: Loss = Loss()
     flow: Flow = Flow()
+    distill: Distill | None = None
     validation: Validation = Validation()
     deepspeed: dict[str, Any] = key(
         {"zero_optimization": {"stage": 1}}, "A file of configs/deepspeed/, or its content: ZeRO and offload."
@@ -133,6 +135,8 @@ class TrainConfig(Section):
             raise ValueError("train.compile cannot compile what train.context_parallel exchanges; set it false")
         if self.lora and self.lora.dropout and self.train.context_parallel > 1:
             raise ValueError("lora.dropout: processes that share a sample draw alike for unlike tokens; set it 0")
+        if self.distill is not None:
+            self._check_distill()
         if self.init and self.init_streams:
             raise ValueError(f"init ({self.init}) gives the streams too; leave out init_streams ({self.init_streams})")
         for name, weights in [("tasks", self.tasks), *((f"phase {p.name!r}", p.tasks) for p in self.phases)]:
@@ -151,6 +155,24 @@ class TrainConfig(Section):
                 what = f"belongs in the train config ({owner})" if owner else f"is none of {sorted(DEEPSPEED_KEYS)}"
                 raise ValueError(f"deepspeed.{name} {what}")
         return self
+
+    def _check_distill(self) -> None:
+        """Raise ValueError for what a training for few steps cannot have."""
+        if not self.init:
+            raise ValueError("distill: few steps are learned by a trained model; set init to its folder")
+        if self.flow.sigmas != "shared":
+            raise ValueError("distill: both streams go by one clock; set flow.sigmas to shared")
+        if self.train.context_parallel > 1:
+            raise ValueError("distill: teacher and averages run whole in every process; set train.context_parallel to 1")
+        if self.detach_clean_stream:
+            raise ValueError("distill: detach_clean_stream has no effect on it; set it false")
+        if self.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3:
+            raise ValueError("distill: targets need the average of all weights in every process; set ZeRO stage 0 to 2")
+
+    @property
+    def validation_steps(self) -> int:
+        """Solver steps of a sample while training."""
+        return self.validation.steps if self.distill is None else self.distill.steps
 
     def phase_end(self, phase: Phase) -> int:
         """First step after `phase`."""

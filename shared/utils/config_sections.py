@@ -19,6 +19,7 @@ from shared.utils.ranges import (
     Natural,
     Rate,
     SampleRate,
+    Scale,
     Seconds,
     Side,
     Steps,
@@ -29,6 +30,7 @@ from shared.utils.ranges import (
 )
 
 Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv", "part"]
+Track = Literal["speech", "effects", "music"]
 Part = Literal["transformer", "attention", "control", "holistic"]
 TaskWeights = dict[Task, Weight]
 Until = Annotated[float, Field(gt=0, le=1_000_000_000)]
@@ -205,6 +207,39 @@ class Flow(Section):
     video_shift: Factor = key(1.0, "Above 1: more of the video's time at high noise; sampling follows.")
     audio_shift: Factor = key(1.0, "Above 1: more of the sound's time at high noise; sampling follows.")
     sigmas: Literal["shared", "independent"] = key("shared", "One u per sample, or one per stream.")
+
+
+class Distill(Section):
+    """Few steps: the model learns jumps from one noise level to a lower one (docs/training.md)."""
+
+    teacher: str | None = key(
+        None, "Checkpoint folder whose guided velocity of each task is learned; null: the velocity of the data."
+    )
+    text_scale: tuple[Scale, Scale] | None = key(
+        None, "Teacher's text scale for video and sound, in the joint tasks; null: the pipeline's default."
+    )
+    context_scale: tuple[Scale, Scale] | None = key(
+        None, "Its scale of the other stream, likewise; 1 is no guidance by it."
+    )
+    text_scale_per_task: dict[Task, tuple[Scale, Scale]] = key(
+        {}, "The same for single tasks, and for mtv, whose scale is the first of the two: {mtv: [2, 2]}."
+    )
+    context_scale_per_task: dict[Task, tuple[Scale, Scale]] = key({}, "The same for single tasks: {v2a: [1, 2]}.")
+    track_scale: dict[Track, Scale] = key({}, "Teacher's scales of mtv; what is not named is the pipeline's default.")
+    plain_share: Annotated[float, Field(gt=0, le=1)] = key(
+        0.5, "Share of the samples that learn the velocity itself; the others learn jumps."
+    )
+    start_share: Rate = key(0.3, "How often u is 1 on purpose, where sampling starts.")
+    end_share: Rate = key(0.3, "How often a jump ends at u = 0 on purpose, where sampling ends.")
+    anchor: Rate = key(0.04, "First parts of jumps up to this long, in u, go by the teacher's velocity itself.")
+    steps: Steps = key(4, "Steps that sampling takes by default, and validation; written into the checkpoint.")
+
+    @model_validator(mode="after")
+    def _followed(self) -> Distill:
+        scales = self.text_scale, self.context_scale, self.text_scale_per_task, self.context_scale_per_task
+        if self.teacher is None and any((*scales, self.track_scale)):
+            raise ValueError("distill: scales are of a teacher's guidance; name its folder, or leave them out")
+        return self
 
 
 class TrackSettings(Section):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
-from tiny import counted, noise, transformer
+from tiny import CONFIG, counted, noise, transformer
 
 from ccl.given import Given
 from ccl.guidance import Form, Guidance
@@ -19,6 +19,7 @@ from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor, 
 from shared.data.media_write import write_audio
 from shared.encoders import HashedWords
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn import few_steps as few_steps_module
 from shared.nn.flow import shift, u_grid
 from shared.utils.errors import UserError
 
@@ -491,3 +492,76 @@ def test_frames_a_second_reach_the_transformers_clock(pipe):
 def test_frames_a_second_that_there_are_not_are_refused(pipe, fps):
     with pytest.raises(UserError, match=f"fps is {fps!r}; a number from 0.001 to 1000 is needed"):
         pipe("a bell", fps=fps)
+
+
+def few_steps(solver: str = "euler", shifts: tuple[float, float] = (1.5, 1.2)) -> CCLPipeline:
+    """A pipeline whose model is distilled, with random weights."""
+    streams = {name: CONFIG[name] | {"average": True} for name in ("video", "audio")}
+    every = ("t2av", "a2v", "v2a", "t2v", "t2a")
+    held = {"steps": 4, "shifts": list(shifts), "guidance": {key: {} for key in every}}
+    made = pipeline(solver=solver)
+    made.register_modules(transformer=transformer(**streams, distilled=held))
+    return made
+
+
+@pytest.mark.parametrize("task", ["t2av", "t2v", "t2a", "a2v", "v2a"])
+def test_a_distilled_model_takes_one_evaluation_a_step_and_its_own_number_of_steps(task, caplog):
+    pipe, given = few_steps(), {}
+    if task == "a2v":
+        given["audio"] = noise("sound", 1, 1, SAMPLES) / 10
+    if task == "v2a":
+        given["video"] = noise("film", 1, 3, 13, 32, 32).clamp(-1, 1)
+    contexts, run = [], pipe.transformer.context
+    pipe.transformer.context = lambda *arguments: contexts.append(arguments) or run(*arguments)
+    for steps, expected in ((None, 4), (1, 1), (7, 7)):
+        contexts.clear()
+        with counted(pipe.transformer) as routes:
+            pipe("a bell", task=task, duration=SECONDS, num_inference_steps=steps, **given)
+        assert len(routes) == expected and set(routes) == {Task(task).route}
+        assert len(contexts) == len(given)  # a given stream is run once
+    assert not caplog.records
+
+
+def test_the_jumps_of_a_known_map_lead_to_its_end_in_any_number_of_steps(monkeypatch):
+    """From N(0, 0.5²) at sigma 0 to N(0, 1) at 1: what is drawn is halved."""
+    pipe = few_steps()
+
+    def known(route, video, audio, video_control=None):
+        def jump(given):
+            first, last = (((1 - level) / 2).square() + level.square() for level in (given.sigma, given.until))
+            mean = ((1 - (last / first).sqrt()) / (given.sigma - given.until))[:, :1]
+            return given.latents * mean.reshape(-1, *[1] * (given.latents.ndim - 1))
+
+        return jump(video), jump(audio)
+
+    monkeypatch.setattr(pipe.transformer, "forward", known)
+    drawn = pipe._noise(Task.T2AV.route, pipe._size(SECONDS, None, None), [3])
+    for steps in (1, 2, 4):
+        _, latents = sample(pipe, steps=steps, seed=3)
+        for name, value in latents[-1].items():
+            torch.testing.assert_close(value, drawn[name] / 2, rtol=0, atol=1e-5)
+
+
+def test_a_distilled_model_is_guided_only_where_that_is_asked_for_and_told(caplog):
+    few_steps_module.warn.cache_clear()
+    pipe = few_steps()
+    with counted(pipe.transformer) as routes:
+        sample(pipe, steps=2, guidance=Guidance())
+        sample(pipe, steps=2, guidance=Guidance(Form.NONE))
+    assert len(routes) == 4 and not caplog.records
+    with counted(pipe.transformer) as routes:
+        sample(pipe, steps=2, guidance=Guidance(text_scale=(2.0, 2.0)))
+    assert len(routes) == 6
+    assert [record.getMessage()[:14] for record in caplog.records] == ["guidance dual:"]
+
+
+def test_only_eulers_method_samples_a_distilled_model():
+    with pytest.raises(UserError, match="the video's solver is UniPCMultistepScheduler; this model is distilled"):
+        sample(few_steps("unipc"))
+
+
+def test_a_grid_that_it_was_not_made_for_is_told(caplog):
+    few_steps_module.warn.cache_clear()
+    sample(few_steps(shifts=(2.0, 1.2)), steps=2)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("the video's noise levels 1.000, 0.600 are not those of shift 2")

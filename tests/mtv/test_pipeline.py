@@ -23,6 +23,7 @@ from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
 from shared.encoders.timed_prompts import TimedPrompts
+from shared.nn import few_steps
 from shared.puppets.clip import render_clip, sample_spec
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
@@ -474,3 +475,28 @@ def test_every_window_has_the_clock_of_the_frames_a_second(pipe, monkeypatch):
     assert pipe("a bell", tracks(seconds=1.0), **options).fps == FPS and {clock.rate for clock in clocks[3:]} == {4.0}
     with pytest.raises(UserError, match="fps is 0; a number"):
         pipe("a bell", tracks(seconds=1.0), fps=0, **options)
+
+
+def test_a_distilled_model_takes_one_evaluation_a_step_and_its_own_number_of_steps(caplog):
+    streams = {
+        "video": STREAM | {"in_channels": 48, "average": True},
+        "audio": STREAM | {"in_channels": 5, "average": True},
+    }
+    held = {"steps": 3, "shifts": [1.5, 1.5], "guidance": {"mtv": {}}}
+    model = randomise(DualStreamTransformer(**streams, cca_heads=2, cca_head_dim=12, context_tokens=2, distilled=held))
+    pipe = driven(joint(), transformer=model)
+    few_steps.warn.cache_clear()
+    lower = []
+    hook = model.register_forward_pre_hook(lambda _, args: lower.append(args[1].until))
+    pipe("a bell", tracks())
+    pipe("a bell", tracks(), guidance=TrackGuidance())
+    assert len(lower) == 6 and not caplog.records
+    levels = [0.75, 0.429, 0.0]  # shift 1.5 of 2/3, 1/3 and 0
+    torch.testing.assert_close(torch.stack([one[0, 1] for one in lower[:3]]), torch.tensor(levels), rtol=0, atol=1e-3)
+    pipe("a bell", tracks(), guidance=TrackGuidance(text=3.0, speech=1.0), num_inference_steps=2)
+    assert len(lower) == 10 and "guidance separate of tracks: this model is distilled" in caplog.text
+    pipe("a bell", tracks(), image=picture("first"), num_inference_steps=1)
+    assert lower[-1][0, 0] == 0
+    hook.remove()
+    with pytest.raises(UserError, match="needs FlowMatchEulerDiscreteScheduler"):
+        driven(joint("unipc"), transformer=model)("a bell", tracks())

@@ -17,9 +17,11 @@ import pytest
 import torch
 import train_ccl
 import yaml
+from tiny import counted
 
 from ccl.pipeline import CCLPipeline
 from shared.checkpoint.folder import load_checkpoint
+from shared.checkpoint.lora_file import shapes
 from shared.data.media import probe, write_video
 from shared.nn.parameter_names import part_of
 from shared.utils.errors import run_main
@@ -33,13 +35,19 @@ sys.path.insert(0, "scripts")
 import train_ccl
 from shared.training import trainer
 from shared.utils.distributed import session
-from shared.utils.errors import run_main
+from shared.utils.errors import run_main, UserError
+after = trainer.Trainer._after
+def cut(self, engine, log, state, stop, step):
+    after(self, engine, log, state, stop, step)
+    if step == 1:
+        raise UserError("cut")
 results = []
 with session():
     for name, argv in json.loads(sys.argv[1]).items():
         code, err = 0, io.StringIO()
         if name == "diverging":  # at a rate that no configuration may have
             learning_rate, trainer.learning_rate = trainer.learning_rate, lambda *_: 1e30
+        trainer.Trainer._after = cut if name.endswith("cut") else after
         with contextlib.redirect_stderr(err):
             try:
                 run_main(lambda: train_ccl.main(argv))
@@ -118,6 +126,13 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
             f"output={folder / 'joined_run'}",
         ),
     }
+    few = [f"init={folder / 'run/checkpoint'}", f"distill.teacher={folder / 'run/checkpoint'}", "train.steps=4"]
+    few += ["optimizer.lr=0.01", "train.export_dtype=fp32", "distill.steps=3", "validation.every=0"]
+    few += [f"data.latents={folder / 'run/latents'}", "train.report_to=[]"]
+    lines["few"] = arguments(folder, *few, f"output={folder / 'few_run'}", "validation.every=4")
+    lines["few cut"] = lines["few again"] = arguments(folder, *few, f"output={folder / 'cut_run'}")
+    tuned = [f"init={folder / 'few_run/checkpoint'}", "distill.teacher=null", "lora.rank=2", "train.steps=1"]
+    lines["few tuned"] = arguments(folder, *few[-3:], *tuned, f"output={folder / 'tuned_run'}")
     command = [sys.executable, "-c", DRIVER, json.dumps(lines)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "RESULTS" in done.stdout, done.stderr
@@ -204,6 +219,56 @@ def test_another_fusion_starts_from_the_same_streams_and_codecs(folder: Path, ru
         assert all(torch.equal(value, others[name]) for name, value in ours.items())
 
 
+def test_a_model_distilled_for_few_steps_samples_in_as_many_evaluations(folder: Path, runs: dict) -> None:
+    assert runs["few"][0] == 0, runs["few"][1]
+    with open(folder / "few_run/losses.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {"video", "audio", "video-jump", "audio-jump"} >= {row["stream"] for row in rows} > {"video", "audio"}
+    pipeline = load_checkpoint(CCLPipeline, folder / "few_run/checkpoint")
+    learnt = pipeline.transformer.video_stream.condition_embedder.until_embedder.linear_2.weight
+    assert learnt.any() and pipeline.transformer.config.distilled["guidance"]["t2av"]["text_scale"] == [2.5, 2.5]
+    with counted(pipeline.transformer) as routes:
+        made = pipeline("Clip 1 of noise.", duration=1.0)
+    assert len(routes) == 3 and made.video.shape == (1, FPS, 32, 32, 3) and made.audio.shape == (1, 16000)
+    assert probe(folder / "few_run/samples/step000004_0.mp4").has_audio
+    assert {file.name for file in (folder / "few_run/checkpoint/transformer").iterdir()} == {
+        "config.json", "diffusion_pytorch_model.safetensors",
+    }  # fmt: skip
+
+
+def test_a_distillation_that_was_cut_off_goes_on_to_the_same_bits(folder: Path, runs: dict) -> None:
+    assert runs["few cut"][0] == 2 and runs["few cut"][1].endswith("error: cut\n"), runs["few cut"][1]
+    assert runs["few again"][0] == 0, runs["few again"][1]
+    for name in ("losses.csv", "checkpoint/transformer/diffusion_pytorch_model.safetensors"):
+        assert (folder / "few_run" / name).read_bytes() == (folder / "cut_run" / name).read_bytes()
+
+
+def test_adapters_of_a_distilled_model_learn_from_data(folder: Path, runs: dict) -> None:
+    assert runs["few tuned"][0] == 0, runs["few tuned"][1]
+    names = shapes(folder / "tuned_run/lora/pytorch_lora_weights.safetensors")
+    assert names and all(name.startswith("transformer.") for name in names)
+    pipeline = load_checkpoint(CCLPipeline, folder / "few_run/checkpoint")
+    pipeline.load_lora_weights(folder / "tuned_run/lora")
+    with counted(pipeline.transformer) as routes:
+        pipeline("Clip 1 of noise.", duration=1.0)
+    assert len(routes) == 3
+
+
+def test_plain_training_of_a_distilled_model_is_refused(
+    folder: Path, runs: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, few = folder / "few_run/checkpoint", f"output={tmp_path / 'run'}"
+    error = refusal(arguments(folder, few, f"init={start}"), capsys)
+    assert f"init {start}: is distilled" in error and "set distill.teacher: null" in error
+    error = refusal(arguments(folder, few, f"init_streams={start}"), capsys)
+    assert f"init_streams {start}: is distilled" in error
+    twice = f"init={start}", f"distill.teacher={start}"
+    assert "is distilled itself" in refusal(arguments(folder, few, *twice), capsys)
+    moved = f"init={start}", "distill.teacher=null", "flow.video_shift=2"
+    assert "have shift 1, and both streams" in refusal(arguments(folder, few, *moved), capsys)
+    assert not (tmp_path / "run").exists()
+
+
 def refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         run_main(lambda: train_ccl.main(line))
@@ -231,6 +296,7 @@ def test_a_clip_without_sound_is_refused_by_name(
         ("codecs=nowhere", "codecs: nowhere: no video codec (no config.json or video_codec/config.json"),
         ("init=nowhere", "checkpoint nowhere: no such folder"),
         ("init_streams=nowhere", "checkpoint nowhere: no such folder"),
+        ("distill.teacher=nowhere", "distill: few steps are learned by a trained model; set init to its folder"),
         ("model.fusion=gate", "model: fusion is 'gate'; choose one of cca, gate_hard"),
         ("model.routing=joint", "so t2v, t2a cannot be trained; give weights to t2av, a2v and v2a only"),
     ],

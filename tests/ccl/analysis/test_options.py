@@ -27,6 +27,8 @@ def test_the_settings_name_files_and_probes() -> None:
     [
         (["--probes", "loss", "--pictures", "maps"], "--pictures shows attention"),
         (["--probes", "gain", "--against", "towers"], "--against compares losses"),
+        (["--probes", "steps"], "--probes steps measures distances to --teacher"),
+        (["--teacher", "t"], "--probes steps measures distances to --teacher"),
         (["--output", "probe.txt"], "--output probe.txt: the name of a file is needed, and must end in .json"),
     ],
 )

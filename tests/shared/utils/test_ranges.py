@@ -33,7 +33,17 @@ SIGNED = {
     "mean": "of logit(u)",
     "high_mean": "of logit(u)",
     **dict.fromkeys(
-        ("text_scale", "context_scale", "speech_scale", "effects_scale", "music_scale", "guidance_scale"),
+        (
+            "text_scale",
+            "context_scale",
+            "speech_scale",
+            "effects_scale",
+            "music_scale",
+            "guidance_scale",
+            "text_scale_per_task",
+            "context_scale_per_task",
+            "track_scale",
+        ),
         "guidance away from it",
     ),
 }
@@ -68,6 +78,7 @@ ZERO = {
         ("text_dropout", "text_dropout_per_task", "audio_caption_rate", "clean_frames", "clean_spans", "keyframes"),
         "never",
     ),
+    **dict.fromkeys(("start_share", "end_share", "anchor"), "never"),
     **dict.fromkeys(("dropout_all", "drop_speaker_prob", "drop_from_caption"), "never"),
 }
 #: Numbers whose options belong to another model of this list, which checks them.
