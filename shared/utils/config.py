@@ -163,7 +163,7 @@ class TrainConfig(Section):
         if self.flow.sigmas != "shared":
             raise ValueError("distill: both streams go by one clock; set flow.sigmas to shared")
         if self.train.context_parallel > 1:
-            raise ValueError("distill: teacher and averages run whole in every process; set train.context_parallel to 1")
+            raise ValueError("distill: targets are made by whole models; set train.context_parallel to 1")
         if self.detach_clean_stream:
             raise ValueError("distill: detach_clean_stream has no effect on it; set it false")
         if self.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3:
