@@ -307,3 +307,14 @@ def test_a_given_part_is_there_in_every_state_and_weights_of_one_are_one_evaluat
     without = sampler(model, Task.T2AV, guidance).velocity(latents(), SIGMAS)
     assert not torch.allclose(out["audio"], without["audio"], atol=1e-3)
     assert not torch.allclose(out["video"], without["video"], atol=1e-4)
+
+
+def test_clean_latents_may_differ_from_sample_to_sample():
+    """As in the velocities of a teacher: each row is what it is with its own mask for all."""
+    made = latents()
+    masks = {"video": torch.arange(4) < torch.tensor([[1], [3]]), "audio": torch.arange(21) >= torch.tensor([[9], [2]])}
+    for name, mask in masks.items():
+        restored = Clean(latents("y")[name], mask).restored(made[name])
+        for row in range(2):
+            alone = Clean(latents("y")[name], mask[row]).restored(made[name])
+            assert torch.equal(restored[row], alone[row]) and not torch.equal(restored[row], made[name][row])
