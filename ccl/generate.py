@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from ccl.prompt_list import Clip, PromptLine, batches, claim, read_prompts
+from ccl.prompt_list import Clip, PromptLine, Record, batches, read_prompts
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
 from shared.checkpoint.folder import check_checkpoint, check_joint
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
@@ -112,10 +112,11 @@ def generate(options: JointOptions) -> Iterator[Path]:
         Clip(story or line.prompt, line.audio_prompt or options.audio_prompt, options.seed_of(index, line), file)
         for index, (line, file) in enumerate(zip(lines, files, strict=True))
     ]
+    record = None
     if options.prompts is not None and options.launch.rank == 0:
-        claim(options.output, files, _digest(options), options.resume)
+        record = Record(options.output, files, _digest(options), options.resume)
     with options.launch.joined():
-        yield from _sample(options, clips, given)
+        yield from _sample(options, clips, given, record)
 
 
 def _digest(options: JointOptions) -> str:
@@ -126,16 +127,20 @@ def _digest(options: JointOptions) -> str:
     return settings_digest(options, [*(path for path in inputs if path is not None), *weights], elsewhere)
 
 
-def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia) -> Iterator[Path]:
+def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia, record: Record | None) -> Iterator[Path]:
+    """Load the checkpoint and make this process's share of the clips; the first process has the record of a list."""
     with quick_imports(options.compile):
         from ccl.pipeline import CCLPipeline
         from shared.nn.attention import use_backend
         from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
 
-    launch, todo = options.launch, batches(clips, options.batch, options.resume)
-    todo = launch.of_first(todo)
-    if 0 < len(todo) < launch.groups:
+    launch = options.launch
+    made = launch.of_first(set[Path]() if record is None else record.made)
+    todo = batches(clips, options.batch, made)
+    if not todo:
+        return
+    if len(todo) < launch.groups:
         told = f"{len(todo)} batches of at most {options.batch} clips for {launch.groups} processes or groups of them"
         tell(f"warning: {told}: some have nothing to do; lower --batch")
     with use_backend(options.attention, "--attention"):
@@ -145,6 +150,8 @@ def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia) -> Iter
         cache_steps(pipeline.transformer, options.step_cache)
         arguments = given.arguments(options, pipeline) | options.given_arguments()
         arguments |= {"task": options.chosen_task.value, "guidance": guidance(options)}
+        if record is not None:
+            record.begin()
         for batch in todo[launch.group :: launch.groups]:
             desc = f"clips {clips.index(batch[-1]) + 1}/{len(clips)}"
             pipeline.set_progress_bar_config(desc=desc, unit="step", disable=launch.rank > 0)

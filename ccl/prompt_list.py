@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,25 +62,44 @@ def _read_line(line: str, path: Path, number: int) -> PromptLine:
     return read
 
 
-def batches(clips: Sequence[Clip], size: int, made: bool) -> list[list[Clip]]:
-    """Cut the clips into batches of `size`; where some are `made`, leave out batches of which all are.
+def batches(clips: Sequence[Clip], size: int, made: Collection[Path]) -> list[list[Clip]]:
+    """Cut the clips into batches of `size`, and leave out those of which all are `made`.
 
     A batch is sampled as a whole or not at all: so a clip does not depend on what was there, to the bit.
     """
     cut = [list(clips[start : start + size]) for start in range(0, len(clips), size)]
-    return [batch for batch in cut if not (made and all(clip.file.exists() for clip in batch))]
+    return [batch for batch in cut if not all(clip.file in made for clip in batch)]
 
 
-def claim(output: Path, files: Sequence[Path], settings: str, resume: bool) -> None:
-    """Write down beside OUT of which `settings` its clips are or, to `resume`, see that those that are there are of
-    these. UserError if they are not, or nothing tells."""
-    record = output.with_name(f".{output.name}.settings")
-    there = next((file for file in files if file.exists()), None)
-    if resume and there is not None:
-        advice = "leave out --resume to make all anew, or give another --output"
-        if not record.exists():
-            raise UserError(f"--resume: {there} is there, and nothing tells which options made it; {advice}")
-        if read_json(record, advice=advice).get("settings") != settings:
-            raise UserError(f"--resume: {there} was made with other options, prompts or weights; {advice}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(record, {"settings": settings})
+class Record:
+    """Beside OUT, of which settings the clips of a list are: a hidden file, which stays with them."""
+
+    def __init__(self, output: Path, files: Sequence[Path], settings: str, resume: bool) -> None:
+        """Find the clips that are `made`, to `resume`. UserError if they are of other settings, or nothing tells."""
+        self.file, self.settings = output.with_name(f".{output.name}.settings"), settings
+        self.before = {file.name: _state(file) for file in files if file.exists()}
+        self.made: set[Path] = set()
+        self.resumes = resume and bool(self.before)
+        if not self.resumes:
+            return
+        advice, first = "leave out --resume to make all anew, or give another --output", min(self.before)
+        if not self.file.exists():
+            raise UserError(f"--resume: {output.with_name(first)} is there, and nothing tells what made it; {advice}")
+        content = read_json(self.file, advice=advice)
+        if content.get("settings") != settings:
+            what = "is of other options, prompts or weights"
+            raise UserError(f"--resume: {output.with_name(first)} {what}; {advice}")
+        older = content.get("before", {})
+        self.made = {file for file in files if file.exists() and older.get(file.name) != _state(file)}
+
+    def begin(self) -> None:
+        """Write it down, before the first clip is: what is there and not made anew is not of these settings."""
+        if not self.resumes:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.file, {"settings": self.settings, "before": self.before})
+
+
+def _state(file: Path) -> list[int]:
+    """Size and time of a file, which tell whether it was written anew."""
+    about = file.stat()
+    return [about.st_size, about.st_mtime_ns]

@@ -225,13 +225,14 @@ class DualStreamTransformer(
         learns = torch.is_grad_enabled() and not detach
         with torch.set_grad_enabled(learns):
             state = embed(self.video_stream if stream == "video" else self.audio_stream, given)
+            grid = state.grid
             if self.context_group is not None:
                 state = state.divided(self.context_group, stream)
         key_values = []
         for block in self.blocks:
             state, key_value = block.run_clean(stream, state, learns)
             key_values.append(key_value)
-        return StreamContext(key_values, given.clock, state.grid)
+        return StreamContext(key_values, given.clock, grid)
 
     def parallel_heads(self) -> dict[str, int]:
         """Heads of each stream's self-attention."""

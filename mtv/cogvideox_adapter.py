@@ -126,9 +126,9 @@ class CogVideoXAdapter:
     @staticmethod
     def check(config: CurriculumConfig, stages: Sequence[BackboneConfig]) -> None:
         assert config.backbone is not None, "this adapter is that of a backbone"
-        check_cogvideox(config.backbone, config.data.size)
         if any(stage.train.context_parallel > 1 for stage in stages):
             raise UserError("train.context_parallel divides the joint model alone, not a CogVideoX; set it 1")
+        check_cogvideox(config.backbone, config.data.size)
 
     @staticmethod
     def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:

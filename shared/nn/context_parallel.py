@@ -89,6 +89,8 @@ class ContextShard:
 
     def gather(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """Gather tensors [B, n, ...] of these tokens to [B, N, ...]; a gradient is the sum over the processes."""
+        if len({part.dtype for part in parts}) > 1:  # as under autocast, where a norm gives float32
+            return tuple(self.gather(part)[0] for part in parts)
         got = self._gathered(torch.stack(parts).movedim(2, 0), self._tokens())
         return tuple(got.movedim(0, 2).unbind())
 
@@ -147,7 +149,7 @@ class ContextParallelMixin(ModelMixin):
             config = ParallelConfig(context_parallel_config=config)
         chosen, rank, world = config.context_parallel_config, distributed.get_rank(), distributed.get_world_size()
         check_world(chosen.ulysses_degree, world, "context parallel")
-        kind = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        kind = "cpu" if distributed.get_backend() == "gloo" else "cuda"
         shape = (world // chosen.ulysses_degree, 1, chosen.ulysses_degree)
         mesh = chosen.mesh or init_device_mesh(kind, shape, mesh_dim_names=("data", "ring", "ulysses"))
         device = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)

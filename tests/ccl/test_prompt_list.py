@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccl.prompt_list import Clip, PromptLine, batches, claim, read_prompts
+from ccl.prompt_list import Clip, PromptLine, Record, batches, read_prompts
 from shared.utils.errors import UserError
 
 
@@ -46,21 +46,23 @@ def test_a_wrong_line_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 def test_what_is_left_of_a_list_are_whole_batches(tmp_path: Path) -> None:
     clips = [Clip(str(i), None, i, tmp_path / f"{i}.mp4") for i in range(5)]
-    for made in (0, 1, 2):
-        clips[made].file.touch()
-    assert batches(clips, 2, made=False) == [clips[:2], clips[2:4], clips[4:]]
-    assert batches(clips, 2, made=True) == [clips[2:4], clips[4:]]
+    assert batches(clips, 2, set()) == [clips[:2], clips[2:4], clips[4:]]
+    assert batches(clips, 2, {clip.file for clip in clips[:3]}) == [clips[2:4], clips[4:]]
 
 
 def test_clips_of_other_settings_are_not_gone_on_with(tmp_path: Path) -> None:
-    out, files = tmp_path / "new/clip.mp4", [tmp_path / "new/clip_000.mp4"]
-    claim(out, files, "a", resume=True)  # nothing is there yet
-    files[0].touch()
-    claim(out, files, "a", resume=True)
-    with pytest.raises(UserError, match=r"clip_000\.mp4 was made with other options, prompts or weights; leave out"):
-        claim(out, files, "b", resume=True)
-    claim(out, files, "b", resume=False)
-    claim(out, files, "b", resume=True)
+    out, files = tmp_path / "new/clip.mp4", [tmp_path / f"new/clip_00{i}.mp4" for i in range(2)]
+    first, second = files
+    Record(out, files, "a", resume=True).begin()  # nothing is there yet
+    first.touch()
+    assert Record(out, files, "a", resume=True).made == {first}
+    with pytest.raises(UserError, match=r"clip_000\.mp4 is of other options, prompts or weights; leave out --resume"):
+        Record(out, files, "b", resume=True)
+    Record(out, files, "b", resume=False).begin()  # and it was stopped when it had made the second
+    second.touch()
+    again = Record(out, files, "b", resume=True)
+    again.begin()
+    assert again.made == Record(out, files, "b", resume=True).made == {second}
     (tmp_path / "new/.clip.mp4.settings").unlink()
-    with pytest.raises(UserError, match="nothing tells which options made it"):
-        claim(out, files, "b", resume=True)
+    with pytest.raises(UserError, match="nothing tells what made it"):
+        Record(out, files, "b", resume=True)

@@ -43,6 +43,7 @@ CASES = {
     "full": ({"fusion": "full"}, Task.T2AV),
     "appended": ({"fusion": "appended"}, Task.T2AV),
     "context": ({}, Task.A2V),
+    "context of video": ({"partition": False}, Task.V2A),
     "short": ({}, Task.T2AV),
 }
 
@@ -74,8 +75,9 @@ def evaluate(name: str, parallel: bool) -> dict[str, Tensor]:
         frames = 1 + 4 * (FRAMES - 1)
         speech, effects, music = (tiny.noise(track, 2, frames, 1, 1, 3) for track in TRACKS)
         hook = network(TrackFeatures(speech[:, None], effects, music), given[0].sigma)
-    if name == "context":
-        given[1] = model.context("audio", given[1])
+    if name.startswith("context"):
+        clean = 1 if task is Task.A2V else 0
+        given[clean] = model.context(("video", "audio")[clean], given[clean])
     outputs = model(task.route, *given, video_control=hook)
     loss = sum((out.square().mean() for out in outputs if out is not None), start=torch.zeros(()))
     loss.backward()

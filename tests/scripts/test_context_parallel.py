@@ -22,6 +22,8 @@ import torch
 from distance import distances
 from safetensors.torch import load_file
 
+from ccl.training.build import JointAdapter
+from mtv.cogvideox_adapter import CogVideoXAdapter
 from mtv.control import MSTControlNet
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.folder import save_checkpoint
@@ -174,10 +176,10 @@ def test_a_list_goes_on_from_the_clips_that_are_there(
     capsys.readouterr()
     sample_joint.main(kept)
     assert capsys.readouterr().out.split() == [str(whole)] and heard(whole) == before
-    with pytest.raises(UserError, match=r"many_000.mp4 was made with other options, prompts or weights; leave out"):
+    with pytest.raises(UserError, match=r"many_000.mp4 is of other options, prompts or weights; leave out"):
         sample_joint.main([*kept, "--steps", "3"])
     (runs / "one/.many.mp4.settings").unlink()
-    with pytest.raises(UserError, match="nothing tells which options made it"):
+    with pytest.raises(UserError, match="nothing tells what made it"):
         sample_joint.main(kept)
 
 
@@ -197,6 +199,20 @@ def test_what_launchers_cannot_do_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
         sample_joint.main([*words, "--device", "cpu", "--context-parallel", "2"])
     with pytest.raises(UserError, match="--compile cannot compile what processes exchange"):
         sample_joint.main([*words, "--compile", "--context-parallel", "2"])
+
+
+def test_what_training_cannot_divide_is_told(tmp_path: Path) -> None:
+    wrong = TrainConfig.load(joint.write_config(tmp_path, 2, context_parallel=2))  # three heads
+    with pytest.raises(UserError, match=r"train\.context_parallel 2: the audio stream has 3 heads; one of 1 divides"):
+        JointAdapter.check(wrong, [wrong])
+    with pytest.raises(UserError, match=r"train\.context_parallel divides the joint model alone, not a CogVideoX"):
+        CogVideoXAdapter.check(wrong.model_copy(update={"backbone": "x"}), [wrong])
+    for overrides, said in (
+        (["lora={dropout: 0.1}", "init=x"], "lora.dropout: processes that share a sample draw alike"),
+        (["train.compile=true"], "train.compile cannot compile what train.context_parallel exchanges"),
+    ):
+        with pytest.raises(UserError, match=said):
+            TrainConfig.load(tmp_path / "config.yaml", overrides)
 
 
 @pytest.mark.slow  # four processes start, and train at each stage
