@@ -43,7 +43,7 @@ class Perfect:
 
     device = torch.device("cpu")
     config = SimpleNamespace(height=64, width=64, fps=16.0)
-    transformer = SimpleNamespace(has_unconditional=True)
+    transformer = SimpleNamespace(has_unconditional=True, config={})
 
     def __init__(self, codecs: tuple[LinearVideoCodec, LinearAudioCodec]) -> None:
         self.video_codec, self.audio_codec = codecs
@@ -72,7 +72,7 @@ class Perfect:
 class PerfectDriven:
     """Answers with what the tracks ask for; `deaf_to_speech`: with the mouths of the clip's own speech."""
 
-    device, config, audio_codec = Perfect.device, Perfect.config, None
+    device, config, audio_codec, transformer = Perfect.device, Perfect.config, None, Perfect.transformer
     audio_encoder = SimpleNamespace(sample_rate=16000)
 
     def __init__(self, video_codec: LinearVideoCodec, clips: int) -> None:

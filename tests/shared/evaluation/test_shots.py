@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -39,6 +39,7 @@ class Shown(torch.nn.Module):
     """Answers to prompts over time with the shows that they tell, and evaluates itself seven times."""
 
     has_unconditional = True
+    config: ClassVar[dict[str, Any]] = {}
 
     def forward(self) -> None: ...
 

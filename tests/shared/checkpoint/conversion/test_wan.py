@@ -147,20 +147,24 @@ def test_two_experts_must_be_told_apart(tmp_path: Path) -> None:
     assert transformer_place(tmp_path / "transformer_2") == tmp_path / "transformer_2"
 
 
-def test_wan_has_neither_skip_nor_frame_rate_nor_refiner() -> None:
+def test_wan_has_neither_skip_nor_frame_rate_nor_average_nor_refiner() -> None:
     with pytest.raises(
-        UserError, match="video stream has skip true, frame_rate false, text_layers 0, grid video; Wan has no"
+        UserError,
+        match="video stream has skip true, frame_rate false, average false, text_layers 0, grid video; Wan has no",
     ):
         wan_config(StreamConfig(**SMALL, skip=True), "mine")
     with pytest.raises(UserError, match=r"text_layers 1, grid video; .* cannot hold these weights"):
         wan_config(StreamConfig(**SMALL, text_layers=1, text_heads=1), "mine")
-    with pytest.raises(UserError, match=r"skip false, frame_rate true, text_.* cannot hold these weights"):
+    with pytest.raises(
+        UserError, match=r"skip false, frame_rate true, average false, text_.* cannot hold these weights"
+    ):
         wan_config(StreamConfig(**SMALL, frame_rate=True), "mine")
 
 
-def test_weights_for_a_frame_rate_and_a_refiner_are_new_and_all_others_are_wans() -> None:
-    more = {"frame_rate": True, "text_layers": 1, "text_heads": 1}
+def test_weights_for_a_frame_rate_an_average_and_a_refiner_are_new_and_all_others_are_wans() -> None:
+    more = {"frame_rate": True, "average": True, "text_layers": 1, "text_heads": 1}
     state, told = small_wan().state_dict(), MODEL | {"video": SMALL | more}
+    told["audio"] = told["audio"] | {"average": True}
     shapes, plain = (shapes_of(on_meta(lambda m=m: DualStreamTransformer(**m))) for m in (told, MODEL))
     mapping = weight_map(shapes, in_memory(state))
     new = {name for name in shapes if part_of(name) == "video_stream"} - set(plain)
