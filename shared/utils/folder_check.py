@@ -61,9 +61,10 @@ class CheckedModelMixin(ModelMixin):
             check_folder(cls, folder)
         return super().from_pretrained(source, *args, **{"use_safetensors": True, **options})
 
-    def save_pretrained(self, folder: str | Path, *args: Any, **options: Any) -> None:
-        """Write the model as diffusers does, in files that others may read, and without the place it came from."""
-        super().save_pretrained(folder, *args, **options)
+    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **options: Any) -> None:
+        """Write the model as diffusers does, in files that others may read, and without the place it came from. A
+        pipeline of diffusers looks whether there is `max_shard_size` by name."""
+        super().save_pretrained(folder, max_shard_size=max_shard_size, **options)
         settle(Path(folder))
 
 

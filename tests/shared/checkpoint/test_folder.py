@@ -21,6 +21,7 @@ from shared.checkpoint.folder import (
     load_checkpoint,
     save_checkpoint,
 )
+from shared.codecs.convolutional import ConvVideoCodec
 from shared.encoders import HashedWords
 from shared.utils.errors import UserError
 
@@ -47,6 +48,17 @@ def test_saved_is_loaded_with_its_card(folder: Path) -> None:
     assert torch.equal(loaded.text_encoder.null_token, small().text_encoder.null_token)
     assert (folder / "README.md").read_text() == "# card"
     assert set(check_checkpoint(folder)) >= {"text_encoder", "scheduler"}
+
+
+def test_files_are_no_larger_than_asked_for(tmp_path: Path) -> None:
+    class Coder(CheckpointMixin, DiffusionPipeline):
+        def __init__(self, video_codec: ConvVideoCodec) -> None:
+            super().__init__()
+            self.register_modules(video_codec=video_codec)
+
+    save_checkpoint(Coder(ConvVideoCodec()), tmp_path / "saved", "# card", "4MB")
+    sizes = [file.stat().st_size for file in (tmp_path / "saved/video_codec").glob("*.safetensors")]
+    assert len(sizes) > 2 and max(sizes) < 4_100_000
 
 
 def test_a_folder_is_replaced_as_a_whole(folder: Path) -> None:
