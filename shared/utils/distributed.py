@@ -72,7 +72,7 @@ def session() -> Iterator[World]:
         raise
     finally:
         gc.collect()
-        torch.distributed.destroy_process_group()
+        comm.destroy_process_group()  # DeepSpeed's: it forgets the groups that it keeps, too
         comm.cdb = None
         gc.collect()
 
