@@ -10,15 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
-from shared.utils.errors import UserError
+from shared.perception.weights import reading
 from shared.utils.fingerprint import weights_fingerprint
-from shared.utils.folder_check import check_folder
-from shared.utils.hub import first_line
-from shared.utils.progress import quiet_loading
 
 WANTED = "a folder of transformers with config.json, safetensors, a tokenizer and preprocessor_config.json is needed"
 
@@ -37,16 +33,10 @@ class AudioText:
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", batch: int = 16) -> AudioText:
         """Load the model in a folder; safetensors only. UserError: none there, or not whole."""
-        try:
-            check_folder(ClapModel, folder, f"{folder}: ")
-            with quiet_loading():
-                model = ClapModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-                extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except UserError:
-            raise
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder}: no CLAP ({first_line(error)}); {WANTED}") from error
+        with reading(folder, ClapModel, "CLAP", WANTED):
+            model = ClapModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(model, extractor, tokenizer, device, batch)
 
     def preprocessing(self) -> dict[str, Any]:

@@ -10,17 +10,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
-from shared.utils.errors import UserError
+from shared.perception.weights import reading
 from shared.utils.files import read_json
 from shared.utils.fingerprint import weights_fingerprint
-from shared.utils.folder_check import check_folder
-from shared.utils.hub import first_line
-from shared.utils.progress import quiet_loading
 
 #: CLIP's own, where the folder has no preprocessor_config.json.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -44,15 +40,9 @@ class ImageText:
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", batch: int = 16) -> ImageText:
         """Load the model in a folder; safetensors only. UserError: none there, or not whole."""
-        try:
-            check_folder(CLIPModel, folder, f"{folder}: ")
-            with quiet_loading():
-                model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except UserError:
-            raise
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder}: no CLIP ({first_line(error)}); {WANTED}") from error
+        with reading(folder, CLIPModel, "CLIP", WANTED):
+            model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         file = folder / "preprocessor_config.json"
         said = read_json(file) if file.is_file() else {}
         return cls(model, tokenizer, said.get("image_mean", MEAN), said.get("image_std", STD), device, batch)

@@ -9,19 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import VideoMAEModel, VJEPA2Model
 
 from shared.perception.i3d import CLASSES, I3D
-from shared.perception.weights import load_weights
+from shared.perception.weights import load_weights, reading
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.fingerprint import weights_fingerprint
-from shared.utils.folder_check import check_folder
-from shared.utils.hub import first_line
-from shared.utils.progress import quiet_loading
 
 #: Of ImageNet, where a folder has no preprocessor_config.json.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -120,16 +116,8 @@ class EncoderFeatures:
         found = read_json(folder / "config.json", advice="give a folder of transformers").get("model_type")
         if found not in cls.kinds:
             raise UserError(f"{folder}: holds a model of type {found!r}; {' or '.join(cls.kinds)} is needed")
-        try:
-            check_folder(cls.kinds[found], folder, f"{folder}: ")
-            with quiet_loading():
-                model = cls.kinds[found].from_pretrained(folder, use_safetensors=True, local_files_only=True)
-        except UserError:
-            raise
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise UserError(
-                f"{folder}: no {found} ({first_line(error)}); a folder of transformers is needed"
-            ) from error
+        with reading(folder, cls.kinds[found], found, "a folder of transformers is needed"):
+            model = cls.kinds[found].from_pretrained(folder, use_safetensors=True, local_files_only=True)
         file = folder / "preprocessor_config.json"
         said = read_json(file) if file.is_file() else {}
         return cls(model, said.get("image_mean", MEAN), said.get("image_std", STD), device, batch)

@@ -1,14 +1,21 @@
-"""Weights of the networks that are defined here, from a safetensors file of the published names."""
+"""Weights of the networks that score: of those that are defined here a safetensors file of the published names, of a
+library's its folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from shared.utils.errors import UserError
+from shared.utils.folder_check import check_folder
+from shared.utils.hub import first_line
+from shared.utils.progress import quiet_loading
 from shared.utils.weights_folder import read_header
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -35,6 +42,20 @@ def load_weights(module: Module, path: Path, drop: tuple[str, ...] = ()) -> Modu
     weights = load_file(file)
     module.load_state_dict({name: weights[name] for name in wanted}, strict=False)
     return module.eval().requires_grad_(False)
+
+
+@contextmanager
+def reading(folder: Path, kind: Any, name: str, wanted: str) -> Iterator[None]:
+    """Look at a folder of transformers before it is read in this context, as a model of class `kind`. UserError, which
+    says what is `wanted`, where it holds no `name` or not all of it."""
+    try:
+        check_folder(kind, folder, f"{folder}: ")
+        with quiet_loading():
+            yield
+    except UserError:
+        raise
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder}: no {name} ({first_line(error)}); {wanted}") from error
 
 
 def _file(path: Path) -> Path:
