@@ -5,8 +5,10 @@ neighbours, and on the past: linear from the latents around it (a lapped transfo
 several scales, each of which sees the latent frame before. What it adds is learned; it starts from the linear codec.
 """
 
+import copy
 import itertools
-from typing import ClassVar, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -70,6 +72,12 @@ class ConvVideoCodec(CausalVideo, AlignedModelMixin, ModelMixin, ConfigMixin):
             codec.decoder.patches.weight[:, :, 1, 1] = weights
             codec.decoder.patches.bias.copy_(bias)
         return codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **options: Any) -> None:
+        """Write the codec; weights that are all float16 numbers, as a codec's that was rounded to them, as float16."""
+        rounded = all(torch.equal(value, value.half().to(value.dtype)) for value in self.state_dict().values())
+        saved = copy.deepcopy(self).half() if rounded else self
+        super(ConvVideoCodec, saved).save_pretrained(folder, max_shard_size=max_shard_size, **options)
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from shared.checkpoint.registry import find_component, load_component
 from shared.codecs import LinearVideoCodec, VideoCodec
@@ -13,6 +15,9 @@ from shared.codecs.convolutional import ConvVideoCodec
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 from tests.shared.codecs.test_linear import make_video
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,19 @@ def test_saved_and_found_by_its_class(codec: ConvVideoCodec, tmp_path: Path) -> 
     torch.testing.assert_close(loaded.encode(video), codec.encode(video), atol=1e-5, rtol=0)
     half = ConvVideoCodec.from_pretrained(tmp_path / "video_codec", torch_dtype=torch.bfloat16)
     assert torch.equal(half.encode(video), loaded.encode(video))
+
+
+def test_rounded_weights_are_written_as_what_they_are(codec: ConvVideoCodec, tmp_path: Path) -> None:
+    codec.save_pretrained(tmp_path / "whole")
+    rounded = copy.deepcopy(codec)
+    rounded.load_state_dict({name: value.half() for name, value in codec.state_dict().items()})
+    rounded.save_pretrained(tmp_path / "rounded")
+    assert all(value.dtype == torch.float32 for value in rounded.state_dict().values())  # it goes on as it was
+    whole, half = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "rounded"))
+    assert {value.dtype for value in whole.values()} == {torch.float32}
+    assert {value.dtype for value in half.values()} == {torch.float16}
+    again = ConvVideoCodec.from_pretrained(tmp_path / "rounded").state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in rounded.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import io
 import subprocess
 import sys
@@ -17,7 +17,10 @@ from shared.perception.install import fetch, read_member
 from shared.perception.installed import WEIGHTS, Source, Weights
 from shared.utils.errors import UserError
 
-needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="no pip in this environment")
+# not find_spec("pip"): setuptools takes that for pip at work, and leaves distutils to the standard library ever after
+needs_pip = pytest.mark.skipif(
+    not any(importlib.metadata.distributions(name="pip")), reason="no pip in this environment"
+)
 CONTENT = b"first half, second half"
 
 
