@@ -19,11 +19,13 @@ from shared.utils.config_sections import Part, Section, TaskWeights, key
 from shared.utils.model_sections import ControlSettings, DeepSpeedSettings, ModelSettings, check_numbers
 from shared.utils.ranges import Count, LearningRate
 
-#: Keys, and beginnings of keys, that a stage may set: none that clips, components or the model's shape depend on.
+#: Keys, and beginnings of keys, that a stage may set: none that a clip's latents, components or the model's shape
+#: depend on.
 STAGE_SETTINGS = (
-    "flow.", "loss.", "optimizer.", "text_dropout", "clean_frames", "clean_spans", "audio_caption_rate",
-    "detach_clean_stream", "reinit", "tracks.drop", "train.micro_batch", "train.token_budget", "train.mixed_tasks",
-    "train.ema", "train.max_grad_norm", "train.gradient_accumulation_steps", "train.precision", "validation.",
+    "data.max_duration", "flow.", "loss.", "optimizer.", "text_dropout", "clean_frames", "clean_spans",
+    "audio_caption_rate", "detach_clean_stream", "reinit", "tracks.drop", "train.micro_batch", "train.token_budget",
+    "train.mixed_tasks", "train.ema", "train.max_grad_norm", "train.gradient_accumulation_steps", "train.precision",
+    "validation.",
 )  # fmt: skip
 
 

@@ -75,9 +75,10 @@ class ConvVideoCodec(CausalVideo, AlignedModelMixin, ModelMixin, ConfigMixin):
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "10GB", **options: Any) -> None:
         """Write the codec; weights that are all float16 numbers, as a codec's that was rounded to them, as float16."""
-        rounded = all(torch.equal(value, value.half().to(value.dtype)) for value in self.state_dict().values())
-        saved = copy.deepcopy(self).half() if rounded else self
-        super(ConvVideoCodec, saved).save_pretrained(folder, max_shard_size=max_shard_size, **options)
+        values = self.state_dict().values()
+        if all(value.dtype == torch.float32 and torch.equal(value, value.half().float()) for value in values):
+            return copy.deepcopy(self).half().save_pretrained(folder, max_shard_size, **options)
+        super().save_pretrained(folder, max_shard_size=max_shard_size, **options)
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from shared.utils.ranges import check_range
 from shared.utils.rng import generator
 
 MOST_WORDS = 20_000  # of a vocabulary; a larger one is an open one
+SENTENCE_ENDS = (".", "!", "?", ";")
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # noqa: RUF001  both apostrophes occur in captions
@@ -48,6 +49,11 @@ def _random_vector(dim: int, *names: str) -> Tensor:
     return torch.randn(dim, generator=generator(0, "hashed-words", *names), device="cpu")
 
 
+def _unit(vectors: Tensor) -> Tensor:
+    """Scale every vector to an RMS of 1."""
+    return vectors / vectors.square().mean(-1, keepdim=True).sqrt()
+
+
 def words_of(text: str) -> list[str]:
     """Tokens without the punctuation marks."""
     return [token for token in tokens_of(text) if token[0].isalnum()]
@@ -68,14 +74,19 @@ def tell_unknown(prompts: Iterable[str], vocabulary: Sequence[str] | None) -> No
 class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
     """Prompts -> [B, max_length, dim]: one vector of unit RMS per word, plus a small sinusoidal position.
     A word's vector mixes its own random vector with half of one for the pair (previous word, word), so that "red ball"
-    differs from "red shirt" in "ball". The empty text is one null token, not zero: guidance has a key to read."""
+    differs from "red shirt" in "ball". With `context` it also has so much of the words around it, and of its sentence:
+    then "left" tells who stands there, as tokens of a trained encoder do (docs/training.md, "What paid").
+    The empty text is one null token, not zero: guidance has a key to read."""
 
     _keep_in_fp32_modules: ClassVar[list[str]] = ["null_token"]
-    PAIR_WEIGHT, POSITION_SCALE = 0.5, 0.2
+    PAIR_WEIGHT, POSITION_SCALE, NEAR = 0.5, 0.2, 3
 
     @register_to_config
-    def __init__(self, dim: int = 128, max_length: int = 64, vocabulary: list[str] | None = None) -> None:
-        """`vocabulary`: words of the captions that the model beside it learnt; None: unknown. Others are told."""
+    def __init__(
+        self, dim: int = 128, max_length: int = 64, vocabulary: list[str] | None = None, context: float = 0.0
+    ) -> None:
+        """`vocabulary`: words of the captions that the model beside it learnt; None: unknown. Others are told.
+        `context`: weight, beside 1 of a word itself, of the `NEAR` words on either side and of its whole sentence."""
         super().__init__()
         if vocabulary is not None and not (
             isinstance(vocabulary, list) and all(isinstance(w, str) for w in vocabulary)
@@ -83,7 +94,8 @@ class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
             raise UserError(f"vocabulary is {vocabulary!r:.80}; a list of words, or null, is needed")
         check_range("dim", dim, 1, 2**16)
         check_range("max_length", max_length, 1, 2**16)
-        self.dim, self.max_length = dim, max_length
+        check_range("context", context, 0, 10, whole=False)
+        self.dim, self.max_length, self.context = dim, max_length, context
         self.register_buffer("null_token", _random_vector(dim, "null").clone())
         self.null_token: Tensor
 
@@ -112,8 +124,14 @@ class HashedWords(CheckedModelMixin, ModelMixin, ConfigMixin):
         """[len(words), dim] for at least one word."""
         pairs = [_random_vector(self.dim, "pair", *pair) for pair in zip(["", *words], words, strict=False)]
         own = [_random_vector(self.dim, "word", word) for word in words]
-        mixed = torch.stack(own) + self.PAIR_WEIGHT * torch.stack(pairs)
-        mixed = mixed / mixed.square().mean(-1, keepdim=True).sqrt()
+        mixed = _unit(torch.stack(own) + self.PAIR_WEIGHT * torch.stack(pairs))
+        if self.context:
+            numbers = torch.arange(len(words))
+            sentence = torch.tensor([0, *(word in SENTENCE_ENDS for word in words[:-1])]).cumsum(0)
+            same = sentence[:, None] == sentence
+            near = same & ((numbers[:, None] - numbers).abs() <= self.NEAR)
+            around = [_unit(seen.float() @ mixed) for seen in (near, same)]
+            mixed = _unit(mixed + self.context * sum(around))
         # sinusoids of unit RMS with periods from 2 pi to 2 pi 1000 tokens
         angles = torch.arange(len(words))[:, None] * 1000 ** -torch.linspace(0, 1, (self.dim + 1) // 2)
         positions = torch.cat([angles.sin(), angles.cos()], -1)[:, : self.dim] * 2**0.5

@@ -53,14 +53,20 @@ def test_each_stage_is_a_run_from_the_checkpoint_of_the_last(tmp_path):
 
 
 def test_a_stage_may_set_what_no_clip_depends_on(tmp_path):
-    first = BASE["stages"][0] | {"settings": {"flow.high_share": 0.2, "tracks.dropout": 0.5, "optimizer.warmup": 7}}
+    chosen = {"flow.high_share": 0.2, "tracks.dropout": 0.5, "optimizer.warmup": 7, "data.max_duration": 2}
+    first = BASE["stages"][0] | {"settings": chosen}
     later = BASE["stages"][1] | {"settings": {"reinit": ["holistic"], "train.ema": 0.9}}
     config = load(tmp_path, stages=[first, later, BASE["stages"][2]])
     one, two, three = (config.stage(i) for i in range(3))
     assert (one.flow.high_share, one.tracks.dropout, one.optimizer.warmup, one.optimizer.lr) == (0.2, 0.5, 7, 1e-4)
+    assert (one.data.max_duration, two.data.max_duration) == (2, None)
     assert (two.flow.high_share, two.reinit, two.train.ema, three.reinit) == (0.0, ["holistic"], 0.9, [])
     for settings, told in (
-        ({"model.cca_heads": 2}, r"stage 'Basic face': model.cca_heads is the same in all stages; of a stage are flow"),
+        (
+            {"model.cca_heads": 2},
+            r"stage 'Basic face': model.cca_heads is the same in all stages; of a stage are data.max_duration, flow",
+        ),
+        ({"data.size": [8, 8]}, "data.size is the same in all stages"),
         ({"keyframes": 0.5}, "keyframes is the same in all stages"),
         ({"tracks.encoders": {}}, "tracks.encoders is the same"),
         ({"flow.hig_share": 0.5}, "stage 'Basic face': unknown key flow.hig_share; the nearest known key is flow.high"),

@@ -51,6 +51,25 @@ def test_the_same_word_differs_after_another_word_but_stays_closest_to_itself() 
     assert far < 0.4
 
 
+def test_context_tells_who_stands_where() -> None:
+    plain, told = HashedWords(dim=256), HashedWords(dim=256, context=0.5)
+    texts = [f"Person1: a {one} on the left. Person2: a {other} on the right." for one, other in (("man", "lady"),) * 2]
+    texts[1] = texts[1].replace("man", "x").replace("lady", "man").replace("x", "lady")
+    left = tokens_of(texts[0]).index("left")
+
+    def alike(encoder: HashedWords, token: int) -> float:
+        one, other = encoder.encode(texts)[:, token]
+        return float(torch.cosine_similarity(one, other, dim=0))
+
+    assert alike(plain, left) == pytest.approx(1, abs=1e-6)  # nothing but "the left"
+    assert alike(told, left) < 0.97
+    one, other = (told.encode([text])[0, 4] for text in ("a man on the left.", "a man on the left. a lady"))
+    torch.testing.assert_close(one, other)  # what stands in another sentence is not mixed in
+    square = told.encode(texts)[0, : len(tokens_of(texts[0]))].square().mean(-1).sqrt()
+    assert ((square - 1).abs() < 0.15).all()
+    assert torch.equal(HashedWords(context=0.0).encode(texts), HashedWords().encode(texts))
+
+
 def test_long_prompts_are_cut_with_a_warning_that_quotes_what_is_lost() -> None:
     encoder = HashedWords(max_length=3)
     with pytest.warns(UserWarning, match="'four five'"):
