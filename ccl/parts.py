@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ccl.routing import PARTS
+from shared.data.in_memory import as_sound
 from shared.data.media import read_mono
-from shared.data.samples import resample
 from shared.utils.errors import UserError
 from shared.utils.levels import why_silent
 from shared.utils.rng import generator
@@ -71,18 +70,8 @@ def read_track(given: GivenTrack, rate: int, name: str) -> Tensor:
         if reason := why_silent(samples, loudest):
             raise UserError(f"{given}: {reason}")
         return torch.from_numpy(samples)[None]
-    try:
-        values, own = given
-        sound = np.asarray(values, np.float32)
-        own = int(own)
-    except (TypeError, ValueError):
-        raise UserError(f"{name}: give a file, or samples with their rate as (samples, rate)") from None
-    if sound.ndim not in (1, 2, 3) or 0 in sound.shape or (sound.ndim > 1 and sound.shape[-2] != 1) or own < 1:
-        shape = "x".join(map(str, sound.shape))
-        raise UserError(f"{name}: samples of {shape} at {own} Hz; [N], [1, N] or [B, 1, N] are needed")
-    if not np.isfinite(sound).all():
-        raise UserError(f"{name}: NaN or infinity in its samples; finite values are needed")
-    rows = resample(sound.reshape(-1, sound.shape[-1]), own, rate)
+    sound = as_sound(given, rate, name=name)
+    rows = sound[:, 0].numpy()
     if reason := next(filter(None, map(why_silent, rows)), ""):
         raise UserError(f"{name}: {reason}")
-    return torch.from_numpy(rows)[:, None]
+    return sound

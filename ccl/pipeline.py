@@ -1,68 +1,52 @@
 """CCLPipeline: text (and a given image, video, sound, or parts) -> video and sound, in one diffusers pipeline."""
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from ccl.given import Encoded, Given, Kept, with_first
+from ccl.calling import (
+    Generators,
+    Scales,
+    StepCallback,
+    StepEnd,
+    callback_names,
+    chosen,
+    refuse_unknown,
+    repeated,
+    seeds_of,
+    with_arguments,
+)
+from ccl.given import Encoded, Given, GivenEncoder, Size
 from ccl.guidance import Guidance
-from ccl.parts import GivenPart, GivenTrack, read_track
-from ccl.routing import Route, Task
-from ccl.sampler import STREAMS, Clean, Conditions, JointSampler
-from ccl.spans import Span, in_clean_latents, joined, latents_inside, spans_of
+from ccl.output import CCLOutput, OutputType, checked_output_type
+from ccl.parts import GivenTrack
+from ccl.routing import Route
+from ccl.sampler import STREAMS, Conditions, JointSampler
+from ccl.spans import Span
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.folder import CheckpointMixin, check_joint
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
 from shared.codecs.base import bounded
+from shared.data.in_memory import ImageInput, SoundInput, VideoInput
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
-from shared.nn.clock import LatentClock
 from shared.nn.few_steps import FewSteps
 from shared.nn.flow import u_grid
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
 from shared.utils.ranges import checked_fps
-from shared.utils.rng import generator, seed_of_each
+from shared.utils.rng import generator as named_generator
 
-#: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
-StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 #: One for all that is made in a call, or one for each.
 Prompts = str | TimedPrompts | Sequence[str | TimedPrompts]
 STEPS = 24  # where a call and the model say nothing
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class CCLOutput(BaseOutput):
-    """What was made; None for a stream that was given or is not in the task."""
-
-    video: np.ndarray | None  # [B, T, H, W, 3] uint8
-    audio: np.ndarray | None  # [B, samples] float32 in [-1, 1]
-    fps: float
-    sample_rate: int
-    kept: dict[str, list[Span]] | None = None  # seconds of "video" and "audio" that are the given ones, with `keep`
-
-
-class Size(NamedTuple):
-    """The sample to make: video frames, audio samples, pixels, frames a second, and the clocks of video and audio."""
-
-    frames: int
-    samples: int
-    height: int
-    width: int
-    fps: float
-    clocks: tuple[LatentClock, LatentClock]
-    seconds: float
 
 
 class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
@@ -102,71 +86,72 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         check_joint(parts, where)
 
     @torch.no_grad()
+    @with_arguments
     def __call__(
-        self, prompt: Prompts, audio_prompt: Prompts | None = None, negative_prompt: str = "", task: str = "auto",
-        duration: float = 2.0, height: int | None = None, width: int | None = None, fps: float | None = None,
-        num_inference_steps: int | None = None, guidance: Guidance | None = None, seed: int | Sequence[int] = 0,
-        image: Tensor | None = None, audio: Tensor | None = None, video: Tensor | None = None,
+        self, prompt: Prompts, audio_prompt: Prompts | None = None, negative_prompt: str | None = None,
+        task: str = "auto", duration: float | None = None, num_frames: int | None = None,
+        height: int | None = None, width: int | None = None, fps: float | None = None, frame_rate: float | None = None,
+        num_inference_steps: int | None = None, guidance: Guidance | None = None,
+        guidance_scale: float | None = None, audio_guidance_scale: float | None = None,
+        modality_scale: float | None = None, audio_modality_scale: float | None = None,
+        guidance_rescale: float | None = None, num_videos_per_prompt: int = 1,
+        seed: int | Sequence[int] | None = None, generator: Generators | None = None,
+        image: ImageInput | None = None, audio: SoundInput | None = None, video: VideoInput | None = None,
         keep: Sequence[Span] | None = None, keep_audio: Sequence[Span] | None = None,
         given_speech: GivenTrack | None = None, given_effects: GivenTrack | None = None,
-        callback_on_step_end: StepCallback | None = None,
+        output_type: str = "np", return_dict: bool = True, callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None, **unknown: Any,
     ) -> CCLOutput:  # fmt: skip
         """Sample one clip per prompt.
 
-        Args:
-            prompt, audio_prompt: what to see, and to hear (default: the same). `TimedPrompts` change over time.
-            num_inference_steps: solver steps. Default: 24, of a model that is distilled what its config says.
-            negative_prompt, guidance: the text 0c of guidance; form and weights of UCG. Default: dual, of a model that
-                is distilled none, which its weights have.
-            task: t2av, t2v, t2a, a2v, v2a, part, or auto: by what is given.
-            duration: seconds. height, width: pixels; default: as trained. fps: frames a second, also of a given video;
-                default: the pipeline's. Its clock tells the transformer, which heeds it with `frame_rate`.
-            seed: one per prompt, or one: prompt i draws from seed + i. Video and sound have noise of their own.
-            image: [B or 1, 3, H, W] in [-1, 1], the first frame (i2av, i2v).
-            audio: [B or 1, 1, samples], the sound to make a video for. video: [B or 1, 3, T, H, W] in [-1, 1].
-            keep: spans, (from, to) in seconds, that stay of the given video and sound while the rest is made; what is
-                given may end with the last of them. keep_audio: other spans of the sound.
-            given_speech, given_effects: task part: a file, or (samples, rate), of which the mix and the video are made.
+        {arguments}
 
         UserError for a size, duration, seed or given stream that does not fit, with what would; for a missing part; for
-        one that makes NaN or infinity, with the step.
+        one that makes NaN or infinity, with the step; for an unknown keyword, with the nearest.
         """
+        refuse_unknown(unknown, type(self).__call__)
         check_joint(self.components)
-        prompts = _per_sample(prompt)
+        output_type, negative = checked_output_type(output_type), negative_prompt or ""
+        scales = guidance_scale, audio_guidance_scale, modality_scale, audio_modality_scale, guidance_rescale
+        guidance, fps = Scales(*scales).guidance(guidance), chosen("fps", fps, "frame_rate", frame_rate)
+        names = callback_names(callback_on_step_end_tensor_inputs)
+        prompts = repeated(_per_sample(prompt), num_videos_per_prompt)
         given = Given(image, audio, video, keep, keep_audio, given_speech, given_effects)
-        chosen, few = given.task(task), FewSteps.of(self.transformer)
+        task_chosen, few = given.task(task), FewSteps.of(self.transformer)
         if few is not None:
-            made = {name: self._solvers[name] for name in STREAMS if chosen.route.is_noisy(name)}
-            few.check(chosen.value, made, negative_prompt if guidance in (None, Guidance()) else "")
-        size = self._size(duration, height, width, fps)
-        seeds = seed_of_each(seed, len(prompts))
-        encoded = self._encode_given(chosen, size, len(prompts), given)
-        latents = self._noise(chosen.route, size, seeds)
-        audio_prompts = prompts if audio_prompt is None else _per_sample(audio_prompt)
+            made = {name: self._solvers[name] for name in STREAMS if task_chosen.route.is_noisy(name)}
+            few.check(task_chosen.value, made, negative if guidance in (None, Guidance()) else "")
+        size = self._size(given, duration, num_frames, height, width, fps)
+        seeds = seeds_of(seed, generator, len(prompts))
+        encoded = GivenEncoder(self.components, size, len(prompts), self._execution_device)(task_chosen, given)
+        latents = self._noise(task_chosen.route, size, seeds)
+        audio_prompts = prompts
+        if audio_prompt is not None:
+            audio_prompts = repeated(_per_sample(audio_prompt), num_videos_per_prompt)
         if len(audio_prompts) != len(prompts):
             raise UserError(f"{len(audio_prompts)} audio prompts for {len(prompts)} prompts; give one for each")
         device, dtype = self._execution_device, self.transformer.dtype
-        texts = Conditions.build(self.text_encoder, prompts, audio_prompts, negative_prompt, size.clocks, device, dtype)
+        texts = Conditions.build(self.text_encoder, prompts, audio_prompts, negative, size.clocks, device, dtype)
         how = texts, size.clocks, guidance or Guidance(), encoded.streams, encoded.clean, encoded.part
-        sampler = JointSampler(self.transformer, chosen.route, *how)
+        sampler = JointSampler(self.transformer, task_chosen.route, *how)
         sampler.restore_clean(latents)
         steps = num_inference_steps if num_inference_steps is not None else few.steps if few else STEPS
-        self._solve(sampler, latents, steps, callback_on_step_end, few)
-        output = self._decode(chosen.route, size, latents, encoded.kept)
+        self._solve(sampler, latents, steps, few, StepEnd(callback_on_step_end, names))
+        output = self._decode(task_chosen.route, size, latents, encoded, output_type)
         self.maybe_free_model_hooks()
-        return output
+        return output if return_dict else cast(Any, (output.frames, output.audio))
 
     @property
     def _solvers(self) -> dict[str, Any]:
         return {"video": self.scheduler, "audio": self.audio_scheduler}
 
     def _solve(
-        self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, callback: StepCallback | None,
-        few: FewSteps | None,
-    ) -> None:  # fmt: skip
+        self, sampler: JointSampler, latents: dict[str, Tensor], steps: int, few: FewSteps | None, end: StepEnd
+    ) -> None:
         """Bring the latents of the noisy streams, in their place, from noise to a sample."""
         if steps < 1:
             raise UserError(f"{steps} sampling steps; at least 1 is needed")
+        self._interrupt = False  # a callback may set it, as in diffusers' pipelines
         solvers, grid = self._solvers, u_grid(steps)
         for name, solver in solvers.items():
             solver.set_timesteps(sigmas=grid.numpy(), device=self._execution_device)
@@ -180,18 +165,20 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
                 time = solvers[name].timesteps[step]
                 latents[name] = solvers[name].step(value, time, latents[name], return_dict=False)[0]
             sampler.restore_clean(latents)
-            if callback is not None:
-                latents.update(callback(self, step, float(grid[step]), dict(latents)) or {})
+            end(self, step, float(grid[step]), latents)
             made = {f"{name} DiT": latents[name] for name in velocity}
             check_finite(made, f"in the latents at step {step + 1} of {steps}")
+            if self._interrupt:
+                return
 
-    def _size(self, duration: float, height: int | None, width: int | None, fps: float | None = None) -> Size:
+    def _size(
+        self, given: Given, duration: float | None, num_frames: int | None,
+        height: int | None = None, width: int | None = None, fps: float | None = None,
+    ) -> Size:  # fmt: skip
         height = self.config.height if height is None else height
         width = self.config.width if width is None else width
         fps = checked_fps(self.config.fps if fps is None else fps)
-        frames = round(duration * fps) if math.isfinite(duration) else 0
-        if frames < 1:
-            raise UserError(f"duration {duration} s holds no frame at {fps} fps; give a positive duration")
+        frames = given.frames(duration, num_frames, fps, self.audio_codec.sample_rate)
         unit = self.video_codec.spatial_stride * self.transformer.config.video.get("patch_size", (1, 2, 2))[-1]
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
@@ -208,109 +195,38 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             ("audio", route.audio_noisy, (len(audio), self.audio_codec.latent_channels)),
         ):
             if noisy:
-                drawn = [torch.randn(shape, generator=generator(seed, "sample", name)) for seed in seeds]
+                drawn = [torch.randn(shape, generator=named_generator(seed, "sample", name)) for seed in seeds]
                 latents[name] = torch.stack(drawn).to(self._execution_device)
         return latents
 
-    def _encode_given(self, task: Task, size: Size, batch: int, given: Given) -> Encoded:
-        """Encode what is given. UserError if the model cannot read it, or its latents are not finite."""
-        kept, encoded = given.kept(task), Encoded({}, {}, None, {})
-        if given.part is not None:
-            encoded = encoded._replace(part=self._encode_part(*given.part, size, batch))
-        for name in ("audio", "video"):
-            if (values := getattr(given, name)) is None:
-                continue
-            if name in kept:
-                by = "keep_audio" if name == "audio" and given.keep_audio is not None else "keep"
-                encoded.kept[name], mask = self._keep(name, values, joined(kept[name], size.seconds, by), size, batch)
-                encoded.clean[name] = Clean(self._encode(name, encoded.kept[name].values), mask)
-            else:
-                encoded.streams[name] = self._encode(name, self._fit(name, values, size, batch))
-        if given.image is not None:
-            first = self._encode("video", self._fit("image", given.image[:, :, None], size, batch))
-            encoded.clean["video"] = with_first(first, encoded.clean.get("video"), len(size.clocks[0]))
-        return encoded
-
-    def _encode(self, name: str, values: Tensor) -> Tensor:
-        latents: Tensor = getattr(self, f"{name}_codec").encode(values)
-        check_finite({f"{name} codec": latents}, "in the latents of what is given")
-        return latents
-
-    def _encode_part(self, name: str, track: GivenTrack, size: Size, batch: int) -> GivenPart:
-        parts = list(self.transformer.config.parts)
-        if name not in parts:
-            known = f"only {', '.join(parts)}" if parts else "no track"
-            raise UserError(f"given_{name}: this model can be given {known}; train it with task part and model.parts")
-        sound = self._fit(name, read_track(track, self.audio_codec.sample_rate, f"given_{name}"), size, batch)
-        latents = self._encode("audio", sound)
-        return GivenPart(latents, torch.full((batch,), parts.index(name), device=latents.device))
-
-    def _keep(self, name: str, given: Tensor, asked: list[Span], size: Size, batch: int) -> tuple[Kept, Tensor]:
-        """Find what stays of a stream, and the mask of its clean latents. A span that does not fill whole latents is
-        narrowed to those, with a warning. UserError if nothing stays, or all."""
-        clock, count, rate = size.clocks[1], size.samples, float(self.audio_codec.sample_rate)
-        if name == "video":
-            clock, count, rate = size.clocks[0], size.frames, size.fps
-        mask = latents_inside(clock, asked, size.seconds)
-        if not mask.any() or mask.all():
-            hold = (
-                "all of it; give it whole, as tasks v2a and a2v do" if mask.any() else "no whole latent; lengthen them"
-            )
-            raise UserError(f"spans that stay of the {name}, {_told(asked)} s, hold {hold}")
-        kept = in_clean_latents(clock, mask, count, rate)
-        spans = spans_of(kept, rate)
-        if _told(spans) != _told(asked):
-            what = "what is made widens to whole latents"
-            _log.warning("of the %s %s s stay as given, of %s s asked for: %s", name, _told(spans), _told(asked), what)
-        needed = int(kept.nonzero()[-1]) + 1
-        return Kept(self._fit(name, given, size, batch, needed), kept, spans), mask
-
-    def _fit(self, name: str, given: Tensor, size: Size, batch: int, needed: int | None = None) -> Tensor:
-        """Trim dimension 2, one per prompt. What lacks up to a twentieth, or all after the first `needed`, ends in
-        silence, or in its last picture."""
-        pictures = name in ("video", "image")
-        if pictures and tuple(given.shape[-2:]) != (size.height, size.width):
-            shape = "x".join(map(str, given.shape[-2:]))
-            raise UserError(f"the {name} is {shape}; the sample is {size.height}x{size.width}: resize one of them")
-        length = {"video": size.frames, "image": 1}.get(name, size.samples)
-        missing, unit = length - given.shape[2], "frames" if pictures else "samples"
-        if needed is not None and given.shape[2] < needed:
-            has = f"has {given.shape[2]} {unit}, and {needed} are to stay as they are"
-            raise UserError(f"the given {name} {has}: keep less of it")
-        if missing > 0.05 * length and needed is None:
-            has = f"has {given.shape[2]} {unit}, the sample needs {length}"
-            raise UserError(f"the given {name} {has}: lower the duration")
-        if given.shape[0] not in (1, batch):
-            raise UserError(f"{given.shape[0]} of the given {name} for {batch} prompts; give one, or one per prompt")
-        given = given.to(self._execution_device, torch.float32)[:, :, :length]
-        if missing > 0:
-            last = given[:, :, -1:].repeat_interleave(missing, dim=2)
-            given = torch.cat([given, last if pictures else torch.zeros_like(last)], dim=2)
-        return given.expand(batch, *given.shape[1:])
-
-    def _decode(self, route: Route, size: Size, latents: dict[str, Tensor], kept: dict[str, Kept]) -> CCLOutput:
+    def _decode(
+        self, route: Route, size: Size, latents: dict[str, Tensor], encoded: Encoded, output_type: OutputType
+    ) -> CCLOutput:
         """Decode what was made; what is kept is put into it as it was given, not through a codec."""
         video = audio = None
-        if route.video_noisy:
-            pixels = self.video_codec.decode(latents["video"].to(self.video_codec.dtype), size.frames)
+        made = {name: latents[name] for name in STREAMS if route.is_noisy(name)}
+        if "video" in made and output_type != "latent":
+            pixels = self.video_codec.decode(made["video"].to(self.video_codec.dtype), size.frames)
             check_finite({"video codec": pixels}, "in what it decoded")
             video = tensor_to_frames(pixels.float()).cpu().numpy()
-        if route.audio_noisy:
-            sound = self.audio_codec.decode(latents["audio"].to(self.audio_codec.dtype), size.samples)
+        if "audio" in made and output_type != "latent":
+            sound = self.audio_codec.decode(made["audio"].to(self.audio_codec.dtype), size.samples)
             audio = bounded(sound[:, 0].float(), "audio codec").cpu().numpy()
+        kept = encoded.kept
         if video is not None and "video" in kept:
             values, mask, _ = kept["video"]
             video[:, mask] = tensor_to_frames(values[:, :, mask.to(values.device)]).cpu().numpy()
         if audio is not None and "audio" in kept:
             values, mask, _ = kept["audio"]
             audio[:, mask] = values[:, 0].cpu()[:, mask].numpy()
-        spans = {name: one.spans for name, one in kept.items()} or None
-        return CCLOutput(video, audio, size.fps, self.audio_codec.sample_rate, spans)
+        return CCLOutput(
+            video, audio, size.fps, self.audio_codec.sample_rate,
+            kept={name: one.spans for name, one in kept.items()} or None,
+            given=encoded.as_arrays() or None,
+            latents=made if output_type == "latent" else None,
+            output_type=output_type,
+        )  # fmt: skip
 
 
 def _per_sample(prompt: Prompts) -> list[str | TimedPrompts]:
     return [prompt] if isinstance(prompt, str | TimedPrompts) else list(prompt)
-
-
-def _told(spans: Sequence[Span]) -> str:
-    return ", ".join(f"{round(start, 3):g} to {round(end, 3):g}" for start, end in spans)

@@ -38,7 +38,12 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Picture
     holds floats outside [0, 1]. Of an animation the first picture is taken, with a warning.
     """
     path = Path(path)
-    image = _as_rgb(path, _decoded(path))
+    return picture_of(_decoded(path), size, path)
+
+
+def picture_of(image: Image.Image, size: tuple[int, int] | None, name: str | Path) -> Picture:
+    """As `read_image`, of a picture in memory, which messages call `name`."""
+    image = _as_rgb(name, image)
     if size is not None:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     return np.array(image)
@@ -69,7 +74,7 @@ def _decoded(path: Path) -> Image.Image:
         raise UserError(f"{path}: broken or not a picture ({reason}); png, jpeg or webp is expected") from error
 
 
-def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _as_rgb(path: str | Path, image: Image.Image) -> Image.Image:
     """Convert to 8-bit RGB by the rules above."""
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(path, image)).convert("RGB")
@@ -84,7 +89,7 @@ def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(path: Path, image: Image.Image) -> Picture:
+def _eight_bits(path: str | Path, image: Image.Image) -> Picture:
     """Scale one channel, integers of more than 8 bits or floats, as uint8 [H, W]."""
     samples = np.asarray(image)
     if image.mode == "F":

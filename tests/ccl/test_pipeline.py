@@ -10,7 +10,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from tiny import CONFIG, counted, noise, transformer
 
-from ccl.given import Given
+from ccl.given import Given, GivenEncoder
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
 from ccl.routing import Task
@@ -102,10 +102,10 @@ def test_a_prompt_of_a_batch_is_that_prompt_alone(pipe):
 
 def test_the_videos_noise_does_not_change_with_the_sounds_length():
     longer, shorter = pipeline(frames_per_token=4), pipeline(frames_per_token=8)
-    noises = [p._noise(Task.T2AV.route, p._size(SECONDS, None, None), [11, 12]) for p in (longer, shorter)]
+    noises = [p._noise(Task.T2AV.route, p._size(Given(), SECONDS, None), [11, 12]) for p in (longer, shorter)]
     assert noises[0]["audio"].shape[1] == 21 and noises[1]["audio"].shape[1] == 11
     assert torch.equal(noises[0]["video"], noises[1]["video"])
-    alone = longer._noise(Task.T2V.route, longer._size(SECONDS, None, None), [11, 12])
+    alone = longer._noise(Task.T2V.route, longer._size(Given(), SECONDS, None), [11, 12])
     assert set(alone) == {"video"} and torch.equal(alone["video"], noises[0]["video"])
     assert not torch.equal(noises[0]["video"][0], noises[0]["video"][1])
 
@@ -170,10 +170,12 @@ def test_a_given_stream_a_little_short_ends_in_silence_or_in_its_last_picture(pi
     short = sound[..., : SAMPLES - 400]
     padded = torch.nn.functional.pad(short, (0, 400))
     assert torch.equal(sample(pipe, audio=short)[1][-1]["video"], sample(pipe, audio=padded)[1][-1]["video"])
-    size = pipe._size(33 / 16, None, None)
+    size = pipe._size(Given(), 33 / 16, None)
     held = torch.cat([video[:, :, :32], video[:, :, 31:32]], dim=2)
     given = [Given(video=clip) for clip in (video[:, :, :32], held)]
-    kept = [pipe._encode_given(Task.V2A, size, 1, one).streams["video"] for one in given]
+    kept = [
+        GivenEncoder(pipe.components, size, 1, torch.device("cpu"))(Task.V2A, one).streams["video"] for one in given
+    ]
     assert torch.equal(*kept)
 
 
@@ -241,10 +243,10 @@ def test_a_step_evaluates_only_what_guidance_needs(pipe):
         ({"task": "a2v"}, "needs the given audio"),
         ({"seed": [1, 2]}, "2 seeds for 1 prompts"),
         ({"audio_prompt": ["a", "b"]}, "2 audio prompts for 1 prompts"),
-        ({"audio": torch.zeros(1, 1, 900)}, "900 samples.*needs 32000"),
+        ({"audio": torch.zeros(1, 1, 900), "duration": 2.0}, "900 samples.*needs 32000"),
         ({"audio": torch.zeros(3, 1, 32000)}, "3 of the given audio for 1 prompts"),
         ({"video": torch.zeros(1, 3, 32, 64, 32)}, "the video is 64x32; the sample is 32x32"),
-        ({"video": torch.zeros(1, 3, 9, 32, 32)}, "9 frames.*needs 32"),
+        ({"video": torch.zeros(1, 3, 9, 32, 32), "duration": 2.0}, "9 frames.*needs 32"),
         ({"image": torch.zeros(1, 3, 32, 64)}, "the image is 32x64"),
     ],
 )
@@ -265,7 +267,7 @@ def test_kept_spans_are_the_given_ones_to_the_bit_and_the_rest_is_made(pipe, kee
     made, latents = sample(pipe, ["a bell", "a drum"], keep=keep, seed=3, **given)
     free, _ = sample(pipe, ["a bell", "a drum"], seed=3)
     frames, sound = frames_of(given), given["audio"][0].numpy()
-    clocks = pipe._size(SECONDS, None, None).clocks
+    clocks = pipe._size(Given(), SECONDS, None).clocks
     for name, output, other, original, clock, rate in (
         ("video", made.video, free.video, frames, clocks[0], 16),
         ("audio", made.audio, free.audio, sound, clocks[1], 16000),
@@ -535,7 +537,7 @@ def test_the_jumps_of_a_known_map_lead_to_its_end_in_any_number_of_steps(monkeyp
         return jump(video), jump(audio)
 
     monkeypatch.setattr(pipe.transformer, "forward", known)
-    drawn = pipe._noise(Task.T2AV.route, pipe._size(SECONDS, None, None), [3])
+    drawn = pipe._noise(Task.T2AV.route, pipe._size(Given(), SECONDS, None), [3])
     for steps in (1, 2, 4):
         _, latents = sample(pipe, steps=steps, seed=3)
         for name, value in latents[-1].items():
