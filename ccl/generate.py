@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from ccl.prompt_list import Clip, PromptLine, Record, batches, read_prompts
-from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
+from ccl.routing import JOINT_TASKS, GivenKinds, Task
 from shared.checkpoint.folder import check_checkpoint, check_joint
 from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
 from shared.data.given import given_pictures, given_sound
 from shared.data.media import probe, read_audio, read_image, read_mono, read_video, write_audio, write_video
-from shared.data.media_write import picture_source, sound_source, write_streams
+from shared.data.media_write import picture_source, sound_source, write_lossless, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
-from shared.utils.cli import PerStream, exclusive, option
+from shared.utils.cli import Interval, PerStream, Spans, exclusive, option
 from shared.utils.digest import settings_digest
 from shared.utils.errors import EveryRanksError, UserError
+from shared.utils.files import read_json
 from shared.utils.launch import tell
 from shared.utils.levels import why_cancelled
-from shared.utils.ranges import Batch, Count
+from shared.utils.ranges import Batch, Count, Rate
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ SCALES = {
 class JointOptions(SamplingOptions):
     """Options of scripts/sample_joint.py."""
 
-    output: Path = option(help="OUT.mp4, or OUT.wav with --task t2a", writes="file")
+    output: Path = option(help="OUT.mp4, OUT.mkv with --lossless, or OUT.wav with --task t2a", writes="file")
     prompt: str | None = option(None, "what to see and, without --audio-prompt, to hear", metavar="TEXT")
     prompts: Path | None = option(
         None, "one prompt per line, or X.jsonl of {prompt, audio_prompt, seed}: one clip each", metavar="FILE"
@@ -53,12 +54,21 @@ class JointOptions(SamplingOptions):
     timed_prompts: Path | None = option(None, "lines of SECONDS, TEXT: one clip", metavar="FILE")
     audio_prompt: str | None = option(None, "what to hear; default: the prompt", metavar="TEXT")
     task: str = option("auto", f"auto (default), {', '.join(JOINT_TASKS)}")
-    audio: Path | None = option(None, "a wav, or any file with sound: make a video for it")
+    audio: Path | None = option(None, "a wav, mp3, m4a, flac, ogg, or any file with sound: make a video for it")
     audio_track: Count | None = option(None, "which track of --audio, from 1; default: the file's own default")
     video: Path | None = option(None, "an mp4, mov, mkv or webm: make a sound for it")
+    keep: Spans | None = option(
+        None,
+        "seconds of --video, --audio or both that stay, while the rest is made: extend, retake, fill in",
+        metavar="FROM-TO,...",
+    )
+    keep_audio: Spans | None = option(None, "other seconds of --audio that stay", metavar="FROM-TO,...")
+    given_speech: Path | None = option(None, "a file of speech alone: make the video and the rest of the sound for it")
+    given_effects: Path | None = option(None, "the same for a file of effects alone")
     duration: Annotated[float, Field(gt=0, le=LONGEST)] | None = option(
         None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"
     )
+    num_frames: Count | None = option(None, "the same in pictures", metavar="N")
     guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
         None, "form of guidance; default: dual"
     )
@@ -66,6 +76,13 @@ class JointOptions(SamplingOptions):
         None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]"
     )
     context_scale: PerStream | None = option(None, "how much the other modality counts; 1: as trained", metavar="V[,A]")
+    interval: Interval | None = option(
+        None, "noise levels, from 0 to 1, between which guidance is on; default: 0,1", metavar="LOW,HIGH"
+    )
+    rescale: Rate | None = option(
+        None, "how far a guided prediction's deviation is brought back to an unguided one's; default: 0", metavar="V"
+    )
+    lossless: bool = option(False, "RGB and FLAC in an mkv, which return what was made; kept spans to the bit")
     batch: Batch = option(8, "clips of --prompts sampled at a time")
 
     @model_validator(mode="after")
@@ -82,8 +99,18 @@ class JointOptions(SamplingOptions):
         for name in ("text_scale", "context_scale"):
             if getattr(self, name) is not None and name not in SCALES[form]:
                 raise ValueError(f"--{name.replace('_', '-')} has no effect with --guidance {form}; leave it out")
-        check_given(self.chosen_task, self.audio is not None, self.video is not None, self.image is not None)
-        if self.fps is not None and self.chosen_task is Task.T2A:
+        if self.interval is not None and not self.interval[0] < self.interval[1]:
+            raise ValueError(f"--interval {self.interval[0]:g},{self.interval[1]:g}: the first must be the lower")
+        if form == "none" and (self.interval is not None or self.rescale is not None):
+            raise ValueError("--interval and --rescale have no effect with --guidance none; leave them out")
+        exclusive(self, "duration", "num_frames")
+        exclusive(self, "given_speech", "given_effects")
+        task = self.chosen_task
+        if self.size is not None and task is Task.T2A:
+            raise ValueError("--size has no effect with --task t2a, which has no pictures; leave it out")
+        if self.lossless and task not in (Task.T2AV, Task.PART):
+            raise ValueError(f"--lossless writes what was made of both streams; task {task} makes one")
+        if self.fps is not None and task is Task.T2A:
             raise ValueError("--fps has no effect with --task t2a, which has no pictures; leave it out")
         return self
 
@@ -93,9 +120,27 @@ class JointOptions(SamplingOptions):
 
     @cached_property
     def chosen_task(self) -> Task:
-        """What is sampled. UserError for a task that there is not, and for a sound and a video together."""
-        inferred = infer_task(self.audio is not None, self.video is not None)
-        return inferred if self.task == "auto" else parse_task(self.task)
+        """What is sampled. UserError for a task that there is not, and for what is given and does not fit it."""
+        there = {name: getattr(self, name) is not None for name in ("audio", "video", "image", "keep", "keep_audio")}
+        part = self.given_speech is not None or self.given_effects is not None
+        return GivenKinds(part=part, **there).task(self.task)
+
+    @property
+    def wanted_seconds(self) -> float | None:
+        """Length that is asked for, in seconds or in pictures at the checkpoint's rate or --fps."""
+        if self.num_frames is None:
+            return self.duration
+        return self.num_frames / (self.fps or read_json(self.checkpoint / "model_index.json").get("fps", 16.0))
+
+    @property
+    def given_files(self) -> tuple[Path | None, ...]:
+        """Files of what is given beside texts."""
+        return self.image, self.audio, self.video, self.given_speech, self.given_effects
+
+    @property
+    def carries_given(self) -> bool:
+        """Whether the file carries a whole given stream as it is."""
+        return self.chosen_task in (Task.A2V, Task.V2A)
 
 
 def generate(options: JointOptions) -> Iterator[Path]:
@@ -122,7 +167,7 @@ def generate(options: JointOptions) -> Iterator[Path]:
 def _digest(options: JointOptions) -> str:
     """Digest of all that decides the clips of a list."""
     weights = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
-    inputs = [options.prompts, options.image, options.audio, options.video, *(file for file, _ in options.adapters())]
+    inputs = [options.prompts, *options.given_files, *(file for file, _ in options.adapters())]
     elsewhere = ("output", "resume", "device", "context_parallel", "local_rank")
     return settings_digest(options, [*(path for path in inputs if path is not None), *weights], elsewhere)
 
@@ -166,16 +211,17 @@ def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia, record:
 def output_files(options: JointOptions, count: int | None) -> list[Path]:
     """OUT, or OUT_000 ... for `count` prompts. Raises UserError if they cannot be written."""
     out, task = options.output, options.chosen_task
-    suffix = ".mp4" if task.route.video_noisy or options.video else ".wav"
+    suffix = ".mkv" if options.lossless else ".mp4" if task.route.video_noisy or options.video else ".wav"
     if out.suffix.lower() != suffix:
-        raise UserError(f"--output {out}: task {task} writes {suffix}; give a name that ends so")
+        what = "--lossless" if options.lossless else f"task {task}"
+        raise UserError(f"--output {out}: {what} writes {suffix}; give a name that ends so")
     files = [out] if count is None else [out.with_stem(f"{out.stem}_{i:03d}") for i in range(count)]
-    check_output(out, files, (options.image, options.audio, options.video))
+    check_output(out, files, options.given_files)
     return files
 
 
 class GivenMedia(NamedTuple):
-    """What the user gave to be carried by the clip as it is, and the clip's `duration` in seconds."""
+    """The clip's `duration` in seconds, and what the user gave to be carried by it as it is."""
 
     duration: float
     audio: Path | None = None
@@ -185,38 +231,38 @@ class GivenMedia(NamedTuple):
     @classmethod
     def read(cls, options: JointOptions) -> GivenMedia:
         """Decode what is given, so that a broken file is known before the model is loaded."""
+        wanted, audio, video, track = options.wanted_seconds, options.audio, options.video, options.audio_track
         if options.image is not None:
             read_image(options.image)
-        if options.audio is not None:
-            track = options.audio_track
-            duration = _duration(options.audio, "sound", probe(options.audio, track).audio_end, options.duration)
-            mono, loudest = read_mono(options.audio, 16000, end=duration, track=track)
+        lengths = []
+        if audio is not None:
+            lasts = probe(audio, track).audio_end
+            lengths.append(_duration(audio, "sound", lasts, wanted if options.carries_given else None))
+            end = min(lengths[-1], LONGEST)
+            mono, loudest = read_mono(audio, 16000, end=end, track=track)
             if reason := why_cancelled(mono, loudest):
-                tell(f"warning: {options.audio}: {reason}")
-            given_sound(options.audio, track, Fraction(duration))
-            return cls(duration, audio=options.audio, track=track)
-        if options.video is not None:
-            duration = _duration(options.video, "pictures", probe(options.video).video_end, options.duration)
-            read_video(options.video, max(1.0, 1 / duration), (32, 32), end=duration)
-            return cls(duration, video=options.video)
-        return cls(2.0 if options.duration is None else options.duration)
+                tell(f"warning: {audio}: {reason}")
+            given_sound(audio, track, Fraction(end))
+        if video is not None:
+            lasts = probe(video).video_end
+            lengths.append(_duration(video, "pictures", lasts, wanted if options.carries_given else None))
+            read_video(video, max(1.0, 1 / lengths[-1]), (32, 32), end=lengths[-1])
+        for part in filter(None, (options.given_speech, options.given_effects)):
+            lengths.append(_duration(part, "sound", probe(part).audio_end, wanted))
+            read_mono(part, 16000, end=lengths[-1])
+        duration = wanted if wanted is not None else max(lengths, default=2.0)
+        return cls(duration, audio, track, video) if options.carries_given else cls(duration, track=track)
 
     def arguments(self, options: JointOptions, pipeline: CCLPipeline) -> dict[str, Any]:
         """Arguments of the pipeline: the same at its rate, its frame rate and its size."""
         import torch
 
-        from shared.codecs import frames_to_tensor
-
-        size, arguments = (pipeline.config.height, pipeline.config.width), dict[str, Any](duration=self.duration)
-        if options.image is not None:
-            arguments["image"] = frames_to_tensor(torch.from_numpy(read_image(options.image, size))[None])[None, :, 0]
+        names = ("image", "video", "given_speech", "given_effects", "keep", "keep_audio")
+        arguments = {name: value for name in names if (value := getattr(options, name)) is not None}
         if options.audio is not None:
             sound = read_audio(options.audio, pipeline.audio_codec.sample_rate, end=self.duration, track=self.track)
             arguments["audio"] = torch.from_numpy(sound)[None]
-        if options.video is not None:
-            frames = read_video(options.video, options.fps or pipeline.config.fps, size, end=self.duration)
-            arguments["video"] = frames_to_tensor(torch.from_numpy(frames))[None]
-        return arguments
+        return arguments | {"duration": self.duration}
 
 
 def _duration(path: Path, what: str, lasts: float | None, wanted: float | None) -> float:
@@ -234,7 +280,7 @@ def guidance(options: JointOptions) -> Guidance:
     """Form and scales that are asked for."""
     from ccl.guidance import Form, Guidance
 
-    scales = options.model_dump(include={"text_scale", "context_scale"}, exclude_none=True)
+    scales = options.model_dump(include={"text_scale", "context_scale", "interval", "rescale"}, exclude_none=True)
     return Guidance(options.guidance and Form(options.guidance), **scales)
 
 
@@ -251,6 +297,9 @@ def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None
         pictures, speed = picture_source(file, output.video[index], output.fps)
         sound = given_sound(given.audio, given.track, len(output.video[index]) / speed)
         write_streams(file, [pictures, sound], probe(given.audio, given.track).rate)
+    elif file.suffix == ".mkv":
+        assert output.video is not None and audio is not None, "--lossless is of tasks that make both"
+        write_lossless(file, output.video[index], output.fps, audio, output.sample_rate)
     elif output.video is not None:
         write_video(file, output.video[index], output.fps, audio, output.sample_rate if audio is not None else None)
     elif audio is not None:

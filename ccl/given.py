@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ccl.parts import GivenPart, GivenTrack, read_track
-from ccl.routing import Task, check_given, infer_task, parse_task
+from ccl.routing import GivenKinds, Task
 from ccl.sampler import STREAMS, Clean, Tensors
 from ccl.spans import Span, in_clean_latents, joined, latents_inside, spans_of
 from shared.codecs import tensor_to_frames
@@ -125,36 +125,20 @@ class Given(NamedTuple):
             values["image"] = as_image(self.image, sides)
         return values
 
+    @property
+    def kinds(self) -> GivenKinds:
+        """Which of them there are. UserError for two given tracks."""
+        there = {name: getattr(self, name) is not None for name in ("audio", "video", "image", "keep", "keep_audio")}
+        return GivenKinds(part=self.part is not None, **there)
+
     def task(self, name: str) -> Task:
-        """Find the task called `name`; auto: by what is given. UserError if what is given does not fit it."""
-        has_audio, has_video = self.audio is not None, self.video is not None
-        if name != "auto":
-            task = parse_task(name)
-        elif self.part is not None:
-            task = Task.PART
-        elif self.keep is not None or self.keep_audio is not None:
-            task = Task.T2AV
-        else:
-            task = infer_task(has_audio, has_video)
-        kept = self.kept(task)
-        whole = has_audio and "audio" not in kept, has_video and "video" not in kept
-        check_given(task, *whole, self.image is not None, self.part is not None)
-        return task
+        """Find the task called `name`; see `GivenKinds.task`."""
+        return self.kinds.task(name)
 
     def kept(self, task: Task) -> dict[str, Sequence[Span]]:
-        """Spans of each stream that the task makes and of which something is given. UserError for spans of nothing."""
+        """Spans of each stream that the task makes and of which something is given; see `GivenKinds.kept`."""
         spans = {"video": self.keep, "audio": self.keep if self.keep_audio is None else self.keep_audio}
-        made = {"video": task.route.video_noisy, "audio": task.route.audio_noisy}
-        given = {"video": self.video, "audio": self.audio}
-        kept = {}
-        for name in STREAMS:
-            if made[name] and given[name] is not None and (asked := spans[name]) is not None:
-                kept[name] = asked
-        if self.keep is not None and not ("video" in kept or (self.keep_audio is None and "audio" in kept)):
-            raise UserError(f"keep: task {task} makes no stream of which a part is given; give video or audio with it")
-        if self.keep_audio is not None and "audio" not in kept:
-            raise UserError(f"keep_audio: task {task} makes no sound of which a part is given; give audio with it")
-        return kept
+        return {name: spans[name] or [] for name in self.kinds.kept(task)}
 
 
 class GivenEncoder:

@@ -124,3 +124,40 @@ def check_given(task: Task, audio: bool, video: bool, image: bool, part: bool = 
     if part != (task is Task.PART):
         what = "has no use for a given track; leave it out, or choose part" if part else "needs a given track"
         raise UserError(f"task {task} {what}" + ("" if part else ": given_speech or given_effects of CCLPipeline"))
+
+
+@dataclass(frozen=True)
+class GivenKinds:
+    """Which streams, first frame, track and spans a call is given; tells the task, without reading anything."""
+
+    audio: bool = False
+    video: bool = False
+    image: bool = False
+    part: bool = False
+    keep: bool = False
+    keep_audio: bool = False
+
+    def task(self, name: str) -> Task:
+        """Find the task called `name`; auto: by what is given. UserError if what is given does not fit it."""
+        if name != "auto":
+            task = parse_task(name)
+        elif self.part:
+            task = Task.PART
+        elif self.keep or self.keep_audio:
+            task = Task.T2AV
+        else:
+            task = infer_task(self.audio, self.video)
+        kept = self.kept(task)
+        check_given(task, self.audio and "audio" not in kept, self.video and "video" not in kept, self.image, self.part)
+        return task
+
+    def kept(self, task: Task) -> tuple[str, ...]:
+        """Streams that the task makes and of which a part stays as given. UserError for spans of nothing."""
+        spans = {"video": self.keep, "audio": self.keep or self.keep_audio}
+        given = {"video": self.video, "audio": self.audio}
+        kept = tuple(name for name in spans if task.route.is_noisy(name) and given[name] and spans[name])
+        if self.keep and not ("video" in kept or (not self.keep_audio and "audio" in kept)):
+            raise UserError(f"keep: task {task} makes no stream of which a part is given; give video or audio with it")
+        if self.keep_audio and "audio" not in kept:
+            raise UserError(f"keep_audio: task {task} makes no sound of which a part is given; give audio with it")
+        return kept

@@ -322,7 +322,8 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[s
     from mtv.windows import window_frames
     from shared.codecs import frames_to_tensor
 
-    size, stride = (pipeline.config.height, pipeline.config.width), pipeline.video_codec.temporal_stride
+    size = options.size or (pipeline.config.height, pipeline.config.width)
+    stride = pipeline.video_codec.temporal_stride
     arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}
     arguments |= {"guidance": guidance(options), "overlap": 1 + stride, "keyframes": {}}  # two latents are shared
     for time, file in options.pictures.items():

@@ -9,7 +9,7 @@ with them (a held-out set).
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
@@ -18,19 +18,11 @@ from shared.puppets.choices import Choices, Mixture, mixture
 from shared.puppets.clip import make_clips
 from shared.puppets.script import LEVELS
 from shared.puppets.shows import RATES, SECONDS
-from shared.utils.cli import Options, option, parse
+from shared.utils.cli import Options, Pixels, option, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
-from shared.utils.ranges import Count, Rate, Seed, Side, Workers
-
-
-def pixels(text: Any) -> Any:
-    """Pixels as "64" or "64x96" -> (height, width). ValueError for any other text."""
-    numbers = str(text).lower().split("x")
-    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
-        raise ValueError(f"{text}: give pixels as 64, or height x width as 64x96")
-    return int(numbers[0]), int(numbers[-1])
+from shared.utils.ranges import Count, Rate, Seed, Workers
 
 
 class PuppetOptions(Options):
@@ -38,9 +30,7 @@ class PuppetOptions(Options):
     output: Path = option(help="folder to fill; new, empty, or made by the same arguments", writes="folder")
     seed: Seed = option(0, "another seed makes other clips")
     level: str = option("simple", f"one of {', '.join(LEVELS)}")
-    size: Annotated[tuple[Side, Side], BeforeValidator(pixels)] = option(
-        (64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96"
-    )
+    size: Pixels = option((64, 64), "pixels: 64 (default), or HEIGHTxWIDTH as 64x96")
     seconds: Annotated[Mixture, BeforeValidator(mixture(*SECONDS))] | None = option(
         None, "length, 1 to 30, or lengths with their shares as 1:.2,2:.8; default: as the level has them", metavar="N"
     )

@@ -7,6 +7,8 @@ What is made follows from what is given (--task auto):
     text and --image      t2av   the same, beginning with that picture
     text and --audio      a2v    a video for this sound; the file carries the given sound itself
     text and --video      v2a    a sound for this video; the file carries the given picture itself
+    --video, --audio, --keep 0-2,4-5   t2av   those seconds stay, the rest is made: extend, retake, fill in
+    --given-speech or --given-effects  part   the video and the rest of the sound for it
 With --task t2v the mp4 has no sound (--image works here too); --task t2a writes a .wav.
 
 Many prompts, one per line of a file, make OUT_000.mp4, OUT_001.mp4 ... with seeds SEED, SEED + 1 ...:

@@ -18,7 +18,7 @@ from shared.checkpoint.lora_file import lora_file, read_header
 from shared.checkpoint.offload import Level
 from shared.utils import cli
 from shared.utils.allocator import keep_freed_memory
-from shared.utils.cli import Thresholds, TrustOptions, option
+from shared.utils.cli import Pixels, Thresholds, TrustOptions, option
 from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.launch import Launch, tell
 from shared.utils.ranges import Fade, Fps, Rank, Seed, Steps, Workers
@@ -65,6 +65,9 @@ class SamplingOptions(TrustOptions):
     negative_prompt: str | None = option(None, "what guidance leads away from; default: the empty text", metavar="TEXT")
     image: Path | None = option(None, "png, jpeg or webp: the first frame")
     fps: Fps | None = option(None, "pictures a second; default: the checkpoint's", metavar="F")
+    size: Pixels | None = option(
+        None, "of the pictures: pixels as 64, or HEIGHTxWIDTH as 64x96; default: the checkpoint's", metavar="H[xW]"
+    )
     seed: Seed = option(0, "the same seed makes the same sample")
     steps: Steps | None = option(None, "solver steps; default: the pipeline's")
     checkpoint: Path = option(shipped_checkpoint(), "default: the shipped assets/puppets", metavar="DIR")
@@ -123,6 +126,7 @@ class SamplingOptions(TrustOptions):
     def given_arguments(self) -> dict[str, Any]:
         """Arguments of a pipeline; options without a value leave it its own default."""
         arguments = {"negative_prompt": self.negative_prompt, "num_inference_steps": self.steps, "fps": self.fps}
+        arguments |= dict(zip(("height", "width"), self.size or (), strict=False))
         return {name: value for name, value in arguments.items() if value is not None}
 
 

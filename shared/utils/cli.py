@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from shared.utils.config_file import told_range
 from shared.utils.errors import UserError
 from shared.utils.files import check_place
-from shared.utils.ranges import Scale, Weight
+from shared.utils.ranges import Rate, Scale, Side, Weight
 from shared.utils.text_files import is_file, shortened
 
 if TYPE_CHECKING:
@@ -110,8 +110,37 @@ def per_stream(text: Any) -> Any:
     return values[0], values[-1]
 
 
+def spans(text: Any) -> Any:
+    """Spans of seconds: "0-2,4-5" -> ((0, 2), (4, 5)). ValueError for any other text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        pairs = tuple(tuple(float(end) for end in part.split("-")) for part in text.split(","))
+    except ValueError:
+        pairs = ()
+    if not pairs or not all(len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf for pair in pairs):
+        raise ValueError(f"{text}: seconds from and to, as 0-2 or 0-2,4-5, are needed")
+    return pairs
+
+
+def pixels(text: Any) -> Any:
+    """Pixels as "64" or "64x96" -> (height, width). ValueError for any other text."""
+    if not isinstance(text, str | int):
+        return text
+    numbers = str(text).lower().split("x")
+    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        raise ValueError(f"{text}: give pixels as 64, or height x width as 64x96")
+    return int(numbers[0]), int(numbers[-1])
+
+
+#: Spans of seconds of a clip.
+Spans = Annotated[tuple[tuple[float, float], ...], BeforeValidator(spans)]
+#: Height and width.
+Pixels = Annotated[tuple[Side, Side], BeforeValidator(pixels)]
 #: An option with a value for each stream.
 PerStream = Annotated[tuple[Scale, Scale], BeforeValidator(per_stream)]
+#: Two shares, low and high.
+Interval = Annotated[tuple[Rate, Rate], BeforeValidator(per_stream)]
 #: A number from 0 for each stream.
 Thresholds = Annotated[tuple[Weight, Weight], BeforeValidator(per_stream)]
 

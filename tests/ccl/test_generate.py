@@ -20,6 +20,7 @@ def test_guidance_options() -> None:
     assert chosen() == Guidance()
     assert chosen("--guidance", "text", "--text-scale", "3,2") == Guidance(Form.TEXT, text_scale=(3, 2))
     assert chosen("--context-scale", "0") == Guidance(context_scale=(0, 0))
+    assert chosen("--interval", "0.2,0.9", "--rescale", "0.5") == Guidance(interval=(0.2, 0.9), rescale=0.5)
     assert list(SCALES) == [form.value for form in Form]
 
 
@@ -30,6 +31,42 @@ def test_the_task_follows_what_is_given() -> None:
     assert [task(), task("--audio", "a.wav"), task("--video", "a.mp4"), task("--task", "t2v")] == [
         "t2av", "a2v", "v2a", "t2v",
     ]  # fmt: skip
+    whole = ["--audio", "a.wav", "--video", "a.mp4"]
+    assert task(*whole, "--keep", "0-1") == task("--video", "a.mp4", "--keep", "0-1,2-3") == "t2av"
+    assert task("--given-speech", "a.wav") == task("--given-effects", "a.wav") == "part"
+    assert task(*whole, "--keep-audio", "0-1", "--task", "v2a") == "v2a"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--keep", "0-1"], "keep: task t2av makes no stream of which a part is given"),
+        (["--keep-audio", "0-1", "--video", "x.mp4"], "keep_audio: task t2av makes no sound of which a part is given"),
+        (["--keep", "1-0", "--video", "x.mp4"], "--keep 1-0: seconds from and to"),
+        (["--keep", "0-1,2", "--video", "x.mp4"], "--keep 0-1,2: seconds from and to"),
+        (["--given-speech", "a.wav", "--given-effects", "b.wav"], "--given-effects: not allowed with --given-speech"),
+        (["--given-speech", "a.wav", "--task", "t2av"], "task t2av has no use for a given track"),
+        (["--task", "part"], "task part needs a given track"),
+        (["--duration", "2", "--num-frames", "9"], "--num-frames: not allowed with --duration"),
+        (["--num-frames", "0"], "--num-frames 0"),
+        (["--interval", "0.9,0.2"], "--interval 0.9,0.2: the first must be the lower"),
+        (["--interval", "0.5,2"], r"--interval 2\.0: Input should be less than or equal to 1"),
+        (["--rescale", "1.5"], "--rescale 1.5"),
+        (["--guidance", "none", "--rescale", "0.5"], "--interval and --rescale have no effect with --guidance none"),
+        (["--size", "64y64"], "--size 64y64: give pixels as 64"),
+        (["--task", "t2a", "--size", "64"], "--size has no effect with --task t2a"),
+        (["--task", "t2v", "--lossless"], "--lossless writes what was made of both streams; task t2v makes one"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse(JointOptions, None, ["--prompt", "x", "--output", "x.mp4", *words])
+
+
+def test_lossless_files_end_in_mkv(tmp_path: Path) -> None:
+    options = parse(JointOptions, None, ["--prompt", "x", "--lossless", "--output", str(tmp_path / "x.mp4")])
+    with pytest.raises(UserError, match=r"x\.mp4: --lossless writes \.mkv"):
+        output_files(options, None)
 
 
 def test_one_text_or_a_file_of_texts_is_needed() -> None:

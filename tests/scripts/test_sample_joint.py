@@ -103,6 +103,22 @@ def test_v2a_replaces_the_sound_of_the_given_video(make, media: Path) -> None:
     assert abs(np.corrcoef(given, heard)[0, 1]) < 0.5
 
 
+def test_a_retake_keeps_its_spans_to_the_bit(make, media: Path) -> None:
+    given = read_video(media / "clip.mp4", FPS, (32, 32), end=1.0)
+    both = ["--video", media / "clip.mp4", "--audio", media / "clip.mp4"]
+    out = make(*both, "--keep", "0-0.125,0.625-1", "--duration", 1, "--lossless", name="clip.mkv")
+    made = read_video(out, FPS)
+    assert made.shape == given.shape and np.array_equal(made[[0, 5, 6, 7]], given[[0, 5, 6, 7]])
+    assert not np.array_equal(made[1:5], given[1:5])
+    longer = make("--video", media / "mute.mp4", "--keep", "0-0.625", "--duration", 2)
+    assert probe(longer).has_audio and probe(longer).video_end == pytest.approx(2)
+
+
+def test_size_and_pictures_may_be_said(make) -> None:
+    info = probe(make("--size", "32x64", "--num-frames", 9, "--task", "t2v"))
+    assert (info.width, info.height, info.video_end) == (64, 32, pytest.approx(9 / FPS))
+
+
 @pytest.mark.parametrize("task", ["auto", "t2v", "a2v"])
 def test_an_image_is_the_first_frame(make, media: Path, task: str) -> None:
     more = ("--audio", media / "tone.wav") if task == "a2v" else ()

@@ -73,6 +73,8 @@ ZERO = {
     "text_layers": "no refiner",
     "high_share": "never",
     "fade": "a cut",
+    "interval": "the lowest noise level",
+    "rescale": "none",
     **dict.fromkeys(("gpus", "frames"), "refused as '0 GPUs' and '0 frames'"),
     **dict.fromkeys(
         ("text_dropout", "text_dropout_per_task", "audio_caption_rate", "clean_frames", "clean_spans", "keyframes"),
@@ -82,7 +84,10 @@ ZERO = {
     **dict.fromkeys(("dropout_all", "drop_speaker_prob", "drop_from_caption"), "never"),
 }
 #: Numbers whose options belong to another model of this list, which checks them.
-ELSEWHERE = {"options": "of probe.py"}
+ELSEWHERE = {
+    "options": "of probe.py",
+    **dict.fromkeys(("keep", "keep_audio"), "spans, of which no end is free: tests/ccl/test_generate.py"),
+}
 
 
 def option_models() -> set[type[BaseModel]]:
@@ -117,14 +122,15 @@ def leaves(kind: Any) -> list[Any]:
     return [leaf for part in parts for leaf in leaves(part)] if parts else [kind]
 
 
-def shaped(kind: Any, value: float) -> Any:
-    """`value` in the place of every number of a type."""
+def shaped(kind: Any, value: float, between: str = ",") -> Any:
+    """`value` in the place of every number of a type; `between` the numbers of a word."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         rules = [rule for rule in parts[1:] if isinstance(rule, BeforeValidator)]
-        return shaped(parts[0], value) if not rules else words(parts[0], value)[0]
+        shape = shaped(parts[0], value, between)
+        return shape if not rules else word(shape, between)
     if origin in (Union, UnionType):
-        return shaped(next(part for part in parts if part is not NoneType), value)
+        return shaped(next(part for part in parts if part is not NoneType), value, between)
     if origin is dict:
         key = get_args(parts[0])[0] if get_origin(parts[0]) is Literal else "x"
         return {key: shaped(parts[1], value)}
@@ -133,10 +139,9 @@ def shaped(kind: Any, value: float) -> Any:
     return tuple(shaped(part, value) for part in parts) if origin is tuple else value
 
 
-def words(kind: Any, value: float) -> list[str]:
+def word(shape: Any, between: str) -> str:
     """As options that take their word apart read it: "1,1" or "1x1"."""
-    shape = shaped(kind, value)
-    return [between.join(map(str, shape if isinstance(shape, tuple | list) else [shape])) for between in ",x"]
+    return between.join(map(str, shape if isinstance(shape, tuple | list) else [shape]))
 
 
 def refuses(field: FieldInfo, value: float) -> bool:
@@ -144,7 +149,9 @@ def refuses(field: FieldInfo, value: float) -> bool:
     rules = [rule for rule in field.metadata if isinstance(rule, BeforeValidator)]
     whole = float not in leaves(field.annotation) and value == value // 1
     value = int(value) if whole and math.isfinite(value) else value
-    for given in words(field.annotation, value) if rules else [shaped(field.annotation, value)]:
+    for between in ",x":
+        given = shaped(field.annotation, value, between)
+        given = word(given, between) if rules else given
         try:
             TypeAdapter(kind, config={"allow_inf_nan": False}).validate_python(given)
         except (ValidationError, UserError, ValueError, OverflowError):
