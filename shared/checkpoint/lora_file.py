@@ -1,15 +1,15 @@
 """Files of LoRA weights in any layout: found, and their headers checked, before a model is loaded."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from shared.checkpoint.folder import PICKLES
-from shared.checkpoint.lora_layout import group_tensors
-from shared.utils import weights_folder
+from shared.checkpoint.lora_layout import Layout, group_tensors
+from shared.utils import cli, weights_folder
 from shared.utils.errors import UserError
-from shared.utils.files import read_json
+from shared.utils.files import check_place, read_json
 from shared.utils.text_files import parse_json
 from shared.utils.weights_folder import FLOATS
 
@@ -20,6 +20,15 @@ ADVICE = "it is damaged, or of another program"
 COMPONENTS = ("transformer", "control")
 #: Element types of adapters as they are used; others are whole numbers, which an alpha alone may be.
 TYPES = (*FLOATS, "F8_E4M3", "F8_E5M2")
+
+
+class LoraOptions(cli.Options):
+    """LoRA weights, in any layout, written in another."""
+
+    source: Path = cli.option(help="folder of adapters, or a .safetensors file")
+    layout: Layout = cli.option(help="of the output (docs/lora.md)")
+    output: Path = cli.option(help="new folder; of original and musubi a new .safetensors file")
+    dtype: Literal["keep", "float32", "bfloat16", "float16"] = cli.option("keep", "of the weights")
 
 
 def lora_file(source: str | Path, weight_name: str | None = None) -> Path:
@@ -71,3 +80,15 @@ def shapes(file: Path) -> dict[str, tuple[int, ...]]:
         if header.dtype not in TYPES and not name.endswith(".alpha"):
             raise UserError(f"lora {file}: {name} is in {header.dtype}; one of {', '.join(TYPES)} is needed")
     return {name: header.shape for name, header in headers.items()}
+
+
+def check_output(path: Path, layout: Layout) -> None:
+    """Raise UserError unless `path` is a new place for adapters in this layout: a file's, or a folder's."""
+    kind: Literal["file", "folder"] = "file" if layout in ("original", "musubi") else "folder"
+    if kind == "file" and path.suffix != ".safetensors":
+        raise UserError(f"--output {path}: {layout} is one file; give a name that ends in .safetensors")
+    if kind == "folder" and path.suffix == ".safetensors":
+        raise UserError(f"--output {path}: {layout} is a folder; give a name without .safetensors")
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"--output {path}: exists already; remove it or choose another place")
+    check_place("--output", path, kind)
