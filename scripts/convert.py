@@ -17,28 +17,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, ShardSize, WanOptions, read_model
+from shared.checkpoint.conversion.plan import (
+    ConversionPlan,
+    ExportOptions,
+    OviOptions,
+    PickleOptions,
+    WanOptions,
+    read_model,
+)
 from shared.checkpoint.conversion.wan import WanExport, read_video_stream
 from shared.checkpoint.conversion.wan_parts import PartOptions, WanPart, recognise
 from shared.checkpoint.lora_file import LoraOptions, check_output, lora_file, read_header
 from shared.utils.cli import Options, option, parse_command
 from shared.utils.errors import UserError, run_main
-
-
-class ExportOptions(Options):
-    """Our video stream to a folder that diffusers loads."""
-
-    checkpoint: Path = option(help="checkpoint folder of ours")
-    output: Path = option(help="new folder, a WanTransformer3DModel", writes="folder")
-    shard_size: ShardSize = option("5GB", "largest file")
-    dry_run: bool = option(False, "only say what would be done")
-
-
-class PickleOptions(Options):
-    """Pickled weights to safetensors; nothing else is read."""
-
-    source: Path = option(help=".pth, .pt, .bin, .ckpt, .th or .pkl")
-    output: Path = option(help="new .safetensors file", writes="file")
 
 
 class SizeOptions(Options):

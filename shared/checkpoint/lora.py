@@ -181,9 +181,10 @@ class LoraMixin(LoraBaseMixin):
         self, source: str | Path | Mapping[str, Tensor], adapter_name: str | None = None,
         weight_name: str | None = None, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
-        `adapter_name` (default: default_0, default_1 ...) is for `set_adapters`, `weight_name` a file of several. The
-        pipeline is as before on UserError: no LoRA weights, a pickle, a name that is taken, or misfit layers."""
+        """Adapters of any layout (docs/lora.md) from a folder or a safetensors file, or from a dict of such weights
+        with its `settings`; a Wan's go onto the video stream. `adapter_name` (default: default_0, default_1 ...) is for
+        `set_adapters`, `weight_name` a file of several. Warns of tensors that are no low-rank change. The pipeline is
+        as before on UserError: no LoRA weights, a pickle, a name that is taken, or misfit layers."""
         self._refuse_low_memory("load_lora_weights")
         if isinstance(source, Mapping):
             weights, where, settings = dict(source), "weights", settings or {}
@@ -201,7 +202,7 @@ class LoraMixin(LoraBaseMixin):
         parts = read_adapters(weights, settings, places.layers, where)  # all is checked before anything is loaded
         if left := [name for name in places.left if weights[name].any()]:
             what = f"{len(left)} of its tensors ({left[0]} ...) change no linear layer by low rank"
-            warnings.warn(f"lora {where}: {what} and are left out, as diffusers leaves them", stacklevel=2)
+            warnings.warn(f"lora {where}: {what} and are left out", stacklevel=2)
         for component, part in parts.items():
             options = {"adapter_name": chosen, "metadata": peft_settings(part), "_pipeline": self}
             with quiet_loading():

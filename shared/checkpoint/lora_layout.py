@@ -115,7 +115,8 @@ def layout_of(layers: Iterable[str]) -> Layout:
 
 def describe(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Say what adapters fit a model whose linear layers have these `shapes`, [out, in] by name."""
-    width = next((shape[1] for name, shape in shapes.items() if name.endswith(("attn1.to_q", "attn1.to_k"))), None)
+    queries = {name: shape for name, shape in shapes.items() if name.endswith("attn1.to_q") and ".audio." not in name}
+    width = next((shape[1] for shape in queries.values()), None)
     numbers = [int(match[1]) for name in shapes if (match := re.search(r"blocks\.(\d+)\.", name))]
     if width is None or not numbers:
         return f"adapters of layers as {next(iter(shapes), 'none')} fit"

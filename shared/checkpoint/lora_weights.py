@@ -46,71 +46,71 @@ def find_places(shapes: Mapping[str, tuple[int, ...]], models: Mapping[str, Line
     places: dict[str, tuple[str, str]] = {}
     left: list[str] = []
     groups = group_tensors(shapes, where)
-    found: tuple[str, str] | None
+    guesses = likeliest(groups) if models is None else {}
     for layer, roles in groups.items():
         if models is None:
-            found = likeliest(groups)[layer]
+            found = guesses.get(layer)
         else:
             found = next((one for one in readings(layer) if one[1] in models.get(one[0], {})), None)
-        whole = found is not None and len(shapes[roles["diff"]]) == 2 if "diff" in roles else False
+        whole = found is not None and "diff" in roles and len(shapes[roles["diff"]]) == 2
         if not whole and not {"A", "B", "alpha"} & roles.keys():
             left += roles.values()
             continue
         if found is None:
             raise _no_layer(layer, models or {}, where)
-        component, name = found
+        left += [name for role, name in roles.items() if role == "modulation"]
         if found in places.values():
-            raise UserError(f"lora {where}: {component}.{name} is changed twice; one layout at a time is loaded")
-        linears = None if models is None else models[component]
-        _check_fit({role: shapes[one] for role, one in roles.items()}, f"{component}.{name}", name, linears, where)
+            raise UserError(f"lora {where}: {'.'.join(found)} is changed twice; one layout at a time is loaded")
+        linears = None if models is None else models[found[0]]
+        if misfit := _misfit({role: shapes[one] for role, one in roles.items()}, found[1], linears):
+            fits = "" if linears is None else f": {_fitting(linears)}"
+            raise UserError(f"lora {where}: {'.'.join(found)} {misfit}{fits}")
         places[layer] = found
     return Places(places, left)
 
 
 def _no_layer(layer: str, models: Mapping[str, Linears], where: str) -> UserError:
     """Say that no model has this layer of a file, and what would fit."""
-    component, name = readings(layer)[-1]
+    component = readings(layer)[0][0]
     if component not in models:
         return UserError(f"lora {where}: changes {component}, of which this pipeline has none that takes it")
-    said = f"this model has no layer {component}.{name}"
-    said += "" if layer == f"{component}.{name}" else f" ({layer})"
+    name = f"{component}.{[name for part, name in readings(layer) if part == component][-1]}"
+    said = f"this model has no layer {name}" + (f" ({layer})" if layer != name else "")
     if re.search(r"k_img|v_img|img_emb|add_[kv]_proj|image_embedder", layer):
         said += ", which an image-to-video Wan has"
-    fits = describe({name: shape for name, (shape, _) in models[component].items()})
-    return UserError(f"lora {where}: {said}; it belongs to another one: {fits}")
+    return UserError(f"lora {where}: {said}; it belongs to another one: {_fitting(models[component])}")
 
 
-def _check_fit(
-    shapes: Mapping[str, tuple[int, ...]], layer: str, name: str, linears: Linears | None, where: str
-) -> None:
-    """Raise UserError unless the tensors of a layer, by role, are a pair A [r, in] and B [out, r], or a whole
-    difference [out, in], with a bias [out] or without; of the sizes that the layer has here."""
-    fits = "" if linears is None else f": {describe({one: shape for one, (shape, _) in linears.items()})}"
+def _fitting(linears: Linears) -> str:
+    return describe({name: shape for name, (shape, _) in linears.items()})
+
+
+def _misfit(shapes: Mapping[str, tuple[int, ...]], name: str, linears: Linears | None) -> str:
+    """Say what is wrong with the tensors of a layer, by role, unless they are a pair A [r, in] and B [out, r], or a
+    whole difference [out, in], with a bias [out] or without; of the sizes that the layer has here."""
     if "diff" in shapes:
-        if {"A", "B"} & shapes.keys():
-            raise UserError(f"lora {where}: {layer} has a diff beside lora_A and lora_B; one of them is loaded")
+        if {"A", "B", "scaled bias"} & shapes.keys():
+            return "has a diff beside lora_A or lora_B; one of them is loaded"
         here = shapes["diff"] if linears is None else linears[name][0]
         rank = min(here)
         if shapes["diff"] != here:
-            raise UserError(f"lora {where}: {layer} has a diff {list(shapes['diff'])}; {list(here)} is needed{fits}")
+            return f"has a diff {list(shapes['diff'])}; here it must be {list(here)}"
     elif not {"A", "B"} <= shapes.keys():
-        raise UserError(f"lora {where}: {layer} has only one of lora_A and lora_B; the file is not whole")
+        return "has only one of lora_A and lora_B; the file is not whole"
     else:
         a, b = shapes["A"], shapes["B"]
         here = ((*b, 0)[0], (*a, 0, 0)[1]) if linears is None else linears[name][0]
         rank = (*a, 0)[0]
         if len(a) != 2 or len(b) != 2 or (b[0], a[1]) != here or a[0] != b[1]:
-            what = f"{layer} has A {list(a)} and B {list(b)}"
-            raise UserError(f"lora {where}: {what}; here they must be [rank, {here[1]}] and [{here[0]}, rank]{fits}")
+            return f"has A {list(a)} and B {list(b)}; here they must be [rank, {here[1]}] and [{here[0]}, rank]"
     if not 0 < rank <= LARGEST_RANK:
-        raise UserError(f"lora {where}: {layer} has rank {rank}; 1 to {LARGEST_RANK} can be")
+        return f"has rank {rank}; 1 to {LARGEST_RANK} can be"
     if math.prod(shapes.get("alpha", ())) != 1:
-        raise UserError(f"lora {where}: alpha of {layer} is {list(shapes['alpha'])}; one number is needed")
+        return f"has an alpha of shape {list(shapes['alpha'])}; one number is needed"
     biases = [shapes[role] for role in ("bias", "scaled bias") if role in shapes]
     if biases not in ([], [here[:1]]) or (biases and linears is not None and not linears[name][1]):
-        raise UserError(
-            f"lora {where}: {layer} has biases {[list(bias) for bias in biases]}, which do not fit the layer{fits}"
-        )
+        return f"has a bias {list(biases[0])}, which the layer cannot take"
+    return ""
 
 
 def read_adapters(

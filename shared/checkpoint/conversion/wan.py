@@ -90,15 +90,16 @@ def found(weights: SourceWeights, place: Path) -> str:
     """Say in one line what the weights at `place` are. UserError as `stream_names`."""
     layout, names = stream_names(weights.shapes, weights.label)
     blocks = {match[1] for name in names if (match := _IN_BLOCK.match(name))}
-    width = weights.shapes[next(theirs for ours, theirs in names.items() if ".attn1." in ours)][0]
+    shape = next((weights.shapes[name] for ours, name in names.items() if ours.endswith("attn1.to_q.weight")), ())
+    size = f"{len(blocks)} blocks of width {shape[0]}" if shape else f"{len(blocks)} blocks"
     prefix = prefix_of(weights.shapes)
     behind = f", its names behind {prefix}" if prefix else ""
     expert = f", Wan2.2's expert for {EXPERTS[place.name]}" if place.name in EXPERTS else ""
-    return f"{place}: a Wan in the {layout} layout{behind}, {len(blocks)} blocks of width {width}{expert}"
+    return f"{place}: a Wan in the {layout} layout{behind}, {size}{expert}"
 
 
 def own_parts(source: Path) -> list[str]:
-    """Say which pickles of Wan's own VAE and T5 lie at the source or, of an expert, beside it; by name: none is read."""
+    """Say which pickles of Wan's own VAE and T5 lie at the source, or beside an expert, by their names."""
     folder = source if source.is_dir() and source.name not in EXPERTS else source.parent
     told = []
     for option, what, pattern in (("--video-codec", "VAE", "*VAE*"), ("--text-encoder", "T5", "*t5*")):

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named, weight_files
 from shared.checkpoint.folder import WEIGHTS

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from ccl.pipeline import CCLPipeline
 from mtv.control import MSTControlNet
 from shared.checkpoint.lora import (
-    adapter_settings,
     add_lora,
     base_weights,
     linear_layers,

@@ -16,7 +16,7 @@ from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from public import MODEL, randomise, small_wan
 from safetensors.torch import load_file, save_file
-from small import pipeline, randomised
+from small import pipeline
 from torch import Tensor, nn
 
 from ccl.pipeline import CCLPipeline
@@ -28,7 +28,6 @@ from shared.checkpoint.lora_file import FILE
 from shared.checkpoint.lora_layout import Layout
 from shared.nn.parameter_names import joint_name
 from shared.utils.config import Lora
-from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
 WIDTH, FFN, BLOCKS = 48, 64, 2
