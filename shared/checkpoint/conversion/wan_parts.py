@@ -164,8 +164,12 @@ def _vae(weights: SourceWeights, kind: str) -> tuple[Any, dict[str, str]]:
     channels = 48 if kind == "Wan2.2's VAE" else 16
     if z != channels:
         raise UserError(f"{weights.label}: {kind} with {z} latent channels; {channels} are needed, it is another model")
+    try:
+        names = vae_names(weights.shapes, kind)
+    except (ValueError, IndexError) as error:  # diffusers' reader takes numbers out of names
+        raise UserError(f"{weights.label}: has names that no VAE of Wan's has ({error}); copy the file again") from None
     with torch.device("meta"):
-        return AutoencoderKLWan(**sizes), vae_names(weights.shapes, kind)
+        return AutoencoderKLWan(**sizes), names
 
 
 def _t5(weights: SourceWeights) -> tuple[Any, dict[str, str]]:

@@ -117,8 +117,10 @@ def original(layout: str, dtype: torch.dtype = torch.float32) -> dict[str, Tenso
     return tensors
 
 
-@pytest.mark.parametrize("layout", ["musubi", "down", "A"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [("musubi", torch.float32), ("musubi", torch.float16), ("down", torch.float32), ("A", torch.bfloat16)],
+)
 def test_original_layouts_do_what_they_do_in_diffusers(
     wan: WanPipeline, pipe: CCLPipeline, tmp_path: Path, layout: str, dtype: torch.dtype
 ) -> None:

@@ -88,12 +88,12 @@ def test_every_dtype_is_read(kind: torch.dtype) -> None:
     [
         (
             pair("transformer.blocks.0.attn1.to_q", 9, 9),
-            r"transformer\.blocks\.0\.video\.attn1\.to_q has A \[2, 9\] and B \[9, 2\]; here they must be \[rank, 6\] and "
-            r"\[6, rank\]: adapters of 2 blocks of width 6 fit",
+            r"transformer\.blocks\.0\.video\.attn1\.to_q has A \[2, 9\] and B \[9, 2\]; here they must be \[rank, 6\] "
+            r"and \[6, rank\]: adapters of 2 blocks of width 6 fit",
         ),
         (
             pair("lora_unet_blocks_7_self_attn_q"),
-            r"no layer transformer\.blocks\.7\.video\.attn1\.to_q \(lora_unet_blocks_7_self_attn_q\); it .* 2 blocks of",
+            r"no layer transformer\.blocks\.7\.video\.attn1\.to_q \(lora_unet_blocks_7_self_attn_q\); .* 2 blocks of",
         ),
         (pair("diffusion_model.blocks.0.cross_attn.k_img"), "which an image-to-video Wan has; it belongs to another"),
         (pair("transformer_2.blocks.0.attn1.to_q"), r"no layer transformer\.transformer_2\.blocks"),

@@ -118,11 +118,17 @@ def test_wans_own_t5_is_transformers_umt5(tmp_path: Path, capsys: pytest.Capture
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
-    save_file({"decoder.middle.0.residual.0.gamma": torch.ones(4, 1, 1, 1)}, tmp_path / "torn.safetensors")
+    sign = {"decoder.middle.0.residual.0.gamma": torch.ones(4, 1, 1, 1)}
+    save_file(sign, tmp_path / "torn.safetensors")
+    strange = {"encoder.conv1.weight": torch.ones(4, 3, 3, 3, 3), "conv2.weight": torch.ones(16, 16, 1, 1, 1)}
+    save_file(sign | strange | {"decoder.upsamples.x.y": torch.ones(1)}, tmp_path / "strange.safetensors")
+    save_file(sign | strange | {"conv2.weight": torch.ones(8, 8, 1, 1, 1)}, tmp_path / "other.safetensors")
     (tmp_path / "x.pth").write_bytes(b"no pickle")
     for name, said in (
         ("x.safetensors", "1 tensor \\(x\\); one of Wan2.2's VAE, Wan2.1's VAE, Wan's T5 is needed"),
         ("torn.safetensors", "encoder.conv1.weight is missing; copy the file again"),
+        ("strange.safetensors", "has names that no VAE of Wan's has"),
+        ("other.safetensors", "Wan2.1's VAE with 8 latent channels; 16 are needed"),
         ("x.pth", "turn it into safetensors first"),
     ):
         with pytest.raises(UserError, match=said):
