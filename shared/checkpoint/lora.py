@@ -26,6 +26,7 @@ from shared.checkpoint.lora_weights import (
     peft_settings,
     peft_weights,
     read_adapters,
+    told_changes,
 )
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
@@ -200,9 +201,8 @@ class LoraMixin(LoraBaseMixin):
         if chosen in taken:
             raise UserError(f"lora {where}: there are adapters of the name {chosen!r}; give another adapter_name")
         parts = read_adapters(weights, settings, places.layers, where)  # all is checked before anything is loaded
-        if left := [name for name in places.left if weights[name].any()]:
-            what = f"{len(left)} of its tensors ({left[0]} ...) change no linear layer by low rank"
-            warnings.warn(f"lora {where}: {what} and are left out", stacklevel=2)
+        if left := told_changes(weights, places.left):
+            warnings.warn(f"lora {where}: {left}", stacklevel=2)
         for component, part in parts.items():
             options = {"adapter_name": chosen, "metadata": peft_settings(part), "_pipeline": self}
             with quiet_loading():

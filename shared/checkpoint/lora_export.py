@@ -11,7 +11,14 @@ from torch import Tensor
 
 from shared.checkpoint.lora_file import FILE, METADATA, PEFT_FILE, lora_file, read_header, shapes
 from shared.checkpoint.lora_layout import Layout, group_tensors, layer_name, layout_of
-from shared.checkpoint.lora_weights import Adapter, find_places, peft_settings, peft_weights, read_adapters
+from shared.checkpoint.lora_weights import (
+    Adapter,
+    find_places,
+    peft_settings,
+    peft_weights,
+    read_adapters,
+    told_changes,
+)
 from shared.utils.errors import UserError
 from shared.utils.files import replacing, replacing_folder
 from shared.utils.finite import check_tensors
@@ -31,8 +38,8 @@ def convert_lora(source: Path, layout: Layout, output: Path, dtype: torch.dtype 
     ranks = sorted({one.rank for part in parts.values() for one in part.values()})
     layers = f"{len(places.layers)} layers of rank {', '.join(map(str, ranks))}"
     said = [f"{file}: {layers}, layout {layout_of(group_tensors(sizes, str(file)))}"]
-    if left := [name for name in places.left if weights[name].any()]:
-        said.append(f"left: {len(left)} tensors that change no layer by low rank ({left[0]} ...)")
+    if left := told_changes(weights, places.left):
+        said.append(left)
     write_lora(parts, layout, output, str(file), dtype)
     return [*said, f"written to {output}, layout {layout}"]
 
@@ -80,7 +87,9 @@ def lora_tensors(
         tensors |= peft_weights(layers)
         names = {layer.removeprefix(f"{component}."): one for layer, one in layers.items()}
         settings |= {f"{component}.{key}": value for key, value in peft_settings(names).items()}
-    cast = {name: value.to(dtype or value.dtype).contiguous() for name, value in tensors.items()}
+    kinds = {name: value.dtype if name.endswith(".alpha") else dtype or value.dtype for name, value in tensors.items()}
+    cast = {name: value.to(kinds[name]).contiguous() for name, value in tensors.items()}
+    check_tensors(cast, f"lora {where}, as {dtype or 'it is'}")
     header = {METADATA: json.dumps(settings, sort_keys=True)} if layout in ("ours", "diffusers") else {}
     return cast, {"format": "pt", **header}
 

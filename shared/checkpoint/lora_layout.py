@@ -72,7 +72,13 @@ def likeliest(layers: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Place the layers of a file, (component, name), where no model is at hand: a file is of a Wan, or as it is."""
     layers = list(layers)
     as_it_is = layout_of(layers) in ("ours", "peft") and any(_is_ours(bare_name(layer)) for layer in layers)
-    return {layer: readings(layer)[0 if as_it_is else -1] for layer in layers}
+    places = {}
+    for layer in layers:
+        names = readings(layer)
+        of_transformer = [place for place in names if place[0] == "transformer"]
+        wans = len(of_transformer) > 1  # else PEFT's files of neither are the control network's
+        places[layer] = names[0] if as_it_is else of_transformer[-1] if wans else names[-1]
+    return places
 
 
 def layer_name(layout: Layout, component: str, name: str, where: str) -> str:

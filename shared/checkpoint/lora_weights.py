@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -157,7 +157,8 @@ def _said_alpha(rank: int, settings: Mapping[str, Any], name: str, component: st
     for key, value in settings.items():  # use_dora, use_rslora ...: they change what the weights mean
         if key.startswith(f"{component}.use_") and value:
             raise UserError(f"lora {where}: has {key}; plain LoRA alone is loaded")
-    said, alpha = _pattern(settings, component, "rank", name, said), _pattern(settings, component, "alpha", name, alpha)
+    said = _pattern(settings, component, "rank", name, said, where)
+    alpha = _pattern(settings, component, "alpha", name, alpha, where)
     if said != rank:
         raise UserError(f"lora {where}: says rank {said}, its weights have [{rank}]; it is damaged")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
@@ -165,14 +166,24 @@ def _said_alpha(rank: int, settings: Mapping[str, Any], name: str, component: st
     return float(alpha)
 
 
-def _pattern(settings: Mapping[str, Any], component: str, kind: str, name: str, usual: Any) -> Any:
+def _pattern(settings: Mapping[str, Any], component: str, kind: str, name: str, usual: Any, where: str) -> Any:
     """Read what settings say of a layer: by PEFT's rank_pattern or alpha_pattern, else what is `usual`."""
     patterns = settings.get(f"{component}.{kind}_pattern")
     if not patterns:
         return usual
     from peft.utils.other import get_pattern_key
 
-    return patterns.get(get_pattern_key(patterns.keys(), name), usual)
+    try:
+        return patterns.get(get_pattern_key(patterns.keys(), name), usual)
+    except re.error as error:
+        raise UserError(f"lora {where}: {component}.{kind}_pattern has no regular expression ({error})") from None
+
+
+def told_changes(weights: Mapping[str, Tensor], left: Iterable[str]) -> str:
+    """Say which tensors change something and are left all the same; "" if none do."""
+    changing = [name for name in left if weights[name].float().any()]  # fp8 knows no any
+    what = "change no linear layer by low rank and are left out"
+    return f"{len(changing)} of its tensors ({changing[0]} ...) {what}" if changing else ""
 
 
 def peft_settings(adapters: Mapping[str, Adapter]) -> dict[str, Any]:

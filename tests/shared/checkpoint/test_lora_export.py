@@ -21,13 +21,16 @@ from torch import Tensor, nn
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
+from mtv.control import MSTControlNet
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.lora import add_lora, save_lora
 from shared.checkpoint.lora_export import convert_lora
 from shared.checkpoint.lora_file import FILE
 from shared.checkpoint.lora_layout import Layout
+from shared.encoders import LogMel
 from shared.nn.parameter_names import joint_name
 from shared.utils.config import Lora
+from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
 WIDTH, FFN, BLOCKS = 48, 64, 2
@@ -147,6 +150,27 @@ def test_diffusers_own_file_is_loaded(
     same(of_ours(pipe), of_wan(wan.transformer), base)
 
 
+def test_a_wan_lora_is_loaded_for_driven_video_too(pipe: CCLPipeline, tmp_path: Path) -> None:
+    save_file(original("musubi"), tmp_path / "lora.safetensors")
+    sizes = {"token_dim": 16, "tokens": 2, "interaction_blocks": 1, "heads": 2, "ffn_dim": 16, "hidden_dim": 16}
+    tracks = dict.fromkeys(("speech", "effects", "music"), (1, 1, 8))
+    control = MSTControlNet(backbone_dim=WIDTH, backbone_heads=2, num_blocks=BLOCKS, tracks=tracks, **sizes)
+    parts = {"control": control, "audio_encoder": LogMel(parts_per_frame=1, n_mels=8)}
+    driven, base = MTVPipeline.from_pipe(pipeline(joint()), **parts), of_ours(pipe)
+    for one in (driven, pipe):
+        one.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="rain")
+        one.set_adapters(["rain"], [0.5])
+    assert torch.equal(of_ours(driven), of_ours(pipe)) and (of_ours(pipe) - base).abs().max() > 0.05
+
+
+def test_what_is_no_low_rank_change_is_told_of(pipe: CCLPipeline, tmp_path: Path) -> None:
+    layer = "diffusion_model.blocks.0.norm3"
+    norms = {f"{layer}.diff": normal("norm", WIDTH), f"{layer}.diff_b": torch.zeros(WIDTH)}
+    save_file(original("A") | norms, tmp_path / "lora.safetensors")
+    with pytest.warns(UserWarning, match=r"1 of its tensors \(diffusion_model\.blocks\.0\.norm3\.diff \.\.\.\)"):
+        pipe.load_lora_weights(tmp_path / "lora.safetensors")
+
+
 def test_pefts_own_folder_is_loaded(wan: WanPipeline, pipe: CCLPipeline, tmp_path: Path) -> None:
     """Of a Wan, and of our transformer."""
     base = of_wan(wan.transformer)
@@ -199,3 +223,13 @@ def test_ours_is_loaded_by_plain_diffusers_and_peft(pipe: CCLPipeline, tmp_path:
     same(of_ours(pipe, adapted.base_model.model), of_ours(pipe, model), base)
     theirs, ours = get_peft_model_state_dict(adapted), load_file(folder / FILE)
     assert {f"base_model.model.{name.removeprefix('transformer.')}" for name in ours} == set(theirs)
+
+
+def test_what_a_dtype_cannot_hold_is_not_written(tmp_path: Path) -> None:
+    save_file(
+        {f"blocks.0.self_attn.q.lora_{side}.weight": torch.full((2, 2), 1e5) for side in "AB"},
+        tmp_path / "a.safetensors",
+    )
+    with pytest.raises(UserError, match=r"a\.safetensors, as torch\.float16: the weight .* holds NaN or infinity"):
+        convert_lora(tmp_path / "a.safetensors", "ours", tmp_path / "out", torch.float16)
+    assert not (tmp_path / "out").exists()

@@ -123,5 +123,9 @@ def test_settings_for_peft_name_the_layers_that_differ() -> None:
     assert settings["rank_pattern"] == {"^b": 3} and settings["alpha_pattern"] == {"^b": 3.0}
     weights = peft_weights(adapters)
     assert len(weights) == 9 and not weights["a.q.lora_B.bias"].any()
-    with pytest.raises(UserError, match="says rank 2, its weights have"):
-        read(pair(Q, rank=3), r=2, lora_alpha=2)
+    for settings, said in (
+        ({"r": 2, "lora_alpha": 2}, "says rank 2, its weights have"),
+        ({"r": 3, "lora_alpha": 2, "alpha_pattern": {"(": 2}}, "alpha_pattern has no regular expression"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read(pair(Q, rank=3), **settings)
