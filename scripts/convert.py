@@ -89,10 +89,10 @@ def unpickle(options: PickleOptions) -> None:
 
 
 def part(options: PartOptions) -> None:
-    found = WanPart(options)
-    print(found.report())
+    conversion = WanPart(options)
+    print(conversion.report())
     if not options.dry_run:
-        found.write()
+        conversion.write()
         print(f"written to {options.output}")
 
 

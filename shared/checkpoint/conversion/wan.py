@@ -86,7 +86,7 @@ def prefix_of(names: Iterable[str]) -> str:
     return next((prefix for prefix in PREFIXES if any(name.startswith(f"{prefix}blocks.0.") for name in names)), "")
 
 
-def found(weights: SourceWeights, place: Path) -> str:
+def describe_weights(weights: SourceWeights, place: Path) -> str:
     """Say in one line what the weights at `place` are. UserError as `stream_names`."""
     layout, names = stream_names(weights.shapes, weights.label)
     blocks = {match[1] for name in names if (match := _IN_BLOCK.match(name))}

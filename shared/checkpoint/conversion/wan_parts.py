@@ -82,10 +82,10 @@ class WanPart:
 
     def __init__(self, options: PartOptions) -> None:
         """Open the source; read no tensor. UserError: neither of the two, or of sizes that none has."""
+        weight_files(options.source)
         from shared.checkpoint.conversion.sharded_writer import check_output
 
         check_output(options.output)
-        weight_files(options.source)
         self.options, self.weights = options, SourceWeights.open(options.source)
         kind = recognise(self.weights.shapes)
         if kind is None:

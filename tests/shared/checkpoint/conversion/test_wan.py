@@ -14,7 +14,7 @@ from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.wan import (
     NEW_PARTS,
     check_config,
-    found,
+    describe_weights,
     own_parts,
     stream_names,
     transformer_place,
@@ -145,7 +145,7 @@ def test_two_experts_must_be_told_apart(tmp_path: Path) -> None:
         UserError, match=r"name the folder of one, Wan2\.2/high_noise_model \(high noise\) or Wan2\.2/l"
     ):
         transformer_place(tmp_path / "Wan2.2")
-    told = found(in_memory(original(small_wan().state_dict())), tmp_path / "Wan2.2/low_noise_model")
+    told = describe_weights(in_memory(original(small_wan().state_dict())), tmp_path / "Wan2.2/low_noise_model")
     assert told.endswith("a Wan in the original layout, 2 blocks of width 48, Wan2.2's expert for low noise")
     (tmp_path / "Wan2.2/Wan2.1_VAE.pth").touch()
     (tmp_path / "Wan2.2/models_t5_umt5-xxl-enc-bf16.pth").touch()
@@ -163,7 +163,9 @@ def test_a_prefixed_single_file_is_that_wan(prefix: str) -> None:
     taken = {ours: one.name for ours, one in mapping.origins.items() if isinstance(one, SourceTensor)}
     assert len(taken) == len(state) and taken["blocks.1.video.norm2.bias"] == f"{prefix}blocks.1.norm3.bias"
     assert [name for _, name, _ in mapping.left] == ["vae.x"]
-    assert f"in the original layout, its names behind {prefix}, 2 blocks of width 48" in found(weights, Path("x"))
+    assert f"in the original layout, its names behind {prefix}, 2 blocks of width 48" in describe_weights(
+        weights, Path("x")
+    )
 
 
 def test_a_vae_given_as_a_wan_is_named() -> None:
