@@ -101,6 +101,7 @@ class Conversion:
     def _wan(self, options: WanOptions) -> WeightMap:
         place = wan.transformer_place(options.source)
         weights, audio = SourceWeights.open(place, options.source.name), None
+        self.notes += [wan.describe_weights(weights, place), *wan.own_parts(options.source)]
         if not wan.check_config(place, self.model.video_stream.config):
             what = "no config.json beside the weights; heads and eps are taken from"
             self.notes.append(f"{options.source}: {what} {options.model}")

@@ -5,36 +5,31 @@
     python scripts/convert.py ovi --source Ovi/model.safetensors --model configs/model/wan2.2-5b-ovi.yaml \\
         --into cca --video-codec Wan2.2-TI2V-5B-Diffusers --output outputs/ovi
     python scripts/convert.py export-wan --checkpoint outputs/wan-1.3b --output outputs/wan-diffusers
+    python scripts/convert.py lora --source outputs/mine/lora --layout original --output wan_lora.safetensors
     python scripts/convert.py to-safetensors --source weights.pth --output weights.safetensors
+    python scripts/convert.py part --source Wan2.1_VAE.safetensors --output outputs/wan-vae
     python scripts/convert.py sizes --model configs/model/wan2.1-14b.yaml
 
-docs/conversion.md says what maps where.
+docs/conversion.md says what maps where, docs/lora.md what the layouts of adapters are.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, ShardSize, WanOptions, read_model
+from shared.checkpoint.conversion.plan import (
+    ConversionPlan,
+    ExportOptions,
+    OviOptions,
+    PickleOptions,
+    WanOptions,
+    read_model,
+)
 from shared.checkpoint.conversion.wan import WanExport, read_video_stream
+from shared.checkpoint.conversion.wan_parts import PartOptions, WanPart, recognise
+from shared.checkpoint.lora_file import LoraOptions, check_output, lora_file, read_header
 from shared.utils.cli import Options, option, parse_command
 from shared.utils.errors import UserError, run_main
-
-
-class ExportOptions(Options):
-    """Our video stream to a folder that diffusers loads."""
-
-    checkpoint: Path = option(help="checkpoint folder of ours")
-    output: Path = option(help="new folder, a WanTransformer3DModel", writes="folder")
-    shard_size: ShardSize = option("5GB", "largest file")
-    dry_run: bool = option(False, "only say what would be done")
-
-
-class PickleOptions(Options):
-    """Pickled weights to safetensors; nothing else is read."""
-
-    source: Path = option(help=".pth, .pt, .bin, .ckpt, .th or .pkl")
-    output: Path = option(help="new .safetensors file", writes="file")
 
 
 class SizeOptions(Options):
@@ -67,6 +62,17 @@ def export_wan(options: ExportOptions) -> None:
         print(f"written to {options.output}")
 
 
+def convert_lora(options: LoraOptions) -> None:
+    read_header(lora_file(options.source))
+    check_output(options.output, options.layout)
+    import torch
+
+    from shared.checkpoint import lora_export
+
+    dtype = None if options.dtype == "keep" else getattr(torch, options.dtype)
+    print("\n".join(lora_export.convert_lora(options.source, options.layout, options.output, dtype)))
+
+
 def unpickle(options: PickleOptions) -> None:
     if not options.source.is_file():
         raise UserError(f"--source {options.source}: no such file")
@@ -78,6 +84,16 @@ def unpickle(options: PickleOptions) -> None:
     print(f"{len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} values, written to {options.output}")
     if others:
         print(f"left: {', '.join(others)}")
+    if kind := recognise(tensors):
+        print(f"{kind}: `scripts/convert.py part --source {options.output} --output FOLDER` makes a folder of it")
+
+
+def part(options: PartOptions) -> None:
+    conversion = WanPart(options)
+    print(conversion.report())
+    if not options.dry_run:
+        conversion.write()
+        print(f"written to {options.output}")
 
 
 def sizes(options: SizeOptions) -> None:
@@ -92,6 +108,8 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "wan": (WanOptions, convert),
     "ovi": (OviOptions, convert),
     "export-wan": (ExportOptions, export_wan),
+    "lora": (LoraOptions, convert_lora),
+    "part": (PartOptions, part),
     "to-safetensors": (PickleOptions, unpickle),
     "sizes": (SizeOptions, sizes),
 }

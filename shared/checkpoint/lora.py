@@ -3,9 +3,8 @@
 Training: `add_lora` before the optimizer is made, `base_weights` and `lora_weights` of the state dict, `save_lora`.
 Sampling: `LoraMixin` gives a pipeline `load_lora_weights`, `set_adapters`, `fuse_lora` ... as diffusers has them."""
 
-import json
-import math
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,14 +16,24 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from shared.checkpoint.lora_file import COMPONENTS, FILE, METADATA, check_names, lora_file, read_header, shapes
+from shared.checkpoint.lora_export import lora_tensors
+from shared.checkpoint.lora_file import COMPONENTS, FILE, lora_file, read_header, shapes
+from shared.checkpoint.lora_layout import group_tensors, readings
+from shared.checkpoint.lora_weights import (
+    Linears,
+    Places,
+    find_places,
+    peft_settings,
+    peft_weights,
+    read_adapters,
+    told_changes,
+)
 from shared.utils.errors import UserError
 from shared.utils.files import replacing_folder
 from shared.utils.finite import check_tensors
 from shared.utils.progress import quiet_loading
 from shared.utils.rng import derive
 
-LARGEST_RANK = 4096
 ADAPTER = "default"  # the name of what is trained
 #: Regular expressions on whole names, "transformer.blocks.0.video.attn1.to_q"; CogVideoX's blocks are a video's.
 PRESETS = {
@@ -126,11 +135,12 @@ def save_lora(
     weights: Mapping[str, Tensor], folder: Path, card: str, settings: LoraSettings, dtype: torch.dtype | None = None
 ) -> None:
     """Write the adapters among `weights` (a state dict), their settings and a card, as diffusers' LoRA; all or none."""
-    adapters = {name: value.to(dtype or value.dtype).contiguous() for name, value in lora_weights(weights).items()}
-    check_names(adapters, str(folder))
-    metadata = {"format": "pt", METADATA: json.dumps(adapter_settings(settings), sort_keys=True)}
+    adapters = lora_weights(weights)
+    places = {layer: readings(layer)[0] for layer in group_tensors(adapters, str(folder))}
+    parts = read_adapters(adapters, adapter_settings(settings), places, str(folder))
+    tensors, header = lora_tensors(parts, "ours", str(folder), dtype)
     with replacing_folder(folder) as partial:
-        save_file(adapters, partial / FILE, metadata=metadata)
+        save_file(tensors, partial / FILE, metadata=header)
         (partial / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -172,43 +182,42 @@ class LoraMixin(LoraBaseMixin):
         self, source: str | Path | Mapping[str, Tensor], adapter_name: str | None = None,
         weight_name: str | None = None, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Adapters from a folder or a safetensors file, or from a dict of such weights with its `settings`.
-        `adapter_name` (default: default_0, default_1 ...) is for `set_adapters`, `weight_name` a file of several. The
-        pipeline is as before on UserError: no LoRA weights, a pickle, a name that is taken, or misfit layers."""
+        """Adapters of any layout (docs/lora.md) from a folder or a safetensors file, or from a dict of such weights
+        with its `settings`; a Wan's go onto the video stream. `adapter_name` (default: default_0, default_1 ...) is for
+        `set_adapters`, `weight_name` a file of several. Warns of tensors that are no low-rank change. The pipeline is
+        as before on UserError: no LoRA weights, a pickle, a name that is taken, or misfit layers."""
         self._refuse_low_memory("load_lora_weights")
         if isinstance(source, Mapping):
             weights, where, settings = dict(source), "weights", settings or {}
-            check_names(weights, where)
-            check_tensors(weights, "lora weights")
+            places = self._places({name: tuple(value.shape) for name, value in weights.items()}, where)
         else:
             file = lora_file(source, weight_name)
             where, settings = str(file), read_header(file)
-            self._parts({name: torch.empty(shape, device="meta") for name, shape in shapes(file).items()}, where)
+            places = self._places(shapes(file), where)
             weights = load_file(file)
-            check_tensors(weights, f"lora {where}")
+        check_tensors(weights, f"lora {where}")
         taken = {name for names in self.get_list_adapters().values() for name in names}
         chosen = adapter_name or next(name for i in range(len(taken) + 1) if (name := f"default_{i}") not in taken)
         if chosen in taken:
             raise UserError(f"lora {where}: there are adapters of the name {chosen!r}; give another adapter_name")
-        parts = self._parts(weights, where)  # all is checked before anything is loaded
-        configs = {component: _config(part, settings, f"{component}.", where) for component, part in parts.items()}
+        parts = read_adapters(weights, settings, places.layers, where)  # all is checked before anything is loaded
+        if left := told_changes(weights, places.left):
+            warnings.warn(f"lora {where}: {left}", stacklevel=2)
         for component, part in parts.items():
-            options = {"adapter_name": chosen, "metadata": configs[component], "_pipeline": self}
+            options = {"adapter_name": chosen, "metadata": peft_settings(part), "_pipeline": self}
             with quiet_loading():
-                getattr(self, component).load_lora_adapter(part, prefix=None, **options)
+                getattr(self, component).load_lora_adapter(peft_weights(part), prefix=None, **options)
         self.set_adapters(chosen)
 
-    def _parts(self, weights: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-        """Sort the weights by component and layer. UserError unless each pair fits a layer of this pipeline."""
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, value in weights.items():
-            component, _, layer = name.partition(".")
-            parts.setdefault(component, {})[layer] = value
-        for component, part in parts.items():
-            if component not in self._lora_loadable_modules:
-                raise UserError(f"lora {where}: changes {component}, of which this pipeline has none that takes it")
-            _check_fit(part, linear_layers(getattr(self, component)), component, where)
-        return {component: parts[component] for component in COMPONENTS if component in parts}
+    def _places(self, tensors: Mapping[str, tuple[int, ...]], where: str) -> Places:
+        """Find the layer of this pipeline that each layer of a file changes. UserError unless all fit."""
+        models: dict[str, Linears] = {}
+        for component in self._lora_loadable_modules:
+            layers = linear_layers(getattr(self, component)).items()
+            models[component] = {
+                name: ((one.out_features, one.in_features), one.bias is not None) for name, one in layers
+            }
+        return find_places(tensors, models, where)
 
     def fuse_lora(self, components: list[str] | None = None, *args: Any, **options: Any) -> None:
         """Add the active adapters to the weights, as diffusers does, of all `components` (None); once, or UserError."""
@@ -240,41 +249,3 @@ class LoraMixin(LoraBaseMixin):
     def _refuse_low_memory(self, what: str) -> None:
         if getattr(self, "_memory", "fast") != "fast":  # of `shared.checkpoint.offload.MemoryMixin`
             raise UserError(f"{what}: comes before set_memory; load the pipeline again")
-
-
-def _check_fit(part: Mapping[str, Tensor], layers: Mapping[str, nn.Linear], component: str, where: str) -> None:
-    """Raise UserError unless the weights are pairs A [r, in] and B [out, r] for linear layers of these sizes."""
-    for name in sorted({weight.rpartition(".lora_")[0] for weight in part}):
-        a, b = (part.get(f"{name}.lora_{side}.weight") for side in "AB")
-        layer = f"{component}.{name}"
-        if a is None or b is None:
-            raise UserError(f"lora {where}: {layer} has only one of lora_A and lora_B; the file is not whole")
-        if name not in layers:
-            raise UserError(f"lora {where}: this model has no layer {layer}; it belongs to another one")
-        out, into = layers[name].weight.shape
-        if a.ndim != 2 or b.ndim != 2 or (b.shape[0], a.shape[1]) != (out, into) or a.shape[0] != b.shape[1]:
-            what = f"{layer} has A {list(a.shape)} and B {list(b.shape)}"
-            needed = f"here they must be [rank, {into}] and [{out}, rank]"
-            raise UserError(f"lora {where}: {what}; {needed}: it belongs to another model")
-        if not 0 < a.shape[0] <= LARGEST_RANK:
-            raise UserError(f"lora {where}: {layer} has rank {a.shape[0]}; 1 to {LARGEST_RANK} can be")
-
-
-def _config(part: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any] | None:
-    """PEFT's settings for these weights; None where the file says nothing: scale 1, as diffusers has it.
-    Raises UserError if the file says another rank than its weights have, an alpha that is no number, or several."""
-    names = [name.removesuffix(".lora_A.weight") for name in part if name.endswith(".lora_A.weight")]
-    ranks = sorted({len(part[f"{name}.lora_A.weight"]) for name in names})
-    rank, alpha = (settings.get(prefix + name) for name in ("r", "lora_alpha"))
-    if rank is None and alpha is None:
-        return None
-    if settings.get(prefix + "rank_pattern") or settings.get(prefix + "alpha_pattern"):
-        raise UserError(f"lora {where}: has layers of different rank or alpha; one rank and one alpha are loaded")
-    for name in ("use_rslora", "use_dora"):  # both change what the weights mean
-        if settings.get(prefix + name):
-            raise UserError(f"lora {where}: has {prefix}{name}; plain LoRA alone is loaded")
-    if ranks != [rank]:
-        raise UserError(f"lora {where}: says rank {rank}, its weights have {ranks}; it is damaged")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise UserError(f"lora {where}: alpha {alpha!r} is no number; it is damaged")
-    return {"r": rank, "lora_alpha": alpha, "target_modules": names}

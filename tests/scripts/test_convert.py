@@ -356,3 +356,49 @@ def test_a_pickle_with_a_weight_that_is_not_finite_is_refused_by_name(tmp_path: 
     with pytest.raises(UserError, match=r"a\.pth: the weight b holds NaN or infinity"):
         run("to-safetensors", source=tmp_path / "a.pth", output=tmp_path / "a.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_adapters_go_to_another_layout_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = {f"lora_unet_blocks_{i}_{name}": rank for i in (0, 1) for name, rank in (("self_attn_q", 2), ("ffn_2", 3))}
+    tensors = {f"{name}.alpha": torch.tensor(1.5) for name in layers}
+    for name, rank in layers.items():
+        tensors[f"{name}.lora_down.weight"] = torch.randn(rank, 5, generator=generator(0, "test", name))
+        tensors[f"{name}.lora_up.weight"] = torch.randn(4, rank, generator=generator(1, "test", name))
+    save_file(tensors, tmp_path / "musubi.safetensors")
+    places = {"ours": "ours", "original": "wan.safetensors", "peft": "peft", "diffusers": "diffusers"}
+    source = tmp_path / "musubi.safetensors"
+    for layout, name in places.items():  # each from the one before
+        run("lora", source=source, layout=layout, output=tmp_path / name)
+        told = capsys.readouterr().out
+        assert "4 layers of rank 2, 3, layout " in told and f"written to {tmp_path / name}, layout {layout}" in told
+        source = tmp_path / name
+    run("lora", source=source, layout="musubi", output=tmp_path / "back.safetensors")
+    back = load_file(tmp_path / "back.safetensors")
+    assert back.keys() == tensors.keys() and all(torch.equal(back[name], value) for name, value in tensors.items())
+    run("lora", source=source, layout="ours", output=tmp_path / "half", dtype="float16")
+    assert {value.dtype for value in load_file(tmp_path / "half/pytorch_lora_weights.safetensors").values()} == {
+        torch.float16
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "output", "said"),
+    [
+        ("blocks.0.video.attn1.to_q", "original", "out", "original is one file; give a name that ends in .safetensors"),
+        ("blocks.0.video.attn1.to_q", "peft", "out.safetensors", "peft is a folder; give a name without"),
+        ("blocks.0.video.attn1.to_q", "ours", ".", "exists already"),
+        (
+            "blocks.0.audio.attn1.to_q",
+            "musubi",
+            "out.safetensors",
+            r"blocks\.0\.audio\.attn1\.to_q is no layer of a Wan",
+        ),
+        ("video_stream.proj_out", "musubi", "out.safetensors", r"video_stream\.proj_out is outside the blocks"),
+    ],
+)
+def test_adapters_that_a_layout_cannot_hold(tmp_path: Path, name: str, layout: str, output: str, said: str) -> None:
+    pair = {f"transformer.{name}.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file(pair, tmp_path / "lora.safetensors")
+    with pytest.raises(UserError, match=said):
+        run("lora", source=tmp_path / "lora.safetensors", layout=layout, output=tmp_path / output)
+    assert [file.name for file in tmp_path.iterdir()] == ["lora.safetensors"]

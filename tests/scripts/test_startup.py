@@ -64,6 +64,8 @@ MISSING = [
     ("check_data", "--manifest OUT --checkpoint NOWHERE"),
     ("convert", "sizes --model NOWHERE"),
     ("convert", "export-wan --checkpoint NOWHERE --output OUT"),
+    ("convert", "lora --source NOWHERE --layout original --output OUT"),
+    ("convert", "part --source NOWHERE --output OUT"),
     ("check_measures", "--checkpoint NOWHERE"),
     ("check_measures", "--document NOWHERE"),
     ("demix", "--manifest NOWHERE --output OUT"),

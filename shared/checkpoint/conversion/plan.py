@@ -75,6 +75,22 @@ class OviOptions(ConversionOptions):
     into: Literal["cca", "full"] = option(help="what its fusion becomes")
 
 
+class ExportOptions(cli.Options):
+    """Our video stream to a folder that diffusers loads."""
+
+    checkpoint: Path = option(help="checkpoint folder of ours")
+    output: Path = option(help="new folder, a WanTransformer3DModel", writes="folder")
+    shard_size: ShardSize = option("5GB", "largest file")
+    dry_run: bool = option(False, "only say what would be done")
+
+
+class PickleOptions(cli.Options):
+    """Pickled weights to safetensors; nothing else is read."""
+
+    source: Path = option(help=".pth, .pt, .bin, .ckpt, .th or .pkl")
+    output: Path = option(help="new .safetensors file", writes="file")
+
+
 @dataclass(frozen=True)
 class ConversionPlan:
     """What a conversion is to make: settings of the transformer, components that are there, shifts of both solvers."""

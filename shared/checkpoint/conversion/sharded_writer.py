@@ -18,7 +18,6 @@ from shared.utils.finite import check_tensors
 from shared.utils.progress import bar as progress_bar
 from shared.utils.rng import derive
 
-PATTERN = WEIGHTS.replace(".", "{suffix}.")  # huggingface_hub fills in "-00001-of-00002"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK = re.compile(r"\.(\d+)\.")
 
@@ -67,12 +66,13 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 def write_tensors(
     folder: Path, plan: Mapping[str, Tensor], mapping: WeightMap, shard_size: str,
-    fresh: Callable[[str], Tensor] | None = None,
+    fresh: Callable[[str], Tensor] | None = None, stem: str = WEIGHTS,
 ) -> None:  # fmt: skip
-    """Write the tensors of `plan` to `folder` as diffusers has them, in files of at most `shard_size` ("5GB").
+    """Write the tensors of `plan` to `folder` as diffusers has them, in files `stem` of at most `shard_size` ("5GB").
     One file's tensors are in memory at a time. `fresh` makes those that the mapping calls new. UserError for a weight
     of a source that is not finite."""
-    split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=PATTERN, max_shard_size=shard_size)
+    pattern = stem.replace(".", "{suffix}.")  # huggingface_hub fills in "-00001-of-00002"
+    split = split_torch_state_dict_into_shards(dict(plan), filename_pattern=pattern, max_shard_size=shard_size)
     with progress_bar(total=size_of(plan.values()), unit="B", unit_scale=True, desc=folder.name) as bar:
         for file, names in split.filename_to_tensors.items():
             part = {}
@@ -91,7 +91,7 @@ def write_tensors(
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        (folder / f"{WEIGHTS}.index.json").write_text(text, encoding="utf-8")
+        (folder / f"{stem}.index.json").write_text(text, encoding="utf-8")
 
 
 def check_output(path: Path) -> None:

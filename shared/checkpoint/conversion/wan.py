@@ -5,42 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
+from shared.checkpoint.conversion.wan_parts import recognise
 from shared.checkpoint.conversion.weight_map import WeightMap, shapes_of
-from shared.checkpoint.folder import check_checkpoint
+from shared.checkpoint.folder import PICKLES, check_checkpoint
 from shared.nn.parameter_names import joint_name, part_of, stream_name
+from shared.nn.wan_names import to_diffusers, to_original
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 
 if TYPE_CHECKING:
     from shared.nn.dit import StreamConfig
 
-#: Original -> diffusers, outside the blocks. A name that ends in "." stands for its weight and bias.
-TOP = {
-    **{
-        f"{kind}_embedding.{place}.": f"condition_embedder.{kind}_embedder.linear_{number}."
-        for kind, (place, number) in product(("text", "time"), ((0, 1), (2, 2)))
-    },
-    "patch_embedding.": "patch_embedding.", "time_projection.1.": "condition_embedder.time_proj.",
-    "head.head.": "proj_out.", "head.modulation": "scale_shift_table",
-}  # fmt: skip
-#: Original -> diffusers, within a block. Original `norm3` is diffusers' `norm2`: the others have no weights.
-BLOCK = {
-    **{
-        f"{attention}.{part}.": f"{theirs}.{name}."
-        for attention, theirs in (("self_attn", "attn1"), ("cross_attn", "attn2"))
-        for part, name in (
-            ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"),
-        )
-    },
-    "norm3.": "norm2.", "ffn.0.": "ffn.net.0.proj.", "ffn.2.": "ffn.net.2.", "modulation": "scale_shift_table",
-}  # fmt: skip
-_TOP_BACK, _BLOCK_BACK = ({theirs: original for original, theirs in names.items()} for names in (TOP, BLOCK))
-_IN_BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
 #: Configuration of the original layout -> of a stream, where they differ.
 ORIGINAL_SIZES = {"num_heads": "num_attention_heads", "in_dim": "in_channels"}
 #: What a Wan must have beside its sizes; another value is another architecture.
@@ -48,6 +27,12 @@ FIXED = {
     "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "image_dim": None, "added_kv_proj_dim": None,
     "pos_embed_seq_len": None,
 }  # fmt: skip
+
+#: What stands before the names of Wan's transformer in single files for other programs.
+PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+#: Folders of Wan2.2's two experts in its own layout, the one for high noise first.
+EXPERTS = {"high_noise_model": "high noise", "low_noise_model": "low noise"}
+_IN_BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 #: What a stream of ours may have beside Wan's weights.
 NEW_PARTS = {
@@ -64,6 +49,9 @@ def weight_map(
     mapping = WeightMap(shapes)
     names = stream_names(weights.shapes, weights.label)[1]
     mapping.take(weights, {joint_name("video", ours): theirs for ours, theirs in names.items()})
+    prefix = prefix_of(weights.shapes)
+    others = [name for name in weights.shapes if not name.startswith(prefix)]
+    mapping.leave(weights, others, "not of the transformer, whose names are prefixed")
     if audio is not None:
         mapping.take(audio, {name: name for name in audio.shapes if part_of(name) == "audio_stream"})
         others = [name for name in audio.shapes if part_of(name) != "audio_stream"]
@@ -77,31 +65,57 @@ def weight_map(
     return mapping
 
 
-def to_diffusers(name: str) -> str | None:
-    """Give diffusers' name of a tensor of the original layout; None if Wan has no such tensor."""
-    return _renamed(name, TOP, BLOCK)
-
-
-def to_original(name: str) -> str | None:
-    """Give the original name of one of diffusers'; None if Wan has no such tensor."""
-    return _renamed(name, _TOP_BACK, _BLOCK_BACK)
-
-
 def stream_names(names: Iterable[str], label: str) -> tuple[str, dict[str, str]]:
     """Tell a checkpoint's layout, "diffusers" or "original", and {our name: its name} of what Wan has; or UserError."""
     names = list(names)
-    if any(".attn1." in name for name in names):
-        return "diffusers", {name: name for name in names if to_original(name)}
-    if any(".self_attn." in name for name in names):
-        return "original", {ours: name for name in names if (ours := to_diffusers(name))}
-    raise UserError(f"{label}: {named(sorted(names))}, none of them of a Wan transformer's self-attention")
+    prefix = prefix_of(names)
+    bare = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    if any(".attn1." in name for name in bare):
+        return "diffusers", {name: theirs for name, theirs in bare.items() if to_original(name)}
+    if any(".self_attn." in name for name in bare):
+        return "original", {ours: theirs for name, theirs in bare.items() if (ours := to_diffusers(name))}
+    told = f"{named(sorted(names))}, none of them of a Wan transformer's self-attention"
+    if part := recognise(names):
+        told += f"; it is {part}, of which `scripts/convert.py part` makes a folder"
+    raise UserError(f"{label}: {told}")
+
+
+def prefix_of(names: Iterable[str]) -> str:
+    """Find what stands before every name of the transformer in a single file for other programs; or ""."""
+    names = list(names)
+    return next((prefix for prefix in PREFIXES if any(name.startswith(f"{prefix}blocks.0.") for name in names)), "")
+
+
+def describe_weights(weights: SourceWeights, place: Path) -> str:
+    """Say in one line what the weights at `place` are. UserError as `stream_names`."""
+    layout, names = stream_names(weights.shapes, weights.label)
+    blocks = {match[1] for name in names if (match := _IN_BLOCK.match(name))}
+    shape = next((weights.shapes[name] for ours, name in names.items() if ours.endswith("attn1.to_q.weight")), ())
+    size = f"{len(blocks)} blocks of width {shape[0]}" if shape else f"{len(blocks)} blocks"
+    prefix = prefix_of(weights.shapes)
+    behind = f", its names behind {prefix}" if prefix else ""
+    expert = f", Wan2.2's expert for {EXPERTS[place.name]}" if place.name in EXPERTS else ""
+    return f"{place}: a Wan in the {layout} layout{behind}, {size}{expert}"
+
+
+def own_parts(source: Path) -> list[str]:
+    """Say which pickles of Wan's own VAE and T5 lie at the source, or beside an expert, by their names."""
+    folder = source if source.is_dir() and source.name not in EXPERTS else source.parent
+    told = []
+    for option, what, pattern in (("--video-codec", "VAE", "*VAE*"), ("--text-encoder", "T5", "*t5*")):
+        for file in sorted(folder.glob(pattern)):
+            if file.suffix in PICKLES:
+                steps = "`convert.py to-safetensors`, then `convert.py part`"
+                told.append(f"{file}: Wan's own {what}, by its name; for {option}: {steps} (docs/conversion.md)")
+    return told
 
 
 def transformer_place(source: Path) -> Path:
     """Where the transformer lies in a pipeline, or `source`. UserError: of two experts (Wan 2.2) one must be named."""
-    if (source / "transformer_2").is_dir():
-        either = "transformer (high noise) or transformer_2 (low noise)"
-        raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")
+    for high, low in (("transformer", "transformer_2"), tuple(EXPERTS)):
+        if (source / low).is_dir():
+            either = f"{high} (high noise) or {low} (low noise)"
+            raise UserError(f"{source}: has two experts; name the folder of one, {source.name}/{either}")
     return source / "transformer" if (source / "transformer").is_dir() else source
 
 
@@ -196,12 +210,3 @@ def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
         raise UserError(f"{label}: {told}, so it cannot hold these weights")
     sizes = {name: value for name, value in asdict(stream).items() if name not in (*own, "text_heads", "time_unit")}
     return sizes | {"out_channels": stream.in_channels}
-
-
-def _renamed(name: str, top: dict[str, str], block: dict[str, str]) -> str | None:
-    inside = _IN_BLOCK.fullmatch(name)
-    prefix, rest = inside.groups() if inside else ("", name)
-    for old, new in (block if inside else top).items():
-        if rest == old or (old.endswith(".") and rest in (f"{old}weight", f"{old}bias")):
-            return prefix + new + rest.removeprefix(old)
-    return None

@@ -14,9 +14,9 @@ from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.wan import (
     NEW_PARTS,
     check_config,
+    describe_weights,
+    own_parts,
     stream_names,
-    to_diffusers,
-    to_original,
     transformer_place,
     wan_config,
     weight_map,
@@ -24,6 +24,7 @@ from shared.checkpoint.conversion.wan import (
 from shared.checkpoint.conversion.weight_map import SourceTensor, totals
 from shared.nn.dit import StreamConfig
 from shared.nn.parameter_names import part_of
+from shared.nn.wan_names import to_diffusers, to_original
 from shared.utils.errors import UserError
 
 #: The public configurations, and what their models and ours have: values of the video stream and of all.
@@ -64,13 +65,6 @@ def test_full_size_streams_are_diffusers_own(name: str) -> None:
     assert len(renamed) == len(theirs) and not renamed.keys() & (theirs.keys() - {
         "patch_embedding.weight", "patch_embedding.bias"
     })  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "name", ["blocks.0.attn1.to_q.scale", "blocks.0.cross_attn.k_img.weight", "img_emb.proj.0.bias"]
-)
-def test_other_names_are_not_wans(name: str) -> None:
-    assert to_diffusers(name) is None and to_original(name) is None
 
 
 def test_a_weight_map_says_where_each_tensor_is_from() -> None:
@@ -145,6 +139,37 @@ def test_two_experts_must_be_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has two experts; name the folder"):
         transformer_place(tmp_path)
     assert transformer_place(tmp_path / "transformer_2") == tmp_path / "transformer_2"
+    for name in ("high_noise_model", "low_noise_model"):  # as Wan itself has them
+        (tmp_path / "Wan2.2" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"name the folder of one, Wan2\.2/high_noise_model \(high noise\) or low_n"):
+        transformer_place(tmp_path / "Wan2.2")
+    told = describe_weights(in_memory(original(small_wan().state_dict())), tmp_path / "Wan2.2/low_noise_model")
+    assert told.endswith("a Wan in the original layout, 2 blocks of width 48, Wan2.2's expert for low noise")
+    (tmp_path / "Wan2.2/Wan2.1_VAE.pth").touch()
+    (tmp_path / "Wan2.2/models_t5_umt5-xxl-enc-bf16.pth").touch()
+    for source in (tmp_path / "Wan2.2", tmp_path / "Wan2.2/low_noise_model"):
+        vae, t5 = own_parts(source)
+        assert "VAE.pth: Wan's own VAE" in vae and "--video-codec" in vae and "--text-encoder" in t5
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])
+def test_a_prefixed_single_file_is_that_wan(prefix: str) -> None:
+    """As other programs keep it, with a codec in the same file."""
+    state = original(small_wan().state_dict())
+    weights = in_memory({prefix + name: value for name, value in state.items()} | {"vae.x": state["head.head.bias"]})
+    mapping = weight_map(shapes_of(on_meta(lambda: DualStreamTransformer(**MODEL))), weights)
+    taken = {ours: one.name for ours, one in mapping.origins.items() if isinstance(one, SourceTensor)}
+    assert len(taken) == len(state) and taken["blocks.1.video.norm2.bias"] == f"{prefix}blocks.1.norm3.bias"
+    assert [name for _, name, _ in mapping.left] == ["vae.x"]
+    assert f"in the original layout, its names behind {prefix}, 2 blocks of width 48" in describe_weights(
+        weights, Path("x")
+    )
+
+
+def test_a_vae_given_as_a_wan_is_named() -> None:
+    vae = {"decoder.middle.0.residual.0.gamma": small_wan().state_dict()["proj_out.bias"]}
+    with pytest.raises(UserError, match=r"it is Wan2\.1's VAE, of which `scripts/convert\.py part` makes a folder"):
+        stream_names(vae, "x")
 
 
 def test_wan_has_neither_skip_nor_frame_rate_nor_average_nor_refiner() -> None:
