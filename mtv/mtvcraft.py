@@ -137,7 +137,7 @@ class AudioAttention(nn.Module):
     def forward(self, x: Tensor, tokens: Tensor, own: Any, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         """Read tokens [B·F, n, d] by normed states x [B·F, S, D]; `own` has norm_q and norm_k of a head's values.
 
-        `rotation`, (cos, sin) of the S tokens of the first frame, turns the queries of every frame; keys are not turned.
+        `rotation`, (cos, sin) of the S tokens of the first frame, turns queries of every frame; keys are not turned.
         """
         q, (k, v) = self.query(x), self.key_value(tokens).chunk(2, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))

@@ -4,6 +4,8 @@
         --audio-codec LTX-2 --output outputs/wan-1.3b
     python scripts/convert.py ovi --source Ovi/model.safetensors --model configs/model/wan2.2-5b-ovi.yaml \\
         --into cca --video-codec Wan2.2-TI2V-5B-Diffusers --output outputs/ovi
+    python scripts/convert.py mtvcraft --source mtv.safetensors --cogvideox CogVideoX-5b \\
+        --wav2vec2 wav2vec2-base-960h --output outputs/mtvcraft
     python scripts/convert.py export-wan --checkpoint outputs/wan-1.3b --output outputs/wan-diffusers
     python scripts/convert.py to-safetensors --source weights.pth --output weights.safetensors
     python scripts/convert.py sizes --model configs/model/wan2.1-14b.yaml
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mtv.conversion import MTVCraftConversion, MTVCraftOptions
 from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, ShardSize, WanOptions, read_model
 from shared.checkpoint.conversion.wan import WanExport, read_video_stream
 from shared.utils.cli import Options, option, parse_command
@@ -59,6 +62,14 @@ def convert(options: WanOptions | OviOptions) -> None:
         print(f"written to {options.output}")
 
 
+def convert_mtvcraft(options: MTVCraftOptions) -> None:
+    conversion = MTVCraftConversion(options)
+    print(conversion.report())
+    if not options.dry_run:
+        conversion.write()
+        print(f"written to {options.output}")
+
+
 def export_wan(options: ExportOptions) -> None:
     export = WanExport(options.checkpoint, read_video_stream(options.checkpoint), options.output)
     print(export.mapping.report())
@@ -91,6 +102,7 @@ def sizes(options: SizeOptions) -> None:
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "wan": (WanOptions, convert),
     "ovi": (OviOptions, convert),
+    "mtvcraft": (MTVCraftOptions, convert_mtvcraft),
     "export-wan": (ExportOptions, export_wan),
     "to-safetensors": (PickleOptions, unpickle),
     "sizes": (SizeOptions, sizes),

@@ -85,10 +85,10 @@ def public_shapes(
     return {PREFIX + name: shape for name, shape in shapes.items()}
 
 
-def small_public(speakers: int = 1) -> dict[str, Tensor]:
+def small_public(speakers: int = 1, **changes: int) -> dict[str, Tensor]:
     """Random weights of a small one; norms are near one, all else is of a size that keeps the states near one."""
     weights = {}
-    for name, shape in public_shapes(speakers, **SMALL).items():
+    for name, shape in public_shapes(speakers, **(SMALL | changes)).items():
         drawn = torch.randn(shape, generator=generator(0, "mtvcraft", name))
         if "norm" in name and name.endswith("weight"):
             weights[name] = 1 + 0.3 * drawn
