@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ccl.prompt_list import Clip, PromptLine, Record, batches, read_prompts
 from ccl.routing import JOINT_TASKS, Task, check_given, infer_task, parse_task
@@ -21,12 +21,12 @@ from shared.data.given import given_pictures, given_sound
 from shared.data.media import probe, read_audio, read_image, read_mono, read_video, write_audio, write_video
 from shared.data.media_write import picture_source, sound_source, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
-from shared.utils.cli import PerStream, exclusive, option
+from shared.utils.cli import PerStream, exclusive, numbers, option
 from shared.utils.digest import settings_digest
 from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.launch import tell
 from shared.utils.levels import why_cancelled
-from shared.utils.ranges import Batch, Count
+from shared.utils.ranges import Batch, Count, Layer
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class JointOptions(SamplingOptions):
         None, "how much the text counts, for video and sound; 1: as trained", metavar="V[,A]"
     )
     context_scale: PerStream | None = option(None, "how much the other modality counts; 1: as trained", metavar="V[,A]")
+    skip_layers: Annotated[tuple[Layer, ...], BeforeValidator(numbers)] = option(
+        (), "layers, from 0, that evaluations without the text leave out; Ovi's own is 11; default: none",
+        metavar="N[,N]",
+    )  # fmt: skip
     batch: Batch = option(8, "clips of --prompts sampled at a time")
 
     @model_validator(mode="after")
@@ -82,6 +86,8 @@ class JointOptions(SamplingOptions):
         for name in ("text_scale", "context_scale"):
             if getattr(self, name) is not None and name not in SCALES[form]:
                 raise ValueError(f"--{name.replace('_', '-')} has no effect with --guidance {form}; leave it out")
+        if self.skip_layers and "text_scale" not in SCALES[form]:
+            raise ValueError(f"--skip-layers has no effect with --guidance {form}; leave it out")
         check_given(self.chosen_task, self.audio is not None, self.video is not None, self.image is not None)
         if self.fps is not None and self.chosen_task is Task.T2A:
             raise ValueError("--fps has no effect with --task t2a, which has no pictures; leave it out")
@@ -234,7 +240,7 @@ def guidance(options: JointOptions) -> Guidance:
     """Form and scales that are asked for."""
     from ccl.guidance import Form, Guidance
 
-    scales = options.model_dump(include={"text_scale", "context_scale"}, exclude_none=True)
+    scales = options.model_dump(include={"text_scale", "context_scale", "skip_layers"}, exclude_none=True)
     return Guidance(options.guidance and Form(options.guidance), **scales)
 
 
