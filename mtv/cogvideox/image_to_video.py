@@ -4,9 +4,9 @@ Beside the latents stand as many channels of zeros; positions are learned, besid
 clean latents are modulated as of timestep 0 in every block, the others and the text as of the sample's timestep.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import torch
@@ -29,15 +29,34 @@ class ImageToVideoDenoiser(CogVideoXDenoiser):
 
     def _predict(self, x: Tensor, timesteps: Tensor, clean: Tensor, text: Tensor, control: Any) -> Tensor:
         transformer, (rows, frames, channels, *sides) = self.transformer, x.shape
-        rotation, time = rotary_embedding(transformer, x), time_embedding(transformer, timesteps, x.dtype)
+        rotation = rotary_embedding(transformer, x)
         zeros = x.new_zeros(rows, frames, transformer.config.in_channels - channels, *sides)
         with ExitStack() as stack:
-            stack.enter_context(controlled(transformer, control.bound(transformer, time, rotation)))
+            stack.enter_context(controlled(transformer, stack.enter_context(bound(transformer, control, rotation))))
             stack.enter_context(learned_positions(transformer, frames))
             if clean.any():
                 stack.enter_context(modulated_at_zero(transformer, clean, x.dtype))
             given = {"timestep": timesteps, "image_rotary_emb": rotation, "return_dict": False}
             return transformer(torch.cat([x, zeros], dim=2), text, **given)[0]
+
+
+@contextmanager
+def bound(
+    transformer: CogVideoXTransformer3DModel, control: BackboneControl, rotation: tuple[Tensor, Tensor] | None
+) -> Iterator[Control]:
+    """Make the control of one pass, which is bound to the time embedding as the pass itself makes it: nothing of the
+    transformer runs before, for where models are offloaded it is on its device in the pass alone."""
+    acting: list[Control] = []
+
+    def bind(_: nn.Module, args: tuple[Any, ...], time: Tensor) -> None:
+        if not acting:  # the first is the pass's own
+            acting.append(control.bound(transformer, time, rotation))
+
+    handle = transformer.time_embedding.register_forward_hook(bind)
+    try:
+        yield lambda index, x: acting[0](index, x)
+    finally:
+        handle.remove()
 
 
 def time_embedding(transformer: CogVideoXTransformer3DModel, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
@@ -48,7 +67,11 @@ def time_embedding(transformer: CogVideoXTransformer3DModel, timesteps: Tensor, 
 @contextmanager
 def modulated_at_zero(transformer: CogVideoXTransformer3DModel, clean: Tensor, dtype: torch.dtype) -> Iterator[None]:
     """While this lasts, the tokens of latents where `clean` [B, F] have shift, scale and gate of timestep 0."""
-    zero = time_embedding(transformer, torch.zeros(len(clean), dtype=torch.long, device=clean.device), dtype)
+
+    @cache
+    def zero() -> Tensor:  # in the pass, when the transformer is on its device
+        return time_embedding(transformer, torch.zeros(len(clean), dtype=torch.long, device=clean.device), dtype)
+
     with ExitStack() as stack:
         for block in transformer.transformer_blocks:
             for norm in (block.norm1, block.norm2):
@@ -61,7 +84,7 @@ def _modulate(
 ) -> tuple[Tensor, ...]:
     """Make the output of a block's norm anew: modulated states and gate of the video, both of the text as they were."""
     (hidden, _, time), (_, text, _, text_gate), frames = args, output, clean.shape[1]
-    now, then = (norm.linear(norm.silu(embedded)).chunk(6, dim=1)[:3] for embedded in (time, zero))
+    now, then = (norm.linear(norm.silu(embedded)).chunk(6, dim=1)[:3] for embedded in (time, zero()))
     shift, scale, gate = (
         torch.where(clean[..., None], at_zero[:, None], usual[:, None]).repeat_interleave(
             hidden.shape[1] // frames, dim=1

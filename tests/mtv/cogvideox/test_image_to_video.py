@@ -7,7 +7,7 @@ import torch
 from small_cogvideox import LATENTS, backbone, noise
 
 from mtv.cogvideox.hooks import rotary_embedding
-from mtv.cogvideox.image_to_video import learned_positions, modulated_at_zero, trained_size
+from mtv.cogvideox.image_to_video import ImageToVideoDenoiser, learned_positions, modulated_at_zero, trained_size
 from shared.utils.errors import UserError
 
 LEARNED = {"use_learned_positional_embeddings": True, "use_rotary_positional_embeddings": True}
@@ -65,3 +65,28 @@ def test_a_shorter_window_has_the_first_of_the_learned_positions():
     with pytest.raises(UserError, match=r"9 frames is the longest .* 3 latents, not 4"), learned_positions(model, 4):
         pass
     assert trained_size(model, 8) == (64, 64) and trained_size(backbone(), 8) is None
+
+
+class Told:
+    """A control that notes what it is bound to, and halves what passes block 1."""
+
+    def bound(self, transformer, time, rotation):
+        self.time, self.rotation = time, rotation
+        return lambda index, x: x / 2 if index == 1 else x
+
+
+@torch.no_grad()
+def test_the_control_is_bound_in_the_pass_to_the_samples_time():
+    """Nothing of the transformer runs outside its pass: where models are offloaded it is on its device only then."""
+    model, told, inside = backbone(in_channels=8), Told(), []
+    model.register_forward_pre_hook(lambda *_: inside.append("pass"))
+    model.time_embedding.register_forward_pre_hook(lambda *_: inside.append("time"))
+    sigma = torch.tensor([[0.0, 0.7, 0.7], [0.3, 0.3, 0.3]])
+    x, text = noise("x", 2, 4, LATENTS, 8, 8), noise("text", 2, 5, 12)
+    out = ImageToVideoDenoiser(model).denoise_video(x, sigma, text, None, told)
+    assert inside == ["pass", "time", "time"] and out.shape == x.shape
+    expected = model.time_embedding(model.time_proj(torch.tensor([700, 300])))
+    torch.testing.assert_close(told.time, expected, rtol=0, atol=1e-6)
+    assert told.rotation[0].shape == (LATENTS * 16, 16)
+    told.bound = lambda *_: lambda index, x: x
+    assert not torch.allclose(ImageToVideoDenoiser(model).denoise_video(x, sigma, text, None, told), out, atol=1e-3)
