@@ -297,10 +297,11 @@ class DualStreamTransformer(
         alignment = align(video.clock, audio.clock, config.centre, config.clock_mode, config.window_from)
         if self.variant.positions == "index":
             alignment, scale = by_index(alignment), 1.0
-        fusion, unit, places = self.blocks[0].fusion, config.fusion_time_unit, {}
-        if unit is not None:
-            places["audio_places"] = torch.tensor(audio.clock.starts, dtype=torch.float64) / unit
-        v, a = fusion.rotary_arguments(alignment, source.grid, scale, **places)
+        arguments: Any = self.blocks[0].fusion.rotary_arguments
+        if config.fusion_time_unit is not None:  # of fusion full, which alone takes them
+            places = torch.tensor(audio.clock.starts, dtype=torch.float64) / config.fusion_time_unit
+            arguments = partial(arguments, audio_places=places)
+        v, a = arguments(alignment, source.grid, scale)
         return {k: part.to(self.device) for k, part in v.items()}, {k: part.to(self.device) for k, part in a.items()}
 
 

@@ -214,8 +214,8 @@ class MTVCraftControl(AlignedModelMixin, ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if backbone_dim % backbone_heads or token_dim % heads:
-            sizes = f"{backbone_heads} of {backbone_dim}, {heads} of {token_dim}"
-            raise ValueError(f"heads must divide their width: {sizes}")
+            told = f"{backbone_heads} of {backbone_dim}, {heads} of {token_dim}"
+            raise ValueError(f"heads must divide their width: {told}")
         if speakers not in (1, MOST_SPEAKERS):
             raise ValueError(f"speakers is {speakers}; the public weights are for 1 or {MOST_SPEAKERS}")
         sizes = (features, hidden_dim, tokens, token_dim)
@@ -307,6 +307,8 @@ class MTVCraftInjection:
         rows, frames = encoded.tokens["effects"].shape[:2]
         if x.shape[0] != rows or x.shape[1] % frames:
             raise ValueError(f"tracks of {rows} samples, {frames} latent frames cannot control {list(x.shape)}")
-        first = None if self.rotation is None else tuple(part[: x.shape[1] // frames] for part in self.rotation)
+        space, first = x.shape[1] // frames, None
+        if self.rotation is not None:
+            first = self.rotation[0][:space], self.rotation[1][:space]
         own, style = self.transformer.transformer_blocks[index].attn1, encoded.style
         return network.layers[index](x, self.sources, style, own, first)

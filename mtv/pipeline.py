@@ -297,7 +297,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
         bound = isinstance(self.transformer, CogVideoXTransformer3DModel)
         learned = trained_size(self.transformer, self.video_codec.spatial_stride) if bound else None
-        if learned not in (None, (height, width)):
+        if learned is not None and learned != (height, width):
             raise UserError(f"size {height}x{width}: this model has positions for {learned[0]}x{learned[1]} alone")
         return height, width
 

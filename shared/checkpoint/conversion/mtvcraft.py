@@ -32,7 +32,7 @@ IN_BLOCK = {
     "mixins.adaln_layer.key_layernorm_list.{}.": "attn1.norm_k.",
 }  # fmt: skip
 #: One public tensor -> several: (number of equal parts, which of them each has, in this order).
-DIVIDED = {
+DIVIDED: dict[str, tuple[int, dict[str, tuple[int, ...]]]] = {
     "transformer.layers.{}.attention.query_key_value.": (3, {f"attn1.to_{x}.": (i,) for i, x in enumerate("qkv")}),
     # shift, scale, gate of attention and of the feed-forward part, for the video, then the same for the text
     "mixins.adaln_layer.adaLN_modulations.{}.1.":
@@ -66,7 +66,7 @@ def divided(weights: SourceWeights) -> SourceWeights:
     """Weights whose fused tensors stand there part by part, "NAME[attn1.to_q.]"; no tensor is read for it."""
     shapes, dtypes, places = {}, {}, dict[str, tuple[str, int, tuple[int, ...]]]()
     for name, shape in weights.shapes.items():
-        parts = {name: (1, (0,))}
+        parts: dict[str, tuple[int, tuple[int, ...]]] = {name: (1, (0,))}
         if (known := _divided(name)) is not None:
             count, theirs = known
             parts = {f"{name}[{ours}]": (count, indices) for ours, indices in theirs.items()}
