@@ -137,6 +137,7 @@ def test_without_the_other_stream_a_converted_tower_is_the_tower_alone_to_the_bi
     """0m of the CCA layout: context tokens that nobody has trained add nothing."""
     harmless, _ = converted("cca", unconditional="zero")
     harmful, _ = converted("cca")
+    harmful.load_state_dict(harmless.state_dict())  # the new parts too
     video, audio = streams()
     for name, route, given in (("video", Task.T2V.route, (video, None)), ("audio", Task.T2A.route, (None, audio))):
         index = ("video", "audio").index(name)
