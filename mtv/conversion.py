@@ -21,6 +21,8 @@ from shared.utils.ranges import Side, check_range
 from shared.utils.version import commit
 
 FPS, SCALE = 24.0, 0.7
+#: Lists of blocks, whose numbers reports leave out.
+_BLOCK = re.compile(r"(layers|blocks|adaLN_modulations|layernorm_list)\.\d+\.")
 PARTS = (TRANSFORMER_PART, CONTROL_PART)
 USE = """Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
 `MTVPipeline.from_pretrained(folder)`: at the size above, in windows of 49 frames at 24 a second, with joint guidance,
@@ -78,7 +80,7 @@ class MTVCraftConversion:
         pairs += [(name, f"left: {why}") for _, name, why in self.mapping.left]
         counts: dict[tuple[str, ...], int] = {}
         for pair in pairs:
-            folded = tuple(re.sub(r"\.\d+\.(?=.*)", ".N.", name, count=1) for name in pair)
+            folded = tuple(_BLOCK.sub(r"\1.N.", name, count=1) for name in pair)
             counts[folded] = counts.get(folded, 0) + 1
         return [(theirs.partition("[")[0], ours, count) for (theirs, ours), count in counts.items()]
 
