@@ -115,10 +115,6 @@ class CurriculumConfig(TrainConfig):
                 why = "the folder has model, codec and noise levels, and joint training needs another"
                 raise ValueError(f"{given[0]} has no place beside backbone: {why}")
             raw = {**raw, "model": {}}
-        elif isinstance(raw, dict) and "diffusion_loss" in raw:
-            raise ValueError(
-                "diffusion_loss is that of a backbone, and there is none; the joint model has loss and flow"
-            )
         if not isinstance(raw, dict) or not isinstance(stages := raw.get("stages"), list):
             return raw
         for section, name in (("train", "steps"), ("data", "subsets"), ("data", "latents")):
