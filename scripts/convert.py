@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mtv.conversion import MTVCraftConversion, MTVCraftOptions
+from mtv.conversion import build_models, spatial_stride, write_others
+from shared.checkpoint.conversion.mtvcraft import MTVCraftConversion, MTVCraftOptions
 from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, ShardSize, WanOptions, read_model
 from shared.checkpoint.conversion.wan import WanExport, read_video_stream
 from shared.utils.cli import Options, option, parse_command
@@ -63,10 +64,11 @@ def convert(options: WanOptions | OviOptions) -> None:
 
 
 def convert_mtvcraft(options: MTVCraftOptions) -> None:
-    conversion = MTVCraftConversion(options)
+    conversion = MTVCraftConversion(options, spatial_stride(options.cogvideox), build_models)
     print(conversion.report())
     if not options.dry_run:
-        conversion.write()
+        given = options.cogvideox, options.wav2vec2, options.size, options.shard_size
+        conversion.write(lambda folder: write_others(folder, conversion.models, *given))
         print(f"written to {options.output}")
 
 

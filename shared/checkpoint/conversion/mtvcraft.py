@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
-from shared.checkpoint.conversion.weight_map import WeightMap
+from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named, weight_files
+from shared.checkpoint.conversion.weight_map import SourceTensor, WeightMap, report_rows, shapes_of
+from shared.utils.cli import Options, option
+from shared.utils.config_sections import ShardSize
 from shared.utils.errors import UserError
+from shared.utils.files import replacing_folder
+from shared.utils.markdown import markdown_table
+from shared.utils.ranges import Side
+from shared.utils.version import commit
 
 if TYPE_CHECKING:  # what is wrong with a path is said before torch is loaded
     import torch
+    from torch import nn
 
 PREFIX, CONTROL = "model.diffusion_model.", "transformer."
 #: Public names behind PREFIX -> diffusers'; "." ends stand for weight and bias, {} for the number of a block.
@@ -51,7 +60,12 @@ LEFT = {
     "conditioner.": "the text encoder is taken from a folder of transformers",
     "first_stage_model.": "the autoencoder is taken from a folder of diffusers",
 }  # fmt: skip
-TRANSFORMER_PART, CONTROL_PART = "transformer", "control"
+TRANSFORMER_PART, CONTROL_PART = PARTS = "transformer", "control"
+#: Lists of blocks, whose numbers reports leave out.
+_BLOCK = re.compile(r"(layers|blocks|adaLN_modulations|layernorm_list)\.\d+\.")
+USE = """Sample it with `python scripts/sample_mtv.py --checkpoint FOLDER`, or read it with
+`MTVPipeline.from_pretrained(folder)`: at the size above, in windows of 49 frames at 24 a second, with joint guidance,
+which are its defaults. The licences of MTVCraft (Apache-2.0), CogVideoX and wav2vec2 hold for their weights."""
 FRAMES, TEMPORAL, PATCH, INTERVAL_HEAD = 49, 4, 2, 16
 
 
@@ -164,3 +178,108 @@ def sizes_of(weights: SourceWeights, size: tuple[int, int], spatial_stride: int)
 
 def _count(names: Iterable[str], pattern: str) -> int:
     return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)
+
+
+class MTVCraftOptions(Options):
+    """MTV's public weights, as safetensors, to a checkpoint folder for audio-driven video."""
+
+    source: Path = option(help=".safetensors file, or folder with one, of the public file (to-safetensors makes it)")
+    cogvideox: Path = option(help="CogVideoX-5b of diffusers: its vae, text encoder and tokenizer", metavar="FOLDER")
+    wav2vec2: str = option(help="facebook/wav2vec2-base-960h, or a folder with it", metavar="FOLDER")
+    output: Path = option(help="new checkpoint folder", writes="folder")
+    size: tuple[Side, Side] = option(
+        (480, 720), "of the video that its positions were learned for", metavar=("HEIGHT", "WIDTH")
+    )
+    dtype: Literal["keep", "float32", "bfloat16"] = option("keep", "of the weights")
+    shard_size: ShardSize = option("5GB", "largest file of weights")
+    dry_run: bool = option(False, "only say what would be done")
+
+
+class MTVCraftConversion:
+    """A conversion with the origin of every tensor: `report` it, then `write` it."""
+
+    def __init__(
+        self, options: MTVCraftOptions, spatial_stride: int, build: Callable[[Any, Any], tuple[nn.Module, nn.Module]]
+    ) -> None:
+        """Open the weights; read no tensor. `build` makes both models without values, of `MTVCraftSizes`. UserError if
+        anything does not fit, or the output exists."""
+        weight_files(options.source)
+        from shared.checkpoint.conversion.sharded_writer import check_output
+
+        check_output(options.output)
+        self.options = options
+        weights = SourceWeights.open(options.source)
+        self.models: tuple[Any, Any] = build(*sizes_of(weights, options.size, spatial_stride))
+        named_models = zip(PARTS, self.models, strict=True)
+        shapes = {f"{part}.{name}": shape for part, model in named_models for name, shape in shapes_of(model).items()}
+        self.mapping = weight_map(shapes, divided(weights))
+
+    def report(self) -> str:
+        """Every tensor of the source and what it becomes, blocks taken together; then the sums."""
+        folded = [f"{theirs}{f' ({count})' if count > 1 else ''} -> {ours}" for theirs, ours, count in self._names]
+        return "\n".join([*folded, "", self.mapping.report()])
+
+    @cached_property
+    def _names(self) -> list[tuple[str, str, int]]:
+        """Names of the source and of what they become, N for the number of a block, and how many there are."""
+        pairs = [(o.name, ours) for ours, o in self.mapping.origins.items() if isinstance(o, SourceTensor)]
+        pairs += [(name, f"left: {why}") for _, name, why in self.mapping.left]
+        counts: dict[tuple[str, ...], int] = {}
+        for pair in pairs:
+            folded = tuple(_BLOCK.sub(r"\1.N.", name, count=1) for name in pair)
+            counts[folded] = counts.get(folded, 0) + 1
+        return [(theirs.partition("[")[0], ours, count) for (theirs, ours), count in counts.items()]
+
+    def write(self, write_others: Callable[[Path], None]) -> None:
+        """Write the checkpoint folder: what is not converted, by `write_others`, then the card, and the weights last."""
+        import torch
+
+        from shared.checkpoint.conversion import sharded_writer
+        from shared.utils.progress import quiet_loading
+
+        options = self.options
+        dtype = None if options.dtype == "keep" else getattr(torch, options.dtype)
+        of_parts = {part: self._part(part) for part in PARTS}
+        tensors = {part: sharded_writer.planned(mapping, dtype) for part, mapping in of_parts.items()}
+        sharded_writer.check_space(options.output, sum(sharded_writer.size_of(t.values()) for t in tensors.values()))
+        with replacing_folder(options.output) as folder:
+            with quiet_loading():
+                write_others(folder)
+            (folder / "README.md").write_text(self._card(), encoding="utf-8")
+            for part, model in zip(PARTS, self.models, strict=True):
+                (folder / part).mkdir()
+                model.save_config(folder / part)
+                sharded_writer.write_tensors(folder / part, tensors[part], of_parts[part], options.shard_size)
+
+    def _part(self, part: str) -> WeightMap:
+        """Map one model, by its own names."""
+        start = f"{part}."
+        own = {name.removeprefix(start): shape for name, shape in self.mapping.shapes.items() if name.startswith(start)}
+        mapping = WeightMap(own)
+        mapping.origins = {name: self.mapping.origins[start + name] for name in own}
+        return mapping
+
+    def _card(self) -> str:
+        rows = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in report_rows(self.mapping)]
+        names = [[f"`{theirs}`", f"`{ours}`", str(count)] for theirs, ours, count in self._names]
+        height, width = self.options.size
+        return f"""---
+library_name: diffusers
+pipeline_tag: text-to-video
+license: apache-2.0
+tags: [audio-driven-video, cogvideox]
+---
+# Converted from {self.options.source.name}
+
+MTV's public network (baaivision/MTVCraft) at {height}x{width}. Not trained since.
+
+{USE}
+
+{markdown_table(["part", "tensors", "values", "origin"], rows).rstrip()}
+
+## Names
+
+{markdown_table(["public", "here", "blocks"], names).rstrip()}
+
+Written by code of commit {commit()}.
+"""
