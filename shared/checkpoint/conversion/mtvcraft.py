@@ -231,7 +231,7 @@ class MTVCraftConversion:
         return [(theirs.partition("[")[0], ours, count) for (theirs, ours), count in counts.items()]
 
     def write(self, write_others: Callable[[Path], None]) -> None:
-        """Write the checkpoint folder: what is not converted, by `write_others`, then the card, and the weights last."""
+        """Write the folder: what is not converted, by `write_others`, then the card, and the weights last."""
         import torch
 
         from shared.checkpoint.conversion import sharded_writer
