@@ -163,10 +163,15 @@ class FullTextFusion(Fusion):
     def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
         return cls.directions[stream](reader, other.width)  # the text attention's heads, not CCA's
 
-    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
-        """Ovi's: video tokens on three axes at integer places, audio token j of A on the temporal one at j·F/A. Its
-        released model has the factor 0.197 for F = 31 and A = 157. All are turned for the heads of the reader."""
-        tokens = torch.arange(len(alignment.frame)) * (grid[0] / len(alignment.frame))
+    def rotary_arguments(
+        self, alignment: Alignment, grid: Grid, scale: float, audio_places: Tensor | None = None
+    ) -> RotaryArguments:
+        """Ovi's: video tokens on three axes at integer places, audio tokens on the temporal one at `audio_places` [A];
+        None: token j of A at j·F/A. Its release has j times 0.19676, whatever F and A (the model's `fusion_time_unit`).
+        All are turned for the heads of the reader."""
+        tokens = audio_places
+        if tokens is None:
+            tokens = torch.arange(len(alignment.frame)) * (grid[0] / len(alignment.frame))
         (video, _), (_, audio) = (
             _both_ways(grid_rotary(*grid, reader.head_dim)[0], time_rotary(tokens, reader.head_dim))
             for reader in (self.video, self.audio)
@@ -184,7 +189,9 @@ class AppendedTextFusion(FullTextFusion):
 
     directions = {"video": AppendedTextAttention, "audio": AppendedTextAttention}  # noqa: RUF012
 
-    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
+    def rotary_arguments(
+        self, alignment: Alignment, grid: Grid, scale: float, audio_places: Tensor | None = None
+    ) -> RotaryArguments:
         return {}, {}  # keys are not rotated
 
 

@@ -38,6 +38,7 @@ class ContextAttention(nn.Module):
         super().__init__()
         inner = heads * head_dim
         self.heads, self.head_dim, self.num_context_tokens = heads, head_dim, context_tokens
+        self.reads_context_alone = context_tokens > 0  # at 0m
         self.norm_x = FP32LayerNorm(query_dim, eps, elementwise_affine=True)
         self.norm_y = FP32LayerNorm(context_dim, eps, elementwise_affine=True)
         self.to_q = nn.Linear(query_dim, inner)
@@ -77,8 +78,9 @@ class ContextAttention(nn.Module):
         return self.to_out(attend(self.queries(x), k, v).flatten(-2))
 
     def unconditional(self, x: Tensor) -> Tensor:
-        """Make the update of x [B, N, query_dim] by the context tokens only (0m); without any it is a scalar 0."""
-        return self(x) if self.num_context_tokens else x.new_zeros(())
+        """Make the update of x [B, N, query_dim] by the context tokens only (0m); without any, or where the model says
+        so (`unconditional: zero`), it is a scalar 0."""
+        return self(x) if self.reads_context_alone else x.new_zeros(())
 
     def _attend_groups(self, plain: Tensor, turned: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let groups of queries [B, F, G, h, d] read context tokens unturned, and keys [B, F, S, h, d] turned.

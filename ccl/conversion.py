@@ -25,7 +25,8 @@ OVI_FUSION = {
 output layers for sound are not, so the checkpoint makes no sound before it is trained.""",
     "cca": """Ovi's fusion as CCA of full width: q, o and norms are those of its text attention, k and v those of its
 fusion. It is a start for training, not Ovi: CCA comes after the text attention, sees a partition of the other stream
-and new context tokens, and turns queries in time only, where Ovi turns the video's on three axes.""",
+and new context tokens, and turns queries in time only, where Ovi turns the video's on three axes. At 0m it adds
+nothing (`unconditional: zero`): each tower is Ovi's alone.""",
 }
 OVI_AUDIO = """Ovi's audio codec (MMAudio, 16 kHz, 31.25 Hz, 20 values a token) is not ours. The audio stream's input
 layer is new, its output layer too unless it has 20 values, and tokens may come at another rate: `audio.time_unit`
@@ -57,6 +58,9 @@ class Conversion:
             self.mapping = self._wan(options)
         else:
             self.mapping = ovi.weight_map(shapes_of(self.model), SourceWeights.open(options.source), options.into)
+            if options.into == "cca" and plan.settings["unconditional"] != "zero":
+                told = "has unconditional: context, so that at 0m (t2v, t2a, guidance by the other stream) the towers"
+                self.notes.append(f"warning: {options.model}: {told} read context tokens that nobody has trained")
 
     def report(self) -> str:
         """Where every group of tensors and every component comes from, and what is missing."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ccl.prompt_list import Clip, PromptLine, Record, batches, read_prompts
 from ccl.routing import JOINT_TASKS, GivenKinds, Task
@@ -21,13 +21,13 @@ from shared.data.given import given_pictures, given_sound
 from shared.data.media import probe, read_audio, read_image, read_mono, read_video, write_audio, write_video
 from shared.data.media_write import picture_source, sound_source, write_lossless, write_streams
 from shared.encoders.timed_prompts import TimedPrompts
-from shared.utils.cli import Interval, PerStream, Spans, exclusive, option
+from shared.utils.cli import Interval, PerStream, Spans, exclusive, numbers, option
 from shared.utils.digest import settings_digest
 from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.files import read_json
 from shared.utils.launch import tell
 from shared.utils.levels import why_cancelled
-from shared.utils.ranges import Batch, Count, Rate
+from shared.utils.ranges import Batch, Count, Layer, Rate
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class JointOptions(SamplingOptions):
         None, "how far a guided prediction's deviation is brought back to an unguided one's; default: 0", metavar="V"
     )
     lossless: bool = option(False, "RGB and FLAC in an mkv, which return what was made; kept spans to the bit")
+    skip_layers: Annotated[tuple[Layer, ...], BeforeValidator(numbers)] = option(
+        (), "layers, from 0, that evaluations without the text leave out; Ovi's own is 11; default: none",
+        metavar="N[,N]",
+    )  # fmt: skip
     batch: Batch = option(8, "clips of --prompts sampled at a time")
 
     @model_validator(mode="after")
@@ -103,6 +107,8 @@ class JointOptions(SamplingOptions):
             raise ValueError(f"--interval {self.interval[0]:g},{self.interval[1]:g}: the first must be the lower")
         if form == "none" and (self.interval is not None or self.rescale is not None):
             raise ValueError("--interval and --rescale have no effect with --guidance none; leave them out")
+        if self.skip_layers and "text_scale" not in SCALES[form]:
+            raise ValueError(f"--skip-layers has no effect with --guidance {form}; leave it out")
         exclusive(self, "duration", "num_frames")
         exclusive(self, "given_speech", "given_effects")
         task = self.chosen_task
@@ -280,7 +286,8 @@ def guidance(options: JointOptions) -> Guidance:
     """Form and scales that are asked for."""
     from ccl.guidance import Form, Guidance
 
-    scales = options.model_dump(include={"text_scale", "context_scale", "interval", "rescale"}, exclude_none=True)
+    names = {"text_scale", "context_scale", "interval", "rescale", "skip_layers"}
+    scales = options.model_dump(include=names, exclude_none=True)
     return Guidance(options.guidance and Form(options.guidance), **scales)
 
 

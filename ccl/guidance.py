@@ -11,6 +11,9 @@ learnable context tokens only. With text scale w_c and context scale w_m:
 
 Each form is a set of coefficients over the four states, so what has coefficient zero is never evaluated:
 dual(w,w) = joint(w), dual(1,w_m) = context(w_m), dual(w_c,0) = text guidance of the single tower.
+
+Layer skip (Ovi's release: form text, block 11): evaluations without the text leave some blocks out, of both streams, so
+that guidance leads away from what a weaker model makes, too.
 """
 
 from __future__ import annotations
@@ -75,12 +78,28 @@ class Guidance:
     context_scale: tuple[float, float] = (3.0, 3.0)
     interval: tuple[float, float] = (0.0, 1.0)  # sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used
     rescale: float = 0.0  # 0..1, how far the guided prediction's deviation is brought back to that of v(c,m)
+    skip_layers: tuple[int, ...] = ()  # blocks, from 0, that evaluations with 0c leave out
 
     def __post_init__(self) -> None:
         if not 0 <= self.rescale <= 1:
             raise UserError(f"guidance rescale is {self.rescale}; it must lie in 0..1")
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
+        if self.skip_layers and self.form in (Form.NONE, Form.CONTEXT):
+            raise UserError(f"guidance {self.form} has no evaluation without the text, whose layers could be skipped")
+
+    def skipped(self, state: State) -> tuple[int, ...]:
+        """Find the blocks that an evaluation in this state leaves out."""
+        return () if state.text else self.skip_layers
+
+    def check_layers(self, blocks: int, step_cache: bool) -> None:
+        """Raise UserError for blocks that a model of so many has not, all of them, or what a step cache decides by."""
+        if absent := [layer for layer in self.skip_layers if not 0 <= layer < blocks]:
+            raise UserError(f"guidance skips layer {absent[0]}; this model has layers 0 to {blocks - 1}")
+        if len(set(self.skip_layers)) == blocks:
+            raise UserError(f"guidance skips all {blocks} layers; leave one at least")
+        if step_cache and {0, blocks - 1} & set(self.skip_layers):
+            raise UserError("a step cache goes by the first and the last layer, which guidance cannot skip then")
 
     def settled(self, has_unconditional: bool, few_steps: bool = False) -> Guidance:
         """Choose the form where none is given: none for a model of few steps, unless something else is asked for, with

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,6 +84,8 @@ class JointSampler:
         self.model, self.route, self.conditions = model, route, conditions
         few = bool(model.config.distilled)
         self.guidance = guidance.settled(model.has_unconditional or not route.has_context, few)
+        if self.guidance.skip_layers:
+            self.guidance.check_layers(len(model.blocks), model.is_cache_enabled)
         self.clocks = dict(zip(STREAMS, clocks, strict=True))
         self.given, self.clean, self.part = given, clean or {}, part
         self.made = [name for name in STREAMS if route.is_noisy(name)]
@@ -117,12 +119,14 @@ class JointSampler:
         route = self.route if state.other else self.route.unconditional
         inputs: dict[str, StreamInput | StreamContext | None] = dict.fromkeys(STREAMS)
         lower: Mapping[str, float | Tensor | None] = dict.fromkeys(STREAMS) if until is None else until
+        skipped = self.guidance.skipped(state)
+        less: dict[str, Any] = {"skip_layers": skipped} if skipped else {}
         for name in STREAMS:
             if name in self.given:
                 clean = self._input(name, self.given[name], 0.0, texts[name])
                 if state.other and self.model.variant.routing == "dynamic":
                     if state.text not in self._contexts:
-                        self._contexts[state.text] = self.model.context(name, clean)
+                        self._contexts[state.text] = self.model.context(name, clean, **less)
                     inputs[name] = self._contexts[state.text]
                 elif state.other:
                     inputs[name] = clean
@@ -131,7 +135,7 @@ class JointSampler:
             else:
                 route = replace(route, **{name: Reads.SKIPPED})  # type: ignore[arg-type]
         with evaluation(self.model, repr(state)):
-            out = self.model(route, inputs["video"], inputs["audio"])
+            out = self.model(route, inputs["video"], inputs["audio"], **less)
         return {name: value.float() for name, value in zip(STREAMS, out, strict=True) if name in wanted}
 
     def _input(

@@ -1,6 +1,6 @@
 """DualStreamTransformer: a video DiT and an audio DiT, joined in every block by CCA (CCL paper)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast, get_args
@@ -15,7 +15,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from ccl.baselines import Variant, by_index
-from ccl.context_attention import KeyValue
+from ccl.context_attention import ContextAttention, KeyValue
 from ccl.fusion import RotaryArguments
 from ccl.joint_block import JointBlock, States
 from ccl.parts import GivenPart, PartEmbedding
@@ -46,7 +46,7 @@ class StreamInput:
 class StreamContext:
     """A clean stream already run: its keys and values for the other's CCA, per block, unrotated. Made once per text."""
 
-    key_values: list[KeyValue]
+    key_values: list[KeyValue | None]  # None in blocks that were left out
     clock: LatentClock
     grid: tuple[int, int, int]
 
@@ -75,6 +75,10 @@ class DualStreamTransformer(
         cca_time_scale: angle, in radians per video latent, of CCA's fastest rotary band. At 1 a query hardly tells the
             audio tokens of one latent apart; 2π·A/F turns it once per token (docs/design.md, "Clock and TARP").
         fusion, positions, partition, routing: for ablation; the defaults are CCL (`ccl.baselines.Variant`).
+        unconditional: what CCA adds at 0m, where the other stream is not read: `context`, what it finds in its context
+            tokens; `zero`, nothing, so that each tower is what it is alone, as in a converted Ovi.
+        fusion_time_unit: seconds per unit of the temporal band where `fusion: full` places audio tokens, by their
+            starts; null: token j of A at j·F/A.
         parts: tracks that task part may give, of speech and effects (`ccl.parts`).
         distilled: what sampling in few steps has to know of a model that is trained for it, both of whose streams have
             `average` (`shared.nn.few_steps`).
@@ -109,6 +113,8 @@ class DualStreamTransformer(
         routing: str = "dynamic",
         parts: Sequence[str] = (),
         distilled: Mapping[str, Any] | None = None,
+        unconditional: str = "context",
+        fusion_time_unit: float | None = None,
     ) -> None:
         super().__init__()
         self.variant = Variant(fusion, positions, partition, routing)
@@ -116,9 +122,12 @@ class DualStreamTransformer(
             ("centre", centre, get_args(Centre)),
             ("clock_mode", clock_mode, get_args(ClockMode)),
             ("window_from", window_from, get_args(WindowFrom)),
+            ("unconditional", unconditional, ("context", "zero")),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        if fusion_time_unit is not None and fusion != "full":
+            raise ValueError(f"fusion_time_unit places the tokens of fusion full, not of {fusion}; leave it out")
         v, a = StreamConfig(**video), StreamConfig(**{"grid": "time", "patch_size": (1, 1, 1), **audio})
         if (v.patch_size[0], *a.patch_size) != (1, 1, 1, 1):
             raise ValueError(f"CCA needs a token per latent in time: patches {v.patch_size} and {a.patch_size}")
@@ -130,6 +139,9 @@ class DualStreamTransformer(
         kind, sizes = self.variant.kind, (cca_heads, cca_head_dim, context_tokens)
         video_reads = [kind.build("video", v, a, sizes) for _ in range(v.num_layers)]
         audio_reads = [kind.build("audio", a, v, sizes) for _ in range(v.num_layers)]
+        for reader in (*video_reads, *audio_reads):
+            if unconditional == "zero" and isinstance(reader, ContextAttention):
+                reader.reads_context_alone = False
         blocks = self.video_stream.lend_blocks(), self.audio_stream.lend_blocks()
         self.blocks = modules(map(JointBlock, *blocks, map(kind, video_reads, audio_reads)))
         # the last that is made: without it all others are drawn alike
@@ -143,12 +155,14 @@ class DualStreamTransformer(
         return not self.variant.kind.inside_text_attention and self.variant.routing == "dynamic"
 
     def forward(
-        self, route: Route, video: Given, audio: Given, video_control: Control | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
+        self, route: Route, video: Given, audio: Given, video_control: Control | None = None,
+        skip_layers: Collection[int] = (),
+    ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
         """Predict the velocity of each noisy stream of `route`: (video [B, C, F, H, W], audio [B, A, C]), else None.
 
-        A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored. Raises
-        UserError, without DCR (`routing: joint`), for a route on which a stream is alone.
+        A clean stream may be given as the `StreamContext` of an earlier run; skipped streams are ignored. Blocks in
+        `skip_layers` are left out, of both streams. Raises UserError, without DCR (`routing: joint`), for a route on
+        which a stream is alone.
         """
         route = route.joint if self.variant.routing == "joint" else route
         v, a = start(self.video_stream, video, route.video), start(self.audio_stream, audio, route.audio)
@@ -160,6 +174,8 @@ class DualStreamTransformer(
             for given in (video, audio)
         )
         for index, block in enumerate(self.blocks):
+            if index in skip_layers:
+                continue
             control = video_control and partial(video_control, index)
             states = self._run(block, states, route, rotary, (cached_video[index], cached_audio[index]), control)
         v, a = states
@@ -214,11 +230,14 @@ class DualStreamTransformer(
         return video
 
     @apply_forward_hook
-    def context(self, stream: str, given: StreamInput, detach: bool = False) -> StreamContext:
+    def context(
+        self, stream: str, given: StreamInput, detach: bool = False, skip_layers: Collection[int] = ()
+    ) -> StreamContext:
         """Run a clean stream ("video" or "audio") on its context tokens once, for the other stream to read.
 
         The result depends on the text and the content only, not on the step; without DCR (`routing: joint`) it would,
         a ValueError. With `detach` the clean tower learns nothing from the other stream's loss; what reads it does.
+        `skip_layers` are those of the passes that it is for.
         """
         if self.variant.routing == "joint":
             raise ValueError("with routing: joint a clean stream reads the noisy one; run it in every step")
@@ -228,9 +247,11 @@ class DualStreamTransformer(
             grid = state.grid
             if self.context_group is not None:
                 state = state.divided(self.context_group, stream)
-        key_values = []
-        for block in self.blocks:
-            state, key_value = block.run_clean(stream, state, learns)
+        key_values: list[KeyValue | None] = []
+        for index, block in enumerate(self.blocks):
+            key_value = None
+            if index not in skip_layers:
+                state, key_value = block.run_clean(stream, state, learns)
             key_values.append(key_value)
         return StreamContext(key_values, given.clock, grid)
 
@@ -276,7 +297,11 @@ class DualStreamTransformer(
         alignment = align(video.clock, audio.clock, config.centre, config.clock_mode, config.window_from)
         if self.variant.positions == "index":
             alignment, scale = by_index(alignment), 1.0
-        v, a = self.blocks[0].fusion.rotary_arguments(alignment, source.grid, scale)
+        arguments: Any = self.blocks[0].fusion.rotary_arguments
+        if config.fusion_time_unit is not None:  # of fusion full, which alone takes them
+            places = torch.tensor(audio.clock.starts, dtype=torch.float64) / config.fusion_time_unit
+            arguments = partial(arguments, audio_places=places)
+        v, a = arguments(alignment, source.grid, scale)
         return {k: part.to(self.device) for k, part in v.items()}, {k: part.to(self.device) for k, part in a.items()}
 
 

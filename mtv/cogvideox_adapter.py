@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from mtv import control_training
 from mtv.cogvideox.hooks import controlled
 from mtv.cogvideox.loading import check_cogvideox, codec_folder, load_scheduler, read_part
-from mtv.cogvideox.objective import cogvideox_flops, draw_timesteps, epsilon_loss
+from mtv.cogvideox.objective import cogvideox_flops, diffusion_loss, draw_timesteps
 from mtv.control import MSTControlNet
 from mtv.control_training import NonsilentFeatures
-from mtv.curriculum import BackboneConfig, CurriculumConfig
+from mtv.curriculum import BackboneConfig, CurriculumConfig, DiffusionLoss
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.registry import ComponentSource
 from shared.codecs import Codecs
@@ -73,15 +73,18 @@ class LazyT5(LazyTextEncoder):
         return encoder
 
 
-class EpsilonObjective(nn.Module):
-    """`objective(batch) -> StepOutput`: `epsilon_loss` of each sample, at a timestep of its own.
+class DiffusionObjective(nn.Module):
+    """`objective(batch) -> StepOutput`: `diffusion_loss` of each sample, at a timestep of its own.
 
     A `batch` is one of `ccl.training.batches.JointBatches`. The backward pass computes the blocks again (gradient
     checkpointing): at full size their activations fill the memory. So the hooks stay, and act by the last control.
     """
 
-    def __init__(self, transformer: Any, control: MSTControlNet, scheduler: Any, seed: int) -> None:
+    def __init__(
+        self, transformer: Any, control: MSTControlNet, scheduler: Any, seed: int, weights: DiffusionLoss
+    ) -> None:
         super().__init__()
+        self.weights = weights
         self.transformer, self.control, self.scheduler, self.seed = transformer, control, scheduler, seed
         self._act: Control = lambda index, x: x
         self._trained = trained_share(transformer)
@@ -103,7 +106,9 @@ class EpsilonObjective(nn.Module):
         forward = self._backbone_flops(tuple(latents.shape[1:]), batch.text.shape[1])
         forward += self._control_flops(frames, space)
         cost = step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
-        loss = epsilon_loss(self.transformer, self.scheduler, latents, batch.text, timesteps, noise, batch.clean_frames)
+        given = (latents, batch.text, timesteps, noise, batch.clean_frames)
+        errors = {"epsilon": self.weights.epsilon, "v": self.weights.v}
+        loss = diffusion_loss(self.transformer, self.scheduler, *given, **errors)
         return StepOutput(loss.sum() / batch.divisor, [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
 
 
@@ -128,7 +133,7 @@ class CogVideoXAdapter:
         assert config.backbone is not None, "this adapter is that of a backbone"
         if any(stage.train.context_parallel > 1 for stage in stages):
             raise UserError("train.context_parallel divides the joint model alone, not a CogVideoX; set it 1")
-        check_cogvideox(config.backbone, config.data.size)
+        check_cogvideox(config.backbone, config.data.size, any(stage.diffusion_loss.v > 0 for stage in stages))
 
     @staticmethod
     def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:
@@ -139,7 +144,8 @@ class CogVideoXAdapter:
         return int(self.transformer.config.patch_size)
 
     def objective(self) -> nn.Module:
-        return EpsilonObjective(self.transformer, self.control, load_scheduler(self.config.backbone), self.config.seed)
+        scheduler, weights = load_scheduler(self.config.backbone), self.config.diffusion_loss
+        return DiffusionObjective(self.transformer, self.control, scheduler, self.config.seed, weights)
 
     def pipeline(self, weights: StateDict) -> MTVPipeline:
         """Make a pipeline of these weights (the average, where there is one), apart from those in training."""

@@ -114,6 +114,8 @@ class MSTControlNet(PeftAdapterMixin, AlignedModelMixin, ModelMixin, ConfigMixin
 
     HOLISTIC = ("track_encoders.music.", "holistic_stream.", "holistic_injection.")
     """What the names of the parameters on music's way begin with."""
+    #: It has a null of each track alone, and takes any number of speakers (`mtv.mtvcraft` does not).
+    drops_together, least_speakers = False, 1
     _no_split_modules = ["InteractionBlock", "IntervalInjection"]  # noqa: RUF012
     _keep_in_fp32_modules = ["time_embedder"]  # noqa: RUF012
 

@@ -17,12 +17,13 @@ from shared.utils import config_file
 from shared.utils.config import TrainConfig
 from shared.utils.config_sections import Part, Section, TaskWeights, key
 from shared.utils.model_sections import ControlSettings, DeepSpeedSettings, ModelSettings, check_numbers
-from shared.utils.ranges import Count, LearningRate
+from shared.utils.ranges import Count, LearningRate, Weight
 
 #: Keys, and beginnings of keys, that a stage may set: none that a clip's latents, components or the model's shape
 #: depend on.
 STAGE_SETTINGS = (
-    "data.max_duration", "flow.", "loss.", "optimizer.", "text_dropout", "clean_frames", "clean_spans",
+    "data.max_duration", "flow.", "loss.", "diffusion_loss.", "optimizer.", "text_dropout", "clean_frames",
+    "clean_spans",
     "audio_caption_rate", "detach_clean_stream", "reinit", "tracks.drop", "train.micro_batch", "train.token_budget",
     "train.mixed_tasks", "train.ema", "train.max_grad_norm", "train.gradient_accumulation_steps", "train.precision",
     "validation.",
@@ -59,6 +60,23 @@ class Stage(Section):
         return re.sub(r"\W+", "_", self.name.lower()).strip("_")
 
 
+class DiffusionLoss(Section):
+    """The loss on a backbone: a sum of two errors at a uniform timestep, which differ by how much each counts where."""
+
+    epsilon: Weight = key(1.0, "Weight of the squared error of epsilon, the paper's Eq. 1.")
+    v: Weight = key(
+        0.0,
+        "Weight of that of v, which counts alike at every timestep, as MTV's public weights were trained (epsilon 0, "
+        "v 1); for a folder that predicts v.",
+    )
+
+    @model_validator(mode="after")
+    def _counts(self) -> DiffusionLoss:
+        if not self.epsilon + self.v > 0:
+            raise ValueError("diffusion_loss: epsilon or v must count, with a weight above 0")
+        return self
+
+
 #: What the joint model's configuration says and a backbone's own folder decides, or has no use for.
 NOT_BESIDE_BACKBONE = (
     "model", "init", "init_streams", "codecs", "components", "flow", "loss", "lora", "audio_caption_rate",
@@ -70,6 +88,7 @@ class BackboneConfig(TrainConfig):
     """A run on a model of another library, in the folder `backbone`; `init` is the stage before, where there is one."""
 
     backbone: str = Field(description="CogVideoX folder of diffusers, or a checkpoint that training made of one.")
+    diffusion_loss: DiffusionLoss = DiffusionLoss()
 
     @property
     def routes_text(self) -> bool:
@@ -83,6 +102,7 @@ class CurriculumConfig(TrainConfig):
     backbone: str | None = key(
         None, "In place of `model`: a CogVideoX folder of diffusers, or a checkpoint that training made of one."
     )
+    diffusion_loss: DiffusionLoss = DiffusionLoss()
     cumulative: bool = key(
         False,
         "A stage trains on its `subset` and those of the stages before; false: on its own, as in the paper.",
@@ -119,6 +139,8 @@ class CurriculumConfig(TrainConfig):
             raise ValueError("lora has no place beside stages; train adapters with scripts/train_ccl.py and task mtv")
         if self.backbone is not None:
             self._check_beside_backbone()
+        elif self.diffusion_loss != DiffusionLoss():
+            raise ValueError("diffusion_loss is a backbone's, and there is none; the joint model has loss and flow")
         for index in range(len(self.stages)):
             self.stage(index)
         return self
@@ -152,7 +174,9 @@ class CurriculumConfig(TrainConfig):
     def stage(self, index: int) -> TrainConfig:
         """Configure the run of stage `index`, from the checkpoint of the stage before."""
         stage = self.stages[index]
-        raw = self.model_dump(exclude={"stages", "backbone", "cumulative"})
+        raw = self.model_dump(exclude={"stages", "backbone", "cumulative", "diffusion_loss"})
+        if self.backbone is not None:
+            raw["diffusion_loss"] = self.diffusion_loss.model_dump()
         raw |= {"trainable": stage.trainable, "tasks": stage.tasks}
         raw["output"] = str(self.folder(index))
         raw["codecs"] = self.codecs or self.init or raw.get("init_streams") or str(Path(self.output) / "codecs")

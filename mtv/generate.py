@@ -73,9 +73,10 @@ class MTVOptions(SamplingOptions):
     steps: Steps | None = option(None, "solver steps per window; default: the pipeline's")
     window: WindowSeconds | None = option(None, "seconds made at a time; default: 2", metavar="S")
     resume: bool = option(False, "go on from the finished windows of a sample that was stopped")
-    guidance: Literal["separate", "joint"] = option(
-        "separate", "separate (default): a scale for each condition; joint: one for text and tracks together"
-    )
+    guidance: Literal["separate", "joint"] | None = option(
+        None, "separate: a scale for each condition; joint: one for text and tracks together; default: separate, of "
+        "MTV's public weights joint",
+    )  # fmt: skip
     guidance_scale: Scale | None = option(
         None, f"of joint guidance: how much all counts; 1: as trained; default: {JOINT_SCALE}", metavar="W"
     )
@@ -107,7 +108,7 @@ class MTVOptions(SamplingOptions):
         idle = [f"{name}_scale" for name in (SCALES if joint else ["guidance"])]
         if given_scales := [name for name in idle if getattr(self, name) is not None]:
             option_name = f"--{given_scales[0].replace('_', '-')}"
-            raise UserError(f"{option_name} has no effect with --guidance {self.guidance}; leave it out")
+            raise UserError(f"{option_name} has no effect with --guidance {self.guidance or 'separate'}; leave it out")
         if self.launch.groups > 1:
             many = f"{self.launch.size} processes for one video"
             raise EveryRanksError(f"{many}; give --context-parallel {self.launch.size}, or start one")
@@ -333,9 +334,12 @@ def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[s
     return arguments
 
 
-def guidance(options: MTVOptions) -> TrackGuidance:
+def guidance(options: MTVOptions) -> TrackGuidance | None:
+    """Form and scales that are asked for; None: the model's own."""
     from mtv.guidance import TrackGuidance
 
     scales = {name: getattr(options, f"{name}_scale") for name in SCALES} | {"scale": options.guidance_scale}
     given = {name: scale for name, scale in scales.items() if scale is not None}
-    return TrackGuidance(form=options.guidance, **given)
+    if options.guidance is None and not given:
+        return None
+    return TrackGuidance(form=options.guidance or "separate", **given)

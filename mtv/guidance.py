@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mtv.control import ALL
+from mtv.control import ALL, TRACKS
 from shared.nn.few_steps import warn_of_guidance
 from shared.utils.errors import UserError
 
@@ -69,6 +69,13 @@ class TrackGuidance:
         if not self.interval[0] < self.interval[1]:
             raise UserError(f"guidance interval is {self.interval}; its low end must be below its high end")
 
+    def check(self, drops_together: bool) -> None:
+        """Raise UserError for a track that is weighed alone, where the model knows all tracks together or none."""
+        alone = [track for track in TRACKS if getattr(self, track) != 1]
+        if drops_together and self.form == "separate" and alone:
+            told = "this model was trained with all tracks or with none, so that none can be weighed alone"
+            raise UserError(f"the {alone[0]} scale of guidance: {told}; take joint guidance (--guidance joint)")
+
     def settled(self, few_steps: bool) -> TrackGuidance:
         """Choose no guidance for a model of few steps, unless something else is asked for, with a warning."""
         if few_steps and self == TrackGuidance():
@@ -84,7 +91,7 @@ class TrackGuidance:
         extra = {NOTHING: self.scale - 1}
         if self.form == "separate":
             extra = {NO_TEXT: self.text - 1}
-            extra |= {TrackState(dropped=track): getattr(self, track) - 1 for track in ("speech", "effects", "music")}
+            extra |= {TrackState(dropped=track): getattr(self, track) - 1 for track in TRACKS}
         weights = {FULL: 1 + sum(extra.values())} | {state: -more for state, more in extra.items()}
         return {state: weight for state, weight in weights.items() if weight != 0}
 

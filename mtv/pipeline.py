@@ -13,9 +13,11 @@ from torch import Tensor
 
 from mtv import windows
 from mtv.cogvideox.hooks import CogVideoXDenoiser
+from mtv.cogvideox.image_to_video import ImageToVideoDenoiser, trained_size
 from mtv.cogvideox.solvers import DIFFUSION, Solver, checked_steps
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
+from mtv.mtvcraft import MTVCraftControl
 from mtv.tracks import Tracks, features, frames_of
 from mtv.windows import LongVideo, WindowSampler
 from shared.checkpoint.folder import CheckpointMixin, check_driven
@@ -46,12 +48,13 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         transformer: a backbone with `denoise_video(latents, sigma, text, clock, control) -> velocity`; or diffusers'
             `CogVideoXTransformer3DModel`.
         video_codec, text_encoder, scheduler: of the video stream. With CogVideoX, one of its own two schedulers.
-        control: the network that the tracks act through.
+        control: the network that the tracks act through: ours, or MTV's public one with the CogVideoX of its weights.
         audio_encoder: features of speech, and of effects and music where these have no encoder of their own.
         audio_codec, audio_scheduler: `ccl.pipeline.CCLPipeline`'s parts, kept so that saving loses nothing.
         fps, height, width: of a video where a call does not say them: those the model was trained on.
 
-    UserError without control or audio_encoder, or for a scheduler of another kind than the transformer's.
+    UserError without control or audio_encoder, or for a scheduler or a public control of another kind than the
+    transformer's.
     """
 
     # the first two are needed: listed here, their absence is told in one line below, and not by diffusers
@@ -70,7 +73,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         video_codec: VideoCodec,
         text_encoder: TextEncoder,
         scheduler: Any,
-        control: MSTControlNet,
+        control: MSTControlNet | MTVCraftControl,
         audio_encoder: AudioFeatures,
         audio_codec: Any = None,
         audio_scheduler: Any = None,
@@ -82,6 +85,8 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     ) -> None:
         super().__init__()
         check_driven({"control": control, "audio_encoder": audio_encoder})
+        if isinstance(control, MTVCraftControl):
+            control.check_backbone(transformer)
         if isinstance(transformer, CogVideoXTransformer3DModel) != isinstance(scheduler, DIFFUSION):
             raise UserError(
                 f"{type(transformer).__name__} with {type(scheduler).__name__}: a CogVideoX transformer needs one of "
@@ -175,7 +180,9 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
     def _settled(self, guidance: TrackGuidance | None, steps: int | None, negative: str) -> dict[str, Any]:
         """Find guidance and steps of a call; a model of few steps says both where none are asked for. UserError for
         steps that there are not, and for another solver than Euler's of such a model."""
-        few, asked = FewSteps.of(self.transformer), guidance or TrackGuidance()
+        together = self.control.drops_together
+        few, asked = FewSteps.of(self.transformer), guidance or TrackGuidance(form="joint" if together else "separate")
+        asked.check(together)
         if few is not None:
             few.check("mtv", {"video": self.scheduler}, negative if asked == TrackGuidance() else "")
             steps = few.steps if steps is None else steps
@@ -200,7 +207,6 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
         window = video.windows[index]
         clock, model = self.video_codec.clock(window.frames, video.fps), self.transformer
-        denoiser = CogVideoXDenoiser(model) if isinstance(model, CogVideoXTransformer3DModel) else model
         here, sound = slice(window.start, window.end), video.tracks
         tracks = TrackFeatures(sound.speech[:, :, here], sound.effects[:, here], sound.music[:, here], sound.speakers)
         text = windows.window_text(video.prompts, video.texts, clock.shifted(window.start / video.fps))
@@ -210,7 +216,9 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         for given in clean.values():
             check_finite({"video codec": given}, "in the latents of given frames")
         tracks = tracks.to(self._execution_device)
-        sampler = WindowSampler(denoiser, self.control, tracks, text, video.negative, clock, clean, video.guidance)
+        sampler = WindowSampler(
+            self._denoiser, self.control, tracks, text, video.negative, clock, clean, video.guidance
+        )
         latents = sampler.restore_clean(self._noise(video, index))
         added = [generator(seed, "sample", "video", "steps", index) for seed in video.seeds]
         path = Solver(self.scheduler, video.steps, self._execution_device, added)
@@ -230,6 +238,14 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         check_finite({"video codec": pixels}, "in what it decoded")
         return pixels
 
+    @property
+    def _denoiser(self) -> Any:
+        """What has `denoise_video`: the transformer, or around a CogVideoX that which its control asks for."""
+        if not isinstance(self.transformer, CogVideoXTransformer3DModel):
+            return self.transformer
+        public = isinstance(self.control, MTVCraftControl)
+        return ImageToVideoDenoiser(self.transformer) if public else CogVideoXDenoiser(self.transformer)
+
     def _noise(self, video: LongVideo, index: int) -> Tensor:
         """[B, C, F, h, w]; the first window's is `CCLPipeline`'s, and each window has its own."""
         names = ("sample", "video", index) if index else ("sample", "video")
@@ -247,6 +263,7 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         """Of the whole sound, so that a window's ends keep their neighbours; one for all, or each its own."""
         if (voices := max(len(one.speech) for one in tracks)) > (most := self.control.config.speakers):
             raise UserError(f"{voices} speakers; this checkpoint knows {most} at most")
+        tracks = [one.with_speakers(self.control.least_speakers) for one in tracks]
         own = {"speech": self.audio_encoder, "effects": self.effects_encoder, "music": self.music_encoder}
         encoders = {name: self.audio_encoder if encoder is None else encoder for name, encoder in own.items()}
         read = (features(one, encoders, frames, fps) for one in tracks)
@@ -278,6 +295,10 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         unit = self.video_codec.spatial_stride * (patch if isinstance(patch, int) else patch[-1])
         if height % unit or width % unit or min(height, width) < unit:
             raise UserError(f"size {height}x{width} does not fit; height and width must be multiples of {unit}")
+        bound = isinstance(self.transformer, CogVideoXTransformer3DModel)
+        learned = trained_size(self.transformer, self.video_codec.spatial_stride) if bound else None
+        if learned is not None and learned != (height, width):
+            raise UserError(f"size {height}x{width}: this model has positions for {learned[0]}x{learned[1]} alone")
         return height, width
 
 

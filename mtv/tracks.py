@@ -4,10 +4,12 @@ A track that is not given is silence, exact zeros in the features. One *dropped*
 control network's learned null).
 """
 
+from __future__ import annotations
+
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -42,6 +44,11 @@ class Tracks:
     @property
     def seconds(self) -> float:
         return self.speech[0].shape[1] / self.rate
+
+    def with_speakers(self, least: int) -> Tracks:
+        """Complete the speakers, up to so many, by silent ones."""
+        missing = [torch.zeros_like(self.speech[0])] * (least - len(self.speech))
+        return replace(self, speech=[*self.speech, *missing])
 
 
 def read_tracks(

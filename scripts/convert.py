@@ -4,6 +4,8 @@
         --audio-codec LTX-2 --output outputs/wan-1.3b
     python scripts/convert.py ovi --source Ovi/model.safetensors --model configs/model/wan2.2-5b-ovi.yaml \\
         --into cca --video-codec Wan2.2-TI2V-5B-Diffusers --output outputs/ovi
+    python scripts/convert.py mtvcraft --source mtv.safetensors --cogvideox CogVideoX-5b \\
+        --wav2vec2 wav2vec2-base-960h --output outputs/mtvcraft
     python scripts/convert.py export-wan --checkpoint outputs/wan-1.3b --output outputs/wan-diffusers
     python scripts/convert.py lora --source outputs/mine/lora --layout original --output wan_lora.safetensors
     python scripts/convert.py to-safetensors --source weights.pth --output weights.safetensors
@@ -17,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mtv.conversion import build_models, spatial_stride, write_others
+from shared.checkpoint.conversion.mtvcraft import MTVCraftConversion, MTVCraftOptions
 from shared.checkpoint.conversion.plan import (
     ConversionPlan,
     ExportOptions,
@@ -51,6 +55,15 @@ def convert(options: WanOptions | OviOptions) -> None:
     print(conversion.report())
     if not options.dry_run:
         conversion.write()
+        print(f"written to {options.output}")
+
+
+def convert_mtvcraft(options: MTVCraftOptions) -> None:
+    conversion = MTVCraftConversion(options, spatial_stride(options.cogvideox), build_models)
+    print(conversion.report())
+    if not options.dry_run:
+        given = options.cogvideox, options.wav2vec2, options.size, options.shard_size
+        conversion.write(lambda folder: write_others(folder, conversion.models, *given))
         print(f"written to {options.output}")
 
 
@@ -107,6 +120,7 @@ def sizes(options: SizeOptions) -> None:
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
     "wan": (WanOptions, convert),
     "ovi": (OviOptions, convert),
+    "mtvcraft": (MTVCraftOptions, convert_mtvcraft),
     "export-wan": (ExportOptions, export_wan),
     "lora": (LoraOptions, convert_lora),
     "part": (PartOptions, part),

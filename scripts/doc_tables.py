@@ -60,7 +60,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
     yield "docs/measures.md", "checkpoint", measures(metrics)
     yield "docs/checkpoint.md", "curve", curve(metrics)
     yield keys, "keys of a run", key_tables(TrainConfig)
-    yield keys, "keys of stages", key_tables(CurriculumConfig, ["backbone", "stages"])
+    yield keys, "keys of stages", key_tables(CurriculumConfig, ["backbone", "diffusion_loss", "stages"])
     yield keys, "keys of a model", argument_table(DualStreamTransformer)
     yield keys, "keys of a stream", argument_table(StreamConfig, "Attributes:")
     yield keys, "keys of a control network", argument_table(MSTControlNet)

@@ -22,6 +22,8 @@ Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
 Guidance by itself and per stream (video, then audio):
     python scripts/sample_joint.py --prompt "A drum is hit." --guidance dual --text-scale 3,2 \\
         --context-scale 2 --output drum.mp4
+As Ovi's release guides, of a checkpoint made of it (docs/conversion.md):
+    ... --guidance text --text-scale 4,3 --skip-layers 11
 """
 
 from ccl.generate import JointOptions, generate

@@ -11,7 +11,7 @@ last stage's. A configuration with `backbone` trains on a CogVideoX folder alone
 """
 
 from mtv.cogvideox.loading import check_cogvideox
-from mtv.curriculum import CurriculumConfig
+from mtv.curriculum import BackboneConfig, CurriculumConfig
 from shared.training.inputs import TrainOptions, check_inputs
 from shared.utils.cli import parse
 from shared.utils.errors import run_main
@@ -23,7 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     stages = [config.stage(index) for index in range(len(config.stages))]
     check_inputs(config)
     if config.backbone is not None:
-        check_cogvideox(config.backbone, config.data.size)
+        learns_v = any(isinstance(stage, BackboneConfig) and stage.diffusion_loss.v > 0 for stage in stages)
+        check_cogvideox(config.backbone, config.data.size, learns_v)
     from ccl.training.build import JointAdapter
     from ccl.training.run import train_stages
     from mtv.cogvideox_adapter import CogVideoXAdapter

@@ -72,10 +72,13 @@ class CogVideoXDenoiser:
             )
             return sum(parts, start=latents.new_zeros(()))
         x, timesteps = latents.transpose(1, 2), (sigma.amax(1) * 1000).round().long()
+        return self._predict(x, timesteps, sigma == 0, text, control).transpose(1, 2)
+
+    def _predict(self, x: Tensor, timesteps: Tensor, clean: Tensor, text: Tensor, control: Control) -> Tensor:
+        """Run the transformer on x [B, F, C, h, w] at timesteps [B]; `clean` [B, F] are the latents that are given."""
         rotation = rotary_embedding(self.transformer, x)
         with controlled(self.transformer, control):
-            prediction = self.transformer(x, text, timestep=timesteps, image_rotary_emb=rotation, return_dict=False)[0]
-        return prediction.transpose(1, 2)
+            return self.transformer(x, text, timestep=timesteps, image_rotary_emb=rotation, return_dict=False)[0]
 
 
 def rotary_embedding(transformer: CogVideoXTransformer3DModel, latents: Tensor) -> tuple[Tensor, Tensor] | None:

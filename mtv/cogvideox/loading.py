@@ -12,8 +12,9 @@ from shared.utils.weights_folder import LARGEST
 WANTED = "a CogVideoX 1.0 text-to-video folder of diffusers (2b, 5b), or a checkpoint made of one, is needed"
 
 
-def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> None:
-    """Raise UserError unless `folder` holds what audio control can be trained on, at `size` (height, width) pixels."""
+def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None, learns_v: bool = False) -> None:
+    """Raise UserError unless `folder` holds what audio control can be trained on, at `size` (height, width) pixels, by
+    the error of v if it `learns_v`."""
     if not Path(folder).is_dir():
         raise UserError(f"backbone {folder}: no such folder; {WANTED}")
     codec_name = codec_folder(folder).name
@@ -28,6 +29,9 @@ def check_cogvideox(folder: str | Path, size: tuple[int, int] | None = None) -> 
     ):
         if name not in known:
             raise UserError(f"backbone {folder}: {part} is {name!r}, not {' or '.join(known)}; {WANTED}")
+    if learns_v and schedule["prediction_type"] != "v_prediction":
+        told = "predicts epsilon, from which v cannot be told at the last timesteps; set diffusion_loss.v to 0"
+        raise UserError(f"backbone {folder}: {told}")
     if model.get("patch_size_t") not in (None, 1):
         joined = f"{model['patch_size_t']} latents in a token (patch_size_t, CogVideoX 1.5)"
         raise UserError(f"backbone {folder}: joins {joined}, where no interval is a frame's; {WANTED}")

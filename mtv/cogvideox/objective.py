@@ -1,4 +1,4 @@
-"""The epsilon objective of the MTV paper (arXiv 2506.08003, Eq. 1) on CogVideoX, and what a pass of it costs."""
+"""The epsilon objective of the MTV paper (arXiv 2506.08003, Eq. 1) on CogVideoX, that of v, and what a pass costs."""
 
 from typing import Any
 
@@ -32,10 +32,14 @@ def predicted_epsilon(scheduler: Any, prediction: Tensor, noisy: Tensor, timeste
     return (1 - signal).sqrt() * noisy.float() + signal.sqrt() * prediction.float()
 
 
-def epsilon_loss(
-    transformer: Any, scheduler: Any, latents: Tensor, text: Tensor, timesteps: Tensor, noise: Tensor, clean: Tensor
-) -> Tensor:
-    """E ‖ε − ε_θ(x_t, t, text)‖² of each sample, [B] (MTV Eq. 1); call it inside `controlled`.
+def diffusion_loss(
+    transformer: Any, scheduler: Any, latents: Tensor, text: Tensor, timesteps: Tensor, noise: Tensor, clean: Tensor,
+    epsilon: float = 1.0, v: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """`epsilon`·‖ε − ε_θ(x_t, t, text)‖² + `v`·‖v − v_θ(x_t, t, text)‖² of each sample, [B]; call it in `controlled`.
+
+    The first is MTV's Eq. 1; the second, of a model that predicts v = √ᾱ ε − √(1−ᾱ) x_0, is what its public weights
+    were trained with: the error of x_0 over 1 − ᾱ. For such a model the first is ᾱ times the second, nothing at ᾱ = 0.
 
     latents and noise [B, F, C, H, W], latents scaled by the VAE's factor; text [B, L, D]; timesteps [B], integers below
     the scheduler's num_train_timesteps. clean [B, F] is True where a latent frame is given (image, prefix, keyframes):
@@ -47,7 +51,13 @@ def epsilon_loss(
     noisy = torch.where(clean[:, :, None, None, None], latents, noisy)
     rotation = rotary_embedding(transformer, latents)
     prediction = transformer(noisy, text, timesteps, image_rotary_emb=rotation, return_dict=False)[0]
-    error = (predicted_epsilon(scheduler, prediction, noisy, timesteps) - noise.float()).square().mean((2, 3, 4))
+    error = torch.zeros((), device=prediction.device)
+    if epsilon:
+        found = predicted_epsilon(scheduler, prediction, noisy, timesteps)
+        error = error + epsilon * (found - noise.float()).square().mean((2, 3, 4))
+    if v:
+        target = scheduler.get_velocity(latents.float(), noise.float(), timesteps)
+        error = error + v * (prediction.float() - target).square().mean((2, 3, 4))
     return (error * ~clean).sum(1) / (~clean).sum(1)
 
 

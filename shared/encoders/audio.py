@@ -57,6 +57,9 @@ class FrameFeatures(CheckedModelMixin, ModelMixin, ConfigMixin, ABC):
     sample_rate: int
     layers: int
     dim: int
+    #: Whether a silent clip is zeros, and what a window sees beyond the ends: zeros, or the first and last features.
+    zero_silence: ClassVar[bool] = True
+    repeat_ends: ClassVar[bool] = False
 
     @abstractmethod
     def _frame_features(self, audio: Tensor, frames: int, fps: float) -> Tensor:
@@ -74,10 +77,11 @@ class FrameFeatures(CheckedModelMixin, ModelMixin, ConfigMixin, ABC):
         samples = round(frames / fps * self.sample_rate)
         audio = functional.pad(audio[..., :samples].float(), (0, max(0, samples - audio.shape[-1])))
         out = torch.zeros(len(audio), frames, self.window, self.layers, self.dim, device=self.device)
-        if audible := [i for i, clip in enumerate(audio) if not is_silent(clip.cpu().numpy())]:
+        heard = range(len(audio))
+        if audible := [i for i in heard if not (self.zero_silence and is_silent(audio[i].cpu().numpy()))]:
             with torch.autocast(self.device.type, enabled=False):
                 features = self._frame_features(audio[audible].to(self.device), frames, fps)
-            out[audible] = windows(features.float(), self.window)
+            out[audible] = windows(features.float(), self.window, self.repeat_ends)
         return out
 
 
@@ -225,7 +229,10 @@ def interpolate_features(features: Tensor, positions: Tensor) -> Tensor:
     return torch.lerp(features[:, low], features[:, (low + 1).clamp_max(features.shape[1] - 1)], share)
 
 
-def windows(features: Tensor, window: int) -> Tensor:
+def windows(features: Tensor, window: int, repeat_ends: bool = False) -> Tensor:
     """[b, frames, layers, dim] -> [b, frames, window, layers, dim]: each frame with its neighbours."""
     reach = window // 2
+    if repeat_ends:
+        places = torch.arange(features.shape[1])[:, None] + torch.arange(-reach, reach + 1)
+        return features[:, places.clamp(0, features.shape[1] - 1)]
     return functional.pad(features, (0, 0, 0, 0, reach, reach)).unfold(1, window, 1).movedim(-1, 2)

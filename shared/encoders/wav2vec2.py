@@ -1,5 +1,7 @@
 """wav2vec2 as MTV uses it: all layers' outputs, at the rate of the video."""
 
+from typing import ClassVar
+
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
@@ -20,15 +22,31 @@ class Wav2Vec2Features(FrozenFeatures, ModelMixin):
         span, hop = 1, 1  # samples that one feature of the convolutions sees, and from one to the next
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             span, hop = span + (kernel - 1) * hop, hop * stride
-        positions = (torch.arange(frames, dtype=torch.float64) * (self.sample_rate / fps) - span / 2) / hop
         values = self._prepared(audio)
         values = functional.pad(values, (0, max(0, span - values.shape[-1])))
 
         def to_frames(module: Module, inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
-            return interpolate_features(features.transpose(1, 2), positions).transpose(1, 2)
+            places = self._places(frames, features.shape[-1], self.sample_rate / fps, span, hop)
+            return interpolate_features(features.transpose(1, 2), places).transpose(1, 2)
 
         handle = self.model.feature_extractor.register_forward_hook(to_frames)
         try:
             return self._hidden_states(values).transpose(1, 2)
         finally:
             handle.remove()
+
+    def _places(self, frames: int, count: int, samples: float, span: int, hop: int) -> Tensor:
+        """Where among `count` features, each of `span` samples and `hop` apart, frames of `samples` are; [frames]."""
+        return (torch.arange(frames, dtype=torch.float64) * samples - span / 2) / hop
+
+
+class MTVCraftWav2Vec2(Wav2Vec2Features):
+    """The same as the public MTV weights were trained with (baaivision/MTVCraft): the first feature is the first
+    frame's and the last one's the last frame's, a window repeats those at the ends, and silence is what wav2vec2 makes
+    of it, for zeros mean to these weights that all tracks are unknown."""
+
+    zero_silence: ClassVar[bool] = False
+    repeat_ends: ClassVar[bool] = True
+
+    def _places(self, frames: int, count: int, samples: float, span: int, hop: int) -> Tensor:
+        return torch.linspace(0, count - 1, frames, dtype=torch.float64)

@@ -145,6 +145,16 @@ Interval = Annotated[tuple[Rate, Rate], BeforeValidator(per_stream)]
 Thresholds = Annotated[tuple[Weight, Weight], BeforeValidator(per_stream)]
 
 
+def numbers(text: Any) -> Any:
+    """Whole numbers between commas, each once: "9,11" -> (9, 11). ValueError for any other text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise ValueError(f"{text}: whole numbers between commas are needed, as 9,11") from None
+
+
 def some_of(known: Sequence[str], none: str = "", every: str = "") -> Callable[[Any], Any]:
     """Make a validator that reads names between commas, each once, in the order of `known`; `none`: no name at all,
     `every`: all of them."""

@@ -49,6 +49,7 @@ class ModelSettings(Settings):
     cca_head_dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 2
     context_tokens: Annotated[int, Field(ge=0, le=65_536)] = 0
     cca_time_scale: Positive = 1.0
+    fusion_time_unit: Positive | None = None
 
 
 class ControlSettings(Settings):

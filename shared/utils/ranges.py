@@ -46,6 +46,8 @@ Stride = Annotated[int, Field(ge=1, le=256)]
 #: Values of a vector, and layers or heads of a model.
 Width = Annotated[int, Field(ge=1, le=1_048_576)]
 Depth = Annotated[int, Field(ge=1, le=4096)]
+#: A layer's number, from 0.
+Layer = Annotated[int, Field(ge=0, le=4095)]
 
 
 def checked_fps(fps: float) -> float:

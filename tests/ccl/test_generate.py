@@ -22,6 +22,12 @@ def test_guidance_options() -> None:
     assert chosen("--context-scale", "0") == Guidance(context_scale=(0, 0))
     assert chosen("--interval", "0.2,0.9", "--rescale", "0.5") == Guidance(interval=(0.2, 0.9), rescale=0.5)
     assert list(SCALES) == [form.value for form in Form]
+    assert chosen("--guidance", "text", "--skip-layers", "11,9") == Guidance(Form.TEXT, skip_layers=(9, 11))
+    assert chosen("--skip-layers", "11").skip_layers == (11,)
+    with pytest.raises(UserError, match="--skip-layers has no effect with --guidance context; leave it out"):
+        chosen("--guidance", "context", "--skip-layers", "11")
+    with pytest.raises(UserError, match=r"--skip-layers 1\.5: whole numbers between commas are needed, as 9,11"):
+        chosen("--skip-layers", "1.5")
 
 
 def test_the_task_follows_what_is_given() -> None:

@@ -82,3 +82,21 @@ def test_impossible_values_are_refused():
         Guidance(rescale=1.5)
     with pytest.raises(UserError, match="interval"):
         Guidance(interval=(0.5, 0.5))
+
+
+def test_layers_are_skipped_where_the_text_is_not_there():
+    guidance = Guidance(Form.DUAL, skip_layers=(11,))
+    assert guidance.skipped(NOTHING) == guidance.skipped(OTHER_ONLY) == (11,)
+    assert guidance.skipped(FULL) == guidance.skipped(TEXT_ONLY) == ()
+    guidance.check_layers(30, step_cache=True)
+    for layers, cached, message in (
+        ((30,), False, "skips layer 30; this model has layers 0 to 29"),
+        ((0,), True, "a step cache goes by the first and the last layer"),
+        ((29,), True, "a step cache goes by"),
+        (tuple(range(30)), False, "skips all 30 layers"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Guidance(skip_layers=layers).check_layers(30, cached)
+    for form in (Form.NONE, Form.CONTEXT):
+        with pytest.raises(UserError, match=f"guidance {form} has no evaluation without the text"):
+            Guidance(form, skip_layers=(1,))

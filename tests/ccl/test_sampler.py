@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -17,6 +18,7 @@ from ccl.transformer import StreamInput
 from shared.encoders import HashedWords
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.timed_text import TimedText
+from shared.utils.errors import UserError
 
 SIGMAS = {"video": 0.7, "audio": 0.6}
 CLOCKS = (VIDEO_CLOCK, AUDIO_CLOCK)
@@ -318,3 +320,44 @@ def test_clean_latents_may_differ_from_sample_to_sample():
         for row in range(2):
             alone = Clean(latents("y")[name], mask[row]).restored(made[name])
             assert torch.equal(restored[row], alone[row]) and not torch.equal(restored[row], made[name][row])
+
+
+def without_layer(model, layer: int):
+    """The same model with one block less."""
+    smaller = copy.deepcopy(model)
+    del smaller.blocks[layer]
+    return smaller
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_layer_is_skipped_in_the_evaluation_without_the_text(model, layer):
+    """Ovi's guidance: v(0c,m) of a model without the layer + w [v(c,m) − v(0c,m)]; the cross-modal attention stays."""
+    text, empty = conditions().texts["video"], conditions().negative
+    full = plain(model, Task.T2AV.route, text)
+    weaker = plain(without_layer(model, layer), Task.T2AV.route, empty)
+    expected = {name: weaker[name] + 4 * (full[name] - weaker[name]) for name in SIGMAS}
+    skipping = Guidance(Form.TEXT, (4.0, 4.0), skip_layers=(layer,))
+    with counted(model) as routes:
+        found = sampler(model, Task.T2AV, skipping).velocity(latents(), SIGMAS)
+    assert len(routes) == 2 and not torch.allclose(weaker["video"], plain(model, Task.T2AV.route, empty)["video"])
+    for name in SIGMAS:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_given_stream_skips_the_layer_too(model):
+    """a2v: the clean audio, run once per text, leaves the layer out where the evaluation does."""
+    text, empty, given = conditions().texts["video"], conditions().negative, latents()["audio"]
+    video, clean = torch.full((2,), SIGMAS["video"]), torch.zeros(2)
+
+    def evaluated(one, words):
+        sound = one.context("audio", StreamInput(given, clean, words, AUDIO_CLOCK))
+        return one(Task.A2V.route, StreamInput(latents()["video"], video, words, VIDEO_CLOCK), sound)[0]
+
+    full, weaker = evaluated(model, text), evaluated(without_layer(model, 1), empty)
+    how = Guidance(Form.TEXT, (4.0, 4.0), skip_layers=(1,))
+    found = sampler(model, Task.A2V, how, {"audio": given}).velocity({"video": latents()["video"]}, SIGMAS)["video"]
+    torch.testing.assert_close(found, weaker + 4 * (full - weaker), rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="skips layer 2; this model has layers 0 to 1"):
+        sampler(model, Task.T2AV, Guidance(skip_layers=(2,)))

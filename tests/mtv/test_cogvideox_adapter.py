@@ -28,9 +28,10 @@ from small_cogvideox import save_folder
 from mtv.cogvideox.hooks import CogVideoXDenoiser
 from mtv.cogvideox.loading import codec_folder, load_scheduler
 from mtv.cogvideox.objective import draw_timesteps
-from mtv.cogvideox_adapter import EpsilonObjective, LazyT5
+from mtv.cogvideox_adapter import DiffusionObjective, LazyT5
 from mtv.control import TrackFeatures
 from mtv.control_training import build_control
+from mtv.curriculum import DiffusionLoss
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
@@ -355,7 +356,9 @@ def test_gradients_of_the_objective_are_those_without_checkpointing(folder: Path
     batch = Batch()
     for checkpointing in (True, False):
         pipe = parts(folder)
-        objective = EpsilonObjective(pipe.transformer.train(), pipe.control.train(), pipe.scheduler, 0)
+        objective = DiffusionObjective(
+            pipe.transformer.train(), pipe.control.train(), pipe.scheduler, 0, DiffusionLoss()
+        )
         if not checkpointing:
             pipe.transformer.disable_gradient_checkpointing()
         output = objective(batch)

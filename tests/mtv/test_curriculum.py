@@ -140,7 +140,11 @@ def test_a_backbone_stands_in_the_place_of_the_model(tmp_path):
     ]
     assert {stage.codecs for stage in stages} == {None} and stages[0].model == {}
     assert not any(one.routes_text for one in (config, *stages))  # it reads text and video in one attention
+    both = on_backbone(tmp_path, diffusion_loss={"epsilon": 0, "v": 1})
+    assert (both.stage(1).diffusion_loss.epsilon, both.stage(1).diffusion_loss.v) == (0, 1)
+    assert (stages[0].diffusion_loss.epsilon, stages[0].diffusion_loss.v) == (1, 0)  # the paper's
     joint = load(tmp_path)
+    assert "diffusion_loss" not in joint.stage(0).model_dump()
     assert "backbone" not in joint.stage(0).model_dump() and joint.routes_text and joint.stage(0).routes_text
 
 
@@ -151,6 +155,8 @@ def test_a_backbone_stands_in_the_place_of_the_model(tmp_path):
         ({"codecs": "some"}, "codecs has no place beside backbone"),
         ({"stages": BASE["stages"]}, "stage 'ambience': t2av needs the joint model"),
         ({"control": None}, "audio control needs a control network"),
+        ({"diffusion_loss": {"epsilon": 0}}, "epsilon or v must count, with a weight above 0"),
+        ({"diffusion_loss": {"v": -1}}, r"diffusion_loss\.v = -1"),
         ({"data": {"shards": "latents"}}, "data.shards hold no embeddings for a CogVideoX backbone"),
     ],
 )
@@ -159,6 +165,8 @@ def test_what_has_no_place_beside_a_backbone_is_refused(tmp_path, changes, messa
         on_backbone(tmp_path, **changes)
     with pytest.raises(UserError, match="model has no place beside backbone"):
         load(tmp_path, backbone="folder")
+    with pytest.raises(UserError, match="diffusion_loss is a backbone's, and there is none"):
+        load(tmp_path, diffusion_loss={"v": 1})
 
 
 @pytest.mark.parametrize("name", ["puppets_mtv", "mtv_cogvideox"])

@@ -56,11 +56,12 @@ def test_a_person_without_a_file_before_one_who_has_one_is_silent(tmp_path: Path
 
 
 def test_guidance_options() -> None:
-    def chosen(*argv: str) -> TrackGuidance:
+    def chosen(*argv: str) -> TrackGuidance | None:
         line = ["--prompt", "x", "--output", "x.mp4", "--music", "x.wav", *argv]
         return guidance(parse(MTVOptions, None, line))
 
-    assert chosen() == TrackGuidance() == TrackGuidance(**SCALES)
+    assert chosen() is None and TrackGuidance() == TrackGuidance(**SCALES)  # the model's own
+    assert chosen("--guidance", "separate") == TrackGuidance()
     assert chosen("--text-scale", "3", "--music-scale", "0") == TrackGuidance(text=3, music=0)
     assert chosen("--speech-scale", "1", "--effects-scale", "-1") == TrackGuidance(speech=1, effects=-1)
     assert chosen("--guidance", "joint") == TrackGuidance(form="joint") == TrackGuidance(form="joint", scale=3.5)

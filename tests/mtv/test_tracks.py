@@ -178,3 +178,10 @@ def test_a_broken_track_is_refused_by_name(tmp_path: Path) -> None:
     clip.tracks["music"].write_bytes(b"no sound")
     with pytest.raises(UserError, match=r"clip 'a': .*music\.wav"):
         clip_features(clip, 4, 8.0, dict.fromkeys(TRACKS, LogMel()))
+
+
+def test_speakers_are_completed_by_silent_ones() -> None:
+    given = Tracks([torch.ones(1, 8)], effects=torch.ones(1, 8))
+    two = given.with_speakers(2)
+    assert len(two.speech) == 2 and torch.equal(two.speech[0], given.speech[0]) and not two.speech[1].any()
+    assert two.effects is given.effects and len(two.with_speakers(1).speech) == 2

@@ -25,6 +25,8 @@ from shared.utils.text_files import parse_yaml, read_text
 #: Frames a second, height and width that a public Wan was trained at, by its latent channels.
 TRAINED_AT = {16: (16.0, (480, 832)), 48: (24.0, (704, 1280))}
 SHIFT = 5.0
+#: Seconds in which Ovi's audio turns by one radian of its fastest band: a token of 0.032 s turns by 0.19676.
+OVI_TIME_UNIT = 0.032 / 0.19676
 #: What to do about a component that is not there.
 ADVICE = {
     "video_codec": "--video-codec FOLDER (Wan's AutoencoderKLWan)",
@@ -118,6 +120,9 @@ class ConversionPlan:
                 raise UserError(f"{part.root}: {what}; make them agree")
         if isinstance(options, OviOptions):
             settings["fusion"] = ovi_fusion(settings, options)
+            # what Ovi's own has where the model file says nothing: its places of audio tokens, and towers alone at 0m
+            own = {"fusion_time_unit": OVI_TIME_UNIT} if options.into == "full" else {"unconditional": "zero"}
+            settings = own | settings
         fps, size = TRAINED_AT.get(settings["video"]["in_channels"], TRAINED_AT[16])
         shifts = options.shift or (trained_shift(options.source),) * 2
         return cls(settings, components, shifts, options.fps or fps, options.size or size)

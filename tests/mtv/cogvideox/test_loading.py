@@ -43,6 +43,13 @@ def test_what_is_no_such_folder_is_refused(folder: Path, tmp_path: Path, file, c
         (tmp_path / part).mkdir()
         if part != file or changes is not None:
             (tmp_path / part / name).write_text(json.dumps(told | (changes if part == file else {})))
-    check_cogvideox(folder / "cogvideox", (SIDE, SIDE))
+    check_cogvideox(folder / "cogvideox", (SIDE, SIDE), learns_v=True)
     with pytest.raises(UserError, match=message):
         check_cogvideox(tmp_path)
+
+
+def test_the_error_of_v_needs_a_folder_that_predicts_v(tmp_path: Path) -> None:
+    save_folder(tmp_path / "cogvideox", CogVideoXDPMScheduler(prediction_type="epsilon"))
+    check_cogvideox(tmp_path / "cogvideox")
+    with pytest.raises(UserError, match=r"predicts epsilon, .* set diffusion_loss\.v to 0"):
+        check_cogvideox(tmp_path / "cogvideox", learns_v=True)

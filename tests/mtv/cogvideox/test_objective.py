@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtv.cogvideox.hooks import controlled, rotary_embedding
-from mtv.cogvideox.objective import cogvideox_flops, draw_timesteps, epsilon_loss, predicted_epsilon
+from mtv.cogvideox.objective import cogvideox_flops, diffusion_loss, draw_timesteps, predicted_epsilon
 from mtv.control import trainable_backbone_parameters
 from shared.utils.errors import UserError
 
@@ -34,19 +34,63 @@ def test_other_predictions_are_refused():
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_the_epsilon_loss_of_a_sample_is_its_mean_over_noisy_latents(kind):
+def test_the_diffusion_loss_of_a_sample_is_its_mean_over_noisy_latents(kind):
     model, schedule = backbone(), CogVideoXDPMScheduler(prediction_type=kind)
     given = inputs(model)
     latents, eps, timesteps = given["hidden_states"], noise("eps", 2, LATENTS, 4, 8, 8), given["timestep"]
     clean = torch.tensor([[True, False, False], [False, False, False]])
-    loss = epsilon_loss(model, schedule, latents, given["encoder_hidden_states"], timesteps, eps, clean)
+    loss = diffusion_loss(model, schedule, latents, given["encoder_hidden_states"], timesteps, eps, clean)
     noisy = schedule.add_noise(latents, eps, timesteps)
     noisy[0, 0] = latents[0, 0]
     prediction = model(**(given | {"hidden_states": noisy}))[0]
     error = (predicted_epsilon(schedule, prediction, noisy, timesteps) - eps).square()
     torch.testing.assert_close(loss, torch.stack([error[0, 1:].mean(), error[1].mean()]))
     with pytest.raises(ValueError, match="nothing to predict"):
-        epsilon_loss(model, schedule, latents, given["encoder_hidden_states"], timesteps, eps, torch.ones_like(clean))
+        diffusion_loss(model, schedule, latents, given["encoder_hidden_states"], timesteps, eps, torch.ones_like(clean))
+
+
+@torch.no_grad()
+def test_the_v_loss_is_the_error_of_x0_over_what_is_noise():
+    """v = √ᾱ ε − √(1−ᾱ) x_0, so ‖v − v_θ‖² = ‖x_0 − x_θ‖² / (1−ᾱ); at ᾱ = 0 v is −x_0, and epsilon's error nothing."""
+    model = backbone()
+    schedule = CogVideoXDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    given, clean = inputs(model), torch.zeros(2, LATENTS, dtype=torch.bool)
+    x, text, eps = given["hidden_states"], given["encoder_hidden_states"], noise("eps", 2, LATENTS, 4, 8, 8)
+    times = torch.tensor([300, 999])
+    args = model, schedule, x, text, times, eps, clean
+    abar = schedule.alphas_cumprod[times].float().view(2, 1, 1, 1, 1)
+    noisy = abar.sqrt() * x + (1 - abar).sqrt() * eps
+    rotation = rotary_embedding(model, x)
+    predicted = model(noisy, text, times, image_rotary_emb=rotation, return_dict=False)[0]
+    found = abar.sqrt() * noisy - (1 - abar).sqrt() * predicted  # x_0 that the prediction means
+    expected = ((found - x).square() / (1 - abar)).mean((1, 2, 3, 4))
+    of_v = diffusion_loss(*args, epsilon=0, v=1)
+    torch.testing.assert_close(of_v, expected, rtol=1e-4, atol=0)
+    of_epsilon = diffusion_loss(*args)
+    torch.testing.assert_close(of_epsilon, abar.flatten() * of_v, rtol=1e-3, atol=1e-6)
+    assert of_epsilon[1] < 1e-6 and of_v[1] > 0.1
+    torch.testing.assert_close(diffusion_loss(*args, epsilon=2, v=0.5), 2 * of_epsilon + 0.5 * of_v, rtol=1e-5, atol=0)
+
+
+def test_training_by_v_learns_what_stands_under_pure_noise():
+    """At the last timestep ᾱ is 0 and the target is −x_0: by v it is learned, by epsilon nothing is."""
+    schedule = CogVideoXDPMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    given, times = inputs(backbone()), torch.tensor([999, 999])
+    x, text = torch.full_like(given["hidden_states"], 0.7), given["encoder_hidden_states"]
+    nothing, ends = torch.zeros(2, LATENTS, dtype=torch.bool), {}
+    for name, weights in (("v", {"epsilon": 0.0, "v": 1.0}), ("epsilon", {})):
+        model = backbone()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0)
+        for step in range(40):
+            eps = noise(f"eps {step}", 2, LATENTS, 4, 8, 8)
+            diffusion_loss(model, schedule, x, text, times, eps, nothing, **weights).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            eps, rotation = noise("another", 2, LATENTS, 4, 8, 8), rotary_embedding(model, x)
+            ends[name] = model(eps, text, times, image_rotary_emb=rotation, return_dict=False)[0]
+    error = {name: (end + x).square().mean().sqrt().item() for name, end in ends.items()}
+    assert error["v"] < 0.25 < 0.6 < error["epsilon"]
 
 
 def test_a_cogvideox_folder_trains_by_mtv_alone(tmp_path):
@@ -65,7 +109,7 @@ def test_a_cogvideox_folder_trains_by_mtv_alone(tmp_path):
     for _ in range(8):
         with controlled(model, net(features(), SIGMA)):
             text, latents = given["encoder_hidden_states"], given["hidden_states"]
-            loss = epsilon_loss(model, schedule, latents, text, given["timestep"], eps, nothing).mean()
+            loss = diffusion_loss(model, schedule, latents, text, given["timestep"], eps, nothing).mean()
             loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from shared.encoders.audio import AudioFeatures, audio_features
-from shared.encoders.wav2vec2 import Wav2Vec2Features
+from shared.encoders.wav2vec2 import MTVCraftWav2Vec2, Wav2Vec2Features
 from shared.utils.errors import UserError
 from shared.utils.rng import derive, generator
 
@@ -147,3 +147,22 @@ def test_what_is_no_wav2vec2_folder_is_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(UserError, match=r"preprocessor_config\.json"):
         audio_features(f"wav2vec2:{tmp_path}")
+
+
+def test_as_the_public_mtv_weights_were_trained(folder: Path) -> None:
+    """Features are stretched so that both ends meet, windows repeat the ends, and silence is heard."""
+    encoder, seen = MTVCraftWav2Vec2.from_transformers(str(folder)), {}
+    spy = encoder.model.encoder.register_forward_pre_hook(lambda _, inputs: seen.update(attended=inputs[0]))
+    sound = noise(RATE)
+    out = encoder.encode(sound, 24, 24.0)
+    spy.remove()
+    values = (sound[:, 0] - sound.mean()) / (sound.var(correction=0) + 1e-7).sqrt()
+    features = encoder.model.feature_extractor(values)
+    stretched = torch.nn.functional.interpolate(features, size=24, mode="linear", align_corners=True)
+    expected, _ = encoder.model.feature_projection(stretched.transpose(1, 2))
+    torch.testing.assert_close(seen["attended"], expected, rtol=0, atol=1e-4)
+    rows = out[0, :, 2]
+    for frame in (0, 1, 10, 23):
+        near = [rows[min(max(frame + reach, 0), 23)] for reach in range(-2, 3)]
+        assert torch.equal(out[0, frame], torch.stack(near))
+    assert encoder.encode(torch.zeros(1, 1, RATE), 24, 24.0).any()

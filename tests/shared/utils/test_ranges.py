@@ -63,6 +63,8 @@ ZERO = {
     "audio": "the same",
     "tasks": "a task without weight",
     "context_tokens": "none",
+    "skip_layers": "the first",
+    **dict.fromkeys(("epsilon", "v"), "an error that does not count"),
     "interaction_blocks": "none",
     "stage": "of ZeRO",
     "conflict": "none",

@@ -10,9 +10,11 @@ import torch
 from public import OVI_MODEL, full_size, in_memory, on_meta, ovi_shapes, shapes_of, small_ovi, without_values
 from torch.nn import functional
 
-from ccl.transformer import DualStreamTransformer
+from ccl.routing import Task
+from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.checkpoint.conversion.ovi import AUDIO_OUT, weight_map
 from shared.checkpoint.conversion.weight_map import SourceTensor
+from shared.nn.clock import LatentClock
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -117,3 +119,59 @@ def test_what_does_not_fit_is_refused() -> None:
     narrow = shapes_of(on_meta(lambda: DualStreamTransformer(**(OVI_MODEL | {"cca_heads": 1}))))
     with pytest.raises(UserError, match="of another shape"):
         weight_map(narrow, in_memory(theirs), "cca")
+
+
+def drawn(name: str, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=generator(0, "test", name))
+
+
+def streams() -> tuple[StreamInput, StreamInput]:
+    """Video of 3 latents at 24 fps and audio at Ovi's rate, 31.25 a second."""
+    level, text = torch.tensor([0.7]), drawn("text", 1, 3, 16)
+    video = StreamInput(drawn("video", 1, 4, 3, 4, 4), level, text, LatentClock.causal_video(3, 24.0, 4))
+    return video, StreamInput(drawn("audio", 1, 12, 8), level, text, LatentClock.at_rate(12, 31.25))
+
+
+@torch.no_grad()
+def test_without_the_other_stream_a_converted_tower_is_the_tower_alone_to_the_bit() -> None:
+    """0m of the CCA layout: context tokens that nobody has trained add nothing."""
+    harmless, _ = converted("cca", unconditional="zero")
+    harmful, _ = converted("cca")
+    harmful.load_state_dict(harmless.state_dict())  # the new parts too
+    video, audio = streams()
+    for name, route, given in (("video", Task.T2V.route, (video, None)), ("audio", Task.T2A.route, (None, audio))):
+        index = ("video", "audio").index(name)
+        stream, state = getattr(harmless, f"{name}_stream"), given[index]
+        if name == "audio":
+            torch.nn.init.normal_(stream.proj_out.weight, generator=generator(0, "test", "out"))
+            harmful.audio_stream.load_state_dict(stream.state_dict())
+        latents = state.latents if name == "video" else state.latents.transpose(1, 2)[..., None, None]
+        alone = stream(latents, state.sigma, state.text, state.clock)
+        alone = alone if name == "video" else alone.flatten(2).transpose(1, 2)
+        found = harmless(route, *given)[index]
+        assert torch.equal(found, alone) and alone.std() > 0.1
+        assert not torch.allclose(harmful(route, *given)[index], alone, atol=0.01)
+    joint = harmless(Task.T2AV.route, video, audio)[0]
+    assert torch.equal(joint, harmful(Task.T2AV.route, video, audio)[0])  # where both read, nothing is changed
+    assert not torch.allclose(joint, harmless(Task.T2V.route, video, None)[0], atol=0.01)
+
+
+def test_the_audio_turns_by_the_released_constant() -> None:
+    """0.19676 times the bands of 44 dimensions of 128 per token, in self-attention and where it meets the video."""
+    unit = full_size("wan2.2-5b-ovi").config["audio"]["time_unit"]
+    assert 0.032 / unit == pytest.approx(0.19676, abs=1e-7)
+    head = {"num_attention_heads": 1, "attention_head_dim": 128, "num_layers": 1}
+    sizes = OVI_MODEL | {name: OVI_MODEL[name] | head for name in ("video", "audio")}
+    model = DualStreamTransformer(**(sizes | {"fusion": "full", "fusion_time_unit": unit}))
+    video, audio = streams()
+    state = model.video_stream.embed(video.latents, video.sigma, video.text, video.clock)
+    reads, read = model._rotary(Task.T2AV.route, video, audio, state)
+    bands = 10000.0 ** (-torch.arange(0, 44, 2, dtype=torch.float64) / 44)
+    expected = 0.19676 * torch.arange(12, dtype=torch.float64)[:, None] * bands
+    for turned in (reads["key_rotary"], read["query_rotary"]):
+        found = turned[:, 0].to(torch.complex128)
+        target = torch.polar(torch.ones_like(expected), expected)
+        torch.testing.assert_close(found[:, :22], target, rtol=0, atol=1e-5)
+        assert torch.equal(found[:, 22:], torch.ones_like(found[:, 22:]))
+    with pytest.raises(ValueError, match="fusion_time_unit places the tokens of fusion full, not of cca"):
+        DualStreamTransformer(**(OVI_MODEL | {"fusion_time_unit": 1.0}))
