@@ -31,6 +31,7 @@ class Entry:
 
 
 _HERE = "shared.evaluation.metrics"
+_FACES = {"min_track": 20, "min_face": 100.0, "least_fps": 23.75}
 _VIDEOS = {"fps": 8.0, "frames": 16, "windows": 1}
 
 METRICS = {
@@ -47,6 +48,12 @@ METRICS = {
     "lip_sync": Entry(f"{_HERE}.lip_sync", "LipSync", "mouths against the loudness of speech", (), {"most_lag": 0.5}),
     "lip_sync_puppets": Entry(
         f"{_HERE}.lip_sync", "PuppetLipSync", "the same of the drawn mouths of the toy world", (), {"most_lag": 0.5}
+    ),
+    "sync_c": Entry(
+        f"{_HERE}.sync_net", "SyncC", "how surely faces speak what is heard, by SyncNet", ("syncnet",), _FACES
+    ),
+    "sync_d": Entry(
+        f"{_HERE}.sync_net", "SyncD", "how far faces are from what is heard, by SyncNet", ("syncnet",), _FACES
     ),
     "onset_sync": Entry(
         f"{_HERE}.onset_sync", "OnsetSync", "events seen against events heard", (), {"window": 0.1, "most_lag": 0.5}
