@@ -34,10 +34,10 @@ def crop_faces(frames: Frame, boxes: Array, side: int) -> Frame:
     """Cut a square around each box [T, 4] out of as many frames uint8 [T, H, W, 3], scaled: [T, side, side, 3]."""
     half = np.max(boxes[:, 2:] - boxes[:, :2], axis=1) / 2
     kernel = min(SMOOTH, len(half) - 1 + len(half) % 2)  # odd, and no longer than the track
-    steady = [medfilt(values, kernel) for values in (half, *((boxes[:, :2] + boxes[:, 2:]) / 2).T)]
-    return np.stack(
-        [_crop(frame, *place, side) for frame, place in zip(frames, zip(*steady, strict=True), strict=True)]
-    )
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    steady = [medfilt(values, kernel) for values in (half, middle[:, 0], middle[:, 1])]
+    places = zip(frames, *steady, strict=True)
+    return np.stack([_crop(frame, size, x, y, side) for frame, size, x, y in places])
 
 
 def _crop(frame: Frame, half: float, x: float, y: float, side: int) -> Frame:

@@ -55,6 +55,13 @@ METRICS = {
     "sync_d": Entry(
         f"{_HERE}.sync_net", "SyncD", "how far faces are from what is heard, by SyncNet", ("syncnet",), _FACES
     ),
+    "desync": Entry(
+        f"{_HERE}.desync",
+        "DeSync",
+        "seconds between sound and picture, by Synchformer",
+        ("synchformer",),
+        {"least_fps": 23.75},
+    ),
     "onset_sync": Entry(
         f"{_HERE}.onset_sync", "OnsetSync", "events seen against events heard", (), {"window": 0.1, "most_lag": 0.5}
     ),
