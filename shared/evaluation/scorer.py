@@ -32,6 +32,7 @@ def score(
     reference: ClipSet | None,
     against: Mapping[str, Any] | None,
     device: str,
+    suite: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure, write OUTPUT, and return what metrics.json holds. UserError for an `against` of another way to measure,
     before anything is measured."""
@@ -51,12 +52,24 @@ def score(
     result = {
         "versions": versions(), "clips": {one.name: {"path": str(one.path), "clips": len(one.clips)} for one in sets},
         "reference": reference and {"path": str(reference.path), "clips": len(reference.clips)},
-        "against": against and against["file"], "compared_anyway": list(options.compare_anyway), "metrics": facts,
+        "against": against and against["file"], "compared_anyway": list(options.compare_anyway), "suite": suite,
+        "metrics": facts,
     }  # fmt: skip
     write(options.output, result)
     write_page(options.output / "index.html", result, sets, measured, options.shown)
-    print("\n".join([*summary(result), str(options.output / "index.html")]))
+    print("\n".join([*summary(result), *incomplete(suite), str(options.output / "index.html")]))
     return result
+
+
+def incomplete(suite: Mapping[str, Any] | None) -> list[str]:
+    """Lines about the sets of clips that lack some of a suite's."""
+    if suite is None:
+        return []
+    lacking = {name: missing for name, missing in suite["missing"].items() if missing}
+    return [
+        f"{name}: {len(missing)} of {suite['items']} clips of {suite['suite']} are missing, as {missing[0]}"
+        for name, missing in lacking.items()
+    ]
 
 
 def scored(name: str, by_set: Mapping[str, ByClip], sets: Sequence[ClipSet], options: ScoreOptions) -> dict[str, Any]:

@@ -37,6 +37,10 @@ _VIDEOS = {"fps": 8.0, "frames": 16, "windows": 1}
 METRICS = {
     "temp_c": Entry(f"{_HERE}.temp_c", "TempC", "likeness of neighbouring frames, by CLIP", ("clip",), {"fps": 8.0}),
     "text_c": Entry(f"{_HERE}.text_c", "TextC", "likeness of frames and text, by CLIP", ("clip",), {"fps": 2.0}),
+    "audio_c": Entry(f"{_HERE}.audio_c", "AudioC", "likeness of sound and video, by PE-AV", ("pe_av",), {"frames": 16}),
+    "javis_score": Entry(
+        f"{_HERE}.javis_score", "JavisScore", "the same moment by moment, as JavisBench", ("pe_av",), {"fps": 8.0}
+    ),
     "clap_score": Entry(f"{_HERE}.clap_score", "CLAPScore", "likeness of sound and text, by CLAP", ("clap",)),
     "fvd": Entry(f"{_HERE}.fvd", "FVD", "distance of videos from the reference, by I3D", ("i3d",), _VIDEOS, True),
     "fvd_videomae": Entry(f"{_HERE}.fvd", "FVDVideoMAE", "the same by VideoMAE", ("videomae",), _VIDEOS, True),
