@@ -19,6 +19,7 @@ from shared.evaluation.score_page import write_page
 from shared.evaluation.score_run import Results, digest, jsonable, measure_all, works_of
 from shared.evaluation.score_sets import distance, distance_pair
 from shared.evaluation.score_tables import ByClip, csv_rows, difference, latex_rows, over_clips, summary
+from shared.evaluation.suites import incomplete
 from shared.utils.files import write_atomically, write_json
 from shared.utils.progress import bar
 from shared.utils.version import commit
@@ -59,17 +60,6 @@ def score(
     write_page(options.output / "index.html", result, sets, measured, options.shown)
     print("\n".join([*summary(result), *incomplete(suite), str(options.output / "index.html")]))
     return result
-
-
-def incomplete(suite: Mapping[str, Any] | None) -> list[str]:
-    """Lines about the sets of clips that lack some of a suite's."""
-    if suite is None:
-        return []
-    lacking = {name: missing for name, missing in suite["missing"].items() if missing}
-    return [
-        f"{name}: {len(missing)} of {suite['items']} clips of {suite['suite']} are missing, as {missing[0]}"
-        for name, missing in lacking.items()
-    ]
 
 
 def scored(name: str, by_set: Mapping[str, ByClip], sets: Sequence[ClipSet], options: ScoreOptions) -> dict[str, Any]:

@@ -46,7 +46,10 @@ def javisbench(path: Path) -> dict[str, str]:
     """Texts of JavisBench (arXiv 2503.23377): of each row of its CSV; clips are named sample_0000, sample_0001 ..."""
     if not path.is_file():
         return {}
-    rows = csv.DictReader(io.StringIO(read_text(path, most=LARGEST)))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, most=LARGEST))))
+    except csv.Error as error:
+        raise UserError(f"{path}: is no CSV ({error}); copy the set again") from None
     return {f"sample_{number:04d}": row["text"] for number, row in enumerate(rows) if row.get("text")}
 
 
@@ -56,8 +59,8 @@ def mtv(path: Path) -> dict[str, str]:
 
 
 def seed_tts(path: Path) -> dict[str, str]:
-    """What is said in the clips of Seed-TTS (arXiv 2406.02430): lines of meta.lst with name, text and sound of the
-    voice to take, and the text to speak."""
+    """Texts to be spoken of Seed-TTS (arXiv 2406.02430): lines of meta.lst with name, text and sound of the voice to
+    take, and the text to speak."""
     file = path / "meta.lst" if path.is_dir() else path
     if not file.is_file():
         return {}
@@ -114,3 +117,14 @@ def coverage(word: str, texts: Mapping[str, str], sets: Sequence[ClipSet]) -> di
     """Tell of each set of clips which names of the suite it lacks; a number over the rest is none of the suite's."""
     missing = {one.name: sorted(texts.keys() - {clip.id for clip in one.clips}) for one in sets}
     return {"suite": word.partition("=")[0], "items": len(texts), "missing": missing}
+
+
+def incomplete(suite: Mapping[str, Any] | None) -> list[str]:
+    """Lines about the sets of clips that lack some of a suite's."""
+    if suite is None:
+        return []
+    lacking = {name: missing for name, missing in suite["missing"].items() if missing}
+    return [
+        f"{name}: {len(missing)} of {suite['items']} clips of {suite['suite']} are missing, as {missing[0]}"
+        for name, missing in lacking.items()
+    ]

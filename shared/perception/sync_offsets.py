@@ -80,9 +80,7 @@ class SyncOffsets:
         sizes, tokens = self.model.sizes, []
         for start in range(0, len(starts), self.batch):
             part = starts[start : start + self.batch]
-            first, last = part[0] * self.step, part[-1] * self.step + sizes.frames
-            pictures = self._pictures(frames[first:last])
-            cut = [pictures[at * self.step - first :][: sizes.frames] for at in part]
+            cut = [self._pictures(frames[at * self.step :][: sizes.frames]) for at in part]
             tokens += [*self.model.vfeat_extractor(torch.stack(cut).transpose(1, 2))]
         return tokens
 

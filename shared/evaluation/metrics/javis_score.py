@@ -1,4 +1,4 @@
-"""JavisScore: do the frames of each moment look like its sound? (JavisDiT, arXiv 2503.23377.)
+"""JavisScore (JavisDiT, arXiv 2503.23377): do the frames of each moment look like its sound?
 
 Reproduced: windows of 2 s that overlap by 1.5 s, the cosine of each frame of a window with the window's sound, the mean
 of the lowest 40 %, and of that the mean over windows. Differs: PE-AV stands in the place of ImageBind, so that the

@@ -11,7 +11,7 @@ from shared.data.manifest import Clip
 from shared.evaluation.metrics.registry import METRICS
 from shared.evaluation.score_clips import ClipSet
 from shared.evaluation.score_options import ScoreOptions
-from shared.evaluation.suites import SUITES, coverage, read_suite, with_texts
+from shared.evaluation.suites import SUITES, coverage, incomplete, read_suite, with_texts
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
@@ -55,6 +55,8 @@ def test_clips_get_their_texts_and_what_is_missing_is_named(tmp_path: Path) -> N
     one, texts = ClipSet("ours", tmp_path, clips), {"a": "An a.", "b": "A b.", "c": "A c."}
     assert [clip.caption for clip in with_texts(one, texts, "mtv=x").clips] == ["An a.", "A c."]
     assert coverage("mtv=x", texts, [one]) == {"suite": "mtv", "items": 3, "missing": {"ours": ["b"]}}
+    assert incomplete(coverage("mtv=x", texts, [one])) == ["ours: 1 of 3 clips of mtv are missing, as b"]
+    assert incomplete(None) == [] == incomplete(coverage("mtv=x", {"a": "An a.", "c": "A c."}, [one]))
     with pytest.raises(UserError, match=r"c is no name of --suite mtv=x; clips are named as a"):
         with_texts(one, {"a": "An a."}, "mtv=x")
 
