@@ -17,6 +17,7 @@ from shared.evaluation.metrics.registry import check_reference, check_weights, r
 from shared.evaluation.score_against import read_against
 from shared.evaluation.score_clips import REFERENCE, ClipSet, read_clips, read_sets
 from shared.evaluation.score_options import ScoreOptions
+from shared.evaluation.suites import coverage, read_suite, with_texts
 from shared.utils.cli import device, parse
 from shared.utils.errors import UserError, run_main
 from shared.utils.files import writable_folder
@@ -29,6 +30,11 @@ def main(argv: list[str] | None = None) -> None:
     read_settings(options.set, options.metrics)
     check_reference(options.metrics, options.reference is not None)
     sets = read_sets(options.clips)
+    told = None
+    if options.suite:
+        texts = read_suite(options.suite)
+        sets = [with_texts(one, texts, options.suite) for one in sets]
+        told = coverage(options.suite, texts, sets)
     reference = None
     if options.reference is not None:
         reference = ClipSet(REFERENCE, options.reference, read_clips(options.reference))
@@ -39,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     with locked(options.output / LOCK_NAME, "scores into it", "let it end, or give another --output"):
         from shared.evaluation.scorer import score
 
-        score(options, sets, reference, against or None, str(device(options.device)))
+        score(options, sets, reference, against or None, str(device(options.device)), told)
 
 
 if __name__ == "__main__":

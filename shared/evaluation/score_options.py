@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from shared.evaluation.metrics.registry import METRICS, named
+from shared.evaluation.suites import SUITES, named_suite
 from shared.utils.cli import Options, option
 from shared.utils.ranges import Batch, Count, Fps, Workers
 
@@ -21,7 +22,10 @@ class ScoreOptions(Options):
         help="what each model made: a folder of X.mp4 (X.txt: its text) or a manifest.jsonl; NAME=DIR gives it a name",
         positional=True,
     )  # fmt: skip
-    metrics: Names = option(help=f"some of {','.join(METRICS)}", metavar="NAMES")
+    metrics: Names = option((), f"some of {','.join(METRICS)}; default: those of --suite", metavar="NAMES")
+    suite: str | None = option(
+        None, f"texts, by the clips' names, from your copy of {', '.join(SUITES)}", metavar="NAME=PATH"
+    )
     output: Path = option(help="for metrics.json, the tables and index.html", metavar="DIR", writes="folder")
     reference: Path | None = option(None, "true clips, for distances of sets", metavar="DIR")
     weights: list[str] = option(
@@ -43,6 +47,16 @@ class ScoreOptions(Options):
     batch: Batch = option(16, "frames or windows that go through a network at a time")
     workers: Workers = option(1, "processes, each with clips and networks of its own")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_suite(cls, given: dict[str, object]) -> dict[str, object]:
+        if given.get("suite"):
+            suite, _ = named_suite(str(given["suite"]))
+            return given | {"metrics": given.get("metrics") or SUITES[suite].metrics}
+        if not given.get("metrics"):
+            raise ValueError("--metrics is needed, or --suite, which names its own")
+        return given
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:

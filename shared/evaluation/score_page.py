@@ -21,6 +21,7 @@ from shared.evaluation.metrics.base import Better, Result
 from shared.evaluation.score_clips import ClipSet
 from shared.evaluation.score_run import Results, jsonable
 from shared.evaluation.score_tables import HEAD, differences, in_words, rows
+from shared.evaluation.suites import incomplete
 from shared.utils.files import write_atomically
 
 LARGEST, LARGEST_PAGE = 8_000_000, 250_000_000
@@ -48,8 +49,9 @@ def write_page(
             left -= len(entries[-1]["media"] or "")
     page = render(
         "score.html.j2", title=" / ".join(one.name for one in sets), head=HEAD, rows=list(rows(result)),
-        differences=list(differences(result)), histograms=list(histograms(result, colours)), entries=entries,
-        metrics=result["metrics"], order=list(per_clip), sets=[one.name for one in sets], shown=shown,
+        differences=[*differences(result), *incomplete(result.get("suite"))], entries=entries,
+        histograms=list(histograms(result, colours)), metrics=result["metrics"], order=list(per_clip),
+        sets=[one.name for one in sets], shown=shown,
         facts=result["versions"], compared_anyway=result["compared_anyway"], width=WIDTH, height=HEIGHT,
     )  # fmt: skip
     write_atomically(path, page)

@@ -19,6 +19,7 @@ from shared.evaluation.score_page import write_page
 from shared.evaluation.score_run import Results, digest, jsonable, measure_all, works_of
 from shared.evaluation.score_sets import distance, distance_pair
 from shared.evaluation.score_tables import ByClip, csv_rows, difference, latex_rows, over_clips, summary
+from shared.evaluation.suites import incomplete
 from shared.utils.files import write_atomically, write_json
 from shared.utils.progress import bar
 from shared.utils.version import commit
@@ -32,6 +33,7 @@ def score(
     reference: ClipSet | None,
     against: Mapping[str, Any] | None,
     device: str,
+    suite: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure, write OUTPUT, and return what metrics.json holds. UserError for an `against` of another way to measure,
     before anything is measured."""
@@ -51,11 +53,12 @@ def score(
     result = {
         "versions": versions(), "clips": {one.name: {"path": str(one.path), "clips": len(one.clips)} for one in sets},
         "reference": reference and {"path": str(reference.path), "clips": len(reference.clips)},
-        "against": against and against["file"], "compared_anyway": list(options.compare_anyway), "metrics": facts,
+        "against": against and against["file"], "compared_anyway": list(options.compare_anyway), "suite": suite,
+        "metrics": facts,
     }  # fmt: skip
     write(options.output, result)
     write_page(options.output / "index.html", result, sets, measured, options.shown)
-    print("\n".join([*summary(result), str(options.output / "index.html")]))
+    print("\n".join([*summary(result), *incomplete(suite), str(options.output / "index.html")]))
     return result
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     ClapConfig,
     ClapFeatureExtractor,
     ClapModel,
     CLIPConfig,
     CLIPModel,
     CLIPTokenizer,
+    PeAudioFeatureExtractor,
+    PeAudioVideoConfig,
+    PeAudioVideoModel,
+    PeVideoEncoderConfig,
     RobertaTokenizer,
     VideoMAEConfig,
     VideoMAEModel,
     VJEPA2Config,
     VJEPA2Model,
 )
+from transformers.configuration_utils import SubConfigSpec
 
 TINY = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -80,4 +87,28 @@ def save_vjepa2(folder: Path) -> Path:
         **sizes,
     )
     VJEPA2Model(config).save_pretrained(folder)
+    return folder
+
+
+def save_pe_av(folder: Path, monkeypatch: Any) -> Path:
+    """PE-AV whose pictures go through a small ViT of transformers, in the place of timm's network."""
+    vision = SubConfigSpec(config_class=AutoConfig, model_type="vit")
+    monkeypatch.setitem(PeVideoEncoderConfig.sub_configs_defaults, "vision_config", vision)
+    torch.manual_seed(0)
+    sizes = TINY | {"head_dim": 8}
+    dac = {"model_type": "dac", "encoder_hidden_size": 4, "downsampling_ratios": [2, 4], "codebook_dim": 8}
+    vit = TINY | {"model_type": "vit", "image_size": 16, "patch_size": 8, "num_labels": 8}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    config = PeAudioVideoConfig(
+        text_config=TINY | tokens | {"model_type": "modernbert", "vocab_size": 64},
+        audio_video_config=sizes
+        | {
+            "audio_config": sizes | {"dac_config": dac | {"hidden_size": 16}},
+            "video_config": sizes | {"vision_config": vit},
+        },
+    )
+    PeAudioVideoModel(config).save_pretrained(folder)
+    PeAudioFeatureExtractor(sampling_rate=8000, hop_length=8).save_pretrained(folder)
+    picture = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(picture))
     return folder

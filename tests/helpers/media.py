@@ -17,7 +17,7 @@ Frames = NDArray[np.uint8]
 Sound = NDArray[np.float32]
 
 
-@dataclass
+@dataclass(eq=False)
 class Media:
     """Implements `shared.evaluation.metrics.base.ClipMedia`; frames at another rate are those on show then, at
     another size a central cut."""

@@ -68,6 +68,8 @@ MISSING = [
     ("convert", "part --source NOWHERE --output OUT"),
     ("check_measures", "--checkpoint NOWHERE"),
     ("check_measures", "--document NOWHERE"),
+    ("check_metrics", "--document NOWHERE"),
+    ("check_metrics", "--metrics temp_c --weights clip=NOWHERE"),
     ("demix", "--manifest NOWHERE --output OUT"),
     ("doc_tables", "--compare NOWHERE"),
     ("encode", f"--manifest NOWHERE --checkpoint {SHIPPED} --output OUT"),

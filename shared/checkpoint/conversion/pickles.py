@@ -18,8 +18,9 @@ from shared.utils.files import replacing
 from shared.utils.finite import check_tensors
 from shared.utils.hub import first_line
 
-#: Under which of these a training checkpoint keeps its weights.
 _UNKNOWN = re.compile(r"(Unsupported (global|class|operand)|Trying to load unsupported GLOBAL)[^\n]*?(?= was not|$|\n)")
+READ = (*PICKLES, ".model")  # the last is SyncNet's; in a model's folder a file of that name is a tokenizer's
+#: Under which of these a training checkpoint keeps its weights.
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
@@ -27,8 +28,8 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
     """Write a pickle's tensors, nested ones too, to the file `output`; return them, and the entries that are none.
     `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, one that
     is not finite, or no space."""
-    if source.suffix not in PICKLES:
-        raise UserError(f"{source}: one of {', '.join(PICKLES)} is turned into safetensors")
+    if source.suffix not in READ:
+        raise UserError(f"{source}: one of {', '.join(READ)} is turned into safetensors")
     content = _read(source)
     while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         inner = next((content[name] for name in NESTED if isinstance(content.get(name), dict)), None)

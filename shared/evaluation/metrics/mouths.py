@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,17 @@ FPS = 25.0
 """Frames per second at which faces are read; puppets are read at the clip's own rate."""
 
 
+_tracks: WeakKeyDictionary[ClipMedia, dict[float, list[FaceTrack]]] = WeakKeyDictionary()
+
+
+def face_tracks(media: ClipMedia, fps: float = FPS) -> list[FaceTrack]:
+    """Follow the faces of a clip at `fps`; once, however many metrics ask."""
+    found = _tracks.setdefault(media, {})
+    if fps not in found:
+        found[fps] = FaceReader().track(media.frames(fps))
+    return found[fps]
+
+
 class Mouths(NamedTuple):
     """`opening` [T] of all mouths together at `fps`, how many `faces` there are, and the share of frames with one."""
 
@@ -33,7 +45,7 @@ class Mouths(NamedTuple):
 
 def from_landmarks(media: ClipMedia) -> Mouths:
     """Inner lips of every face that is followed through the clip, in distances of its eyes (`faces.lip_opening`)."""
-    tracks = FaceReader().track(media.frames(FPS))
+    tracks = face_tracks(media)
     found = float(np.any([track.found for track in tracks], axis=0).mean()) if tracks else 0.0
     return Mouths(np.sum([filled(track) for track in tracks], axis=0), FPS, len(tracks), found)
 

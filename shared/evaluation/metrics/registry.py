@@ -31,11 +31,16 @@ class Entry:
 
 
 _HERE = "shared.evaluation.metrics"
+_FACES = {"min_track": 20, "min_face": 100.0, "least_fps": 23.75}
 _VIDEOS = {"fps": 8.0, "frames": 16, "windows": 1}
 
 METRICS = {
     "temp_c": Entry(f"{_HERE}.temp_c", "TempC", "likeness of neighbouring frames, by CLIP", ("clip",), {"fps": 8.0}),
     "text_c": Entry(f"{_HERE}.text_c", "TextC", "likeness of frames and text, by CLIP", ("clip",), {"fps": 2.0}),
+    "audio_c": Entry(f"{_HERE}.audio_c", "AudioC", "likeness of sound and video, by PE-AV", ("pe_av",), {"frames": 16}),
+    "javis_score": Entry(
+        f"{_HERE}.javis_score", "JavisScore", "the same moment by moment, as JavisBench", ("pe_av",), {"fps": 8.0}
+    ),
     "clap_score": Entry(f"{_HERE}.clap_score", "CLAPScore", "likeness of sound and text, by CLAP", ("clap",)),
     "fvd": Entry(f"{_HERE}.fvd", "FVD", "distance of videos from the reference, by I3D", ("i3d",), _VIDEOS, True),
     "fvd_videomae": Entry(f"{_HERE}.fvd", "FVDVideoMAE", "the same by VideoMAE", ("videomae",), _VIDEOS, True),
@@ -47,6 +52,19 @@ METRICS = {
     "lip_sync": Entry(f"{_HERE}.lip_sync", "LipSync", "mouths against the loudness of speech", (), {"most_lag": 0.5}),
     "lip_sync_puppets": Entry(
         f"{_HERE}.lip_sync", "PuppetLipSync", "the same of the drawn mouths of the toy world", (), {"most_lag": 0.5}
+    ),
+    "sync_c": Entry(
+        f"{_HERE}.sync_net", "SyncC", "how surely faces speak what is heard, by SyncNet", ("syncnet",), _FACES
+    ),
+    "sync_d": Entry(
+        f"{_HERE}.sync_net", "SyncD", "how far faces are from what is heard, by SyncNet", ("syncnet",), _FACES
+    ),
+    "desync": Entry(
+        f"{_HERE}.desync",
+        "DeSync",
+        "seconds between sound and picture, by Synchformer",
+        ("synchformer",),
+        {"least_fps": 23.75},
     ),
     "onset_sync": Entry(
         f"{_HERE}.onset_sync", "OnsetSync", "events seen against events heard", (), {"window": 0.1, "most_lag": 0.5}

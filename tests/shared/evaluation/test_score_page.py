@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium, in_browser
 from pages import Page
 
 from shared.data.manifest import Clip
@@ -68,3 +69,26 @@ def test_the_page_holds_all_and_escapes_it(tmp_path: Path, large: bool, monkeypa
     assert text.count("<section") == 2 and text.count("<video") == (0 if large else 2)
     assert "&lt;b&gt;bold" in text and "<i>" not in text and "refused: silent" in text and "<polyline" in text
     assert not re.search(r"""(src|href)=["']?http""", text)
+
+
+def test_the_worst_come_first_in_a_browser(tmp_path: Path) -> None:
+    chromium()
+    one, two = (ClipSet(name, tmp_path, clips(tmp_path)) for name in ("ours", "theirs"))
+    told = {name: {"m": found["m"], "n": Result(-(found["m"].value or 0.0))} for name, found in results().items()}
+    metrics: dict[str, Any] = {
+        name: {
+            "better": "higher", "over_sets": False, "preprocessing": {}, "preprocessing_hash": "h", "weights": "",
+            "sets": {s: over_clips({clip: found[name] for clip, found in told.items()}) for s in ("ours", "theirs")},
+            "pairs": [],
+        }
+        for name in ("m", "n")
+    }  # fmt: skip
+    result = {"metrics": metrics, "versions": {}, "compared_anyway": []}
+    write_page(tmp_path / "index.html", result, [one, two], {"ours": told, "theirs": told}, 4)
+    script = """
+      const order = () => clips.filter(clip => clip.offsetParent).map(clip => clip.querySelector("h3").textContent);
+      const first = order(); metric.value = "n"; metric.onchange(); const other = order();
+      set.value = "theirs"; set.onchange(); return [first, other, order()];"""
+    first, other, chosen = in_browser(tmp_path / "index.html", script, tmp_path)
+    assert first == [f"{clip} {name}" for clip in "1302" for name in ("ours", "theirs")]  # 2 was refused
+    assert other[:2] == ["0 ours", "0 theirs"] and chosen == ["0 theirs", "3 theirs", "1 theirs", "2 theirs"]

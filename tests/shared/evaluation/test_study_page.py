@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium, in_browser
 from drawn_clips import write_clip
 
 from shared.data.media import probe, read_video
@@ -62,3 +63,27 @@ def test_a_spoilt_clip_is_coarse_and_silent(sets: list[ClipSet], tmp_path: Path)
     steps = [np.abs(np.diff(one.astype(float), axis=2)).mean((0, 1, 3)) for one in (frames, clean)]
     inside = np.arange(47) % 4 != 3  # blocks of four pixels
     assert steps[0][inside].mean() < 0.5 * steps[0][~inside].mean()
+
+
+def test_a_rater_votes_in_a_browser(sets: list[ClipSet], tmp_path: Path) -> None:
+    chromium()
+    given = {"title": "Which?", "sets": {one.name: one.path for one in sets}, "criteria": {"sync": "S?", "look": "L?"}}
+    config = StudyConfig.model_validate(given | {"trials": 1, "catch": 1, "raters": 2})
+    write_study(tmp_path / "out", config, sets, plan(config, sets))
+    script = """
+      const press = key => document.dispatchEvent(new KeyboardEvent("keydown", {key}));
+      const watch = () => { for (const side of ["left", "right"]) at(side).onended(); };
+      localStorage.clear(); at("rater").value = 2; at("begin").click();
+      press("ArrowLeft"); const tooEarly = [votes.length, at("count").textContent];
+      watch(); press("ArrowLeft"); press("Backspace"); press("ArrowRight"); press("ArrowDown");
+      const kept = JSON.parse(localStorage.getItem(store())).length; at("begin").click(); const resumed = votes.length;
+      press("ArrowLeft"); const unseen = votes.length; watch(); press("ArrowLeft"); press("ArrowLeft");
+      return {tooEarly, kept, resumed, unseen, votes, ended: !at("end").hidden, file: at("save").download,
+        trials: data.raters[1].map(trial => trial.id)};"""
+    found = in_browser(tmp_path / "out/index.html", script, tmp_path)
+    assert found["tooEarly"] == [0, "Please watch both clips to their end first."]
+    assert (found["kept"], found["resumed"], found["unseen"]) == (2, 2, 2)
+    assert [vote["choice"] for vote in found["votes"]] == ["right", "tie", "left", "left"]
+    assert [vote["criterion"] for vote in found["votes"]] == ["sync", "look"] * 2
+    assert [vote["trial"] for vote in found["votes"]] == [trial for trial in found["trials"] for _ in range(2)]
+    assert found["ended"] and found["file"] == "votes-2.json"
