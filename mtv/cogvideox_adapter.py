@@ -107,8 +107,7 @@ class DiffusionObjective(nn.Module):
         forward += self._control_flops(frames, space)
         cost = step_cost(clips * frames * space, clips * forward, self._trained, recomputed=True)
         given = (latents, batch.text, timesteps, noise, batch.clean_frames)
-        errors = {"epsilon": self.weights.epsilon, "v": self.weights.v}
-        loss = diffusion_loss(self.transformer, self.scheduler, *given, **errors)
+        loss = diffusion_loss(self.transformer, self.scheduler, *given, epsilon=self.weights.epsilon, v=self.weights.v)
         return StepOutput(loss.sum() / batch.divisor, [LossRecord("video", "mtv", sigma, loss.detach(), cost)])
 
 

@@ -20,15 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from mtv.conversion import build_models, spatial_stride, write_others
+from shared.checkpoint.conversion import plan
 from shared.checkpoint.conversion.mtvcraft import MTVCraftConversion, MTVCraftOptions
-from shared.checkpoint.conversion.plan import (
-    ConversionPlan,
-    ExportOptions,
-    OviOptions,
-    PickleOptions,
-    WanOptions,
-    read_model,
-)
 from shared.checkpoint.conversion.wan import WanExport, read_video_stream
 from shared.checkpoint.conversion.wan_parts import PartOptions, WanPart, recognise
 from shared.checkpoint.lora_file import LoraOptions, check_output, lora_file, read_header
@@ -47,32 +40,34 @@ def main(argv: list[str] | None = None) -> None:
     COMMANDS[command][1](options)
 
 
-def convert(options: WanOptions | OviOptions) -> None:
-    plan = ConversionPlan.of(options)
+def finish(options: Any, report: str, write: Callable[[], None]) -> None:
+    """Print the report, and write what it is of unless nothing is to be written."""
+    print(report)
+    if not options.dry_run:
+        write()
+        print(f"written to {options.output}")
+
+
+def convert(options: plan.WanOptions | plan.OviOptions) -> None:
+    made = plan.ConversionPlan.of(options)
     from ccl.conversion import Conversion
 
-    conversion = Conversion(options, plan)
-    print(conversion.report())
-    if not options.dry_run:
-        conversion.write()
-        print(f"written to {options.output}")
+    conversion = Conversion(options, made)
+    finish(options, conversion.report(), conversion.write)
 
 
 def convert_mtvcraft(options: MTVCraftOptions) -> None:
     conversion = MTVCraftConversion(options, spatial_stride(options.cogvideox), build_models)
-    print(conversion.report())
-    if not options.dry_run:
-        given = options.cogvideox, options.wav2vec2, options.size, options.shard_size
-        conversion.write(lambda folder: write_others(folder, conversion.models, *given))
-        print(f"written to {options.output}")
+    given = options.cogvideox, options.wav2vec2, options.size, options.shard_size
+    finish(
+        options, conversion.report(),
+        lambda: conversion.write(lambda folder: write_others(folder, conversion.models, *given)),
+    )  # fmt: skip
 
 
-def export_wan(options: ExportOptions) -> None:
+def export_wan(options: plan.ExportOptions) -> None:
     export = WanExport(options.checkpoint, read_video_stream(options.checkpoint), options.output)
-    print(export.mapping.report())
-    if not options.dry_run:
-        export.write(options.shard_size)
-        print(f"written to {options.output}")
+    finish(options, export.mapping.report(), lambda: export.write(options.shard_size))
 
 
 def convert_lora(options: LoraOptions) -> None:
@@ -86,7 +81,7 @@ def convert_lora(options: LoraOptions) -> None:
     print("\n".join(lora_export.convert_lora(options.source, options.layout, options.output, dtype)))
 
 
-def unpickle(options: PickleOptions) -> None:
+def unpickle(options: plan.PickleOptions) -> None:
     if not options.source.is_file():
         raise UserError(f"--source {options.source}: no such file")
     if options.output.suffix != ".safetensors" or options.output.exists():
@@ -95,22 +90,18 @@ def unpickle(options: PickleOptions) -> None:
 
     tensors, others = to_safetensors(options.source, options.output)
     print(f"{len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} values, written to {options.output}")
-    if others:
-        print(f"left: {', '.join(others)}")
+    print(f"left: {', '.join(others)}\n" if others else "", end="")
     if kind := recognise(tensors):
         print(f"{kind}: `scripts/convert.py part --source {options.output} --output FOLDER` makes a folder of it")
 
 
 def part(options: PartOptions) -> None:
     conversion = WanPart(options)
-    print(conversion.report())
-    if not options.dry_run:
-        conversion.write()
-        print(f"written to {options.output}")
+    finish(options, conversion.report(), conversion.write)
 
 
 def sizes(options: SizeOptions) -> None:
-    settings = read_model(options.model)
+    settings = plan.read_model(options.model)
     from ccl.conversion import build_transformer
     from shared.checkpoint.conversion.weight_map import as_text, shapes_of, totals
 
@@ -118,13 +109,13 @@ def sizes(options: SizeOptions) -> None:
 
 
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], None]]] = {
-    "wan": (WanOptions, convert),
-    "ovi": (OviOptions, convert),
+    "wan": (plan.WanOptions, convert),
+    "ovi": (plan.OviOptions, convert),
     "mtvcraft": (MTVCraftOptions, convert_mtvcraft),
-    "export-wan": (ExportOptions, export_wan),
+    "export-wan": (plan.ExportOptions, export_wan),
     "lora": (LoraOptions, convert_lora),
     "part": (PartOptions, part),
-    "to-safetensors": (PickleOptions, unpickle),
+    "to-safetensors": (plan.PickleOptions, unpickle),
     "sizes": (SizeOptions, sizes),
 }
 

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("ccl", "mtv", "shared")
-MOST_ROOMS, MOST_ARROWS = 20, 66
+MOST_ROOMS, MOST_ARROWS = 20, 67
 LINES_OF_FILE, LINES_OF_FUNCTION, LINES_OF_SCRIPT = 350, 60, 120
 
 TESTED_ELSEWHERE = {

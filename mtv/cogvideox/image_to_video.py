@@ -80,7 +80,7 @@ def modulated_at_zero(transformer: CogVideoXTransformer3DModel, clean: Tensor, d
 
 
 def _modulate(
-    clean: Tensor, zero: Callable[[], Tensor], norm: nn.Module, args: tuple[Tensor, ...], output: Any
+    clean: Tensor, zero: Callable[[], Tensor], norm: Any, args: tuple[Tensor, ...], output: Any
 ) -> tuple[Tensor, ...]:
     """Make the output of a block's norm anew: modulated states and gate of the video, both of the text as they were."""
     (hidden, _, time), (_, text, _, text_gate), frames = args, output, clean.shape[1]

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
+from shared.checkpoint.wan_names import BLOCK, TOP, to_diffusers, to_original
 from shared.nn.parameter_names import joint_name, part_of, stream_name
-from shared.nn.wan_names import BLOCK, TOP, to_diffusers, to_original
 from shared.utils.errors import UserError
 
 Layout = Literal["ours", "diffusers", "original", "musubi", "peft"]

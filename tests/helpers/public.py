@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
+from shared.checkpoint.wan_names import to_original
 from shared.nn.parameter_names import stream_name
-from shared.nn.wan_names import to_original
 from shared.utils.rng import generator
 
 CONFIGS = Path(__file__).parents[2] / "configs/model"

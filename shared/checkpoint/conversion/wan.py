@@ -12,8 +12,8 @@ from shared.checkpoint.conversion.safetensors_reader import SourceWeights, named
 from shared.checkpoint.conversion.wan_parts import recognise
 from shared.checkpoint.conversion.weight_map import WeightMap, shapes_of
 from shared.checkpoint.folder import PICKLES, check_checkpoint
+from shared.checkpoint.wan_names import to_diffusers, to_original
 from shared.nn.parameter_names import joint_name, part_of, stream_name
-from shared.nn.wan_names import to_diffusers, to_original
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 

@@ -22,9 +22,9 @@ from shared.checkpoint.conversion.wan import (
     weight_map,
 )
 from shared.checkpoint.conversion.weight_map import SourceTensor, totals
+from shared.checkpoint.wan_names import to_diffusers, to_original
 from shared.nn.dit import StreamConfig
 from shared.nn.parameter_names import part_of
-from shared.nn.wan_names import to_diffusers, to_original
 from shared.utils.errors import UserError
 
 #: The public configurations, and what their models and ours have: values of the video stream and of all.

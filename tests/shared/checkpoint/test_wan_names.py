@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.nn.wan_names import to_diffusers, to_original
+from shared.checkpoint.wan_names import to_diffusers, to_original
 
 
 @pytest.mark.parametrize(
