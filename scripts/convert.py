@@ -12,7 +12,7 @@
     python scripts/convert.py part --source Wan2.1_VAE.safetensors --output outputs/wan-vae
     python scripts/convert.py sizes --model configs/model/wan2.1-14b.yaml
 
-docs/conversion.md says what maps where, docs/lora.md what the layouts of adapters are.
+What maps where: docs/conversion.md. Layouts of adapters: docs/lora.md.
 """
 
 from collections.abc import Callable
@@ -49,25 +49,23 @@ def finish(options: Any, report: str, write: Callable[[], None]) -> None:
 
 
 def convert(options: plan.WanOptions | plan.OviOptions) -> None:
-    made = plan.ConversionPlan.of(options)
+    checked = plan.ConversionPlan.of(options)
     from ccl.conversion import Conversion
 
-    conversion = Conversion(options, made)
+    conversion = Conversion(options, checked)
     finish(options, conversion.report(), conversion.write)
 
 
 def convert_mtvcraft(options: MTVCraftOptions) -> None:
     conversion = MTVCraftConversion(options, spatial_stride(options.cogvideox), build_models)
     given = options.cogvideox, options.wav2vec2, options.size, options.shard_size
-    finish(
-        options, conversion.report(),
-        lambda: conversion.write(lambda folder: write_others(folder, conversion.models, *given)),
-    )  # fmt: skip
+    others = lambda folder: write_others(folder, conversion.models, *given)  # noqa: E731
+    finish(options, conversion.report(), lambda: conversion.write(others))
 
 
 def export_wan(options: plan.ExportOptions) -> None:
-    export = WanExport(options.checkpoint, read_video_stream(options.checkpoint), options.output)
-    finish(options, export.mapping.report(), lambda: export.write(options.shard_size))
+    made = WanExport(options.checkpoint, read_video_stream(options.checkpoint), options.output)
+    finish(options, made.mapping.report(), lambda: made.write(options.shard_size))
 
 
 def convert_lora(options: LoraOptions) -> None:

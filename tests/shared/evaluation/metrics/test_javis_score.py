@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_audio_c import Angles, clip
 
 from shared.evaluation.metrics.javis_score import JavisScore
+from tests.shared.evaluation.metrics.test_audio_c import Angles, clip
 
 
 def test_javis_score_takes_the_worst_frames_of_each_window() -> None:
