@@ -16,7 +16,6 @@ from shared.utils.errors import UserError
 from shared.utils.rng import generator
 from tests.shared.codecs.test_linear import make_video
 
-
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
