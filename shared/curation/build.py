@@ -12,7 +12,7 @@ from shared.curation.ledger import LEDGER_NAME, Ledger
 from shared.curation.record import Context, Record, Tools
 from shared.curation.report import Report, write_report
 from shared.curation.sources import Source
-from shared.curation.stages import STAGES
+from shared.curation.stages import STAGES, check_installed
 from shared.curation.write import write_data_set
 from shared.data.manifest import claim_folder
 from shared.data.media import probe
@@ -27,16 +27,18 @@ def build(
     names: Sequence[str] | None = None, retry: bool = False,
 ) -> Report:  # fmt: skip
     """Run stages (None: all, and write the data set) over films into `output`; what the ledger has is kept."""
+    chosen = [stage.name for stage in STAGES] if names is None else list(names)
+    check_installed(config, set(chosen))
     with locked(output / LOCK_NAME, *FILLS):
         claim_folder(output, MARKER, FORMAT)
         with Ledger(output / LEDGER_NAME) as ledger:
             engine = Engine(STAGES, Context(config, output, tools), ledger, workers, retry)
             engine.films_of(sources, seconds_of)
-            engine.run([stage.name for stage in STAGES] if names is None else names)
+            engine.run(chosen)
             report = Report.of(engine)
             write_report(output, report)
             if names is None:
-                write_data_set(output, engine)
+                write_data_set(output, engine, report)
     return report
 
 

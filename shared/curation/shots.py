@@ -77,18 +77,18 @@ def _watched(record: Record, settings: Shots) -> tuple[_Seen, list[int], list[in
     """Look at a film once: its pictures' times, frames that begin a shot, and frames in the middle of black."""
     seen, cuts, black = _Seen(), list[int](), list[int]()
     detectors: list[tuple[Any, list[int]]] = []
-    library, rate = None, 0.0
+    scenes, rate = None, 0.0
     if settings.detector != "none":
-        library = _library()
-        detectors = [(_detector(library, settings), cuts), (_fade_detector(library, settings), black)]
+        scenes = library()
+        detectors = [(_detector(scenes, settings), cuts), (_fade_detector(scenes, settings), black)]
         rate = _rate(record)
     at = None
     for number, picture in enumerate(small_pictures(record.source, record.start, record.end, SIDE)):
         seen.times.append(picture.time)
         seen.brightness.append(float(picture.pixels.mean()))
         seen.end = picture.time + picture.length
-        if library is not None:
-            at = library.FrameTimecode(number, rate)
+        if scenes is not None:
+            at = scenes.FrameTimecode(number, rate)
             pixels = np.ascontiguousarray(picture.pixels[..., ::-1])  # blue first
             for detector, found in detectors:
                 found += [one.frame_num for one in detector.process_frame(at, pixels)]
@@ -105,7 +105,8 @@ def _rate(record: Record) -> float:
     return probe(record.source).fps or 25.0
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Import PySceneDetect. UserError with the command that installs it."""
     try:
         return import_module("scenedetect")
     except ImportError:
@@ -113,17 +114,17 @@ def _library() -> Any:
         raise UserError(f"{told}; run {INSTALL}, or set shots.detector to none") from None
 
 
-def _detector(library: Any, settings: Shots) -> Any:
+def _detector(scenes: Any, settings: Shots) -> Any:
     least = 1  # frames: how short a shot may be is decided later, and told
     if settings.detector == "content":
-        return library.ContentDetector(threshold=settings.threshold or 27.0, min_scene_len=least)
-    return library.AdaptiveDetector(
+        return scenes.ContentDetector(threshold=settings.threshold or 27.0, min_scene_len=least)
+    return scenes.AdaptiveDetector(
         adaptive_threshold=settings.threshold or 3.0, min_scene_len=least, min_content_val=settings.least_content
     )
 
 
-def _fade_detector(library: Any, settings: Shots) -> Any:
-    return library.ThresholdDetector(threshold=settings.fade_level, min_scene_len=1)
+def _fade_detector(scenes: Any, settings: Shots) -> Any:
+    return scenes.ThresholdDetector(threshold=settings.fade_level, min_scene_len=1)
 
 
 def _extent(seen: _Seen, middle: int) -> Fade:

@@ -49,6 +49,11 @@ def _rules(figures: Figures, settings: Technical) -> list[tuple[str, bool, str]]
         ("small", side < settings.least_side, f"its shorter side has {side} pixels; {settings.least_side} are needed"),
         ("slow", fps < settings.least_fps, f"{fps:g} frames a second; at least {settings.least_fps:g} are needed"),
         ("no sound", not figures["has_sound"], "it has no sound"),
+        (
+            "low rate",
+            figures.get("rate", settings.least_rate) < settings.least_rate,
+            f"its sound has {figures.get('rate')} Hz; at least {settings.least_rate} are needed",
+        ),
         ("silent", bool(figures["silence"]), figures["silence"]),
     ]
     for name, share in shares.items():

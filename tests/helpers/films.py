@@ -11,16 +11,20 @@ import numpy as np
 
 from shared.data.media_write import write_video
 from shared.puppets.clip import render_clip
+from shared.puppets.picture import SLOTS
 from shared.puppets.script import Spec, sample_spec
+from shared.utils.levels import is_silent
 
 FPS, RATE, SIZE, SECONDS = 24, 16000, (64, 96), 2
+LEAST_SPEECH, MOST_VOICE_OVER = 0.1, 0.5
+"""Shares that make a voice-over, as the configuration has them."""
 FADE = 12  # frames on each side of black
 
 
 @dataclass
 class Segment:
     """A clip of a film: its first frame and the one after its last, as they are bright, how it begins, and its truth;
-    `voice_over`: somebody else is heard."""
+    `voice_over`: most of what is said is of nobody who is seen."""
 
     first: int
     after: int
@@ -28,6 +32,21 @@ class Segment:
     title: bool = False
     voice_over: bool = False
     truth: dict[str, Any] = field(default_factory=dict)
+    stems: dict[str, np.ndarray] = field(default_factory=dict)
+    faces: list[float] = field(default_factory=list)  # x of those that are seen, left to right
+    talks: list[bool] = field(default_factory=list)  # whether each of them is heard
+
+    @property
+    def subsets(self) -> list[str]:
+        """By the rules of `shared.curation.subsets`, of what is truly there."""
+        alone = len(self.faces) == 1 and self.talks[0]
+        heard = {name: not is_silent(stem) for name, stem in self.stems.items()}
+        holds = {
+            "basic_face": alone and not heard["effects"], "single_character": alone,
+            "multiple_characters": len(self.faces) > 1 and any(self.talks),
+            "sound_event": heard["effects"], "ambience": heard["music"],
+        }  # fmt: skip
+        return [name for name, is_true in holds.items() if is_true]
 
 
 def make_film(path: Path, seed: int, count: int, level: str = "full", seconds: int = SECONDS) -> list[Segment]:
@@ -49,6 +68,8 @@ def make_film(path: Path, seed: int, count: int, level: str = "full", seconds: i
         pictures.append(frames)
         sounds.append(sound)
         segments.append(segment)
+    for segment in segments:
+        _settle(segment)
     write_video(path, np.concatenate(pictures), FPS, np.concatenate(sounds)[None], RATE)
     return segments
 
@@ -68,14 +89,40 @@ def _segment(seed: int, index: int, level: str, seconds: int) -> tuple[np.ndarra
         return _title(seed, index, seconds), np.zeros(seconds * RATE, np.float32), Segment(0, 0, "", title=True)
     spec = sample_spec(seed, index, level, SIZE, fps=FPS, seconds=seconds)
     clip = render_clip(spec)
-    sound, voice_over = clip.mix.copy(), False
+    stems = dict(clip.stems)
     if index % 5 == 2:
-        other = render_clip(_speaking(seed, level, seconds))
-        speech = [name for name in clip.stems if name.startswith("speech")]
-        sound -= sum((clip.stems[name] for name in speech), np.zeros_like(sound))
-        sound += sum(stem for name, stem in other.stems.items() if name.startswith("speech"))
-        voice_over = True
-    return clip.frames, sound, Segment(0, 0, "", voice_over=voice_over, truth=clip.truth)
+        stems = {name: stem for name, stem in stems.items() if not name.startswith("speech")}
+        others = render_clip(_speaking(seed, level, seconds)).stems
+        stems |= {f"over_{name}": stem for name, stem in others.items() if name.startswith("speech")}
+    sound = np.sum(list(stems.values()), axis=0, dtype=np.float32)
+    return clip.frames, sound, Segment(0, 0, "", truth=clip.truth, stems=stems)
+
+
+def _settle(segment: Segment) -> None:
+    """Leave of the truth what is seen and heard between fades."""
+    if segment.title:
+        segment.stems = {"effects": np.zeros(1), "music": np.zeros(1)}
+        return
+    start = FADE if segment.begins == "fade" else 0
+    span = slice(start * RATE // FPS, (start + segment.after - segment.first) * RATE // FPS)
+    segment.stems = {name: stem[span] for name, stem in segment.stems.items()}
+    seen = sorted(
+        (SLOTS[person["side"]], f"speech{number}")
+        for number, person in enumerate(segment.truth["characters"], start=1) if person["visible"]
+    )  # fmt: skip
+    segment.faces = [x for x, _ in seen]
+    voices = {name: _active(stem) for name, stem in segment.stems.items() if "speech" in name}
+    spoken = np.any(list(voices.values()), axis=0)
+    theirs = np.any([voices[name] for _, name in seen if name in voices] or [np.zeros(len(spoken), bool)], axis=0)
+    nobodys = float((spoken & ~theirs).sum() / max(1, spoken.sum()))
+    segment.voice_over = bool(spoken.mean() >= LEAST_SPEECH and nobodys > MOST_VOICE_OVER)
+    segment.talks = [name in segment.stems and not is_silent(segment.stems[name]) for _, name in seen]
+
+
+def _active(stem: np.ndarray) -> np.ndarray:
+    """Frames in which a stem is not silent."""
+    size = RATE // FPS
+    return np.array([not is_silent(stem[at : at + size]) for at in range(0, len(stem) - size + 1, size)])
 
 
 def _speaking(seed: int, level: str, seconds: int) -> Spec:
