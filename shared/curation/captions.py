@@ -80,7 +80,8 @@ def written(film: Path) -> tuple[str, str]:
     lines = [line.strip() for line in split_lines(read_text(file, most=LARGEST).strip(), str(file))]
     if len(lines) > 2:
         raise UserError(f"{file}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
-    return (lines + ["", ""])[0], (lines + ["", ""])[1]
+    caption, sound, *_ = [*lines, "", ""]
+    return caption, sound
 
 
 def checked(said: str, count: int, context: Context) -> Answer:

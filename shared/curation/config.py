@@ -17,6 +17,10 @@ from shared.utils.ranges import Amount, Batch, Count, Fps, Rate, SampleRate, Sec
 STAGE_NAMES = (
     "shots", "technical", "demix", "people", "speech", "captions", "subsets", "template", "fingerprint", "cut",
 )  # fmt: skip
+#: Keys by section that decide how a stage is run, and not what it finds.
+FREE_KEYS = {
+    "captions": {"url", "key_variable", "timeout", "tries", "pause", "most_per_minute"}, "demix": {"device"},
+}  # fmt: skip
 #: Mean brightness of a picture.
 Brightness = Annotated[float, Field(gt=0, le=255)]
 

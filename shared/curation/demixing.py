@@ -1,8 +1,8 @@
 """A clip's sound taken apart into speech, effects and music, by two demixers where there are two, which must agree.
 
-The paper's rule (arXiv 2506.08003): the L1 distance of the speech tracks; and, where one of effects and music is silent,
-that of the other against all that is not speech. A clip is dropped only for a large distance of a pair that can be
-compared. -45 dBFS is silence.
+The paper's rule (arXiv 2506.08003): the L1 distance of the speech tracks; and, where one of effects and music is
+silent, that of the other against all that is not speech. A clip is dropped only for a large distance of a pair that can
+be compared. -45 dBFS is silence.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 from shared.curation.config import Duplicates
@@ -75,7 +75,7 @@ def _bands(figures: Mapping[str, Any], settings: Duplicates) -> Iterator[tuple[s
             yield "pictures", moment * len(row) + at, row[at : at + BAND]
     if settings.by == "either":
         rows = figures["sound"]
-        for one, other in zip(rows, rows[1:], strict=False):
+        for one, other in pairwise(rows):
             yield "sound", 0, one + other
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.curation.children import Lost, supervised
-from shared.curation.config import DemixConfig
+from shared.curation.config import FREE_KEYS, DemixConfig
 from shared.curation.ledger import Ledger
 from shared.curation.record import Context, Finding, Record, Stage
 from shared.curation.shots import records_of
@@ -56,7 +56,8 @@ class Digests:
         self._of: dict[str, str] = {}
         for stage in stages:
             section = getattr(config, stage.name, None)
-            settings = section.model_dump(mode="json") if section is not None else None
+            free = FREE_KEYS.get(stage.name)
+            settings = section.model_dump(mode="json", exclude=free) if section is not None else None
             parts = [stage.name, stage.version, settings, [self._of[name] for name in stage.reads]]
             self._of[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -6,6 +6,8 @@ of energy between neighbouring bands and moments (Haitsma and Kalker, ISMIR 2002
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +67,7 @@ def sound_bits(sound: NDArray[np.float32]) -> Bits:
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::step] * np.hanning(size)
     power = np.abs(np.fft.rfft(frames)) ** 2
     edges = (BAND_EDGES / RATE * size).round().astype(int)
-    energy = np.log(np.stack([power[:, a:b].sum(1) for a, b in zip(edges[:-1], edges[1:], strict=True)], 1) + 1e-9)
+    energy = np.log(np.stack([power[:, a:b].sum(1) for a, b in pairwise(edges)], 1) + 1e-9)
     return np.diff(np.diff(energy, axis=1), axis=0) > 0
 
 

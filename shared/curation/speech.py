@@ -1,8 +1,8 @@
 """Who speaks: the lips of each face against the speech track. Clips with a voice and nobody's lips are voice-overs.
 
-No package carries a model of active speakers. In its place stands the correlation of a mouth's opening with the loudness
-of the speech (Chandrasekaran et al. 2009, PLoS Comput. Biol. 5(7), e1000436), over the time in which that mouth moves:
-of two who speak in turns each is judged by its own turns.
+No package carries a model of active speakers. In its place stands the correlation of a mouth's opening with the
+loudness of the speech (Chandrasekaran et al. 2009, PLoS Comput. Biol. 5(7), e1000436), over the time in which that
+mouth moves: of two who speak in turns each is judged by its own turns.
 """
 
 from __future__ import annotations

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import errno
+import json
+import multiprocessing
 import os
+import signal
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared.curation.config import DemixConfig
@@ -136,8 +141,11 @@ def test_a_digest_changes_with_what_a_stage_reads() -> None:
     first, config = Digests(stages, DemixConfig()), {"technical": {"least_side": 32}, "limit_seconds": 3}
     other = Digests(stages, DemixConfig.model_validate(config))
     assert [first[stage.name] == other[stage.name] for stage in stages] == [True, False, False, True]
+    stages += (Stage("captions", one),)
+    free = [Digests(stages, DemixConfig.model_validate({"captions": c}))["captions"] for c in ({"tries": 9}, {"side": 9})]
+    assert [Digests(stages, DemixConfig())["captions"] == one for one in free] == [True, False]
     newer = Digests([stage._replace(version=2) if stage.name == "shots" else stage for stage in stages], DemixConfig())
-    assert [first[stage.name] == newer[stage.name] for stage in stages] == [False, True, True, True]
+    assert [first[stage.name] == newer[stage.name] for stage in stages[:4]] == [False, True, True, True]
 
 
 def test_films_are_known_by_their_content(source: Source, ledger: Ledger, tmp_path: Path) -> None:
@@ -166,3 +174,60 @@ def test_a_full_disk_stops_all(source: Source, ledger: Ledger) -> None:
         made.run(["shots", "one"])
     assert not ledger.has(made.clips[0][0].key, "one", made.digests["one"])
     assert stopping(ValueError("x")) == ""
+
+
+def many(record: Record, context: Context) -> Finding:
+    return Finding(figures={"spans": [[float(n), n + 1.0, "", ""] for n in range(40)]})
+
+
+def slow(record: Record, context: Context) -> Finding:
+    time.sleep(0.004)
+    return Finding("drop" if record.start % 3 == 2 else "keep", "rule", figures={"twice": 2 * record.start})
+
+
+MANY = (Stage("shots", many), Stage("one", slow), Stage("three", slow, reads=("one",)))
+
+
+def run_many(source: Source, file: Path) -> None:
+    with Ledger(file) as ledger:
+        made = engine(source, ledger)
+        made.stages, made.digests = MANY, Digests(MANY, made.context.config)
+        made.run(stage.name for stage in MANY)
+
+
+def lines(file: Path) -> list[tuple[str, str, str]]:
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    return sorted((line["key"], line["stage"], line.get("verdict", "")) for line in found)
+
+
+def test_kills_at_random_moments_lose_nothing_and_do_nothing_twice(source: Source, tmp_path: Path) -> None:
+    run_many(source, tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(200):
+        process = multiprocessing.get_context("fork").Process(target=run_many, args=(source, tmp_path / "killed"))
+        process.start()
+        process.join(float(rng.uniform(0.02, 0.2)))
+        if process.exitcode is not None:
+            break
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        kills += 1
+    assert process.exitcode == 0 and kills >= 3
+    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+
+
+def test_memory_is_flat_over_many_records(tmp_path: Path) -> None:
+    """The ledger keeps an offset for each line, and no figures."""
+    with Ledger(tmp_path / "long") as ledger, open(tmp_path / "long", "ab") as file:
+        line = {"stage": "one", "digest": "d", "verdict": "keep", "figures": {"opening": [0.123] * 500}}
+        for number in range(10_000):
+            file.write(json.dumps(line | {"key": str(number)}).encode() + b"\n")
+        assert len(ledger) == 0
+    tracemalloc.start()
+    with Ledger(tmp_path / "long") as ledger:
+        found = ledger.get("9999", "one", "d")
+        assert len(ledger) == 10_000 and found is not None and found["figures"]["opening"][0] == 0.123
+        held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 3_000_000 < (tmp_path / "long").stat().st_size
