@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     report = build(sources, options.output, config, tools, options.workers, options.stages, options.retry)
     print(report.table())
+    for copy, film in report.copies:
+        print(f"{copy}: left out, it is a copy of {film}")
     if options.stages is None:
         print(f"{report.kept} clips, {options.output / MANIFEST_NAME}")
     failed = [(clip.record.key, f"{clip.stage}: {clip.finding.reason}") for clip in report.failed]

@@ -16,6 +16,7 @@ from shared.curation.stages import STAGES, check_installed
 from shared.curation.write import write_data_set
 from shared.data.manifest import claim_folder
 from shared.data.media import probe
+from shared.utils.errors import UserError
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 
 MARKER = "demix.json"
@@ -51,6 +52,9 @@ def dry_run(sources: Sequence[Source], config: DemixConfig, tools: Tools, worker
 
 
 def seconds_of(file: Path) -> float:
-    """Length of a film's pictures in seconds, by its header."""
-    info = probe(file)
+    """Length of a film's pictures in seconds, by its header; 0 of a file that cannot be read: its first stage says why."""
+    try:
+        info = probe(file)
+    except UserError:
+        return 0.0
     return info.video_end or info.duration

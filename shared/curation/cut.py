@@ -41,7 +41,7 @@ def cut(record: Record, context: Context) -> Finding:
             sound, rate = resample(sound, rate, 48000), 48000
         sources.append(sound_source(sound, rate, layout, frames / fps))
     write_streams(file, sources, rate)
-    figures = {"file": f"{FOLDER}/{file.name}", "frames": frames, "codec": CODEC, "bytes": file.stat().st_size}
+    figures = {"files": [f"{FOLDER}/{file.name}"], "frames": frames, "codec": CODEC, "bytes": file.stat().st_size}
     return Finding(figures=figures)
 
 
@@ -64,22 +64,23 @@ def _picture_source(record: Record, fps: Fraction, frames: int, bars: list[float
 def _pictures(record: Record, fps: Fraction, frames: int, bars: list[float]) -> Iterator[Video]:
     """Yield exactly `frames` pictures, each the last that began by the middle of its time on show."""
     count = 0
-    shown: Video | None = None
+    shown = None
     with reading(record.source) as file:
         for frame, time, _ in timed_pictures(file, record.start):
             while shown is not None and count < frames and time > (count + 0.5) / fps:
-                yield shown
+                yield _picture(shown, file.video, bars)
                 count += 1
             if count == frames or time > record.seconds - EDGE:
                 break
-            shown = _cropped(upright_picture(frame, upright_size(frame, file.video), file.video), bars)
-    assert shown is not None  # the stage before has seen pictures here
-    for _ in range(count, frames):
-        yield shown
+            shown = frame
+        assert shown is not None  # the stage before has seen pictures here
+        for _ in range(count, frames):
+            yield _picture(shown, file.video, bars)
 
 
-def _cropped(picture: Video, bars: list[float]) -> Video:
-    """Take a picture's bars away, with a pixel beside each; both sides become even."""
+def _picture(frame: Any, stream: Any, bars: list[float]) -> Video:
+    """Pixels of a frame without its bars, and what of them is grey beside each; both sides become even."""
+    picture = upright_picture(frame, upright_size(frame, stream), stream)
     spans = []
     for size, (before, after) in zip(picture.shape[:2], (bars[:2], bars[2:]), strict=True):
         first = _margin(before, size)

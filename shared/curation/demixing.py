@@ -42,9 +42,10 @@ def demix(record: Record, context: Context) -> Finding:
             name = max(far, key=far.__getitem__)
             told = f"{settings.demixer} and {settings.second} differ in {name} by {far[name]:.2f} of the mix"
             return Finding("drop", "demixers differ", f"{told}; at most {settings.most_l1:g} may", figures)
-    for name, file in track_files(context.output, record).items():
+    files = track_files(context.output, record)
+    for name, file in files.items():
         write_audio(file, np.zeros_like(tracks[name]) if name in silent else tracks[name], rate)
-    return Finding(figures=figures)
+    return Finding(figures=figures | {"files": [file.relative_to(context.output).as_posix() for file in files.values()]})
 
 
 def compare(first: Mapping[str, Audio], second: Mapping[str, Audio], mix: Audio) -> dict[str, float]:

@@ -66,7 +66,8 @@ class Digests:
 
 
 class Engine:
-    """Runs `stages` in order; the first makes clips of films, the others look at clips."""
+    """Runs `stages` in order; the first makes clips of films, the others look at clips. `copies`: files that are left
+    out, each with the film that it is a copy of."""
 
     def __init__(
         self, stages: Sequence[Stage], context: Context, ledger: Ledger, workers: int, retry: bool = False
@@ -75,19 +76,18 @@ class Engine:
         self.digests = Digests(stages, context.config)
         self.films: list[Record] = []
         self.clips: list[tuple[Record, Finding]] = []
+        self.copies: list[tuple[Path, Path]] = []
 
     def films_of(self, sources: Sequence[Source], length: Callable[[Path], float]) -> None:
-        """Take films in, each content once; `length` reads the seconds of a file. A file that cannot be read has no
-        seconds, and fails at its first stage, which says why."""
+        """Take films in, each content once; `length` reads the seconds of a file."""
         known: dict[str, Record] = {}
         for source in progress_bar(sources, desc="films", unit="film"):
             key = self._content_key(source.path)
-            try:
-                seconds = length(source.path)
-            except UserError:
-                seconds = 0.0
+            if key in known:
+                self.copies.append((source.path, known[key].source))
+                continue
             licence = source.licence or self.context.config.licence
-            known.setdefault(key, Record(key, source.path, key, 0.0, seconds, licence))
+            known[key] = Record(key, source.path, key, 0.0, length(source.path), licence)
         self.films = list(known.values())
 
     def run(self, names: Iterable[str]) -> None:
@@ -126,9 +126,9 @@ class Engine:
         return total
 
     def _run(self, stage: Stage) -> None:
-        todo = [work for work in self._left(stage) if not self._is_done(work)]
-        done = supervised(partial(_work, self.context), todo, self.workers, self._limit)
-        for work, result in progress_bar(done, total=len(todo), desc=stage.name, unit="clip"):
+        total = sum(1 for _ in self._todo(stage))
+        done = supervised(partial(_work, self.context), self._begun(stage), self.workers, self._limit)
+        for work, result in progress_bar(done, total=total, desc=stage.name, unit="clip"):
             if isinstance(result, Lost):
                 result = Done(Finding("fail", result.cause, result.reason), self._limit(work))
             if isinstance(result, Refused):
@@ -136,6 +136,16 @@ class Engine:
             finding, seconds = result
             content = asdict(finding) | {"seconds": round(seconds, 4)}
             self.ledger.append(work.record.key, stage.name, self.digests[stage.name], **content)
+
+    def _todo(self, stage: Stage) -> Iterator[Work]:
+        return (work for work in self._left(stage) if not self._is_done(work))
+
+    def _begun(self, stage: Stage) -> Iterator[Work]:
+        """Yield what is to do; files that are written over count no more, from before that on."""
+        for work in self._todo(stage):
+            if stage.writes:
+                self.ledger.void(work.record.key, stage.name)
+            yield work
 
     def _left(self, stage: Stage) -> Iterator[Work]:
         """Yield the records that no earlier stage has dropped, with what the stage reads."""
@@ -154,11 +164,10 @@ class Engine:
             yield Work(stage, replace(clip, figures={name: found[name].figures for name in stage.reads}))
 
     def _is_done(self, work: Work) -> bool:
-        place = work.record.key, work.stage.name, self.digests[work.stage.name]
-        if not self.ledger.has(*place):
+        line = self.ledger.get(work.record.key, work.stage.name, self.digests[work.stage.name])
+        if line is None or (self.retry and line["verdict"] == "fail"):
             return False
-        line = self.ledger.get(*place)
-        return not (self.retry and line is not None and line["verdict"] == "fail")
+        return all((self.context.output / file).is_file() for file in line["figures"].get("files", ()))
 
     def _clips_of(self, film: Record) -> list[tuple[Record, Finding]]:
         found = self.film_finding(film)

@@ -21,8 +21,8 @@ LEDGER_NAME = "ledger.jsonl"
 
 
 class Ledger:
-    """Findings by the key of a record, the stage, and the digest of all that decides what the stage finds. The last
-    line counts. One process writes."""
+    """Findings by the key of a record and the stage, each with the digest of all that decides what the stage finds. The
+    last line counts: files that a stage writes are of that digest, and of no earlier one. One process writes."""
 
     def __init__(self, file: Path) -> None:
         """Open a ledger, or begin one. A last line that was not written to its end is taken away. UserError for a
@@ -54,18 +54,19 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def has(self, key: str, stage: str, digest: str) -> bool:
-        """Whether a stage of this digest has looked at a record."""
-        return _place(key, stage, digest) in self._offsets
-
     def get(self, key: str, stage: str, digest: str) -> dict[str, Any] | None:
-        """Line of a record's stage, or None."""
-        offset = self._offsets.get(_place(key, stage, digest))
+        """Read the last line of a record's stage, or None if there is none, or one of another digest."""
+        offset = self._offsets.get(_place(key, stage))
         if offset is None:
             return None
         self._content.seek(offset)
         line: dict[str, Any] = json.loads(self._content.readline())
-        return line
+        return line if line["digest"] == digest else None
+
+    def void(self, key: str, stage: str) -> None:
+        """Let nothing that was found before count: files of it are about to be written anew."""
+        if _place(key, stage) in self._offsets:
+            self.append(key, stage, "")
 
     def append(self, key: str, stage: str, digest: str, **content: Any) -> None:
         """Write a line; it is on the disk when this returns. ValueError for a number that is not finite."""
@@ -75,7 +76,7 @@ class Ledger:
         self._content.write(text)
         self._content.flush()
         os.fsync(self._content.fileno())
-        self._offsets[_place(key, stage, digest)] = offset
+        self._offsets[_place(key, stage)] = offset
 
     def _read(self) -> None:
         whole = 0
@@ -84,7 +85,7 @@ class Ledger:
                 break
             try:
                 content = json.loads(line)
-                place = _place(content["key"], content["stage"], content["digest"])
+                place, _ = _place(content["key"], content["stage"]), content["digest"]
             except (ValueError, KeyError, TypeError):
                 if self._content.read(1):
                     told = "is damaged before its end; remove that line, and what it says is made again"
@@ -102,5 +103,5 @@ class Ledger:
             offset += len(line)
 
 
-def _place(key: str, stage: str, digest: str) -> bytes:
-    return hashlib.blake2b(f"{key}\x1f{stage}\x1f{digest}".encode(), digest_size=16).digest()
+def _place(key: str, stage: str) -> bytes:
+    return hashlib.blake2b(f"{key}\x1f{stage}".encode(), digest_size=16).digest()

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.curation.pictures import small_pictures
 from shared.curation.record import Context, Finding, Record
 from shared.data.media import probe, read_video
 from shared.perception.faces import MODELS, FaceReader
@@ -44,8 +45,7 @@ def look(record: Record, context: Context) -> Finding:
     settings = context.config.people
     info = probe(record.source)
     fps = min(settings.fps, info.fps or settings.fps)
-    scale = min(1.0, SIDE / max(info.width or 1, info.height or 1))
-    height, width = (max(1, round((side or 1) * scale)) for side in (info.height, info.width))
+    height, width = next(small_pictures(record.source, record.start, record.end, SIDE)).pixels.shape[:2]
     frames = read_video(record.source, fps, (height, width), record.start, record.end)
     faces = [face for face in FINDERS[settings.faces](frames) if face.found >= settings.least_found]
     if len(faces) > MOST:

@@ -71,12 +71,13 @@ class Context(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A step of the builder: a function of a record alone. `reads`: stages whose figures or files it needs; `version`:
-    another number makes the stage's earlier findings void."""
+    """A step of the builder: a function of a record alone. `reads`: stages whose figures or files it needs; `writes`:
+    it writes files, which its figures name in `files`; `version`: another number makes earlier findings void."""
 
     name: str
     run: Callable[[Record, Context], Finding]
     reads: tuple[str, ...] = ()
+    writes: bool = False
     version: int = 1
 
 

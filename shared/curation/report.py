@@ -34,11 +34,13 @@ class ClipReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All clips, films that failed among them, by the last stage that looked at them; and the seconds of each stage."""
+    """All clips, films that failed among them, by the last stage that looked at them; the seconds of each stage; and
+    files that are left out, each with the film that it is a copy of."""
 
     stages: tuple[str, ...]
     clips: tuple[ClipReport, ...]
     seconds: dict[str, float]
+    copies: tuple[tuple[Path, Path], ...] = ()
 
     @classmethod
     def of(cls, engine: Engine) -> Self:
@@ -50,7 +52,7 @@ class Report(NamedTuple):
         for record, said in engine.clips:
             *_, (stage, finding) = engine.findings(record, said)
             clips.append(ClipReport(record, stage, replace(finding, figures={})))
-        return cls(stages, (*lost, *clips), engine.seconds())
+        return cls(stages, (*lost, *clips), engine.seconds(), tuple(engine.copies))
 
     @property
     def failed(self) -> list[ClipReport]:

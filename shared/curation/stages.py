@@ -19,14 +19,14 @@ from shared.perception.voices import voices_fingerprint
 STAGES = (
     Stage("shots", shots.find_shots),
     Stage("technical", technical.examine),
-    Stage("demix", demixing.demix),
+    Stage("demix", demixing.demix, writes=True),
     Stage("people", people.look),
     Stage("speech", speech.listen, reads=("demix", "people")),
     Stage("captions", captions.caption, reads=("people",)),
     Stage("subsets", subsets.sort, reads=("demix", "people", "speech")),
     Stage("template", template.write, reads=("people", "speech", "captions")),
     Stage("fingerprint", fingerprint.take),
-    Stage("cut", cut.cut, reads=("technical",)),
+    Stage("cut", cut.cut, reads=("technical",), writes=True),
 )
 
 

@@ -22,7 +22,7 @@ def test_a_clip_has_the_frames_and_the_sound_of_its_span(tmp_path: Path, first: 
     write_video(tmp_path / "film.mp4", frames, 20, (np.repeat(level, 800) * tone)[None].astype(np.float32), RATE)
     record = Record("k", tmp_path / "film.mp4", "k", first / 20, after / 20, "", {"technical": {"bars": [0.0] * 4}})
     finding = cut(record, Context(DemixConfig(), tmp_path, None))  # type: ignore[arg-type]
-    file = tmp_path / finding.figures["file"]
+    file = tmp_path / finding.figures["files"][0]
     assert finding.figures["frames"] == after - first and finding.figures["bytes"] == file.stat().st_size
     info = probe(file)
     assert info.fps == 20 and info.video_end == pytest.approx((after - first) / 20)

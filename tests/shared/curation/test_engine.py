@@ -155,6 +155,7 @@ def test_films_are_known_by_their_content(source: Source, ledger: Ledger, tmp_pa
     made.films_of([source, Source(tmp_path / "copy.mp4"), Source(tmp_path / "other.mp4", "CC0")], lambda path: 8.0)
     assert [film.source.name for film in made.films] == ["film.mp4", "other.mp4"]
     assert [film.licence for film in made.films] == ["", "CC0"]
+    assert made.copies == [(tmp_path / "copy.mp4", source.path)]
     size = len(ledger)
     made.films_of([source], lambda path: 8.0)
     assert len(ledger) == size
@@ -172,7 +173,7 @@ def test_a_full_disk_stops_all(source: Source, ledger: Ledger) -> None:
     made.stages = (STAGES[0], Stage("one", full))
     with pytest.raises(UserError, match="No space left on device; make room, and run the same command again"):
         made.run(["shots", "one"])
-    assert not ledger.has(made.clips[0][0].key, "one", made.digests["one"])
+    assert ledger.get(made.clips[0][0].key, "one", made.digests["one"]) is None
     assert stopping(ValueError("x")) == ""
 
 
@@ -231,3 +232,26 @@ def test_memory_is_flat_over_many_records(tmp_path: Path) -> None:
         held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 3_000_000 < (tmp_path / "long").stat().st_size
+
+
+def wav(record: Record, context: Context) -> Finding:
+    (context.output / f"{record.start:g}.wav").write_text(f"{context.config.demix.most_l1:g}")
+    _count(context, "demix", record)
+    return Finding(figures={"files": [f"{record.start:g}.wav"]})
+
+
+def test_files_are_those_of_the_settings_and_are_made_again_where_they_are_gone(
+    source: Source, ledger: Ledger, tmp_path: Path
+) -> None:
+    def run(**demix: float) -> int:
+        before = len(calls(tmp_path))
+        made = engine(source, ledger, demix=demix)
+        made.stages = (STAGES[0], Stage("demix", wav, writes=True))
+        made.digests = Digests(made.stages, made.context.config)
+        made.run(["shots", "demix"])
+        assert {(tmp_path / f"{n}.wav").read_text() for n in range(7)} == {f"{demix['most_l1']:g}"}
+        return len(calls(tmp_path)) - before
+
+    assert [run(most_l1=0.5), run(most_l1=0.5), run(most_l1=0.25), run(most_l1=0.5)] == [7, 0, 7, 7]
+    (tmp_path / "3.wav").unlink()
+    assert run(most_l1=0.5) == 1

@@ -12,12 +12,21 @@ def test_what_is_written_is_read_back_and_the_last_line_counts(tmp_path: Path) -
     with Ledger(tmp_path / "l") as ledger:
         ledger.append("a", "shots", "1", verdict="keep")
         ledger.append("a", "shots", "1", verdict="drop")
+        assert (ledger.get("a", "shots", "1") or {})["verdict"] == "drop"
         ledger.append("a", "shots", "2", verdict="fail")
     with Ledger(tmp_path / "l") as ledger:
-        assert (ledger.get("a", "shots", "1") or {})["verdict"] == "drop"
         assert (ledger.get("a", "shots", "2") or {})["verdict"] == "fail"
-        assert ledger.get("b", "shots", "1") is None and len(ledger) == 2
-        assert ledger.has("a", "shots", "2") and not ledger.has("a", "cut", "2")
+        assert ledger.get("a", "shots", "1") is None and ledger.get("a", "cut", "2") is None and len(ledger) == 1
+
+
+def test_what_is_void_counts_no_more(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l") as ledger:
+        ledger.void("a", "demix")
+        assert len(ledger) == 0
+        ledger.append("a", "demix", "1", verdict="keep")
+        ledger.void("a", "demix")
+    with Ledger(tmp_path / "l") as ledger:
+        assert ledger.get("a", "demix", "1") is None
 
 
 @pytest.mark.parametrize("torn", [b'{"key": "b", "stage"', b'{"key": "b"}\n', b"\0\0\0\n", b"\xff"])
@@ -31,7 +40,7 @@ def test_a_last_line_that_a_kill_tore_is_taken_away(tmp_path: Path, torn: bytes)
         assert file.read_bytes() == whole
         ledger.append("b", "shots", "1", reason="")
     with Ledger(file) as ledger:
-        assert ledger.has("a", "shots", "1") and ledger.has("b", "shots", "1")
+        assert ledger.get("a", "shots", "1") and ledger.get("b", "shots", "1")
 
 
 def test_damage_before_the_end_is_told_by_its_line(tmp_path: Path) -> None:
