@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -52,7 +52,7 @@ class _Child(Generic[Item]):
 
 def supervised(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, limit: Callable[[Item], float]
-) -> Iterator[tuple[Item, Result | Lost]]:
+) -> Generator[tuple[Item, Result | Lost], None, None]:
     """Items with what `function` makes of them, as they are done, by so many child processes of one thread each. One
     that works longer than the seconds `limit` of its item is killed; a new one takes its place. `function` must not
     raise: what it raises ends its process."""

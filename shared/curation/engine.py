@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -127,8 +128,12 @@ class Engine:
 
     def _run(self, stage: Stage) -> None:
         total = sum(1 for _ in self._todo(stage))
-        done = supervised(partial(_work, self.context), self._begun(stage), self.workers, self._limit)
-        for work, result in progress_bar(done, total=total, desc=stage.name, unit="clip"):
+        with closing(supervised(partial(_work, self.context), self._begun(stage), self.workers, self._limit)) as done:
+            self._keep(stage, progress_bar(done, total=total, desc=stage.name, unit="clip"))
+
+    def _keep(self, stage: Stage, done: Iterable[tuple[Work, Done | Refused | Lost]]) -> None:
+        """Write what a stage finds into the ledger, as it comes."""
+        for work, result in done:
             if isinstance(result, Lost):
                 result = Done(Finding("fail", result.cause, result.reason), self._limit(work))
             if isinstance(result, Refused):

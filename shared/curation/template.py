@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.curation.record import Context, Finding, Record
+from shared.utils.errors import UserError
 
 LOOK = "a person"
 """Of whom nobody has said more."""
@@ -19,4 +20,8 @@ def write(record: Record, context: Context) -> Finding:
     count = len(record.figures["people"]["people"])
     looks = texts["people"] or [LOOK] * count
     speaking = [number for number, speaks in enumerate(record.figures["speech"]["speaking"]) if speaks]
-    return Finding(figures={"caption": context.tools.template(looks, speaking, scene), "audio_caption": sound})
+    try:
+        text = context.tools.template(looks, speaking, scene)
+    except ValueError as error:
+        raise UserError(f"its caption cannot stand in the template: {error}") from None
+    return Finding(figures={"caption": text, "audio_caption": sound})

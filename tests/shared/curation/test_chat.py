@@ -39,12 +39,12 @@ def test_a_question_and_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_passes_is_waited_for_as_long_as_the_server_asks(tmp_path: Path) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
     pauses: list[float] = []
     with chat_server(500, (429, "7"), "hang", "cut", "odd", (503, date), (503, "500"), "a garden") as server:
         assert asked(server.url, tmp_path / "pace", pauses, tries=8, pause=2.0) == "a garden"
     waits = [pause for pause in pauses if pause >= 1]
-    assert waits[:5] == [2, 7, 8, 16, 32] and 15 < waits[5] <= 20 and waits[6] == 60 and len(server.requests) == 8
+    assert waits[:5] == [2, 7, 8, 16, 32] and 20 < waits[5] <= 50 and waits[6] == 60 and len(server.requests) == 8
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_nobody_there(tmp_path: Path) -> None:
 def test_all_processes_keep_one_pace(tmp_path: Path) -> None:
     pauses: list[float] = []
     for _ in range(4):
-        keep_pace(tmp_path / "pace", 60, pauses.append)
-    assert [round(pause) for pause in pauses] == [1, 2, 3]
+        keep_pace(tmp_path / "pace", 0.6, pauses.append)
+    assert pauses == pytest.approx([100, 200, 300], abs=20)
     (tmp_path / "pace").write_text(str(time.time() - 5))
-    keep_pace(tmp_path / "pace", 60, pauses.append)
+    keep_pace(tmp_path / "pace", 0.6, pauses.append)
     assert len(pauses) == 3
 
 

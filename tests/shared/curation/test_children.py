@@ -37,7 +37,7 @@ def test_nothing_to_do_is_done_at_once() -> None:
 def test_children_end_with_who_reads_them() -> None:
     results = supervised(pid, range(4), 2, lambda item: 30.0)
     _, process = next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert isinstance(process, int)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)

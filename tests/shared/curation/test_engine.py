@@ -80,7 +80,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def engine(source: Source, ledger: Ledger, workers: int = 2, retry: bool = False, **config: object) -> Engine:
-    context = Context(DemixConfig.model_validate({"limit_seconds": 2} | config), source.path.parent, None)  # type: ignore[arg-type]
+    context = Context(DemixConfig.model_validate({"limit_seconds": 3} | config), source.path.parent, None)  # type: ignore[arg-type]
     made = Engine(STAGES, context, ledger, workers, retry)
     made.films_of([source], lambda path: 8.0)
     return made
@@ -182,7 +182,7 @@ def many(record: Record, context: Context) -> Finding:
 
 
 def slow(record: Record, context: Context) -> Finding:
-    time.sleep(0.004)
+    time.sleep(0.01)
     return Finding("drop" if record.start % 3 == 2 else "keep", "rule", figures={"twice": 2 * record.start})
 
 
@@ -221,7 +221,7 @@ def test_kills_at_random_moments_lose_nothing_and_do_nothing_twice(source: Sourc
 def test_memory_is_flat_over_many_records(tmp_path: Path) -> None:
     """The ledger keeps an offset for each line, and no figures."""
     with Ledger(tmp_path / "long") as ledger, open(tmp_path / "long", "ab") as file:
-        line = {"stage": "one", "digest": "d", "verdict": "keep", "figures": {"opening": [0.123] * 500}}
+        line = {"stage": "one", "digest": "d", "verdict": "keep", "figures": {"opening": [0.123] * 100}}
         for number in range(10_000):
             file.write(json.dumps(line | {"key": str(number)}).encode() + b"\n")
         assert len(ledger) == 0

@@ -7,9 +7,10 @@ import pytest
 from films import FPS, Segment
 
 from shared.curation.config import DemixConfig
-from shared.curation.people import FINDERS, MOST, Face, check, look
+from shared.curation.people import FINDERS, MOST, Face, by_landmarks, check, look
 from shared.curation.record import Context, Record
 from shared.data.media_write import write_video
+from shared.perception.faces import EYES, LIPS, FaceReader, FaceTrack
 
 
 def test_drawn_faces_are_found_where_they_stand(film: tuple[Path, list[Segment]], config: DemixConfig) -> None:
@@ -49,3 +50,16 @@ def test_a_crowd_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_drawn_faces_need_nothing_installed() -> None:
     check("puppets")
+
+
+def test_faces_that_networks_follow_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes, landmarks = np.full((4, 4), np.nan), np.full((4, 468, 3), np.nan)
+    boxes[1:3] = (10, 10, 30, 50)
+    landmarks[1:3] = 0.0
+    landmarks[1:3, EYES[0], 0], landmarks[1:3, EYES[1], 0] = 0.0, 10.0
+    for upper, lower in LIPS:
+        landmarks[1:3, upper, 1], landmarks[1:3, lower, 1] = (0.0, 0.0), (2.0, 4.0)
+    monkeypatch.setattr(FaceReader, "track", lambda self, frames: [FaceTrack(boxes, landmarks)])
+    (face,) = by_landmarks(np.zeros((4, 100, 200, 3), np.uint8))
+    assert face.place == pytest.approx((0.1, 0.3)) and face.height == 0.4 and face.found == 0.5
+    assert face.opening == pytest.approx([0.2, 0.2, 0.4, 0.4])

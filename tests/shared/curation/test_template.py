@@ -8,6 +8,7 @@ from mtv.captions import compose, parse
 from shared.curation.config import DemixConfig
 from shared.curation.record import Context, Record, Tools
 from shared.curation.template import write
+from shared.utils.errors import UserError
 
 CONTEXT = Context(DemixConfig(), Path(), Tools(None, compose))  # type: ignore[arg-type]
 
@@ -28,6 +29,11 @@ def test_the_template_has_the_speakers_that_were_found() -> None:
         "Scene description: a garden at night."
     )
     assert sound == "A woman speaks." and parse(caption).speaking == (1,)
+
+
+def test_a_text_that_the_template_cannot_hold_is_told() -> None:
+    with pytest.raises(UserError, match=r"its caption cannot stand in the template: 'Person1: me'"):
+        text([True], "Person1: me")
 
 
 @pytest.mark.parametrize(
