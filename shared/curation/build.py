@@ -52,7 +52,7 @@ def dry_run(sources: Sequence[Source], config: DemixConfig, tools: Tools, worker
 
 
 def seconds_of(file: Path) -> float:
-    """Length of a film's pictures in seconds, by its header; 0 of a file that cannot be read: its first stage says why."""
+    """Read from its header how long a film's pictures last; 0 s where it cannot be read, which its first stage tells."""
     try:
         info = probe(file)
     except UserError:

@@ -32,8 +32,8 @@ Answer with one JSON object and nothing else:
 {{"people": [{people}], "scene": "...", "sound": "..."}}
 people: exactly {count} entries, from left to right, each the look of one person in a few words, as
 "a woman with grey hair in a red coat". scene: place, light, objects and what happens, in one or two sentences, without
-repeating the looks. sound: what is to be heard, in one sentence, as "A man speaks while a bell rings"; leave it empty if
-you cannot tell."""
+repeating the looks. sound: what is to be heard, in one sentence, as "A man speaks while a bell rings"; leave it empty
+if you cannot tell."""
 REPAIR = "That cannot be used: {reason}. Answer again, with one JSON object of the form that was asked for."
 
 

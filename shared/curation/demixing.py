@@ -45,7 +45,9 @@ def demix(record: Record, context: Context) -> Finding:
     files = track_files(context.output, record)
     for name, file in files.items():
         write_audio(file, np.zeros_like(tracks[name]) if name in silent else tracks[name], rate)
-    return Finding(figures=figures | {"files": [file.relative_to(context.output).as_posix() for file in files.values()]})
+    return Finding(
+        figures=figures | {"files": [file.relative_to(context.output).as_posix() for file in files.values()]}
+    )
 
 
 def compare(first: Mapping[str, Audio], second: Mapping[str, Audio], mix: Audio) -> dict[str, float]:

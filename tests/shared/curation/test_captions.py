@@ -82,7 +82,11 @@ def test_the_users_own_texts(film: Path, tmp_path: Path) -> None:
     assert found(film, tmp_path, source="files").figures["scene"] == ""
     film.with_suffix(".txt").write_text("A garden.\nA bell rings.\n")
     assert written(film) == ("A garden.", "A bell rings.")
-    assert found(film, tmp_path, source="files").figures == {"people": [], "scene": "A garden.", "sound": "A bell rings."}
+    assert found(film, tmp_path, source="files").figures == {
+        "people": [],
+        "scene": "A garden.",
+        "sound": "A bell rings.",
+    }
     assert found(film, tmp_path, source="none").figures["scene"] == ""
     film.with_suffix(".txt").write_text("1\n2\n3")
     with pytest.raises(UserError, match="3 lines; a caption, or a caption and an audio caption"):
@@ -90,7 +94,9 @@ def test_the_users_own_texts(film: Path, tmp_path: Path) -> None:
     film.with_suffix(".txt").unlink()
 
 
-@pytest.mark.parametrize(("settings", "said"), [({}, "model: the server's name"), ({"url": "here", "model": "m"}, "no address")])
+@pytest.mark.parametrize(
+    ("settings", "said"), [({}, "model: the server's name"), ({"url": "here", "model": "m"}, "no address")]
+)
 def test_a_server_needs_a_model_and_an_address(settings: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DemixConfig.model_validate({"captions": {"source": "server"} | settings})
