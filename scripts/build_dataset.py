@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     from mtv.demix import separated
     from shared.curation.build import build, dry_run
     from shared.curation.record import Tools
+    from shared.curation.write import HELD_OUT_NAME
 
     tools = Tools(separated, compose)
     if options.dry_run:
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     for copy, film in report.copies:
         print(f"{copy}: left out, it is a copy of {film}")
     if options.stages is None:
-        print(f"{report.kept} clips, {options.output / MANIFEST_NAME}")
+        files = [options.output / name for name in (MANIFEST_NAME, HELD_OUT_NAME)]
+        print(f"{report.kept} clips, {' and '.join(str(file) for file in files if file.exists())}")
     failed = [(clip.record.key, f"{clip.stage}: {clip.finding.reason}") for clip in report.failed]
     exit_for_failed_clips(failed, len(report.clips), "data set is")
 

@@ -52,7 +52,7 @@ def dry_run(sources: Sequence[Source], config: DemixConfig, tools: Tools, worker
 
 
 def seconds_of(file: Path) -> float:
-    """Read from its header how long a film's pictures last; 0 s where it cannot be read, which its first stage tells."""
+    """Read from its header how long a film lasts, in seconds; 0 where it cannot be read, as its first stage tells."""
     try:
         info = probe(file)
     except UserError:

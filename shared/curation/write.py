@@ -23,7 +23,7 @@ from shared.utils.markdown import markdown_table
 
 HELD_OUT_NAME, CARD_NAME, PAGE_NAME = "held_out.jsonl", "README.md", "index.html"
 MOST_ON_PAGE = 2000
-"""Clips on the page, the first of each verdict alike: a browser shows no more."""
+"""Clips on the page, the first ones: a browser shows no more."""
 
 
 class Kept(NamedTuple):

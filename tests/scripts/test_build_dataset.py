@@ -15,7 +15,7 @@ CONFIG = str(Path(__file__).parents[2] / "configs/data/demix_puppets.yaml")
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     (tmp_path / "films").mkdir()
-    make_film(tmp_path / "films/a.mp4", 7, 2, seconds=2)
+    make_film(tmp_path / "films/a.mp4", 5, 2)
     return ["--input", str(tmp_path / "films"), "--output", str(tmp_path / "set"), "--config", CONFIG, "--workers", "1"]
 
 

@@ -15,6 +15,7 @@ from shared.curation.sources import Source
 from shared.data.manifest import read_manifest
 from shared.utils.errors import UserError
 
+PUPPETS = Path(__file__).parents[3] / "configs/data/demix_puppets.yaml"
 TOOLS = Tools(separated, compose)
 
 
@@ -55,6 +56,6 @@ def test_a_folder_of_something_else_is_refused(film: tuple[Path, list[Segment]],
 
 
 def test_a_dry_run_tells_and_leaves_nothing(film: tuple[Path, list[Segment]], tmp_path: Path) -> None:
-    config = DemixConfig.model_validate({"shots": {"detector": "none"}, "technical": {"least_side": 1000}})
+    config = DemixConfig.load(PUPPETS, ["shots.detector=none", "technical.least_side=1000"])
     found = dry_run([Source(film[0])], config, TOOLS, 2)
     assert (found.films, found.clips, found.kept) == (1, 2, 0) and found.seconds == pytest.approx(12)

@@ -83,13 +83,11 @@ def test_long_films_are_understood(tmp_path: Path, config: DemixConfig) -> None:
 def test_films_that_share_a_clip_are_on_one_side(
     film: tuple[Path, list[Segment]], config: DemixConfig, tmp_path: Path
 ) -> None:
-    """The first segment again, smaller and quieter, is a film of its own; and so is a segment of another film."""
-    first = film[1][0]
-    span = first.first / FPS, first.after / FPS
-    frames, sound = read_video(film[0], FPS, (64, 96), *span), read_audio(film[0], RATE, True, *span)
-    write_video(tmp_path / "copy.mp4", frames, FPS, sound * 0.5, RATE)
-    write_video(tmp_path / "true.mp4", frames, FPS, sound, RATE)
-    make_film(tmp_path / "other.mp4", 31, 1)
+    """The first segment, and the same again, quieter, as films of their own; and beside them the second one."""
+    for name, number, level in (("true.mp4", 0, 1.0), ("copy.mp4", 0, 0.5), ("other.mp4", 1, 1.0)):
+        span = film[1][number].first / FPS, film[1][number].after / FPS
+        frames, sound = read_video(film[0], FPS, None, *span), read_audio(film[0], RATE, True, *span)
+        write_video(tmp_path / name, frames, FPS, sound * level, RATE)
     films = [tmp_path / name for name in ("copy.mp4", "true.mp4", "other.mp4")]
     changes = {"shots": {"detector": "none", "least_seconds": 1}, "split": {"held_out": 0.5}}
     settings = DemixConfig.model_validate(config.model_dump() | changes | {"speech": config.speech.model_dump()})
