@@ -4,6 +4,7 @@ Two person conversation. Person1: a man. Person2: a woman. Person1 is speaking. 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.utils.errors import UserError
@@ -46,6 +47,13 @@ def build(template: Template) -> str:
     parts += [f"Person{i + 1}: {look}." for i, look in enumerate(template.people)]
     parts += [f"Person{i + 1} is speaking." for i in template.speaking]
     return " ".join([*parts, f"Scene description: {template.scene}."])
+
+
+def compose(people: Sequence[str], speaking: Sequence[int], scene: str) -> str:
+    """Write the text for free texts of any form: blanks around them and full stops at their ends are left out. Where
+    nobody speaks it is the scene alone. ValueError as `Template`."""
+    looks = tuple(look.strip().rstrip(".").rstrip() for look in people) if speaking else ()
+    return build(Template(looks, tuple(speaking), scene.strip().rstrip(".").rstrip()))
 
 
 def parse(text: str) -> Template:

@@ -102,6 +102,11 @@ def _ratio_db(signal: float, rest: float) -> float:
     return LEAST_DB if signal == 0 else float(np.clip(ratio, LEAST_DB, MOST_DB))
 
 
+def separated(name: str, checkpoints: Sequence[Path], device: str, mix: Audio, rate: int) -> dict[str, Audio]:
+    """Tracks by name of a mix float32 [1 or 2, N], by the demixer of that name. UserError as `demixer`."""
+    return dict(_demixer(DemixerChoice(name, tuple(checkpoints), device)).separate(mix, rate).items())
+
+
 @cache
 def _demixer(choice: DemixerChoice) -> Demixer:
     """Made once; processes that are forked have it."""

@@ -50,6 +50,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
     from ccl.transformer import DualStreamTransformer
     from mtv.control import MSTControlNet
     from mtv.curriculum import CurriculumConfig
+    from shared.curation.config import DemixConfig
     from shared.nn.dit import StreamConfig
     from shared.utils.config import TrainConfig
     from shared.utils.config_page import argument_table, key_tables
@@ -61,6 +62,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
     yield "docs/checkpoint.md", "curve", curve(metrics)
     yield keys, "keys of a run", key_tables(TrainConfig)
     yield keys, "keys of stages", key_tables(CurriculumConfig, ["backbone", "diffusion_loss", "stages"])
+    yield "docs/curation.md", "keys of a data set", key_tables(DemixConfig).replace("\n## ", "\n### ")
     yield keys, "keys of a model", argument_table(DualStreamTransformer)
     yield keys, "keys of a stream", argument_table(StreamConfig, "Attributes:")
     yield keys, "keys of a control network", argument_table(MSTControlNet)

@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("ccl", "mtv", "shared")
-MOST_ROOMS, MOST_ARROWS = 20, 67
+#: `shared/curation`, the data builder, made them 21 and 71: it stands on data, evaluation (pages), perception, puppets
+#: (their own detector) and utils, and nothing but a script on it. Layouts of adapters, in `shared/checkpoint`, know the
+#: streams' names of `shared/nn`: one more.
+MOST_ROOMS, MOST_ARROWS = 21, 72
 LINES_OF_FILE, LINES_OF_FUNCTION, LINES_OF_SCRIPT = 350, 60, 120
 
 TESTED_ELSEWHERE = {

@@ -82,6 +82,8 @@ def _files(command: Command) -> None:
 
 
 def _files_of_run(command: Command, config: str, overrides: list[str]) -> None:
+    if command.script == "build_dataset":
+        return
     kind = CurriculumConfig if command.script == "train_mtv" else TrainConfig
     run = kind.load(ROOT / config, overrides)
     named = [*run.data.manifests, *run.data.shard_folders, run.init, run.init_streams, run.codecs]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtv.captions import Template, build, drop_speaker, parse, without_speaker
+from mtv.captions import Template, build, compose, drop_speaker, parse, without_speaker
 from shared.puppets.clip import caption
 from shared.puppets.script import sample_spec
 from shared.utils.errors import UserError
@@ -102,3 +102,12 @@ def test_a_caption_of_another_form_keeps_its_speaker() -> None:
     said = "One person conversation. Person1: a man. Person1 is speaking. Scene description: a garden."
     assert drop_speaker(said) == without_speaker(said) != said
     assert drop_speaker("Person1 is speaking, somehow.") == "Person1 is speaking, somehow."
+
+
+def test_free_texts_are_composed() -> None:
+    text = compose(["a man. ", "a woman in a red shirt"], [1], " a garden.")
+    assert text == (
+        "Two person conversation. Person1: a man. Person2: a woman in a red shirt. Person2 is speaking. "
+        "Scene description: a garden."
+    )
+    assert compose(["a man"], [], "a garden") == "Scene description: a garden."

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from mtv.curriculum import CurriculumConfig
 from shared.ablation.plan import AblationPlan
+from shared.curation.config import DemixConfig
 from shared.evaluation.study import StudyConfig
 from shared.utils.cli import Options
 from shared.utils.config import TrainConfig
@@ -82,6 +83,10 @@ ZERO = {
         ("text_dropout", "text_dropout_per_task", "audio_caption_rate", "clean_frames", "clean_spans", "keyframes"),
         "never",
     ),
+    **dict.fromkeys(("most_black", "most_frozen", "most_clipped", "most_silent", "most_voice_over"), "none may be"),
+    **dict.fromkeys(("least_found", "least_probability", "least_motion", "least_correlation"), "all counts"),
+    **dict.fromkeys(("least_speech", "least_face", "most_lag", "most_picture", "most_sound"), "the same"),
+    "held_out": "none",
     **dict.fromkeys(("start_share", "end_share", "anchor"), "never"),
     **dict.fromkeys(("dropout_all", "drop_speaker_prob", "drop_from_caption"), "never"),
 }
@@ -162,7 +167,16 @@ def refuses(field: FieldInfo, value: float) -> bool:
     return True
 
 
-MODELS = [TrainConfig, CurriculumConfig, AblationPlan, StudyConfig, ModelSettings, ControlSettings, DeepSpeedSettings]
+MODELS = [
+    TrainConfig,
+    CurriculumConfig,
+    DemixConfig,
+    AblationPlan,
+    StudyConfig,
+    ModelSettings,
+    ControlSettings,
+    DeepSpeedSettings,
+]
 NUMBERS = {
     place: (name, field)
     for kind in [*MODELS, *sorted(option_models(), key=lambda kind: (kind.__name__, kind.__module__))]

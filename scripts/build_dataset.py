@@ -1,0 +1,66 @@
+"""Make a data set of films: shots, captions, three tracks, speakers and subsets (docs/curation.md).
+
+python scripts/build_dataset.py --input my_films --output data/mine --config configs/data/demix.yaml
+
+DIR/manifest.jsonl (last), clips/, tracks/, report.jsonl with a line per clip, ledger.jsonl. Run again to go on where it
+stopped, or after a change of the configuration: what it does not change is kept. Clips that a rule drops are counted;
+clips at which a stage failed are listed at the end, the others are done, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from shared.curation.config import STAGE_NAMES, DemixConfig
+from shared.curation.sources import read_sources
+from shared.data.manifest import MANIFEST_NAME
+from shared.utils.cli import Options, option, parse, some_of
+from shared.utils.errors import exit_for_failed_clips, run_main
+from shared.utils.ranges import Workers
+
+
+class BuildOptions(Options):
+    input: Path = option(help="folder of films with all below it, or a list: FILE.txt or FILE.jsonl")
+    output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
+    config: Path = option(help="YAML file, as configs/data/demix.yaml")
+    set: list[str] = option([], "change a key: shots.least_seconds=1", repeat=True, metavar="KEY=VALUE")
+    stages: Annotated[tuple[str, ...], BeforeValidator(some_of(STAGE_NAMES))] | None = option(
+        None, f"only some of {','.join(STAGE_NAMES)}; default: all, and the data set", metavar="NAMES"
+    )
+    workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
+    dry_run: bool = option(False, "write nothing; estimate time and disk from the first minute of three of the films")
+    retry: bool = option(False, "try again what failed; else it stays failed")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Build; exit code 1 if a stage failed at a clip."""
+    options = parse(BuildOptions, __doc__, argv)
+    config = DemixConfig.load(options.config, options.set)
+    sources = read_sources(options.input)
+    from mtv.captions import compose
+    from mtv.demix import separated
+    from shared.curation.build import build, dry_run
+    from shared.curation.record import Tools
+    from shared.curation.write import HELD_OUT_NAME
+
+    tools = Tools(separated, compose)
+    if options.dry_run:
+        print(dry_run(sources, config, tools, options.workers).text())
+        return
+    report = build(sources, options.output, config, tools, options.workers, options.stages, options.retry)
+    print(report.table())
+    for copy, film in report.copies:
+        print(f"{copy}: left out, it is a copy of {film}")
+    if options.stages is None:
+        files = [options.output / name for name in (MANIFEST_NAME, HELD_OUT_NAME)]
+        print(f"{report.kept} clips, {' and '.join(str(file) for file in files if file.exists())}")
+    failed = [(clip.record.key, f"{clip.stage}: {clip.finding.reason}") for clip in report.failed]
+    exit_for_failed_clips(failed, len(report.clips), "data set is")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,125 @@
+"""What people look like, what is to be seen, what is to be heard: asked of a model, or as the user has written it.
+
+A model's answer is JSON of a stated form. One that has not that form, or that the template cannot hold, is sent back
+once with the reason; a second one is refused, and the clip dropped with that reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from shared.curation.chat import Message, ask, picture_part, sound_part, text_part
+from shared.curation.config import Captions
+from shared.curation.pictures import small_pictures
+from shared.curation.record import Context, Finding, Record
+from shared.data.clip_files import TEXT_SUFFIX
+from shared.data.media import read_audio
+from shared.utils.errors import UserError
+from shared.utils.text_files import is_file, read_text, shortened, split_lines
+
+RATE = 16000
+PACE = ".captions.pace"
+LARGEST = 2**20  # bytes of an X.txt
+Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=600)]
+QUESTION = """You see pictures of a video clip in the order of time{hear}. Faces that were found in it: {count}.
+Answer with one JSON object and nothing else:
+{{"people": [{people}], "scene": "...", "sound": "..."}}
+people: exactly {count} entries, from left to right, each the look of one person in a few words, as
+"a woman with grey hair in a red coat". scene: place, light, objects and what happens, in one or two sentences, without
+repeating the looks. sound: what is to be heard, in one sentence, as "A man speaks while a bell rings"; leave it empty
+if you cannot tell."""
+REPAIR = "That cannot be used: {reason}. Answer again, with one JSON object of the form that was asked for."
+
+
+class Answer(BaseModel):
+    """What a model says of a clip."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    people: list[Phrase] = Field(max_length=9)
+    scene: Phrase
+    sound: Annotated[str, StringConstraints(strip_whitespace=True, max_length=600)] = ""
+
+
+def caption(record: Record, context: Context) -> Finding:
+    """Find the texts of a clip: `people`, `scene` and `sound` of the figures, empty where nobody says anything."""
+    settings = context.config.captions
+    if settings.source == "none":
+        return Finding(figures={"people": [], "scene": "", "sound": ""})
+    if settings.source == "files":
+        scene, sound = written(record.source)
+        return Finding(figures={"people": [], "scene": scene, "sound": sound})
+    count = len(record.figures["people"]["people"])
+    messages = [{"role": "user", "content": _question(record, settings, count)}]
+    reasons: list[str] = []
+    for _ in range(2):
+        said = ask(messages, settings, context.output / PACE)
+        try:
+            answer = checked(said, count, context)
+            return Finding(figures=answer.model_dump() | {"model": settings.model, "repaired": bool(reasons)})
+        except ValueError as error:
+            reasons.append(str(error))
+            again = REPAIR.format(reason=error)
+            messages += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
+    told = f"{settings.model} answers what cannot be used: {reasons[0]}; and again: {reasons[1]}"
+    return Finding("drop", "caption refused", told, {"answer": shortened(said, 500)})
+
+
+def written(film: Path) -> tuple[str, str]:
+    """Read X.txt beside X.mp4: the caption on its first line and, if there is a second, the sound's there. Both are
+    empty where there is no such file. UserError for more lines."""
+    file = film.with_suffix(TEXT_SUFFIX)
+    if not is_file(file):
+        return "", ""
+    lines = [line.strip() for line in split_lines(read_text(file, most=LARGEST).strip(), str(file))]
+    if len(lines) > 2:
+        raise UserError(f"{file}: {len(lines)} lines; a caption, or a caption and an audio caption, is needed")
+    caption, sound, *_ = [*lines, "", ""]
+    return caption, sound
+
+
+def checked(said: str, count: int, context: Context) -> Answer:
+    """Read a model's answer, fenced or with words around it. ValueError, in words that the model may be told, for one
+    that is no JSON object of the form, has another number of people, or does not fit the template."""
+    first, last = said.find("{"), said.rfind("}")
+    try:
+        content = json.loads(said[first : last + 1])
+    except ValueError as error:
+        raise ValueError(f"it holds no JSON object ({error})") from None
+    try:
+        answer = Answer.model_validate(content)
+    except ValidationError as error:
+        one = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, one['loc']))}: {one['msg']}") from None
+    if len(answer.people) != count:
+        raise ValueError(f"people has {len(answer.people)} entries, and {count} are needed")
+    context.tools.template(answer.people, list(range(count)), answer.scene)
+    return answer
+
+
+def _question(record: Record, settings: Captions, count: int) -> list[Message]:
+    hear = " and hear its sound" if settings.hears else ""
+    people = ", ".join(['"..."'] * count)
+    parts = [text_part(QUESTION.format(hear=hear, count=count, people=people))]
+    parts += [picture_part(pixels) for pixels in _moments(record, settings)]
+    if settings.hears:
+        parts.append(sound_part(read_audio(record.source, RATE, True, record.start, record.end)[0], RATE))
+    return parts
+
+
+def _moments(record: Record, settings: Captions) -> Sequence[np.ndarray]:
+    """Take pictures that lie evenly in a clip."""
+    marks = record.start + record.seconds * (np.arange(settings.pictures) + 0.5) / settings.pictures
+    taken: list[np.ndarray] = []
+    for picture in small_pictures(record.source, record.start, record.end, settings.side):
+        while len(taken) < len(marks) and picture.time + picture.length > marks[len(taken)]:
+            taken.append(picture.pixels)
+        if len(taken) == len(marks):
+            break
+    return taken or [picture.pixels]

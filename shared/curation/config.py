@@ -1,0 +1,182 @@
+"""Configuration of the data builder: a section for each stage, thresholds with their units (docs/curation.md)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from shared.utils import config_file
+from shared.utils.config_sections import Section, key
+from shared.utils.errors import UserError
+from shared.utils.ranges import Amount, Batch, Count, Fps, Rate, SampleRate, Seconds, Seed, Side, Steps
+
+#: Names of the stages, in order.
+STAGE_NAMES = (
+    "shots", "technical", "demix", "people", "speech", "captions", "subsets", "template", "fingerprint", "cut",
+)  # fmt: skip
+#: Keys by section that decide how a stage is run, and not what it finds.
+FREE_KEYS = {
+    "captions": {"url", "key_variable", "timeout", "tries", "pause", "most_per_minute"}, "demix": {"device"},
+}  # fmt: skip
+#: Mean brightness of a picture.
+Brightness = Annotated[float, Field(gt=0, le=255)]
+
+
+class Shots(Section):
+    """Films into shots."""
+
+    detector: Literal["adaptive", "content", "none"] = key(
+        "adaptive", "PySceneDetect's detector of cuts; none: every file is one shot."
+    )
+    threshold: Amount | None = key(
+        None, "The detector's threshold; null is PySceneDetect's own: adaptive 3, content 27."
+    )
+    least_content: Amount = key(15.0, "adaptive: change of a picture, 0 to 255, below which nothing is a cut.")
+    fade_level: Brightness = key(12.0, "Mean brightness below which a film has faded to black.")
+    least_seconds: Seconds = key(2.0, "Shots that are shorter are dropped.")
+    most_seconds: Seconds = key(10.0, "Shots that are longer are divided into equal parts.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least_seconds > self.most_seconds / 2:
+            told = f"{self.least_seconds:g} s is more than half of most_seconds, {self.most_seconds:g} s"
+            raise ValueError(f"shots.least_seconds: {told}; parts of a long shot would be dropped")
+        return self
+
+
+class Technical(Section):
+    """What a clip must have as a file."""
+
+    least_side: Side = key(256, "Pixels of the shorter side, without the bars of a letterbox.")
+    least_rate: SampleRate = key(16000, "Samples a second of the sound.")
+    least_fps: Fps = key(12.0, "Frames a second.")
+    black_level: Brightness = key(16.0, "Mean brightness below which a frame is black.")
+    most_black: Rate = key(0.1, "Share of black frames.")
+    most_frozen: Rate = key(0.5, "Share of frames that are as the one before.")
+    most_clipped: Rate = key(0.01, "Share of samples at full scale.")
+    most_silent: Rate = key(0.9, "Share of the time below -45 dBFS.")
+
+
+class Demix(Section):
+    """Sound into speech, effects and music."""
+
+    demixer: Literal["dsp", "demucs-cdx23"] = key("dsp", "What makes the tracks; demucs-cdx23 is for real recordings.")
+    checkpoints: list[Path] = key([], "Its MVSEP-CDX23 .th files; several are an ensemble.")
+    second: Literal["dsp", "demucs-cdx23"] | None = key(None, "What it is compared with; null: with nothing.")
+    second_checkpoints: list[Path] = key([], "The second one's .th files.")
+    most_l1: Amount = key(
+        0.5, "L1 distance of tracks that both make, in shares of the mix's, above which it is dropped."
+    )
+    device: str = key("cpu", "Where demucs-cdx23 runs.")
+
+    @model_validator(mode="after")
+    def _with_weights(self) -> Self:
+        for name, files in ((self.demixer, self.checkpoints), (self.second, self.second_checkpoints)):
+            if (name == "demucs-cdx23") != bool(files):
+                told = "needs the MVSEP-CDX23 .th files that you have" if not files else f"{name} takes none"
+                raise ValueError(f"demix: {name} {told}; set checkpoints, or second_checkpoints of the second one")
+        if self.second == self.demixer and self.checkpoints == self.second_checkpoints:
+            raise ValueError(f"demix.second: {self.second} is compared with itself; give another one, or null")
+        return self
+
+
+class People(Section):
+    """Faces."""
+
+    faces: Literal["landmarks", "puppets"] = key(
+        "landmarks", "What finds faces: networks (make perception), or, for the toy world, its own detector."
+    )
+    fps: Fps = key(25.0, "Frames a second that are looked at; a film of fewer keeps its own.")
+    least_found: Rate = key(0.3, "Share of the frames in which a face must be found to be a person.")
+
+
+class Speech(Section):
+    """Who speaks."""
+
+    activity: Literal["silero", "level"] = key(
+        "silero", "What tells speech in the speech track: silero-vad (make perception), or its level above -45 dBFS."
+    )
+    least_probability: Rate = key(0.5, "silero: probability of speech.")
+    least_motion: Rate = key(0.05, "Change of a mouth's opening within 0.4 s from which lips move.")
+    least_correlation: Rate = key(0.3, "Correlation of moving lips with the loudness of speech from which they speak.")
+    most_lag: Rate = key(0.1, "Seconds by which lips and sound may be apart.")
+    least_speech: Rate = key(0.1, "Share of the time with speech below which there is no voice-over.")
+    most_voice_over: Rate = key(0.5, "Share of the speech that may be nobody's whose lips move.")
+
+
+class Captions(Section):
+    """Texts."""
+
+    source: Literal["files", "server", "none"] = key(
+        "files", "X.txt beside the film X.mp4, where there is one; or a server that speaks OpenAI's protocol; or none."
+    )
+    url: str = key("http://localhost:8000/v1", "Address of the server, as vLLM has it.")
+    model: str = key("", "Model that the server has.")
+    key_variable: str = key("OPENAI_API_KEY", "Variable of the environment that holds the server's key, if it has one.")
+    pictures: Batch = key(6, "Pictures of a clip that the model sees.")
+    side: Side = key(512, "Pixels of their longer side at most.")
+    hears: bool = key(False, "The model is given the sound too.")
+    most_tokens: Count = key(600, "Tokens of an answer.")
+    timeout: Seconds = key(120.0, "Seconds that an answer may take.")
+    tries: Steps = key(5, "Tries where the server is overloaded, fails or is not there.")
+    pause: Seconds = key(1.0, "Seconds before the second try, then twice as many; Retry-After comes first.")
+    most_per_minute: Amount = key(600.0, "Requests of all processes of a run together.")
+
+    @model_validator(mode="after")
+    def _with_model(self) -> Self:
+        if self.source == "server" and not self.model:
+            raise ValueError("captions.model: the server's name of the model is needed")
+        if self.source == "server" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"captions.url: {self.url} is no address; http://HOST:PORT/v1 is needed")
+        return self
+
+
+class Subsets(Section):
+    """MTV's subsets."""
+
+    least_face: Rate = key(0.25, "Height of a talking head's face in shares of the picture's.")
+
+
+class Duplicates(Section):
+    """Clips that are nearly the same."""
+
+    by: Literal["either", "both"] = key("either", "What must be alike: pictures or sound, or pictures and sound.")
+    most_picture: Rate = key(0.08, "Share of the pictures' bits that may differ; of unlike ones half does.")
+    most_sound: Rate = key(0.25, "Share of the sound's bits that may differ.")
+
+
+class Split(Section):
+    """Films that are held out."""
+
+    held_out: Rate = key(0.05, "Share of the films, with all that are nearly the same.")
+
+
+class DemixConfig(Section):
+    """How a data set is built. Whatever a section decides is decided anew when it changes, and nothing else."""
+
+    seed: Seed = key(0, "The held-out split follows from it.")
+    licence: str = key("", "Licence of films that do not say their own; it goes into the report and the data card.")
+    limit_seconds: Seconds = key(
+        600.0, "Time that a stage may take for a clip, or for a minute of film, before it fails."
+    )
+    shots: Shots = Shots()
+    technical: Technical = Technical()
+    demix: Demix = Demix()
+    people: People = People()
+    speech: Speech = Speech()
+    captions: Captions = Captions()
+    subsets: Subsets = Subsets()
+    duplicates: Duplicates = Duplicates()
+    split: Split = Split()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:
+        """Read a YAML file and apply `overrides` ("shots.least_seconds=1"). UserError names the file and the key."""
+        raw = config_file.read(Path(path), overrides or [])
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise UserError(config_file.explain(error, Path(path), cls)) from None

@@ -1,0 +1,40 @@
+"""The stages of the builder, in order; each is a function in a file of its own."""
+
+from shared.curation import (
+    captions,
+    cut,
+    demixing,
+    fingerprint,
+    people,
+    shots,
+    speech,
+    subsets,
+    technical,
+    template,
+)
+from shared.curation.config import DemixConfig
+from shared.curation.record import Stage
+from shared.perception.voices import voices_fingerprint
+
+STAGES = (
+    Stage("shots", shots.find_shots),
+    Stage("technical", technical.examine),
+    Stage("demix", demixing.demix, writes=True),
+    Stage("people", people.look),
+    Stage("speech", speech.listen, reads=("demix", "people")),
+    Stage("captions", captions.caption, reads=("people",)),
+    Stage("subsets", subsets.sort, reads=("demix", "people", "speech")),
+    Stage("template", template.write, reads=("people", "speech", "captions")),
+    Stage("fingerprint", fingerprint.take),
+    Stage("cut", cut.cut, reads=("technical",), writes=True),
+)
+
+
+def check_installed(config: DemixConfig, names: set[str]) -> None:
+    """Raise UserError before anything is begun, where what one of these stages needs is not installed."""
+    if "shots" in names and config.shots.detector != "none":
+        shots.library()
+    if "people" in names:
+        people.check(config.people.faces)
+    if "speech" in names and config.speech.activity == "silero":
+        voices_fingerprint()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import build_dataset
+import pytest
+from films import make_film
+
+from shared.data.manifest import read_manifest
+from shared.utils.errors import UserError
+
+CONFIG = str(Path(__file__).parents[2] / "configs/data/demix_puppets.yaml")
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    (tmp_path / "films").mkdir()
+    make_film(tmp_path / "films/a.mp4", 5, 2)
+    return ["--input", str(tmp_path / "films"), "--output", str(tmp_path / "set"), "--config", CONFIG, "--workers", "1"]
+
+
+def test_films_become_a_data_set(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words += ["--set", "shots.detector=none", "--set", "shots.most_seconds=2"]
+    build_dataset.main([*words, "--dry-run"])
+    said = capsys.readouterr().out
+    assert "0.1 of 0.1 minutes in 1 films were worked on" in said and not (tmp_path / "set").exists()
+    build_dataset.main([*words, "--stages", "shots,technical"])
+    assert "| technical | 2 | 2 | 0 | 0 |" in capsys.readouterr().out and not (tmp_path / "set/manifest.jsonl").exists()
+    build_dataset.main(words)
+    assert capsys.readouterr().out.endswith(f"2 clips, {tmp_path / 'set/manifest.jsonl'}\n")
+    assert len(read_manifest(tmp_path / "set")) == 2
+
+
+def test_a_film_that_fails_is_listed_and_the_code_is_1(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "films/b.mp4").write_bytes(b"text")
+    with pytest.raises(SystemExit) as stopped:
+        build_dataset.main([*words, "--set", "shots.detector=none", "--stages", "shots"])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert "shots: " in said and "broken or not media" in said and "the data set is without them" in said
+
+
+def test_a_stage_that_there_is_not_is_refused(words: list[str]) -> None:
+    with pytest.raises(UserError, match="--stages shoots: .*give some of shots,"):
+        build_dataset.main([*words, "--stages", "shoots"])

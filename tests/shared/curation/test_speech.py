@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shared.curation.config import Speech
+from shared.curation.speech import RATE, Voice, voice_of, who_speaks
+
+FPS, FRAMES = 24.0, 96
+SETTINGS = Speech(activity="level", least_correlation=0.5)
+
+
+def syllables(seed: int, first: int = 0, after: int = FRAMES) -> np.ndarray:
+    """A curve of bursts between two frames."""
+    rng = np.random.default_rng(seed)
+    curve, at = np.zeros(FRAMES), first
+    while at < after - 6:
+        length = int(rng.integers(3, 6))
+        curve[at : at + length] = rng.uniform(0.4, 1.0) * np.hanning(length + 2)[1:-1]
+        at += length + int(rng.integers(1, 5))
+    return curve
+
+
+def heard(*curves: np.ndarray) -> Voice:
+    loudness = np.sum(curves, axis=0) * 0.1
+    return Voice(loudness, loudness > 0.006)
+
+
+def test_the_one_whose_lips_go_with_the_voice_speaks() -> None:
+    speech = syllables(1)
+    said = who_speaks([syllables(2), speech, np.zeros(FRAMES)], heard(speech), FPS, SETTINGS)
+    assert said["speaking"] == [False, True, False] and said["correlations"][2] is None
+    assert said["voice_over_share"] < 0.05 and said["speech_share"] > 0.4
+
+
+def test_two_in_turns_both_speak() -> None:
+    first, second = syllables(1, 0, 48), syllables(2, 48, 96)
+    assert who_speaks([first, second], heard(first, second), FPS, SETTINGS)["speaking"] == [True, True]
+
+
+def test_a_voice_of_nobody_is_told_by_its_share() -> None:
+    first, second = syllables(1, 0, 40), syllables(2, 56, 96)
+    said = who_speaks([first], heard(first, second), FPS, SETTINGS)
+    assert said["speaking"] == [True] and said["voice_over_share"] == pytest.approx(0.5, abs=0.12)
+    assert who_speaks([], heard(first), FPS, SETTINGS)["voice_over_share"] == 1.0
+    assert who_speaks([syllables(5)], heard(syllables(6)), FPS, SETTINGS)["voice_over_share"] == 1.0
+
+
+def test_late_sound_within_the_lag_is_theirs() -> None:
+    speech = syllables(1)
+    late = heard(np.roll(speech, 2))
+    assert who_speaks([speech], late, FPS, SETTINGS)["speaking"] == [True]
+    assert who_speaks([speech], late, FPS, Speech(activity="level", most_lag=0))["correlations"][0] < 0.5
+
+
+def test_silence_is_nobodys() -> None:
+    none = Voice(np.zeros(FRAMES), np.zeros(FRAMES, bool))
+    said = who_speaks([syllables(1)], none, FPS, SETTINGS)
+    assert said == {"speaking": [False], "correlations": [None], "speech_share": 0.0, "voice_over_share": 0.0}
+
+
+def test_the_level_tells_when_there_is_speech() -> None:
+    tone = 0.1 * np.sin(2 * np.pi * 300 * np.arange(2 * RATE) / RATE)
+    tone[RATE // 2 : RATE] = 0
+    active = voice_of(tone.astype(np.float32), 48, FPS, SETTINGS).active
+    assert active[2:10].all() and not active[14:22].any() and active[26:46].all()
