@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mtv.conversion import build_models, spatial_stride, write_others
+from mtv import conversion as mtv_parts
 from shared.checkpoint.conversion import plan
 from shared.checkpoint.conversion.mtvcraft import MTVCraftConversion, MTVCraftOptions
 from shared.checkpoint.conversion.wan import WanExport, read_video_stream
@@ -41,7 +41,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def finish(options: Any, report: str, write: Callable[[], None]) -> None:
-    """Print the report, and write what it is of unless nothing is to be written."""
     print(report)
     if not options.dry_run:
         write()
@@ -57,9 +56,9 @@ def convert(options: plan.WanOptions | plan.OviOptions) -> None:
 
 
 def convert_mtvcraft(options: MTVCraftOptions) -> None:
-    conversion = MTVCraftConversion(options, spatial_stride(options.cogvideox), build_models)
+    conversion = MTVCraftConversion(options, mtv_parts.spatial_stride(options.cogvideox), mtv_parts.build_models)
     given = options.cogvideox, options.wav2vec2, options.size, options.shard_size
-    others = lambda folder: write_others(folder, conversion.models, *given)  # noqa: E731
+    others = lambda folder: mtv_parts.write_others(folder, conversion.models, *given)  # noqa: E731
     finish(options, conversion.report(), lambda: conversion.write(others))
 
 

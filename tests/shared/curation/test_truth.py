@@ -46,6 +46,9 @@ def marks(segments: list[Segment], clips: list[Found]) -> dict[str, list[bool]]:
     for record, found in clips:
         middle = (record.start + record.end) / 2 * FPS
         segment = next(one for one in segments if one.first <= middle < one.after)
+        if "technical" not in found:  # too short a shot: nothing else was asked of it
+            assert found["shots"].cause
+            continue
         silent = found["technical"].cause == "silent"
         right["silence"].append(silent == segment.title)
         if "people" in found:
