@@ -60,6 +60,8 @@ MISSING = [
     ("benchmark", "startup --checkpoint NOWHERE"),
     ("benchmark", "train --config NOWHERE"),
     ("benchmark", "train --against-checkout NOWHERE"),
+    ("build_dataset", "--input NOWHERE --output OUT --config configs/data/demix.yaml"),
+    ("build_dataset", f"--input {ROOT / 'assets'} --output OUT --config NOWHERE"),
     ("check_data", "--manifest NOWHERE"),
     ("check_data", "--manifest OUT --checkpoint NOWHERE"),
     ("convert", "sizes --model NOWHERE"),
