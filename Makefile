@@ -40,7 +40,7 @@ $(READY): pyproject.toml constraints.txt shared/utils/environment.py
 	  echo "setup: no NVIDIA GPU found, taking $$(grep '^torch==' constraints.txt)"; \
 	  cp constraints.txt $(VENV)/constraints.txt; \
 	fi
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev,curation]'
 	$(BIN)/python -m shared.utils.environment
 	@touch $@
 

@@ -50,7 +50,7 @@ def test_commands_have_their_options(path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     for script, rest in re.findall(r"scripts/(\w+)\.py([^\n`#|;]*)", text):
         command = next((word for word in rest.split()[:1] if word in subcommands(script)), "")
-        for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest):
+        for option in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest):
             help_of_it = help_text(script, command)
             assert re.search(rf"(?<!\S){option}(?![\w-])", help_of_it), f"{path.name}: {script} has no {option}"
 
