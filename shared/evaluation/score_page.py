@@ -28,6 +28,7 @@ LARGEST, LARGEST_PAGE = 8_000_000, 250_000_000
 """Bytes of a clip that stands in the page, and of all of them; what is larger, or comes later, is linked."""
 COLOURS = ("#1f77d0", "#d9660b", "#2a9d57", "#8e44ad", "#b7950b", "#c0392b")
 WIDTH, HEIGHT = 300, 60  # of a curve
+MOST_NUMBERS = 12  # of a list that is written out
 
 
 def write_page(
@@ -105,7 +106,18 @@ def details(metric: str, result: Result) -> Iterator[dict[str, Any]]:
             low, high = min(known), max(known)
             yield {"label": label, "low": in_words(low), "high": in_words(high), "points": points(value, low, high)}
         else:
-            yield {"label": label, "value": value if isinstance(value, str) else json.dumps(value)[:200]}
+            yield {"label": label, "value": _told(value)}
+
+
+def _told(value: Any) -> str:
+    """A fact in words: numbers with few digits, of a long list of them its ends."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return in_words(value)
+    if isinstance(value, list) and len(value) > MOST_NUMBERS and all(isinstance(v, int | float) for v in value):
+        return f"{in_words(value[0])} to {in_words(value[-1])}, {len(value)} numbers"
+    return json.dumps(value)[:200]
 
 
 def _flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -41,6 +41,9 @@ def test_facts_become_curves_and_words() -> None:
     assert found[1:] == [{"label": "m: nested lag", "value": "-2"}, {"label": "m: note", "value": "<i>"}]
     seconds = list(details("m", Result(1.0, facts={"onsets_s": [0.5, 1.25]})))
     assert seconds == [{"label": "m: onsets s", "value": "[0.5, 1.25]"}]
+    (lags,) = details("m", Result(1.0, facts={"lags_s": [step / 100 for step in range(-20, 21)]}))
+    assert lags["value"] == "-0.2 to 0.2, 41 numbers"
+    assert [one["value"] for one in details("m", Result(1.0, facts={"f1": 6 / 7}))] == ["0.8571"]
     assert points([1.0, 1.0], 1.0, 1.0) == "0.0,58.0 300.0,58.0"
 
 
