@@ -110,7 +110,7 @@ def details(metric: str, result: Result) -> Iterator[dict[str, Any]]:
 
 
 def _told(value: Any) -> str:
-    """A fact in words: numbers with few digits, of a long list of them its ends."""
+    """Write a fact in words: numbers with few digits, of a long list of them its ends."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
