@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from shared.evaluation.html import render
 from shared.utils.files import write_atomically
 from shared.utils.markdown import markdown_table
 
+_log = logging.getLogger(__name__)
 HELD_OUT_NAME, CARD_NAME, PAGE_NAME = "held_out.jsonl", "README.md", "index.html"
 MOST_ON_PAGE = 2000
 """Clips on the page, the first ones: a browser shows no more."""
@@ -41,6 +43,11 @@ def write_data_set(output: Path, engine: Engine, report: Report) -> None:
     held = [clip_of(output, one) for one in kept if one.is_held_out]
     write_atomically(output / PAGE_NAME, page(output, report))
     write_atomically(output / CARD_NAME, card(kept, report))
+    if held and len(held) == len(kept):
+        told = (
+            "all %d clips are of films that are held out, none is left to train on; of few films set split.held_out: 0"
+        )
+        _log.warning(told, len(held))
     if held:
         write_manifest(output / HELD_OUT_NAME, held)
     else:

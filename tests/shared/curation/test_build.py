@@ -49,10 +49,24 @@ def test_a_film_that_is_broken_is_told_and_the_others_are_done(
     assert lines[0]["verdict"] == "fail" and {line["stage"] for line in lines[1:]} == {"technical"}
 
 
-def test_a_folder_of_something_else_is_refused(film: tuple[Path, list[Segment]], tmp_path: Path) -> None:
+def test_a_set_that_is_held_out_whole_is_told(
+    built: Path, film: tuple[Path, list[Segment]], config: DemixConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = (built / "manifest.jsonl").read_bytes()
+    whole = config.model_copy(update={"split": config.split.model_copy(update={"held_out": 1.0})})
+    build([Source(film[0], "CC0-1.0")], built, whole, TOOLS, 1)
+    assert "none is left to train on; of few films set split.held_out: 0" in caplog.text
+    assert (built / "held_out.jsonl").read_bytes() == manifest and not (built / "manifest.jsonl").read_bytes()
+    build([Source(film[0], "CC0-1.0")], built, config, TOOLS, 1)  # the films stay where they were
+    assert (built / "manifest.jsonl").read_bytes() == manifest
+
+
+def test_a_folder_of_something_else_is_refused(
+    film: tuple[Path, list[Segment]], config: DemixConfig, tmp_path: Path
+) -> None:
     (tmp_path / "x").write_text("mine")
     with pytest.raises(UserError, match="holds other files; give a new or empty folder"):
-        build([Source(film[0])], tmp_path, DemixConfig(), TOOLS, 1)
+        build([Source(film[0])], tmp_path, config, TOOLS, 1)
 
 
 def test_a_dry_run_tells_and_leaves_nothing(film: tuple[Path, list[Segment]], tmp_path: Path) -> None:
