@@ -111,7 +111,7 @@ class Conversion:
             self.notes.append(f"{options.source}: {what} {options.model}")
         if options.audio is not None:
             file = options.audio / "transformer" / "config.json"
-            sizes = {"skip": False, "time_unit": 1.0} | read_json(file).get("audio", {})
+            sizes = {"skip": False, "gate": False, "time_unit": 1.0} | read_json(file).get("audio", {})
             wan.compare_sizes(file, sizes, "audio", self.model.audio_stream.config)
             audio = SourceWeights.open(options.audio / "transformer", f"the audio tower of {options.audio.name}")
         return wan.weight_map(shapes_of(self.model), weights, audio)

@@ -93,7 +93,7 @@ class DualStreamTransformer(
     _no_split_modules = ["JointBlock"]  # noqa: RUF012
     _repeated_blocks = ["JointBlock"]  # noqa: RUF012
     # what stays as it is where weights are kept in fp8: the ends of a stream, and what tells it the noise level
-    _skip_layerwise_casting_patterns = ["condition_embedder", "proj_out", "skip"]  # noqa: RUF012
+    _skip_layerwise_casting_patterns = ["condition_embedder", "proj_out", "skip", "stream.gate"]  # noqa: RUF012
 
     @register_to_config
     def __init__(

@@ -76,7 +76,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
 
     guidance: dict[str, Any] = {}
     if "joint" in pipelines:
-        given = options.model_dump(include={"text_scale", "context_scale"}, exclude_none=True)
+        given = options.model_dump(include={"text_scale", "context_scale", "interval"}, exclude_none=True)
         form = Form(options.guidance) if options.guidance else None
         if options.no_context:
             form, given["context_scale"] = Form("dual"), (0.0, 0.0)

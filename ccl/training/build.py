@@ -45,7 +45,7 @@ from shared.utils.portable import portable
 from shared.utils.rng import derive
 
 #: Parts of names of what a stream may have more than that of the folder it starts from: at first it adds nothing.
-ADDED = (".rate_embedder.", ".until_embedder.", ".text_refiner.")
+ADDED = (".rate_embedder.", ".until_embedder.", ".text_refiner.", "stream.skip.", "stream.gate.")
 
 
 class JointAdapter:

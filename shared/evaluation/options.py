@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from shared.evaluation.track_variants import VARIANTS
 from shared.puppets.lasting import LENGTHS
 from shared.puppets.spec import HELD_OUT_SEED
-from shared.utils.cli import PerStream, Thresholds, TrustOptions, option, some_of
+from shared.utils.cli import Interval, PerStream, Thresholds, TrustOptions, option, some_of
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
 from shared.utils.ranges import Batch, Count, Fps, Pair, Scale, Seed, Steps, Workers
@@ -59,6 +59,9 @@ class EvaluationOptions(TrustOptions):
     text_scale: PerStream | None = option(None, "how much the text counts, for video and audio", metavar="V[,A]")
     context_scale: PerStream | None = option(
         None, "how much the other modality counts, in the joint tasks", metavar="V[,A]"
+    )
+    interval: Interval | None = option(
+        None, "noise levels, from 0 to 1, between which guidance is on; default: the pipeline's", metavar="LOW,HIGH"
     )
     speech_scale: Scale | None = option(None, "how much the speech counts, in mtv", metavar="W")
     effects_scale: Scale | None = option(None, "how much the effects count, in mtv", metavar="W")
@@ -125,7 +128,7 @@ class EvaluationOptions(TrustOptions):
         if lacking := [name for name in ("mtv", "part") if name in tasks]:
             said = f"--as-users-do is how sample_joint.py samples, which has no {lacking[0]}"
             raise UserError(f"{said}; give other --tasks")
-        for name in ("steps", "guidance", "text_scale", "context_scale", "no_context", "step_cache"):
+        for name in ("steps", "guidance", "text_scale", "context_scale", "interval", "no_context", "step_cache"):
             if getattr(self, name):
                 raise UserError(
                     f"--as-users-do leaves every setting as it is; give no --{name.replace('_', '-')} with it"
@@ -157,7 +160,7 @@ class EvaluationOptions(TrustOptions):
         return {**metrics, "tasks": tasks}
 
     def scales(self) -> dict[str, Any]:
-        """Scales of mtv's guidance that were given, by what they count: text, speech, effects, music."""
+        """Find what was given of mtv's guidance: scales by what they count (text, speech, effects, music), interval."""
         scales = {track: getattr(self, f"{track}_scale") for track in TRACKS}
-        scales["text"] = self.text_scale and self.text_scale[0]
+        scales |= {"text": self.text_scale and self.text_scale[0], "interval": self.interval}
         return {name: value for name, value in scales.items() if value is not None}

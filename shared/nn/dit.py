@@ -56,6 +56,8 @@ class StreamConfig:
         time_unit: seconds per unit of the temporal band, for `grid: time`.
         skip: adds to the prediction the noisy latents, times a factor per channel and noise level, zero at first: a
             narrow stream need not carry every value of its tokens through all blocks. Wan has none.
+        gate: adds them once more, times a factor per value that each token decides, zero at first: where a token knows
+            what is there, little of its noisy latents is believed, elsewhere more. Wan has none.
         text_layers, text_heads: blocks of a `TextRefiner` and their heads; Wan has none.
         frame_rate: true tells the stream the rate of its latents, without which a slow picture and a fast one are the
             same latents; of no effect until it is trained. For `grid: video`. Wan has one rate and no weights for it.
@@ -75,6 +77,7 @@ class StreamConfig:
     grid: str = "video"
     time_unit: float = 1.0
     skip: bool = False
+    gate: bool = False
     text_layers: int = 0
     text_heads: int = 4
     frame_rate: bool = False
@@ -255,7 +258,10 @@ class DiTStream(nn.Module):
         self.proj_out = nn.Linear(width, config.patch_values)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
         self.skip = nn.Linear(width, config.in_channels) if config.skip else None
-        for layer in filter(None, (self.proj_out, self.skip)):  # an untrained stream predicts nothing, as Wan's does
+        self.gate = nn.Linear(width, config.patch_values) if config.gate else None
+        for layer in filter(
+            None, (self.proj_out, self.skip, self.gate)
+        ):  # an untrained stream predicts nothing, as Wan's does
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -314,7 +320,10 @@ class DiTStream(nn.Module):
         shift, scale = (self.scale_shift_table + state.time.unsqueeze(2).float()).unbind(dim=2)
         x = modulated_norm(self.norm_out, state.x, 1 + scale, shift).type_as(state.x)
         sizes = dict(zip("fhwpqr", (*state.grid, *self.config.patch_size), strict=True))
-        out = rearrange(self.proj_out(x), "b (f h w) (p q r c) -> b c (f p) (h q) (w r)", **sizes)
+        patches = "b (f h w) (p q r c) -> b c (f p) (h q) (w r)"
+        out = rearrange(self.proj_out(x), patches, **sizes)
+        if self.gate is not None:
+            out = out + state.latents * rearrange(self.gate(x), patches, **sizes)
         if self.skip is None:
             return out
         # over the root of the width, so that a step of the optimizer moves the factor no more than other weights do

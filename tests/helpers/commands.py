@@ -105,5 +105,5 @@ def help_text(script: str, command: str = "") -> str:
 
 def subcommands(script: str) -> list[str]:
     """The commands that a script has, if it has any."""
-    listed = re.search(r"\{([\w,-]+)\} \.\.\.|(?<=\s)([\w-]+(?:\|[\w-]+)+) \.\.\.", help_text(script))
+    listed = re.search(r"\{([\w,-]+)\}\s+\.\.\.|(?<=\s)([\w-]+(?:\|[\w-]+)+)\s+\.\.\.", help_text(script))
     return re.split(r"[,|]", listed[1] or listed[2]) if listed else []

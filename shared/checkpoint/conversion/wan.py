@@ -200,13 +200,11 @@ class WanExport:
 
 def wan_config(stream: StreamConfig, label: str) -> dict[str, Any]:
     """Arguments of diffusers' WanTransformer3DModel for a stream of ours. UserError if Wan has no such stream."""
-    wan = {"skip": False, "frame_rate": False, "average": False, "text_layers": 0, "grid": "video"}
+    wan = {"skip": False, "gate": False, "frame_rate": False, "average": False, "text_layers": 0, "grid": "video"}
     own = {name: getattr(stream, name) for name in wan}
     if own != wan:
         what = ", ".join(f"{name} {str(value).lower()}" for name, value in own.items())
-        told = (
-            f"the video stream has {what}; Wan has no skip, frame_rate, average or text_layers, and no grid but video"
-        )
-        raise UserError(f"{label}: {told}, so it cannot hold these weights")
+        lacks = "Wan has no skip, gate, frame_rate, average or text_layers, and no grid but video"
+        raise UserError(f"{label}: the video stream has {what}; {lacks}, so it cannot hold these weights")
     sizes = {name: value for name, value in asdict(stream).items() if name not in (*own, "text_heads", "time_unit")}
     return sizes | {"out_channels": stream.in_channels}

@@ -74,9 +74,9 @@ def test_bad_arguments_are_named(more: list[str], message: str, tmp_path: Path) 
 
 def test_what_is_given_is_kept_in_its_own_order(tmp_path: Path) -> None:
     given = ("--tasks", "mtv, t2av", "--variants", "dsp,speech-swapped", "--text-scale", "2,3", "--music-scale", "1.5")
-    chosen = options(tmp_path, *given, control=True)
+    chosen = options(tmp_path, *given, "--interval", ".2,1", control=True)
     assert (chosen.tasks, chosen.variants) == (("t2av", "mtv"), ("speech-swapped", "dsp"))
-    assert chosen.scales() == {"text": 2.0, "music": 1.5} and chosen.text_scale == (2.0, 3.0)
+    assert chosen.scales() == {"text": 2.0, "music": 1.5, "interval": (0.2, 1.0)} and chosen.text_scale == (2.0, 3.0)
     assert options(tmp_path, "--tasks", "mtv", "--variants", "none", control=True).variants == ()
     assert chosen.read_against() is None
     with pytest.raises(UserError, match=r"--against .*: no such file"):

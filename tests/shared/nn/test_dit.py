@@ -117,6 +117,22 @@ def test_a_skip_adds_the_latents_times_a_factor_per_channel_and_noise_level():
     assert factor[0, :, 0, 0, 0].std() > 0.1 and not torch.allclose(factor[0, :, 0], factor[0, :, 1], atol=1e-2)
 
 
+@torch.no_grad()
+def test_a_gate_adds_the_latents_times_a_factor_that_each_token_decides():
+    plain, model = stream(), stream(gate=True)
+    model.load_state_dict(plain.state_dict() | {name: p for name, p in model.state_dict().items() if "gate" in name})
+    latents, text, sigma = torch.randn(2, 4, 2, 4, 4), torch.randn(2, 5, 12), torch.tensor([0.2, 0.9])
+    model.gate.weight.zero_(), model.gate.bias.zero_()
+    assert torch.equal(model(latents, sigma, text), plain(latents, sigma, text))
+    model.gate.bias.copy_(torch.arange(16.0))  # one for each of a token's 2x2 latents of 4 channels
+    factor = (model(latents, sigma, text) - plain(latents, sigma, text)) / latents
+    expected = torch.arange(16.0).reshape(2, 2, 4).permute(2, 0, 1).repeat(1, 2, 2)[:, None]  # [4, 1, 4, 4]
+    torch.testing.assert_close(factor, expected.expand_as(factor), rtol=0, atol=1e-2)
+    torch.nn.init.normal_(model.gate.weight)
+    factor = (model(latents, sigma, text) - plain(latents, sigma, text)) / latents
+    assert not torch.allclose(factor[..., :2, :2], factor[..., 2:, 2:], atol=1e-1)
+
+
 def test_an_unknown_grid_is_refused():
     with pytest.raises(ValueError, match="'sphere'"):
         StreamConfig(**SIZES, grid="sphere")

@@ -172,16 +172,16 @@ def test_a_vae_given_as_a_wan_is_named() -> None:
         stream_names(vae, "x")
 
 
-def test_wan_has_neither_skip_nor_frame_rate_nor_average_nor_refiner() -> None:
+def test_wan_has_neither_skip_nor_gate_nor_frame_rate_nor_average_nor_refiner() -> None:
     with pytest.raises(
         UserError,
-        match="video stream has skip true, frame_rate false, average false, text_layers 0, grid video; Wan has no",
+        match="video stream has skip true, gate false, frame_rate false, average false, text_layers 0, grid video; Wan",
     ):
         wan_config(StreamConfig(**SMALL, skip=True), "mine")
     with pytest.raises(UserError, match=r"text_layers 1, grid video; .* cannot hold these weights"):
         wan_config(StreamConfig(**SMALL, text_layers=1, text_heads=1), "mine")
     with pytest.raises(
-        UserError, match=r"skip false, frame_rate true, average false, text_.* cannot hold these weights"
+        UserError, match=r"skip false, gate false, frame_rate true, average false, text_.* cannot hold these weights"
     ):
         wan_config(StreamConfig(**SMALL, frame_rate=True), "mine")
 
