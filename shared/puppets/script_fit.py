@@ -84,7 +84,7 @@ def fit_script(frames: NDArray[np.uint8], fps: float, level: str = "simple") -> 
             people.append(Character(kind, slot, colour, 0.0, True, (), ()))
         elif kind in KINDS:
             onsets = readers.flash_onsets(readers.read_flash(pixels, pan, kind, slot), fps)
-            props.append(Prop(kind, size, colour, slot, True, tuple(onsets.tolist()), ()))
+            props.append(Prop(kind, size, colour, slot, True, tuple(sorted(onsets.tolist())), ()))
     mouths = tuple(_opening(pixels, pan, person.side, mood) for person in people)
     formed: tuple[MouthReading, ...] = ()
     if level == "shows":
