@@ -104,6 +104,15 @@ class JointAdapter:
         check_size(config, components.codecs.video.spatial_stride)
         return components
 
+    @staticmethod
+    def preview(config: TrainConfig, source: Source) -> Components:
+        """As `prepare`, with nothing written: a pair that is not fitted stands for one that it would fit."""
+        fits = component_source(config, "video_codec") is None and not (fitted_codecs(config) / "audio_codec").is_dir()
+        pair = (LinearVideoCodec(), LinearAudioCodec(sample_rate=config.data.sample_rate)) if fits else None
+        components = Components.load(config, codecs=pair)
+        check_size(config, components.codecs.video.spatial_stride)
+        return components
+
     @property
     def patch(self) -> int:
         """Video latents along the side of a token."""
@@ -237,8 +246,8 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         for name in ("video", "audio"):
             channels = getattr(components.codecs, name).latent_channels
             settings[name] = {**settings[name], "in_channels": channels, "text_dim": components.text.dim}
-        if config.lora is not None or config.distill is not None:
-            settings |= _of_the_base(settings, Path(config.init or ""))
+        if config.init and (config.lora is not None or config.distill is not None):
+            settings |= _of_the_base(settings, Path(config.init))
         if config.distill is not None:
             settings |= {name: settings[name] | {"average": True} for name in ("video", "audio")}
             settings["distilled"] = few_steps(config).as_config()
