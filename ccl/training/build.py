@@ -44,6 +44,17 @@ from shared.utils.files import read_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
 
+#: How the folder is read, in its card.
+USE = """```python
+from ccl import CCLPipeline
+
+pipe = CCLPipeline.from_pretrained(FOLDER)  # this folder, or its name on the hub
+clip = pipe("a bell rings", duration=2.0, seed=0)
+clip.save("clip.mp4")
+```
+
+Plain diffusers opens it where the packages are installed:
+`DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)`."""
 #: Parts of names of what a stream may have more than that of the folder it starts from: at first it adds nothing.
 ADDED = (".rate_embedder.", ".until_embedder.", ".text_refiner.")
 
@@ -171,7 +182,7 @@ class JointAdapter:
         card = model_card(
             self.config, progress, title="Joint audio-video checkpoint",
             tags="audio-video, joint-generation, cross-modal-context-learning",
-            use="Read it with `CCLPipeline.from_pretrained(folder)`.", then=f"Measure it with `{evaluate}`.",
+            use=USE, then=f"Measure it with `{evaluate}`.",
         )  # fmt: skip
         lora, weights = self.config.lora, without_average(weights)
         if lora is not None:

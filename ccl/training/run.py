@@ -55,7 +55,7 @@ class Adapter(Protocol):
     def preview(config: Any, source: Source) -> Components: ...  # the same for a dry run, which writes nothing
 
     transformer: Any
-    control: nn.Module | None
+    control: Any
 
     @property
     def patch(self) -> int: ...  # video latents along the side of a token
@@ -91,7 +91,7 @@ class Run:
         """Train to the last step, and say which records were found broken on the way."""
         config, world, objective = self.config, self.world, self.objective
         groups = parameter_groups(objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
-        trainer = Trainer(config, world, objective.to(world.device), groups, self.batches, self.validate, self.export)
+        trainer = Trainer(config, world, objective, groups, self.batches, self.validate, self.export)
         with use_backend(config.train.attention, "train.attention", learns=True):
             if config.train.compile:
                 for model in [module for module in objective.modules() if getattr(module, "_repeated_blocks", None)]:

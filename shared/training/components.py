@@ -92,9 +92,7 @@ class Components:
     encoders: dict[str, FrameFeatures]
 
     @classmethod
-    def load(
-        cls, config: TrainConfig, device: torch.device | str = "cpu", codecs: Sequence[Any] | None = None
-    ) -> Self:
+    def load(cls, config: TrainConfig, device: torch.device | str = "cpu", codecs: Sequence[Any] | None = None) -> Self:
         """Codecs (those given, or those named or fitted) and encoders on `device`. UserError if one cannot be read, or
         none is named and none was fitted."""
         chosen = config.components

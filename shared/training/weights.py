@@ -27,10 +27,12 @@ def initialise(
     `added` names where the folder has none; return it. UserError where other names or shapes differ, or a weight is not
     finite. On the meta device no weight is read: names and shapes alone are compared."""
     dry = next(model.parameters()).is_meta
-    theirs = saved_shapes(folder) if dry else type(model).from_pretrained(folder)
-    if not dry:
-        check_weights(theirs, str(folder))
-        theirs = theirs.state_dict()
+    if dry:
+        theirs = saved_shapes(folder)
+    else:
+        saved = type(model).from_pretrained(folder)
+        check_weights(saved, str(folder))
+        theirs = saved.state_dict()
     ours, theirs = ({k: v for k, v in one.items() if not skip(k)} for one in (model.state_dict(), theirs))
     for name, here, there in _differences(ours, theirs):
         if there == "absent" and added(name):
