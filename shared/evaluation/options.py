@@ -50,6 +50,7 @@ class EvaluationOptions(TrustOptions):
     variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none", "all"))] | None = option(
         None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or all; default: none"
     )
+    card: bool = option(False, "put the scores into the checkpoint's model card too, as the hub shows them")
     against: Path | None = option(None, "metrics.json of another evaluation, to compare with", metavar="FILE")
     seed: Seed = option(0, "of the noise")
     steps: Steps | None = option(None, "solver steps; default: the pipeline's")

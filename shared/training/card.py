@@ -99,7 +99,7 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any], dataset: str) -> None:
             task_type="text-to-video", task_name=task, dataset_type="puppets", dataset_name=dataset, metric_type=name,
             metric_name=f"{task}: {name.replace('_', ' ')}", metric_value=score["value"],
         )
-        for task, about in metrics["tasks"].items() for name, score in about["scores"].items()
+        for task, about in metrics["tasks"].items() for name, score in about.get("scores", {}).items()
         if score.get("value") is not None
     ]  # fmt: skip
     card = ModelCard.load(file)

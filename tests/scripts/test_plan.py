@@ -31,10 +31,10 @@ def test_a_plan_is_printed_and_written(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([*TINY, "--set", "data.size=[60, 64]"], "data.size .60, 64.: 60 is no multiple of 8"),
+        ([*TINY, "--set", "data.size=[60, 64]"], "data.size .60, 64.: 60 is no multiple of 16"),
         ([*TINY, "--mfu", "0"], "--mfu 0: .*greater than 0"),
         (["--config", str(ROOT / "configs/train/mtv_cogvideox.yaml")], "has a backbone; plans are of the joint model"),
-        ([], "--config or --recipes"),
+        ([], "options --config --recipes is needed"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(words: list[str], message: str) -> None:

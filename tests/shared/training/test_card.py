@@ -93,6 +93,8 @@ class Hub(BaseHTTPRequestHandler):
                 for file in json.loads(body)["files"]
             ]
             self._answer({"files": files})
+        elif "/commit/" not in self.path:  # is the card's head well-formed?
+            self._answer({"errors": [], "warnings": []})
         else:
             self.committed += [json.loads(line) for line in body.splitlines()]
             self._answer({"commitUrl": f"http://{self.headers['Host']}/someone/model/commit/1", "commitOid": "1"})
