@@ -50,6 +50,7 @@ def test_a_recipe_loads_and_its_model_stands(recipe: Any) -> None:
     assert config.train.precision == "bf16" and config.train.activation_checkpointing
 
 
+@pytest.mark.slow  # a model of full size runs on the meta device
 def test_the_docs_have_the_table() -> None:
     text = (ROOT / "docs/scaling.md").read_text()
     assert "| " + " | ".join(HEAD) + " |" in text
