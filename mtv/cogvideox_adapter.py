@@ -34,7 +34,7 @@ from shared.training.components import Components, LazyTextEncoder
 from shared.training.flops import step_cost, trained_share
 from shared.training.log import LossRecord
 from shared.training.trainer import StepOutput
-from shared.training.weights import StateDict, export_pipeline
+from shared.training.weights import StateDict, export_pipeline, initialise
 from shared.utils.distributed import World
 from shared.utils.errors import UserError
 from shared.utils.finite import check_weights
@@ -120,8 +120,8 @@ class CogVideoXAdapter:
         """UserError for a part that cannot be read or does not fit. `features`: what a new network standardises by."""
         self.config, self.components = config, components or load_components(config)
         start, encoders = config.init or config.backbone, self.components.encoders
-        self.transformer = load_library_model((CogVideoXTransformer3DModel,), start, ("transformer",))
-        check_weights(self.transformer, f"{start}: transformer")
+        assert start is not None, "this adapter is that of a backbone"
+        self.transformer = load_transformer(start)
         stride, settings = self.components.codecs.video.temporal_stride, config.control or {}
         self.control = control_training.build_control(self.transformer.config, encoders, stride, settings, config.seed)
         control_training.start_control(self.control, start, (), features)
@@ -137,6 +137,10 @@ class CogVideoXAdapter:
     @staticmethod
     def prepare(config: CurriculumConfig, source: Any, world: World) -> Components:
         return load_components(config, world.device)
+
+    @staticmethod
+    def preview(config: CurriculumConfig, source: Any) -> Components:
+        return load_components(config)
 
     @property
     def patch(self) -> int:
@@ -162,6 +166,17 @@ class CogVideoXAdapter:
         title, tags = "Audio-driven video on CogVideoX", "audio-driven-video, cogvideox"
         card = model_card(self.config, progress, title=title, tags=tags, use=USE, rows=rows)
         export_pipeline(self.pipeline(weights), folder, card, self.config.train)
+
+
+def load_transformer(folder: str) -> Any:
+    """Load the transformer of a folder; where torch's default device is meta, its shapes alone. UserError if it cannot
+    be read."""
+    kind = CogVideoXTransformer3DModel
+    if torch.get_default_device().type == "meta":
+        return initialise(kind.from_config(read_part(folder, "transformer/config.json")), Path(folder) / "transformer")
+    transformer = load_library_model((kind,), folder, ("transformer",))
+    check_weights(transformer, f"{folder}: transformer")
+    return transformer
 
 
 def load_components(config: BackboneConfig | CurriculumConfig, device: torch.device | str = "cpu") -> Components:

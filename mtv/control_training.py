@@ -16,6 +16,7 @@ from shared.data.clip_texts import video_text
 from shared.data.manifest import Clip
 from shared.data.media import read_audio, write_video
 from shared.encoders.audio import FrameFeatures
+from shared.nn.parameter_names import part_of
 from shared.training.components import Components
 from shared.training.weights import StateDict, initialise, with_weights
 from shared.utils.config import TrainConfig
@@ -61,8 +62,14 @@ def start_control(
 def freeze(
     transformer: nn.Module, video_blocks: nn.Module, control: MSTControlNet | None, parts: Collection[str]
 ) -> None:
-    """Let only `parts` learn: the transformer, or its video blocks' attention; the control network, or music's way."""
+    """Let only `parts` learn: the transformer, what joins its streams, or its video blocks' attention; the control
+    network, or music's way. UserError for a transformer of one stream that is to learn what joins two."""
     transformer.requires_grad_("transformer" in parts)
+    joining = [weight for name, weight in transformer.named_parameters() if part_of(name) == "fusion"]
+    if "fusion" in parts and not joining:
+        raise UserError("trainable: fusion is what joins two streams, and this model has none; leave it out")
+    for parameter in joining if "fusion" in parts else ():
+        parameter.requires_grad_(True)
     learning = list(trainable_backbone_parameters(video_blocks).values()) if "attention" in parts else []
     if control is not None:
         control.requires_grad_("control" in parts)

@@ -3,14 +3,12 @@
     python scripts/evaluate.py --checkpoint assets/puppets --suite puppets --level simple --clips 24 --output \\
         outputs/eval
 
-Writes OUTPUT/metrics.json (every score with ceiling, floor, headline and bootstrap interval) and
-OUTPUT/index.html, which shows the first clips. The clips come from a seed of their own (HELD_OUT_SEED), which
-no training data may use. With --no-context every clip is sampled on the route 0m, on which no stream reads
-the other: sync must fall to the floor.
+Writes OUTPUT/metrics.json (every score with ceiling, floor, headline and bootstrap interval) and OUTPUT/index.html,
+which shows the first clips. The clips come from a seed of their own (HELD_OUT_SEED), which no training data may use.
+With --no-context every clip is sampled on the route 0m, where no stream reads the other: sync must fall to the floor.
 
 Task mtv drives the video by the clips' true tracks and, with --variants all, again with one track swapped: what belongs
 to it must follow, the rest stay. --against compares clip by clip with the metrics.json of another evaluation.
-
 Stopped, the same command goes on from OUTPUT/unfinished, batch by batch, to the same numbers.
 """
 
@@ -26,7 +24,7 @@ from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import device, parse
 from shared.utils.digest import settings_digest
 from shared.utils.errors import run_main
-from shared.utils.files import writable_folder
+from shared.utils.files import read_json, writable_folder
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
@@ -39,11 +37,16 @@ def main(argv: list[str] | None = None) -> None:
     against = options.read_against()
     writable_folder("--output", options.output)
     files = sorted(path for path in options.checkpoint.rglob("*") if path.is_file())
-    with KeptSamples.of(options.output, settings_digest(options, files, ("output", "against", "sheet"))) as kept:
+    digest = settings_digest(options, files, ("output", "against", "sheet", "card"))
+    with KeptSamples.of(options.output, digest) as kept:
         pipelines = load(options, str(device(options.device)))
         from shared.evaluation.run import evaluate
 
         evaluate(evaluated(pipelines, options), options, against, kept)
+    if options.card:
+        from shared.training.card import add_metrics
+
+        add_metrics(options.checkpoint, read_json(options.output / "metrics.json"), f"{options.suite}, {options.level}")
 
 
 @quick_imports()

@@ -4,6 +4,7 @@
         --set data.manifest=clips/manifest.jsonl --set output=outputs/mine
 
 The manifest is a JSON-lines file, or a folder of X.mp4 with X.txt. Running the same command again resumes.
+With --dry-run nothing is trained or written: what would be refused is, and memory is told.
 OUTPUT then holds config.yaml, losses.csv, samples/, state/ (to resume) and checkpoint/ (to sample from).
 
 A configuration with `control` and with `mtv` among its tasks trains audio-driven video in the same run, on clips with
@@ -29,8 +30,15 @@ def main(argv: list[str] | None = None) -> None:
     from ccl.training.build import JointAdapter
     from ccl.training.run import train, train_stages
 
+    stages = [config]
     if isinstance(config, CurriculumConfig):
-        train_stages(config, [config.stage(index) for index in range(len(config.stages))], JointAdapter)
+        stages = [config.stage(index) for index in range(len(config.stages))]
+    if options.dry_run:
+        from ccl.analysis.dry_run_report import dry_run
+
+        print(dry_run(config, stages, JointAdapter))
+    elif isinstance(config, CurriculumConfig):
+        train_stages(config, stages, JointAdapter)
     else:
         train(config, JointAdapter)
 

@@ -7,7 +7,7 @@ The clips need tracks: a manifest with `tracks` (scripts/make_puppets.py and scr
 same command again resumes, in the middle of any stage. OUTPUT then holds codecs/ (unless given), latents/, a folder per
 stage (1_basic_face ...) with config.yaml, losses.csv, samples/, state/ and checkpoint/, and checkpoint/, a copy of the
 last stage's. A configuration with `backbone` trains on a CogVideoX folder alone, without the joint model (docs/mtv.md,
-"On CogVideoX").
+"On CogVideoX"). With --dry-run nothing is trained or written: what would be refused is, and memory is told.
 """
 
 from mtv.cogvideox.loading import check_cogvideox
@@ -29,7 +29,13 @@ def main(argv: list[str] | None = None) -> None:
     from ccl.training.run import train_stages
     from mtv.cogvideox_adapter import CogVideoXAdapter
 
-    train_stages(config, stages, JointAdapter if config.backbone is None else CogVideoXAdapter)
+    adapter = JointAdapter if config.backbone is None else CogVideoXAdapter
+    if options.dry_run:
+        from ccl.analysis.dry_run_report import dry_run
+
+        print(dry_run(config, stages, adapter))
+    else:
+        train_stages(config, stages, adapter)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ccl.flops import Tokens, meta_inputs, on_meta
 from ccl.routing import Task
-from ccl.transformer import DualStreamTransformer
+from ccl.transformer import DualStreamTransformer, StreamInput
 from shared.nn.clock import LatentClock
 
 GIB = 2**30
@@ -34,19 +34,21 @@ LIVE = 1_000_000_000  # DeepSpeed's `stage3_max_live_parameters`: values of gath
 
 
 class Parameters(NamedTuple):
-    """Values of a model: those that learn, those that are frozen, and how many of both are in linear layers."""
+    """Values of a model: those that learn, those that are frozen, and how many of each are in linear layers."""
 
     trained: int
     frozen: int
-    linear: int
+    linear: int  # of all
+    frozen_linear: int = 0
 
     @classmethod
     def of(cls, model: nn.Module) -> Parameters:
         """Count the values of `model`."""
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-        layers = [p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
-        return cls(trained, frozen, sum(layers))
+        layers = [p for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
+        still = sum(p.numel() for p in layers if not p.requires_grad)
+        return cls(trained, frozen, sum(p.numel() for p in layers), still)
 
     @property
     def all(self) -> int:
@@ -56,6 +58,7 @@ class Parameters(NamedTuple):
 @dataclass(frozen=True)
 class Setting:
     """How a run keeps its state. `offload`: to the host, the optimizer (ZeRO-1 to 3) or all, weights too (ZeRO-3).
+    `parts`: how many take turns in being cast to bf16 of what is frozen: blocks that are computed again, else 1.
     ValueError for a ZeRO stage that there is not, no GPU, or an offload that its stage does not know."""
 
     zero: int
@@ -64,6 +67,7 @@ class Setting:
     ema: bool = True
     offload: Literal["none", "optimizer", "all"] = "none"
     bucket: int = 500_000_000  # DeepSpeed's `reduce_bucket_size`: values that are reduced together
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if self.zero not in range(4):
@@ -88,13 +92,15 @@ def states(parameters: Parameters, setting: Setting) -> list[MemoryUse]:
 
     DeepSpeed 0.19, with fp32 weights in every stage (bf16 is `torch_autocast`): stages 1 and 2 clone their part of the
     weights as the optimizer's own; stage 3 does so only for an optimizer on the host. Stage 1 reduces whole gradients,
-    stages 2 and 3 keep a part. AdamW keeps two moments, and the average where there is one.
+    stages 2 and 3 keep a part. AdamW keeps two moments, and the average where there is one. Autocast keeps the casts of
+    weights that learn through a pass; one of a frozen weight lives as long as the backward pass of its block needs it.
     """
     zero, parts = setting.zero, setting.gpus if setting.zero else 1
     own, host = FP32 * -(-parameters.trained // parts), setting.offload != "none"
     master = own if zero in (1, 2) or (zero == 3 and host) else 0
     moments = "moments and average" if setting.ema else "moments"
     bf16 = setting.precision == "bf16" and zero < 3  # stage 3 gathers them in bf16
+    cast = parameters.linear - parameters.frozen_linear + -(-parameters.frozen_linear // setting.parts)
     rows = [
         ("weights", FP32 * -(-parameters.all // (parts if zero == 3 else 1)), setting.offload == "all"),
         # stage 1 makes whole gradients on the GPU wherever the optimizer is
@@ -102,7 +108,7 @@ def states(parameters: Parameters, setting: Setting) -> list[MemoryUse]:
         ("optimizer: own copy of the weights", master, host),
         (f"optimizer: {moments}", (3 if setting.ema else 2) * own, host),
         ("buffers of communication", _buffers(parameters, setting), False),
-        ("weights in bf16, for the products of a pass", BF16 * parameters.linear if bf16 else 0, False),
+        ("weights in bf16, for the products of a pass", BF16 * cast if bf16 else 0, False),
     ]
     return [MemoryUse(what, 0, size) if to_host else MemoryUse(what, size) for what, size, to_host in rows if size]
 
@@ -133,8 +139,9 @@ def step_bytes(
     """Count what a forward and backward pass of `run() -> loss` allocates beyond `model` and its inputs, on the meta
     device. With `bf16` linear layers are cast, as by autocast; with `checkpointing` blocks keep their inputs only."""
     products = Products(torch.bfloat16 if precision == "bf16" else None)
-    if checkpointing:
-        model.enable_gradient_checkpointing(products.checkpoint)
+    for module in model.modules() if checkpointing else ():
+        if getattr(module, "_supports_gradient_checkpointing", False):
+            module.enable_gradient_checkpointing(products.checkpoint)
     if precision == "bf16":
         for module in model.modules():
             if isinstance(module, nn.Linear):
@@ -245,6 +252,12 @@ class LatentSizes:
         space, per_latent = (self.height // patch[0]) * (self.width // patch[1]), self.audio_rate * self.temporal_stride
         return Tokens(self.frames, space, self.audio, self.text, per_latent / self.fps)
 
+    def inputs(self, model: DualStreamTransformer, batch: int) -> tuple[StreamInput, StreamInput]:
+        """Make inputs of so many clips for `model`, on the meta device."""
+        clock = LatentClock.causal_video(self.frames, self.fps, self.temporal_stride)
+        clocks, latents = (clock, LatentClock.at_rate(self.audio, self.audio_rate)), (self.frames, self.height)
+        return meta_inputs(model, (*latents, self.width), self.audio, self.text, clocks, batch)
+
 
 def parameters(config: Mapping[str, Any]) -> Parameters:
     """Of a `DualStreamTransformer` with `config`, all of them trained."""
@@ -258,13 +271,10 @@ def activations(
 ) -> Activations:  # fmt: skip
     """Of one forward and backward pass of `task` with `batch` clips; `checkpointing` keeps the blocks' inputs only.
     `prepare` is done to the model first: what is frozen there, or added, counts so."""
-    latents = sizes.frames, sizes.height, sizes.width
-    video_clock = LatentClock.causal_video(sizes.frames, sizes.fps, sizes.temporal_stride)
-    clocks = video_clock, LatentClock.at_rate(sizes.audio, sizes.audio_rate)
 
     def count(model: DualStreamTransformer) -> Activations:
         prepare(model)
-        inputs = meta_inputs(model.train(), latents, sizes.audio, sizes.text, clocks, batch)
+        inputs = sizes.inputs(model.train(), batch)
 
         def run() -> Tensor:
             outputs = model(task.route, *inputs)
@@ -276,7 +286,12 @@ def activations(
 
 
 def _at_depth(config: Mapping[str, Any], count: Callable[[DualStreamTransformer], Counts]) -> Counts:
-    """Carry the counts at `DEPTHS` on to the depth of the config, number by number."""
-    few, more = (count(on_meta(config, depth)) for depth in DEPTHS)
-    further = config["video"]["num_layers"] - DEPTHS[0]
-    return type(few)(*(a + further * (b - a) for a, b in zip(few, more, strict=True)))
+    return carried_on(lambda depth: count(on_meta(config, depth)), config["video"]["num_layers"])
+
+
+def carried_on(count: Callable[[int], Counts], layers: int, every: int = 1) -> Counts:
+    """Carry counts at `DEPTHS`, times `every`, on to so many `layers`, number by number; all runs of `every` blocks are
+    alike."""
+    few, more = (count(depth * every) for depth in DEPTHS)
+    further = layers / every - DEPTHS[0]
+    return type(few)(*(round(a + further * (b - a)) for a, b in zip(few, more, strict=True)))

@@ -44,6 +44,17 @@ from shared.utils.files import read_json
 from shared.utils.portable import portable
 from shared.utils.rng import derive
 
+#: How the folder is read, in its card.
+USE = """```python
+from ccl import CCLPipeline
+
+pipe = CCLPipeline.from_pretrained(FOLDER)  # this folder, or its name on the hub
+clip = pipe("a bell rings", duration=2.0, seed=0)
+clip.save("clip.mp4")
+```
+
+Plain diffusers opens it where the packages are installed:
+`DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)`."""
 #: Parts of names of what a stream may have more than that of the folder it starts from: at first it adds nothing.
 ADDED = (".rate_embedder.", ".until_embedder.", ".text_refiner.", "stream.skip.", "stream.gate.")
 
@@ -101,6 +112,15 @@ class JointAdapter:
                 save_codecs(folder, *_fitted(config, source.clips))
             barrier()
         components = Components.load(config, world.device if source.shards is None else "cpu")  # else all is encoded
+        check_size(config, components.codecs.video.spatial_stride)
+        return components
+
+    @staticmethod
+    def preview(config: TrainConfig, source: Source) -> Components:
+        """As `prepare`, with nothing written: a pair that is not fitted stands for one that it would fit."""
+        fits = component_source(config, "video_codec") is None and not (fitted_codecs(config) / "audio_codec").is_dir()
+        pair = (LinearVideoCodec(), LinearAudioCodec(sample_rate=config.data.sample_rate)) if fits else None
+        components = Components.load(config, codecs=pair)
         check_size(config, components.codecs.video.spatial_stride)
         return components
 
@@ -162,7 +182,7 @@ class JointAdapter:
         card = model_card(
             self.config, progress, title="Joint audio-video checkpoint",
             tags="audio-video, joint-generation, cross-modal-context-learning",
-            use="Read it with `CCLPipeline.from_pretrained(folder)`.", then=f"Measure it with `{evaluate}`.",
+            use=USE, then=f"Measure it with `{evaluate}`.",
         )  # fmt: skip
         lora, weights = self.config.lora, without_average(weights)
         if lora is not None:
@@ -237,8 +257,8 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
         for name in ("video", "audio"):
             channels = getattr(components.codecs, name).latent_channels
             settings[name] = {**settings[name], "in_channels": channels, "text_dim": components.text.dim}
-        if config.lora is not None or config.distill is not None:
-            settings |= _of_the_base(settings, Path(config.init or ""))
+        if config.init and (config.lora is not None or config.distill is not None):
+            settings |= _of_the_base(settings, Path(config.init))
         if config.distill is not None:
             settings |= {name: settings[name] | {"average": True} for name in ("video", "audio")}
             settings["distilled"] = few_steps(config).as_config()

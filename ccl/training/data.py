@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from shared.data.shard_writer import NewRecord, fill_shards, gather_problems
 from shared.data.shards import LatentShards, ShardedLatents
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
-from shared.training.components import Components, LazyTextEncoder
+from shared.training.components import Components
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, barrier, gather
 from shared.utils.errors import UserError
@@ -53,9 +53,7 @@ class TrainingData:
     @classmethod
     def of(cls, config: TrainConfig, source: Source, components: Components, world: World) -> TrainingData:
         """Encode what is not encoded yet, or see that the shards were made by the components of this run."""
-        rate = components.codecs.audio.sample_rate
-        if config.data.sample_rate != rate:
-            raise UserError(f"data.sample_rate {config.data.sample_rate}: the audio codec works at {rate}; set that")
+        check_rate(config, components.codecs)
         if source.shards is not None:
             components.text.learn(None)
             return cls._opened(config, source.shards, components, world)
@@ -84,23 +82,14 @@ class TrainingData:
 
     @classmethod
     def _opened(cls, config: TrainConfig, shards: ShardedLatents, components: Components, world: World) -> TrainingData:
-        mtv, data, codecs = config.trains("mtv"), config.data, components.codecs
-        stride = codecs.video.spatial_stride
-        sizes = sorted({(record.video[2] * stride, record.video[3] * stride) for record in shards.records.values()})
-        if data.size not in sizes:
-            held = ", ".join(f"[{height}, {width}]" for height, width in sizes)
-            raise UserError(f"data.size {list(data.size)}: the shards hold {held}; set that in which to sample")
-        tracks = components.encoders if mtv else {}
-        shards.check(video_codec=codecs.video, audio_codec=codecs.audio, **tracks)
-        _check_text(shards, components.text, world)
+        check_shards(config, shards, components)
+        if world.is_main:  # which looks at the weights, and keeps none of them
+            shards.check(text_encoder=components.text.load())
+        barrier()
         if world.is_main and shards.problems:
             tell_left_out(shards, shards.problems)
-        texts: TextEncoder = ShardedText(shards)
+        mtv, texts = config.trains("mtv"), cast(TextEncoder, ShardedText(shards))
         if mtv and config.tracks.drop_from_caption:
-            if not components.text.is_embedded:
-                why = "embeds the caption and, with --tracks, the one that does not say who speaks"
-                what = f"leaves texts that {shards.where()} cannot hold: scripts/encode.py {why}"
-                raise UserError(f"tracks.drop_from_caption {what}; train from data.manifest, or without it")
             texts = components.text.load()
         return cls(shards, texts, TrackBatches(shards, components.encoders) if mtv else None, [])
 
@@ -122,11 +111,7 @@ class TrainingData:
     def buckets(self, stride: int, patch: int) -> tuple[Mapping[str, Any], int]:
         """Bucket of every clip, and the tokens in a unit of its first number: (F, A), with size and frame rate where
         there are several. UserError for a picture that is no whole number of tokens high and wide."""
-        sizes = sorted({(record.video[2], record.video[3]) for record in self.latents.records.values()})
-        for height, width in sizes:
-            if height % patch or width % patch:
-                pixels, unit = f"{height * stride}x{width * stride}", stride * patch
-                raise UserError(f"pictures of {pixels} do not fit the model; both sides must be multiples of {unit}")
+        sizes = check_pictures(self.latents, stride, patch)
         if len(sizes) > 1 or len({record.fps for record in self.latents.records.values()}) > 1:
             return self.latents.token_shapes(patch), 1
         ((height, width),) = sizes
@@ -137,6 +122,16 @@ class TrainingData:
         problems = sorted({problem for part in gather(self.latents.problems) for problem in part}, key=str)
         if problems and world.is_main:
             tell_left_out(self.latents, problems)
+
+
+def check_pictures(latents: LatentShards, stride: int, patch: int) -> list[tuple[int, int]]:
+    """List the sizes of pictures, in latents. UserError for one that is no whole number of tokens high and wide."""
+    sizes = sorted({(record.video[2], record.video[3]) for record in latents.records.values()})
+    for height, width in sizes:
+        if height % patch or width % patch:
+            pixels, unit = f"{height * stride}x{width * stride}", stride * patch
+            raise UserError(f"pictures of {pixels} do not fit the model; both sides must be multiples of {unit}")
+    return sizes
 
 
 def encode_latents(
@@ -215,14 +210,31 @@ def training_texts(config: TrainConfig, clips: list[Clip]) -> set[str]:
     return texts | forms if config.trains("mtv") else texts
 
 
-def _check_text(shards: ShardedLatents, text: LazyTextEncoder, world: World) -> None:
-    """Refuse a text encoder other than the shards'. Rank 0 looks at the weights, and keeps none of them."""
+def check_rate(config: TrainConfig, codecs: Codecs) -> None:
+    """Raise UserError unless the sound is read at the audio codec's rate."""
+    if config.data.sample_rate != codecs.audio.sample_rate:
+        works = f"the audio codec works at {codecs.audio.sample_rate}; set that"
+        raise UserError(f"data.sample_rate {config.data.sample_rate}: {works}")
+
+
+def check_shards(config: TrainConfig, shards: ShardedLatents, components: Components) -> None:
+    """Raise UserError for shards of other pictures, codecs, encoders or texts than the run's; the text encoder is not
+    loaded, so that its weights are not compared."""
+    mtv, data, codecs, text = config.trains("mtv"), config.data, components.codecs, components.text
+    stride = codecs.video.spatial_stride
+    sizes = sorted({(record.video[2] * stride, record.video[3] * stride) for record in shards.records.values()})
+    if data.size not in sizes:
+        held = ", ".join(f"[{height}, {width}]" for height, width in sizes)
+        raise UserError(f"data.size {list(data.size)}: the shards hold {held}; set that in which to sample")
+    tracks = components.encoders if mtv else {}
+    shards.check(video_codec=codecs.video, audio_codec=codecs.audio, **tracks)
     where, dtype = shards.where(), shards.settings["text_dtype"]
     if text.dim != shards.text["dim"]:
         widths = f"its embeddings are {text.dim} wide, those in {where} {shards.text['dim']}"
         raise UserError(f"components.text_encoder: {widths}; name the one that made these")
     if not text.is_embedded and text.dtype_name != dtype:
         raise UserError(f"components.text_dtype {text.dtype_name}: {where} was encoded in {dtype}; set that")
-    if world.is_main:
-        shards.check(text_encoder=text.load())
-    barrier()
+    if mtv and config.tracks.drop_from_caption and not text.is_embedded:
+        why = "embeds the caption and, with --tracks, the one that does not say who speaks"
+        what = f"leaves texts that {where} cannot hold: scripts/encode.py {why}"
+        raise UserError(f"tracks.drop_from_caption {what}; train from data.manifest, or without it")

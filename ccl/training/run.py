@@ -15,7 +15,6 @@ from ccl.training.source import Source, read_source
 from mtv.control import TrackFeatures
 from mtv.control_training import NonsilentFeatures
 from mtv.track_features import draw_dropped
-from shared.checkpoint.folder import TRUSTED, check_saveable, package_of
 from shared.checkpoint.lora import seed_dropout
 from shared.data.bad_clips import write_left_out
 from shared.data.clip_texts import video_text
@@ -52,6 +51,12 @@ class Adapter(Protocol):
     @staticmethod
     def prepare(config: Any, source: Source, world: World) -> Components: ...  # of all stages; every rank calls it
 
+    @staticmethod
+    def preview(config: Any, source: Source) -> Components: ...  # the same for a dry run, which writes nothing
+
+    transformer: Any
+    control: Any
+
     @property
     def patch(self) -> int: ...  # video latents along the side of a token
 
@@ -86,7 +91,7 @@ class Run:
         """Train to the last step, and say which records were found broken on the way."""
         config, world, objective = self.config, self.world, self.objective
         groups = parameter_groups(objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
-        trainer = Trainer(config, world, objective.to(world.device), groups, self.batches, self.validate, self.export)
+        trainer = Trainer(config, world, objective, groups, self.batches, self.validate, self.export)
         with use_backend(config.train.attention, "train.attention", learns=True):
             if config.train.compile:
                 for model in [module for module in objective.modules() if getattr(module, "_repeated_blocks", None)]:
@@ -140,15 +145,7 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
 def check_export(components: Components, world: World) -> None:
     """See on rank 0, before any work, that components of a user's own classes can be saved: each checkpoint does it."""
     if world.is_main:
-        check_saveable("components.video_codec", components.codecs.video)
-        check_saveable("components.audio_codec", components.codecs.audio)
-        for track, encoder in components.encoders.items():
-            check_saveable(f"tracks.encoders.{track}", encoder)
-        if (
-            components.text.source is not None
-            and package_of(components.text.source.kind.partition(":")[0]) not in TRUSTED
-        ):
-            check_saveable("components.text_encoder", components.text.load())
+        components.check_saveable()
     barrier()
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # checking a folder needs neither of them, and they take seco
 
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 INDEX = "model_index.json"
+#: What diffusers' `custom_pipeline` looks for in a folder.
+OPENER = "pipeline.py"
 WEIGHTS = f"{DIFFUSERS}.safetensors"
 #: Files that may run anything when they are read; none is.
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th", ".pkl")
@@ -69,8 +71,12 @@ class CheckpointMixin:
         return pipeline
 
     def save_pretrained(self, folder: str | Path, *args: Any, **options: Any) -> None:
-        """Write the folder as diffusers does, in files that others may read, and without the places of the parts."""
+        """Write the folder as diffusers does, in files that others may read, and without the places of the parts; with
+        `OPENER`, so that `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)`
+        opens it too."""
         super().save_pretrained(folder, *args, **options)  # type: ignore[misc]
+        if package_of(type(self).__module__) in OURS:
+            (Path(folder) / OPENER).write_text(opener(type(self), read_json(Path(folder) / INDEX)), encoding="utf-8")
         settle(Path(folder))
 
     def progress_bar(self, *arguments: Any, **options: Any) -> Any:
@@ -85,6 +91,25 @@ class CheckpointMixin:
     @classmethod
     def _check_parts(cls, parts: Mapping[str, Any], where: str) -> None:
         """Raise UserError unless the names of `parts` are all that the pipeline needs."""
+
+
+def opener(kind: type, index: Mapping[str, Any]) -> str:
+    """Write the module that lets diffusers open a folder of this `index`: it imports the pipeline, and what the index
+    names, or says in one line what is missing."""
+    named = [entry[0] for entry in index.values() if isinstance(entry, list) and entry not in ABSENT]
+    modules = sorted({name for name in named if package_of(name) not in ("diffusers", "transformers")})
+    lines = "".join(f"    import {name}  # noqa: F401\n" for name in modules)
+    return f'''"""Opens this folder with plain diffusers; the project's packages have to be installed.
+
+    DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
+"""
+
+try:
+{lines}    from {kind.__module__} import {kind.__name__}  # noqa: F401
+except ImportError as error:
+    told = "this checkpoint is read by the packages ccl, mtv and shared: install the repository"
+    raise ImportError(f"{{told}}, then from {package_of(kind.__module__)} import {kind.__name__} ({{error}})") from None
+'''
 
 
 def save_checkpoint(pipeline: DiffusionPipeline, folder: str | Path, card: str, shard_size: str = "5GB") -> None:

@@ -50,6 +50,7 @@ class EvaluationOptions(TrustOptions):
     variants: Annotated[tuple[str, ...], BeforeValidator(some_of(VARIANT_NAMES, "none", "all"))] | None = option(
         None, f"of mtv: some of {','.join(VARIANT_NAMES)}, or all; default: none"
     )
+    card: bool = option(False, "put the scores into the checkpoint's model card too, as the hub shows them")
     against: Path | None = option(None, "metrics.json of another evaluation, to compare with", metavar="FILE")
     seed: Seed = option(0, "of the noise")
     steps: Steps | None = option(None, "solver steps; default: the pipeline's")
@@ -83,6 +84,8 @@ class EvaluationOptions(TrustOptions):
         UserError for mtv without a control network, and for options that do not go with the tasks or each other."""
         if self.no_context and (self.guidance is not None or self.context_scale is not None):
             raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
+        if self.card and not (self.checkpoint / "README.md").is_file():
+            raise UserError(f"--card: {self.checkpoint} has no README.md, its model card; leave the option out")
         controlled, joint = bool((index.get("control") or [None])[0]), ",".join(QUICK_TASKS)
         tasks = self.tasks or (*QUICK_TASKS, *(("mtv",) if controlled and not self.no_context else ()))
         if "mtv" in tasks and not controlled:

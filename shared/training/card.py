@@ -1,12 +1,20 @@
 """The model card that a run writes beside its weights."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from shared.utils.config import TrainConfig
+from shared.utils.errors import UserError
+from shared.utils.files import write_atomically
 from shared.utils.portable import portable
 from shared.utils.version import commit
+from shared.utils.weights_folder import ADVICE
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,12 @@ def model_card(
     ]
     about = "\n".join(["| | |", "|---|---|", *filter(None, table)])
     sources = "\n".join(f"- `{portable(path)}`" for path in config.data.manifests or config.data.shard_folders)
+    start = config.init or config.init_streams or getattr(config, "backbone", None)
+    data = ModelCardData(
+        library_name="diffusers", pipeline_tag="text-to-video", tags=tags.split(", "), **provenance(start)
+    )  # fmt: skip
     return f"""---
-library_name: diffusers
-pipeline_tag: text-to-video
-tags: [{tags}]
+{data.to_yaml()}
 ---
 # {title}
 
@@ -63,3 +73,37 @@ Trained on:
 {yaml.safe_dump(portable(config.model_dump(mode="json")), sort_keys=False).strip()}
 ```
 """
+
+
+def provenance(start: str | None) -> dict[str, Any]:
+    """Say whose weights these go on from, and under which licence: `license`, `license_name`, `base_model`, as the hub
+    has them. What began from nothing is this project's; what has a card says so itself; of others nobody knows here."""
+    if start is None:
+        return {"license": "apache-2.0"}
+    file = Path(start) / "README.md"
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        about: Any = ModelCard(file.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+        if about.license:
+            return {"license": about.license, "license_name": about.license_name, "base_model": about.base_model}
+    return {"license": "other", "license_name": "that-of-what-it-was-made-of"}
+
+
+def add_metrics(folder: Path, metrics: Mapping[str, Any], dataset: str) -> None:
+    """Put the scores of an evaluation (`metrics.json` of scripts/evaluate.py) into the card of a checkpoint, in the
+    hub's own schema; scores of the same name and data give way. UserError if the folder has no card."""
+    file = folder / "README.md"
+    if not file.is_file():
+        raise UserError(f"checkpoint {folder}: has no README.md, its model card; {ADVICE}")
+    results = [
+        EvalResult(
+            task_type="text-to-video", task_name=task, dataset_type="puppets", dataset_name=dataset, metric_type=name,
+            metric_name=f"{task}: {name.replace('_', ' ')}", metric_value=score["value"],
+        )
+        for task, about in metrics["tasks"].items() for name, score in about.get("scores", {}).items()
+        if score.get("value") is not None
+    ]  # fmt: skip
+    card = ModelCard.load(file)
+    seen = {(one.dataset_name, one.metric_name) for one in results}
+    kept = [one for one in card.data.eval_results or [] if (one.dataset_name, one.metric_name) not in seen]
+    card.data.model_name, card.data.eval_results = folder.resolve().name, [*kept, *results]
+    write_atomically(file, str(card))

@@ -1,6 +1,6 @@
 """What of a run is not trained, as its configuration names it: codecs, text encoder, encoders of tracks."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
+from shared.checkpoint.folder import TRUSTED, check_saveable, package_of
 from shared.checkpoint.registry import ComponentSource, find_component, load_component
 from shared.codecs import Codecs
 from shared.encoders import HashedWords, TextEncoder
@@ -91,10 +92,13 @@ class Components:
     encoders: dict[str, FrameFeatures]
 
     @classmethod
-    def load(cls, config: TrainConfig, device: torch.device | str = "cpu") -> Self:
-        """Codecs and encoders on `device`. UserError if one cannot be read, or none is named and none was fitted."""
-        sources = [component_source(config, name) or find_component(name, fitted_codecs(config)) for name in CODECS]
-        codecs, chosen = [load_component(source).to(device) for source in sources], config.components
+    def load(cls, config: TrainConfig, device: torch.device | str = "cpu", codecs: Sequence[Any] | None = None) -> Self:
+        """Codecs (those given, or those named or fitted) and encoders on `device`. UserError if one cannot be read, or
+        none is named and none was fitted."""
+        chosen = config.components
+        if codecs is None:
+            found = [component_source(config, name) or find_component(name, fitted_codecs(config)) for name in CODECS]
+            codecs = [load_component(source).to(device) for source in found]
         for codec in codecs:
             if chosen is not None and chosen.low_memory and hasattr(codec, "low_memory"):
                 codec.low_memory()
@@ -102,3 +106,12 @@ class Components:
         text = LazyTextEncoder(component_source(config, "text_encoder"), torch.bfloat16 if bf16 else torch.float32)
         specs = config.tracks.encoders if config.control is not None else {}
         return cls(Codecs(*codecs), text, load_track_encoders(specs, device))
+
+    def check_saveable(self) -> None:
+        """Raise UserError for one of a user's own class that cannot be saved with a checkpoint."""
+        parts: dict[str, Any] = {f"tracks.encoders.{track}": encoder for track, encoder in self.encoders.items()}
+        parts |= {"components.video_codec": self.codecs.video, "components.audio_codec": self.codecs.audio}
+        if self.text.source is not None and package_of(self.text.source.kind.partition(":")[0]) not in TRUSTED:
+            parts["components.text_encoder"] = self.text.load()
+        for name, part in parts.items():
+            check_saveable(name, part)

@@ -25,6 +25,10 @@ class TrainOptions(cli.Options):
         [], "override one key, for example train.steps=200; any number of times",
         name="set", metavar="KEY=VALUE", repeat=True,
     )  # fmt: skip
+    dry_run: bool = cli.option(
+        False,
+        "check all that can go wrong before the first step, tell tokens, memory and disk; nothing is written",
+    )
     local_rank: Rank = cli.option(0, "what launchers pass; the environment says the same", hidden=True)
 
 

@@ -32,7 +32,7 @@ from shared.utils.locks import LOCK_NAME, locked
 from shared.utils.text_files import MOST_OF_OURS, is_count, parse_json, parse_yaml, read_text
 
 _log = logging.getLogger(__name__)
-EMA = "ema"
+EMA, CONFIG = "ema", "config.yaml"
 #: What a run makes that belongs to its configuration alone, in the order in which they come.
 BEGUN = "codecs", "losses.csv", "state", "checkpoint"
 PENDING, VALIDATED = "pending.json", "validated"
@@ -61,8 +61,19 @@ def claim_output(config: TrainConfig, world: World) -> Path:
     differ; with other processes micro-batch and accumulation may, if a step has as many clips as before, and
     `train.steps` may be more than before, with which the last phase then ends. Where a run was refused before it began,
     all may."""
+    output = check_own(config, world)
+    barrier()  # every rank has compared before rank 0 writes
+    if world.is_main:
+        output.mkdir(parents=True, exist_ok=True)
+        write_atomically(output / CONFIG, dump_config(config))
+    barrier()
+    return output
+
+
+def check_own(config: TrainConfig, world: World) -> Path:
+    """Compare as `claim_output`, whose errors it raises, and write nothing."""
     output = Path(config.output)
-    file = output / "config.yaml"
+    file = output / CONFIG
     if file.exists() and any((output / name).exists() for name in BEGUN):
         before = flatten(_read_config(file))
         now = flatten(parse_yaml(dump_config(config), "the configuration"))
@@ -81,11 +92,6 @@ def claim_output(config: TrainConfig, world: World) -> Path:
             )
         if latest is not None:
             _check_clips(latest, before, config, world)
-    barrier()  # every rank has compared before rank 0 writes
-    if world.is_main:
-        output.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, dump_config(config))
-    barrier()
     return output
 
 

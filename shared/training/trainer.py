@@ -114,10 +114,23 @@ class Trainer:
             settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
             if zero.get("stage", 0) < 3:
                 settings["torch_autocast"]["lower_precision_safe_modules"] = []  # reduce gradients in fp32
+        self._place(settings, zero.get("stage", 0) == 3)
         optimizer = build_optimizer(self.param_groups, self.config.optimizer, train.ema)
         engine, *_ = deepspeed.initialize(model=_LossOnly(self.module), optimizer=optimizer, config=settings)
         engine.train()
         return engine
+
+    def _place(self, settings: dict[str, Any], in_parts: bool) -> None:
+        """Put the module on the device: whole, or under ZeRO-3 parameter by parameter, each cut before the next one
+        comes, so that the whole need not fit."""
+        if not in_parts:
+            self.module.to(self.world.device)
+            return
+        from deepspeed import zero
+
+        zero.Init(module=self.module, config_dict_or_path=settings)
+        for buffer in self.module.buffers():
+            buffer.data = buffer.data.to(self.world.device)
 
     def _step(self, engine: Any, log: RunLog, step: int) -> None:
         """One optimizer step. Losses are checked before the weights move, the gradients' norm just after."""

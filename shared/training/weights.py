@@ -11,6 +11,7 @@ from shared.checkpoint.folder import save_checkpoint
 from shared.utils.config import Train
 from shared.utils.errors import UserError
 from shared.utils.finite import check_tensors, check_weights
+from shared.utils.weights_folder import read_headers
 
 #: Parameters and buffers by name.
 StateDict = dict[str, Tensor]
@@ -24,16 +25,28 @@ def initialise(
 ) -> Model:  # fmt: skip
     """Give `model` the weights of a checkpoint's component in `folder`, but for those that `skip` names, and those that
     `added` names where the folder has none; return it. UserError where other names or shapes differ, or a weight is not
-    finite."""
-    both = model, type(model).from_pretrained(folder)
-    check_weights(both[1], str(folder))
-    ours, theirs = ({name: value for name, value in one.state_dict().items() if not skip(name)} for one in both)
+    finite. On the meta device no weight is read: names and shapes alone are compared."""
+    dry = next(model.parameters()).is_meta
+    if dry:
+        theirs = saved_shapes(folder)
+    else:
+        saved = type(model).from_pretrained(folder)
+        check_weights(saved, str(folder))
+        theirs = saved.state_dict()
+    ours, theirs = ({k: v for k, v in one.items() if not skip(k)} for one in (model.state_dict(), theirs))
     for name, here, there in _differences(ours, theirs):
         if there == "absent" and added(name):
             continue
         raise UserError(f"{folder}: {name} is {there}, and {here} in the configuration; make them agree")
-    model.load_state_dict(model.state_dict() | theirs)
+    if not dry:
+        model.load_state_dict(model.state_dict() | theirs)
     return model
+
+
+def saved_shapes(folder: Path) -> StateDict:
+    """Weights of a component's folder without their values, on the meta device. UserError if a file is damaged."""
+    headers = read_headers(folder).items()
+    return {name: torch.empty(header.shape, device="meta") for name, header in headers}
 
 
 def with_weights(model: Model, weights: StateDict, prefix: str) -> Model:

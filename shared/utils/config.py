@@ -83,7 +83,7 @@ class TrainConfig(Section):
     tracks: TrackSettings = TrackSettings()
     trainable: list[Part] = key(
         ["transformer", "control"],
-        "What learns; attention: that of the video stream alone; holistic: music's way through control.",
+        "What learns; fusion: what joins the streams; attention: the video stream's; holistic: music's way in control.",
     )
     lora: Lora | None = None
     reinit: list[Literal["control", "holistic"]] = key([], "Parts that begin anew though `init` has them.")

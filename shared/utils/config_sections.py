@@ -31,7 +31,7 @@ from shared.utils.ranges import (
 
 Task = Literal["t2av", "t2v", "t2a", "a2v", "v2a", "mtv", "part"]
 Track = Literal["speech", "effects", "music"]
-Part = Literal["transformer", "attention", "control", "holistic"]
+Part = Literal["transformer", "fusion", "attention", "control", "holistic"]
 TaskWeights = dict[Task, Weight]
 Until = Annotated[float, Field(gt=0, le=1_000_000_000)]
 Precision = Literal["fp32", "bf16"]

@@ -151,3 +151,10 @@ def test_a_missing_checkpoint_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         evaluate.main(["--checkpoint", str(tmp_path / "none"), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_need_a_card_to_go_into(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    options = EvaluationOptions(checkpoint=tmp_path / "model", output=tmp_path / "out", card=True)
+    with pytest.raises(UserError, match=r"--card: .*model has no README\.md, its model card"):
+        options.settled({})

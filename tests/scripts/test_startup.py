@@ -79,6 +79,8 @@ MISSING = [
     ("evaluate", "--checkpoint NOWHERE --output OUT"),
     ("export", "--run NOWHERE --output OUT"),
     ("fit_codecs", "--manifest NOWHERE --output OUT"),
+    ("plan", "--config NOWHERE"),
+    ("plan", "--recipes NOWHERE"),
     ("probe", "--checkpoint NOWHERE --manifest NOWHERE --output OUT/x.json"),
     ("probe", f"--checkpoint {SHIPPED} --manifest NOWHERE --output OUT/x.json"),
     ("sample_joint", f"{SAMPLE} --checkpoint NOWHERE"),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
+import live_bytes
 import pytest
 import torch
+from live_bytes import allocated, saved_bytes
 from tiny import CONFIG, TEXT, noise
-from torch.profiler import ProfilerActivity, profile
 
-from ccl import context_attention
 from ccl.analysis.memory_estimate import (
     Activations,
     LatentSizes,
@@ -24,7 +22,6 @@ from ccl.analysis.memory_estimate import (
 )
 from ccl.routing import Task
 from ccl.transformer import DualStreamTransformer, StreamInput
-from shared.nn import norms
 from shared.nn.clock import LatentClock
 from shared.training.optimizer import build_optimizer
 from shared.utils.config import Optimizer
@@ -64,49 +61,8 @@ def real(device: str = "cpu", config: dict | None = None, sizes: LatentSizes = S
 
 
 @pytest.fixture(autouse=True)
-def torchs_own_linear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DeepSpeed's ZeRO-3 puts a function of its own in its place, which saves other tensors, for the whole process."""
-    monkeypatch.setattr(torch.nn.functional, "linear", torch._C._nn.linear)
-
-
-@pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The estimate is of a GPU: norms with a backward of their own, and small attentions as products, are a CPU's."""
-    monkeypatch.setattr(norms, "_own", lambda *tensors: False)
-    monkeypatch.setattr(context_attention, "products_are_faster", lambda x: False)
-
-
-@contextmanager
-def saved_bytes(module: torch.nn.Module) -> Iterator[Callable[[], int]]:
-    """Counts, while it lasts, the bytes that autograd keeps for the backward pass, weights and buffers left out.
-
-    `with saved_bytes(module) as count: loss = module(...)`, then `count()`. A storage that several operations keep
-    counts once; what a checkpointed block would keep is not seen.
-    """
-    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: sum(storage.nbytes() for storage in kept.values())
-
-
-def allocated(run) -> int:
-    """The most bytes that a forward and backward pass allocates on the CPU, by the profiler's record."""
-    run().backward()  # what is made once
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
-        run().backward()
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
+    live_bytes.as_on_a_gpu(monkeypatch)
 
 
 @pytest.mark.parametrize("task", [Task.T2AV, Task.A2V])

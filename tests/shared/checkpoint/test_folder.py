@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from small import pipeline, transformer
 
 from shared.checkpoint.folder import (
     INDEX,
     JOINT,
+    OPENER,
     WEIGHTS,
     CheckpointMixin,
     check_checkpoint,
@@ -161,3 +165,23 @@ def test_what_joint_sampling_lacks_is_named() -> None:
     video = {name: kind for name, kind in index.items() if not name.startswith("audio_")}
     with pytest.raises(UserError, match=r"no audio_codec and no audio_scheduler; .* scripts/sample_mtv\.py"):
         check_joint(video)
+
+
+OPEN = """
+import sys
+from diffusers import DiffusionPipeline
+folder = sys.argv[1]
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+print(type(pipe).__module__, type(pipe.transformer).__name__)
+"""
+
+
+def test_plain_diffusers_opens_a_folder_or_is_told_what_to_install(tmp_path: Path) -> None:
+    pipeline(transformer()).save_pretrained(tmp_path / "model")
+    words = [sys.executable, "-c", OPEN, str(tmp_path / "model")]
+    env = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
+    assert done.stdout.split() == ["ccl.pipeline", "DualStreamTransformer"], done.stderr
+    code = (tmp_path / "model" / OPENER).read_text().replace("import ccl", "import no_ccl")
+    with pytest.raises(ImportError, match=r"^this checkpoint is read by the packages ccl, mtv and shared: install "):
+        exec(code, {})
