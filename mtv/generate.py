@@ -20,7 +20,7 @@ from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load
 from shared.data.channels import named_layout, spread
 from shared.data.given import given_sound
 from shared.data.media import MediaInfo, probe, read_audio, read_image
-from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, sound_source, write_streams
+from shared.data.media_write import Audio, Video, picture_source, sound_source, write_streams, written_rate
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
@@ -202,8 +202,7 @@ class Sound:
         for info in infos:
             if not info.has_audio:
                 raise UserError(f"{info.path}: has no sound; a file with sound is needed")
-        rate = max(info.rate or 0 for info in infos)
-        rate = rate if rate in AAC_RATES else 48000
+        rate = written_rate(info.rate or 0 for info in infos)
         # a mix is taken apart in one channel or two; tracks are summed in the layout of that which has most channels
         layouts = [_summed_layout(info, 2 if len(infos) == 1 else MOST_CHANNELS) for info in infos]
         parts = [
@@ -318,17 +317,12 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[str, Any]:
-    import torch
-
     from mtv.windows import window_frames
-    from shared.codecs import frames_to_tensor
 
-    size = options.size or (pipeline.config.height, pipeline.config.width)
     stride = pipeline.video_codec.temporal_stride
     arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}
-    arguments |= {"guidance": guidance(options), "overlap": 1 + stride, "keyframes": {}}  # two latents are shared
-    for time, file in options.pictures.items():
-        arguments["keyframes"][time] = frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
+    arguments |= {"guidance": guidance(options), "keyframes": options.pictures}
+    arguments["overlap"] = 1 + stride  # two latents are shared
     if options.window is not None:
         arguments["window"] = window_frames(options.window, fps, stride)
     return arguments

@@ -32,6 +32,11 @@ Source = Callable[[Any], Iterator[Any]]
 """What adds its stream to a container that is being written, and gives the packets of it."""
 
 
+def written_rate(rates: Iterable[int]) -> int:
+    """Choose the rate of a sum of sounds of these rates: the highest, or, if AAC has not that, 48 kHz."""
+    return rate if (rate := max(rates)) in AAC_RATES else 48000
+
+
 def write_video(
     path: str | Path, frames: Video, fps: float, audio: Audio | None = None, rate: int | None = None
 ) -> None:
