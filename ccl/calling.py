@@ -6,36 +6,10 @@ LTX-2 pipeline are each said once, by either name.
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
 
 from ccl.guidance import Form, Guidance
-from shared.utils.errors import UserError
-from shared.utils.rng import seed_of_each
-
-Call = TypeVar("Call", bound=Callable[..., Any])
-#: Called after each step: callback(pipeline, step, u, {"video": latents, "audio": latents}) -> the same dict or None.
-StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
-Generators = torch.Generator | Sequence[torch.Generator]
-#: Names of the latents that a callback is shown: ours, and diffusers'.
-LATENTS = {"video": "video", "audio": "audio", "latents": "video", "audio_latents": "audio"}
-#: Keywords of diffusers' pipelines of video and sound that say nothing to this one (docs/sampling.md).
-NO_MEANING = (
-    "latents", "audio_latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
-    "negative_prompt_attention_mask", "sigmas", "timesteps", "noise_scale", "decode_timestep", "decode_noise_scale",
-    "attention_kwargs", "max_sequence_length", "stg_scale", "audio_stg_scale", "spatio_temporal_guidance_blocks",
-    "audio_guidance_rescale", "use_cross_timestep", "enable_prompt_enhancement", "system_prompt",
-    "prompt_max_new_tokens", "prompt_enhancement_kwargs", "prompt_enhancement_seed", "motion_speed", "min_seconds",
-    "max_seconds",
-)  # fmt: skip
-
+from shared.utils.calling import said_scales
 
 #: What a call's arguments mean, for `help(pipe.__call__)`.
 ARGUMENTS = """\
@@ -69,30 +43,6 @@ Args:
 """
 
 
-def with_arguments(call: Call) -> Call:
-    """Put `ARGUMENTS` into the docstring of a call."""
-    before, after = inspect.getdoc(call).split("{arguments}")  # type: ignore[union-attr]
-    call.__doc__ = before + ARGUMENTS.rstrip() + after
-    return call
-
-
-def refuse_unknown(unknown: Mapping[str, Any], call: Callable[..., Any]) -> None:
-    """Raise UserError for a keyword that the call has not, with the nearest that it has."""
-    for name in unknown:
-        if name in NO_MEANING:
-            raise UserError(f"{name} has no meaning here; leave it out (docs/sampling.md)")
-        known = [one for one in inspect.signature(call).parameters if one not in ("self", "unknown")]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        raise UserError(f"unknown keyword {name}" + (f"; is {near[0]} meant?" if near else "; see help(pipe.__call__)"))
-
-
-def chosen(name: str, value: Any, other: str, same: Any) -> Any:
-    """Take whichever of two names was said. UserError where both were."""
-    if value is not None and same is not None:
-        raise UserError(f"{name} and {other} say the same; give one of them")
-    return same if value is None else value
-
-
 @dataclass(frozen=True)
 class Scales:
     """Guidance as diffusers' LTX-2 pipeline says it: of the text and of the other modality, per stream."""
@@ -106,14 +56,8 @@ class Scales:
     def guidance(self, guidance: Guidance | None) -> Guidance | None:
         """Put the scales that were said into the default guidance; a scale of the video is the sound's, too, unless
         that has its own. UserError beside `guidance`, and for a scale that is no finite number."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        if not said:
+        if not said_scales(vars(self), guidance):
             return guidance
-        if guidance is not None:
-            raise UserError(f"guidance and {next(iter(said))} say the same; give one of them")
-        for name, value in said.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise UserError(f"{name} is {value!r}; a finite number is needed")
         usual = Guidance()
         text = _both(self.guidance_scale, self.audio_guidance_scale, usual.text_scale)
         context = _both(self.modality_scale, self.audio_modality_scale, usual.context_scale)
@@ -126,57 +70,3 @@ class Scales:
 def _both(video: float | None, audio: float | None, usual: tuple[float, float]) -> tuple[float, float]:
     own = usual[0] if video is None else video
     return own, audio if audio is not None else usual[1] if video is None else video
-
-
-def seeds_of(seed: int | Sequence[int] | None, generator: Generators | None, count: int) -> list[int]:
-    """Seeds of `count` samples. A generator that is as `manual_seed(n)` leaves it is seed n; one that has drawn gives a
-    number that it draws. Either draws one more, so that the next call makes something else. UserError for both."""
-    if generator is None:
-        return seed_of_each(0 if seed is None else seed, count)
-    if seed is not None:
-        raise UserError("seed and generator say the same; give one of them")
-    each = list(generator) if isinstance(generator, Sequence) else [generator]
-    if not all(isinstance(one, torch.Generator) for one in each):
-        raise UserError("generator: a torch.Generator is needed, or one per prompt")
-    numbers = [_number(one) for one in each]
-    return seed_of_each(numbers[0] if isinstance(generator, torch.Generator) else numbers, count)
-
-
-def _number(generator: torch.Generator) -> int:
-    new = torch.Generator(generator.device).manual_seed(generator.initial_seed())
-    unused = torch.equal(new.get_state(), generator.get_state())
-    drawn = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    return generator.initial_seed() if unused else drawn
-
-
-def repeated(prompts: list[Any], count: int) -> list[Any]:
-    """Take each prompt so many times, one after the other. UserError for no whole number from 1."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UserError(f"num_videos_per_prompt is {count!r}; a whole number from 1 is needed")
-    return [prompt for prompt in prompts for _ in range(count)]
-
-
-def callback_names(asked: Sequence[str] | None) -> tuple[str, ...]:
-    """Give back the names of latents that a callback wants; None: ours. UserError for others."""
-    names = ("video", "audio") if asked is None else tuple(asked)
-    if unknown := [name for name in names if name not in LATENTS]:
-        raise UserError(f"callback_on_step_end_tensor_inputs: {unknown[0]!r}; choose among {', '.join(LATENTS)}")
-    return names
-
-
-@dataclass(frozen=True)
-class StepEnd:
-    """A callback with the names of the latents that it is shown."""
-
-    callback: StepCallback | None
-    names: tuple[str, ...]
-
-    def __call__(self, pipeline: Any, step: int, u: float, latents: dict[str, Tensor]) -> None:
-        """Show it the latents after a step, and put what it gives back in their place. UserError for other names."""
-        if self.callback is None:
-            return
-        shown = {name: latents[LATENTS[name]] for name in self.names if LATENTS[name] in latents}
-        for name, value in (self.callback(pipeline, step, u, shown) or {}).items():
-            if name not in shown:
-                raise UserError(f"a callback gave back {name!r}; it was shown {', '.join(shown) or 'no latents'}")
-            latents[LATENTS[name]] = value

@@ -82,7 +82,7 @@ class JointOptions(SamplingOptions):
     rescale: Rate | None = option(
         None, "how far a guided prediction's deviation is brought back to an unguided one's; default: 0", metavar="V"
     )
-    lossless: bool = option(False, "RGB and FLAC in an mkv, which return what was made; kept spans to the bit")
+    lossless: bool = option(False, "FFV1 and FLAC in an mkv, which return what was made; kept spans to the bit")
     skip_layers: Annotated[tuple[Layer, ...], BeforeValidator(numbers)] = option(
         (), "layers, from 0, that evaluations without the text leave out; Ovi's own is 11; default: none",
         metavar="N[,N]",

@@ -27,6 +27,7 @@ from shared.data.in_memory import (
     seconds_of_video,
 )
 from shared.nn.clock import LatentClock
+from shared.utils.calling import asked_frames
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
 
@@ -97,22 +98,14 @@ class Given(NamedTuple):
     def frames(self, duration: float | None, num_frames: int | None, fps: float, rate: int) -> int:
         """How many frames the sample has: as asked for, in seconds or in frames; otherwise as many as there are of what
         is given (sound of no own rate at `rate`), or 2 s. UserError for both, and for none."""
-        if duration is not None and num_frames is not None:
-            raise UserError("duration and num_frames say the same; give one of them")
-        if num_frames is not None:
-            if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1:
-                raise UserError(f"num_frames is {num_frames!r}; a whole number from 1 is needed")
-            return num_frames
-        if duration is None:
-            lengths = [seconds_of_sound(self.audio, rate)] if self.audio is not None else []
-            lengths += [seconds_of_video(self.video, fps)] if self.video is not None else []
-            lengths += [seconds_of_sound(self.part[1], rate, f"given_{self.part[0]}")] if self.part is not None else []
-            # a frame that the given stream does not fill is not begun
-            return max(1, math.floor(max(lengths) * fps + 1e-6)) if lengths else max(1, round(2 * fps))
-        frames = round(duration * fps) if math.isfinite(duration) else 0
-        if frames < 1:
-            raise UserError(f"duration {duration} s holds no frame at {fps} fps; give a positive duration")
-        return frames
+        asked = asked_frames(duration, num_frames, fps)
+        if asked is not None:
+            return asked
+        lengths = [seconds_of_sound(self.audio, rate)] if self.audio is not None else []
+        lengths += [seconds_of_video(self.video, fps)] if self.video is not None else []
+        lengths += [seconds_of_sound(self.part[1], rate, f"given_{self.part[0]}")] if self.part is not None else []
+        # a frame that the given stream does not fill is not begun
+        return max(1, math.floor(max(lengths) * fps + 1e-6)) if lengths else max(1, round(2 * fps))
 
     def read(self, size: Size, rate: int) -> Tensors:
         """Read files, PIL pictures and arrays as tensors, of the sample's size and rates, by name."""

@@ -2,27 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from ccl.calling import (
-    Generators,
-    Scales,
-    StepCallback,
-    StepEnd,
-    callback_names,
-    chosen,
-    refuse_unknown,
-    repeated,
-    seeds_of,
-    with_arguments,
-)
+from ccl.calling import ARGUMENTS, Scales
 from ccl.given import Encoded, Given, GivenEncoder, Size
 from ccl.guidance import Guidance
-from ccl.output import CCLOutput, OutputType, checked_output_type
 from ccl.parts import GivenTrack
 from ccl.routing import Route
 from ccl.sampler import STREAMS, Conditions, JointSampler
@@ -33,11 +22,23 @@ from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import AudioCodec, VideoCodec, tensor_to_frames
 from shared.codecs.base import bounded
+from shared.data.clip_output import ClipOutput, OutputType, checked_output_type
 from shared.data.in_memory import ImageInput, SoundInput, VideoInput
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.few_steps import FewSteps
 from shared.nn.flow import u_grid
+from shared.utils.calling import (
+    Generators,
+    StepCallback,
+    StepEnd,
+    callback_names,
+    chosen,
+    refuse_unknown,
+    repeated,
+    seeds_of,
+    with_arguments,
+)
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
 from shared.utils.ranges import checked_fps
@@ -47,6 +48,13 @@ from shared.utils.rng import generator as named_generator
 Prompts = str | TimedPrompts | Sequence[str | TimedPrompts]
 STEPS = 24  # where a call and the model say nothing
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class CCLOutput(ClipOutput):
+    """What was made; None for a stream that was given or is not in the task."""
+
+    kept: dict[str, list[Span]] | None = None  # seconds of "video" and "audio" that are the given ones, with `keep`
 
 
 class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
@@ -86,7 +94,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         check_joint(parts, where)
 
     @torch.no_grad()
-    @with_arguments
+    @with_arguments(ARGUMENTS)
     def __call__(
         self, prompt: Prompts, audio_prompt: Prompts | None = None, negative_prompt: str | None = None,
         task: str = "auto", duration: float | None = None, num_frames: int | None = None,
@@ -109,7 +117,7 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         UserError for a size, duration, seed or given stream that does not fit, with what would; for a missing part; for
         one that makes NaN or infinity, with the step; for an unknown keyword, with the nearest.
         """
-        refuse_unknown(unknown, type(self).__call__)
+        refuse_unknown(unknown, type(self).__call__, {})
         check_joint(self.components)
         output_type, negative = checked_output_type(output_type), negative_prompt or ""
         scales = guidance_scale, audio_guidance_scale, modality_scale, audio_modality_scale, guidance_rescale

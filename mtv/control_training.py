@@ -103,6 +103,7 @@ def sample_clips(pipeline: MTVPipeline, clips: list[Clip], config: TrainConfig, 
         tracks = read_tracks(paths, *others, fps=config.data.fps, rate=rate, start=clip.start, end=end)
         seed, steps = config.seed + index, config.validation_steps
         output = pipeline(video_text(clip), tracks, seed=seed, num_inference_steps=steps)
+        assert output.video is not None, "it is decoded"
         assert clip.audio is not None, "a clip has a sound, its video's own if no other"
         sound = read_audio(clip.audio, rate, True, clip.start, end, clip.audio_track)
         write_video(stem.with_name(f"{stem.name}_{index}.mp4"), output.video[0], output.fps, sound, rate)

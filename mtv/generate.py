@@ -20,7 +20,7 @@ from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load
 from shared.data.channels import named_layout, spread
 from shared.data.given import given_sound
 from shared.data.media import MediaInfo, probe, read_audio, read_image
-from shared.data.media_write import AAC_RATES, Audio, Video, picture_source, sound_source, write_streams
+from shared.data.media_write import Audio, Video, picture_source, sound_source, write_streams, written_rate
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
@@ -53,7 +53,10 @@ class MTVOptions(SamplingOptions):
 
     output: Path = option(help="OUT.mp4", writes="file")
     prompt: str | None = option(None, "what to see; docs/mtv.md has the form the model was taught", metavar="TEXT")
-    speech: Path | None = option(None, "what the first person says; --speech2 ... for the others", metavar="WAV")
+    speech: Path | None = option(
+        None, "what the first person says: a wav, mp3, m4a, flac, ogg, or any file with sound; --speech2 ... for the "
+        "others", metavar="SOUND",
+    )  # fmt: skip
     speech2: Path | None = option(None, hidden=True)
     speech3: Path | None = option(None, hidden=True)
     speech4: Path | None = option(None, hidden=True)
@@ -62,8 +65,8 @@ class MTVOptions(SamplingOptions):
     speech7: Path | None = option(None, hidden=True)
     speech8: Path | None = option(None, hidden=True)
     speech9: Path | None = option(None, hidden=True)
-    effects: Path | None = option(None, "what happens", metavar="WAV")
-    music: Path | None = option(None, "the mood", metavar="WAV")
+    effects: Path | None = option(None, "what happens", metavar="SOUND")
+    music: Path | None = option(None, "the mood", metavar="SOUND")
     audio: Path | None = option(None, "all in one: a wav, or any file with sound, to be taken apart", metavar="MIX")
     audio_track: Count | None = option(None, "which track of --audio, from 1; default: the file's own default")
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
@@ -73,6 +76,7 @@ class MTVOptions(SamplingOptions):
     steps: Steps | None = option(None, "solver steps per window; default: the pipeline's")
     window: WindowSeconds | None = option(None, "seconds made at a time; default: 2", metavar="S")
     resume: bool = option(False, "go on from the finished windows of a sample that was stopped")
+    preview: bool = option(False, "after each window write what is finished as OUT.mp4.partial/so_far.mp4, and say so")
     guidance: Literal["separate", "joint"] | None = option(
         None, "separate: a scale for each condition; joint: one for text and tracks together; default: separate, of "
         "MTV's public weights joint",
@@ -160,7 +164,7 @@ def generate(options: MTVOptions) -> Path:
     fps = options.fps or float(index.get("fps", 16.0))
     for picture in options.pictures.values():
         read_image(picture)
-    sound = Sound.read(options, fps)
+    sound = Sound.read(options)
     for time in options.pictures:
         if time >= sound.duration:
             raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
@@ -170,7 +174,9 @@ def generate(options: MTVOptions) -> Path:
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
     files += [file for file, _ in options.adapters()]
-    digest = settings_digest(options, files, ("output", "resume", "device", "context_parallel", "local_rank"))
+    digest = settings_digest(
+        options, files, ("output", "resume", "preview", "device", "context_parallel", "local_rank")
+    )
     writes: AbstractContextManager[KeptWindows | None] = nullcontext()
     if options.launch.writes:
         writes = KeptWindows.of(options.output, digest, options.resume)
@@ -194,16 +200,16 @@ class Sound:
     track: int | None = None
 
     @classmethod
-    def read(cls, options: MTVOptions, fps: float) -> Sound:
-        """Read the mix, or the tracks' sum at their highest rate, turned down to full scale. UserError if unfit."""
+    def read(cls, options: MTVOptions) -> Sound:
+        """Read the mix, or the tracks' sum at their highest rate, as long as the longest, turned down to full scale.
+        UserError if unfit."""
         files = options.track_files if options.audio is None else [options.audio]
         track = options.audio_track
         infos = [probe(file, track) for file in files]
         for info in infos:
             if not info.has_audio:
                 raise UserError(f"{info.path}: has no sound; a file with sound is needed")
-        rate = max(info.rate or 0 for info in infos)
-        rate = rate if rate in AAC_RATES else 48000
+        rate = written_rate(info.rate or 0 for info in infos)
         # a mix is taken apart in one channel or two; tracks are summed in the layout of that which has most channels
         layouts = [_summed_layout(info, 2 if len(infos) == 1 else MOST_CHANNELS) for info in infos]
         parts = [
@@ -212,14 +218,9 @@ class Sound:
         ]
         layouts = ["mono" if len(part) == 1 else layout for part, layout in zip(parts, layouts, strict=True)]
         widest = layouts[int(np.argmax([len(part) for part in parts]))]
-        seconds, count = [part.shape[1] / rate for part in parts], max(part.shape[1] for part in parts)
-        longest = max(seconds)  # rounded at their rates, so by less than a millisecond
-        for file, lasts in zip(files, seconds, strict=True):
-            if longest - lasts > 1 / fps + 1e-3:
-                told = f"{file} lasts {lasts:.3f} s, {files[seconds.index(longest)]} {longest:.3f} s"
-                raise UserError(f"{told}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
-        if options.duration is not None and options.duration > longest + SHORT:
-            told = f"{files[0]}: the sound lasts {longest:.2f} s"
+        count = max(part.shape[1] for part in parts)
+        if options.duration is not None and options.duration > count / rate + SHORT:
+            told = f"{files[0]}: the sound lasts {count / rate:.2f} s"
             raise UserError(f"{told}; --duration {options.duration:g} is longer, lower it")
         samples = np.zeros((max(len(part) for part in parts), count), np.float32)
         for part, layout in zip(parts, layouts, strict=True):
@@ -265,7 +266,7 @@ def _sample(
             compile_blocks(pipeline.transformer, "--compile")
         cache_steps(pipeline.transformer, options.step_cache)
         rate = pipeline.audio_encoder.sample_rate
-        tracks = given_tracks(options, fps, rate) if stems is None else _resampled(stems, rate)
+        tracks = given_tracks(options, rate) if stems is None else _resampled(stems, rate)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step", disable=kept is None)
         progress = options.launch.of_first(None if kept is None else kept.progress())
         assert progress is not None, "the first process keeps windows"
@@ -275,7 +276,7 @@ def _sample(
                 pass
             return
         write = partial(sound.write, fps=fps)
-        with kept.so_far(write):  # the windows' frames wait on the disk, not in memory
+        with kept.so_far(write, options.preview):  # the windows' frames wait on the disk, not in memory
             for part in parts:
                 kept.add(part[0], progress)
             write(options.output, kept.video())
@@ -292,13 +293,13 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
     return demixer(options.demixer or "dsp", **settings).separate(sound.samples, sound.rate)
 
 
-def given_tracks(options: MTVOptions, fps: float, rate: int) -> Tracks:
+def given_tracks(options: MTVOptions, rate: int) -> Tracks:
     """Read the tracks for the model; what the reader warns of is told on stderr."""
     from mtv.tracks import read_tracks
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tracks = read_tracks(options.voices, options.effects, options.music, fps=fps, rate=rate, end=options.duration)
+        tracks = read_tracks(options.voices, options.effects, options.music, rate=rate, end=options.duration)
     for warning in caught:
         if warning.category is UserWarning:  # what read_tracks says; libraries have classes of their own
             tell(f"warning: {warning.message}")
@@ -318,17 +319,12 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[str, Any]:
-    import torch
-
     from mtv.windows import window_frames
-    from shared.codecs import frames_to_tensor
 
-    size = options.size or (pipeline.config.height, pipeline.config.width)
     stride = pipeline.video_codec.temporal_stride
     arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}
-    arguments |= {"guidance": guidance(options), "overlap": 1 + stride, "keyframes": {}}  # two latents are shared
-    for time, file in options.pictures.items():
-        arguments["keyframes"][time] = frames_to_tensor(torch.from_numpy(read_image(file, size))[None])[:, 0]
+    arguments |= {"guidance": guidance(options), "keyframes": options.pictures}
+    arguments["overlap"] = 1 + stride  # two latents are shared
     if options.window is not None:
         arguments["window"] = window_frames(options.window, fps, stride)
     return arguments

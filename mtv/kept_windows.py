@@ -20,6 +20,7 @@ import numpy as np
 from shared.data.media_write import Video
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
+from shared.utils.launch import tell
 from shared.utils.locks import locked
 from shared.utils.signals import Stopped
 
@@ -40,6 +41,7 @@ class KeptWindows:
         self.done = self.frames = 0
         self._write: Callable[[Path, Video], None] | None = None
         self._due = 0.0
+        self._each = False
 
     @classmethod
     @contextmanager
@@ -110,9 +112,11 @@ class KeptWindows:
         with replacing(self.folder / STATE) as part:
             save_file({"last": last}, part, said)
         self.done, self.frames = progress.done, frames
-        if self._write is not None and progress.last is not None and time.monotonic() >= self._due:  # more follow
+        due = self._each or time.monotonic() >= self._due
+        if self._write is not None and progress.last is not None and due:  # more follow
             begun = time.monotonic()
-            self._play(self._write)
+            if self._play(self._write) and self._each:
+                tell(f"{self.folder / SO_FAR} has the first {self.frames} frames")
             self._due = time.monotonic() + (time.monotonic() - begun) / SHARE
 
     def video(self) -> Video:
@@ -120,10 +124,11 @@ class KeptWindows:
         return np.memmap(self.folder / FRAMES, np.uint8, "r", shape=(self.frames, *self.shape))
 
     @contextmanager
-    def so_far(self, write: Callable[[Path, Video], None]) -> Iterator[None]:
+    def so_far(self, write: Callable[[Path, Video], None], each: bool = False) -> Iterator[None]:
         """Make what is finished a file that plays, by `write(file, frames)`: if the block does not come to its end, and
-        now and then, as far as that takes little time, for a process may be killed at once."""
-        self._write = write
+        now and then, as far as that takes little time, for a process may be killed at once. `each`: after each window,
+        and told."""
+        self._write, self._each = write, each
         try:
             yield
         except BaseException as error:
@@ -134,9 +139,11 @@ class KeptWindows:
                     raise Stopped(error.number, kept) from None
             raise
 
-    def _play(self, write: Callable[[Path, Video], None]) -> None:
+    def _play(self, write: Callable[[Path, Video], None]) -> bool:
         with suppress(OSError, UserError):  # on a full disk: the windows are there all the same
             write(self.folder / SO_FAR, self.video())
+            return True
+        return False
 
     def remove(self) -> None:
         """Forget the windows: the file is made."""

@@ -1,44 +1,41 @@
 """MTVPipeline: speech, effects and music drive a video of any length, window by window, from the joint checkpoint."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from diffusers import CogVideoXTransformer3DModel, DiffusionPipeline
-from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from mtv import windows
+from mtv.calling import ARGUMENTS, ELSEWHERE, Call, Prompts, SpeechInput
 from mtv.cogvideox.hooks import CogVideoXDenoiser
 from mtv.cogvideox.image_to_video import ImageToVideoDenoiser, trained_size
 from mtv.cogvideox.solvers import DIFFUSION, Solver, checked_steps
 from mtv.control import MSTControlNet, TrackFeatures
 from mtv.guidance import TrackGuidance
 from mtv.mtvcraft import MTVCraftControl
-from mtv.tracks import Tracks, features, frames_of
+from mtv.tracks import Tracks, features
 from mtv.windows import LongVideo, WindowSampler
 from shared.checkpoint.folder import CheckpointMixin, check_driven
 from shared.checkpoint.lora import LoraMixin
 from shared.checkpoint.offload import MemoryMixin
 from shared.codecs import VideoCodec, keyframe_latents, tensor_to_frames
+from shared.data.clip_output import ClipOutput, checked_output_type
+from shared.data.in_memory import ImageInput, SoundInput
 from shared.encoders import AudioFeatures, TextEncoder
-from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.few_steps import FewSteps
+from shared.utils.calling import Generators, StepCallback, refuse_unknown, seeds_of, with_arguments
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
-from shared.utils.ranges import checked_fps
-from shared.utils.rng import generator, seed_of_each
+from shared.utils.rng import generator
 
 
 @dataclass
-class MTVOutput(BaseOutput):
-    """What was made: video [B, T, H, W, 3] uint8 at fps."""
-
-    video: np.ndarray
-    fps: float
+class MTVOutput(ClipOutput):
+    """The made video; its sound is the sum of the tracks that it was made for."""
 
 
 class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
@@ -111,80 +108,104 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         config = {name: pipeline.config[name] for name in settings if name in pipeline.config}
         return cls(**(components | config | parts))
 
-    def __call__(self, *arguments: Any, fps: float | None = None, **options: Any) -> MTVOutput:
-        """Sample the whole video of `stream`, which says what the arguments are."""
-        frames = np.concatenate(list(self.stream(*arguments, **(options | {"fps": fps}))), axis=1)
-        return MTVOutput(frames, self.config.fps if fps is None else fps)
+    @torch.no_grad()
+    @with_arguments(ARGUMENTS)
+    def __call__(
+        self, prompt: Prompts, tracks: Tracks | Sequence[Tracks] | None = None,
+        speech: SpeechInput | None = None, effects: SoundInput | None = None, music: SoundInput | None = None,
+        negative_prompt: str | None = None, duration: float | None = None, num_frames: int | None = None,
+        height: int | None = None, width: int | None = None, fps: float | None = None, frame_rate: float | None = None,
+        num_inference_steps: int | None = None, guidance: TrackGuidance | None = None,
+        guidance_scale: float | None = None, speech_scale: float | None = None, effects_scale: float | None = None,
+        music_scale: float | None = None, num_videos_per_prompt: int = 1,
+        seed: int | Sequence[int] | None = None, generator: Generators | None = None,
+        image: ImageInput | None = None, keyframes: Mapping[float, ImageInput] | None = None,
+        window: int | None = None, overlap: int = 5, callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
+        progress: windows.WindowProgress | None = None,
+        output_type: str = "np", return_dict: bool = True, **unknown: Any,
+    ) -> MTVOutput:  # fmt: skip
+        """Sample one video per prompt, as long as its tracks, window by window.
+
+        {arguments}
+            output_type: np, pil, pt: what `MTVOutput.frames` holds; latent, of one window: nothing is decoded.
+            return_dict: false: (frames, audio).
+
+        UserError for what does not fit, with what would; for a part that makes NaN or infinity, with the step; for an
+        unknown keyword, with the nearest.
+        """
+        refuse_unknown(unknown, type(self).__call__, ELSEWHERE)
+        output_type = checked_output_type(output_type)
+        call = Call(
+            prompt, tracks, speech, effects, music, negative_prompt, duration, num_frames, height, width, fps,
+            frame_rate, num_inference_steps, guidance, guidance_scale, speech_scale, effects_scale, music_scale,
+            num_videos_per_prompt, seed, generator, image, keyframes, window, overlap, callback_on_step_end,
+            callback_on_step_end_tensor_inputs, progress,
+        )  # fmt: skip
+        given, video = self._planned(call)
+        frames = latents = None
+        if output_type != "latent":
+            frames = np.concatenate(list(self._windows(video)), axis=1)
+        elif len(video.windows) > 1:
+            most = f"{len(video.windows)} windows have latents of their own"
+            raise UserError(f"output_type latent: {most}; give a window of {video.windows[-1].end} frames, or another")
+        else:
+            with self.progress_bar(total=video.steps) as bar:
+                latents = {"video": self._sample(video, 0, None, bar)}
+            self.maybe_free_model_hooks()
+        seconds = (video.windows[-1].end if frames is None else frames.shape[1]) / video.fps
+        sound, rate = call.heard(given, seconds, video.fps)
+        sound = np.broadcast_to(sound, (len(video.prompts), sound.shape[1]))
+        output = MTVOutput(frames, sound, video.fps, rate, latents=latents, output_type=output_type)
+        return output if return_dict else cast(Any, (output.frames, output.audio))
 
     @torch.no_grad()
-    def stream(
-        self,
-        prompt: str | TimedPrompts | Sequence[str | TimedPrompts],
-        tracks: Tracks | Sequence[Tracks],
-        negative_prompt: str = "",
-        num_inference_steps: int | None = None,
-        guidance: TrackGuidance | None = None,
-        seed: int | Sequence[int] = 0,
-        duration: float | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-        image: Tensor | None = None,
-        keyframes: Mapping[float, Tensor] | None = None,
-        window: int | None = None,
-        overlap: int = 5,
-        callback_on_step_end: windows.StepCallback | None = None,
-        progress: windows.WindowProgress | None = None,
-    ) -> Iterator[np.ndarray]:
+    def stream(self, *arguments: Any, **options: Any) -> Iterator[np.ndarray]:
         """Yield the new frames of one window after another, uint8 [B, t, H, W, 3], sampled when asked for.
 
-        Between windows the device keeps the last `overlap` frames, the texts and the given pictures, and the main
-        memory the sound's features: nothing else grows with the length. UserError at once for what does not fit.
-
-        Args:
-            prompt: what to see, one per sample. `TimedPrompts` change over the time of the whole video.
-            tracks: the sound of each sample, or one for all: equally long, with any number of speakers.
-            negative_prompt, guidance: the text 0c of guidance; scales of the text and of each track.
-            num_inference_steps: solver steps per window. Default: 24, on CogVideoX 50, in `FewSteps` its own.
-            seed, fps: as `CCLPipeline`'s, whose video's noise the first window has. No track or text changes the noise.
-            duration: seconds; default: as long as the tracks. height, width: pixels; default: as trained.
-            image, keyframes: [3, H, W] or [B or 1, 3, H, W] in [-1, 1], the first frame; such pictures by second.
-            window, overlap: frames of a window (default: about 2 s; best as trained); those it shares with the last.
-            progress: windows that an earlier call has made, with the same arguments; it is brought up to date.
+        The arguments are those of a call, but for output_type and return_dict. Between windows the device keeps the
+        last `overlap` frames, the texts and the given pictures, and the main memory the sound's features: nothing else
+        grows with the length. UserError at once for what does not fit.
         """
-        prompts, given = _given(prompt, tracks)
-        fps, stride = checked_fps(self.config.fps if fps is None else fps), self.video_codec.temporal_stride
-        frames, size = self._frames(given, duration, fps), self._size(height, width)
-        length = windows.window_frames(windows.SECONDS, fps, stride) if window is None else window
-        plan = windows.plan(frames, length, overlap, stride)
-        pictures = [*([] if image is None else [(0.0, image)]), *(keyframes or {}).items()]
-        fitted = [(time, windows.fitted_picture(picture, time, size, len(prompts))) for time, picture in pictures]
+        return self._windows(self._planned(Call.of(arguments, options))[1])
+
+    def _planned(self, call: Call) -> tuple[list[Tracks], LongVideo]:
+        """Read and check all that is given; the tracks, and what the windows share."""
+        prompts, fps, end = call.prompts(), call.frames_a_second(self.config.fps), call.end
+        settled = self._settled(call)
+        size, stride = self._size(call.height, call.width), self.video_codec.temporal_stride
+        given = call.given(self.audio_encoder.sample_rate, fps)
+        frames = call.frames(given, fps)
+        length = windows.window_frames(windows.SECONDS, fps, stride) if call.window is None else call.window
+        plan = windows.plan(frames, length, call.overlap, stride)
+        pictures = call.pictures(size, len(prompts))
         different = list(dict.fromkeys(text for one in prompts for text in one.texts))
-        video = LongVideo(
-            **self._settled(guidance, num_inference_steps, negative_prompt),
-            seeds=seed_of_each(seed, len(prompts)),
-            keyframes=windows.place_keyframes([time for time, _ in fitted], plan, fps, stride),
+        return given, LongVideo(
+            **settled,
+            seeds=seeds_of(call.seed, call.generator, len(prompts)),
+            keyframes=windows.place_keyframes([time for time, _ in pictures], plan, fps, stride),
             prompts=prompts,
             texts=dict(zip(different, self._encoded(different), strict=True)),
-            negative=self._encoded([negative_prompt]).expand(len(prompts), -1, -1),
+            negative=self._encoded([call.negative_prompt or ""]).expand(len(prompts), -1, -1),
             tracks=self._features(given, frames, fps, len(prompts)),
             fps=fps,
             windows=plan,
-            pictures={time: picture.to(self._execution_device) for time, picture in fitted},
+            pictures={time: picture.to(self._execution_device) for time, picture in pictures},
             size=size,
-            callback=callback_on_step_end,
-            progress=progress or windows.WindowProgress(),
+            end=end,
+            progress=call.progress or windows.WindowProgress(),
         )
-        return self._windows(video)
 
-    def _settled(self, guidance: TrackGuidance | None, steps: int | None, negative: str) -> dict[str, Any]:
+    def _settled(self, call: Call) -> dict[str, Any]:
         """Find guidance and steps of a call; a model of few steps says both where none are asked for. UserError for
         steps that there are not, and for another solver than Euler's of such a model."""
         together = self.control.drops_together
-        few, asked = FewSteps.of(self.transformer), guidance or TrackGuidance(form="joint" if together else "separate")
+        few, steps = FewSteps.of(self.transformer), call.num_inference_steps
+        asked = call.scales(together) or TrackGuidance(form="joint" if together else "separate")
         asked.check(together)
         if few is not None:
-            few.check("mtv", {"video": self.scheduler}, negative if asked == TrackGuidance() else "")
+            negative = call.negative_prompt if asked == TrackGuidance() else None
+            few.check("mtv", {"video": self.scheduler}, negative or "")
             steps = few.steps if steps is None else steps
         return {"guidance": asked.settled(few is not None), "steps": checked_steps(self.scheduler, steps)}
 
@@ -194,17 +215,23 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         with self.progress_bar(total=len(video.windows) * video.steps) as bar:
             bar.update(made.done * video.steps)
             for index, window in enumerate(video.windows[made.done :], start=made.done):
-                pixels = self._sample(video, index, None if made.last is None else made.last.to(device), bar)
-                made.done, made.last = index + 1, None
-                if index + 1 < len(video.windows):  # a copy, so that it does not hold the whole window
-                    made.last = pixels[:, :, -video.windows[index + 1].given :].clone()
+                latents = self._sample(video, index, None if made.last is None else made.last.to(device), bar)
+                pixels = self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
+                check_finite({"video codec": pixels}, "in what it decoded")
+                if not self._interrupt:
+                    made.done, made.last = index + 1, None
+                    if index + 1 < len(video.windows):  # a copy, so that it does not hold the whole window
+                        made.last = pixels[:, :, -video.windows[index + 1].given :].clone()
                 new = tensor_to_frames(pixels[:, :, window.given :]).cpu().numpy()
                 del pixels
                 yield new
+                if self._interrupt:
+                    break
         self.maybe_free_model_hooks()
 
     def _sample(self, video: LongVideo, index: int, last: Tensor | None, progress: Any) -> Tensor:
-        """Pixels [B, 3, frames, H, W] of a window, which goes on from `last`, the frames it shares."""
+        """Latents [B, C, F, h, w] of a window, which goes on from `last`, the frames it shares."""
+        self._interrupt = False  # a callback may set it, as in diffusers' pipelines
         window = video.windows[index]
         clock, model = self.video_codec.clock(window.frames, video.fps), self.transformer
         here, sound = slice(window.start, window.end), video.tracks
@@ -227,16 +254,15 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             few.check_grid("video", self.scheduler)
         for step, (u, sigma) in enumerate(path.levels):
             velocity = sampler.velocity(latents, sigma, None if few is None else path.level_after(step))
-            latents = sampler.restore_clean(path.step(step, velocity, latents))
-            if video.callback is not None:
-                changed = video.callback(self, index * video.steps + step, u, {"video": latents}) or {}
-                latents = changed.get("video", latents)
+            now = {"video": sampler.restore_clean(path.step(step, velocity, latents))}
+            video.end(self, index * video.steps + step, u, now)
+            latents = now["video"]
             count = f"step {step + 1} of {video.steps}, window {index + 1} of {len(video.windows)}"
             check_finite({"video DiT with its control network": latents}, f"in the latents at {count}")
             progress.update()
-        pixels = self.video_codec.decode(latents.to(self.video_codec.dtype), window.frames).float()
-        check_finite({"video codec": pixels}, "in what it decoded")
-        return pixels
+            if self._interrupt:
+                break
+        return latents
 
     @property
     def _denoiser(self) -> Any:
@@ -272,21 +298,6 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             check_finite({f"encoder of {name}": values for name, values in one.items()}, "in the features of the sound")
         return TrackFeatures.of([clips[row % len(clips)] for row in range(batch)])
 
-    def _frames(self, tracks: list[Tracks], duration: float | None, fps: float) -> int:
-        """Frames of the video. Tracks that lack up to a twentieth of it end in silence."""
-        if duration is None:
-            counts = {frames_of(one, fps) for one in tracks}
-            if len(counts) > 1:
-                raise UserError(f"tracks of {sorted(counts)} frames in one batch; cut them, or give a duration")
-            return counts.pop()
-        frames = round(duration * fps) if math.isfinite(duration) else 0
-        if frames < 1:
-            raise UserError(f"duration {duration} s holds no frame at {fps} fps; give a positive duration")
-        shortest = min(one.seconds for one in tracks)
-        if shortest < 0.95 * frames / fps:
-            raise UserError(f"the tracks last {shortest:g} s, the sample {frames / fps:g} s: lower the duration")
-        return frames
-
     def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
         height = self.config.height if height is None else height
         width = self.config.width if width is None else width
@@ -300,15 +311,3 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         if learned is not None and learned != (height, width):
             raise UserError(f"size {height}x{width}: this model has positions for {learned[0]}x{learned[1]} alone")
         return height, width
-
-
-def _given(
-    prompt: str | TimedPrompts | Sequence[str | TimedPrompts], tracks: Tracks | Sequence[Tracks]
-) -> tuple[list[TimedPrompts], list[Tracks]]:
-    """Prompts and sounds as lists. UserError unless there is one sound for all, or one for each."""
-    texts = [prompt] if isinstance(prompt, str | TimedPrompts) else prompt
-    prompts = [TimedPrompts.of(text) for text in texts]
-    given = [tracks] if isinstance(tracks, Tracks) else list(tracks)
-    if not prompts or len(given) not in (1, len(prompts)):
-        raise UserError(f"{len(given)} tracks for {len(prompts)} prompts; give one, or one per prompt")
-    return prompts, given

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from shared.data.in_memory import SoundInput, as_sound
 from shared.data.manifest import Clip
 from shared.data.media import read_mono
 from shared.encoders.audio import AudioFeatures, FrameFeatures
@@ -45,6 +46,12 @@ class Tracks:
     def seconds(self) -> float:
         return self.speech[0].shape[1] / self.rate
 
+    def mix(self) -> Tensor:
+        """[1, N]: all together, turned down as a whole where they are beyond full scale."""
+        others = [track for track in (self.effects, self.music) if track is not None]
+        total = torch.cat([*self.speech, *others]).sum(0, keepdim=True)
+        return total / max(1.0, float(total.abs().max()))
+
     def with_speakers(self, least: int) -> Tracks:
         """Complete the speakers, up to so many, by silent ones."""
         missing = [torch.zeros_like(self.speech[0])] * (least - len(self.speech))
@@ -52,45 +59,58 @@ class Tracks:
 
 
 def read_tracks(
-    speech: Sequence[str | Path | None],
-    effects: str | Path | None = None,
-    music: str | Path | None = None,
+    speech: Sequence[SoundInput | None],
+    effects: SoundInput | None = None,
+    music: SoundInput | None = None,
     *,
-    fps: float,
+    fps: float | None = None,
     rate: int = 16000,
     start: float = 0.0,
     end: float | None = None,
 ) -> Tracks:
-    """Read files of any rate, channels and sample format, between `start` and `end` seconds.
+    """Read tracks, of any rate, channels and sample format, between `start` and `end` seconds.
 
-    They begin together and are aligned to the longest: one that is up to a video frame (1 / fps) shorter is filled with
-    silence, with a warning; channels that cancel each other are warned of, too. A speaker whose file is None is silent;
-    without any there is a silent one. UserError for no file at all, one that is missing, broken, empty or holds NaN, or
-    two that differ by more than a frame.
+    They begin together; those that are shorter than the longest are filled with silence, with a warning, or refused if
+    they lack more than a video frame of `fps`. Channels that cancel each other are warned of, too. A speaker who is
+    None is silent; without any there is a silent one. UserError for no track at all, and for one that is missing,
+    broken, empty or holds NaN.
     """
-    paths = [Path(path) for path in (*speech, effects, music) if path is not None]
-    if not paths:
-        raise UserError("no track is given; at least one file of speech, effects or music is needed")
-    sounds = []
-    for path in paths:
-        samples, loudest = read_mono(path, rate, start, end)
-        if reason := why_cancelled(samples, loudest):
-            warnings.warn(f"{path}: {reason}", stacklevel=2)
-        sounds.append(torch.from_numpy(samples))
+    asked = [("speech" if k == 0 else f"speech{k + 1}", one) for k, one in enumerate(speech)]
+    asked += [("effects", effects), ("music", music)]
+    named = [(str(one) if isinstance(one, str | Path) else name, one) for name, one in asked if one is not None]
+    if not named:
+        raise UserError("no track is given; at least one of speech, effects or music is needed")
+    sounds = [_read(one, name, rate, start, end) for name, one in named]
     tracks, count = [], max(sound.shape[1] for sound in sounds)
-    longest = next(path for path, sound in zip(paths, sounds, strict=True) if sound.shape[1] == count)
-    for path, sound in zip(paths, sounds, strict=True):
+    longest = next(name for (name, _), sound in zip(named, sounds, strict=True) if sound.shape[1] == count)
+    for (name, _), sound in zip(named, sounds, strict=True):
         missing = count - sound.shape[1]
-        lengths = f"{path} lasts {sound.shape[1] / rate:.3f} s, {longest} {count / rate:.3f} s"
-        if missing > rate / fps + 1e-6:
+        lengths = f"{name} lasts {sound.shape[1] / rate:.3f} s, {longest} {count / rate:.3f} s"
+        if fps is not None and missing > rate / fps + 1e-6:
             raise UserError(f"{lengths}; tracks of one video must be equally long, to a frame of {1 / fps:.3f} s")
         if missing:
             warnings.warn(f"{lengths}: the shorter is filled with silence", stacklevel=2)
         tracks.append(nn.functional.pad(sound, (0, missing)))
     silence, read = torch.zeros_like(tracks[0]), iter(tracks)
-    voices = [silence if path is None else next(read) for path in speech]
-    named = {name: None if path is None else next(read) for name, path in (("effects", effects), ("music", music))}
-    return Tracks(voices or [silence], **named, rate=rate)
+    voices = [silence if one is None else next(read) for one in speech]
+    others = {name: None if one is None else next(read) for name, one in (("effects", effects), ("music", music))}
+    return Tracks(voices or [silence], **others, rate=rate)
+
+
+def _read(given: SoundInput, name: str, rate: int, start: float, end: float | None) -> Tensor:
+    """[1, N] at `rate` Hz."""
+    if isinstance(given, str | Path):
+        samples, loudest = read_mono(given, rate, start, end)
+        if reason := why_cancelled(samples, loudest):
+            warnings.warn(f"{given}: {reason}", stacklevel=3)
+        return torch.from_numpy(samples)
+    sound = as_sound(given, rate, name=name)[:, 0]
+    if len(sound) != 1:
+        raise UserError(f"{name}: {len(sound)} sounds; one is needed, or give each prompt its own Tracks")
+    sound = sound[:, round(start * rate) : None if end is None else round(end * rate)]
+    if not sound.shape[1]:
+        raise UserError(f"{name}: no samples between {start:g} and {end} s; a longer sound is needed")
+    return sound.clamp(-1, 1)
 
 
 def frames_of(tracks: Tracks, fps: float) -> int:

@@ -5,7 +5,7 @@ fill whole latents of the causal clock: 1 + k·r frames are 1 + k latents at r f
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,11 @@ from shared.nn.cache_context import begin_sample, evaluation
 from shared.nn.clock import LatentClock
 from shared.nn.dit import Control
 from shared.nn.timed_text import Text, text_over_time
+from shared.utils.calling import StepEnd
 from shared.utils.errors import UserError
 
 SECONDS = 2.0  # of a window where nothing else is asked for
 _SAME_TIME = 1e-6  # of a frame; a time this little before a frame is that frame's
-
-#: Called after each step: callback(pipeline, step, u, {"video": latents}) -> the same dict or None. `step` counts on
-#: through the windows.
-StepCallback = Callable[[Any, int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class LongVideo:
     fps: float
     steps: int
     guidance: TrackGuidance
-    callback: StepCallback | None
+    end: StepEnd
     progress: WindowProgress
 
 
@@ -125,9 +122,9 @@ def place_keyframes(
 
 
 def fitted_picture(picture: Tensor, time: float, size: tuple[int, int], batch: int) -> Tensor:
-    """Batch [B, 3, H, W], float32, of a given picture. UserError if it is of another size or number."""
-    picture = picture[None] if picture.ndim == 3 else picture
-    if picture.ndim != 4 or picture.shape[1] != 3 or tuple(picture.shape[-2:]) != size:
+    """Batch [batch, 3, H, W], float32, of a given picture [B or 1, 3, H, W]. UserError if it is of another size or
+    number."""
+    if tuple(picture.shape[-2:]) != size:
         found, wanted = list(picture.shape), f"[3, {size[0]}, {size[1]}]"
         raise UserError(f"the picture at {time:g} s is {found}; the sample needs {wanted}: resize one of them")
     if picture.shape[0] not in (1, batch):

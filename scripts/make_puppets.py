@@ -49,7 +49,7 @@ class PuppetOptions(Options):
         "share of the clips whose captions tell all that they can; the others, by default all: as the level has it",
     )
     lossless: bool = option(
-        False, "mkv files (RGB and FLAC) that return what was drawn to the bit, in the place of mp4"
+        False, "mkv files (FFV1 and FLAC) that return what was drawn to the bit, in the place of mp4"
     )
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")

@@ -32,6 +32,11 @@ Source = Callable[[Any], Iterator[Any]]
 """What adds its stream to a container that is being written, and gives the packets of it."""
 
 
+def written_rate(rates: Iterable[int]) -> int:
+    """Choose the rate of a sum of sounds of these rates: the highest, or, if AAC has not that, 48 kHz."""
+    return rate if (rate := max(rates)) in AAC_RATES else 48000
+
+
 def write_video(
     path: str | Path, frames: Video, fps: float, audio: Audio | None = None, rate: int | None = None
 ) -> None:
@@ -53,8 +58,8 @@ def write_video(
 
 
 def write_lossless(path: str | Path, frames: Video, fps: float, audio: Audio, rate: int) -> None:
-    """Write as `write_video` does, but as H.264 in RGB without loss and FLAC of 16 bits in an mkv: `read_video` returns
-    the frames to the bit, `read_audio` what sound of 16 bits was given, and other sound to half of one least bit.
+    """Write as `write_video` does, but as FFV1 and FLAC in an mkv, of pictures of any size: `read_video` returns the
+    frames to the bit, `read_audio` sound of up to 24 bits, and other sound to half of one least bit of them.
     """
     path = Path(path)
     pictures, speed = picture_source(path, frames, fps, lossless=True)
@@ -78,14 +83,14 @@ def write_streams(path: Path, sources: Sequence[Source], rate: int | None = None
 
 
 def picture_source(path: Path, frames: Video, fps: float, lossless: bool = False) -> tuple[Source, Fraction]:
-    """H.264 of `frames`, and their rate as it is written; see `write_video`, its errors name `path`. `lossless`: in RGB
-    as they are."""
+    """H.264 of `frames`, and their rate as it is written; see `write_video`, its errors name `path`. `lossless`: FFV1,
+    in RGB as they are."""
     if not 0 < fps < math.inf:
         raise UserError(f"{path}: {fps} frames per second; a positive number is needed")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise UserError(f"{path}: frames are {frames.dtype} {list(frames.shape)}; uint8 [T, H, W, 3] is needed")
     _, height, width, _ = frames.shape
-    if height % 2 or width % 2:
+    if not lossless and (height % 2 or width % 2):
         raise UserError(f"{path}: pictures of {height} x {width}; H.264 needs an even height and an even width")
     speed = Fraction(fps).limit_denominator(1001)
 
@@ -115,28 +120,30 @@ def sound_source(audio: Audio, rate: int, layout: str, seconds: Fraction) -> Sou
 
 
 def _flac_source(audio: Audio, rate: int, seconds: Fraction) -> Source:
-    """FLAC of float [1 or 2, N] in 16 bits, cut or filled with silence to `seconds`."""
+    """FLAC of float [1 or 2, N] in 24 bits, cut or filled with silence to `seconds`."""
     count = round(seconds * rate)
     audio = np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1]))))
-    integers, layout = _integers(audio), "mono" if len(audio) == 1 else "stereo"
+    integers, layout = _integers(audio, 24) << 8, "mono" if len(audio) == 1 else "stereo"  # in the upper bits of 32
 
     def frame(at: int, size: int) -> Any:
         part = np.ascontiguousarray(integers[at : at + size].reshape(1, -1))
-        made = av.AudioFrame.from_ndarray(part, "s16", layout)
+        made = av.AudioFrame.from_ndarray(part, "s32", layout)
         made.sample_rate, made.pts, made.time_base = rate, at, Fraction(1, rate)
         return made
 
     def source(container: Any) -> Iterator[Any]:
         stream = container.add_stream("flac", rate=rate, layout=layout)
+        stream.codec_context.format = "s32"  # of which FLAC takes 24 bits
         size = stream.codec_context.frame_size or 4096
         return encoded(stream, (frame(at, size) for at in range(0, count, size)))
 
     return source
 
 
-def _integers(audio: Audio) -> npt.NDArray[np.int16]:
-    """16-bit samples [N, channels] of float [channels, N]."""
-    return np.clip(np.rint(audio.T * 32768.0), -32768, 32767).astype("<i2")
+def _integers(audio: Audio, bits: int) -> npt.NDArray[np.int32]:
+    """Round float [channels, N] to samples [N, channels] of so many bits."""
+    full = 2 ** (bits - 1)
+    return np.clip(np.rint(audio.T.astype(np.float64) * full), -full, full - 1).astype(np.int32)
 
 
 def encoded(stream: Any, frames: Iterable[Any]) -> Iterator[Any]:
@@ -152,7 +159,7 @@ def write_audio(path: str | Path, samples: Audio, rate: int) -> None:
     """
     path = Path(path)
     samples, rate = _checked_samples(path, samples, rate)
-    integers = _integers(samples)
+    integers = _integers(samples, 16).astype("<i2")
     with _replacing(path, ".wav") as part, wave.open(str(part), "wb") as file:
         file.setparams((len(samples), 2, rate, 0, "NONE", "not compressed"))
         file.writeframes(integers.tobytes())
@@ -190,12 +197,12 @@ def _checked_samples(path: Path, samples: Audio, rate: int | None) -> tuple[Audi
 
 
 def add_video_stream(container: Any, height: int, width: int, fps: Fraction, lossless: bool = False) -> Any:
-    """Add a stream of H.264 to a container that is being written: yuv420p, or RGB without loss."""
+    """Add a stream to a container that is being written: H.264 in yuv420p, or FFV1 in RGB."""
     # chromaloc=1: swscale puts a colour sample in the middle of its four pixels; H.264's default is the left
     options = {"crf": "14", "preset": "medium", "x264-params": "chromaloc=1"}
     codec, pixels = "libx264", "yuv420p"
     if lossless:
-        codec, pixels, options = "libx264rgb", "rgb24", {"crf": "0", "preset": "medium"}
+        codec, pixels, options = "ffv1", "bgr0", {"level": "3", "coder": "1", "context": "1", "slicecrc": "1"}
     stream = container.add_stream(codec, rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, pixels
     context = stream.codec_context

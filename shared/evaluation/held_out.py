@@ -242,7 +242,7 @@ def sample_clips(
     with counted(getattr(pipeline, "transformer", None)) as evaluations:
         output = pipeline(**job.arguments)
     seconds = time.monotonic() - started
-    samples = Samples(output.video, getattr(output, "audio", None), seconds, len(evaluations))
+    samples = Samples(output.video, output.audio if job.pipeline == "joint" else None, seconds, len(evaluations))
     if job.through_files:
         samples = through_files(samples, job.specs)
     if kept is not None:

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 from test_pipeline import SECONDS, pipeline
 
-from ccl.calling import NO_MEANING, Scales, seeds_of
+from ccl.calling import Scales
 from ccl.guidance import Form, Guidance
 from ccl.pipeline import CCLPipeline
 from shared.codecs import frames_to_tensor
 from shared.data.media import write_audio, write_video
+from shared.utils.calling import NO_MEANING
 from shared.utils.errors import UserError
 
 FRAMES = 13
@@ -59,8 +60,6 @@ def test_a_generator_is_its_seed_and_then_goes_on(pipe):
     assert not same(first, second)
     again = torch.Generator().manual_seed(9)
     assert same(first, call(pipe, generator=again)) and same(second, call(pipe, generator=again))
-    pair = [torch.Generator().manual_seed(seed) for seed in (4, 2)]
-    assert seeds_of(None, pair, 2) == [4, 2] and seeds_of(None, torch.Generator().manual_seed(4), 2) == [4, 5]
 
 
 def test_several_clips_of_each_prompt(pipe):

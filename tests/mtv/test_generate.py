@@ -14,8 +14,6 @@ from mtv.guidance import TrackGuidance
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
-FPS = 8.0
-
 
 def wave(pitch: float, rate: int) -> np.ndarray:
     time = np.arange(round(1.5 * rate)) / rate
@@ -26,7 +24,7 @@ def test_a_loud_sum_is_turned_down_as_a_whole(tmp_path: Path) -> None:
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, 3 * wave(300, 16000), 16000)
     argv = ["--prompt", "x", "--output", "x.mp4", "--speech", f"{tmp_path}/a.wav", "--music", f"{tmp_path}/b.wav"]
-    sound = Sound.read(parse(MTVOptions, None, argv), FPS)
+    sound = Sound.read(parse(MTVOptions, None, argv))
     assert np.abs(sound.samples).max() == pytest.approx(1)
     assert np.corrcoef(sound.samples[0], wave(300, 16000))[0, 1] > 0.999
 
@@ -38,7 +36,7 @@ def test_tracks_are_summed_in_the_layout_of_most_channels(tmp_path: Path) -> Non
     soundfile.write(tmp_path / "b.wav", wave(300, 16000), 16000)
     soundfile.write(tmp_path / "c.wav", np.stack([wave(400, 16000), wave(500, 16000)], 1), 16000)
     tracks = [f"--{name}={tmp_path}/{file}.wav" for name, file in (("speech", "b"), ("effects", "a"), ("music", "c"))]
-    sound = Sound.read(parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", *tracks]), FPS)
+    sound = Sound.read(parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", *tracks]))
     assert sound.layout == "5.1"
     expected = {0: 400, 1: 500, 2: 300, 4: 200}
     for channel, found in enumerate(sound.samples):
@@ -51,7 +49,7 @@ def test_tracks_are_summed_in_the_layout_of_most_channels(tmp_path: Path) -> Non
 def test_a_person_without_a_file_before_one_who_has_one_is_silent(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "other.wav", wave(200, 16000), 16000)
     options = parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", "--speech2", str(tmp_path / "other.wav")])
-    tracks = given_tracks(options, FPS, 16000)
+    tracks = given_tracks(options, 16000)
     assert len(tracks.speech) == 2 and not tracks.speech[0].any() and tracks.speech[1].any()
 
 

@@ -103,13 +103,17 @@ def test_v2a_replaces_the_sound_of_the_given_video(make, media: Path) -> None:
     assert abs(np.corrcoef(given, heard)[0, 1]) < 0.5
 
 
-def test_a_retake_keeps_its_spans_to_the_bit(make, media: Path) -> None:
+def test_a_retake_keeps_its_spans_to_the_bit(make, media: Path, tmp_path: Path) -> None:
+    write_audio(tmp_path / "low.wav", read_audio(media / "tone.wav", 16000), 16000)  # at the codec's rate
     given = read_video(media / "clip.mp4", FPS, (32, 32), end=1.0)
-    both = ["--video", media / "clip.mp4", "--audio", media / "clip.mp4"]
+    both = ["--video", media / "clip.mp4", "--audio", tmp_path / "low.wav"]
     out = make(*both, "--keep", "0-0.125,0.625-1", "--duration", 1, "--lossless", name="clip.mkv")
     made = read_video(out, FPS)
     assert made.shape == given.shape and np.array_equal(made[[0, 5, 6, 7]], given[[0, 5, 6, 7]])
     assert not np.array_equal(made[1:5], given[1:5])
+    true, heard = (read_audio(file, 16000, end=1.0)[0] for file in (tmp_path / "low.wav", out))
+    assert np.array_equal(heard[11_000:16_000], true[11_000:16_000]) and true[11_000:16_000].any()
+    assert not np.array_equal(heard[3_000:9_000], true[3_000:9_000])
     longer = make("--video", media / "mute.mp4", "--keep", "0-0.625", "--duration", 2)
     assert probe(longer).has_audio and probe(longer).video_end == pytest.approx(2)
 

@@ -64,7 +64,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(folder / "other.wav", wave(200, 16000), 16000)
     soundfile.write(folder / "steps.wav", wave(900, 16000), 16000, "PCM_U8")
     soundfile.write(folder / "piano.wav", wave(600, 22050), 22050)
-    soundfile.write(folder / "short.wav", wave(900, 16000, 1.45), 16000)
+    soundfile.write(folder / "brief.flac", wave(900, 16000, 0.5), 16000)
     Image.new("RGB", (50, 40), RED).save(folder / "red.png")
     Image.new("RGB", (40, 50), GREEN).save(folder / "green.png")
     frames = np.broadcast_to(np.uint8(90), (36, 40, 48, 3))
@@ -138,23 +138,26 @@ def test_a_long_video_is_made_in_windows_and_keeps_its_keyframes(make, media: Pa
 
 
 def test_a_stopped_long_video_plays_so_far_and_goes_on_to_the_same_bytes(make, monkeypatch, capsys) -> None:
-    """SIGTERM comes when the first of two windows is finished; a kill in the second leaves frames that do not count."""
-    line = ("--effects", "steps.wav", "--window", 1)
+    """Ctrl-C when the first of two windows is finished, of tracks of unequal length, with a preview of it; a kill in
+    the second leaves frames that do not count."""
+    line = ("--effects", "steps.wav", "--music", "brief.flac", "--window", 1)
     whole = make(*line, name="whole.mp4").read_bytes()
     add = KeptWindows.add
 
     def stopped(self: KeptWindows, new: np.ndarray, progress) -> None:
         add(self, new, progress)
         if progress.done == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            assert probe(self.folder / "so_far.mp4").video_end == pytest.approx(9 / FPS)
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(KeptWindows, "add", stopped)
     with pytest.raises(SystemExit) as stop:
-        run_main(lambda: make(*line))
+        run_main(lambda: make(*line, "--preview"))
     monkeypatch.undo()
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert stop.value.code == 143 and re.fullmatch(
-        r"stopped by SIGTERM; .*so_far\.mp4 has the first 9 frames: --resume .*", said
+    *lines, said = capsys.readouterr().err.splitlines()
+    assert sum(line.endswith("clip.mp4.partial/so_far.mp4 has the first 9 frames") for line in lines) == 1
+    assert stop.value.code == 130 and re.fullmatch(
+        r"stopped by SIGINT; .*so_far\.mp4 has the first 9 frames: --resume .*", said
     )
     folder = Path(said.split("; ")[1].split(" has ")[0]).parent
     info = probe(folder / "so_far.mp4")
@@ -213,11 +216,11 @@ def test_a_person_may_have_no_file(make) -> None:
     assert len(seen(make("--speech2", "other.wav"))) == 12
 
 
-def test_a_track_a_little_short_is_filled_with_a_warning(make, capsys: pytest.CaptureFixture[str]) -> None:
-    out = make("--effects", "short.wav", "--music", "piano.wav")
+def test_tracks_of_any_length_are_filled_to_the_longest_with_a_warning(make, capsys) -> None:
+    out = make("--effects", "brief.flac", "--music", "piano.wav")
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert len(warned) == 1 and "short.wav lasts 1.450 s" in warned[0] and "piano.wav 1.500 s" in warned[0]
-    assert len(seen(out)) == 12
+    assert len(warned) == 1 and "brief.flac lasts 0.500 s" in warned[0] and "piano.wav 1.500 s" in warned[0]
+    assert len(seen(out)) == 12 and probe(out).audio_end == pytest.approx(SECONDS)
 
 
 def test_bfloat16_runs(make) -> None:
@@ -271,7 +274,6 @@ def bad(tmp_path_factory: pytest.TempPathFactory, driven: Path) -> Path:
     (folder / "zero.wav").write_bytes(b"")
     soundfile.write(folder / "empty.wav", np.zeros(0, np.float32), 16000)
     soundfile.write(folder / "nan.wav", np.full(24000, np.nan, np.float32), 16000, subtype="FLOAT")
-    soundfile.write(folder / "brief.wav", wave(300, 16000, 1.0), 16000)
     soundfile.write(folder / "low.wav", wave(300, 8000), 8000)
     (folder / "order.txt").write_text("0, A bell.\n2, Rain.\n1, A drum.\n")
     (folder / "late.txt").write_text("0, A bell.\n9, A drum.\n")
@@ -296,7 +298,6 @@ BAD = [
     (["--audio", "MEDIA/film.mp4", "--demixer", "demucs-cdx23"], "needs --demixer-checkpoint"),
     (["--audio", "MEDIA/film.mp4", "--demixer-checkpoint", "BAD/broken.th"], "dsp: has no checkpoint"),
     ([*MUSIC, "--demixer", "dsp"], "take a mix apart"),
-    ([*MUSIC, "--speech", "BAD/brief.wav"], "brief.wav lasts 1.000 s"),
     ([*MUSIC, "--duration", "4"], "the sound lasts 1.50 s; --duration 4 is longer"),
     ([*MUSIC, "--duration", "nan"], "--duration nan"),
     ([*MUSIC, "--duration", "0"], "--duration 0"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccl.output import CCLOutput
+from shared.data.clip_output import ClipOutput
 from shared.data.media import probe, read_audio, read_video
 from shared.utils.errors import UserError
 
@@ -17,8 +17,8 @@ VIDEO = RNG.integers(0, 256, (2, 9, 16, 32, 3), np.uint8)
 AUDIO = (0.1 * RNG.standard_normal((2, 9000))).astype(np.float32)
 
 
-def output(**options) -> CCLOutput:
-    return CCLOutput(**({"video": VIDEO, "audio": AUDIO, "fps": 16.0, "sample_rate": 16000} | options))
+def output(**options) -> ClipOutput:
+    return ClipOutput(**({"video": VIDEO, "audio": AUDIO, "fps": 16.0, "sample_rate": 16000} | options))
 
 
 def test_frames_are_those_of_diffusers() -> None:

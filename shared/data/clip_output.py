@@ -1,4 +1,4 @@
-"""What `CCLPipeline` returns: arrays, in diffusers' forms too, and files of them."""
+"""What a pipeline returns: arrays, in diffusers' forms too, and files of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from ccl.spans import Span
 from shared.data.media import write_audio, write_video
 from shared.data.media_write import write_lossless
 from shared.utils.errors import UserError
@@ -28,14 +27,13 @@ def checked_output_type(name: str) -> OutputType:
 
 
 @dataclass
-class CCLOutput(BaseOutput):
+class ClipOutput(BaseOutput):
     """What was made; None for a stream that was given or is not in the task."""
 
     video: np.ndarray | None  # [B, T, H, W, 3] uint8
     audio: np.ndarray | None  # [B, samples] float32 in [-1, 1]
     fps: float
     sample_rate: int
-    kept: dict[str, list[Span]] | None = None  # seconds of "video" and "audio" that are the given ones, with `keep`
     given: dict[str, Any] | None = None  # "video" and "audio" of the same forms, where one of them was given whole
     latents: dict[str, Tensor] | None = None  # of the streams that were made, with output_type "latent"
     output_type: OutputType = "np"
