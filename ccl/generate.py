@@ -27,12 +27,13 @@ from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.files import read_json
 from shared.utils.launch import tell
 from shared.utils.levels import why_cancelled
-from shared.utils.ranges import Batch, Count, Layer, Rate
+from shared.utils.ranges import Batch, Count, Layer, Rate, WindowSeconds
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
     from ccl.guidance import Guidance
-    from ccl.pipeline import CCLOutput, CCLPipeline
+    from ccl.pipeline import CCLPipeline
+    from shared.data.clip_output import ClipOutput
 
 LONGEST = 120.0  # s; attention over more needs windows
 #: The scales that each form of guidance reads (ccl/guidance.py has the formulas).
@@ -65,10 +66,14 @@ class JointOptions(SamplingOptions):
     keep_audio: Spans | None = option(None, "other seconds of --audio that stay", metavar="FROM-TO,...")
     given_speech: Path | None = option(None, "a file of speech alone: make the video and the rest of the sound for it")
     given_effects: Path | None = option(None, "the same for a file of effects alone")
-    duration: Annotated[float, Field(gt=0, le=LONGEST)] | None = option(
+    duration: Annotated[float, Field(gt=0, le=3600)] | None = option(
         None, "seconds; default: 2, or as long as the given sound or video, which may be longer than S", metavar="S"
     )
     num_frames: Count | None = option(None, "the same in pictures", metavar="N")
+    window: WindowSeconds | None = option(
+        None, "make a long clip so many seconds at a time, each part going on from the last pictures and sounds of the "
+        "one before; best as trained; default: at once", metavar="S",
+    )  # fmt: skip
     guidance: Literal["dual", "joint", "context", "text", "none"] | None = option(
         None, "form of guidance; default: dual"
     )
@@ -116,6 +121,11 @@ class JointOptions(SamplingOptions):
             raise ValueError("--size has no effect with --task t2a, which has no pictures; leave it out")
         if self.lossless and task not in (Task.T2AV, Task.PART):
             raise ValueError(f"--lossless writes what was made of both streams; task {task} makes one")
+        given = any(getattr(self, name) is not None for name in ("audio", "video"))
+        if self.window is not None and (task is not Task.T2AV or given):
+            raise ValueError("--window makes a long clip of texts and a first --image; leave it out")
+        if self.window is None and (self.duration or 0) > LONGEST:
+            raise ValueError(f"--duration {self.duration:g}: at most {LONGEST:g} s at once; give --window for more")
         if self.fps is not None and task is Task.T2A:
             raise ValueError("--fps has no effect with --task t2a, which has no pictures; leave it out")
         return self
@@ -208,10 +218,24 @@ def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia, record:
             pipeline.set_progress_bar_config(desc=desc, unit="step", disable=launch.rank > 0)
             prompts, audio_prompts, seeds, files = zip(*batch, strict=True)
             heard = [one or two for one, two in zip(audio_prompts, prompts, strict=True)]
-            output = pipeline(list(prompts), audio_prompt=heard, seed=list(seeds), **arguments)
+            output = _make(options, pipeline, list(prompts), {"audio_prompt": heard, "seed": list(seeds)} | arguments)
             for index, file in enumerate(files if launch.writes else ()):
                 _write(file, output, index, given)
                 yield file
+
+
+def _make(
+    options: JointOptions, pipeline: CCLPipeline, prompts: list[str | TimedPrompts], arguments: dict[str, Any]
+) -> ClipOutput:
+    """Sample a batch: at once, or in windows."""
+    if options.window is None:
+        return pipeline(prompts, **arguments)
+    from ccl.long_clip import joined
+    from shared.utils.windows import window_frames
+
+    arguments.pop("task")  # the only one
+    fps, stride = arguments.get("fps", pipeline.config.fps), pipeline.video_codec.temporal_stride
+    return joined(list(pipeline.stream(prompts, window=window_frames(options.window, fps, stride), **arguments)))
 
 
 def output_files(options: JointOptions, count: int | None) -> list[Path]:
@@ -291,7 +315,7 @@ def guidance(options: JointOptions) -> Guidance:
     return Guidance(options.guidance and Form(options.guidance), **scales)
 
 
-def _write(file: Path, output: CCLOutput, index: int, given: GivenMedia) -> None:
+def _write(file: Path, output: ClipOutput, index: int, given: GivenMedia) -> None:
     """Clip `index` of a batch, with the given sound or picture itself in place of what was not made."""
     audio = None if output.audio is None else output.audio[index][None]
     if given.video is not None:

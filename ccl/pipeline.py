@@ -1,7 +1,8 @@
 """CCLPipeline: text (and a given image, video, sound, or parts) -> video and sound, in one diffusers pipeline."""
 
+import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from ccl.calling import ARGUMENTS, Scales
 from ccl.given import Encoded, Given, GivenEncoder, Size
 from ccl.guidance import Guidance
+from ccl.long_clip import LongClip
 from ccl.parts import GivenTrack
 from ccl.routing import Route
 from ccl.sampler import STREAMS, Conditions, JointSampler
@@ -149,6 +151,22 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         self.maybe_free_model_hooks()
         return output if return_dict else cast(Any, (output.frames, output.audio))
 
+    @torch.no_grad()
+    def stream(
+        self, prompt: Prompts, audio_prompt: Prompts | None = None, window: int | None = None,
+        overlap: int | None = None, **options: Any,
+    ) -> Iterator[ClipOutput]:  # fmt: skip
+        """Sample clips of any length window by window: yield what each adds, of frames and of sound.
+
+        `window`: frames made at a time, best as trained (default: about 2 s); `overlap`: those it takes over from the
+        one before, 1 + k·r at r frames per latent (default: three latents). `options`: as in a call; `TimedPrompts`
+        change over the time of the whole clip. UserError as there, and for what does not go with windows.
+        """
+        refuse_unknown({n: v for n, v in options.items() if n not in CALLED}, type(self).__call__, {})
+        prompts = _per_sample(prompt)
+        heard = prompts if audio_prompt is None else _per_sample(audio_prompt)
+        yield from LongClip(self, prompts, heard, window, overlap, options)
+
     @property
     def _solvers(self) -> dict[str, Any]:
         return {"video": self.scheduler, "audio": self.audio_scheduler}
@@ -234,6 +252,10 @@ class CCLPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
             latents=made if output_type == "latent" else None,
             output_type=output_type,
         )  # fmt: skip
+
+
+#: Arguments of a call by name.
+CALLED = tuple(inspect.signature(CCLPipeline.__call__).parameters)
 
 
 def _per_sample(prompt: Prompts) -> list[str | TimedPrompts]:

@@ -319,7 +319,7 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
 
 
 def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[str, Any]:
-    from mtv.windows import window_frames
+    from shared.utils.windows import window_frames
 
     stride = pipeline.video_codec.temporal_stride
     arguments = options.given_arguments() | {"seed": options.seed, "duration": options.duration}

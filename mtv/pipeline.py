@@ -31,6 +31,7 @@ from shared.utils.calling import Generators, StepCallback, refuse_unknown, seeds
 from shared.utils.errors import UserError
 from shared.utils.finite import check_finite
 from shared.utils.rng import generator
+from shared.utils.windows import SECONDS, plan, window_frames
 
 
 @dataclass
@@ -176,20 +177,20 @@ class MTVPipeline(CheckpointMixin, LoraMixin, MemoryMixin, DiffusionPipeline):
         size, stride = self._size(call.height, call.width), self.video_codec.temporal_stride
         given = call.given(self.audio_encoder.sample_rate, fps)
         frames = call.frames(given, fps)
-        length = windows.window_frames(windows.SECONDS, fps, stride) if call.window is None else call.window
-        plan = windows.plan(frames, length, call.overlap, stride)
+        length = window_frames(SECONDS, fps, stride) if call.window is None else call.window
+        planned = plan(frames, length, call.overlap, stride)
         pictures = call.pictures(size, len(prompts))
         different = list(dict.fromkeys(text for one in prompts for text in one.texts))
         return given, LongVideo(
             **settled,
             seeds=seeds_of(call.seed, call.generator, len(prompts)),
-            keyframes=windows.place_keyframes([time for time, _ in pictures], plan, fps, stride),
+            keyframes=windows.place_keyframes([time for time, _ in pictures], planned, fps, stride),
             prompts=prompts,
             texts=dict(zip(different, self._encoded(different), strict=True)),
             negative=self._encoded([call.negative_prompt or ""]).expand(len(prompts), -1, -1),
             tracks=self._features(given, frames, fps, len(prompts)),
             fps=fps,
-            windows=plan,
+            windows=planned,
             pictures={time: picture.to(self._execution_device) for time, picture in pictures},
             size=size,
             end=end,

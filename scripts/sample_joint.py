@@ -17,6 +17,8 @@ Processes of torchrun or deepspeed divide them, or make each clip together (docs
     torchrun --nproc-per-node 2 scripts/sample_joint.py --prompt "A bell rings." --context-parallel 2 --output bell.mp4
 A prompt that changes over time has lines of SECONDS, TEXT; the first begins at 0. A change is a cut, or --fade S:
     python scripts/sample_joint.py --timed-prompts story.txt --duration 4 --output story.mp4
+A long clip, a few seconds at a time:
+    python scripts/sample_joint.py --prompt "A bell rings." --duration 60 --window 4 --output minute.mp4
 Adapters (docs/lora.md), and less GPU memory (docs/memory.md):
     python scripts/sample_joint.py --prompt "A bell rings." --lora style=0.8 --lora bells --memory low --output bell.mp4
 Guidance by itself and per stream (video, then audio):

@@ -20,11 +20,13 @@ SAME_TIME = 1e-9  # s; a latent's centre this little before a cut is on it, wher
 @dataclass(frozen=True)
 class TimedPrompts:
     """Texts with the second from which each holds; the first starts at 0. A change is a cut, or with `fade` the weights
-    of the two texts cross linearly over so many seconds around it. UserError for what cannot be."""
+    of the two texts cross linearly over so many seconds around it. `start`: where on the clock of the times that of a
+    window begins. UserError for what cannot be."""
 
     times: tuple[float, ...]
     texts: tuple[str, ...]
     fade: float = 0.0
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.texts or len(self.times) != len(self.texts):
@@ -69,7 +71,7 @@ class TimedPrompts:
         """[K, N] weight of each text at each time [N]; each column sums to 1."""
         import torch
 
-        seconds = seconds.double()
+        seconds = seconds.double() + self.start
         if self.fade:
             reached = [((seconds - start) / self.fade + 0.5).clamp(0, 1) for start in self.times[1:]]
         else:

@@ -70,6 +70,14 @@ def test_text_makes_h264_and_aac_of_one_duration(make) -> None:
     assert not is_silent(read_audio(out, 16000))
 
 
+def test_a_long_clip_is_made_in_windows(make) -> None:
+    out = make("--duration", 4, "--window", 2)
+    info, whole = probe(out), read_video(out, FPS)
+    assert info.video_end == pytest.approx(4) and info.audio_end == pytest.approx(4, abs=0.5 / FPS)
+    first = read_video(make("--num-frames", 17, name="first.mp4"), FPS)
+    assert np.abs(whole[:16].astype(int) - first[:16]).mean() < 2  # the same pictures, encoded apart
+
+
 def test_t2v_has_no_sound_and_t2a_is_a_wav(make) -> None:
     assert codecs_of(make("--task", "t2v", "--duration", 1)) == ["h264"]
     sound = probe(make("--task", "t2a", "--duration", 1, name="clip.wav"))
@@ -234,7 +242,9 @@ BAD = [
     (["--duration", "0"], "--duration 0"),
     (["--duration", "-1"], "--duration -1"),
     (["--duration", "nan"], "--duration nan"),
-    (["--duration", "1e6"], "less than or equal to 120"),
+    (["--duration", "1e6"], "less than or equal to 3600"),
+    (["--duration", "200"], "--duration 200: at most 120 s at once; give --window for more"),
+    (["--window", "1", "--audio", "MEDIA/tone.wav"], "--window makes a long clip of texts"),
     (["--duration", "0.01"], "duration 0.01"),
     (["--seed", "one"], "--seed one: Input should be a valid integer"),
     (["--steps", "0"], "--steps 0"),
