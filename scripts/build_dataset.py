@@ -2,9 +2,10 @@
 
 python scripts/build_dataset.py --input my_films --output data/mine --config configs/data/demix.yaml
 
-DIR/manifest.jsonl (last), clips/, tracks/, report.jsonl with a line per clip, ledger.jsonl. Run again to go on where it
-stopped, or after a change of the configuration: what it does not change is kept. Clips that a rule drops are counted;
-clips at which a stage failed are listed at the end, the others are done, and the exit code is 1.
+DIR/manifest.jsonl, clips/, tracks/, report.jsonl with a line per clip, ledger.jsonl; latents/, shards as
+scripts/encode.py makes them, where the configuration has `shards`. Run again to go on where it stopped, or after a
+change of the configuration: what it does not change is kept. Clips that a rule drops are counted; clips at which a
+stage failed are listed at the end, the others are done, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from mtv.encoding import EncodeOptions
 from shared.curation.config import STAGE_NAMES, DemixConfig
 from shared.curation.sources import read_sources
-from shared.data.manifest import MANIFEST_NAME
+from shared.data.manifest import MANIFEST_NAME, read_manifest
 from shared.utils.cli import Options, option, parse, some_of
 from shared.utils.errors import exit_for_failed_clips, run_main
 from shared.utils.ranges import Workers
+
+SHARDS_NAME = "latents"
 
 
 class BuildOptions(Options):
@@ -41,11 +45,17 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(BuildOptions, __doc__, argv)
     config = DemixConfig.load(options.config, options.set)
     sources = read_sources(options.input)
+    shards = None
+    if config.shards and options.stages is None:
+        where = options.output / MANIFEST_NAME, options.output / SHARDS_NAME
+        shards = EncodeOptions.of_section(config.shards, f"{options.config}: shards", *where)
     from mtv.captions import compose
     from mtv.demix import separated
+    from mtv.encoding import encode_job
     from shared.curation.build import build, dry_run
     from shared.curation.record import Tools
     from shared.curation.write import HELD_OUT_NAME
+    from shared.data.encode import encode
 
     tools = Tools(separated, compose)
     if options.dry_run:
@@ -57,8 +67,13 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{copy}: left out, it is a copy of {film}")
     if options.stages is None:
         files = [options.output / name for name in (MANIFEST_NAME, HELD_OUT_NAME)]
-        print(f"{report.kept} clips, {' and '.join(str(file) for file in files if file.exists())}")
+        print(f"{report.written} clips, {' and '.join(str(file) for file in files if file.exists())}")
     failed = [(clip.record.key, f"{clip.stage}: {clip.finding.reason}") for clip in report.failed]
+    if shards is not None:
+        clips = read_manifest(shards.manifest)
+        lost = encode(encode_job(shards, clips)) or []
+        print(f"{shards.output}: shards of {len(clips) - len(lost)} clips")
+        failed += [(failure["id"], f"shards: {failure['reason']}") for failure in lost]
     exit_for_failed_clips(failed, len(report.clips), "data set is")
 
 

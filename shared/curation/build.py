@@ -13,7 +13,7 @@ from shared.curation.record import Context, Record, Tools
 from shared.curation.report import Report, write_report
 from shared.curation.sources import Source
 from shared.curation.stages import STAGES, check_installed
-from shared.curation.write import write_data_set
+from shared.curation.write import kept_runs, write_data_set
 from shared.data.manifest import claim_folder
 from shared.data.media import probe
 from shared.utils.errors import UserError
@@ -36,10 +36,11 @@ def build(
             engine = Engine(STAGES, Context(config, output, tools), ledger, workers, retry)
             engine.films_of(sources, seconds_of)
             engine.run(chosen)
+            kept = kept_runs(engine) if names is None else []
             report = Report.of(engine)
             write_report(output, report)
             if names is None:
-                write_data_set(output, engine, report)
+                write_data_set(output, kept, report)
     return report
 
 

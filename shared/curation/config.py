@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -148,6 +148,14 @@ class Duplicates(Section):
     most_sound: Rate = key(0.25, "Share of the sound's bits that may differ.")
 
 
+class Join(Section):
+    """Shots that follow each other as one clip."""
+
+    most_seconds: Seconds | None = key(
+        None, "Length up to which they become one clip, with a text for each from where it begins; null: they do not."
+    )
+
+
 class Split(Section):
     """Films that are held out."""
 
@@ -171,6 +179,12 @@ class DemixConfig(Section):
     subsets: Subsets = Subsets()
     duplicates: Duplicates = Duplicates()
     split: Split = Split()
+    join: Join = Join()
+    shards: dict[str, Any] = key(
+        {},
+        "Training shards in OUTPUT/latents too: options of scripts/encode.py by name, as {checkpoint: assets/puppets, "
+        "tracks: true}.",
+    )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:
