@@ -11,6 +11,7 @@ stage failed are listed at the end, the others are done, and the exit code is 1.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from pydantic import BeforeValidator
 
 from mtv.encoding import EncodeOptions
 from shared.curation.config import STAGE_NAMES, DemixConfig
+from shared.curation.licences import licences
 from shared.curation.sources import read_sources
 from shared.data.manifest import MANIFEST_NAME, read_manifest
 from shared.utils.cli import Options, option, parse, some_of
@@ -37,11 +39,15 @@ class BuildOptions(Options):
     )
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
     dry_run: bool = option(False, "write nothing; estimate time and disk from the first minute of three of the films")
+    licences: bool = option(False, "only list what looks and listens: source, licence, weights; needs no other option")
     retry: bool = option(False, "try again what failed; else it stays failed")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Build; exit code 1 if a stage failed at a clip."""
+    if "--licences" in (sys.argv[1:] if argv is None else argv):
+        print(licences())
+        return
     options = parse(BuildOptions, __doc__, argv)
     config = DemixConfig.load(options.config, options.set)
     sources = read_sources(options.input)

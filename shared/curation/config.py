@@ -28,11 +28,13 @@ Brightness = Annotated[float, Field(gt=0, le=255)]
 class Shots(Section):
     """Films into shots."""
 
-    detector: Literal["adaptive", "content", "none"] = key(
-        "adaptive", "PySceneDetect's detector of cuts; none: every file is one shot."
+    detector: Literal["adaptive", "content", "transnetv2", "none"] = key(
+        "adaptive",
+        "What finds cuts: PySceneDetect's adaptive or content; TransNet V2 (make perception), dissolves too; none: "
+        "every file is one shot.",
     )
     threshold: Amount | None = key(
-        None, "The detector's threshold; null is PySceneDetect's own: adaptive 3, content 27."
+        None, "The detector's threshold; null is its own: adaptive 3, content 27, transnetv2 a probability of 0.5."
     )
     least_content: Amount = key(15.0, "adaptive: change of a picture, 0 to 255, below which nothing is a cut.")
     fade_level: Brightness = key(12.0, "Mean brightness below which a film has faded to black.")

@@ -46,3 +46,8 @@ def test_a_film_that_fails_is_listed_and_the_code_is_1(
 def test_a_stage_that_there_is_not_is_refused(words: list[str]) -> None:
     with pytest.raises(UserError, match="--stages shoots: give some of shots,"):
         build_dataset.main([*words, "--stages", "shoots"])
+
+
+def test_licences_need_no_other_option(capsys: pytest.CaptureFixture[str]) -> None:
+    build_dataset.main(["--licences"])
+    assert "| shots.detector | transnetv2 | TransNet V2 |" in capsys.readouterr().out
