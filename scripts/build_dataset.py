@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
@@ -38,6 +38,9 @@ class BuildOptions(Options):
         None, f"only some of {','.join(STAGE_NAMES)}; default: all, and the data set", metavar="NAMES"
     )
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
+    executor: Literal["inline", "ray"] = option(
+        "inline", "processes of this machine, or Ray's: here, or of the cluster that RAY_ADDRESS names"
+    )
     dry_run: bool = option(False, "write nothing; estimate time and disk from the first minute of three of the films")
     licences: bool = option(False, "only list what looks and listens: source, licence, weights; needs no other option")
     retry: bool = option(False, "try again what failed; else it stays failed")
@@ -67,7 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.dry_run:
         print(dry_run(sources, config, tools, options.workers).text())
         return
-    report = build(sources, options.output, config, tools, options.workers, options.stages, options.retry)
+    how = options.workers, options.stages, options.retry, options.executor
+    report = build(sources, options.output, config, tools, *how)
     print(report.table())
     for copy, film in report.copies:
         print(f"{copy}: left out, it is a copy of {film}")

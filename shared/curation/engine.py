@@ -11,11 +11,12 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from shared.curation.children import Lost, supervised
 from shared.curation.config import FREE_KEYS, DemixConfig
 from shared.curation.ledger import Ledger
+from shared.curation.on_ray import on_ray
 from shared.curation.record import Context, Finding, Record, Stage
 from shared.curation.shots import records_of
 from shared.curation.sources import Source
@@ -27,6 +28,11 @@ FILM = "film"
 BLOCK = 2**20
 STOPPING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 """What the system refuses for a clip and would refuse for all."""
+
+
+Executor = Literal["inline", "ray"]
+EXECUTORS: dict[Executor, Any] = {"inline": supervised, "ray": on_ray}
+"""What runs a function over items, by so many processes: `supervised`, and what does as it does."""
 
 
 class Work(NamedTuple):
@@ -74,10 +80,12 @@ class Engine:
     out, each with the film that it is a copy of. `joined`: clips of several others, and what is said of each."""
 
     def __init__(
-        self, stages: Sequence[Stage], context: Context, ledger: Ledger, workers: int, retry: bool = False
-    ) -> None:
+        self, stages: Sequence[Stage], context: Context, ledger: Ledger, workers: int, retry: bool = False,
+        executor: Executor = "inline",
+    ) -> None:  # fmt: skip
         self.stages, self.context, self.ledger, self.workers, self.retry = stages, context, ledger, workers, retry
         self.digests = Digests(stages, context.config)
+        self._execute = EXECUTORS[executor]
         self.films: list[Record] = []
         self.clips: list[tuple[Record, Finding]] = []
         self.copies: list[tuple[Path, Path]] = []
@@ -140,7 +148,7 @@ class Engine:
     def _run(self, stage: Stage, given: Sequence[Work] | None = None) -> None:
         total = sum(1 for _ in self._todo(stage, given))
         begun = self._begun(stage, given)
-        with closing(supervised(partial(_work, self.context), begun, self.workers, self._limit)) as done:
+        with closing(self._execute(partial(_work, self.context), begun, self.workers, self._limit)) as done:
             self._keep(stage, progress_bar(done, total=total, desc=stage.name, unit="clip"))
 
     def _keep(self, stage: Stage, done: Iterable[tuple[Work, Done | Refused | Lost]]) -> None:

@@ -25,6 +25,8 @@ from shared.utils.markdown import markdown_table
 
 _log = logging.getLogger(__name__)
 HELD_OUT_NAME, CARD_NAME, PAGE_NAME = "held_out.jsonl", "README.md", "index.html"
+WRITTEN = ("technical", "speech", "captions", "subsets", "template")
+"""Stages whose figures the manifest and the card are made of; the others' may be long."""
 MOST_ON_PAGE = 2000
 """Clips on the page, the first ones: a browser shows no more."""
 
@@ -80,11 +82,13 @@ def lines_of(output: Path, run: Run) -> list[Clip]:
 def kept_clips(engine: Engine) -> list[Kept]:
     """List the clips that no stage has dropped, in order, and hold some films out."""
     whole: list[tuple[Record, dict[str, Figures]]] = []
+    prints: list[Figures] = []
     for record, said in engine.clips:
         found = dict(engine.findings(record, said))
         if len(found) == len(engine.stages) and all(finding.verdict == "keep" for finding in found.values()):
-            whole.append((record, {name: finding.figures for name, finding in found.items()}))
-    sides = held_out([r for r, _ in whole], [f["fingerprint"] for _, f in whole], engine.context.config)
+            whole.append((record, {name: found[name].figures for name in WRITTEN}))
+            prints.append(found["fingerprint"].figures)
+    sides = held_out([record for record, _ in whole], prints, engine.context.config)
     return [Kept(*one, side) for one, side in zip(whole, sides, strict=True)]
 
 
@@ -114,7 +118,7 @@ def card(kept: Sequence[Kept], report: Report) -> str:
     for one in kept:
         name = one.record.licence or "not stated"
         hours[name] = hours.get(name, 0.0) + one.record.seconds / 3600
-    spoken = Counter(str(len(one.figures["people"]["people"])) for one in kept)
+    spoken = Counter(str(len(one.figures["speech"]["speaking"])) for one in kept)
     licences = [[name, f"{count:.2f}"] for name, count in sorted(hours.items())]
     joined = f"{report.kept} shots are {report.written} clips: those that follow each other are joined."
     parts = [
