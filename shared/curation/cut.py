@@ -62,12 +62,14 @@ def copyable(record: Record, fps: Fraction, frames: int) -> list[Any]:
         file.container.seek(round(zero / stream.time_base), stream=stream)
         found: list[Any] = []
         for packet in file.container.demux(stream):
-            time = -1.0 if packet.pts is None else float(packet.pts * stream.time_base) - zero
+            if packet.pts is None:  # the end of the file
+                continue
+            time = float(packet.pts * stream.time_base) - zero
             if time > record.seconds - EDGE:
                 break
             if found or (packet.is_keyframe and abs(time) < EDGE):
                 found.append(packet)
-        times = sorted(float(one.pts * stream.time_base) - zero for one in found if one.pts is not None)
+        times = sorted(float(one.pts * stream.time_base) - zero for one in found)
     even = [abs(time - number / fps) < EVEN for number, time in enumerate(times)]
     return found if len(found) == len(even) == frames and all(even) else []
 

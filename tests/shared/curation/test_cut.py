@@ -60,7 +60,7 @@ def test_pictures_that_begin_with_a_key_frame_are_copied(tmp_path: Path) -> None
 
     def pictures(container: Any) -> Iterator[Any]:
         stream = add_video_stream(container, 64, 64, Fraction(24))
-        stream.codec_context.gop_size, stream.codec_context.options = 48, {"sc_threshold": "0", "crf": "14"}
+        stream.codec_context.options = {"crf": "14", "x264-params": "keyint=48:min-keyint=48:scenecut=0"}
         return encoded(stream, (video_frame(one, number, Fraction(1, 24)) for number, one in enumerate(frames)))
 
     write_streams(tmp_path / "film.mp4", [pictures, sound_source(sound, 16000, "mono", Fraction(6))], 16000)
