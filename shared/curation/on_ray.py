@@ -90,6 +90,7 @@ def on_ray(
 def library() -> Any:
     """Import Ray. UserError with the command that installs it."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 of its own: beside a training its processes stand still
     try:
         return import_module("ray")
     except ImportError:
