@@ -25,6 +25,7 @@ TESTED_ELSEWHERE = {
     "ccl/conversion.py": "tests/scripts/test_convert.py",
     "ccl/joint_block.py": "tests/ccl/test_transformer.py",
     "shared/curation/stages.py": "tests/shared/curation/test_build.py",
+    "mtv/encoding.py": "tests/scripts/test_encode.py",
     "mtv/control_layers.py": "tests/mtv/test_control.py",
     "mtv/separation_dsp.py": "tests/mtv/test_separation.py",
     "shared/checkpoint/conversion/plan.py": "tests/scripts/test_convert.py",

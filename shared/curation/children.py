@@ -104,12 +104,17 @@ def _answer(child: _Child[Item], limit: Callable[[Item], float]) -> Any:
     return None
 
 
-def _serve(pipe: Connection, function: Callable[[Any], object]) -> None:
-    """Answer what comes through the pipe until its other end is closed."""
-    leave_to_parent()
+def one_thread() -> None:
+    """Let this process work on one core."""
     os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported from here on
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _serve(pipe: Connection, function: Callable[[Any], object]) -> None:
+    """Answer what comes through the pipe until its other end is closed."""
+    leave_to_parent()
+    one_thread()
     while True:
         try:
             item = pipe.recv()

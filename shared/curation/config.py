@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -28,11 +28,13 @@ Brightness = Annotated[float, Field(gt=0, le=255)]
 class Shots(Section):
     """Films into shots."""
 
-    detector: Literal["adaptive", "content", "none"] = key(
-        "adaptive", "PySceneDetect's detector of cuts; none: every file is one shot."
+    detector: Literal["adaptive", "content", "transnetv2", "none"] = key(
+        "adaptive",
+        "What finds cuts: PySceneDetect's adaptive or content; TransNet V2 (make perception), dissolves too; none: "
+        "every file is one shot.",
     )
     threshold: Amount | None = key(
-        None, "The detector's threshold; null is PySceneDetect's own: adaptive 3, content 27."
+        None, "The detector's threshold; null is its own: adaptive 3, content 27, transnetv2 a probability of 0.5."
     )
     least_content: Amount = key(15.0, "adaptive: change of a picture, 0 to 255, below which nothing is a cut.")
     fade_level: Brightness = key(12.0, "Mean brightness below which a film has faded to black.")
@@ -148,6 +150,14 @@ class Duplicates(Section):
     most_sound: Rate = key(0.25, "Share of the sound's bits that may differ.")
 
 
+class Join(Section):
+    """Shots that follow each other as one clip."""
+
+    most_seconds: Seconds | None = key(
+        None, "Length up to which they become one clip, with a text for each from where it begins; null: they do not."
+    )
+
+
 class Split(Section):
     """Films that are held out."""
 
@@ -171,6 +181,12 @@ class DemixConfig(Section):
     subsets: Subsets = Subsets()
     duplicates: Duplicates = Duplicates()
     split: Split = Split()
+    join: Join = Join()
+    shards: dict[str, Any] = key(
+        {},
+        "Training shards in OUTPUT/latents too: options of scripts/encode.py by name, as {checkpoint: assets/puppets, "
+        "tracks: true}.",
+    )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: list[str] | None = None) -> Self:

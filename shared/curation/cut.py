@@ -1,4 +1,6 @@
-"""A clip as a file of its own: the pictures of its span without bars as H.264, its sound as AAC, both exact."""
+"""A clip as a file of its own, exact: the pictures of its span as H.264, without bars, its sound as AAC. Pictures of
+H.264 that begin with a key frame and need none from outside the span are copied, without loss.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,10 @@ from shared.data.media_write import (
 )
 from shared.data.samples import resample
 
-CODEC = "H.264 (crf 14) and AAC"
+CODEC, COPIED = "H.264 (crf 14) and AAC", "H.264 as it was, and AAC"
 FOLDER = "clips"
+EVEN = 1e-3
+"""Seconds by which the times of pictures of an even rate may be off, as their file rounds them."""
 
 
 def cut(record: Record, context: Context) -> Finding:
@@ -33,7 +37,9 @@ def cut(record: Record, context: Context) -> Finding:
     info = probe(record.source)
     fps = Fraction(info.fps or 25.0).limit_denominator(1001)
     frames = max(1, round(record.seconds * fps))
-    sources = [_picture_source(record, fps, frames, record.figures["technical"]["bars"])]
+    bars = record.figures["technical"]["bars"]
+    packets = [] if any(bars) else copyable(record, fps, frames)
+    sources = [_copy_source(record, packets) if packets else _picture_source(record, fps, frames, bars)]
     rate = None
     if info.has_audio:
         sound, rate, layout = read_channels(record.source, record.start, record.end)
@@ -41,8 +47,48 @@ def cut(record: Record, context: Context) -> Finding:
             sound, rate = resample(sound, rate, 48000), 48000
         sources.append(sound_source(sound, rate, layout, frames / fps))
     write_streams(file, sources, rate)
-    figures = {"files": [f"{FOLDER}/{file.name}"], "frames": frames, "codec": CODEC, "bytes": file.stat().st_size}
-    return Finding(figures=figures)
+    codec, size = COPIED if packets else CODEC, file.stat().st_size
+    return Finding(figures={"files": [f"{FOLDER}/{file.name}"], "frames": frames, "codec": codec, "bytes": size})
+
+
+def copyable(record: Record, fps: Fraction, frames: int) -> list[Any]:
+    """Read the packets of exactly the pictures of a span, if they can be decoded by themselves; else none."""
+    with reading(record.source) as file:
+        stream, zero = file.video, file.zero + record.start
+        first, _, _ = next(timed_pictures(file, record.start))
+        is_plain = not first.rotation and not first.interlaced_frame and stream.sample_aspect_ratio in (None, 0, 1)
+        if not is_plain or (stream.codec.name, first.format.name) != ("h264", "yuv420p"):
+            return []
+        file.container.seek(round(zero / stream.time_base), stream=stream)
+        found: list[Any] = []
+        for packet in file.container.demux(stream):
+            if packet.pts is None:  # the end of the file
+                continue
+            time = float(packet.pts * stream.time_base) - zero
+            if time > record.seconds - EDGE:
+                break
+            if found or (packet.is_keyframe and abs(time) < EDGE):
+                found.append(packet)
+        times = sorted(float(one.pts * stream.time_base) - zero for one in found)
+    even = [abs(time - number / fps) < EVEN for number, time in enumerate(times)]
+    return found if len(found) == len(even) == frames and all(even) else []
+
+
+def _copy_source(record: Record, packets: list[Any]) -> Source:
+    def source(container: Any) -> Iterator[Any]:
+        with reading(record.source) as file:
+            stream = container.add_stream_from_template(file.video)
+        begin = packets[0].pts
+
+        def moved() -> Iterator[Any]:
+            for packet in packets:
+                packet.pts, packet.dts = packet.pts - begin, packet.dts - begin
+                packet.stream = stream
+                yield packet
+
+        return moved()
+
+    return source
 
 
 def _picture_source(record: Record, fps: Fraction, frames: int, bars: list[float]) -> Source:

@@ -42,7 +42,7 @@ def demix(record: Record, context: Context) -> Finding:
             name = max(far, key=far.__getitem__)
             told = f"{settings.demixer} and {settings.second} differ in {name} by {far[name]:.2f} of the mix"
             return Finding("drop", "demixers differ", f"{told}; at most {settings.most_l1:g} may", figures)
-    files = track_files(context.output, record)
+    files = track_files(context.output, record.key)
     for name, file in files.items():
         write_audio(file, np.zeros_like(tracks[name]) if name in silent else tracks[name], rate)
     return Finding(
@@ -69,6 +69,6 @@ def mix_of(record: Record) -> tuple[Audio, int]:
     return (samples if len(samples) <= 2 else downmix(samples, layout)), rate
 
 
-def track_files(output: Path, record: Record) -> dict[str, Path]:
-    """Where the tracks of a clip are."""
-    return {name: output / FOLDER / record.key / f"{name}.wav" for name in TRACKS}
+def track_files(output: Path, key: str) -> dict[str, Path]:
+    """Where the tracks of the clip with this key are."""
+    return {name: output / FOLDER / key / f"{name}.wav" for name in TRACKS}

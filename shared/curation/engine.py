@@ -11,11 +11,12 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from shared.curation.children import Lost, supervised
 from shared.curation.config import FREE_KEYS, DemixConfig
 from shared.curation.ledger import Ledger
+from shared.curation.on_ray import on_ray
 from shared.curation.record import Context, Finding, Record, Stage
 from shared.curation.shots import records_of
 from shared.curation.sources import Source
@@ -27,6 +28,11 @@ FILM = "film"
 BLOCK = 2**20
 STOPPING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 """What the system refuses for a clip and would refuse for all."""
+
+
+Executor = Literal["inline", "ray"]
+EXECUTORS: dict[Executor, Any] = {"inline": supervised, "ray": on_ray}
+"""What runs a function over items, by so many processes: `supervised`, and what does as it does."""
 
 
 class Work(NamedTuple):
@@ -56,11 +62,14 @@ class Digests:
     def __init__(self, stages: Sequence[Stage], config: DemixConfig) -> None:
         self._of: dict[str, str] = {}
         for stage in stages:
-            section = getattr(config, stage.name, None)
-            free = FREE_KEYS.get(stage.name)
-            settings = section.model_dump(mode="json", exclude=free) if section is not None else None
-            parts = [stage.name, stage.version, settings, [self._of[name] for name in stage.reads]]
-            self._of[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+            self.add(stage, config)
+
+    def add(self, stage: Stage, config: DemixConfig) -> None:
+        """Take in a stage that reads those that are there."""
+        section = getattr(config, stage.name, None)
+        settings = section.model_dump(mode="json", exclude=FREE_KEYS.get(stage.name)) if section is not None else None
+        parts = [stage.name, stage.version, settings, [self._of[name] for name in stage.reads]]
+        self._of[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def __getitem__(self, stage: str) -> str:
         return self._of[stage]
@@ -68,16 +77,19 @@ class Digests:
 
 class Engine:
     """Runs `stages` in order; the first makes clips of films, the others look at clips. `copies`: files that are left
-    out, each with the film that it is a copy of."""
+    out, each with the film that it is a copy of. `joined`: clips of several others, and what is said of each."""
 
     def __init__(
-        self, stages: Sequence[Stage], context: Context, ledger: Ledger, workers: int, retry: bool = False
-    ) -> None:
+        self, stages: Sequence[Stage], context: Context, ledger: Ledger, workers: int, retry: bool = False,
+        executor: Executor = "inline",
+    ) -> None:  # fmt: skip
         self.stages, self.context, self.ledger, self.workers, self.retry = stages, context, ledger, workers, retry
         self.digests = Digests(stages, context.config)
+        self._execute = EXECUTORS[executor]
         self.films: list[Record] = []
         self.clips: list[tuple[Record, Finding]] = []
         self.copies: list[tuple[Path, Path]] = []
+        self.joined: list[tuple[Record, Finding]] = []
 
     def films_of(self, sources: Sequence[Source], length: Callable[[Path], float]) -> None:
         """Take films in, each content once; `length` reads the seconds of a file."""
@@ -99,6 +111,13 @@ class Engine:
                 self._run(stage)
             if stage is self.stages[0]:
                 self.clips = [clip for film in self.films for clip in self._clips_of(film)]
+
+    def join(self, stage: Stage, records: Sequence[Record]) -> None:
+        """Run a stage over clips of several others, which carry what it reads, and keep what it says of each."""
+        self.digests.add(stage, self.context.config)
+        self._run(stage, [Work(stage, record) for record in records])
+        found = (self.ledger.get(record.key, stage.name, self.digests[stage.name]) for record in records)
+        self.joined = [(one, _finding(line)) for one, line in zip(records, found, strict=True) if line is not None]
 
     def findings(self, record: Record, said: Finding) -> Iterator[tuple[str, Finding]]:
         """Yield the findings about a clip by stage, from what is said of its length on; the last may be no keep."""
@@ -126,9 +145,10 @@ class Engine:
                 total[stage] += line["seconds"] if line else 0.0
         return total
 
-    def _run(self, stage: Stage) -> None:
-        total = sum(1 for _ in self._todo(stage))
-        with closing(supervised(partial(_work, self.context), self._begun(stage), self.workers, self._limit)) as done:
+    def _run(self, stage: Stage, given: Sequence[Work] | None = None) -> None:
+        total = sum(1 for _ in self._todo(stage, given))
+        begun = self._begun(stage, given)
+        with closing(self._execute(partial(_work, self.context), begun, self.workers, self._limit)) as done:
             self._keep(stage, progress_bar(done, total=total, desc=stage.name, unit="clip"))
 
     def _keep(self, stage: Stage, done: Iterable[tuple[Work, Done | Refused | Lost]]) -> None:
@@ -142,12 +162,12 @@ class Engine:
             content = asdict(finding) | {"seconds": round(seconds, 4)}
             self.ledger.append(work.record.key, stage.name, self.digests[stage.name], **content)
 
-    def _todo(self, stage: Stage) -> Iterator[Work]:
-        return (work for work in self._left(stage) if not self._is_done(work))
+    def _todo(self, stage: Stage, given: Sequence[Work] | None) -> Iterator[Work]:
+        return (work for work in (self._left(stage) if given is None else given) if not self._is_done(work))
 
-    def _begun(self, stage: Stage) -> Iterator[Work]:
+    def _begun(self, stage: Stage, given: Sequence[Work] | None) -> Iterator[Work]:
         """Yield what is to do; files that are written over count no more, from before that on."""
-        for work in self._todo(stage):
+        for work in self._todo(stage, given):
             if stage.writes:
                 self.ledger.void(work.record.key, stage.name)
             yield work

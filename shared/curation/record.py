@@ -47,6 +47,14 @@ class Record:
         return self.end - self.start
 
 
+class Kept(NamedTuple):
+    """A clip that every stage has kept, what they found, and whether it is held out."""
+
+    record: Record
+    figures: Mapping[str, Figures]
+    is_held_out: bool
+
+
 class Demix(Protocol):
     """Takes a mix [channels, N] apart into tracks by name, with the demixer of that name and its checkpoints."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from shared.curation.engine import Engine
+from shared.curation.join import JOIN
 from shared.curation.record import Finding, Record
 from shared.utils.files import write_atomically
 from shared.utils.markdown import markdown_table
@@ -35,12 +36,13 @@ class ClipReport(NamedTuple):
 
 class Report(NamedTuple):
     """All clips, films that failed among them, by the last stage that looked at them; the seconds of each stage; and
-    files that are left out, each with the film that it is a copy of."""
+    files that are left out, each with the film that it is a copy of; clips of several shots."""
 
     stages: tuple[str, ...]
     clips: tuple[ClipReport, ...]
     seconds: dict[str, float]
     copies: tuple[tuple[Path, Path], ...] = ()
+    joined: tuple[ClipReport, ...] = ()
 
     @classmethod
     def of(cls, engine: Engine) -> Self:
@@ -52,17 +54,24 @@ class Report(NamedTuple):
         for record, said in engine.clips:
             *_, (stage, finding) = engine.findings(record, said)
             clips.append(ClipReport(record, stage, replace(finding, figures={})))
-        return cls(stages, (*lost, *clips), engine.seconds(), tuple(engine.copies))
+        joined = tuple(ClipReport(one, JOIN.name, finding) for one, finding in engine.joined)
+        return cls(stages, (*lost, *clips), engine.seconds(), tuple(engine.copies), joined)
 
     @property
     def failed(self) -> list[ClipReport]:
         """Those that a stage could not look at."""
-        return [clip for clip in self.clips if clip.finding.verdict == "fail"]
+        return [clip for clip in (*self.clips, *self.joined) if clip.finding.verdict == "fail"]
 
     @property
     def kept(self) -> int:
         """How many clips every stage has kept."""
         return sum(clip.finding.verdict == "keep" and clip.stage == self.stages[-1] for clip in self.clips)
+
+    @property
+    def written(self) -> int:
+        """How many clips are in the manifests: those of several shots in the place of these."""
+        shots = [clip.finding.figures["shots"] for clip in self.joined if clip.finding.verdict == "keep"]
+        return self.kept - sum(shots) + len(shots)
 
     def table(self) -> str:
         """Table of the stages: clips that came to it, that it kept, dropped and failed at, and why."""
@@ -85,5 +94,5 @@ class Report(NamedTuple):
 
 def write_report(output: Path, report: Report) -> None:
     """Write OUTPUT/report.jsonl, a line per clip."""
-    lines = [json.dumps(clip.as_dict(output), ensure_ascii=False) + "\n" for clip in report.clips]
+    lines = [json.dumps(clip.as_dict(output), ensure_ascii=False) + "\n" for clip in (*report.clips, *report.joined)]
     write_atomically(output / REPORT_NAME, "".join(lines))

@@ -1,7 +1,7 @@
-"""Films into shots: PySceneDetect finds the cuts, exact to the frame, and where a film fades to black.
+"""Films into shots: PySceneDetect or TransNet V2 finds the cuts, to the frame; PySceneDetect, fades to black.
 
-Its detectors are given the pictures that this project's reader gives, so that a cut lies on the timeline on which clips
-are read later. Of a fade nothing is kept: a shot ends before it grows dark, and begins when it is bright.
+Detectors are given the pictures that this project's reader gives, so that a cut lies on the timeline on which clips
+are read later. Of a fade or dissolve nothing is kept: a shot ends before it grows dark, and begins when it is bright.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from shared.curation.config import Shots
 from shared.curation.pictures import EDGE, small_pictures
 from shared.curation.record import Context, Figures, Finding, Record, span_key
+from shared.perception.installed import find_weights
 from shared.utils.errors import UserError
 
 SIDE = 160
@@ -27,6 +28,10 @@ MOST_FADE = 2.0
 STEP = 0.4
 """Change of the mean brightness from frame to frame, of 255, below which a picture does not fade."""
 INSTALL = "pip install --constraint constraints.txt 'ccl[curation]'"
+
+
+Edge = tuple[int, int]
+"""The frame after the last of a shot, and the first of the next."""
 
 
 class Fade(NamedTuple):
@@ -49,14 +54,17 @@ class _Seen:
 def find_shots(record: Record, context: Context) -> Finding:
     """Find the shots of a film. `spans` of the figures: start, end, and cause and reason of those that are dropped."""
     settings = context.config.shots
-    seen, cuts, black = _watched(record, settings)
+    seen, edges, black = _watched(record, settings)
     count = len(seen.times)
     fades = [_extent(seen, at) for at in black]
     inside = [range(fade.first - 1, fade.last + 2) for fade in fades]
-    cuts = [cut for cut in cuts if not any(cut in frames for frames in inside) and 0 < cut < count]
-    spans = _spans(seen, cuts, fades)
+    edges = [edge for edge in edges if not any({*edge} & {*frames} for frames in inside)]
+    edges = [(end, begin) for end, begin in edges if end > 0 and begin < count]
+    cuts = [begin for end, begin in edges if end == begin]
+    spans = _spans(seen, edges, fades)
     figures = {
         "frames": count, "cuts": cuts, "cut_times": [seen.times[cut] for cut in cuts],
+        "dissolves": [[seen.times[end], seen.times[begin]] for end, begin in edges if end < begin],
         "fades": [[seen.times[max(0, f.first)], seen.times[min(f.last, count - 1)]] for f in fades],
         "spans": [list(span) for start, end in spans for span in _fitting(seen, start, end, settings)],
     }  # fmt: skip
@@ -73,20 +81,24 @@ def records_of(film: Record, figures: Figures) -> list[tuple[Record, Finding]]:
     return made
 
 
-def _watched(record: Record, settings: Shots) -> tuple[_Seen, list[int], list[int]]:
-    """Look at a film once: its pictures' times, frames that begin a shot, and frames in the middle of black."""
-    seen, cuts, black = _Seen(), list[int](), list[int]()
+def _watched(record: Record, settings: Shots) -> tuple[_Seen, list[Edge], list[int]]:
+    """Look at a film once: its pictures' times, where shots end and begin, and frames in the middle of black."""
+    seen, cuts, black, probable = _Seen(), list[int](), list[int](), list[float]()
+    transitions = _transitions() if settings.detector == "transnetv2" else None
     detectors: list[tuple[Any, list[int]]] = []
     scenes, rate = None, 0.0
     if settings.detector != "none":
         scenes = library()
-        detectors = [(_detector(scenes, settings), cuts), (_fade_detector(scenes, settings), black)]
+        detectors = [(_fade_detector(scenes, settings), black)]
+        detectors += [] if transitions else [(_detector(scenes, settings), cuts)]
         rate = _rate(record)
     at = None
     for number, picture in enumerate(small_pictures(record.source, record.start, record.end, SIDE)):
         seen.times.append(picture.time)
         seen.brightness.append(float(picture.pixels.mean()))
         seen.end = picture.time + picture.length
+        if transitions is not None:
+            probable += transitions.take(picture.pixels)
         if scenes is not None:
             at = scenes.FrameTimecode(number, rate)
             pixels = np.ascontiguousarray(picture.pixels[..., ::-1])  # blue first
@@ -95,7 +107,24 @@ def _watched(record: Record, settings: Shots) -> tuple[_Seen, list[int], list[in
     for detector, found in detectors:
         found += [one.frame_num for one in detector.post_process(at)]
     seen.end = min(seen.end, record.end)
-    return seen, sorted(set(cuts)), sorted(set(black))
+    edges = [(cut, cut) for cut in sorted(set(cuts))]
+    if transitions is not None:
+        edges = edges_of([*probable, *transitions.rest()], settings.threshold or 0.5)
+    return seen, edges, sorted(set(black))
+
+
+def edges_of(probable: Sequence[float], threshold: float) -> list[Edge]:
+    """Find where shots end and begin, of the probability after each frame that another shot follows. Frames between
+    are of both."""
+    over = np.concatenate([[False], np.asarray(probable) > threshold, [False]])
+    changes = np.flatnonzero(over[1:] != over[:-1]).tolist()
+    return [(first + 1, after) for first, after in zip(changes[::2], changes[1::2], strict=True)]
+
+
+def _transitions() -> Any:
+    from shared.perception.shots import Transitions  # torch
+
+    return Transitions()
 
 
 def _rate(record: Record) -> float:
@@ -103,6 +132,13 @@ def _rate(record: Record) -> float:
     from shared.data.media import probe
 
     return probe(record.source).fps or 25.0
+
+
+def check(settings: Shots) -> None:
+    """Raise UserError where what finds these shots is not installed."""
+    library()
+    if settings.detector == "transnetv2":
+        find_weights("transnetv2")
 
 
 def library() -> Any:
@@ -152,11 +188,11 @@ def _darkens(outer: float, inner: float, darkest: float) -> bool:
     return outer - inner > STEP or inner - darkest <= STEP
 
 
-def _spans(seen: _Seen, cuts: Sequence[int], fades: Sequence[Fade]) -> list[tuple[int, int]]:
+def _spans(seen: _Seen, edges: Sequence[Edge], fades: Sequence[Fade]) -> list[tuple[int, int]]:
     """Shots as their first frame and the one after their last."""
-    edges = sorted([(cut, cut) for cut in cuts] + [(fade.first, fade.last + 1) for fade in fades])
-    edges = [(0, 0), *edges, (len(seen.times), len(seen.times))]
-    return [(begin, end) for (_, begin), (end, _) in pairwise(edges) if end > begin]
+    between = sorted([*edges, *((fade.first, fade.last + 1) for fade in fades)])
+    between = [(0, 0), *between, (len(seen.times), len(seen.times))]
+    return [(begin, end) for (_, begin), (end, _) in pairwise(between) if end > begin]
 
 
 def _fitting(seen: _Seen, begin: int, end: int, settings: Shots) -> list[tuple[float, float, str, str]]:

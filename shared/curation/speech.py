@@ -51,7 +51,7 @@ def listen(record: Record, context: Context) -> Finding:
     if "speech" in record.figures["demix"]["silent"]:
         voice = Voice(np.zeros(frames), np.zeros(frames, bool))
     else:
-        sound = read_audio(track_files(context.output, record)["speech"], RATE)[0]
+        sound = read_audio(track_files(context.output, record.key)["speech"], RATE)[0]
         voice = voice_of(sound, frames, fps, settings)
     openings = [np.array(person["opening"]) for person in people["people"]]
     figures = who_speaks(openings, voice, fps, settings)

@@ -33,7 +33,7 @@ STAGES = (
 def check_installed(config: DemixConfig, names: set[str]) -> None:
     """Raise UserError before anything is begun, where what one of these stages needs is not installed."""
     if "shots" in names and config.shots.detector != "none":
-        shots.library()
+        shots.check(config.shots)
     if "people" in names:
         people.check(config.people.faces)
     if "speech" in names and config.speech.activity == "silero":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,7 +13,8 @@ from urllib.parse import quote
 from shared.curation.cut import clip_file
 from shared.curation.demixing import track_files
 from shared.curation.engine import Engine
-from shared.curation.record import Figures, Record
+from shared.curation.join import JOIN, joined_clip, runs, whole
+from shared.curation.record import Figures, Kept, Record
 from shared.curation.report import ClipReport, Report
 from shared.curation.split import held_out
 from shared.curation.subsets import SUBSETS
@@ -24,26 +25,26 @@ from shared.utils.markdown import markdown_table
 
 _log = logging.getLogger(__name__)
 HELD_OUT_NAME, CARD_NAME, PAGE_NAME = "held_out.jsonl", "README.md", "index.html"
+WRITTEN = ("technical", "speech", "captions", "subsets", "template")
+"""Stages whose figures the manifest and the card are made of; the others' may be long."""
 MOST_ON_PAGE = 2000
 """Clips on the page, the first ones: a browser shows no more."""
 
 
-class Kept(NamedTuple):
-    """A clip that every stage has kept, what they found, and whether it is held out."""
+class Run(NamedTuple):
+    """Clips that follow each other, and the record of all of them; None where each is a clip of its own."""
 
-    record: Record
-    figures: Mapping[str, Figures]
-    is_held_out: bool
+    clips: Sequence[Kept]
+    joined: Record | None
 
 
-def write_data_set(output: Path, engine: Engine, report: Report) -> None:
+def write_data_set(output: Path, runs: Sequence[Run], report: Report) -> None:
     """Write the page, the card, OUTPUT/held_out.jsonl where clips are held out, and OUTPUT/manifest.jsonl, last; clips
     in the order of the films."""
-    kept = kept_clips(engine)
-    held = [clip_of(output, one) for one in kept if one.is_held_out]
+    held = [line for run in runs if run.clips[0].is_held_out for line in lines_of(output, run)]
     write_atomically(output / PAGE_NAME, page(output, report))
-    write_atomically(output / CARD_NAME, card(kept, report))
-    if held and len(held) == len(kept):
+    write_atomically(output / CARD_NAME, card([one for run in runs for one in run.clips], report))
+    if held and all(run.clips[0].is_held_out for run in runs):
         told = (
             "all %d clips are of films that are held out, none is left to train on; of few films set split.held_out: 0"
         )
@@ -52,17 +53,42 @@ def write_data_set(output: Path, engine: Engine, report: Report) -> None:
         write_manifest(output / HELD_OUT_NAME, held)
     else:
         (output / HELD_OUT_NAME).unlink(missing_ok=True)
-    write_manifest(output / MANIFEST_NAME, [clip_of(output, one) for one in kept if not one.is_held_out])
+    trained = [line for run in runs if not run.clips[0].is_held_out for line in lines_of(output, run)]
+    write_manifest(output / MANIFEST_NAME, trained)
+
+
+def kept_runs(engine: Engine) -> list[Run]:
+    """Join the clips that no stage has dropped, where the configuration says so; those of a run that could not be
+    joined stay by themselves."""
+    found = runs(kept_clips(engine), engine.context.config.join.most_seconds)
+    records = [whole(run) if len(run) > 1 else None for run in found]
+    engine.join(JOIN, [record for record in records if record is not None])
+    joined = {record.key for record, finding in engine.joined if finding.verdict == "keep"}
+    return [
+        Run(run, record if record is not None and record.key in joined else None)
+        for run, record in zip(found, records, strict=True)
+    ]
+
+
+def lines_of(output: Path, run: Run) -> list[Clip]:
+    """Make the lines of the manifest of a run."""
+    clips = [clip_of(output, one) for one in run.clips]
+    if run.joined is None:
+        return clips
+    key = run.joined.key
+    return [joined_clip(run.joined, clip_file(output, run.joined), track_files(output, key), clips)]
 
 
 def kept_clips(engine: Engine) -> list[Kept]:
     """List the clips that no stage has dropped, in order, and hold some films out."""
     whole: list[tuple[Record, dict[str, Figures]]] = []
+    prints: list[Figures] = []
     for record, said in engine.clips:
         found = dict(engine.findings(record, said))
         if len(found) == len(engine.stages) and all(finding.verdict == "keep" for finding in found.values()):
-            whole.append((record, {name: finding.figures for name, finding in found.items()}))
-    sides = held_out([r for r, _ in whole], [f["fingerprint"] for _, f in whole], engine.context.config)
+            whole.append((record, {name: found[name].figures for name in WRITTEN}))
+            prints.append(found["fingerprint"].figures)
+    sides = held_out([record for record, _ in whole], prints, engine.context.config)
     return [Kept(*one, side) for one, side in zip(whole, sides, strict=True)]
 
 
@@ -74,9 +100,9 @@ def clip_of(output: Path, kept: Kept) -> Clip:
     looks = figures["captions"]["people"]
     speaking = [number for number, speaks in enumerate(figures["speech"]["speaking"]) if speaks]
     return Clip(
-        id=record.key, video=clip_file(output, record), tracks=track_files(output, record), caption=texts["caption"],
-        subsets=figures["subsets"]["subsets"], speakers=[looks[number] for number in speaking] if looks else [],
-        **sound,
+        id=record.key, video=clip_file(output, record), tracks=track_files(output, record.key),
+        caption=texts["caption"], subsets=figures["subsets"]["subsets"],
+        speakers=[looks[number] for number in speaking] if looks else [], **sound,
     )  # fmt: skip
 
 
@@ -92,10 +118,11 @@ def card(kept: Sequence[Kept], report: Report) -> str:
     for one in kept:
         name = one.record.licence or "not stated"
         hours[name] = hours.get(name, 0.0) + one.record.seconds / 3600
-    spoken = Counter(str(len(one.figures["people"]["people"])) for one in kept)
+    spoken = Counter(str(len(one.figures["speech"]["speaking"])) for one in kept)
     licences = [[name, f"{count:.2f}"] for name, count in sorted(hours.items())]
+    joined = f"{report.kept} shots are {report.written} clips: those that follow each other are joined."
     parts = [
-        "# Data card", markdown_table(["part", "films", "clips", "hours"], rows),
+        "# Data card", *([joined] if report.joined else []), markdown_table(["part", "films", "clips", "hours"], rows),
         "## Subsets, which overlap", markdown_table(["subset", "clips"], [[n, subsets[n]] for n in SUBSETS]),
         "## People seen", markdown_table(["people", "clips"], sorted(spoken.items())),
         "## Licences of the films", markdown_table(["licence", "hours"], licences),

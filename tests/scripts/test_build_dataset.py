@@ -12,10 +12,17 @@ from shared.utils.errors import UserError
 CONFIG = str(Path(__file__).parents[2] / "configs/data/demix_puppets.yaml")
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "a.mp4"
+    make_film(path, 5, 2)
+    return path
+
+
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
+def words(film: Path, tmp_path: Path) -> list[str]:
     (tmp_path / "films").mkdir()
-    make_film(tmp_path / "films/a.mp4", 5, 2)
+    (tmp_path / "films/a.mp4").write_bytes(film.read_bytes())
     folders = ["--input", str(tmp_path / "films"), "--output", str(tmp_path / "set"), "--config", CONFIG]
     return [*folders, "--workers", "1", "--set", "split.held_out=0"]  # a film or two may be held out, whole
 
@@ -46,3 +53,8 @@ def test_a_film_that_fails_is_listed_and_the_code_is_1(
 def test_a_stage_that_there_is_not_is_refused(words: list[str]) -> None:
     with pytest.raises(UserError, match="--stages shoots: give some of shots,"):
         build_dataset.main([*words, "--stages", "shoots"])
+
+
+def test_licences_need_no_other_option(capsys: pytest.CaptureFixture[str]) -> None:
+    build_dataset.main(["--licences"])
+    assert "| shots.detector | transnetv2 | TransNet V2 |" in capsys.readouterr().out

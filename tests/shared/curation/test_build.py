@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +29,21 @@ def test_a_film_becomes_a_manifest_that_training_reads(built: Path, film: tuple[
         assert clip.video is not None and clip.video.parent == built / "clips" and clip.video.is_file()
 
 
+@pytest.fixture
+def copied(built: Path) -> Iterator[Path]:
+    """Copy of the set beside it, from where the film has the same relative path."""
+    folder = built.parent / "copy"
+    shutil.copytree(built, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
 def test_again_nothing_is_done_and_the_files_are_the_same(
-    built: Path, film: tuple[Path, list[Segment]], config: DemixConfig
+    copied: Path, film: tuple[Path, list[Segment]], config: DemixConfig
 ) -> None:
-    before = {path: path.read_bytes() for path in built.rglob("*") if path.is_file()}
-    build([Source(film[0], "CC0-1.0")], built, config, TOOLS, 1)
-    assert {path: path.read_bytes() for path in built.rglob("*") if path.is_file()} == before
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    build([Source(film[0], "CC0-1.0")], copied, config, TOOLS, 1)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
 def test_a_film_that_is_broken_is_told_and_the_others_are_done(
@@ -50,15 +61,15 @@ def test_a_film_that_is_broken_is_told_and_the_others_are_done(
 
 
 def test_a_set_that_is_held_out_whole_is_told(
-    built: Path, film: tuple[Path, list[Segment]], config: DemixConfig, caplog: pytest.LogCaptureFixture
+    copied: Path, film: tuple[Path, list[Segment]], config: DemixConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest = (built / "manifest.jsonl").read_bytes()
+    manifest = (copied / "manifest.jsonl").read_bytes()
     whole = config.model_copy(update={"split": config.split.model_copy(update={"held_out": 1.0})})
-    build([Source(film[0], "CC0-1.0")], built, whole, TOOLS, 1)
+    build([Source(film[0], "CC0-1.0")], copied, whole, TOOLS, 1)
     assert "none is left to train on; of few films set split.held_out: 0" in caplog.text
-    assert (built / "held_out.jsonl").read_bytes() == manifest and not (built / "manifest.jsonl").read_bytes()
-    build([Source(film[0], "CC0-1.0")], built, config, TOOLS, 1)  # the films stay where they were
-    assert (built / "manifest.jsonl").read_bytes() == manifest
+    assert (copied / "held_out.jsonl").read_bytes() == manifest and not (copied / "manifest.jsonl").read_bytes()
+    build([Source(film[0], "CC0-1.0")], copied, config, TOOLS, 1)  # the films stay where they were
+    assert (copied / "manifest.jsonl").read_bytes() == manifest
 
 
 def test_a_folder_of_something_else_is_refused(

@@ -10,7 +10,7 @@ from films import FPS, Segment, cuts, fades, make_film
 
 from shared.curation.config import DemixConfig
 from shared.curation.record import Context, Record
-from shared.curation.shots import find_shots, records_of
+from shared.curation.shots import edges_of, find_shots, records_of
 from shared.data.media_write import write_video
 from shared.utils.errors import UserError
 
@@ -91,3 +91,31 @@ def test_without_the_package_it_says_what_to_install(grey: Path, monkeypatch: py
         UserError, match=r"scenedetect-headless, which is not installed; run pip install .*\[curation\]"
     ):
         found(grey, DemixConfig())
+
+
+def test_a_transition_ends_a_shot_and_what_is_of_both_shots_is_of_none() -> None:
+    assert edges_of([0.1, 0.9, 0.1, 0.1, 0.8, 0.9, 0.7, 0.1], 0.5) == [(2, 2), (5, 7)]
+    assert edges_of([0.9, 0.1], 0.5) == [(1, 1)] and edges_of([0.1, 0.2], 0.5) == []
+
+
+class Bright:
+    """In place of TransNet V2: a transition after each frame that is bright."""
+
+    def take(self, picture: np.ndarray) -> list[float]:
+        return [float(picture.mean() > 100)]
+
+    def rest(self) -> list[float]:
+        return []
+
+
+def test_a_learned_detector_finds_cuts_and_dissolves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scenedetect")
+    frames = np.full((96, 32, 32, 3), 60, np.uint8)
+    frames[[23, *range(59, 64)]] = 200
+    write_video(tmp_path / "film.mp4", frames, 24)
+    monkeypatch.setattr("shared.curation.shots._transitions", Bright)
+    config = DemixConfig.model_validate({"shots": {"detector": "transnetv2", "least_seconds": 0.5}})
+    figures = found(tmp_path / "film.mp4", config)
+    spans = [(round(24 * start), round(24 * end)) for start, end, _, _ in figures["spans"]]
+    assert figures["cuts"] == [24] and spans == [(0, 24), (24, 60), (64, 96)]
+    assert [[round(24 * time) for time in times] for times in figures["dissolves"]] == [[60, 64]]
