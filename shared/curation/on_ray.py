@@ -25,23 +25,27 @@ OBJECTS = 100 * 2**20
 class _Worker:
     """Runs in a process of Ray."""
 
-    def __init__(self, function: Callable[[Any], object]) -> None:
+    def __init__(self) -> None:
         one_thread()
-        self._function = function
 
     def ready(self) -> None:
         """Answer as soon as the process has begun."""
 
-    def work(self, item: Any) -> object:
-        return self._function(item)
+    def work(self, function: Callable[[Any], object], item: Any) -> object:
+        return function(item)
 
 
 class _Task(NamedTuple):
-    """What an actor works on until when; None: it begins."""
+    """What an actor works on until when; None: it is asked whether it is ready. `is_new`: it has not worked yet."""
 
     actor: Any
     item: Any
     until: float
+    is_new: bool = False
+
+
+_idle: list[Any] = []
+"""Actors that wait for the next stage: to begin one takes seconds."""
 
 
 def on_ray(
@@ -57,8 +61,9 @@ def on_ray(
     running: dict[Any, _Task] = {}
 
     def begin() -> None:
-        actor = kind.remote(function)
-        running[actor.ready.remote()] = _Task(actor, None, float("inf"))
+        is_new = not _idle
+        actor = kind.remote() if is_new else _idle.pop()
+        running[actor.ready.remote()] = _Task(actor, None, float("inf"), is_new)
 
     try:
         for _ in range(workers):
@@ -68,18 +73,18 @@ def on_ray(
             done, _ = ray.wait(list(running), timeout=None if pause == float("inf") else pause)
             late = [ref for ref, task in running.items() if time.monotonic() >= task.until and ref not in done]
             for ref in (*done, *late):
-                actor, item, _ = running.pop(ref)
+                actor, item, _, is_new = running.pop(ref)
                 answer = _answer(ray, ref, limit(item) if ref in late else None)
-                if item is None and isinstance(answer, Lost):
+                if is_new and isinstance(answer, Lost):
                     raise UserError(f"--executor ray: a worker does not start: {answer.reason}")
                 if isinstance(answer, Lost):
                     ray.kill(actor)
                     begin()
                 elif (following := next(waiting, None)) is not None:
                     until = time.monotonic() + limit(following)
-                    running[actor.work.remote(following)] = _Task(actor, following, until)
+                    running[actor.work.remote(function, following)] = _Task(actor, following, until)
                 else:
-                    ray.kill(actor)
+                    _idle.append(actor)
                 if item is not None:
                     yield item, answer
     finally:
@@ -101,6 +106,7 @@ def _started(workers: int) -> Any:
     """Join the cluster that RAY_ADDRESS names, or begin one on this machine."""
     ray = library()
     if not ray.is_initialized():
+        _idle.clear()
         address = os.environ.get("RAY_ADDRESS", "local")
         here = {"num_cpus": workers, "object_store_memory": OBJECTS, "include_dashboard": False}
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **(here if address == "local" else {}))
