@@ -46,7 +46,7 @@ def test_the_document_follows_the_results(bench: Bench, tmp_path: Path) -> None:
 
 def test_the_documents_tables_are_those_of_the_committed_results() -> None:
     folders = sorted(str(file.parent) for file in (ROOT / "docs/results").glob("*/plan.yaml"))
-    assert [Path(folder).name for folder in folders] == ["ccl", "mtv"]
+    assert {"ccl", "mtv"} <= {Path(folder).name for folder in folders}
     ablate.main(["--report-only", "--results", *folders, "--document", str(ROOT / "docs/results.md"), "--check"])
 
 
