@@ -13,13 +13,24 @@ from matplotlib.figure import Figure
 
 from shared.ablation.plan_sections import Metric
 from shared.ablation.results import Results, read_results
-from shared.ablation.tables import by_setting, claims_table, compared, facts, growth, leading, markdown, tables
+from shared.ablation.tables import (
+    by_setting,
+    claims_alone,
+    claims_table,
+    compared,
+    facts,
+    growth,
+    leading,
+    markdown,
+    tables,
+)
 from shared.evaluation.html import data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 from shared.utils.text_files import read_text
 
 GREY = "#6b7280"
+LOSSES = "Training loss"
 
 
 def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
@@ -62,7 +73,8 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
 
 
 def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
-    """Put each plan's tables between its marks <!-- NAME:begin --> and <!-- NAME:end --> in a Markdown file.
+    """Put each plan's tables between its marks in a Markdown file: all that there is between <!-- NAME:begin --> and
+    <!-- NAME:end -->, its claims with a figure or three between <!-- NAME claims:begin --> and end.
 
     Figures are drawn into STEM/NAME/figures/ beside the file; maps of attention are shown where the results lie below
     the file's folder. With `check` nothing is written, and only the text is compared, for another matplotlib draws the
@@ -71,23 +83,30 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
     old = read_text(file, f"--document {file}")
     new = old
     for results in every:
-        folder = file.with_suffix("") / results.plan.name / "figures"
-        figures = list(_figures(results))
-        slugs = [re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_") for caption, _ in figures]
-        shown = [(caption, folder / f"{slug}.svg") for (caption, _), slug in zip(figures, slugs, strict=True)]
-        block = markdown(results)
-        for caption, path in [*shown, *((f"Where attention looks: {label}", path) for label, path in _maps(results))]:
-            if file.resolve().parent in path.resolve().parents:
-                address = path.resolve().relative_to(file.resolve().parent).as_posix()
-                block += f"\n**{caption}.**\n\n![{caption}]({address})\n"
-        new = replaced(new, results.plan.name, block, file)
+        name, folder = results.plan.name, file.with_suffix("") / results.plan.name / "figures"
+        figures = [(caption, figure, folder / f"{slug(caption)}.svg") for caption, figure in _figures(results)]
+        short = [one for one in figures if not one[0].startswith(LOSSES)]
+        maps = [(f"Where attention looks: {label}", path) for label, path in _maps(results)]
+        parts = {name: (markdown(results), figures, maps), f"{name} claims": (claims_alone(results), short, [])}
+        for mark in [mark for mark in parts if f"<!-- {mark}:begin -->" in new] or [name]:
+            block, drawn, others = parts[mark]
+            for caption, path in [*((caption, path) for caption, _, path in drawn), *others]:
+                if file.resolve().parent in path.resolve().parents:
+                    address = path.resolve().relative_to(file.resolve().parent).as_posix()
+                    block += f"\n**{caption}.**\n\n![{caption}]({address})\n"
+            new = replaced(new, mark, block, file)
+            for _, figure, path in () if check else drawn:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, svg(figure))
         if check and new != old:
-            raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
-        for (_, figure), (_, path) in () if check else zip(figures, shown, strict=True):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, svg(figure))
+            raise UserError(f"{file}: the tables of {name} are not what its results say; write it anew")
     if new != old:
         write_atomically(file, new)
+
+
+def slug(caption: str) -> str:
+    """Make a file's name of a caption."""
+    return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
 
 
 def _maps(results: Results) -> list[tuple[str, Path]]:
@@ -168,7 +187,7 @@ def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
             side.set(xlabel="step", ylabel=f"{label}, exponential average")
         if axes[0].lines:
             figure.legend(loc="outside lower center", fontsize=8, ncols=4)
-            yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
+            yield f"{LOSSES}, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
 
 
 def _curve(axes: Any, results: Results, name: str, series: str, index: int) -> None:

@@ -113,8 +113,9 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def power(effect: float, deviation: float, seeds: int, level: float) -> float:
     """Tell how often a paired t test finds differences of mean `effect` and standard `deviation` over `seeds`."""
-    critical, shift = float(student.ppf(1 - level / 2, seeds - 1)), effect / deviation * seeds**0.5
-    return float(nct.sf(critical, seeds - 1, shift) + nct.cdf(-critical, seeds - 1, shift))
+    critical, shift = float(student.ppf(1 - level / 2, seeds - 1)), abs(effect) / deviation * seeds**0.5
+    wrong_way = np.nan_to_num(nct.cdf(-critical, seeds - 1, shift))  # so small for a large effect that it is lost
+    return float(nct.sf(critical, seeds - 1, shift) + wrong_way)
 
 
 def verdict(effect: float, interval: tuple[float, float], corrected: float, bound: float) -> str:

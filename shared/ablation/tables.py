@@ -38,6 +38,11 @@ def markdown(results: Results) -> str:
     return "\n".join([f"{facts(results)}\n", *(table.markdown() for table in tables(results))])
 
 
+def claims_alone(results: Results) -> str:
+    """Say what was run, and the claims of a plan."""
+    return "\n".join([f"{facts(results)}\n", *([claims_table(results).markdown()] if results.plan.family else [])])
+
+
 def tables(results: Results) -> list[Table]:
     """Claims and endpoints first, as the plan has them, then what else was measured, and what was run."""
     plan = results.plan

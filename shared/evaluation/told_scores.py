@@ -99,20 +99,19 @@ def belief_scores(spec: Spec, fit: ScriptFit | None, audio: AudioReading | None)
     true["person"] = spec.characters[0].kind if spec.characters else ""
     shown: dict[str, Sequence[str]] = {}
     if fit is not None:
-        shown = {"mood": [fit.spec.mood], "object": [one.kind for one in fit.spec.props if one.onsets]}
+        shown = {"mood": [fit.spec.mood], "object": [one.kind for one in fit.spec.props]}
         shown["person"] = [one.kind for one in fit.spec.characters]
-        shown = {name: kinds for name, kinds in shown.items() if name == "mood" or _is_visible(spec, name)}
     elif audio is not None and audio.pace:
         shown = {"mood": [mood for mood in MOODS if mood.split()[1] == audio.pace]}
     sums = np.zeros((2, 2))
     for name, word in spec.caption_overrides:
-        if name in shown:
+        if name in shown and (fit is None or _is_visible(spec, name)):
             sums += [(word in shown[name], 1), (true[name] in shown[name], 1)]
     return {name: (float(right), float(count)) for name, (right, count) in zip(BELIEFS, sums, strict=True)}
 
 
 def _is_visible(spec: Spec, name: str) -> bool:
-    return (spec.props if name == "object" else spec.characters)[0].visible
+    return name == "mood" or (spec.props if name == "object" else spec.characters)[0].visible
 
 
 def matched(wanted: Sequence[Attributes], found: Sequence[Attributes]) -> list[tuple[Attributes, Attributes]]:

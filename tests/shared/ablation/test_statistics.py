@@ -112,6 +112,7 @@ def test_power_is_how_often_the_test_finds_what_is_there() -> None:
     found = ttest_1samp(draws, 0, axis=1).pvalue < 0.01
     assert power(0.1, 0.08, 8, 0.01) == pytest.approx(found.mean(), abs=0.02)
     assert power(-0.1, 0.08, 8, 0.01) == pytest.approx(power(0.1, 0.08, 8, 0.01))
+    assert power(0.15, 0.03, 8, 0.01) == pytest.approx(1, abs=1e-3) and power(5.0, 0.1, 8, 0.01) == 1.0
     assert power(1e-9, 0.08, 8, 0.05) == pytest.approx(0.05, abs=1e-4)
 
 
