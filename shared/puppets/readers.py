@@ -154,10 +154,10 @@ def _read_ring(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
 
 
 def flash_onsets(flash: Array, fps: float) -> Array:
-    """Onset times in seconds of a spark of opacity `flash` [T]: where it passes half of a peak that stands out in the
-    clip, between frames, which is as true where a codec has spread the rise over several."""
+    """Onset times in seconds, ascending, of a spark of opacity `flash` [T]: where it passes half of a peak that stands
+    out in the clip, between frames, which is as true where a codec has spread the rise over several."""
     peaks = onset_peaks(flash, FLASH_LEAST, FLASH_SHARE, max(1, round(SPARK_GAP * fps)), prominent=True)
-    return np.array([half_rise(flash, peak) / fps for peak in peaks])
+    return np.sort(np.array([half_rise(flash, peak) / fps for peak in peaks]))  # two peaks may share one rise
 
 
 def _grid(pan: Array) -> tuple[Array, Array]:
