@@ -6,7 +6,8 @@ A `Variant` says what takes the place of CCA and of its parts. All of them stand
 |---|---|
 | `cca` | CCA, `ccl.fusion` |
 | `gate_hard` | g·CA(x, y), no context tokens; g = 1 where the route reads the other stream, else 0 |
-| `gate_learned` | the same with g = tanh(α), α = 0 at first |
+| `gate_learned`, `gate_open` | the same with g = tanh(α), α = 0 or 0.5 at first |
+| `full_own` | W_o A(R q, R y), projections of its own behind the text attention, all tokens of y at Ovi's places |
 | `full` | W_o (A(q, text) + A(R q, R y)) in the text attention's place, all tokens of y (Ovi) |
 | `appended` | W_o A(q, [text, y]), one softmax, in the text attention's place, all tokens of y (UniVerse-1) |
 
@@ -68,6 +69,19 @@ class LearnedGateFusion(HardGateFusion):
     """x + tanh(α)·CA(x, y)."""
 
     directions = {"video": GatedVideoAttention, "audio": GatedAudioAttention}  # noqa: RUF012
+    alpha = 0.0
+
+    @classmethod
+    def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
+        gate = super().build(stream, reader, other, sizes)
+        nn.init.constant_(gate.alpha, cls.alpha)
+        return gate
+
+
+class OpenGateFusion(LearnedGateFusion):
+    """The same, and the gate is half open at first."""
+
+    alpha = 0.5
 
 
 class DenseContextAttention(ContextAttention):
@@ -95,6 +109,19 @@ class DenseFusion(Fusion):
         self, arguments: RotaryArguments, video: ContextShard | None, audio: ContextShard | None
     ) -> RotaryArguments:
         return _queries_of_shards(arguments, video, audio)
+
+
+class FullOwnFusion(DenseFusion):
+    """Ovi's keys and places in an attention with projections of its own, which learns and is guided as CCA is: what a
+    stream reads stands behind its text attention, W_o starts at zero, and at 0m nothing is added."""
+
+    @classmethod
+    def build(cls, stream: str, reader: StreamConfig, other: StreamConfig, sizes: Sizes) -> Any:
+        return super().build(stream, reader, other, (*sizes[:2], 0))
+
+    def rotary_arguments(self, alignment: Alignment, grid: Grid, scale: float) -> RotaryArguments:
+        """Ovi's places: `FullTextFusion`'s, for CCA's heads."""
+        return _ovis_places(alignment, grid, self.video.head_dim)
 
 
 class TextPlaceAttention(nn.Module):
@@ -169,12 +196,8 @@ class FullTextFusion(Fusion):
         """Ovi's: video tokens on three axes at integer places, audio tokens on the temporal one at `audio_places` [A];
         None: token j of A at j·F/A. Its release has j times 0.19676, whatever F and A (the model's `fusion_time_unit`).
         All are turned for the heads of the reader."""
-        tokens = audio_places
-        if tokens is None:
-            tokens = torch.arange(len(alignment.frame)) * (grid[0] / len(alignment.frame))
         (video, _), (_, audio) = (
-            _both_ways(grid_rotary(*grid, reader.head_dim)[0], time_rotary(tokens, reader.head_dim))
-            for reader in (self.video, self.audio)
+            _ovis_places(alignment, grid, reader.head_dim, audio_places) for reader in (self.video, self.audio)
         )
         return video, audio
 
@@ -211,18 +234,43 @@ def _both_ways(video: Rotary, audio: Rotary) -> RotaryArguments:
     return {"query_rotary": video, "key_rotary": audio}, {"query_rotary": audio, "key_rotary": video}
 
 
-def by_index(alignment: Alignment) -> Alignment:
-    """Put a partition at naive positions: audio token j stands at j and video frame i at i, whatever the clocks."""
-    window = alignment.window - torch.arange(len(alignment.window))[:, None]
-    token = torch.arange(len(alignment.frame)) - alignment.frame
+def _ovis_places(
+    alignment: Alignment, grid: Grid, head_dim: int, audio_places: Tensor | None = None
+) -> RotaryArguments:
+    """Video tokens at integers on three axes, audio tokens on the temporal one at `audio_places` [A] or at j·F/A."""
+    tokens = audio_places
+    if tokens is None:
+        tokens = torch.arange(len(alignment.frame)) * (grid[0] / len(alignment.frame))
+    return _both_ways(grid_rotary(*grid, head_dim)[0], time_rotary(tokens, head_dim))
+
+
+def by_index(alignment: Alignment, unit: float = 1.0) -> Alignment:
+    """Put a partition at naive positions: audio token j at j·`unit` and video frame i at i, whatever the clocks."""
+    window = alignment.window * unit - torch.arange(len(alignment.window))[:, None]
+    token = torch.arange(len(alignment.frame)) * unit - alignment.frame
     return replace(alignment, window_offset=window.double(), offset=token.double())
+
+
+def in_window(alignment: Alignment) -> Alignment:
+    """Put each audio token at its number, from 0: in a frame's window, and among those that read its frame."""
+    width = alignment.groups.shape[1]
+    rank = torch.arange(alignment.window.shape[1]).expand_as(alignment.window)
+    return replace(alignment, window_offset=rank.double(), offset=(alignment.slot % width).double())
+
+
+def unrotated(alignment: Alignment) -> Alignment:
+    """Put everything that may be read at the same place."""
+    still = {name: torch.zeros_like(getattr(alignment, name)) for name in ("window_offset", "offset")}
+    return replace(alignment, **still)
 
 
 #: Values of the model's `fusion`.
 FUSIONS: dict[str, type[Fusion]] = {
-    "cca": Fusion, "gate_hard": HardGateFusion, "gate_learned": LearnedGateFusion, "full": FullTextFusion,
-    "appended": AppendedTextFusion,
+    "cca": Fusion, "gate_hard": HardGateFusion, "gate_learned": LearnedGateFusion, "gate_open": OpenGateFusion,
+    "full_own": FullOwnFusion, "full": FullTextFusion, "appended": AppendedTextFusion,
 }  # fmt: skip
+#: Values of the model's `positions`.
+POSITIONS = ("aligned", "index", "scaled", "window", "none")
 
 
 @dataclass(frozen=True)
@@ -231,17 +279,19 @@ class Variant:
     there is not, or positions and partition varied together with the fusion."""
 
     fusion: str = "cca"  # one of `FUSIONS`, see the module
-    positions: str = "aligned"  # or `index`: token j at j, frame i at i (no aligned RoPE, no `cca_time_scale`)
+    positions: str = "aligned"  # or one of `POSITIONS`, see `placed`
     partition: bool = True  # false: every token sees all tokens of the other stream, at p_j − i
     routing: str = "dynamic"  # DCR; or `joint`: both streams always read each other, a clean one in a2v and v2a too
 
     def __post_init__(self) -> None:
-        choices = tuple(FUSIONS), ("aligned", "index"), (True, False), ("dynamic", "joint")
+        choices = tuple(FUSIONS), POSITIONS, (True, False), ("dynamic", "joint")
         for (name, value), values in zip(vars(self).items(), choices, strict=True):
             if value not in values:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, values))}")
         if self.fusion != "cca" and (self.positions, self.partition) != ("aligned", True):
             raise ValueError(f"positions and partition are varied with fusion cca, not {self.fusion}; leave them out")
+        if self.positions in ("window", "none") and not self.partition:
+            raise ValueError(f"positions {self.positions} are those of a partition; give partition: true")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Variant:
@@ -252,3 +302,17 @@ class Variant:
     def kind(self) -> type[Fusion]:
         """The class that joins the streams of a block."""
         return FUSIONS[self.fusion] if self.partition else DenseFusion
+
+    def placed(self, alignment: Alignment, scale: float) -> tuple[Alignment, float]:
+        """Positions of the variant, and the angle per unit of theirs; `scale` is that per video latent.
+
+        `aligned`: by the clocks. `scaled`: audio token j at j·F/A, frame i at i. `index`: at j and i. `window`: at its
+        number among those that are read together. The last two are numbers of tokens, of an angle of 1 each. `none`:
+        nothing is rotated."""
+        if self.positions == "index":
+            return by_index(alignment), 1.0
+        if self.positions == "scaled":
+            return by_index(alignment, len(alignment.window) / len(alignment.frame)), scale
+        if self.positions == "window":
+            return in_window(alignment), 1.0
+        return (unrotated(alignment) if self.positions == "none" else alignment), scale

@@ -14,7 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from ccl.baselines import Variant, by_index
+from ccl.baselines import Variant
 from ccl.context_attention import ContextAttention, KeyValue
 from ccl.fusion import RotaryArguments
 from ccl.joint_block import JointBlock, States
@@ -295,8 +295,7 @@ class DualStreamTransformer(
         assert source is not None, "the route reads the video"
         config, scale = self.config, self.config.cca_time_scale
         alignment = align(video.clock, audio.clock, config.centre, config.clock_mode, config.window_from)
-        if self.variant.positions == "index":
-            alignment, scale = by_index(alignment), 1.0
+        alignment, scale = self.variant.placed(alignment, scale)
         arguments: Any = self.blocks[0].fusion.rotary_arguments
         if config.fusion_time_unit is not None:  # of fusion full, which alone takes them
             places = torch.tensor(audio.clock.starts, dtype=torch.float64) / config.fusion_time_unit

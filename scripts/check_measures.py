@@ -24,6 +24,7 @@ class MeasuresOptions(TrustOptions):
         None, "folder with video_codec/ and audio_codec/, instead of the checkpoint's", metavar="DIR"
     )
     level: Literal["simple", "full", "shows"] = option("simple")
+    style: Literal["stage", "cutout"] = option("stage", "how the clips look and sound; others have no fakes of theirs")
     clips: Pair = option(80, "held-out clips; a measure is shown from 30 clips on that it counts on")
     ceilings: bool = option(False, "no fakes: ceilings and floors alone, in a tenth of the time")
     document: Path | None = option(None, "Markdown with marks for the table", metavar="FILE")
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
 
     pipeline = load_checkpoint(CCLPipeline, options.checkpoint, None, "cpu", options.trust_package)
     pipeline.register_modules(**{name: load_component(source) for name, source in found.items()})
-    table = fakes_table(measure_fakes(pipeline, options.level, options.clips, not options.ceilings), options.clips)
+    scores = measure_fakes(pipeline, options.level, options.clips, not options.ceilings, options.style)
+    table = fakes_table(scores, options.clips)
     print(table)
     if document is not None:
         write_atomically(document, replaced(text, options.level, table, document))

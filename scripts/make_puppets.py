@@ -9,7 +9,7 @@ with them (a held-out set).
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -51,6 +51,9 @@ class PuppetOptions(Options):
     lossless: bool = option(
         False, "mkv files (FFV1 and FLAC) that return what was drawn to the bit, in the place of mp4"
     )
+    style: Literal["stage", "cutout"] = option(
+        "stage", "how it looks and sounds; what happens, and its captions, are the same"
+    )
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
@@ -61,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     if given.sheet and given.sheet.suffix not in (".png", ".jpg", ".webp"):
         raise UserError(f"--sheet {given.sheet}: the picture's name must end in .png, .jpg or .webp")
     settings = given.seed, given.level, given.size, given.conflict
-    choices = Choices(given.seconds, given.fps, given.shots, given.held_out, given.told, given.lossless)
+    given_style = None if given.style == "stage" else given.style
+    choices = Choices(given.seconds, given.fps, given.shots, given.held_out, given.told, given.lossless, given_style)
     with locked(given.output / LOCK_NAME, *FILLS):
         rendered = make_clips(given.output, given.clips, *settings, given.workers, choices)
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from shared.ablation.plan import OWNED, AblationPlan, GuidanceSweep, Start
+from shared.ablation.plan import OWNED, AblationPlan, GuidanceSweep
+from shared.ablation.plan_sections import Start
 from shared.utils.config import TrainConfig, dump_config, flatten
 from shared.utils.errors import UserError
 
@@ -70,7 +71,8 @@ class Jobs:
         """Return what these variants and seeds need: groups, one after the other, of jobs that may run side by side."""
         plan, sweep = self.plan, self.plan.guidance
         names = [v for v in plan.variants if v in variants and plan.shown_as(v) == v]
-        pairs = [(v, s) for s in seeds for v in names]  # seed by seed: what is there can soon be compared
+        # seed by seed: what is there can soon be compared
+        pairs = [(v, s) for s in seeds for v in names if s in plan.seeds_of(v)]
         trained = dict.fromkeys((plan.source(v), s) for v, s in pairs)
         runs = [self.run(v, s, FIRST_PORT + 1 + index) for index, (v, s) in enumerate(trained)]
         others = [self.evaluation_of(v, s) for v, s in pairs if plan.variants[v].same_as]
@@ -81,7 +83,8 @@ class Jobs:
 
     def clips(self, name: str) -> AblationJob:
         settings, folder = self.plan.clips[name].model_dump(), self.output / "clips" / name
-        words = command("make_puppets.py", *flags(settings | {"output": folder / "puppets"}))
+        given = {key: value for key, value in settings.items() if value is not None}
+        words = command("make_puppets.py", *flags(given | {"output": folder / "puppets"}))
         return AblationJob(f"clips {name}", folder, settings, [Step("make", words, self.manifest(name))])
 
     def start(self, start: Start) -> AblationJob:
@@ -173,11 +176,12 @@ class Jobs:
         """Return the evaluation and the probes of a checkpoint, and the settings that they depend on."""
         folder, evaluation = self.folder(variant, seed), self.plan.evaluation(self.plan.variants[variant].evaluate)
         steps, settings = [self._evaluate(evaluation, checkpoint, folder, "evaluate")], {"evaluate": evaluation}
+        first = seed == self.plan.seeds_of(variant)[0]
         for name, probe in self.plan.probes(variant).items() if self.probes(variant, seed) == folder else ():
             file = folder / f"probe_{name}.json"
             options = {"checkpoint": checkpoint, "manifest": self.manifest(probe.clips), "output": file}
             options |= {"against": self.begin} if probe.forgetting else {}
-            options |= {"pictures": folder / "pictures"} if probe.pictures and seed == self.plan.seeds[0] else {}
+            options |= {"pictures": folder / "pictures"} if probe.pictures and first else {}
             steps.append(Step(f"probe_{name}", command("probe.py", *flags({**options, **probe.options})), file))
             settings[f"probe_{name}"] = probe.model_dump(mode="json", exclude={"pictures"})
         return steps, settings
@@ -211,9 +215,12 @@ def overridden(base: str, overrides: Mapping[str, Any], who: str) -> tuple[list[
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """Words of a command: {"text_scale": (2, 3)} -> ["--text-scale", "2,3"]."""
+    """Words of a command: {"text_scale": (2, 3)} -> ["--text-scale", "2,3"], {"lossless": True} -> ["--lossless"]."""
     words = []
     for name, value in options.items():
+        if isinstance(value, bool):
+            words += [f"--{name.replace('_', '-')}"] if value else []
+            continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return words

@@ -4,112 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from shared.ablation.plan_sections import (
+    AblationVariant,
+    ClipSet,
+    Contrast,
+    Convergence,
+    Curves,
+    Evaluation,
+    Form,
+    Metric,
+    Name,
+    PerStream,
+    ProbeSettings,
+    Start,
+)
 from shared.utils import config_file
 from shared.utils.config_sections import Section
 from shared.utils.errors import UserError
-from shared.utils.ranges import Amount, Batch, Count, Natural, Rate, Scale, Seed, Side, Steps, Weight, Workers
+from shared.utils.ranges import Seed, Workers
 from shared.utils.text_files import is_file
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-Task = Literal["t2av", "a2v", "v2a", "mtv"]
-Form = Literal["dual", "joint", "context", "text", "none"]
-PerStream = Scale | tuple[Scale, Scale]
-Flag = str | int | float | list[str] | list[float]
 T = TypeVar("T", bound=Section)
 
 OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "init_streams")
 """Keys of a training configuration that a variant may not set: the plan does."""
-
-
-class ClipSet(Section):
-    """Clips of the puppets, made by make_puppets.py into OUTPUT/clips/NAME."""
-
-    level: Literal["simple", "full"] = "full"
-    size: Side = 32  # pixels, height and width
-    seed: Seed
-    clips: Count
-    conflict: Rate = 0.0
-
-
-class Start(Section):
-    """A training run made once, from whose checkpoint all variants start: `into` is the key of the train config that
-    takes it, init_streams (the two streams alone) or init (all weights)."""
-
-    into: Literal["init_streams", "init"]
-    base: str
-    overrides: dict[str, Any] = Field(default={})
-    seed: Seed = 0
-    processes: Workers = 1
-
-
-class Evaluation(Section):
-    """Options of evaluate.py, by their names; what is null is left to its default."""
-
-    level: Literal["simple", "full"] = "full"
-    clips: Annotated[int, Field(ge=2, le=1_000_000)] = 64
-    tasks: list[Task] = Field(default=["t2av"])
-    steps: Steps | None = None
-    guidance: Form | None = None
-    text_scale: PerStream | None = None
-    context_scale: PerStream | None = None
-    variants: str | None = None
-    batch: Batch | None = None
-
-
-class ProbeSettings(Section):
-    """probe.py on one of the plan's sets of clips; `options` are its own. `forgetting` compares the losses of t2v and
-    t2a with those of the start; `pictures` keeps a map of attention of each variant, from its first seed."""
-
-    clips: str
-    options: dict[str, Flag] = Field(default={})
-    forgetting: bool = False
-    pictures: bool = False
-
-
-class Metric(Section):
-    """A number of a run: `path` leads to it in metrics.json ("metrics.tasks.t2av...") or probe.json ("probe.NAME...").
-
-    At its end stands a number, or {"mean": number}, or values per clip: a list, a dictionary by clip's id, {"per_clip":
-    such a dictionary} or {"value": [...], "weight": [...]}. Of values per clip the number is the weighted mean, and
-    differences are taken clip by clip. `seconds` keeps the clips whose length lies between the two, both included.
-    `table` is the title of the table that a secondary metric stands in."""
-
-    name: str
-    path: str = Field(pattern=r"^(metrics|probe)\..+")
-    better: Literal["higher", "lower"] | None = None
-    seconds: tuple[Weight, Weight] | None = None
-    table: str = "Secondary metrics"
-    digits: int = Field(default=3, ge=0, le=9)
-
-
-class Curves(Section):
-    """The loss curves: `tasks` of losses.csv, averaged with a time constant of `smoothing` steps, drawn from step
-    `first` on (the paper's Figure 5: EMA, from iteration 100)."""
-
-    tasks: list[str] = Field(default=["t2av"])
-    first: Natural = 100
-    smoothing: Amount = 50.0
-    points: Annotated[int, Field(ge=1, le=100_000)] = 120
-
-
-class AblationVariant(Section):
-    """One way to train, or with `same_as` another's training: under its own `evaluate`, or as an alias that shows the
-    other's numbers (16 context tokens are `ccl`). `evaluate` and `probe` change the plan's; with `same_as` and no
-    `probe` its probes are the other's. `group` gathers variants in the report and for --only."""
-
-    label: str = ""
-    question: str = ""
-    group: Name = "main"
-    overrides: dict[str, Any] = Field(default={})
-    evaluate: dict[str, Any] = Field(default={})
-    probe: dict[Name, dict[str, Any]] = Field(default={})
-    same_as: str | None = None
 
 
 class GuidanceSetting(Section):
@@ -159,19 +84,23 @@ class AblationPlan(Section):
     variants: dict[Name, AblationVariant] = Field(min_length=1)
     reference: str
     seeds: list[Seed] = Field(min_length=1)
+    group_seeds: dict[Name, list[Seed]] = Field(default={})  # of groups that have others
     evaluate: Evaluation = Evaluation()
     probe: dict[Name, ProbeSettings] = Field(default={})
-    endpoints: list[Metric] = Field(min_length=1, max_length=2)
+    endpoints: list[Metric] = Field(min_length=1, max_length=3)
+    family: list[Contrast] = Field(default=[])
     secondary: list[Metric] = Field(default=[])
     curves: Curves = Curves()
     guidance: GuidanceSweep | None = None
+    convergence: Convergence | None = None
     parallel: Workers = 1
     _file: Path = PrivateAttr(default=Path("plan.yaml"))
 
     @model_validator(mode="after")
     def _consistent(self) -> AblationPlan:
-        if problems := [*self._bad_clips(), *self._bad_variants(), *self._bad_names()]:
-            raise ValueError(problems[0])
+        problems = chain(self._bad_clips(), self._bad_variants(), self._bad_names(), self._bad_comparisons())
+        for problem in problems:  # the first one, as later ones may hang on it
+            raise ValueError(problem)
         return self
 
     def _bad_clips(self) -> Iterator[str]:
@@ -208,8 +137,38 @@ class AblationPlan(Section):
         for key, name in (("reference", self.reference), ("guidance.variant", swept)):
             if name not in self.variants or self.variants[name].same_as:
                 yield f"{key}: {name} is none of the variants with a training of its own"
+        if self.reference in self.variants and self.variants[self.reference].group in self.group_seeds:
+            yield f"group_seeds: the seeds of {self.reference}'s group are the plan's own, `seeds`"
         if self.guidance and not set(self.guidance.seeds) <= set(self.seeds):
             yield f"guidance.seeds: {self.guidance.seeds} must be among the plan's seeds {self.seeds}"
+
+    def _bad_comparisons(self) -> Iterator[str]:
+        groups = {variant.group for variant in self.variants.values()}
+        named = [(f"variants.{name}.against", one.against) for name, one in self.variants.items() if one.against]
+        named += [(f"family.{i}.variant", contrast.variant) for i, contrast in enumerate(self.family)]
+        for label, line in self.convergence.lines.items() if self.convergence else ():
+            named += [(f"convergence.lines.{label}", name) for name in line]
+        for key, name in named:
+            if name not in self.variants:
+                yield f"{key}: {name} is none of the plan's variants"
+            elif self.shown_as(name) == self.reference and key.startswith("family"):
+                yield f"{key}: {name} is the reference, which is compared with the others"
+        endpoints = {metric.name: metric for metric in self.endpoints}
+        for i, contrast in enumerate(self.family):
+            if contrast.metric not in endpoints or endpoints[contrast.metric].better is None:
+                yield f"family.{i}.metric: {contrast.metric} is no endpoint that says what is better"
+            elif contrast.variant in self.variants and len({*self.seeds_of(contrast.variant)} & {*self.seeds}) < 2:
+                yield f"family.{i}: {contrast.variant} shares less than 2 seeds with {self.reference}"
+        if self.convergence and self.convergence.metric not in {metric.name for metric in self.metrics}:
+            yield f"convergence.metric: {self.convergence.metric} is none of the plan's metrics"
+        used = [(f"group_seeds.{group}", group) for group in self.group_seeds]
+        used += [(f"probe.{key}.groups", group) for key, probe in self.probe.items() for group in probe.groups or ()]
+        for key, group in used:
+            if group not in groups:
+                yield f"{key}: no variant is of group {group}; there are {', '.join(sorted(groups))}"
+        for name in self.variants:
+            if other := set(self.seeds_of(name)) - set(self.seeds_of(self.source(name))):
+                yield f"variants.{name}: takes a training that has no seed {sorted(other)[0]}"
 
     def _bad_names(self) -> Iterator[str]:
         for key, metrics in (("metric", self.metrics), ("guidance metric", self.guided_metrics)):
@@ -221,8 +180,9 @@ class AblationPlan(Section):
             if kind == "probe" and rest.partition(".")[0] not in self.probe:
                 known = ", ".join(self.probe) or "none"
                 yield f"metric {metric.name!r}: {metric.path} is of no probe of the plan; it has {known}"
-        if len(set(self.seeds)) < len(self.seeds):
-            yield f"seeds: {self.seeds}; each may stand once"
+        for key, seeds in {"seeds": self.seeds, **{f"group_seeds.{g}": s for g, s in self.group_seeds.items()}}.items():
+            if len(set(seeds)) < len(seeds):
+                yield f"{key}: {seeds}; each may stand once"
         names = [setting.name for setting in self.guidance.settings] if self.guidance else []
         if len(set(names)) < len(names):
             yield "guidance.settings: the same setting stands twice"
@@ -237,6 +197,19 @@ class AblationPlan(Section):
     @property
     def guided_metrics(self) -> list[Metric]:
         return [*self.guidance.adherence, *self.guidance.sync] if self.guidance else []
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """Seeds of any group, those of the plan first."""
+        return list(dict.fromkeys([*self.seeds, *(seed for some in self.group_seeds.values() for seed in some)]))
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """Return the seeds of a variant: those of its group, if it has its own, or the plan's."""
+        return self.group_seeds.get(self.variants[variant].group, self.seeds)
+
+    def compared_with(self, variant: str) -> str:
+        """Variant that another is compared with; itself for the reference of all."""
+        return self.variants[variant].against or self.reference
 
     def label(self, variant: str) -> str:
         return self.variants[variant].label or variant.replace("_", " ")
@@ -255,10 +228,11 @@ class AblationPlan(Section):
 
     def probes(self, variant: str) -> dict[str, ProbeSettings]:
         """Return the plan's probes as the variant has them. Raises UserError naming what is wrong in them."""
-        changes = self.variants[variant].probe
+        changes, group = self.variants[variant].probe, self.variants[variant].group
         if unknown := set(changes) - set(self.probe):
             raise UserError(f"{self._file}: variants.{variant}.probe: {sorted(unknown)[0]} is no probe of the plan")
-        return {key: self._changed(probe, changes.get(key, {}), f"probe.{key}") for key, probe in self.probe.items()}
+        own = {key: probe for key, probe in self.probe.items() if probe.groups is None or group in probe.groups}
+        return {key: self._changed(probe, changes.get(key, {}), f"probe.{key}") for key, probe in own.items()}
 
     def _changed(self, section: T, changes: Mapping[str, Any], name: str) -> T:
         try:
@@ -281,9 +255,9 @@ class AblationPlan(Section):
     def chosen_seeds(self, seeds: Sequence[int] | None) -> list[int]:
         """Return some of the plan's seeds; None: all of them. Raises UserError for one that the plan does not have."""
         for seed in seeds or ():
-            if seed not in self.seeds:
-                raise UserError(f"--seeds {seed}: the plan has {', '.join(map(str, self.seeds))}")
-        return self.seeds if seeds is None else list(seeds)
+            if seed not in self.all_seeds:
+                raise UserError(f"--seeds {seed}: the plan has {', '.join(map(str, self.all_seeds))}")
+        return self.all_seeds if seeds is None else list(seeds)
 
     def find(self, name: str) -> str:
         """Return a file the plan names: from the working directory, then from the plan's folder and those above it."""
@@ -295,14 +269,18 @@ class AblationPlan(Section):
 
 def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
     """Read a plan; with `extends: FILE`, of the same folder, it is that plan with its mappings merged key by key, all
-    else replaced. Raises UserError naming the file, the key and what would be right."""
+    else replaced, and what is null taken away; with `only: [NAME, ...]` just these of its variants and groups. Raises
+    UserError naming the file, the key and what would be right."""
     file = Path(path)
     content = config_file.read(file, [])
+    only = content.pop("only", None)
     if "extends" in content:
         base = file.parent / str(content.pop("extends"))
         content = _merged(config_file.read(base, []), content)
         if "extends" in content:
             raise UserError(f"{file}: extends {base}, which extends another; name that one")
+    if only is not None:
+        content["variants"] = _only(content.get("variants"), only, file)
     try:
         plan = AblationPlan.model_validate(content)
     except ValidationError as error:
@@ -316,10 +294,20 @@ def load_plan(path: str | os.PathLike[str]) -> AblationPlan:
     return plan
 
 
+def _only(variants: Any, names: Any, file: Path) -> dict[str, Any]:
+    """Variants that are named themselves or by their group, as a file has them."""
+    groups = {name: (one or {}).get("group", "main") for name, one in (variants or {}).items()}
+    known = {*groups, *groups.values()}
+    if not isinstance(names, list) or not set(names) <= known:
+        raise UserError(f"{file}: only: {names}: give a list of variants or groups, of {', '.join(sorted(known))}")
+    return {name: one for name, one in variants.items() if {name, groups[name]} & set(names)}
+
+
 def _merged(base: Any, changes: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
-    return base | {key: _merged(base[key], value) if key in base else value for key, value in changes.items()}
+    merged = base | {key: _merged(base[key], value) if key in base else value for key, value in changes.items()}
+    return {key: value for key, value in merged.items() if value is not None or key not in changes}
 
 
 def dump_plan(plan: AblationPlan) -> str:

@@ -11,17 +11,26 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from shared.ablation.plan import Metric
+from shared.ablation.plan_sections import Metric
 from shared.ablation.results import Results, read_results
-from shared.ablation.statistics import verdict
-from shared.ablation.tables import by_setting, compared, endpoint, facts, markdown, tables
+from shared.ablation.tables import (
+    by_setting,
+    claims_alone,
+    claims_table,
+    compared,
+    facts,
+    growth,
+    leading,
+    markdown,
+    tables,
+)
 from shared.evaluation.html import data_uri, render
 from shared.utils.errors import UserError
 from shared.utils.files import replaced, write_atomically
 from shared.utils.text_files import read_text
 
-COLOURS = {"better": "#1a7f37", "worse": "#c2410c"}
 GREY = "#6b7280"
+LOSSES = "Training loss"
 
 
 def report(folders: Sequence[Path], output: Path | None, document: Path | None, check: bool) -> None:
@@ -34,11 +43,12 @@ def report(folders: Sequence[Path], output: Path | None, document: Path | None, 
 
 
 def summarise(output: Path) -> None:
-    """Print the endpoints of what is there of a plan, and write the report over it."""
+    """Print claims and endpoints of what is there of a plan, and write the report over it."""
     every = read_results([output / "results"])
     for results in every:
         print(facts(results))
-        print("\n".join(endpoint(results, metric).markdown() for metric in results.plan.endpoints))
+        first = [claims_table(results)] if results.plan.family else []
+        print("\n".join(table.markdown() for table in (*first, *leading(results))))
     write_report(output, every)
 
 
@@ -48,7 +58,8 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plans: list[dict[str, Any]] = []
     for results in every:
-        plan, in_order, count = results.plan, tables(results), len(results.plan.endpoints)
+        plan, in_order = results.plan, tables(results)
+        count = bool(plan.family) + len(list(leading(results)))
         plans.append({
             "title": plan.title or plan.name, "facts": facts(results),
             "endpoints": in_order[:count], "others": in_order[count:],
@@ -62,7 +73,8 @@ def write_report(folder: Path, every: Sequence[Results]) -> None:
 
 
 def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
-    """Put each plan's tables between its marks <!-- NAME:begin --> and <!-- NAME:end --> in a Markdown file.
+    """Put each plan's tables between its marks in a Markdown file: all that there is between <!-- NAME:begin --> and
+    <!-- NAME:end -->, its claims with a figure or three between <!-- NAME claims:begin --> and end.
 
     Figures are drawn into STEM/NAME/figures/ beside the file; maps of attention are shown where the results lie below
     the file's folder. With `check` nothing is written, and only the text is compared, for another matplotlib draws the
@@ -71,23 +83,30 @@ def update_document(file: Path, every: Sequence[Results], check: bool) -> None:
     old = read_text(file, f"--document {file}")
     new = old
     for results in every:
-        folder = file.with_suffix("") / results.plan.name / "figures"
-        figures = list(_figures(results))
-        slugs = [re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_") for caption, _ in figures]
-        shown = [(caption, folder / f"{slug}.svg") for (caption, _), slug in zip(figures, slugs, strict=True)]
-        block = markdown(results)
-        for caption, path in [*shown, *((f"Where attention looks: {label}", path) for label, path in _maps(results))]:
-            if file.resolve().parent in path.resolve().parents:
-                address = path.resolve().relative_to(file.resolve().parent).as_posix()
-                block += f"\n**{caption}.**\n\n![{caption}]({address})\n"
-        new = replaced(new, results.plan.name, block, file)
+        name, folder = results.plan.name, file.with_suffix("") / results.plan.name / "figures"
+        figures = [(caption, figure, folder / f"{slug(caption)}.svg") for caption, figure in _figures(results)]
+        short = [one for one in figures if not one[0].startswith(LOSSES)]
+        maps = [(f"Where attention looks: {label}", path) for label, path in _maps(results)]
+        parts = {name: (markdown(results), figures, maps), f"{name} claims": (claims_alone(results), short, [])}
+        for mark in [mark for mark in parts if f"<!-- {mark}:begin -->" in new] or [name]:
+            block, drawn, others = parts[mark]
+            for caption, path in [*((caption, path) for caption, _, path in drawn), *others]:
+                if file.resolve().parent in path.resolve().parents:
+                    address = path.resolve().relative_to(file.resolve().parent).as_posix()
+                    block += f"\n**{caption}.**\n\n![{caption}]({address})\n"
+            new = replaced(new, mark, block, file)
+            for _, figure, path in () if check else drawn:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, svg(figure))
         if check and new != old:
-            raise UserError(f"{file}: the tables of {results.plan.name} are not what its results say; write it anew")
-        for (_, figure), (_, path) in () if check else zip(figures, shown, strict=True):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, svg(figure))
+            raise UserError(f"{file}: the tables of {name} are not what its results say; write it anew")
     if new != old:
         write_atomically(file, new)
+
+
+def slug(caption: str) -> str:
+    """Make a file's name of a caption."""
+    return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
 
 
 def _maps(results: Results) -> list[tuple[str, Path]]:
@@ -97,18 +116,22 @@ def _maps(results: Results) -> list[tuple[str, Path]]:
 
 
 def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Captions and figures: endpoints, loss curves, guidance."""
+    """Captions and figures: endpoints, convergence, loss curves, guidance."""
     for metric in results.plan.endpoints if results.runs else ():
         yield f"{metric.name}, by seed and as differences".capitalize(), endpoint_figure(results, metric)
+    if results.plan.convergence and results.runs:
+        yield "Growth with training", growth_figure(results)
     yield from loss_figures(results)
     if results.guidance:
         yield "Adherence to the text against sync, by form of guidance", guidance_figure(results)
 
 
 def endpoint_figure(results: Results, metric: Metric) -> Figure:
-    """Draw left every seed's value, right the difference from the reference with its interval; a row per variant."""
+    """Draw left every seed's value, right the difference from the reference with its interval; a row per variant of the
+    reference's group."""
     plan = results.plan
-    names = [name for group in results.listed().values() for name in group if results.measured(name, metric.name)]
+    group = results.listed()[plan.variants[plan.reference].group]
+    names = [name for name in group if results.measured(name, metric.name)]
     figure = Figure(figsize=(9.5, 0.9 + 0.3 * len(names)), layout="constrained")
     values, minus = figure.subplots(1, 2, sharey=True)
     for row, name in enumerate(names):
@@ -116,15 +139,32 @@ def endpoint_figure(results: Results, metric: Metric) -> Figure:
         values.plot(seeds, [row] * len(seeds), "o", color=GREY, alpha=0.5, ms=4)
         values.plot([float(np.mean(seeds))], [row], "|", color="black", ms=13)
         if (difference := compared(results, name, metric)) is not None:
-            colour = COLOURS.get(verdict(difference, metric.better), GREY)
+            own = list(difference.by_seed.values())
+            minus.plot(own, [row] * len(own), "o", color=GREY, alpha=0.5, ms=4)
             if difference.interval is not None:
-                minus.plot(difference.interval, [row, row], color=colour, lw=2)
-            minus.plot([difference.mean], [row], "o", color=colour, ms=5)
+                minus.plot(difference.interval, [row, row], color="black", lw=2)
+            minus.plot([difference.mean], [row], "o", color="black", ms=5)
     values.set_yticks(range(len(names)), [plan.label(name) for name in names])
     values.invert_yaxis()
     minus.axvline(0, color="black", lw=0.8)
     values.set_xlabel(f"{metric.name}: each seed, and the mean")
     minus.set_xlabel(f"minus {plan.label(plan.reference)}, 95 % interval")
+    return figure
+
+
+def growth_figure(results: Results) -> Figure:
+    """Draw a metric against the samples that were seen, a line for each way to train."""
+    lines = results.plan.convergence
+    assert lines is not None, "drawn where the plan has it"
+    (metric,) = (one for one in results.plan.metrics if one.name == lines.metric)
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for label, names in lines.lines.items():
+        points = list(growth(results, names, metric))
+        axes.plot([samples for samples, _ in points], [score for _, score in points], "o-", label=label)
+    axes.set(xscale="log", xlabel="samples seen", ylabel=metric.name)
+    axes.axhline(lines.target, color=GREY, lw=0.8)
+    axes.legend()
     return figure
 
 
@@ -147,7 +187,7 @@ def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
             side.set(xlabel="step", ylabel=f"{label}, exponential average")
         if axes[0].lines:
             figure.legend(loc="outside lower center", fontsize=8, ncols=4)
-            yield f"Training loss, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
+            yield f"{LOSSES}, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
 
 
 def _curve(axes: Any, results: Results, name: str, series: str, index: int) -> None:

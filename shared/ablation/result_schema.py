@@ -51,6 +51,7 @@ class _Result(_Part):
 
 class _RunResult(_Result):
     kind: Literal["run"]
+    samples: int | None = None
     values: dict[str, _Value | None]
     curve: dict[str, _Curve]
 

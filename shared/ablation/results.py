@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from shared.ablation.jobs import AblationJob, Jobs
-from shared.ablation.plan import AblationPlan, Curves, Metric, dump_plan, load_plan
+from shared.ablation.plan import AblationPlan, dump_plan, load_plan
+from shared.ablation.plan_sections import Curves, Metric
 from shared.ablation.result_schema import read_result
 from shared.ablation.statistics import Measured, clip_interval
+from shared.puppets.choices import Choices, mixture
 from shared.puppets.script import sample_spec
+from shared.puppets.shows import RATES, SECONDS
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_atomically, write_json
 from shared.utils.text_files import read_text, split_lines
@@ -40,7 +43,7 @@ class Results:
     def of(self, variant: str) -> dict[int, dict[str, Any]]:
         """Return the runs of a variant by seed; of an alias those of the variant it stands for."""
         source = self.plan.shown_as(variant)
-        return {seed: self.runs[source, seed] for seed in self.plan.seeds if (source, seed) in self.runs}
+        return {seed: self.runs[source, seed] for seed in self.plan.seeds_of(variant) if (source, seed) in self.runs}
 
     def measured(self, variant: str, metric: str) -> dict[int, Measured]:
         """Metric of a variant by seed, where it was found."""
@@ -69,7 +72,9 @@ class Results:
     def missing(self) -> list[str]:
         """Return the runs that the plan has and the results lack."""
         trained = [name for name in self.plan.variants if self.plan.shown_as(name) == name]
-        return [f"{name}-{seed}" for name in trained for seed in self.plan.seeds if (name, seed) not in self.runs]
+        return [
+            f"{name}-{seed}" for name in trained for seed in self.plan.seeds_of(name) if (name, seed) not in self.runs
+        ]
 
 
 def read_results(folders: Iterable[Path]) -> list[Results]:
@@ -86,7 +91,7 @@ def read_results(folders: Iterable[Path]) -> list[Results]:
         for file in sorted(folder.glob("*.json")):
             run = read_result(file)
             variant, seed = run["variant"], run["seed"]
-            if variant not in plan.variants or seed not in plan.seeds:
+            if variant not in plan.variants or seed not in plan.seeds_of(variant):
                 raise UserError(f"{file}: variant {variant} with seed {seed} is not in the plan beside it")
             guided = run["kind"] == "guidance"
             if guided and len(run["points"]) != len(plan.guidance.settings if plan.guidance else []):
@@ -125,7 +130,7 @@ def keep_plan(plan: AblationPlan, output: Path) -> None:
     folder = output / "results"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN, dump_plan(plan))
-    current = {f"{name}-{seed}.json" for name in plan.variants for seed in plan.seeds}
+    current = {f"{name}-{seed}.json" for name in plan.variants for seed in plan.seeds_of(name)}
     if plan.guidance:
         current |= {f"guidance-{plan.guidance.variant}-{seed}.json" for seed in plan.guidance.seeds}
     for file in folder.glob("*.json"):
@@ -136,20 +141,29 @@ def keep_plan(plan: AblationPlan, output: Path) -> None:
 def collect(jobs: Jobs, variant: str, seed: int) -> dict[str, Any]:
     """Return the result of a finished run. Raises UserError where an endpoint or a file is not there."""
     plan, folder, train = jobs.plan, jobs.folder(variant, seed), jobs.folder(jobs.plan.source(variant), seed) / "train"
-    probes = {name: read_json(jobs.probes(variant, seed) / f"probe_{name}.json") for name in plan.probe}
+    probes = {name: read_json(jobs.probes(variant, seed) / f"probe_{name}.json") for name in plan.probes(variant)}
     tree = {"metrics": read_json(folder / "metrics.json"), "probe": probes}
     about = read_json(folder / "about.json")
     model: dict[str, Any] = next((p["model"] for p in probes.values() if isinstance(p.get("model"), dict)), {})
     sizes = {key: model.get(key) for key in ("parameters", "cross_modal_parameters", "flops")}
     sizes["parameters"] = sizes["parameters"] or count_parameters(train / "checkpoint")
+    evaluation = plan.evaluation(plan.variants[variant].evaluate)
+    needed = [one for one in plan.endpoints if one.task in (None, *evaluation["tasks"])]
     return {
         "kind": "run", "plan": plan.name, "variant": variant, "seed": seed,
         "overrides": {**plan.train_overrides, **plan.variants[plan.source(variant)].overrides},
-        "evaluate": plan.evaluation(plan.variants[variant].evaluate),
+        "evaluate": evaluation, "samples": samples(read_json(train.parent / "settings.json")),
         "commit": about["commit"], "machine": about["machine"], "seconds": about["seconds"], **sizes,
-        "values": values(plan, plan.metrics, plan.endpoints, tree, folder),
+        "values": values(plan, plan.metrics, needed, tree, folder),
         "curve": loss_curves(train / "losses.csv", plan.curves),
     }  # fmt: skip
+
+
+def samples(settings: Mapping[str, Any]) -> int | None:
+    """Clips that a training of these settings of a job sees; None where micro-batches are filled by tokens."""
+    train = settings["train"]
+    each, times = train["train.micro_batch"], train["train.gradient_accumulation_steps"]
+    return None if each is None else train["train.steps"] * each * times * settings["processes"]
 
 
 def collect_guidance(plan: AblationPlan, folder: Path, variant: str, seed: int) -> dict[str, Any]:
@@ -244,10 +258,19 @@ def lengths(plan: AblationPlan, tree: Mapping[str, Any], metric: Metric) -> dict
     kind, _, rest = metric.path.partition(".")
     if kind == "metrics":
         config = tree["metrics"]["config"]
-        scripts = [sample_spec(config["held_out_seed"], i, config["level"]) for i in range(config["clips"])]
+        conflict = float(config.get("conflict", False))
+        scripts = [
+            sample_spec(config["held_out_seed"], i, config["level"], conflict=conflict) for i in range(config["clips"])
+        ]
     else:
         clips = plan.clips[plan.probe[rest.partition(".")[0]].clips]
-        scripts = [sample_spec(clips.seed, i, clips.level, conflict=clips.conflict) for i in range(clips.clips)]
+        seconds, fps = (
+            None if text is None else mixture(*ends)(text)
+            for text, ends in ((clips.seconds, SECONDS), (clips.fps, RATES))
+        )
+        choices = Choices(seconds, fps, style=clips.style)
+        made = (choices.show(clips.seed, clips.level, (64, 64), clips.conflict, i) for i in range(clips.clips))
+        scripts = [show.shots[0] for show in made]
     return {script.id: script.duration for script in scripts}
 
 

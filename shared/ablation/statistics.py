@@ -1,16 +1,19 @@
-"""Statistics over seeds and clips: mean and spread, paired differences with intervals, and a verdict.
+"""Statistics over seeds and clips: mean and spread, paired t tests over seeds, Holm's correction, power, a verdict.
 
-The held-out clips are the same in every run: a bootstrap draw takes seeds and clips, each with replacement, and the
-same clips for every seed and both variants. Drawn anew for each seed, a clip hard for all would count as several.
+What decides is Student's t over the differences of the seeds' means: a seed trains anew, its clips do not. A bootstrap
+over seeds and clips explains how much of the spread is the clips'. The held-out clips are the same in every run: a draw
+takes seeds and clips, each with replacement, and the same clips for every seed and both variants. Drawn anew for each
+seed, a clip hard for all would count as several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import nct
 from scipy.stats import t as student
 
 from shared.evaluation.bootstrap import interval, resample, weighted_mean
@@ -19,8 +22,8 @@ from shared.utils.rng import numpy_generator
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
-LEAST_SEEDS = 3  # below this number of seeds nothing can be told
-UNTOLD = "cannot be told"
+LEVEL = 0.05  # of a family of contrasts together
+HOLDS, REVERSED, UNTOLD = "holds", "the other way round", "cannot be told"
 
 
 class Measured(NamedTuple):
@@ -46,13 +49,16 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A variant minus the reference, by seed. `interval` (95 %) covers seeds and clips, of which `clips` count in some
-    run; without values per clip seeds alone, by Student's t, and None for one seed."""
+    """A variant minus another, by seed. `interval` (95 %) and the two-sided `p` are Student's t over the seeds, None
+    for one seed. `bootstrap` (95 %) covers seeds and clips, of which `clips` count in some run; None without values per
+    clip."""
 
     by_seed: Mapping[int, float]
     mean: float
-    interval: list[float] | None
-    clips: int | None
+    interval: tuple[float, float] | None
+    p: float | None
+    bootstrap: list[float] | None = None
+    clips: int | None = None
 
 
 def spread(measured: Mapping[int, Measured]) -> Spread | None:
@@ -71,29 +77,53 @@ def difference(new: Mapping[int, Measured], old: Mapping[int, Measured], name: s
     if not seeds:
         return None
     by_seed = {s: new[s].value - old[s].value for s in seeds}
-    values = np.array(list(by_seed.values()))
-    mean = float(np.mean(values))
+    mean, half, p = paired_t(list(by_seed.values()))
+    interval = None if half is None else (mean - half, mean + half)
     tables = [[side[s].clips for s in seeds] for side in (new, old)]
     shapes = {None if table is None else table.shape for side in tables for table in side}
     if len(shapes) > 1 or None in shapes:
-        if len(seeds) < 2:
-            return Difference(by_seed, mean, None, None)
-        half = float(student.ppf(0.975, len(seeds) - 1) * values.std(ddof=1) / len(seeds) ** 0.5)
-        return Difference(by_seed, mean, [mean - half, mean + half], None)
+        return Difference(by_seed, mean, interval, p)
     crossed = np.array(tables)
-    return Difference(by_seed, mean, _crossed_interval(crossed, name), int((crossed[..., 1] > 0).any((0, 1)).sum()))
+    clips = int((crossed[..., 1] > 0).any((0, 1)).sum())
+    return Difference(by_seed, mean, interval, p, _crossed_interval(crossed, name), clips)
 
 
-def verdict(minus: Difference | None, better: str | None) -> str:
-    """Say "better" or "worse" (or "higher", "lower") where LEAST_SEEDS agree and the interval excludes zero."""
-    if minus is None or minus.interval is None or len(minus.by_seed) < LEAST_SEEDS:
-        return UNTOLD
-    low, high = minus.interval
-    if len({np.sign(value) for value in minus.by_seed.values()}) > 1 or low <= 0 <= high:
-        return UNTOLD
-    if better is None:
-        return "higher" if low > 0 else "lower"
-    return "better" if (low > 0) == (better == "higher") else "worse"
+def paired_t(differences: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean of paired differences, half of its 95 % interval by Student's t, and the two-sided p of a mean of 0; None
+    and None for one. Differences without any spread leave p at 0, or at 1 if they are 0."""
+    values = np.array(differences)
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return mean, None, None
+    error = float(values.std(ddof=1) / count**0.5)
+    if error <= 1e-12 * max(1.0, abs(mean)):
+        return mean, 0.0, float(abs(mean) <= 1e-12)
+    p = 2 * float(student.sf(abs(mean) / error, count - 1))
+    return mean, float(student.ppf(0.975, count - 1)) * error, p
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct the p of a family of contrasts by Holm's steps, in the order in which they are given."""
+    corrected, last = [0.0] * len(p), 0.0
+    for rank, index in enumerate(np.argsort(p, kind="stable").tolist()):
+        last = max(last, min(1.0, (len(p) - rank) * p[index]))
+        corrected[index] = last
+    return corrected
+
+
+def power(effect: float, deviation: float, seeds: int, level: float) -> float:
+    """Tell how often a paired t test finds differences of mean `effect` and standard `deviation` over `seeds`."""
+    critical, shift = float(student.ppf(1 - level / 2, seeds - 1)), abs(effect) / deviation * seeds**0.5
+    wrong_way = np.nan_to_num(nct.cdf(-critical, seeds - 1, shift))  # so small for a large effect that it is lost
+    return float(nct.sf(critical, seeds - 1, shift) + wrong_way)
+
+
+def verdict(effect: float, interval: tuple[float, float], corrected: float, bound: float) -> str:
+    """Say whether a claim `holds`, an `effect` above 0 being in its favour, by its corrected p; and whether the effect
+    is smaller than `bound`, as the interval says."""
+    small = f"smaller than {bound:g}" if max(map(abs, interval)) < bound else ""
+    told = (HOLDS if effect > 0 else REVERSED) if corrected < LEVEL else ""
+    return ", ".join(filter(None, (told, small))) or UNTOLD
 
 
 def clip_interval(clips: Array, name: str) -> list[float] | None:

@@ -1,16 +1,23 @@
-"""The tables of an ablation: endpoints, the other metrics, guidance, and what was run."""
+"""The tables of an ablation: its claims, endpoints, the other metrics, guidance, convergence, and what was run.
+
+Only the claims of the primary family have verdicts; of all else there are numbers.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from shared.ablation.plan import GuidanceSetting, Metric, PerStream
+from shared.ablation.claims import claims
+from shared.ablation.plan import GuidanceSetting
+from shared.ablation.plan_sections import Metric, PerStream
 from shared.ablation.results import Results, from_json
-from shared.ablation.statistics import LEAST_SEEDS, UNTOLD, Difference, Measured, difference, spread, verdict
+from shared.ablation.statistics import Difference, Measured, difference, spread
 from shared.utils.markdown import markdown_table
 
 BySeed = Mapping[int, Measured]
 
 NONE = "\N{EN DASH}"  # stands where there is no number
+COMPARED = ("seeds", "mean", "sd", "min .. max", "difference", "95 % interval", "bootstrap")
 
 
 class Table(NamedTuple):
@@ -31,18 +38,108 @@ def markdown(results: Results) -> str:
     return "\n".join([f"{facts(results)}\n", *(table.markdown() for table in tables(results))])
 
 
+def claims_alone(results: Results) -> str:
+    """Say what was run, and the claims of a plan."""
+    return "\n".join([f"{facts(results)}\n", *([claims_table(results).markdown()] if results.plan.family else [])])
+
+
 def tables(results: Results) -> list[Table]:
-    """Endpoints first, as the plan has them, then what else was measured."""
+    """Claims and endpoints first, as the plan has them, then what else was measured, and what was run."""
     plan = results.plan
-    in_order = [endpoint(results, metric) for metric in plan.endpoints]
+    in_order = [claims_table(results)] if plan.family else []
+    in_order += [*leading(results)]
+    main = plan.variants[plan.reference].group
+    groups = results.listed()
     for title in dict.fromkeys(metric.table for metric in plan.secondary):
         metrics = [metric for metric in plan.secondary if metric.table == title]
-        for group, names in results.listed().items():
-            has_reference = group == plan.variants[plan.reference].group
-            in_order.append(secondary(results, title if has_reference else f"{title}, {group}", names, metrics))
+        for group, names in groups.items():
+            measured = [one for one in metrics if any(results.measured(name, one.name) for name in names)]
+            if measured or group == main:
+                name = title if group == main else f"{title}, {group}"
+                in_order.append(secondary(results, name, names, measured or metrics))
     if results.guidance:
         in_order += [guidance(results), *guided_endpoints(results)]
+    if plan.convergence:
+        in_order.append(convergence(results))
     return [*in_order, variants(results)]
+
+
+def leading(results: Results) -> Iterator[Table]:
+    """Yield the tables of the endpoints, of the reference's group and then of others that were run."""
+    plan, groups = results.plan, results.listed()
+    for metric in plan.endpoints:
+        for group, names in groups.items():
+            if group == plan.variants[plan.reference].group:
+                yield endpoint(results, metric, names)
+            elif any(results.measured(name, metric.name) for name in names):
+                table = endpoint(results, metric, names)
+                yield table._replace(title=f"{metric.name}, {group}", note="Exploratory. " + table.note)
+
+
+def claims_table(results: Results) -> Table:
+    """Lay out the primary family: what was expected beforehand, and what came out."""
+    plan, rows = results.plan, []
+    metrics = {metric.name: metric for metric in plan.endpoints}
+    for claim in claims(results):
+        contrast, found = claim.contrast, claim.found
+        metric = metrics[contrast.metric]
+        cells = [contrast.claim, plan.label(contrast.variant), contrast.metric]
+        cells += [f"{_number(contrast.expected, metric, '+')} (power {claim.power:.2f})"]
+        if found is None:
+            cells += ["0", *[NONE] * 5]
+        else:
+            clips = NONE if found.clips is None else str(found.clips)
+            cells += [str(len(found.by_seed)), clips, _number(found.mean, metric, "+")]
+            cells += [_interval(found.interval, metric), _interval(found.bootstrap, metric)]
+            cells += [_probability(claim.corrected)]
+        rows.append([*cells, claim.verdict])
+    head = ["claim", f"{plan.label(plan.reference)} against", "endpoint", "expected", "seeds", "clips", "effect"]
+    head += ["95 % interval", "bootstrap", "p, corrected", "verdict"]
+    note = f"{plan.label(plan.reference)} minus the other, so that above 0 is for the claim; paired by seed. "
+    note += (
+        "Interval and p are Student's t over seeds, p corrected for the whole family by Holm's steps; the bootstrap "
+    )
+    note += "draws seeds and clips. Smaller than a bound: the interval lies within it on both sides. "
+    note += "Power is that of finding what was expected."
+    return Table("Claims", note, head, rows)
+
+
+def convergence(results: Results) -> Table:
+    """Lay out how a metric grows with training, and the samples that a score takes, between two on their logarithm."""
+    plan, rows = results.plan, []
+    assert plan.convergence is not None, "asked for where the plan has it"
+    lines, target = plan.convergence.lines, plan.convergence.target
+    (metric,) = (one for one in plan.metrics if one.name == plan.convergence.metric)
+    most = max(map(len, lines.values()))
+    for label, names in lines.items():
+        points = list(growth(results, names, metric))
+        cells = [f"{_number(score, metric)} at {samples:,}" for samples, score in points]
+        rows.append([label, *cells, *[NONE] * (most - len(cells)), reached(points, target, metric)])
+    head = ["", *(f"training {i}" for i in range(1, most + 1)), f"samples to {_number(target, metric)}"]
+    note = "Exploratory. Means over seeds, and the samples that were seen."
+    return Table(f"{metric.name} by training", note, head, rows)
+
+
+def growth(results: Results, names: Sequence[str], metric: Metric) -> Iterator[tuple[int, float]]:
+    """Yield samples and mean score of variants that were run."""
+    for name in names:
+        over_seeds = spread(results.measured(name, metric.name))
+        seen = [run.get("samples") for run in results.of(name).values()]
+        if over_seeds is not None and seen and seen[0] is not None:
+            yield int(seen[0]), over_seeds.mean
+
+
+def reached(points: Sequence[tuple[int, float]], target: float, metric: Metric) -> str:
+    """Say with how many samples a line first reaches a score."""
+    turn = -1.0 if metric.better == "lower" else 1.0
+    if not points:
+        return NONE
+    if turn * points[0][1] >= turn * target:
+        return f"at most {points[0][0]:,}"
+    for (few, low), (many, high) in pairwise(points):
+        if turn * high >= turn * target:
+            return f"{round(few * (many / few) ** ((target - low) / (high - low))):,}"
+    return f"more than {points[-1][0]:,}"
 
 
 def facts(results: Results) -> str:
@@ -59,64 +156,55 @@ def facts(results: Results) -> str:
     return f"{done}on {' and '.join(machines)}.{missing}"
 
 
-def endpoint(results: Results, metric: Metric) -> Table:
-    """One endpoint: every variant's mean and spread over seeds and its difference from the reference."""
+def endpoint(results: Results, metric: Metric, names: Sequence[str]) -> Table:
+    """One endpoint of some variants: mean and spread over seeds, and each one's difference from what it is compared
+    with."""
     plan, bounds = results.plan, results.bounds(metric.name)
-    has_clips = any(run.clips is not None for run in results.measured(plan.reference, metric.name).values())
-    note = f"Endpoint. {_direction(metric)}"
+    note = _direction(metric)
     if bounds:
-        floor, ceiling = (_number(value, metric) for value in bounds)
-        note += f"Floor {floor} (sound and picture of two clips), "
-        note += f"ceiling {ceiling} (a clip itself through the codecs). "
-    note += f"Differences are paired by seed{' and clip' if has_clips else ''}. "
-    note += f"A verdict needs {LEAST_SEEDS} seeds that agree and an interval without 0."
-    rows, base = [], results.measured(plan.reference, metric.name)
-    for name in (name for names in results.listed().values() for name in names):
-        own_base = None if plan.shown_as(name) == plan.reference else base
-        rows.append([plan.label(name), *_compared(results.measured(name, metric.name), own_base, metric)])
-    return Table(metric.name, note, ["variant", *_compared_head(plan.label(plan.reference))], rows)
+        note += f"Floor {_number(bounds[0], metric)}, ceiling {_number(bounds[1], metric)}. "
+    note += "Differences are paired by seed; the interval is Student's t over seeds, the bootstrap of seeds and clips."
+    rows = []
+    for name in names:
+        other, measured = plan.compared_with(name), results.measured(name, metric.name)
+        is_base = plan.shown_as(name) == plan.shown_as(other)
+        base = None if is_base else results.measured(other, metric.name)
+        rows.append([plan.label(name), *_compared(measured, base, metric, plan.label(other))])
+    return Table(metric.name, note, ["variant", *COMPARED], rows)
 
 
 def _direction(metric: Metric) -> str:
     return f"{metric.better.capitalize()} is better. " if metric.better else ""
 
 
-def _compared_head(reference: str) -> list[str]:
-    return ["seeds", "mean", "sd", "min .. max", f"minus {reference}", "95 % interval", "verdict"]
-
-
-def _compared(measured: BySeed, base: BySeed | None, metric: Metric) -> list[str]:
-    """Return the cells under `_compared_head`: spread over seeds, and the difference from `base`; None: that is it."""
+def _compared(measured: BySeed, base: BySeed | None, metric: Metric, other: str) -> list[str]:
+    """Return the cells under COMPARED: spread over seeds, and the difference from `base`, called `other`; None: that
+    is it."""
     over_seeds = spread(measured)
     if over_seeds is None:
         return ["0", *[NONE] * 6]
     mean, std, low, high = (_number(value, metric) for value in over_seeds[1:])
     cells = [str(over_seeds.seeds), mean, std, f"{low} .. {high}"]
     if base is None:
-        return [*cells, "", "", "the reference"]
+        return [*cells, "the reference", "", ""]
     minus = difference(measured, base, metric.name)
     if minus is None:
-        return [*cells, NONE, NONE, UNTOLD]
-    ends = " .. ".join(_number(end, metric, "+") for end in minus.interval) if minus.interval else NONE
-    return [*cells, _number(minus.mean, metric, "+"), ends, verdict(minus, metric.better)]
+        return [*cells, *[NONE] * 3]
+    told = f"{_number(minus.mean, metric, '+')} from {other}"
+    return [*cells, told, _interval(minus.interval, metric), _interval(minus.bootstrap, metric)]
 
 
 def secondary(results: Results, title: str, names: Sequence[str], metrics: Sequence[Metric]) -> Table:
-    """Metrics of some variants: mean, deviation over seeds and, where it can be told, a verdict."""
+    """Metrics of some variants: mean and deviation over seeds."""
     plan, rows = results.plan, []
     for name in names if plan.reference in names else [plan.reference, *names]:
-        cells = [plan.label(name)]
-        for metric in metrics:
-            word = verdict(compared(results, name, metric), metric.better)
-            mean = _mean(results.measured(name, metric.name), metric)
-            cells.append(mean if word == UNTOLD else f"{mean} {word}")
-        rows.append(cells)
+        cells = (_mean(results.measured(name, metric.name), metric) for metric in metrics)
+        rows.append([plan.label(name), *cells])
     bounds = [results.bounds(metric.name) for metric in metrics]
     for index, label in enumerate(("floor", "ceiling") if any(bounds) else ()):
         pairs = zip(bounds, metrics, strict=True)
         rows.append([label, *(_number(bound[index], metric) if bound else "" for bound, metric in pairs)])
-    reference = plan.label(plan.reference)
-    note = f"Mean ± standard deviation over seeds; a word where the difference from {reference} can be told."
+    note = "Exploratory. Mean ± standard deviation over seeds."
     return Table(title, note, ["variant", *(metric.name for metric in metrics)], rows)
 
 
@@ -143,9 +231,8 @@ def guided_endpoints(results: Results) -> Iterator[Table]:
         label, base = settings[str(reference)]
         rows = []
         for name, (own_label, measured) in settings.items():
-            rows.append([own_label, *_compared(measured, None if name == reference else base, metric)])
-        note = f"{_direction(metric)}Differences are paired by seed and clip."
-        yield Table(f"{metric.name}, by guidance", note, ["guidance", *_compared_head(label)], rows)
+            rows.append([own_label, *_compared(measured, None if name == reference else base, metric, label)])
+        yield Table(f"{metric.name}, by guidance", f"Exploratory. {_direction(metric)}", ["guidance", *COMPARED], rows)
 
 
 def by_setting(results: Results) -> Iterator[tuple[GuidanceSetting, dict[str, dict[int, Measured]]]]:
@@ -170,14 +257,17 @@ def variants(results: Results) -> Table:
         mean_minutes = f"{sum(minutes) / len(minutes):.1f}" if minutes else NONE
         rows.append([plan.label(name), variant.question, ", ".join(differs), *sizes, mean_minutes])
     head = ["variant", "asks", "differs by", "parameters", "cross-modal", "FLOPs", "minutes a run"]
-    return Table("The variants", f"Seeds {', '.join(map(str, plan.seeds))}.", head, rows)
+    own = [f"of {group} {', '.join(map(str, seeds))}" for group, seeds in plan.group_seeds.items()]
+    note = "; ".join([f"Seeds {', '.join(map(str, plan.seeds))}", *own])
+    return Table("The variants", f"{note}.", head, rows)
 
 
 def compared(results: Results, variant: str, metric: Metric) -> Difference | None:
-    """Return a variant minus the reference; None for the reference itself, or where runs lack."""
-    if results.plan.shown_as(variant) == results.plan.reference:
+    """Return a variant minus what it is compared with; None for that itself, or where runs lack."""
+    plan, other = results.plan, results.plan.compared_with(variant)
+    if plan.shown_as(variant) == plan.shown_as(other):
         return None
-    measured, base = (results.measured(name, metric.name) for name in (variant, results.plan.reference))
+    measured, base = (results.measured(name, metric.name) for name in (variant, other))
     return difference(measured, base, metric.name)
 
 
@@ -196,6 +286,14 @@ def _mean(measured: BySeed, metric: Metric) -> str:
 
 def _number(value: float | None, metric: Metric, sign: str = "") -> str:
     return NONE if value is None else f"{value:{sign}.{metric.digits}f}"
+
+
+def _probability(p: float | None) -> str:
+    return NONE if p is None else f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+
+
+def _interval(ends: Sequence[float] | None, metric: Metric) -> str:
+    return NONE if ends is None else " .. ".join(_number(end, metric, "+") for end in ends)
 
 
 def _scale(scale: PerStream | None) -> str:

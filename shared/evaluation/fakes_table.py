@@ -19,9 +19,9 @@ CAUGHT = 0.8
 Scores = Mapping[str, Mapping[str, Any]]
 
 
-def measure_fakes(pipeline: Any, level: str, clips: int, fakes: bool = True) -> dict[str, Scores]:
+def measure_fakes(pipeline: Any, level: str, clips: int, fakes: bool = True, style: str = "stage") -> dict[str, Scores]:
     """Scores of t2av by measure, of the true clips through the codecs ("true") and, with `fakes`, of every fake."""
-    held_out = HeldOut.make(pipeline, level, clips)
+    held_out = HeldOut.make(pipeline, level, clips, style=style)
     true = [SceneClip(spec, one.scene, one.audio) for spec, one in zip(held_out.specs, held_out.coded, strict=True)]
     found = {"true": _scores(true, true, held_out)}
     for name, fake in progress_bar([*fakes_of(level).items()] if fakes else [], desc="fakes", unit="fake"):
@@ -30,7 +30,7 @@ def measure_fakes(pipeline: Any, level: str, clips: int, fakes: bool = True) -> 
             frames, sound = fake.make(spec, clip.frames, clip.sound)
             scene, audio = coded.scene, coded.audio
             if frames is not clip.frames:
-                scene = SceneReading.read(code_picture(pipeline, frames), spec.fps, level)
+                scene = SceneReading.read(code_picture(pipeline, frames), spec.fps, level, spec.style)
             if sound is not clip.sound:
                 audio = hear(code_sound(pipeline, sound), spec.rate, level)
             made.append(SceneClip(spec, scene, audio))

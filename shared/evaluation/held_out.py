@@ -61,7 +61,7 @@ class MeasuredClip:
 
 def read_frames(frames: NDArray[np.uint8], spec: Spec) -> Sampled:
     """Read frames of a clip of this script, with its caption and without."""
-    scene = SceneReading.read(frames, spec.fps, spec.level)
+    scene = SceneReading.read(frames, spec.fps, spec.level, spec.style)
     return {"frames": frames, "video": read_picture(frames, spec.fps, spec), "scene": scene}
 
 
@@ -79,16 +79,17 @@ class HeldOut:
     @classmethod
     def make(
         cls, pipeline: Any, level: str, clips: int, seconds: int | None = None, held_out_pairs: bool = False,
-        twins: bool = False, each: int | None = None,
+        twins: bool = False, each: int | None = None, style: str = "stage", conflict: bool = False,
     ) -> HeldOut:  # fmt: skip
         """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
         audio codec the sound is as rendered. `held_out_pairs`: of pairs and paraphrases that no clip of training has;
-        `twins`: these with usual ones instead. `each`: as `choice.chosen` has it.
+        `twins`: these with usual ones instead. `each`: as `choice.chosen` has it. `conflict`: their texts contradict.
         """
         stride = pipeline.video_codec.spatial_stride
 
         def script(index: int) -> Spec:
-            return held_out_script(pipeline, level, index, held_out_pairs, twins, seconds)
+            spec = held_out_script(pipeline, level, index, held_out_pairs, twins, seconds, conflict)
+            return replace(spec, style=style)
 
         fit = (spec for spec in chosen(script, each) if seconds is None or spec.duration == seconds)
         held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))
@@ -119,8 +120,9 @@ class HeldOut:
 
 
 def held_out_script(
-    pipeline: Any, level: str, index: int, held_out_pairs: bool = False, twins: bool = False, seconds: int | None = None
-) -> Spec:
+    pipeline: Any, level: str, index: int, held_out_pairs: bool = False, twins: bool = False,
+    seconds: int | None = None, conflict: bool = False,
+) -> Spec:  # fmt: skip
     """Held-out script, of `shows` one of a single shot; its times are in seconds, so it can be rendered at the
     pipeline's rates and size. Those of `simple` are made to last `seconds`, if given."""
     size = (pipeline.config.height, pipeline.config.width)
@@ -128,7 +130,7 @@ def held_out_script(
         show = sample_show(HELD_OUT_SEED, index, size, shots=1, held_out=True)
         spec = (usual(show) if twins else show).shots[0]
     else:
-        spec = sample_spec(HELD_OUT_SEED, index, level, size)
+        spec = sample_spec(HELD_OUT_SEED, index, level, size, float(conflict))
     if level == "simple" and seconds is not None:
         spec = lasting(spec, seconds)
     fps = pipeline.config.fps

@@ -19,7 +19,7 @@ from shared.evaluation.event_scores import NAMES as EVENTS
 from shared.evaluation.event_scores import agreement, event_scores, fixed_times_agreement
 from shared.evaluation.fakes import shuffled_blocks
 from shared.evaluation.scores import correlation, ratio_to_true, score_over_clips, table
-from shared.evaluation.told_scores import HEARD, SEEN, count_scores, heard_scores, seen_scores
+from shared.evaluation.told_scores import BELIEFS, HEARD, SEEN, belief_scores, count_scores, heard_scores, seen_scores
 from shared.evaluation.validity import NAMES as PICTURE
 from shared.evaluation.validity import Limits, SceneReading, limits, picture_scores, validity
 from shared.puppets.clip import told_by_captions
@@ -120,6 +120,10 @@ MEASURES = {
                        "the right looks on the wrong one are what it is for; a single person does not count"),
     "drifting": Measure("clouds and balloons that are told and drift by, balloons in the colour told",
                         "one that drifts by in every clip: where none is told, it costs nothing"),
+    "text_believed": Measure("light, objects and people that are made as the text has them, where what is given "
+                             "contradicts it", "a model that cannot hear: given_believed beside it finds that"),
+    "given_believed": Measure("the same as what is given has them",
+                              "a model that does not read: text_believed beside it finds that"),
     "light": Measure("light of the picture as told", "the wall alone: it says nothing of what stands before it"),
     "looks": Measure("kinds, sizes, colours, sides, people, shirts and light as told, of all that is told of them",
                      "all right but one thing, always the same: the measure of that thing finds it"),
@@ -159,12 +163,14 @@ def streams(task: str) -> Streams:
     return Streams({"t2av": both, "i2av": both, "shots": both, "part": both, "v2a": audio}.get(task, video), both)
 
 
-def names(task: str, level: str) -> tuple[str, ...]:
-    """Measures of a task on a level, in order: what is given is not measured, but against what is made."""
+def names(task: str, level: str, conflict: bool = False) -> tuple[str, ...]:
+    """Measures of a task on a level, in order: what is given is not measured, but against what is made. `conflict`:
+    texts contradict it."""
     made, there = streams(task)
     chosen = {*EVENTS, "count", "once"} | (set(BOTH) if len(there) == 2 else set())
     chosen |= {*SEEN, *PICTURE} if "video" in made else set()
     chosen |= {*HEARD} if "audio" in made else set()
+    chosen |= {*BELIEFS} if conflict and made != there else set()
     chosen -= {*ONLY_SHOWS} if level != "shows" else set()
     chosen -= {*NOT_SIMPLE} if level == "simple" else set()
     return tuple(name for name in MEASURES if name in chosen)
@@ -200,6 +206,8 @@ def clip_measures(
     if "audio" in made:
         scores |= heard_scores(told, reading.audio)
     fit, audio = reading.scene.fit if "video" in made else None, reading.audio if "audio" in made else None
+    if spec.caption_overrides and made != there:
+        scores |= belief_scores(spec, fit, audio)
     return scores | count_scores(told, fit, audio)
 
 
@@ -216,7 +224,7 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
     (made, there), floors = streams(task), []
     groups = ({"agreement", *EVENTS}, _sounds), ({"mouth_agreement", "vowels"}, _speaks)
     compared = groups if len(there) == 2 else ()
-    wanted = names(task, readings[0].spec.level if readings else "")
+    wanted = _names(task, readings)
     by_caption = {*wanted} - {name for group, _ in compared for name in group}
     for i, own in enumerate(readings):
         others = [*readings[i + 1 :], *readings[:i]]
@@ -247,6 +255,11 @@ def floor_measures(task: str, readings: Sequence[SceneClip], between: Limits, ce
     return floors
 
 
+def _names(task: str, readings: Sequence[SceneClip]) -> tuple[str, ...]:
+    conflict = any(reading.spec.caption_overrides for reading in readings)
+    return names(task, readings[0].spec.level if readings else "", conflict)
+
+
 def _apart(other: SceneClip, seconds: float) -> float:
     return abs(other.spec.duration - seconds)
 
@@ -268,7 +281,7 @@ def measure_clips(
     picture, where no sound was; None for shots, no two of which last as long), and the "limits" of validity. Scores of
     `OF_TRUE` are also told as shares of the true clips'."""
     between = limits([reading.scene for reading in true])
-    wanted = names(task, sampled[0].spec.level)
+    wanted = _names(task, sampled)
     by_clip = [clip_measures(task, reading, between, cell) for reading in sampled]
     ceilings = [clip_measures(task, reading, between, cell) for reading in true]
     floors = floor_measures(task, sampled, between, cell)

@@ -108,7 +108,7 @@ def score_task(task: str, sampled: Readings, true: Readings, seed: int = 0, befo
 
 def clip_scores(reading: ClipReading) -> dict[str, Ratio]:
     """Every score of one clip as (numerator, denominator)."""
-    still = {} if _has_speech(reading.spec) else face_scores(reading.video)
+    still = {} if _has_speech(reading.spec) else face_scores(reading.video, reading.spec.style)
     return {**sync_scores(reading), **caption_scores(reading, reading.spec), **still}
 
 
@@ -174,9 +174,9 @@ def caption_scores(reading: ClipReading, spec: Spec) -> dict[str, Ratio]:
     return {name: (float(sum(clips)), float(len(clips))) for name, clips in right.items()}
 
 
-def face_scores(video: VideoReading) -> dict[str, Ratio]:
+def face_scores(video: VideoReading, style: str = "stage") -> dict[str, Ratio]:
     """Faces that should be silent: how many of them are there, and the mean opening of the mouths of those that are."""
-    shut, wide = mouth_range(video.mood)
+    shut, wide = mouth_range(video.mood, style)
     mouths = [mouth for mouth, face in zip(video.mouths, video.people, strict=True) if face.found]
     openings = [float(np.maximum(0, (mouth - shut) / (wide - shut)).mean()) for mouth in mouths]
     there = float(len(mouths))

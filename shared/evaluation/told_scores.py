@@ -13,12 +13,13 @@ import numpy as np
 from shared.evaluation.bootstrap import Ratio
 from shared.puppets.readers import AudioReading
 from shared.puppets.script_fit import ScriptFit
-from shared.puppets.spec import PERSONS
+from shared.puppets.spec import MOODS, PERSONS, Spec
 from shared.puppets.told import PACES, Told, ToldObject, ToldPerson
 
 LOOKS = ("kind", "size", "colour", "gender", "side", "shirt", "light")
 """What `looks` takes together."""
 SEEN = (*LOOKS, "looks", "all_looks", "binding", "count_seen", "speaker", "drifting")
+BELIEFS = ("text_believed", "given_believed")
 HEARD = ("count_heard", "pace", "mode", "voice")
 MOVES = 0.12
 """Standard deviation of a mouth's opening, 0 shut and 1 wide open, from which it moves."""
@@ -88,6 +89,29 @@ def count_scores(told: Told, fit: ScriptFit | None, audio: AudioReading | None) 
         hits, count = heard_scores(told, audio)["count_heard"]
         right, counted = right and hits == count, counted or count > 0
     return {"count": (float(right), 1.0) if counted else (0.0, 0.0)}
+
+
+def belief_scores(spec: Spec, fit: ScriptFit | None, audio: AudioReading | None) -> dict[str, Ratio]:
+    """Whom a clip of contradicting text believes: of the things that the text of `spec` has otherwise than its picture
+    and sound, those that are made as the text has them, and those as the other has. Of a picture its light, objects
+    and people, of a sound the pace of its music."""
+    true = {"mood": spec.mood, "object": spec.props[0].kind if spec.props else ""}
+    true["person"] = spec.characters[0].kind if spec.characters else ""
+    shown: dict[str, Sequence[str]] = {}
+    if fit is not None:
+        shown = {"mood": [fit.spec.mood], "object": [one.kind for one in fit.spec.props]}
+        shown["person"] = [one.kind for one in fit.spec.characters]
+    elif audio is not None and audio.pace:
+        shown = {"mood": [mood for mood in MOODS if mood.split()[1] == audio.pace]}
+    sums = np.zeros((2, 2))
+    for name, word in spec.caption_overrides:
+        if name in shown and (fit is None or _is_visible(spec, name)):
+            sums += [(word in shown[name], 1), (true[name] in shown[name], 1)]
+    return {name: (float(right), float(count)) for name, (right, count) in zip(BELIEFS, sums, strict=True)}
+
+
+def _is_visible(spec: Spec, name: str) -> bool:
+    return name == "mood" or (spec.props if name == "object" else spec.characters)[0].visible
 
 
 def matched(wanted: Sequence[Attributes], found: Sequence[Attributes]) -> list[tuple[Attributes, Attributes]]:

@@ -36,9 +36,9 @@ class SceneReading:
     fit: ScriptFit
 
     @classmethod
-    def read(cls, frames: Frames, fps: float, level: str = "simple") -> SceneReading:
-        """Fit a script of a level to frames."""
-        return cls(frames, fit_script(frames, fps, level))
+    def read(cls, frames: Frames, fps: float, level: str = "simple", style: str = "stage") -> SceneReading:
+        """Fit a script of a level and a style to frames."""
+        return cls(frames, fit_script(frames, fps, level, style))
 
     @cached_property
     def drawing(self) -> Frames:

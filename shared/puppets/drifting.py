@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from shared.puppets.picture import CLOUD, LIGHT, PALETTE, render
+from shared.puppets.picture import CLOUD, render
 from shared.puppets.regions import regions
 from shared.puppets.scene_fit import SIDE, Frames
-from shared.puppets.script import Distractor, Spec, sample_spec
+from shared.puppets.script import COLOURS, Distractor, Spec, sample_spec
+from shared.puppets.styles import STYLES
 
 Array = NDArray[np.float64]
 
-LOOKS = (("cloud", "red"), *(("balloon", colour) for colour in PALETTE))
+LOOKS = (("cloud", "red"), *(("balloon", colour) for colour in COLOURS))
 """Kind and colour; a cloud's colour is not painted."""
 ROWS = SIDE * 7 // 16
 """Upper rows of a canonical picture, in which things drift."""
@@ -88,7 +89,7 @@ def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec, s
     columns = np.clip(np.rint((x - TEMPLATE_X) * SIDE), -SIDE // 2 - MARGIN, SIDE // 2 + MARGIN).astype(int)
     rows = np.rint((y - TEMPLATE_Y) * SIDE).astype(int)
     for look in LOOKS:
-        gains = _gains(frames, wall, free, look, spec.mood)
+        gains = _gains(frames, wall, free, look, spec)
         totals = gains[np.arange(len(times)), rows + UP_AND_DOWN, columns + SIDE // 2 + MARGIN].sum(1)
         i = int(totals.argmax())
         if totals[i] > best[1]:
@@ -97,10 +98,10 @@ def _coarse(frames: Frames, wall: Frames, free: NDArray[np.bool_], spec: Spec, s
     return best
 
 
-def _gains(frames: Frames, wall: Frames, free: NDArray[np.bool_], look: tuple[str, str], mood: str) -> Frames:
+def _gains(frames: Frames, wall: Frames, free: NDArray[np.bool_], look: tuple[str, str], spec: Spec) -> Frames:
     """Squared error of free pixels that a look explains at every place, [T, rows, columns], in pixels around the
     template's: of a difference r to the wall w, an opacity a of a colour c explains 2 a r(c - w) - (a(c - w))²."""
-    contrast = _colour(look, mood) - wall
+    contrast = _colour(look, spec) - wall
     signal, cost = ((part * free[..., None]).sum(-1) for part in ((frames - wall) * contrast, contrast**2))
     opacity, across = _opacity(look)[None, ::-1, ::-1], SIDE // 2 + MARGIN
     around = ((0, 0), (UP_AND_DOWN, UP_AND_DOWN), (across, across))
@@ -111,20 +112,19 @@ def _gains(frames: Frames, wall: Frames, free: NDArray[np.bool_], look: tuple[st
     return (signal - cost)[:, : 2 * UP_AND_DOWN + 1, MARGIN : MARGIN + 2 * across + 1]
 
 
-def _colour(look: tuple[str, str], mood: str) -> Frames:
-    kind, colour = look
-    return (np.array(CLOUD if kind == "cloud" else PALETTE[colour]) * LIGHT[mood]).astype(np.float32)
+def _colour(look: tuple[str, str], spec: Spec) -> Frames:
+    (kind, colour), style = look, STYLES[spec.style]
+    return (np.array(CLOUD if kind == "cloud" else style.palette[colour]) * style.light[spec.mood]).astype(np.float32)
 
 
 @cache
 def _opacity(look: tuple[str, str]) -> Frames:
     """Opacity of a look around the template's place, of TEMPLATE's rows and columns."""
-    mood = "cold dark"
     kind, colour = look
     thing = Distractor(kind, colour, TEMPLATE_X, TEMPLATE_Y - 0.02 * np.sin(TEMPLATE_X), 0.0, False)
-    script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=1, frames=1, mood=mood, music=False, characters=(),
-                     props=())  # fmt: skip
+    script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=1, frames=1, mood="cold dark", music=False,
+                     characters=(), props=())  # fmt: skip
     wall, painted = _painted(script)[0], _painted(replace(script, distractors=(thing,)))[0]
-    contrast = _colour(look, mood) - wall
+    contrast = _colour(look, script) - wall
     opacity = ((painted - wall) * contrast).sum(-1) / np.square(contrast).sum(-1)
     return np.ascontiguousarray(opacity[TEMPLATE].clip(0, 1), np.float32)

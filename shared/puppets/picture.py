@@ -11,17 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.puppets.script import Character, Distractor, Prop, Spec
+from shared.puppets.shapes import (
+    RING_DECAY,
+    RING_RADII,
+    RING_WIDTH,
+    Distance,
+    PerFrame,
+    box_distance,
+    capsule,
+    decay,
+    ellipse_distance,
+    ring,
+)
 from shared.puppets.sound import beat, vowels_at
+from shared.puppets.styles import STYLES, Colour
 
 Array = NDArray[np.float64]
-PerFrame = Array | float
-"""One number, or one per frame, [T,1,1]."""
-Colour = tuple[float, float, float] | Array
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1."""
 Window = tuple[slice, slice]
 """Rows and columns."""
-Distance = Callable[[Array, Array], Array]
 
 SLOTS = {"left": 0.1875, "centre": 0.5, "right": 0.8125}
 """x of the places where characters and objects stand; at 64 pixels a mouth lies within one 8x8 patch."""
@@ -45,25 +54,10 @@ BELL_HALF_WIDTH = {"big": 0.115, "small": 0.075}
 BELL_MOUTH_Y, BELL_PIVOT_Y = 0.58, 0.1
 DRUM_HALF_WIDTH = {"big": 0.13, "small": 0.09}
 DRUM_SKIN_Y = 0.62
-PALETTE: dict[str, Colour] = {
-    "red": (0.87, 0.14, 0.15), "green": (0.13, 0.66, 0.28), "blue": (0.13, 0.35, 0.90), "yellow": (0.97, 0.80, 0.10),
-}  # fmt: skip
-WALL: dict[str, tuple[Colour, Colour]] = {
-    "warm bright": ((0.98, 0.80, 0.66), (0.90, 0.62, 0.46)),
-    "cold dark": ((0.08, 0.12, 0.27), (0.15, 0.22, 0.42)),
-    "warm dark": ((0.24, 0.11, 0.10), (0.42, 0.21, 0.14)),
-    "cold bright": ((0.66, 0.83, 0.97), (0.47, 0.67, 0.90)),
-}
-"""Colour of the wall at the top and at the floor, by mood."""
-LIGHT: dict[str, Colour] = {
-    "warm bright": (1.0, 0.97, 0.92), "cold dark": (0.80, 0.81, 0.90),
-    "warm dark": (0.86, 0.78, 0.70), "cold bright": (0.92, 0.97, 1.0),
-}  # fmt: skip
-"""What the mood's light does to the colour of things; the spark is not tinted."""
+STRIPES = 5  # of a striped wall, in the width of the scene
 PULSE = 0.03  # relative brightness of the wall on a beat
 CLOUD: Colour = (0.93, 0.95, 0.98)
-WOOD, SKIN, DARK, MOUTH = (0.50, 0.31, 0.22), (0.95, 0.76, 0.62), (0.10, 0.08, 0.10), (0.26, 0.03, 0.07)
-HAIR = {"man": (0.22, 0.14, 0.09), "woman": (0.50, 0.22, 0.09)}
+DARK, VIOLET = (0.10, 0.08, 0.10), np.array((0.75, 0.05, 0.95))
 CANVAS_BYTES = 2**21
 """Of pixels that are painted at once: so many frames stay in a core's cache."""
 _EDGE = 2.2
@@ -99,8 +93,11 @@ def _paint(canvas: "_Canvas", spec: Spec, mouths: list[Array]) -> None:
     for prop in spec.props:
         if prop.visible:
             _PAINTERS[prop.kind](canvas, prop)
-            spark = decay(canvas.t, prop.onsets, FLASH_DECAY)
-            canvas.glow(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], FLASH_RADII[prop.kind], (1.0, 1.0, 1.0), spark)
+            if canvas.style.cue == "ring":
+                canvas.ring(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], prop.onsets)
+            else:
+                spark = decay(canvas.t, prop.onsets, FLASH_DECAY)
+                canvas.glow(SLOTS[prop.slot], FLASH_CENTRE_Y[prop.kind], FLASH_RADII[prop.kind], (1.0, 1.0, 1.0), spark)
     for character, opening in zip(spec.characters, mouths, strict=True):
         if character.visible:
             vowels = vowels_at(character, spec.frame_times())[canvas.some] if spec.articulated else None
@@ -123,7 +120,8 @@ class _Canvas:
         self.x = (x + pan[some, None, None]) if self.reach else x[None, None]
         self.y = ((np.arange(height) + 0.5 - height / 2) / unit + 0.5)[None, :, None]
         self.t = spec.frame_times()[some, None, None]
-        self.light = np.array(LIGHT[spec.mood])
+        self.style = STYLES[spec.style]
+        self.light = np.array(self.style.light[spec.mood])
         self.pixels = np.empty((0 if measures else len(self.t), height, width, 3))
 
     def paint(self, box: Box, distance: Distance, colour: Colour, opacity: PerFrame = 1.0, edge: float = _EDGE) -> None:
@@ -144,6 +142,24 @@ class _Canvas:
         x, y = (self.x[..., columns] - cx) / rx, (self.y[:, rows] - cy) / ry
         spot = np.maximum(np.exp(-2 * (x * x + y * y)) - 0.006, 0) / 0.994
         self._blend(rows, columns, spot * opacity, np.array(colour))
+
+    def ring(self, cx: float, cy: float, onsets: tuple[float, ...]) -> None:
+        """Violet ring that widens and fades after each onset; not tinted by the mood."""
+        reach = RING_RADII[1] + 2 * RING_WIDTH
+        if (window := self._window((cx - reach, cy - reach, cx + reach, cy + reach))) is None:
+            return
+        rows, columns = window
+        opacity = decay(self.t, onsets, RING_DECAY)
+        since = -RING_DECAY * np.log(np.maximum(opacity, 1e-9))
+        self._blend(rows, columns, ring(self.x[..., columns] - cx, self.y[:, rows] - cy, since) * opacity, VIOLET)
+
+    def body(self, cx: float, cy: float, rx: float, ry: float, colour: Colour) -> None:
+        """Paint a head or a body: an ellipse or, where the style has straight sides, nearly a box."""
+        if not self.style.square:
+            self.ellipse(cx, cy, rx, ry, colour)
+            return
+        box = (cx - rx, cy - ry, cx + rx, cy + ry)
+        self.paint(box, lambda x, y: box_distance(x - cx, y - cy, 0.92 * rx, 0.95 * ry), colour)
 
     def ellipse(
         self, cx: PerFrame, cy: PerFrame, rx: PerFrame, ry: PerFrame, colour: Colour, opacity: PerFrame = 1.0,
@@ -172,52 +188,36 @@ class _Canvas:
         region += change
 
 
-def ellipse_distance(x: Array, y: Array, rx: PerFrame, ry: PerFrame) -> Array:
-    """Signed distance to an ellipse at the origin (first order, exact on the axes)."""
-    inner = np.sqrt((x / rx) ** 2 + (y / ry) ** 2)
-    slope = np.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2)
-    return inner * (inner - 1) / np.maximum(slope, 1e-9)
-
-
-def capsule(a: tuple[PerFrame, PerFrame], b: tuple[PerFrame, PerFrame], radius: float) -> Distance:
-    """Signed distance to the thick line from `a` to `b`."""
-    dx, dy = b[0] - a[0], b[1] - a[1]
-
-    def distance(x: Array, y: Array) -> Array:
-        along = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy), 0, 1)
-        return np.hypot(x - a[0] - along * dx, y - a[1] - along * dy) - radius
-
-    return distance
-
-
 def _wall(canvas: _Canvas, spec: Spec) -> None:
     if not canvas.measures:
         canvas.pixels[:] = _bare_wall(canvas, spec)
-    canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, WOOD)
-    canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, (0.40, 0.24, 0.17), edge=6)
+    canvas.paint((-9, FLOOR - 0.04, 9, 9), lambda x, y: FLOOR - 0.035 - y + 0 * x, canvas.style.floor[0])
+    canvas.paint((-9, FLOOR + 0.05, 9, 9), lambda x, y: FLOOR + 0.09 - y + 0 * x, canvas.style.floor[1], edge=6)
 
 
 def _bare_wall(canvas: _Canvas, spec: Spec) -> Array:
-    top, bottom = (np.array(colour) for colour in WALL[spec.mood])
+    top, bottom = (np.array(colour) for colour in canvas.style.wall[spec.mood])
     height = np.clip(canvas.y / FLOOR, 0, 1)[..., None]
     spot = np.exp(-(((canvas.x - 0.5) / 0.45) ** 2) - ((canvas.y - 0.3) / 0.4) ** 2)[..., None]
     wall = (top + (bottom - top) * height) * (1 + 0.14 * (spot - 0.4))
+    if canvas.style.stripes:
+        wall = wall * (1 + canvas.style.stripes * np.sin(2 * np.pi * STRIPES * canvas.x)[..., None])
     gain = 1 + PULSE * (beat(canvas.t, spec.tempo, spec.beat_phase)[..., None] if spec.music else 0.0)
     return np.asarray(wall * gain)
 
 
 def _character(canvas: _Canvas, character: Character, opening: Array, vowels: NDArray[np.int_] | None) -> None:
-    cx, woman = SLOTS[character.side], character.kind == "woman"
-    hair, neck, (rx, ry) = HAIR[character.kind], (0.86, 0.64, 0.51), HEAD_RADII
+    cx, woman, style = SLOTS[character.side], character.kind == "woman", canvas.style
+    hair, neck, (rx, ry) = style.hair[character.kind], style.neck, HEAD_RADII
     if woman:
-        canvas.ellipse(cx, HEAD_CENTRE_Y + 0.05, rx + 0.035, ry + 0.09, hair)
+        canvas.body(cx, HEAD_CENTRE_Y + 0.05, rx + 0.035, ry + 0.09, hair)
     canvas.ellipse(cx, 0.64, 0.05, 0.09, neck)
-    canvas.ellipse(cx, 0.98, 0.18, 0.29, PALETTE[character.shirt])
+    canvas.body(cx, 0.98, 0.18, 0.29, style.palette[character.shirt])
     canvas.ellipse(cx, 0.685, 0.065, 0.045, neck)
     if not woman:
         for ear in (-1, 1):
-            canvas.ellipse(cx + ear * rx, HEAD_CENTRE_Y + 0.01, 0.028, 0.045, (0.90, 0.68, 0.55))
-    canvas.ellipse(cx, HEAD_CENTRE_Y, rx, ry, SKIN)
+            canvas.ellipse(cx + ear * rx, HEAD_CENTRE_Y + 0.01, 0.028, 0.045, style.ears)
+    canvas.body(cx, HEAD_CENTRE_Y, rx, ry, style.skin)
     brow, bend = (0.33, 2.5) if woman else (0.30, -1)
 
     def cap(x: Array, y: Array) -> Array:
@@ -229,8 +229,10 @@ def _character(canvas: _Canvas, character: Character, opening: Array, vowels: ND
         canvas.ellipse(cx + eye * 0.058, 0.40, 0.027, 0.034, (1.0, 1.0, 1.0))
         canvas.ellipse(cx + eye * 0.058, 0.405, 0.015, 0.022, DARK)
     if vowels is None:
-        half_height = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
-        canvas.ellipse(cx, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, half_height, MOUTH)
+        radii: tuple[PerFrame, PerFrame] = MOUTH_HALF_WIDTH, np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_HEIGHT)
+        if style.mouth_opens == "in width":
+            radii = np.maximum(MOUTH_SHUT, opening * MOUTH_HALF_WIDTH), MOUTH_HALF_HEIGHT * 0.8
+        canvas.ellipse(cx, MOUTH_CENTRE_Y, *radii, style.mouth)
     else:
         _mouth(canvas, cx, opening, vowels)
 
@@ -243,15 +245,7 @@ def _mouth(canvas: _Canvas, cx: float, opening: Array, vowels: NDArray[np.int_])
     ry = np.maximum(MOUTH_SHUT, opening * height * MOUTH_HALF_HEIGHT)
     lips = LIP_WIDTH * formed
     canvas.ellipse(cx, MOUTH_CENTRE_Y, rx + lips, ry + lips, LIPS, rounded * formed)
-    canvas.ellipse(cx, MOUTH_CENTRE_Y, rx, ry, MOUTH)
-
-
-def decay(t: Array, onsets: tuple[float, ...], tau: float) -> Array:
-    """exp(-(t - onset)/tau) of the latest onset at or before t; 0 before the first. Shape of `t`."""
-    value = np.zeros_like(t)
-    for onset in onsets:
-        value = np.where(t >= onset, np.exp(-np.maximum(t - onset, 0) / tau), value)
-    return value
+    canvas.ellipse(cx, MOUTH_CENTRE_Y, rx, ry, canvas.style.mouth)
 
 
 def ball_height(t: Array, onsets: tuple[float, ...]) -> Array:
@@ -266,7 +260,7 @@ def ball_height(t: Array, onsets: tuple[float, ...]) -> Array:
 
 
 def _ball(canvas: _Canvas, prop: Prop) -> None:
-    cx, radius, colour = SLOTS[prop.slot], BALL_RADIUS[prop.size], np.array(PALETTE[prop.colour])
+    cx, radius, colour = SLOTS[prop.slot], BALL_RADIUS[prop.size], np.array(canvas.style.palette[prop.colour])
     squash, height = decay(canvas.t, prop.onsets, 0.08), ball_height(canvas.t, prop.onsets)
     rx, ry = radius * (1 + 0.18 * squash), radius * (1 - 0.22 * squash)
     cy = FLOOR - height - ry
@@ -277,7 +271,7 @@ def _ball(canvas: _Canvas, prop: Prop) -> None:
 
 
 def _bell(canvas: _Canvas, prop: Prop) -> None:
-    cx, half, colour = SLOTS[prop.slot], BELL_HALF_WIDTH[prop.size], PALETTE[prop.colour]
+    cx, half, colour = SLOTS[prop.slot], BELL_HALF_WIDTH[prop.size], canvas.style.palette[prop.colour]
     height = 2.1 * half
     swings = [np.maximum(canvas.t - onset, 0) for onset in prop.onsets]
     angle = sum(0.16 * np.exp(-after / 0.45) * np.sin(2 * np.pi * 1.5 * after) for after in swings)
@@ -288,6 +282,7 @@ def _bell(canvas: _Canvas, prop: Prop) -> None:
         u = (x - cx) * cos - (y - BELL_PIVOT_Y) * sin
         v = ((x - cx) * sin + (y - BELL_PIVOT_Y) * cos - length) / height + 1
         width = half * (0.52 * np.sqrt(np.clip(v * 6, 0, 1)) + 0.48 * np.clip(v, 0, 1) ** 3)
+        width = half * np.clip(0.25 + 0.75 * v, 0, 1) if canvas.style.square else width
         return np.maximum(np.abs(u) - width, (v - 1) * height)
 
     canvas.glow(cx, 0.48, (2.3 * half, 2.3 * half), (1.0, 0.95, 0.7), 0.75 * decay(canvas.t, prop.onsets, 0.15))
@@ -298,7 +293,7 @@ def _bell(canvas: _Canvas, prop: Prop) -> None:
 
 
 def _drum(canvas: _Canvas, prop: Prop) -> None:
-    cx, half, colour = SLOTS[prop.slot], DRUM_HALF_WIDTH[prop.size], PALETTE[prop.colour]
+    cx, half, colour = SLOTS[prop.slot], DRUM_HALF_WIDTH[prop.size], canvas.style.palette[prop.colour]
     skin, bottom = DRUM_SKIN_Y, FLOOR + 0.02
 
     def shell(x: Array, y: Array) -> Array:
@@ -326,4 +321,4 @@ def _drift(canvas: _Canvas, distractor: Distractor) -> None:
             canvas.ellipse(cx + dx, cy + dy, radius * 1.2, radius, CLOUD, edge=4)
     else:
         canvas.paint((-9, 0, 9, 0.6), capsule((cx, cy), (cx - 0.01, cy + 0.2), 0.005), (0.4, 0.35, 0.3))
-        canvas.ellipse(cx, cy, 0.06, 0.075, PALETTE[distractor.colour])
+        canvas.ellipse(cx, cy, 0.06, 0.075, canvas.style.palette[distractor.colour])

@@ -14,10 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from shared.puppets.picture import FLASH_CENTRE_Y, FLASH_RADII, MOUTH_CENTRE_Y, MOUTH_HALF_WIDTH, SLOTS, render
+from shared.puppets.picture import (
+    FLASH_CENTRE_Y,
+    FLASH_RADII,
+    MOUTH_CENTRE_Y,
+    MOUTH_HALF_WIDTH,
+    SLOTS,
+    render,
+)
 from shared.puppets.scene_fit import SIDE, Detection, Frames, Mention, canonical, read_layout
 from shared.puppets.script import KINDS, PERSONS, Character, Spec, sample_spec
+from shared.puppets.shapes import RING_RADII, RING_WIDTH, ring
 from shared.puppets.sound import beat
+from shared.puppets.styles import STYLES
 from shared.utils.onsets import half_rise, onset_peaks
 
 Array = NDArray[np.float64]
@@ -25,6 +34,7 @@ Sound = NDArray[np.float32] | Array
 
 FLASH_LEAST, FLASH_SHARE = 0.1, 0.3
 """Least opacity of a spark, and its least share of the brightest one of the clip, both as a peak's prominence."""
+RING_VIOLET = 0.7  # a ring's lesser of red and blue, over its green
 SPARK_GAP = 0.2  # seconds between two onsets that are kept apart; the scripts have 0.35
 NOSE_Y, MOUTH_BOX_HALF_HEIGHT = 0.475, 0.06
 CLICK_BAND, SPEECH_BAND, MUSIC_BAND = (4500.0, 7500.0), (2300.0, 3800.0), (120.0, 330.0)
@@ -85,11 +95,11 @@ def read_picture(frames: NDArray[np.uint8], fps: float, spec: Spec) -> VideoRead
     """Read frames uint8 [T, H, W, 3] of a clip whose captions are those of `spec`."""
     pixels = canonical(frames)
     mentions = [Mention(c.kind, c.side if "side" in c.mentioned else None) for c in spec.characters if c.visible]
-    layout = read_layout(pixels, mentions + [Mention(prop.kind) for prop in spec.props if prop.visible])
+    layout = read_layout(pixels, mentions + [Mention(prop.kind) for prop in spec.props if prop.visible], spec.style)
     faces = tuple(one for one in layout.detections if one.kind in PERSONS)
     props = tuple(one for one in layout.detections if one.kind in KINDS)
     mouths = [read_mouth(pixels, layout.pan, f.slot) if f.found else np.zeros(len(frames)) for f in faces]
-    onsets = [flash_onsets(read_flash(pixels, layout.pan, p.kind, p.slot), fps) for p in props]
+    onsets = [flash_onsets(read_flash(pixels, layout.pan, p.kind, p.slot, spec.style), fps) for p in props]
     return VideoReading(np.sort(np.concatenate([*onsets, []])), fps, tuple(mouths), faces, props, layout.mood)
 
 
@@ -109,18 +119,23 @@ def read_mouth(frames: Frames, pan: Array, slot: str) -> Array:
 
 
 @cache
-def mouth_range(mood: str) -> tuple[float, float]:
+def mouth_range(mood: str, style: str = "stage") -> tuple[float, float]:
     """Calibrate `read_mouth`: what it reads from a shut mouth and from a wide open one in the light of a mood."""
     person = Character("man", "left", "red", 0.0, True, (), ())
-    script: Spec = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, characters=(person,),
-                           props=(), distractors=(), pan=(0.0, 0.0), silence=None, music=False)  # fmt: skip
+    script: Spec = replace(
+        sample_spec(0, 0), size=(SIDE, SIDE), fps=2, frames=2, mood=mood, style=style, characters=(person,), props=(),
+        distractors=(), pan=(0.0, 0.0), silence=None, music=False,
+    )  # fmt: skip
     frames = canonical(render(script, [np.array([0.0, 1.0])]))
     shut, wide = read_mouth(frames, np.zeros(2), "left")
     return float(shut), float(wide)
 
 
-def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
-    """Opacity of the white spark at an object's contact point, per frame [T], over what usually is there."""
+def read_flash(frames: Frames, pan: Array, kind: str, slot: str, style: str = "stage") -> Array:
+    """Opacity of the cue at an object's contact point, per frame [T], over what usually is there: of the white spark
+    or, where the style has one, of the violet ring, which is read wherever it may be."""
+    if STYLES[style].cue == "ring":
+        return _read_ring(frames, pan, kind, slot)
     (rx, ry), (x, y), white = FLASH_RADII[kind], _grid(pan), frames.min(-1)
     dx, dy = (x - SLOTS[slot]) / rx, (y - FLASH_CENTRE_Y[kind]) / ry
     spot = np.exp(-2 * (dx * dx + dy * dy))
@@ -128,11 +143,21 @@ def read_flash(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
     return (spot * (white - usual)).sum((1, 2)) / np.maximum((spot * spot * (1 - usual)).sum((1, 2)), 1e-9)
 
 
+def _read_ring(frames: Frames, pan: Array, kind: str, slot: str) -> Array:
+    """Violet within a ring's reach, by the lesser of red and blue over green, as a share of a ring's at its onset."""
+    x, y = _grid(pan)
+    dx, dy = x - SLOTS[slot], y - FLASH_CENTRE_Y[kind]
+    violet = np.minimum(frames[..., 0], frames[..., 2]) - frames[..., 1].astype(np.float64)
+    near = np.hypot(dx, dy) < RING_RADII[1] + RING_WIDTH
+    gain = (near * np.maximum(violet - np.median(violet, 0), 0)).sum((1, 2))
+    return gain / (RING_VIOLET * (near * ring(dx, dy, 0.0)).sum((1, 2)))
+
+
 def flash_onsets(flash: Array, fps: float) -> Array:
-    """Onset times in seconds of a spark of opacity `flash` [T]: where it passes half of a peak that stands out in the
-    clip, between frames, which is as true where a codec has spread the rise over several."""
+    """Onset times in seconds, ascending, of a spark of opacity `flash` [T]: where it passes half of a peak that stands
+    out in the clip, between frames, which is as true where a codec has spread the rise over several."""
     peaks = onset_peaks(flash, FLASH_LEAST, FLASH_SHARE, max(1, round(SPARK_GAP * fps)), prominent=True)
-    return np.array([half_rise(flash, peak) / fps for peak in peaks])
+    return np.sort(np.array([half_rise(flash, peak) / fps for peak in peaks]))  # two peaks may share one rise
 
 
 def _grid(pan: Array) -> tuple[Array, Array]:

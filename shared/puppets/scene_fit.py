@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared.puppets.picture import PALETTE, SLOTS, WALL, render
-from shared.puppets.script import KINDS, PERSONS, SIZES, Character, Prop, sample_spec
+from shared.puppets.picture import SLOTS, render
+from shared.puppets.script import COLOURS, KINDS, MOODS, PERSONS, SIZES, Character, Prop, sample_spec
+from shared.puppets.styles import STYLES
 
 Array = NDArray[np.float64]
 Frames = NDArray[np.float32]
@@ -71,7 +72,7 @@ def canonical(frames: NDArray[np.uint8]) -> Frames:
     return (scaled.movedim(1, -1).numpy() / 255).astype(np.float32)
 
 
-def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
+def read_layout(frames: Frames, mentions: Sequence[Mention], style: str = "stage") -> Layout:
     """Places, colours and sizes of what is mentioned, from canonical frames [T, SIDE, SIDE, 3]: those for which the
     summed squared error against our own painting is least; places differ as long as there are enough of them."""
 
@@ -79,7 +80,7 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
         crowded = len(chosen) - len({one.slot for one in chosen})
         return crowded - sum(one.gain for one in chosen)
 
-    mood, errors, pan = _slot_errors(frames)
+    mood, errors, pan = _slot_errors(frames, style)
     best: dict[tuple[str, str], Detection] = {}
     for slot in SLOTS:
         for kind in {t.kind for t in mentions}:
@@ -90,11 +91,13 @@ def read_layout(frames: Frames, mentions: Sequence[Mention]) -> Layout:
     return Layout(mood, min(product(*choices), key=cost), pan)
 
 
-def read_places(frames: Frames, least_gain: float, sky: int = 0) -> tuple[str, dict[str, Name], Array]:
+def read_places(
+    frames: Frames, least_gain: float, sky: int = 0, style: str = "stage"
+) -> tuple[str, dict[str, Name], Array]:
     """Mood, what stands at each place that is not empty, and the camera's x per frame [T], from canonical frames alone;
     what explains a place by less than `least_gain` better than nothing is not there. `sky`: upper rows in which things
     may drift, in which the camera is not read; 0 where nothing does."""
-    mood, errors, pan = _slot_errors(frames, sky)
+    mood, errors, pan = _slot_errors(frames, style, sky)
     found = {}
     for slot, by_name in errors.items():
         name = min(by_name, key=lambda one: by_name[one])
@@ -103,13 +106,14 @@ def read_places(frames: Frames, least_gain: float, sky: int = 0) -> tuple[str, d
     return mood, found, pan
 
 
-def _slot_errors(frames: Frames, sky: int = 0) -> tuple[str, dict[str, dict[Name, float]], Array]:
+def _slot_errors(frames: Frames, style: str, sky: int = 0) -> tuple[str, dict[str, dict[Name, float]], Array]:
     """Mood, mean squared error of every hypothesis at every place, each frame at its best pose, and the camera's x."""
     top = np.median(frames[:, : SIDE // 8], axis=(0, 1, 2))
-    mood = min(WALL, key=lambda mood: float(np.square(top - np.array(WALL[mood][0])).sum()))  # the nearest wall
+    wall = STYLES[style].wall
+    mood = min(MOODS, key=lambda mood: float(np.square(top - np.array(wall[mood][0])).sum()))  # the nearest wall
     moments = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
-    shifts, pan = _read_pan(frames[moments], mood, moments / max(1, len(frames) - 1), len(frames), sky)
-    names, poses = _paintings(mood)
+    shifts, pan = _read_pan(frames[moments], (mood, style), moments / max(1, len(frames) - 1), len(frames), sky)
+    names, poses = _paintings(mood, style)
     errors: dict[str, dict[Name, float]] = {}
     for slot in SLOTS:
         table = _distances(frames[moments], slot, poses[slot, 1], shifts, 1, 0)
@@ -135,10 +139,12 @@ def _strip(frame: Frames, slot: str, shift: int, step: int, sky: int) -> Frames:
     return frame[sky::step, np.clip(columns, 0, SIDE - 1)].reshape(-1)
 
 
-def _read_pan(moments: Frames, mood: str, along: Array, count: int, sky: int) -> tuple[NDArray[np.int_], Array]:
+def _read_pan(
+    moments: Frames, world: tuple[str, str], along: Array, count: int, sky: int
+) -> tuple[NDArray[np.int_], Array]:
     """Shift in pixels at the moments and the camera's x per frame: it swings once from one end to the other, so two
     ends are fitted to the best explanation of each moment; below three quarters of a pixel the camera is fixed."""
-    _, poses = _paintings(mood, sky)
+    _, poses = _paintings(*world, sky)
     totals = []
     for shift in range(-MAX_PAN, MAX_PAN + 1):
         shifts = np.full(len(moments), shift)
@@ -162,12 +168,12 @@ def _swing(along: Array) -> Array:
 
 
 @cache
-def _paintings(mood: str, sky: int = 0) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
+def _paintings(mood: str, style: str, sky: int = 0) -> tuple[list[Name], dict[tuple[str, int], Poses]]:
     """Names of all hypotheses, the empty place first, and their POSES below the `sky`, one thing at a time, per place
     and `step`."""
     script = replace(sample_spec(0, 0), size=(SIDE, SIDE), fps=POSES, frames=POSES, mood=mood, music=False,
-                     characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None)  # fmt: skip
-    names = [("", "", ""), *product(PERSONS, PALETTE, ("",)), *product(KINDS, PALETTE, SIZES)]
+                     characters=(), props=(), distractors=(), pan=(0.0, 0.0), silence=None, style=style)  # fmt: skip
+    names = [("", "", ""), *product(PERSONS, COLOURS, ("",)), *product(KINDS, COLOURS, SIZES)]
     places: dict[str, list[Frames]] = {slot: [] for slot in SLOTS}
     for (kind, colour, size), slots in product(names, (("left", "right"), ("centre",))):
         if kind in PERSONS:

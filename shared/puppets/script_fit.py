@@ -74,18 +74,20 @@ class ScriptFit:
         return regions(self.spec, list(self.mouths))
 
 
-def fit_script(frames: NDArray[np.uint8], fps: float, level: str = "simple") -> ScriptFit:
-    """Fit a script of a level to frames uint8 [T, H, W, 3]."""
+def fit_script(
+    frames: NDArray[np.uint8], fps: float, level: str = "simple", style: str = "stage"
+) -> ScriptFit:  # fmt: skip
+    """Fit a script of a level and a style to frames uint8 [T, H, W, 3]."""
     pixels = scene_fit.canonical(frames)
-    mood, standing, pan = scene_fit.read_places(pixels, LEAST_GAIN, 0 if level == "simple" else SKY)
+    mood, standing, pan = scene_fit.read_places(pixels, LEAST_GAIN, 0 if level == "simple" else SKY, style)
     people, props = [], []
     for slot, (kind, colour, size) in standing.items():
         if kind in PERSONS:
             people.append(Character(kind, slot, colour, 0.0, True, (), ()))
         elif kind in KINDS:
-            onsets = readers.flash_onsets(readers.read_flash(pixels, pan, kind, slot), fps)
-            props.append(Prop(kind, size, colour, slot, True, tuple(sorted(onsets.tolist())), ()))
-    mouths = tuple(_opening(pixels, pan, person.side, mood) for person in people)
+            onsets = readers.flash_onsets(readers.read_flash(pixels, pan, kind, slot, style), fps)
+            props.append(Prop(kind, size, colour, slot, True, tuple(onsets.tolist()), ()))
+    mouths = tuple(_opening(pixels, pan, person.side, (mood, style)) for person in people)
     formed: tuple[MouthReading, ...] = ()
     if level == "shows":
         formed = tuple(read_mouth_shape(pixels, pan, one.side, one.kind, mood, fps) for one in people)
@@ -93,7 +95,7 @@ def fit_script(frames: NDArray[np.uint8], fps: float, level: str = "simple") -> 
         mouths = tuple(opening for opening, _ in said)
         people = [replace(one, syllables=syllables) for one, (_, syllables) in zip(people, said, strict=True)]
     spec = replace(
-        sample_spec(0, 0), level=level, articulated=level == "shows",
+        sample_spec(0, 0), level=level, style=style, articulated=level == "shows",
         size=frames.shape[1:3], fps=fps,  # type: ignore[arg-type]  # drawn at any rate
         frames=len(frames), mood=mood, music=False, silence=None,
         characters=tuple(people), props=(), distractors=(), pan=(float(pan[0]), float(pan[-1])),
@@ -105,8 +107,8 @@ def fit_script(frames: NDArray[np.uint8], fps: float, level: str = "simple") -> 
     return _with_beat(ScriptFit(spec, mouths, formed), pixels)
 
 
-def _opening(pixels: Frames, pan: Array, slot: str, mood: str) -> Array:
-    shut, wide = readers.mouth_range(mood)
+def _opening(pixels: Frames, pan: Array, slot: str, world: tuple[str, str]) -> Array:
+    shut, wide = readers.mouth_range(*world)
     return np.clip((readers.read_mouth(pixels, pan, slot) - shut) / (wide - shut), 0, 1)
 
 

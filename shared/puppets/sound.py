@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.puppets.script import Character, Prop, Spec, Syllable
+from shared.puppets.styles import STYLES
 from shared.utils.rng import numpy_generator
 
 Array = NDArray[np.float64]
@@ -28,12 +29,6 @@ MOUTH_SMOOTHING = 0.025  # seconds: standard deviation of the Gaussian between l
 PITCH = {"big": 1.0, "small": 2.0}
 COLOUR_PITCH = {"red": 1.0, "green": 1.122, "blue": 1.26, "yellow": 1.414}
 """The sound of a colour: two semitones each, so the eight sizes and colours have eight pitches."""
-BASE_PITCH = {"ball": 95.0, "bell": 330.0, "drum": 130.0}
-PARTIALS = {
-    "bell": ((0.5, 0.06, 0.5), (1.0, 0.2, 0.4), (1.2, 0.1, 0.3), (1.5, 0.07, 0.25), (2.0, 0.06, 0.2)),
-    "drum": ((1.0, 0.34, 0.16), (1.59, 0.2, 0.1), (2.14, 0.136, 0.08), (2.3, 0.1, 0.07), (2.65, 0.07, 0.06)),
-}
-"""Frequency ratio, amplitude and decay in seconds."""
 CLICK_LEVEL = {"ball": 0.16, "bell": 0.18, "drum": 0.22}
 CHORD = {"major": (1.0, 1.25, 1.5, 2.0), "minor": (1.0, 1.2, 1.5, 2.0)}
 HIGH_THIRD = 1.2
@@ -96,17 +91,17 @@ def _speech(spec: Spec, character: Character) -> Array:
         since, length = t - syllable.start, syllable.end - syllable.start
         low, high = character.pitch * syllable.glide[0], character.pitch * syllable.glide[1]
         turns = low * since + (high - low) * since**2 / (2 * length)
-        amplitudes = _harmonics((low + high) / 2, syllable.vowel, character.kind, spec.articulated)
+        formants = STYLES[spec.style].formants * (1.15 if character.kind == "woman" else 1.0)
+        amplitudes = _harmonics((low + high) / 2, syllable.vowel, formants, spec.articulated)
         voice = np.polyval(np.append(amplitudes[::-1], 0), np.exp(2j * np.pi * turns)).imag
         sound[first:last] = SPEECH_LEVEL * _loudness(t, syllable) * voice
     return sound
 
 
-def _harmonics(pitch: float, vowel: int, kind: str, articulated: bool) -> NDArray[np.complex128]:
+def _harmonics(pitch: float, vowel: int, scale: float, articulated: bool) -> NDArray[np.complex128]:
     """Complex amplitudes of the harmonics 1.. of a vowel; low and high band are normalised separately, so that the
     loudness read from the high band does not depend on vowel or pitch. An articulated voice has the vowel's third
     formant there. Schroeder phases keep the crest low."""
-    scale = 1.15 if kind == "woman" else 1.0
     count = int(SPEECH_TOP / (pitch * (1.04 if articulated else 1.1)))  # the pitch glides upwards by that much
     frequency = pitch * np.arange(1, count + 1)
     low = np.zeros(count)
@@ -126,23 +121,24 @@ def _effects(spec: Spec) -> Array:
         for onset in prop.onsets:
             first = int(np.ceil(onset * spec.rate))
             last = min(spec.samples, first + int(_TAIL * spec.rate))
-            sound[first:last] += _strike(np.arange(first, last) / spec.rate - onset, prop, spec.rate)
+            sound[first:last] += _strike(np.arange(first, last) / spec.rate - onset, prop, spec)
     return sound
 
 
-def _strike(t: Array, prop: Prop, rate: int) -> Array:
+def _strike(t: Array, prop: Prop, spec: Spec) -> Array:
     """One hit: a pitched body below 2.2 kHz and a click in 4.4-7.4 kHz; `t` seconds since the onset."""
-    pitch = BASE_PITCH[prop.kind] * PITCH[prop.size] * COLOUR_PITCH[prop.colour]
+    style = STYLES[spec.style]
+    pitch = style.base_pitch[prop.kind] * PITCH[prop.size] * COLOUR_PITCH[prop.colour]
     tau = 2 * np.pi * t
     if prop.kind == "ball":
         glide = pitch * tau + 2 * np.pi * pitch * 0.5 * 0.03 * (1 - np.exp(-t / 0.03))
         sound = 0.42 * (np.sin(glide) + 0.4 * np.sin(2 * glide) + 0.15 * np.sin(3 * glide)) * np.exp(-t / 0.11)
     else:
         sound = np.zeros(len(t))
-        for ratio, gain, last in PARTIALS[prop.kind]:
+        for ratio, gain, last in style.partials[prop.kind]:
             sound += gain * np.sin(ratio * pitch * tau) * np.exp(-t / last)
     attack = 1 - np.exp(-t / 0.002)
-    noise = _click_noise(rate)[: len(t)]
+    noise = (_chirp(spec.rate) if style.click == "chirp" else _click_noise(spec.rate))[: len(t)]
     sound[: len(noise)] += CLICK_LEVEL[prop.kind] * noise * np.exp(-t[: len(noise)] / 0.02)
     return attack * sound
 
@@ -158,6 +154,13 @@ def _click_noise(rate: int) -> Array:
     return noise / np.sqrt((noise**2).mean())
 
 
+@functools.cache
+def _chirp(rate: int) -> Array:
+    """Make a quarter second of a tone that falls from the top of the clicks' band to its bottom, RMS 1."""
+    t = np.arange(rate // 4) / rate
+    return np.sqrt(2) * np.sin(2 * np.pi * (4600 * t + 2600 * 0.02 * (1 - np.exp(-t / 0.02))))
+
+
 def _music(spec: Spec) -> Array:
     if not spec.music:
         return np.zeros(spec.samples)
@@ -165,7 +168,7 @@ def _music(spec: Spec) -> Array:
     pad = np.zeros(spec.samples)
     for i, ratio in enumerate(CHORD[spec.mode]):
         turn = np.exp(2j * np.pi * (spec.root * ratio * t + 0.37 * i))
-        pad += np.polyval([0.12, 0.35, 1.0, 0.0], turn).imag
+        pad += np.polyval(STYLES[spec.style].pad, turn).imag
     if spec.articulated:
         pad += HIGH_THIRD * np.sin(2 * np.pi * spec.root * 4 * CHORD[spec.mode][1] * t)
     pad *= 0.35 + 0.65 * beat(t, spec.tempo, spec.beat_phase)

@@ -79,7 +79,8 @@ class Distractor:
 @dataclass(frozen=True)
 class Spec:
     """The script of one clip, or of one shot of a show. `caption_overrides` replaces true attributes in the captions of
-    the conflict set. `articulated`: mouths and voices differ by vowel. `held_out`: made of what training never has."""
+    the conflict set. `articulated`: mouths and voices differ by vowel. `held_out`: made of what training never has.
+    `style`: how it looks and sounds (`shared.puppets.styles`)."""
 
     seed: int
     index: int
@@ -105,10 +106,11 @@ class Spec:
     held_out: bool = False
     music_mentioned: bool = False
     shot: int = 0
+    style: str = "stage"
 
     @property
     def id(self) -> str:
-        return f"stage-{self.level}-{self.seed}-{self.index:06d}" + (f".{self.shot}" if self.shot else "")
+        return f"{self.style}-{self.level}-{self.seed}-{self.index:06d}" + (f".{self.shot}" if self.shot else "")
 
     @property
     def duration(self) -> float:

@@ -39,9 +39,14 @@ from shared.utils.errors import UserError
 VARIANTS = {
     "gate_hard": {"fusion": "gate_hard"},
     "gate_learned": {"fusion": "gate_learned"},
+    "gate_open": {"fusion": "gate_open"},
+    "full_own": {"fusion": "full_own"},
     "full": {"fusion": "full"},
     "appended": {"fusion": "appended"},
     "index": {"positions": "index"},
+    "scaled": {"positions": "scaled"},
+    "in the window": {"positions": "window"},
+    "no rotation": {"positions": "none"},
     "no partition": {"partition": False},
     "no partition, index": {"partition": False, "positions": "index"},
     "no LCT": {"context_tokens": 0},
@@ -106,15 +111,18 @@ def test_before_training_a_stream_alone_is_its_tower_to_the_bit(changes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "still"), [("cca", True), ("gate_learned", True), ("gate_hard", False)])
-def test_before_training_t2av_is_the_towers_to_the_bit_but_for_the_hard_gate(name, still):
+@pytest.mark.parametrize(
+    ("name", "still"),
+    [("cca", True), ("gate_learned", True), ("full_own", True), ("gate_hard", False), ("gate_open", False)],
+)
+def test_before_training_t2av_is_the_towers_to_the_bit_but_for_gates_that_are_open(name, still):
     model, given = untrained(fusion=name), inputs()
     for joined, alone in zip(model(Task.T2AV.route, *given), towers(model, *given), strict=True):
         assert torch.equal(joined, alone) == still
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["gate_hard", "gate_learned", "no LCT"])
+@pytest.mark.parametrize("name", ["gate_hard", "gate_learned", "full_own", "no LCT"])
 def test_without_context_tokens_a_stream_alone_is_its_tower_after_training_too(name):
     model, given = transformer(**VARIANTS[name]), inputs()
     for joined, alone in zip(model(Task.T2AV.route.unconditional, *given), towers(model, *given), strict=True):
@@ -140,6 +148,27 @@ def test_a_gate_is_its_attention_times_g(stream):
     for name in ("weight", "bias"):
         getattr(reader.to_out, name).mul_(torch.tanh(torch.tensor(0.5)))
     torch.testing.assert_close(learned(route, *given)[stream], hard(route, *given)[stream], rtol=0, atol=1e-5)
+
+
+def test_a_hard_gate_that_starts_at_zero_is_ccl_without_context_tokens():
+    """Model and steps are the same, to the bit, so that comparing with one is comparing with both."""
+    gate, cca = untrained(fusion="gate_hard"), untrained(context_tokens=0)
+    zeros = {name: torch.zeros_like(value) for name, value in gate.state_dict().items() if "to_out" in name}
+    gate.load_state_dict(cca.state_dict() | {name: value for name, value in zeros.items() if "fusion" in name})
+    for model in (gate, cca):
+        loss = JointObjective(model, FLOW, LOSS, seed=7)(batch(["t2av", "a2v", "v2a", "t2v"])).loss
+        loss.backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert gate.state_dict().keys() == cca.state_dict().keys()
+    assert all(torch.equal(value, cca.state_dict()[name]) for name, value in gate.state_dict().items())
+
+
+def test_a_learned_gate_starts_where_it_is_told():
+    """tanh(0.5) of the hard gate's update."""
+    for fusion, alpha in (("gate_learned", 0.0), ("gate_open", 0.5)):
+        block = untrained(fusion=fusion).blocks[0].fusion
+        assert block.video.alpha.item() == block.audio.alpha.item() == alpha
+        assert block.video.to_out.weight.any()  # behind a gate at zero it must not be zero too
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -247,6 +276,46 @@ def test_at_index_positions_a_late_sound_is_where_an_early_one_is():
     places, _ = rotary_arguments(transformer(positions="index", cca_time_scale=6.25), video, audio)
     expected = here.window - torch.arange(FRAMES)[:, None]
     torch.testing.assert_close(places["rotary"], time_rotary(expected, CONFIG["cca_head_dim"]))
+
+
+@torch.no_grad()
+def test_scaled_indices_are_in_the_videos_unit_and_keep_the_time_scale():
+    """Token j at j·F/A, from the first frame's 0 to near F, against aligned positions by the clocks."""
+    model, given = transformer(positions="scaled", cca_time_scale=6.25), inputs()
+    here = align(VIDEO_CLOCK, AUDIO_CLOCK, window_from="counts")
+    token = torch.arange(TOKENS).double() * FRAMES / TOKENS
+    video, audio = rotary_arguments(model, *given)
+    expected = token[here.window] - torch.arange(FRAMES)[:, None]
+    torch.testing.assert_close(video["rotary"], time_rotary(6.25 * expected, CONFIG["cca_head_dim"]))
+    torch.testing.assert_close(audio["rotary"], time_rotary(6.25 * (token - here.frame), CONFIG["cca_head_dim"]))
+
+
+@torch.no_grad()
+def test_positions_in_the_window_and_none():
+    given, here = inputs(), align(VIDEO_CLOCK, AUDIO_CLOCK, window_from="counts")
+    video, audio = rotary_arguments(transformer(positions="window"), *given)
+    ranks = torch.arange(here.window.shape[1]).expand_as(here.window)
+    torch.testing.assert_close(video["rotary"], time_rotary(ranks, CONFIG["cca_head_dim"]))
+    frame = here.frame.tolist()
+    own = torch.tensor([j - frame.index(i) for j, i in enumerate(frame)])
+    assert own.max() > 1
+    torch.testing.assert_close(audio["rotary"], time_rotary(own, CONFIG["cca_head_dim"]))
+    for places in rotary_arguments(transformer(positions="none"), *given):
+        assert torch.equal(places["rotary"], torch.ones_like(places["rotary"]))
+
+
+@torch.no_grad()
+def test_full_attention_of_its_own_has_ovis_keys_and_places_and_its_own_projections():
+    model, given = transformer(fusion="full_own"), inputs()
+    rotary = rotary_arguments(model, *given)
+    x, y = noise("x", 2, FRAMES * SPACE, 48), noise("y", 2, TOKENS, 36)
+    cca, dim = model.blocks[0].fusion.video, CONFIG["cca_head_dim"]
+    q, (k, v) = cca.queries(x), cca.key_value(y)
+    turned = rotate(q, grid_rotary(FRAMES, SIDE // 2, SIDE // 2, dim)[0])
+    keys = rotate(k, time_rotary(torch.arange(TOKENS) * FRAMES / TOKENS, dim))
+    expected = cca.to_out(softmax_attention(turned, keys, v).flatten(2))
+    torch.testing.assert_close(cca(x, cca.key_value(y), **rotary[0]), expected, rtol=0, atol=1e-5)
+    assert model.has_unconditional and not cca.num_context_tokens
 
 
 def text_qkv(model: DualStreamTransformer, stream: str, x: torch.Tensor, text: torch.Tensor):
@@ -388,7 +457,7 @@ def test_a_stream_alone_is_guided_by_text_in_every_form(name, caplog):
 
 
 def test_gates_and_cca_are_guided_by_0m():
-    for name in ("gate_hard", "gate_learned", "no partition", "no LCT", "index"):
+    for name in ("gate_hard", "gate_learned", "full_own", "no partition", "no LCT", "index", "scaled"):
         assert guided(transformer(**VARIANTS[name]), Task.T2AV, None)[1] == 3
 
 
@@ -423,12 +492,13 @@ def test_a_checkpoint_from_before_there_were_variants_is_ccl(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fusion": "gate"}, "fusion is 'gate'; choose one of cca, gate_hard, gate_learned, full, appended"),
-        ({"positions": "naive"}, "positions is 'naive'; choose one of aligned, index"),
+        ({"fusion": "gate"}, "fusion is 'gate'; choose one of cca, gate_hard, gate_learned, gate_open, full_own"),
+        ({"positions": "naive"}, "positions is 'naive'; choose one of aligned, index, scaled, window, none"),
         ({"partition": "no"}, "partition is 'no'; choose one of True, False"),
         ({"routing": "none"}, "routing is 'none'; choose one of dynamic, joint"),
         ({"fusion": "full", "partition": False}, "varied with fusion cca, not full"),
         ({"fusion": "gate_hard", "positions": "index"}, "varied with fusion cca, not gate_hard"),
+        ({"positions": "none", "partition": False}, "positions none are those of a partition"),
     ],
 )
 def test_variants_that_there_are_not_are_refused(changes, message):

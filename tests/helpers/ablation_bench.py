@@ -65,6 +65,10 @@ PLAN: dict[str, Any] = {
         {"name": "loss", "path": "probe.held.loss.t2av.joint", "better": "lower"},
         {"name": "event score", "path": "metrics.tasks.t2av.per_clip.event_f1", "better": "higher"},
     ],
+    "family": [
+        {"variant": "bad", "metric": "loss", "claim": "the bad one is worse", "bound": 0.05, "expected": 0.1,
+         "deviation": 0.05},
+    ],
     "secondary": [
         {"name": "colour", "path": "metrics.tasks.t2av.scores.colour.value", "better": "higher"},
         {"name": "long clips", "path": "metrics.tasks.t2av.per_clip.event_f1", "seconds": [3, 8]},

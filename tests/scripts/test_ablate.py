@@ -49,7 +49,8 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
 
     result = json.loads((bench.output / "results/bad-2.json").read_text())
     assert (result["variant"], result["seed"], result["parameters"], result["flops"]) == ("bad", 2, 12345, 2e9)
-    assert result["overrides"] == {"model.x": 0.2} and result["commit"] and result["machine"]["cores"] >= 1
+    assert (result["overrides"], result["samples"]) == ({"model.x": 0.2}, 80)
+    assert result["commit"] and result["machine"]["cores"] >= 1
     assert result["values"]["loss"]["value"] == pytest.approx(0.525)
     assert result["values"]["loss"]["clips"]["weight"] == [1.0] * 6
     assert result["values"]["colour"] == {"value": 0.5, "interval": [0.4, 0.6], "clips": None}
@@ -59,11 +60,13 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     assert set(result["seconds"]) == {"train", "evaluate", "probe_held"}
 
     out = capsys.readouterr().out
-    assert "Floor 0.200 (sound and picture of two clips), ceiling 1.000" in out
+    assert "Floor 0.200, ceiling 1.000" in out
     row = next(line for line in out.splitlines() if line.startswith("| a <bad> one | 3 | 0.525"))
-    assert row.endswith("| +0.200 | +0.200 .. +0.200 | worse |")
+    assert row.endswith("| +0.200 from CCL | +0.200 .. +0.200 | +0.200 .. +0.200 |")
     row = [line for line in out.splitlines() if line.startswith("| no ucg")][1]
-    assert "| -0.100 |" in row and row.endswith("worse |")
+    assert "| -0.100 from CCL |" in row
+    claim = next(line for line in out.splitlines() if line.startswith("| the bad one is worse |"))
+    assert claim.endswith("holds |") and "| 3 | 6 | +0.200 |" in claim
     page = (bench.output / "report.html").read_text()
     for label in ("CCL", "a &lt;bad&gt; one", "no ucg", "again", "loss", "event score", "dual"):
         assert label in page
@@ -71,10 +74,11 @@ def test_a_plan_from_its_clips_to_its_report_and_again(bench: Bench, capsys: pyt
     assert not re.search(r"<script|<bad>|(src|href)=['\"]?(http|//)", page)
 
     before = (bench.output / "table.md").read_text()
-    assert before.count("**Secondary metrics.**") == before.count("**By itself.**") == 1
+    assert before.count("**Secondary metrics.**") == before.count("**By itself.**") == before.count("**Claims.**") == 1
+    assert before.count(" holds |") == 1  # no verdicts but the claims'
     assert "\n| floor | 0.200 |\n| ceiling | 1.000 |\n" in before  # of the score that has such
-    guided = before.split("**event, by guidance.** Differences are paired by seed and clip.")[1].split("**")[0]
-    assert re.search(r"\| none \| 1 \| [\d.]+ \|.*\| cannot be told \|", guided), guided
+    guided = before.split("**event, by guidance.** Exploratory.")[1].split("**")[0]
+    assert re.search(r"\| none \| 1 \| [\d.]+ \|.*from dual 2, 3 \|", guided), guided
     assert re.search(r"\| dual 2, 3 \| 1 \|.*\| the reference \|", guided), guided
     assert "again" not in before.split("**Secondary metrics.**")[1].split("**By itself.**")[0]
     assert bench.run() == 0

@@ -36,12 +36,23 @@ def test_running_again_makes_the_same_files(tmp_path: Path) -> None:
         ["--size", "63"],
         ["--workers", "0"],
         ["--conflict", "2"],
+        ["--style", "paper"],
     ],
 )
 def test_bad_values_write_nothing(tmp_path: Path, bad: list[str]) -> None:
     with pytest.raises(UserError, match=bad[1]):
         make(tmp_path / "clips", *bad)
     assert not (tmp_path / "clips").exists()
+
+
+def test_another_style_is_another_set_of_clips(tmp_path: Path) -> None:
+    make(tmp_path, "--style", "cutout")
+    clips = read_manifest(tmp_path)
+    assert [clip.id for clip in clips] == ["cutout-simple-1-000000", "cutout-simple-1-000001"]
+    with pytest.raises(UserError, match="other settings"):
+        make(tmp_path)
+    with pytest.raises(UserError, match="level 'shows' is of the stage alone"):
+        make(tmp_path / "shows", "--level", "shows", "--style", "cutout")
 
 
 def test_other_content_is_left_alone(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ ONE_HEAD = {
 }
 VARIANTS = [
     {}, {"partition": False}, {"positions": "index"}, {"context_tokens": 0}, {"fusion": "gate_hard"},
-    {"fusion": "gate_learned"}, {"fusion": "full"}, {"fusion": "appended"}, {"routing": "joint"},
+    {"fusion": "gate_learned"}, {"fusion": "full_own"}, {"fusion": "full"}, {"fusion": "appended"},
+    {"routing": "joint"},
 ]  # fmt: skip
 
 

@@ -54,15 +54,16 @@ def test_only_runs_that_read_the_same_share_what_is_encoded(bench: Bench) -> Non
     assert folders["start"] == folders["runs/ccl"] == folders["runs/bad"] != folders["runs/wide"]
 
 
-@pytest.mark.parametrize("name", ["ccl", "ccl_gpu", "mtv", "smoke"])
+@pytest.mark.parametrize("name", ["ccl", "ccl_cutout", "ccl_1m", "ccl_10m", "mtv", "smoke"])
 def test_the_shipped_plans_are_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every configuration that they need loads, and a group is there for each phase."""
     monkeypatch.chdir(ROOT)
     plan = load_plan(ROOT / f"configs/ablation/{name}.yaml")
-    groups = Jobs(plan, tmp_path, 1).groups(list(plan.variants), plan.seeds)
-    own = [v for v in plan.variants.values() if not v.same_as]
-    assert len(groups[2]) == len(own) * len(plan.seeds) and len(groups[1]) == 1
-    assert name == "smoke" or len(plan.seeds) >= 3
+    groups = Jobs(plan, tmp_path, 1).groups(list(plan.variants), plan.all_seeds)
+    own = [name for name, variant in plan.variants.items() if not variant.same_as]
+    assert len(groups[2]) == sum(len(plan.seeds_of(name)) for name in own) and len(groups[1]) == 1
+    assert {"ccl": 8, "ccl_cutout": 4, "mtv": 6}.get(name, 2) == len(plan.seeds)
+    assert not set(plan.seeds) & set(plan.group_seeds.get("tune", ()))  # rates are chosen on seeds not used after
     assert not os.listdir(tmp_path)
 
 

@@ -21,6 +21,9 @@ PLAN: dict[str, Any] = {
 }  # fmt: skip
 
 
+CONTRAST = {"variant": "b", "metric": "loss", "claim": "c", "bound": 0.1, "expected": 0.1, "deviation": 0.1}
+
+
 def write(folder: Path, change: dict[str, Any] | None = None) -> Path:
     plan = copy.deepcopy(PLAN)
     for key, value in (change or {}).items():
@@ -61,6 +64,18 @@ def test_what_is_dumped_reads_back(tmp_path: Path) -> None:
         ({"secondary": [{"name": "x", "path": "probe.no.loss"}]}, "probe.no.loss is of no probe of the plan"),
         ({"secondary": [{"name": "x", "path": "loss"}]}, "secondary.0.path"),
         ({"seeds": [0, 0]}, "seeds: [0, 0]; each may stand once"),
+        ({"group_seeds": {"few": [0]}}, "group_seeds.few: no variant is of group few; there are main"),
+        ({"group_seeds": {"main": [0]}}, "group_seeds: the seeds of a's group are the plan's own, `seeds`"),
+        ({"group_seeds": {"few": [3, 3]}, "variants/b/group": "few"}, "group_seeds.few: [3, 3]; each may stand once"),
+        ({"group_seeds": {"few": [3]}, "variants/c/group": "few"}, "variants.c: takes a training that has no seed 3"),
+        ({"variants/b/against": "d"}, "variants.b.against: d is none of the plan's variants"),
+        ({"probe/held/groups": ["few"]}, "probe.held.groups: no variant is of group few"),
+        ({"family": [CONTRAST | {"variant": "d"}]}, "family.0.variant: d is none of the plan's variants"),
+        ({"family": [CONTRAST | {"variant": "c"}]}, "family.0.variant: c is the reference"),
+        ({"family": [CONTRAST | {"metric": "x"}]}, "family.0.metric: x is no endpoint that says what is better"),
+        ({"family": [CONTRAST]}, "family.0: b shares less than 2 seeds with a"),
+        ({"convergence": {"metric": "loss", "target": 1, "lines": {"a": ["d"]}}}, "convergence.lines.a: d is none of"),
+        ({"convergence": {"metric": "x", "target": 1, "lines": {"a": ["a"]}}}, "convergence.metric: x is none of"),
     ],
 )  # fmt: skip
 def test_a_wrong_plan_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -79,6 +94,15 @@ def test_a_plan_extends_another(tmp_path: Path) -> None:
     assert (plan.clips["train"].seed, plan.clips["train"].clips, plan.clips["held"].clips) == (1, 8, 4)
     assert plan.variants["b"].label == "B" and plan.variants["b"].overrides == {"train.steps": 3}
     assert "extends" not in dump_plan(plan)
+    less = changes | {"only": ["more", "a"], "probe": None, "endpoints": [{"name": "x", "path": "metrics.x"}]}
+    larger.write_text(yaml.safe_dump(less | {"variants": {"d": {"group": "more"}, "e": {"group": "more"}}}))
+    plan = load_plan(larger)
+    assert list(plan.variants) == ["a", "d", "e"] and plan.probe == {} and "only" not in dump_plan(plan)
+    larger.write_text(yaml.safe_dump(changes | {"only": ["z"]}))
+    with pytest.raises(
+        UserError, match=r"larger\.yaml: only: \['z'\]: give a list of variants or groups, of a, b, c, main"
+    ):
+        load_plan(larger)
     (tmp_path / "largest.yaml").write_text("extends: larger.yaml")
     with pytest.raises(UserError, match=r"largest\.yaml: extends .*larger\.yaml, which extends another"):
         load_plan(tmp_path / "largest.yaml")

@@ -10,6 +10,7 @@ import pytest
 from ablation_bench import Bench
 
 from shared.ablation import report
+from shared.ablation.plan import dump_plan, load_plan
 from shared.ablation.results import Results
 from shared.utils.errors import UserError
 
@@ -44,10 +45,33 @@ def test_the_document_follows_the_results(bench: Bench, tmp_path: Path) -> None:
         ablate.main(given)
 
 
-def test_the_documents_tables_are_those_of_the_committed_results() -> None:
-    folders = sorted(str(file.parent) for file in (ROOT / "docs/results").glob("*/plan.yaml"))
-    assert [Path(folder).name for folder in folders] == ["ccl", "mtv"]
-    ablate.main(["--report-only", "--results", *folders, "--document", str(ROOT / "docs/results.md"), "--check"])
+def test_a_document_may_hold_the_claims_alone(bench: Bench, tmp_path: Path) -> None:
+    bench.run("--only", "ccl,bad")
+    document = tmp_path / "results.md"
+    document.write_text("<!-- toy claims:begin -->\n<!-- toy claims:end -->\n")
+    ablate.main(["--report-only", "--results", str(bench.output / "results"), "--document", str(document)])
+    text = document.read_text()
+    assert "**Claims.**" in text and "**loss.**" not in text and "holds |" in text
+    assert [caption for caption in re.findall(r"!\[(.+)\]", text) if "Training loss" in caption] == []
+    assert len(list((tmp_path / "results/toy/figures").iterdir())) == text.count("![") == 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("docs/results.md", ["ccl", "ccl_cutout", "mtv"]),
+        ("docs/results/details.md", ["ccl", "ccl_cutout", "ccl_1m", "ccl_10m", "mtv"]),
+    ],
+)
+def test_the_documents_tables_are_those_of_the_committed_results(page: str, names: list[str]) -> None:
+    folders = [str(ROOT / "docs/results" / name) for name in names]
+    ablate.main(["--report-only", "--results", *folders, "--document", str(ROOT / page), "--check"])
+
+
+@pytest.mark.parametrize("name", ["ccl", "ccl_cutout", "ccl_1m", "ccl_10m", "mtv"])
+def test_the_plan_beside_the_results_is_the_one_that_was_written_before(name: str) -> None:
+    kept = (ROOT / f"docs/results/{name}/plan.yaml").read_text()
+    assert kept == dump_plan(load_plan(ROOT / f"configs/ablation/{name}.yaml"))
 
 
 def test_figures_are_the_same_each_time(results: Results) -> None:

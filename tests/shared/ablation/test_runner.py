@@ -58,7 +58,7 @@ def test_labels_and_metrics_may_change(bench: Bench) -> None:
 
 
 def test_an_endpoint_that_was_not_measured_fails_the_run(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.write({"endpoints": [{"name": "gain", "path": "probe.held.gain.t2av"}]})
+    bench.write({"endpoints": [{"name": "gain", "path": "probe.held.gain.t2av"}], "family": []})
     assert bench.run("--only", "bad", "--seeds", "0") == 1
     assert "no numbers at probe.held.gain.t2av, which 'gain' needs; there is loss, model" in capsys.readouterr().err
 

@@ -117,3 +117,13 @@ def test_what_is_kept_is_not_sampled_again(tmp_path: Path) -> None:
 def test_batches_hold_one_length() -> None:
     specs: list[Any] = [SimpleNamespace(frames=frames) for frames in (32, 64, 32, 32)]
     assert list(batches(specs, 2)) == [[0, 2], [3], [1]]
+
+
+def test_held_out_clips_may_be_of_another_style_or_contradict_their_text() -> None:
+    plain = held_out_script(CODER, "full", 3)
+    assert held_out_script(CODER, "full", 3, conflict=True).caption_overrides and not plain.caption_overrides
+    other, contradicting = (
+        HeldOut.make(CODER, "simple", 2, **how) for how in ({"style": "cutout"}, {"conflict": True})
+    )
+    assert [spec.style for spec in other.specs] == ["cutout"] * 2 and other.coded[0].scene.fit.spec.style == "cutout"
+    assert all(spec.caption_overrides for spec in contradicting.specs)

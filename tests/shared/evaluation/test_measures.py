@@ -10,6 +10,7 @@ import pytest
 
 from shared.evaluation.fakes import FAKES, fakes_of
 from shared.evaluation.measures import LEAST_CLIPS, MEASURES, SceneClip, measure_clips, names, shown, streams
+from shared.evaluation.told_scores import BELIEFS
 from shared.evaluation.validity import SceneReading
 from shared.puppets.clip import render_clip
 from shared.puppets.hearing import hear
@@ -162,5 +163,19 @@ def test_few_clips_are_not_shown_and_every_measure_says_what_would_fool_it() -> 
     enough = {"scores": {"count": {"clips": LEAST_CLIPS}, "kind": {"clips": LEAST_CLIPS - 1}}}
     assert list(shown(enough)) == ["count"]
     assert all(measure.fooled_by and measure.meaning for measure in MEASURES.values())
-    assert {name for task in TASKS for name in names(task, "shows")} == set(MEASURES)
-    assert {*MEASURES} - {*names("t2av", "simple")} == {"vowels", "mode", "voice", "drifting"}
+    every = {name for task in TASKS for name in names(task, "shows")}
+    assert every == set(MEASURES) - {*BELIEFS} and {*BELIEFS} <= {*names("a2v", "full", conflict=True)}
+    assert {*MEASURES} - {*names("t2av", "simple"), *BELIEFS} == {"vowels", "mode", "voice", "drifting"}
+
+
+def test_texts_that_contradict_what_is_given_are_told_apart_where_something_is_given() -> None:
+    specs = [sample_spec(32, i, conflict=1.0) for i in range(8)]
+    fit = [s for s in specs if s.caption_overrides][:3]
+    clips = [render_clip(s) for s in fit]
+    pairs = zip(fit, clips, strict=True)
+    true = [SceneClip(s, SceneReading.read(c.frames, 16), read_sound(c.mix, s.rate)) for s, c in pairs]
+    scores = measure_clips("a2v", true, true, range(3), (8, 8))["scores"]
+    assert (scores["given_believed"]["value"], scores["text_believed"]["value"]) == (1.0, 0.0)
+    assert scores["given_believed"]["clips"] == 3
+    assert not {*BELIEFS} & {*measure_clips("t2av", true, true, range(3), (8, 8))["scores"]}
+    assert not {*BELIEFS} & {*values(TRUE, "a2v")}

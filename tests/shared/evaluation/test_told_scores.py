@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.evaluation.told_scores import count_scores, heard_scores, seen_scores
+from shared.evaluation.told_scores import belief_scores, count_scores, heard_scores, seen_scores
 from shared.puppets.readers import AudioReading, HeardSyllable
 from shared.puppets.script import Character, Distractor, Prop, sample_spec
 from shared.puppets.script_fit import ScriptFit
@@ -133,3 +133,34 @@ def test_counts_are_right_in_every_stream_that_is_made() -> None:
     for fit, audio, right in ((FIT, two, 1), (FIT, one, 0), (once, two, 0), (FIT, None, 1), (None, one, 0)):
         assert count_scores(TOLD, fit, audio) == {"count": (right, 1)}
     assert count_scores(Told((), (ToldObject("ball"),)), FIT, two) == {"count": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("said", "changed", "believed"),
+    [
+        (("mood", "cold dark"), {}, (0, 1)),
+        (("mood", "cold dark"), {"mood": "cold dark"}, (1, 0)),
+        (("mood", "cold dark"), {"mood": "warm dark"}, (0, 0)),
+        (("object", "drum"), {}, (0, 1)),
+        (("object", "drum"), {"props": (replace(THINGS[0], kind="drum"),)}, (1, 0)),
+        (("person", "woman"), {"characters": PEOPLE[1:]}, (1, 0)),
+    ],
+)
+def test_a_clip_believes_its_text_or_what_is_given(
+    said: tuple[str, str], changed: dict[str, Any], believed: tuple[int, int]
+) -> None:
+    spec = replace(SCRIPT, characters=PEOPLE[:1], caption_overrides=(said,))
+    fit = ScriptFit(replace(SCRIPT, characters=PEOPLE[:1]) if not changed else replace(SCRIPT, **changed), (MOVING,))
+    found = belief_scores(spec, fit, None)
+    assert (found["text_believed"], found["given_believed"]) == tuple((float(one), 1.0) for one in believed)
+
+
+def test_of_a_sound_only_the_pace_tells_whom_it_believes() -> None:
+    spec = replace(SCRIPT, caption_overrides=(("mood", "cold dark"),))
+    slow, nothing = (AudioReading(np.zeros(0), np.zeros(1), pace) for pace in ("dark", ""))
+    assert belief_scores(spec, None, slow) == {"text_believed": (1.0, 1.0), "given_believed": (0.0, 1.0)}
+    none = {"text_believed": (0.0, 0.0), "given_believed": (0.0, 0.0)}
+    assert belief_scores(spec, None, nothing) == none
+    assert belief_scores(replace(spec, caption_overrides=(("object", "drum"),)), None, slow) == none
+    unseen = replace(spec, caption_overrides=(("object", "drum"),), props=(replace(THINGS[0], visible=False),))
+    assert belief_scores(unseen, FIT, None) == none

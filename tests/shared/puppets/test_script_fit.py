@@ -105,10 +105,3 @@ def test_noise_and_emptiness_are_read_without_failing() -> None:
         assert isinstance(fit, ScriptFit) and fit.draw().shape == frames.shape
     stage = replace(short(0, "simple"), characters=(), props=())
     assert not fit_script(render(stage, []), 16).spec.props
-
-
-def test_sparks_whose_rises_cross_are_fitted_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = next(s for s in map(lambda i: short(i, "simple"), range(40)) if len(s.props) == 1 and s.duration <= 2)
-    monkeypatch.setattr("shared.puppets.readers.flash_onsets", lambda *_: np.array([1.0, 0.9]))
-    (prop,) = fit_script(render_clip(spec).frames, spec.fps, "simple").spec.props
-    assert len(prop.onsets) == 2 and prop.onsets[0] <= prop.onsets[1]

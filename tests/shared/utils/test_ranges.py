@@ -29,7 +29,8 @@ SCRIPTS = [path.stem for path in sorted((ROOT / "scripts").glob("*.py"))]
 #: Numbers that may be below zero, and why.
 SIGNED = {
     "seed": "any whole number of 64 bits is a seed",
-    "seeds": "the same",
+    **dict.fromkeys(("seeds", "group_seeds"), "the same"),
+    "target": "a score of any sign",
     "local_rank": "a launcher says -1 where there is none",
     "mean": "of logit(u)",
     "high_mean": "of logit(u)",
