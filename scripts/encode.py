@@ -20,12 +20,14 @@ from shared.data.manifest import read_manifest
 from shared.utils.cli import TrustOptions, option, parse
 from shared.utils.config_sections import TrackSettings
 from shared.utils.errors import UserError, exit_for_failed_clips, run_main
+from shared.utils.object_store import object_path
 from shared.utils.ranges import Count, Fps, Rank, Seconds, Side, Workers
 
 
 class EncodeOptions(TrustOptions):
-    manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
+    manifest: str = option(help="manifest.jsonl, here or in an object store (s3://), or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
+    upload: str | None = option(None, "URL in an object store (s3://, gs://) where each finished shard is put too")
     checkpoint: Path | None = option(None, "checkpoint folder whose codecs and text encoder are used")
     video_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     audio_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
@@ -74,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         check_tracks(clips)
     how = options.model_dump(include={"output", "device", "workers", "threads"}) | {"without_speaker": drop_speaker}
     how |= {"features": clip_features, "parts": clip_parts}
+    how |= {"upload": object_path("--upload", options.upload)}
     job = EncodeJob(clips=clips, sources=sources, settings=settings, **how)
     failed = encode(job)
     if failed is None:

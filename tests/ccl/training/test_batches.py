@@ -11,7 +11,7 @@ from ccl.routing import Task
 from ccl.training.batches import JointBatches
 from mtv.curriculum import BackboneConfig
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
-from shared.data.shards import Latents
+from shared.data.latents import Latents
 from shared.encoders import HashedWords
 from shared.utils.config import TrainConfig
 
