@@ -49,7 +49,7 @@ class JointBatches:
 
     def __call__(self, step: int, micro: int, rank: int) -> Batch:
         ids = self.plan.at(step, micro, rank)
-        self.latents.read_ahead([*ids, *(i for k in range(1, AHEAD) for i in self.plan.at(step + k, micro, rank))])
+        self.latents.read_ahead(i for k in range(AHEAD) for i in self.plan.at(step + k, micro, rank))
         drawn = len(ids) if self.config.train.mixed_tasks else 1
         tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, drawn)
         batch = self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)

@@ -201,16 +201,18 @@ def read_members(
     file: int | ObjectPath, record: Record, endings: Sequence[str], verify: bool = True
 ) -> dict[str, bytes]:
     """Members of a record, neighbours read at once. BrokenRecord if one is missing or, to `verify`, not as indexed.
-    Those of an object store are compared in any case, before they are kept on the disk; other errors as its `read`."""
+    Of an object store the whole record is read at once, and kept on the disk if it is right; other errors as its
+    `read`."""
     try:
         spans = [record.members[ending] for ending in endings]
     except KeyError as error:
         raise BrokenRecord(f"has no {error.args[0]}") from None
-    first = min(offset for offset, _, _ in spans)
-    count = max(offset + size for offset, size, _ in spans) - first
+    needed = spans if isinstance(file, int) else list(record.members.values())
+    first = min(offset for offset, _, _ in needed)
+    count = max(offset + size for offset, size, _ in needed) - first
 
     def is_right(data: bytes) -> bool:
-        return all(zlib.crc32(data[at - first : at - first + size]) == checksum for at, size, checksum in spans)
+        return all(zlib.crc32(data[at - first : at - first + size]) == checksum for at, size, checksum in needed)
 
     data = os.pread(file, count, first) if isinstance(file, int) else file.read(first, count, is_right)
     contents = {}

@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,8 +92,8 @@ class LatentShards:
             return True
         return False
 
-    def read_ahead(self, names: Sequence[str]) -> None:
-        """Begin to fetch what `get` of these clips will read; here all is at hand."""
+    def read_ahead(self, names: Iterable[str]) -> None:
+        """Begin to fetch what `get` of these clips will read; here all is at hand, and `names` is not looked at."""
 
     def hold(self) -> None:
         """Open the files, as many as may be, so that they can be read even if another run takes them away.
@@ -214,8 +214,11 @@ class ShardedLatents(LatentShards):
             self._drop(name, str(error))
             return None
 
-    def read_ahead(self, names: Sequence[str]) -> None:
+    def read_ahead(self, names: Iterable[str]) -> None:
         """See `LatentShards.read_ahead`: what lies in an object store is brought to the disk, several clips at once."""
+        if not any(isinstance(folder, ObjectPath) for folder in self.folders):
+            return
+        names = list(names)
         self._ahead.keep(names)
         for name in names:
             path = self.places[name][0].path

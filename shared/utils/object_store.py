@@ -27,7 +27,7 @@ WAITS = (1.0, 4.0, 15.0, 60.0)
 #: Packages that fsspec wants beside itself; the others it names.
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 #: What is no matter of the connection: asking again gives the same.
-_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, UserError)
+_LASTING = (FileNotFoundError, IsADirectoryError, UserError)
 _THREADS = 16  # that fetch the files of a list
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class ObjectPath:
     """A file or folder in an object store, by its URL; with what shards and manifests need of `pathlib.Path`.
 
     All that reads or writes raises FileNotFoundError where there is none, and UserError if the package of the store is
-    missing, or a connection is lost more often than it is asked again (`WAITS`); each time is told.
+    missing, it refuses, or a connection is lost more often than it is asked again (`WAITS`); each time is told.
     """
 
     url: str
@@ -70,14 +70,6 @@ class ObjectPath:
         except FileNotFoundError:
             return -1
         return -1 if size is None else size
-
-    def names(self) -> list[str]:
-        """Names in this folder; none if there is no such folder."""
-        try:
-            listed = self._asked("ls", detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in listed)
 
     def download(self, path: Path) -> None:
         """Copy the file to `path`, which is there when it is whole."""
@@ -212,6 +204,9 @@ def retried(what: str, ask: Callable[[], T]) -> T:
             return ask()
         except _LASTING:
             raise
+        except (PermissionError, NotImplementedError) as error:
+            why = f"{type(error).__name__}: {error}"[:200].rstrip(": ")
+            raise UserError(f"{what}: the store refuses ({why}); see your rights and credentials there") from None
         except Exception as error:  # each store has errors of its own, most of them no OSError
             if getattr(error, "status", None) == 416:  # a range that begins where the file has ended
                 return b""  # type: ignore[return-value]

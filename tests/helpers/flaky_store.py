@@ -19,6 +19,7 @@ class Store:
         self.drops = self.asked = 0
         self.files = fsspec.filesystem("memory")
         self.files.store.clear()
+        self.files.pseudo_dirs[:] = [""]
 
     def request(self) -> None:
         self.asked += 1

@@ -9,7 +9,7 @@ import pytest
 from flaky_store import Store, flaky_store
 
 from shared.utils.errors import UserError
-from shared.utils.object_store import Ahead, ObjectPath, fetch_all, local_copy, place
+from shared.utils.object_store import Ahead, ObjectPath, fetch_all, local_copy, object_path, place
 
 TEXT = b"0123456789"
 
@@ -57,10 +57,10 @@ def test_as_a_path(flaky: Store, tmp_path: Path) -> None:
     assert file.is_file() and file.size() == 10 and not (folder / "c").is_file() and (folder / "c").size() == -1
     (tmp_path / "new").write_bytes(b"new")
     (folder / "new").upload(tmp_path / "new")
-    assert folder.names() == ["b.tar", "new"] and (folder / "none").names() == []
+    assert flaky.files.cat_file("/a/new") == b"new"
     (folder / "new").remove()
     (folder / "new").remove()
-    assert folder.names() == ["b.tar"]
+    assert not (folder / "new").is_file() and file.is_file()
     assert place("file:///a/b") == place("/a/b") == Path("/a/b") and place(file) is file
 
 
@@ -94,6 +94,25 @@ def test_a_package_that_is_missing_is_named(url: str, package: str, monkeypatch:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"{url}: needs the package {package}, which is not installed; install it"):
         ObjectPath(url).is_file()
+
+
+def test_a_store_that_refuses_is_told_and_not_asked_again(
+    flaky: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(flaky, "request", refuse)
+    with pytest.raises(UserError, match=r"memory://a/b.tar: the store refuses \(PermissionError: Access Denied\); see"):
+        ObjectPath("memory://a/b.tar").read(0, 4, lambda data: True)
+    assert not caplog.records
+
+
+def test_an_option_that_names_a_folder_in_a_store() -> None:
+    assert object_path("--upload", None) is None
+    assert object_path("--upload", "memory://a") == ObjectPath("memory://a")
+    with pytest.raises(UserError, match="--upload data: the URL of a folder in an object store, as s3://bucket/lat"):
+        object_path("--upload", "data")
 
 
 def test_an_unknown_store_is_refused() -> None:
