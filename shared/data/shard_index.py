@@ -149,10 +149,12 @@ class Shard:
 
 def scan_shard(shard: Place) -> list[Record]:
     """Find the records of a shard, those before a damage if there is one; none if it is no tar file at all, or holds a
-    link, a device, a folder or a name with a path: encoding writes none, and nothing in such a file is trusted."""
+    link, a device, a folder or a name with a path: encoding writes none, and nothing in such a file is trusted.
+    UserError for an object store that cannot be reached."""
     members: dict[str, dict[str, tuple[int, int, int]]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    with suppress(*_BAD_TARS), local_copy(shard) as path, tarfile.open(path, "r:") as tar, open(path, "rb") as file:
+    gone, damaged = suppress(FileNotFoundError), suppress(*_BAD_TARS)
+    with gone, local_copy(shard) as path, damaged, tarfile.open(path, "r:") as tar, open(path, "rb") as file:
         for member in tar:
             if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or "/" in member.name:
                 return []

@@ -210,6 +210,8 @@ class ShardedLatents(LatentShards):
             if facts["id"] != name:
                 raise BrokenRecord(f"clip {facts['id']!r} is in its place")
             return latents_of(self.records[name], as_float(contents["latents"]), texts_of_record(facts))
+        except UserError:  # the store cannot be reached: nothing is known of the record
+            raise
         except (BrokenRecord, SafetensorError, *BAD_FACTS) as error:
             self._drop(name, str(error))
             return None

@@ -14,10 +14,11 @@ from shards import damage, middle, names, plan
 
 from shared.data import shards as shards_module
 from shared.data.latents import as_float, latents_of
-from shared.data.shard_index import BrokenRecord
+from shared.data.shard_index import BrokenRecord, scan_shard
 from shared.data.shard_loader import EpochLoader, ShardedText
 from shared.data.shards import ShardedLatents
 from shared.utils.errors import UserError
+from shared.utils.object_store import ObjectPath
 
 needs_http = pytest.mark.skipif(
     importlib.util.find_spec("aiohttp") is None, reason="fsspec reads http with aiohttp (the extra http)"
@@ -67,6 +68,8 @@ def test_a_run_stops_where_the_store_is_gone_and_leaves_no_clip_out(far: Store) 
     far.drops = 99
     with pytest.raises(UserError, match=r"memory://data/00000.tar: cannot be reached .* run the same command again"):
         store.get("clip1")
+    with pytest.raises(UserError, match="cannot be reached"):
+        scan_shard(ObjectPath("memory://data/00000.tar"))
     far.drops = 0
     assert store.get("clip1").id == "clip1" and not store.problems
 
