@@ -161,7 +161,7 @@ class ShardedLatents(LatentShards):
         super().__init__({})
         self.folders = [place(f) for f in ([folders] if isinstance(folders, str | Place) else folders)]
         self.verify, self.checks_records = verify, verify != "none"
-        self._examined: set[Path] = set()
+        self._examined: set[Place] = set()
         self._instead: dict[str, str] = {}
         self._endings = ("json", "latents", "texts", *(("tracks",) if tracks else ()))
         wants = {"video": needs_video, "audio": needs_audio, "tracks": tracks, "part that sounds": parts}
@@ -276,7 +276,8 @@ class ShardedLatents(LatentShards):
     def _examine(self, shard: Shard) -> None:
         """Look through a shard that is not as the index says: records are where they are, and what is broken goes."""
         self._examined.add(shard.path)
-        self._files.pop(shard.path, None)  # type: ignore[call-overload]
+        if isinstance(shard.path, Path):
+            self._files.pop(shard.path, None)
         why = "not in the shard, which is cut off or another" if shard.path.is_file() else "the shard is gone"
         before = len(self.problems)
         scanned = {record.id: record for record in shard_index.scan_shard(shard.path)}
