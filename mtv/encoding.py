@@ -13,6 +13,7 @@ from shared.utils import config_file
 from shared.utils.cli import TrustOptions, option
 from shared.utils.config_sections import TrackSettings
 from shared.utils.errors import UserError
+from shared.utils.object_store import object_path
 from shared.utils.ranges import Count, Fps, Rank, Seconds, Side, Workers
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 class EncodeOptions(TrustOptions):
-    manifest: Path = option(help="manifest.jsonl, or a folder of X.mp4 with X.txt")
+    manifest: str = option(help="manifest.jsonl, here or in an object store (s3://), or a folder of X.mp4 with X.txt")
     output: Path = option(help="folder to fill; new, empty, or made by this script", writes="folder")
+    upload: str | None = option(None, "URL in an object store (s3://, gs://) where each finished shard is put too")
     checkpoint: Path | None = option(None, "checkpoint folder whose codecs and text encoder are used")
     video_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
     audio_codec: str | None = option(None, "its folder or hub id, instead of the checkpoint's")
@@ -64,7 +66,7 @@ class EncodeOptions(TrustOptions):
         if given := [name for name in ("manifest", "output") if name in section]:
             raise UserError(f"{place}: {given[0]} has no place here; shards of {manifest} are written to {output}")
         try:
-            options = cls.model_validate(section | {"manifest": manifest, "output": output})
+            options = cls.model_validate(section | {"manifest": str(manifest), "output": output})
         except ValidationError as error:
             raise UserError(config_file.explain(error, Path(place), cls)) from None
         record_settings(options), component_sources(options)
@@ -84,6 +86,7 @@ def encode_job(options: EncodeOptions, clips: list[Clip]) -> EncodeJob:
         check_tracks(clips)
     how = options.model_dump(include={"output", "device", "workers", "threads"})
     how |= {"without_speaker": drop_speaker, "features": clip_features, "parts": clip_parts}
+    how |= {"upload": object_path("--upload", options.upload)}
     return EncodeJob(clips=clips, sources=sources, settings=settings, **how)
 
 

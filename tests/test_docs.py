@@ -57,11 +57,11 @@ def test_commands_have_their_options(path: Path) -> None:
 
 @by_page
 def test_commands_read_what_is_there(path: Path) -> None:
-    """Files are in the repository, or made by a command above; names with my_ or in capitals are the reader's."""
+    """Files are in the repository, or made by a command above; my_ names, capitals and URLs are the reader's."""
     made: list[str] = []
     for command in commands(path.read_text(encoding="utf-8")):
         for name in command.reads:
-            own = re.match(r"my_|[A-Z_]+(/|$)", name)
+            own = re.match(r"my_|[A-Z_]+(/|$)|\w+://", name)
             there = not name.startswith(MADE) and (ROOT / name).exists()
             above = any(name.rstrip("/") == one or name.startswith(one.rstrip("/") + "/") for one in made)
             assert own or there or above, f"{path.name}: {name} is not there for: {' '.join(command.words)}"

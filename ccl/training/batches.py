@@ -18,12 +18,15 @@ from mtv.control import TrackFeatures
 from shared.codecs import Codecs
 from shared.data.bucketing import BatchPlan, draw_tasks
 from shared.data.clip_texts import audio_text, video_text
-from shared.data.shards import Latents, LatentShards
+from shared.data.latents import Latents
+from shared.data.shards import LatentShards
 from shared.encoders import TextEncoder
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.timed_text import text_over_time
 from shared.utils.config import TrainConfig
 from shared.utils.rng import generator
+
+AHEAD = 4  # steps whose clips are read from an object store while one is made
 
 
 class JointBatches:
@@ -46,6 +49,7 @@ class JointBatches:
 
     def __call__(self, step: int, micro: int, rank: int) -> Batch:
         ids = self.plan.at(step, micro, rank)
+        self.latents.read_ahead(i for k in range(AHEAD) for i in self.plan.at(step + k, micro, rank))
         drawn = len(ids) if self.config.train.mixed_tasks else 1
         tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, drawn)
         batch = self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)

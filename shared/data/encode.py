@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from shared.utils.cli import device as parse_device
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
 from shared.utils.locks import FILLS, LOCK_NAME, locked
+from shared.utils.object_store import ObjectPath, local_copy
 from shared.utils.parallel import process_pool, start_method
 from shared.utils.portable import portable
 from shared.utils.progress import bar as progress_bar
@@ -61,7 +63,8 @@ class EncodeJob:
     sizes (a clip takes that whose aspect ratio is nearest to its own), duration, needs, keyframe_latents, tracks
     (encoders by track, or None), text_dtype, latents_dtype, low_memory, shard_clips; and part_latents, where those of
     the tracks that `parts` reads are wanted. With tracks, `features` makes what is kept of them, and the captions
-    `without_speaker` are embedded, too. `workers`: processes of this rank; `threads` decode ahead in each.
+    `without_speaker` are embedded, too. `upload`: where each finished shard is put too, the index last.
+    `workers`: processes of this rank; `threads` decode ahead in each.
     """
 
     output: Path
@@ -71,13 +74,14 @@ class EncodeJob:
     features: TrackFeatures
     without_speaker: Callable[[str], str]
     parts: PartSounds
+    upload: ObjectPath | None = None
     device: str = "auto"
     workers: int = 1
     threads: int = 4
 
     @property
     def folder(self) -> ShardFolder:
-        return ShardFolder(self.output, self.clips, portable(self.settings))
+        return ShardFolder(self.output, self.clips, portable(self.settings), self.upload)
 
     @property
     def processes(self) -> int:
@@ -215,9 +219,11 @@ class ClipEncoder:
 class ShardFolder:
     """The shards of one manifest in a folder: which are done, which are to be made, and the index of all."""
 
-    def __init__(self, folder: Path, clips: Sequence[Clip], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, clips: Sequence[Clip], settings: dict[str, Any], upload: ObjectPath | None = None
+    ) -> None:
         size = settings["shard_clips"]
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.upload = folder, settings, upload
         self.chunks = [clips[k : k + size] for k in range(0, len(clips), size)]
 
     def prepare(self) -> None:
@@ -227,6 +233,8 @@ class ShardFolder:
     def clear(self) -> None:
         """Take away the index and what belongs to no shard of this manifest; one process does it, before the others."""
         (self.folder / INDEX_NAME).unlink(missing_ok=True)
+        if self.upload is not None:
+            (self.upload / INDEX_NAME).remove()
         for path in [*self.folder.glob("[0-9]*.tar"), *self.folder.glob("[0-9]*.json")]:
             if path.stem.isdecimal() and int(path.stem) >= len(self.chunks):
                 path.unlink()
@@ -258,6 +266,7 @@ class ShardFolder:
             failed: list[dict[str, Any]] = []
             records = encoder.records(self.chunks[number], failed, tick)
             write_shard(self._tar(number), records, key=mine[number], failed=failed, **made_by)
+            self._upload_shard(number)
 
     def finish(self) -> list[dict[str, Any]] | None:
         """Write report and index (if there is a record) once all shards are there: failed clips; None until then."""
@@ -282,7 +291,25 @@ class ShardFolder:
         index["shards"] = [shard.facts() for shard, _ in shards if shard.records]
         if index["shards"]:
             write_file(self.folder / INDEX_NAME, json.dumps(index).encode())
+        if self.upload is not None:
+            for number in range(len(self.chunks)):
+                self._upload_shard(number)
+            for name in (EMPTY_NAME, SETTINGS_NAME, REPORT_NAME, *([INDEX_NAME] if index["shards"] else [])):
+                (self.upload / name).upload(self.folder / name)
         return failed
+
+    def _upload_shard(self, number: int) -> None:
+        """Put a shard into the object store, then its .json, unless both are there as they are here."""
+        if self.upload is None:
+            return
+        tar = self._tar(number)
+        about = tar.with_suffix(".json")
+        with suppress(FileNotFoundError), local_copy(self.upload / about.name) as there:
+            same = there.read_bytes() == about.read_bytes()
+            if same and (self.upload / tar.name).size() == tar.stat().st_size:
+                return
+        for path in (tar, about):
+            (self.upload / path.name).upload(path)
 
     def _tar(self, number: int) -> Path:
         return self.folder / f"{number:05d}.tar"

@@ -6,10 +6,12 @@ A line of `manifest.jsonl`, paths relative to the file itself:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +22,7 @@ from shared.data.bad_clips import Problem, refuse
 from shared.data.clip_files import ClipFiles, clip_files, existing
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, write_atomically
+from shared.utils.object_store import ObjectPath, Place, cache_folder, fetch_all, place
 from shared.utils.ranges import Count
 from shared.utils.text_files import is_file, parse_json, read_text, shortened, split_lines
 
@@ -119,7 +122,7 @@ def in_a_row(prompts: object) -> str:
     return " ".join(text.strip() for text in texts if isinstance(text, str))
 
 
-def read_manifest(path: str | Path) -> list[Clip]:
+def read_manifest(path: str | Place) -> list[Clip]:
     """Clips of a manifest, as `manifest_entries` reads it. Raises one UserError for all its problems too."""
     entries = manifest_entries(path)
     problems = [entry for entry in entries if isinstance(entry, Problem)]
@@ -129,7 +132,7 @@ def read_manifest(path: str | Path) -> list[Clip]:
     return [entry for entry in entries if isinstance(entry, Clip)]
 
 
-def manifest_entries(path: str | Path) -> list[Clip | Problem]:
+def manifest_entries(path: str | Place) -> list[Clip | Problem]:
     """Entries of a manifest file, of the `manifest.jsonl` in a folder, or of a folder of X.mp4 with X.txt.
 
     Paths come back resolved. X.txt holds the caption on its first line and, if there is a second, the audio caption
@@ -147,12 +150,36 @@ def manifest_entries(path: str | Path) -> list[Clip | Problem]:
     raise UserError(f"{path}: holds no clip; at least one line, or one X.mp4 with X.txt, is needed")
 
 
-def find_manifest(path: str | Path) -> Path:
-    """Path of the manifest at `path` or in that folder, or of the folder of clips. UserError if there is neither."""
-    path = Path(path)
+def find_manifest(path: str | Place) -> Path:
+    """Path of the manifest at `path` or in that folder, or of the folder of clips. UserError if there is neither.
+    What lies in an object store is brought here (`fetched_manifest`)."""
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        return fetched_manifest(path)
     if not is_file(path) and not path.is_dir():
         raise UserError(f"{path}: no such manifest; a .jsonl file or a folder of clips is needed")
     return path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path
+
+
+def fetched_manifest(url: ObjectPath) -> Path:
+    """Bring a manifest here with all files that it names, those that are not here yet; they lie below the folder of
+    the manifest there, and of its copy here. UserError if there is none, or the store cannot be reached."""
+    url = url if url.name.endswith(".jsonl") else url / MANIFEST_NAME
+    folder = cache_folder() / hashlib.sha256(url.url.encode()).hexdigest()
+    try:
+        url.download(folder / MANIFEST_NAME)
+    except FileNotFoundError:
+        raise UserError(f"{url}: no such manifest; the URL of a .jsonl file, or of its folder, is needed") from None
+    files = dict[Path, ObjectPath]()
+    for line in split_lines(read_text(folder / MANIFEST_NAME, str(url), LARGEST), str(url)):
+        with suppress(ValueError):  # what is wrong with a line, and which files are not there, its reader tells
+            for path in Clip.model_validate(json.loads(line)).files().values():
+                if not path.is_absolute() and ".." not in path.parts:
+                    files[folder / path] = url.parent / path.as_posix()
+    for error in fetch_all(files).values():
+        if isinstance(error, UserError):
+            raise error
+    return folder / MANIFEST_NAME
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:

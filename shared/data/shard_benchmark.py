@@ -14,10 +14,11 @@ import torch
 import webdataset
 
 from shared.data.bucketing import BatchPlan
+from shared.data.latents import as_float
 from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME
 from shared.data.shard_loader import EpochLoader, epoch_batches
 from shared.data.shard_writer import NewRecord, write_file, write_shard
-from shared.data.shards import ShardedLatents, Verify, as_float
+from shared.data.shards import ShardedLatents, Verify
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Self
 from shared.data.bad_clips import Problem
 from shared.utils.errors import UserError
 from shared.utils.files import read_json
+from shared.utils.object_store import ObjectPath, Place, local_copy
 from shared.utils.ranges import check_range
 from shared.utils.text_files import MOST_OF_OURS
 
@@ -107,7 +108,7 @@ class Record:
 class Shard:
     """One tar file as the index has it."""
 
-    path: Path
+    path: Place
     bytes: int
     sha256: str
     records: list[Record]
@@ -118,7 +119,7 @@ class Shard:
         return {"name": self.path.name, "bytes": self.bytes, "sha256": self.sha256, "records": records}
 
     @classmethod
-    def of(cls, facts: dict[str, Any], folder: Path) -> Self:
+    def of(cls, facts: dict[str, Any], folder: Place) -> Self:
         """From what the index says of it; errors as those of `Record.of`."""
         records = [Record.of(record, record["members"]) for record in facts["records"]]
         _counts("bytes", [facts["bytes"]])
@@ -136,20 +137,24 @@ class Shard:
     @property
     def is_whole(self) -> bool:
         """Whether the file is there, with the bytes that it had."""
+        if isinstance(self.path, ObjectPath):
+            return self.path.size() == self.bytes
         return self.path.is_file() and self.path.stat().st_size == self.bytes
 
     @property
     def is_intact(self) -> bool:
-        """Whether the file is there as it was written, by its SHA-256."""
-        return self.is_whole and sha256_of(self.path) == self.sha256
+        """Whether the file is there as it was written, by its SHA-256; in an object store, by its size alone."""
+        return self.is_whole and (isinstance(self.path, ObjectPath) or sha256_of(self.path) == self.sha256)
 
 
-def scan_shard(path: Path) -> list[Record]:
+def scan_shard(shard: Place) -> list[Record]:
     """Find the records of a shard, those before a damage if there is one; none if it is no tar file at all, or holds a
-    link, a device, a folder or a name with a path: encoding writes none, and nothing in such a file is trusted."""
+    link, a device, a folder or a name with a path: encoding writes none, and nothing in such a file is trusted.
+    UserError for an object store that cannot be reached."""
     members: dict[str, dict[str, tuple[int, int, int]]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    with suppress(*_BAD_TARS), tarfile.open(path, "r:") as tar, open(path, "rb") as file:
+    gone, damaged = suppress(FileNotFoundError), suppress(*_BAD_TARS)
+    with gone, local_copy(shard) as path, damaged, tarfile.open(path, "r:") as tar, open(path, "rb") as file:
         for member in tar:
             if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or "/" in member.name:
                 return []
@@ -194,14 +199,24 @@ def _counts(name: str, values: Iterable[Any]) -> None:
             raise ValueError(f"{name} has {value!r:.80}")
 
 
-def read_members(file: int, record: Record, endings: Sequence[str], verify: bool = True) -> dict[str, bytes]:
-    """Members of a record, neighbours read at once. BrokenRecord if one is missing or, to `verify`, not as indexed."""
+def read_members(
+    file: int | ObjectPath, record: Record, endings: Sequence[str], verify: bool = True
+) -> dict[str, bytes]:
+    """Members of a record, neighbours read at once. BrokenRecord if one is missing or, to `verify`, not as indexed.
+    Of an object store the whole record is read at once, and kept on the disk if it is right; other errors as its
+    `read`."""
     try:
         spans = [record.members[ending] for ending in endings]
-        first = min(offset for offset, _, _ in spans)
-        data = os.pread(file, max(offset + size for offset, size, _ in spans) - first, first)
     except KeyError as error:
         raise BrokenRecord(f"has no {error.args[0]}") from None
+    needed = spans if isinstance(file, int) else list(record.members.values())
+    first = min(offset for offset, _, _ in needed)
+    count = max(offset + size for offset, size, _ in needed) - first
+
+    def is_right(data: bytes) -> bool:
+        return all(zlib.crc32(data[at - first : at - first + size]) == checksum for at, size, checksum in needed)
+
+    data = os.pread(file, count, first) if isinstance(file, int) else file.read(first, count, is_right)
     contents = {}
     for ending, (offset, size, checksum) in zip(endings, spans, strict=True):
         content = contents[ending] = data[offset - first : offset - first + size]
@@ -210,12 +225,13 @@ def read_members(file: int, record: Record, endings: Sequence[str], verify: bool
     return contents
 
 
-def read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Place) -> dict[str, Any]:
     """`index.json` of a folder. UserError if it is missing, damaged or of another kind."""
     path = folder / INDEX_NAME
     if not path.is_file():
         raise UserError(f"{path}: no such file; a folder that scripts/encode.py has finished is needed")
-    index = read_json(path, f"{path}:", _ADVICE, LARGEST_INDEX, MOST_OF_OURS)
+    with local_copy(path) as file:
+        index = read_json(file, f"{path}:", _ADVICE, LARGEST_INDEX, MOST_OF_OURS)
     parts = {"settings": dict, "fingerprints": dict, "text": dict, "shards": list, "failed": list}
     if wrong := [name for name, kind in parts.items() if not isinstance(index.get(name, kind()), kind)]:
         raise UserError(f"{path}: is damaged ({wrong[0]} is {index[wrong[0]]!r:.80}); {_ADVICE}")
@@ -227,7 +243,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def shards_of(folder: Path, index: dict[str, Any]) -> tuple[list[Shard], list[Problem]]:
+def shards_of(folder: Place, index: dict[str, Any]) -> tuple[list[Shard], list[Problem]]:
     """Shards of a folder, as its index has them; and those, with the reason, that it does not describe."""
     shards, problems = [], []
     for number, facts in enumerate(index["shards"]):
@@ -242,7 +258,7 @@ def shards_of(folder: Path, index: dict[str, Any]) -> tuple[list[Shard], list[Pr
     return shards, problems
 
 
-def common_settings(folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:
+def common_settings(folders: Sequence[Place], indices: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any]:
     """Find settings, fingerprints and text sizes of folders that are read together. UserError if these differ."""
     first = indices[0]
     for folder, index in zip(folders[1:], indices[1:], strict=True):
@@ -259,7 +275,7 @@ def text_key(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Place) -> str:
     """SHA-256 of a file's content. OSError as `open`."""
-    with open(path, "rb") as file:
+    with local_copy(path) as there, open(there, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

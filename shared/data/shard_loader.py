@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from shared.data.bad_clips import Problem
 from shared.data.bucketing import BatchPlan
+from shared.data.latents import Latents
 from shared.data.shard_index import EMPTY_NAME, text_key
-from shared.data.shards import Latents, ShardedLatents
+from shared.data.shards import ShardedLatents
 from shared.encoders.cache import unpack_texts
 from shared.utils.errors import UserError
+from shared.utils.object_store import Place, local_copy
 from shared.utils.rng import numpy_generator
 
 #: What of `Latents` is handed over stacked.
@@ -73,10 +74,11 @@ class ShardedText:
             for key in record.tokens:
                 self.places.setdefault(key, []).append(name)
 
-    def _empty(self, file: Path) -> Tensor:
+    def _empty(self, file: Place) -> Tensor:
         """Read the embedding of the empty text. UserError if it is not there, or of another size."""
         try:
-            empty = load_file(file)["text"]
+            with local_copy(file) as path:
+                empty = load_file(path)["text"]
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(f"{file}: cannot be read ({error}); run scripts/encode.py again, which writes it") from None
         if empty.ndim != 2 or empty.shape[1] != self.dim or len(empty) > self.max_length:

@@ -4,52 +4,28 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
-import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from shared.data import shard_index
-from shared.data.clip_texts import ClipTexts, Pairs, texts_of_record
+from shared.data.clip_texts import ClipTexts, texts_of_record
+from shared.data.latents import Latents, as_float, latents_of
 from shared.data.manifest import Problem, subset
 from shared.data.shard_index import BAD_FACTS, BrokenRecord, Record, Shard
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
+from shared.utils.object_store import Ahead, ObjectPath, Place, place
 
 Bucket = tuple[int, ...]
 Verify = Literal["record", "shard", "none"]
 _OPEN_FILES = 256
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Latents:
-    """One clip: float32 `video` [C, F, h, w] and `audio` [A, C], of so many `frames` and `samples`.
-
-    A stream that the clip lacks is the encoding of zeros, with its `has_` flag False. `keyframe_latents` [C, F, h, w]:
-    latent i as a keyframe, the encoding of one of its frames repeated; None where the record has none. `fps`: the
-    clip's own frame rate, where it kept that. `prompts` and `audio_prompts`: texts over time, as the manifest has them.
-    `parts` [A, C]: of the speech and the effects, what sounds and the record has.
-    """
-
-    id: str
-    video: Tensor
-    audio: Tensor
-    frames: int
-    samples: int
-    has_video: bool
-    has_audio: bool
-    caption: str
-    audio_caption: str
-    keyframe_latents: Tensor | None = None
-    fps: int | None = None
-    prompts: Pairs = ()
-    audio_prompts: Pairs = ()
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class LatentShards:
@@ -69,6 +45,7 @@ class LatentShards:
         self.problems: list[Problem] = []
         self.checks_records = True
         self._files: dict[Path, BinaryIO] = {}
+        self._ahead = Ahead()
         self._held: dict[Path, tuple[int, int]] = {}  # size and time of files whose records were compared
 
     def __len__(self) -> int:
@@ -115,12 +92,15 @@ class LatentShards:
             return True
         return False
 
+    def read_ahead(self, names: Iterable[str]) -> None:
+        """Begin to fetch what `get` of these clips will read; here all is at hand, and `names` is not looked at."""
+
     def hold(self) -> None:
         """Open the files, as many as may be, so that they can be read even if another run takes them away.
 
         Their records were all compared or made just now: that is not done again while a file stays as it is.
         """
-        paths = dict.fromkeys(shard.path for shard, _ in self.places.values())
+        paths = dict.fromkeys(shard.path for shard, _ in self.places.values() if isinstance(shard.path, Path))
         self._held = {path: _size_and_time(os.stat(path)) for path in paths}
         for path in list(paths)[:_OPEN_FILES]:
             self._file(path)
@@ -134,16 +114,19 @@ class LatentShards:
         return ", ".join(dict.fromkeys(str(shard.path.parent) for shard, _ in self.places.values()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": {}, "_ahead": Ahead()}
 
     def _contents(self, name: str, endings: Sequence[str]) -> dict[str, bytes]:
         try:
             path = self.places[name][0].path
+            if isinstance(path, ObjectPath):
+                self._ahead.wait(name)
+                return shard_index.read_members(path, self.records[name], endings)
             file = self._file(path).fileno()
             verify = self.checks_records and self._held.get(path) != _size_and_time(os.fstat(file))
             return shard_index.read_members(file, self.records[name], endings, verify)
         except OSError as error:
-            raise BrokenRecord(f"cannot be read ({error.strerror})") from None
+            raise BrokenRecord(f"cannot be read ({error.strerror or error})") from None
 
     def _file(self, path: Path) -> BinaryIO:
         if (file := self._files.get(path)) is None:
@@ -170,15 +153,15 @@ class ShardedLatents(LatentShards):
     advice = "encode again"
 
     def __init__(
-        self, folders: str | Path | Sequence[str | Path], needs_video: bool = True, needs_audio: bool = True,
+        self, folders: str | Place | Sequence[str | Place], needs_video: bool = True, needs_audio: bool = True,
         tracks: bool = False, verify: Verify = "record", parts: Collection[str] = (),
     ) -> None:  # fmt: skip
         """Read the indices; with `parts`, records that have one of them. UserError if an index is missing or damaged,
         folders do not fit together, or nothing is left."""
         super().__init__({})
-        self.folders = [Path(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
+        self.folders = [place(f) for f in ([folders] if isinstance(folders, str | Place) else folders)]
         self.verify, self.checks_records = verify, verify != "none"
-        self._examined: set[Path] = set()
+        self._examined: set[Place] = set()
         self._instead: dict[str, str] = {}
         self._endings = ("json", "latents", "texts", *(("tracks",) if tracks else ()))
         wants = {"video": needs_video, "audio": needs_audio, "tracks": tracks, "part that sounds": parts}
@@ -227,9 +210,22 @@ class ShardedLatents(LatentShards):
             if facts["id"] != name:
                 raise BrokenRecord(f"clip {facts['id']!r} is in its place")
             return latents_of(self.records[name], as_float(contents["latents"]), texts_of_record(facts))
+        except UserError:  # the store cannot be reached: nothing is known of the record
+            raise
         except (BrokenRecord, SafetensorError, *BAD_FACTS) as error:
             self._drop(name, str(error))
             return None
+
+    def read_ahead(self, names: Iterable[str]) -> None:
+        """See `LatentShards.read_ahead`: what lies in an object store is brought to the disk, several clips at once."""
+        if not any(isinstance(folder, ObjectPath) for folder in self.folders):
+            return
+        names = list(names)
+        self._ahead.keep(names)
+        for name in names:
+            path = self.places[name][0].path
+            if isinstance(path, ObjectPath) and name in self.records and path not in self._examined:
+                self._ahead.fetch(name, partial(shard_index.read_members, path, self.records[name], self._endings))
 
     def is_readable(self, name: str) -> bool:
         """Whether the record can be read; a broken one is then among `problems`."""
@@ -251,7 +247,7 @@ class ShardedLatents(LatentShards):
             if record.id in self.places:
                 raise UserError(f"{shard.path}: clip id {record.id!r} occurs twice among the shards; ids must differ")
             self.records[record.id], self.places[record.id] = record, (shard, record)
-        if not shard.is_whole:
+        if not isinstance(shard.path, ObjectPath) and not shard.is_whole:
             self._examine(shard)
         for record in shard.records:
             has = {"video": record.has_video, "audio": record.has_audio, "tracks": "tracks" in record.members}
@@ -280,7 +276,8 @@ class ShardedLatents(LatentShards):
     def _examine(self, shard: Shard) -> None:
         """Look through a shard that is not as the index says: records are where they are, and what is broken goes."""
         self._examined.add(shard.path)
-        self._files.pop(shard.path, None)
+        if isinstance(shard.path, Path):
+            self._files.pop(shard.path, None)
         why = "not in the shard, which is cut off or another" if shard.path.is_file() else "the shard is gone"
         before = len(self.problems)
         scanned = {record.id: record for record in shard_index.scan_shard(shard.path)}
@@ -325,26 +322,3 @@ def bucket(record: Record, patch: int = 1) -> Bucket:
     """Length and picture size of a clip, with its video tokens: (tokens, A, F, h, w)."""
     _, frames, height, width = record.video
     return frames * (height // patch) * (width // patch), record.audio[0], frames, height, width
-
-
-def as_float(content: bytes) -> dict[str, Tensor]:
-    """Float32 tensors of a member. SafetensorError if it holds none."""
-    return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
-
-
-def latents_of(record: Record, tensors: Mapping[str, Tensor], texts: ClipTexts) -> Latents:
-    """Clip of a record with these latents. BrokenRecord if they are not what the index says."""
-    shapes = {"video": record.video, "audio": record.audio} | dict.fromkeys(record.parts, record.audio)
-    for part, shape in shapes.items():
-        if part not in tensors:
-            raise BrokenRecord(f"has no {part} latents")
-        if tuple(tensors[part].shape) != shape:
-            raise BrokenRecord(f"{part} latents of shape {list(tensors[part].shape)}, not {list(shape)}")
-    if extra := sorted(tensors.keys() - {*shapes, "keyframe_latents"}):
-        raise BrokenRecord(f"has latents of an unknown name, {extra[0]}")
-    if "keyframe_latents" in tensors and tensors["keyframe_latents"].shape != tensors["video"].shape:
-        raise BrokenRecord(f"keyframe latents of shape {list(tensors['keyframe_latents'].shape)}, not {record.video}")
-    about: Any = {name: getattr(record, name) for name in ("id", "frames", "samples", "has_video", "has_audio", "fps")}
-    about["parts"] = {name: tensors[name] for name in record.parts}
-    about |= {name: tensor for name, tensor in tensors.items() if name not in record.parts}
-    return Latents(**(about | texts._asdict()))

@@ -60,6 +60,7 @@ class RunLog:
         """Drop what a killed run wrote after `first_step` steps. UserError for a tracker that cannot be had."""
         self.world = world
         self.losses, self.speeds = output / "losses.csv", output / "throughput.csv"
+        self.sampled = output / "samples"
         self.peak = peak_flops(world.device, train.peak_tflops)
         self.peak_missed = False
         check_trackers(train.report_to)
@@ -107,6 +108,12 @@ class RunLog:
         elif not self.world.is_main:
             parts = []
         self.carried = {tuple(key): (total, count) for part in parts for *key, total, count in part}
+
+    def show_samples(self, step: int) -> None:
+        """Add the clips of the validation after `step` steps, OUTPUT/samples/stepN_*.mp4, to the trackers."""
+        if self.world.is_main and (clips := sorted(self.sampled.glob(f"step{step:06d}_*.mp4"))):
+            for tracker in self.trackers:
+                tracker.show(clips, step)
 
     def close(self) -> None:
         if self.world.is_main:

@@ -171,6 +171,7 @@ class Trainer:
         self._stop_if_asked(engine, log, state, stop, done, checkpoint)
         if self._validates(done):
             self._validate(engine, state, stop, done)
+            log.show_samples(done)
             self._stop_if_asked(engine, log, state, stop, done, checkpoint)
 
     def _validates(self, done: int) -> bool:

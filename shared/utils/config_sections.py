@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from shared.utils.object_store import Place, place
 from shared.utils.ranges import (
     Amount,
     Batch,
@@ -62,8 +62,13 @@ def key(default: Any, description: str) -> Any:
 class Data(Section):
     """Clips, or the latents that scripts/encode.py made of them."""
 
-    manifest: Paths | None = key(None, "Clips: a jsonl file, a folder of X.mp4 with X.txt, or a list of such.")
-    shards: Paths | None = key(None, "In place of `manifest`: a folder that scripts/encode.py made, or a list of them.")
+    manifest: Paths | None = key(
+        None, "Clips: a jsonl file, here or in a store (s3://), a folder of X.mp4 with X.txt, or a list."
+    )
+    shards: Paths | None = key(
+        None,
+        "In place of `manifest`: a folder that scripts/encode.py made, here or in an object store (s3://), or a list.",
+    )
     fps: Fps = key(16.0, "Pictures a second that clips are resampled to, and that samples have.")
     keep_fps: bool = key(
         False, "Each clip keeps its own frame rate, to the next whole number; `fps` is then that of samples alone."
@@ -92,14 +97,14 @@ class Data(Section):
         return self
 
     @property
-    def manifests(self) -> list[Path]:
+    def manifests(self) -> list[Place]:
         """Where the clips come from; none with `shards`."""
-        return _paths(self.manifest)
+        return _places(self.manifest)
 
     @property
-    def shard_folders(self) -> list[Path]:
+    def shard_folders(self) -> list[Place]:
         """Where the latents come from; none with `manifest`."""
-        return _paths(self.shards)
+        return _places(self.shards)
 
 
 class ComponentSources(Section):
@@ -278,5 +283,5 @@ class Validation(Section):
     steps: Steps = key(20, "Solver steps of a sample.")
 
 
-def _paths(given: Paths | None) -> list[Path]:
-    return [Path(path) for path in ([given] if isinstance(given, str) else given or [])]
+def _places(given: Paths | None) -> list[Place]:
+    return [place(path) for path in ([given] if isinstance(given, str) else given or [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from ccl.routing import Task
 from ccl.training.batches import JointBatches
 from mtv.curriculum import BackboneConfig
 from shared.codecs import Codecs, LinearAudioCodec, LinearVideoCodec
-from shared.data.shards import Latents
+from shared.data.latents import Latents
 from shared.encoders import HashedWords
 from shared.utils.config import TrainConfig
 
@@ -21,6 +22,12 @@ CODECS = Codecs(LinearVideoCodec(latent_channels=4), LinearAudioCodec(latent_cha
 
 class Store:
     """Eight clips of 13 frames and two of 29, without files."""
+
+    def __init__(self) -> None:
+        self.ahead: list[str] = []
+
+    def read_ahead(self, names: Iterable[str]) -> None:
+        self.ahead = list(names)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         return {f"clip{i}": (4, 21) if i < 8 else (8, 46) for i in range(10)}
@@ -60,6 +67,12 @@ def test_a_batch_is_a_pure_function_of_step_micro_and_rank():
     for name in ("video", "audio", "text", "audio_text", "clean_frames"):
         assert torch.equal(getattr(one, name), getattr(two, name)), name
     assert any(batches()(step, 0, 0).ids != one.ids for step in range(6, 10))
+
+
+def test_the_clips_of_four_steps_are_read_ahead():
+    made = batches()
+    made(5, 0, 0)
+    assert made.latents.ahead == [name for step in range(5, 9) for name in made.plan.at(step, 0, 0)]
 
 
 def test_clips_of_a_batch_share_shapes_and_clocks():

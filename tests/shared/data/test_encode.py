@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flaky_store import flaky_store
 
 from shared.checkpoint.registry import find_component
 from shared.codecs import LinearAudioCodec, LinearVideoCodec
@@ -28,6 +30,7 @@ from shared.encoders import HashedWords
 from shared.nn.clock import LatentClock
 from shared.nn.timed_text import TimedText, text_over_time
 from shared.utils.errors import UserError
+from shared.utils.object_store import ObjectPath
 
 SETTINGS: dict[str, Any] = {
     "fps": 8.0, "duration": None, "sizes": [[16, 48], [32, 32], [48, 16]], "needs": "both", "keyframe_latents": False,
@@ -250,3 +253,20 @@ def test_latents_of_parts_are_made_where_they_are_wanted(
     assert "clip 'clip1': has no part that sounds, needed here" in str(wanted.problems[0])
     with pytest.raises(UserError, match="nothing can be read"):
         ShardedLatents(tmp_path / "out", parts=["speech"])
+
+
+def test_finished_shards_are_put_into_a_store_once(
+    clips: list[Clip], sources: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put = flaky_store(monkeypatch, tmp_path / "kept"), list[str]()
+    upload = ObjectPath.upload
+    monkeypatch.setattr(ObjectPath, "upload", lambda there, path: (put.append(there.name), upload(there, path))[1])
+    for _ in range(2):  # nothing is made anew, and no shard put anew
+        assert encode(replace(job(tmp_path / "out", clips[:3], sources), upload=ObjectPath("memory://made"))) == []
+    once, each = ["00000.tar", "00000.json", "00001.tar", "00001.json"], ["empty_text.safetensors", "encode.json"]
+    assert put == [*once, *each, "report.jsonl", "index.json", *each, "report.jsonl", "index.json"]
+    here, there = ShardedLatents(tmp_path / "out"), ShardedLatents("memory://made")
+    assert all(torch.equal(here.get(name).video, there.get(name).video) for name in here.records)
+    store.files.rm_file("/made/00001.tar")
+    encode(replace(job(tmp_path / "out", clips[:3], sources), upload=ObjectPath("memory://made")))
+    assert put.count("00001.tar") == 2 and put.count("00000.tar") == 1

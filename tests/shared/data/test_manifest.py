@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from flaky_store import flaky_store
 
 from shared.data.manifest import Clip, Problem, claim_folder, manifest_entries, read_manifest, subset, write_manifest
 from shared.utils.errors import UserError
@@ -238,3 +239,27 @@ def test_a_folder_is_claimed_for_one_use(tmp_path: Path) -> None:
         claim_folder(folder, "else.json", {"seed": 1})
     with pytest.raises(UserError, match=r"made.json: is a file"):
         claim_folder(folder / "made.json", "made.json", {})
+
+
+def test_a_manifest_in_a_store_is_brought_here_with_its_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = flaky_store(monkeypatch, tmp_path / "kept")
+    manifest(folder, A, A | {"id": "b", "video": "b.mp4", "tracks": {"effects": "effects.wav"}})
+    for name in ("manifest.jsonl", "a.mp4", "b.mp4", "effects.wav"):
+        store.files.pipe_file(f"/clips/{name}", (folder / name).read_bytes())
+    store.drops = 1
+    first, second = read_manifest("memory://clips")
+    assert first.video is not None and first.video.read_bytes() == b"x" and first.caption == "A ball bounces."
+    assert second.tracks["effects"].is_relative_to(tmp_path / "kept")
+    asked = store.asked
+    assert read_manifest("memory://clips/manifest.jsonl") == [first, second] and store.asked == asked + 1
+    manifest(folder, A | {"video": "../a.mp4"}, A | {"id": "c", "video": "c.mp4"}, "{")
+    store.files.put_file(str(folder / "manifest.jsonl"), "/clips/manifest.jsonl")
+    assert [entry.id for entry in manifest_entries("memory://clips") if isinstance(entry, Problem)] == [
+        "a",
+        "c",
+        "line 3",
+    ]
+    with pytest.raises(UserError, match=r"memory://none/manifest.jsonl: no such manifest; the URL of a .jsonl file"):
+        read_manifest("memory://none")

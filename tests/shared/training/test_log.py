@@ -94,6 +94,7 @@ class FakeWandB(types.ModuleType):
     def __init__(self):
         super().__init__("wandb")
         self.started, self.logged, self.finished = [], [], 0
+        self.Video = lambda path, format: (path, format)
 
     def init(self, **given):
         self.started.append(given)
@@ -118,6 +119,23 @@ def test_wandb_gets_the_curves_and_a_resumed_run_is_the_same_run(world, tmp_path
     assert [step for step, _ in fake.logged] == [1, 2, 3]
     assert {"loss/video", "loss/audio/t2av", "lr", "grad_norm", "tokens_per_second", "mfu"} <= set(fake.logged[0][1])
     assert fake.logged[0][1]["loss/video"] == 0.5 and not (tmp_path / "tensorboard").exists()
+
+
+def test_clips_of_a_validation_are_shown_under_one_name_for_all_steps(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", fake := FakeWandB())
+    (tmp_path / "config.yaml").write_text("seed: 5\n")
+    (tmp_path / "samples").mkdir()
+    clips = [tmp_path / "samples" / f"step00000{name}.mp4" for name in ("1_0", "2_0", "2_mtv_1")]
+    for clip in clips:
+        clip.touch()
+    log = RunLog(tmp_path, world, 0, Train(steps=3, report_to=["wandb"]))
+    for step in (1, 2, 3):
+        log.show_samples(step)
+    log.close()
+    of_step = [{"samples/0": clips[0]}, {"samples/0": clips[1], "samples/mtv_1": clips[2]}]
+    assert fake.logged == [
+        (step, {name: (str(clip), "mp4") for name, clip in shown.items()}) for step, shown in enumerate(of_step, 1)
+    ]
 
 
 def test_other_ranks_have_no_tracker_and_no_files(world, tmp_path, monkeypatch):
