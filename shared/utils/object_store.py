@@ -204,11 +204,12 @@ def retried(what: str, ask: Callable[[], T]) -> T:
             return ask()
         except _LASTING:
             raise
-        except (PermissionError, NotImplementedError) as error:
-            why = f"{type(error).__name__}: {error}"[:200].rstrip(": ")
-            raise UserError(f"{what}: the store refuses ({why}); see your rights and credentials there") from None
         except Exception as error:  # each store has errors of its own, most of them no OSError
-            if getattr(error, "status", None) == 416:  # a range that begins where the file has ended
+            status = getattr(error, "status", None)
+            if isinstance(error, PermissionError | NotImplementedError) or status in (401, 403):
+                why = f"{type(error).__name__}: {error}"[:200].rstrip(": ")
+                raise UserError(f"{what}: the store refuses ({why}); see your rights and credentials there") from None
+            if status == 416:  # a range that begins where the file has ended
                 return b""  # type: ignore[return-value]
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -9,7 +9,7 @@ import pytest
 from flaky_store import Store, flaky_store
 
 from shared.utils.errors import UserError
-from shared.utils.object_store import Ahead, ObjectPath, fetch_all, local_copy, object_path, place
+from shared.utils.object_store import Ahead, ObjectPath, fetch_all, local_copy, object_path, place, retried
 
 TEXT = b"0123456789"
 
@@ -94,6 +94,24 @@ def test_a_package_that_is_missing_is_named(url: str, package: str, monkeypatch:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"{url}: needs the package {package}, which is not installed; install it"):
         ObjectPath(url).is_file()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses_is_not_asked_again(status: int) -> None:
+    asked = []
+
+    class Refusal(Exception):
+        pass
+
+    def ask() -> None:
+        asked.append(1)
+        error = Refusal("no entry")
+        error.status = status
+        raise error
+
+    with pytest.raises(UserError, match=r"x: the store refuses \(Refusal: no entry\)"):
+        retried("x", ask)
+    assert asked == [1]
 
 
 def test_a_store_that_refuses_is_told_and_not_asked_again(
