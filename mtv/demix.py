@@ -1,11 +1,14 @@
-"""The clips of a manifest with their sound taken apart: OUTPUT/tracks/ID/{speech, effects, music}.wav."""
+"""The clips of a manifest with their sound taken apart: OUTPUT/tracks/ID/{speech, effects, music}.wav; where several
+people are told apart {speech1, speech2, ...}.wav in the place of the first."""
+
+from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,31 +18,46 @@ from shared.data.clip_key import clip_key
 from shared.data.manifest import Clip, claim_folder
 from shared.data.media import is_silent, probe, read_audio, write_audio
 from shared.utils.errors import UserError
-from shared.utils.files import write_atomically
+from shared.utils.files import read_json, write_atomically, write_json
 from shared.utils.markdown import markdown_table
 from shared.utils.parallel import spread
 from shared.utils.portable import portable
 
+if TYPE_CHECKING:
+    from mtv.demix_speakers import SpeakerScore
+
+EMBEDDER = "resemblyzer"
+TURNS = "turns.json"
 LEAST_DB, MOST_DB = -100.0, 100.0  # scores are held between these, so that means over clips stay finite
 
 Scores = dict[str, tuple[float, float | None]]
 """By track: SI-SDR of the estimate and of the mix in dB; or, where the truth is silence, what is left in dBFS, None."""
 
 
+Spans = list[list[float]]
+"""From and to seconds."""
+
+
 class DemixerChoice(NamedTuple):
-    """A demixer by its name, and what its class is given."""
+    """A demixer by its name, and what its class is given; `speakers`: the most people who speak in a clip, each of whom
+    gets a track by the `embedder` of that name; None: speech is one track."""
 
     name: str
     checkpoints: tuple[Path, ...] = ()
     device: str = "cpu"
+    speakers: int | None = None
+    embedder: str = EMBEDDER
 
 
 class Outcome(NamedTuple):
-    """What became of one clip: the clip with its new tracks, or the reason why there is none."""
+    """What became of one clip: the clip with its new tracks, or the reason why there is none; `heard`: who speaks when,
+    where that was asked, and `speakers` how that agrees with the truth."""
 
     clip: Clip
     error: str = ""
     scores: Scores | None = None
+    heard: dict[str, Spans] | None = None
+    speakers: SpeakerScore | None = None
 
 
 def demix_clips(
@@ -49,12 +67,18 @@ def demix_clips(
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
+    if choice.speakers is not None:
+        from shared.perception.speakers import speaker_embedder
+
+        speaker_embedder(choice.embedder)
     read = [os.path.relpath(path.resolve(), output.resolve()) for path in (manifest, *choice.checkpoints)]
     settings = {
         "manifest": portable(manifest.resolve()), "demixer": choice.name,
         "checkpoints": [portable(path.resolve()) for path in choice.checkpoints],
         "places": hashlib.sha256("\n".join(read).encode()).hexdigest()[:12],  # tells files of one name apart
     }  # fmt: skip
+    if choice.speakers is not None:
+        settings |= {"speakers": choice.speakers, "embedder": portable(choice.embedder)}
     claim_folder(output, "demix.json", settings)
     return spread(partial(_process, output, choice, measure), clips, workers)
 
@@ -116,34 +140,70 @@ def _demixer(choice: DemixerChoice) -> Demixer:
 
 def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> Outcome:
     try:
-        files = _separated(output, choice, clip)
+        files, heard = _separated(output, choice, clip)
         scores = _measured(clip, files) if measure and _truth(clip) else None
+        speakers = _compared(clip, heard) if measure and heard is not None else None
     except UserError as error:
         return Outcome(clip, str(error))
     except Exception as error:  # one clip must not cost hours of others; it is reported and the exit code is 1
         return Outcome(clip, f"{type(error).__name__}: {error}")
-    return Outcome(clip.model_copy(update={"tracks": files}), scores=scores)
+    return Outcome(clip.model_copy(update={"tracks": files}), "", scores, heard, speakers)
 
 
-def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> dict[str, Path]:
-    """Track files of `clip`, kept where all are whole and `mix.key`, written last, says that its sound is as it was."""
+def _separated(output: Path, choice: DemixerChoice, clip: Clip) -> tuple[dict[str, Path], dict[str, Spans] | None]:
+    """Track files of `clip` and who speaks when, kept where all are whole and `mix.key`, written last, says that its
+    sound is as it was."""
     if Path(clip.id).name != clip.id or clip.id == "..":
         raise UserError(f"the id {clip.id!r} cannot name a folder; an id without / is needed")
-    files = {name: output / "tracks" / clip.id / f"{name}.wav" for name in TRACKS}
+    folder = output / "tracks" / clip.id
     assert clip.audio is not None  # Clip guarantees it
-    key_file, key = output / "tracks" / clip.id / "mix.key", clip_key(clip, [clip.audio], [])
-    is_done = key_file.is_file() and key_file.read_bytes() == key.encode()
-    if is_done and all(map(_is_whole, files.values())):
-        return files
+    key_file, key = folder / "mix.key", clip_key(clip, [clip.audio], [])
+    if key_file.is_file() and key_file.read_bytes() == key.encode():
+        heard = None if choice.speakers is None else read_json(folder / TURNS)
+        files = _files(folder, heard)
+        if all(map(_is_whole, files.values())):
+            return files, heard
     key_file.unlink(missing_ok=True)
     mix, rate = _mix(clip)
-    tracks = _demixer(choice).separate(mix, rate)
+    tracks, heard = dict(_demixer(choice).separate(mix, rate).items()), None
+    if choice.speakers is not None:
+        tracks, heard = _by_speaker(tracks, rate, choice.speakers, choice.embedder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / TURNS, heard)
     # start and end cut the tracks like the sound, so a track begins where its sound's file does
     before = ((0, 0), (round(clip.start * rate), 0))
-    for name, track in tracks.items():
-        write_audio(files[name], np.pad(np.zeros_like(track) if is_silent(track) else track, before), rate)
+    files = _files(folder, heard)
+    for name, file in files.items():
+        track = tracks[name]
+        silent = is_silent(track) and not name[-1].isdigit()  # a speaker who says little is no silence
+        write_audio(file, np.pad(np.zeros_like(track) if silent else track, before), rate)
     write_atomically(key_file, key)
-    return files
+    return files, heard
+
+
+def _by_speaker(
+    tracks: dict[str, Audio], rate: int, speakers: int, embedder: str
+) -> tuple[dict[str, Audio], dict[str, Spans]]:
+    """Tracks with "speech1", "speech2" ... of up to so many people, and who speaks when; nobody in a silent track."""
+    from mtv.speakers import find_turns, in_seconds, split_speech
+
+    speech = tracks["speech"]
+    turns = find_turns(np.zeros_like(speech) if is_silent(speech) else speech, rate, speakers, embedder)
+    people = {f"speech{k}": part for k, part in enumerate(split_speech(speech, rate, turns), 1)}
+    return tracks | people, in_seconds(turns)
+
+
+def _compared(clip: Clip, heard: dict[str, Spans]) -> SpeakerScore | None:
+    from mtv.demix_speakers import measure_speakers
+
+    return measure_speakers(clip, heard)
+
+
+def _files(folder: Path, heard: dict[str, Spans] | None) -> dict[str, Path]:
+    """Track files in a clip's folder: where several people are heard to speak, one for each."""
+    people = [name for name in heard or {} if name != "overlap"]
+    speech = people if len(people) > 1 else TRACKS[:1]
+    return {name: folder / f"{name}.wav" for name in (*speech, *TRACKS[1:])}
 
 
 def _is_whole(track: Path) -> bool:
@@ -178,7 +238,8 @@ def _measured(clip: Clip, files: dict[str, Path]) -> Scores:
     mix = mix.mean(0, keepdims=True)
     for name, paths in _truth(clip).items():
         parts = [read_audio(path, rate, True, clip.start, clip.end) for path in paths]
-        estimate = read_audio(files[name], rate, True, clip.start, clip.end)
+        found = [file for track, file in files.items() if track.startswith(name)]
+        estimate = np.sum([read_audio(file, rate, True, clip.start, clip.end) for file in found], axis=0)
         count = min(sound.shape[1] for sound in (mix, estimate, *parts))
         truth = np.sum([part[:, :count] for part in parts], axis=0)
         ours, whole = estimate[:, :count], mix[:, :count]

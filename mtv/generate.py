@@ -5,29 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import model_validator
 
 from mtv.kept_windows import KeptWindows
+from mtv.sound import Sound
 from shared.checkpoint.folder import check_checkpoint, check_driven
-from shared.checkpoint.loading import SHORT, SamplingOptions, check_output, load_model
-from shared.data.channels import named_layout, spread
-from shared.data.given import given_sound
-from shared.data.media import MediaInfo, probe, read_audio, read_image
-from shared.data.media_write import Audio, Video, picture_source, sound_source, write_streams, written_rate
+from shared.checkpoint.loading import SamplingOptions, check_output, load_model
+from shared.data.media import read_audio, read_image
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.utils import cli
 from shared.utils.cli import exclusive, option
 from shared.utils.digest import settings_digest
 from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.launch import tell
-from shared.utils.ranges import Count, Scale, Seconds, Steps, WindowSeconds
+from shared.utils.ranges import Count, Scale, Seconds, Speakers, Steps, WindowSeconds
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
@@ -35,11 +30,12 @@ if TYPE_CHECKING:
     from mtv.pipeline import MTVPipeline
     from mtv.separation import Stems
     from mtv.tracks import Tracks
+    from shared.perception.turns import Turns
 
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
-MOST_CHANNELS = 16
 DEMIXERS = ("dsp", "demucs-cdx23")
+EMBEDDER = "resemblyzer"
 SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
 JOINT_SCALE = 3.5
 
@@ -51,7 +47,7 @@ def _scale(name: str) -> Any:
 class MTVOptions(SamplingOptions):
     """Options of scripts/sample_mtv.py."""
 
-    output: Path = option(help="OUT.mp4", writes="file")
+    output: Path = option(help="OUT.mp4, or OUT.mkv with --lossless", writes="file")
     prompt: str | None = option(None, "what to see; docs/mtv.md has the form the model was taught", metavar="TEXT")
     speech: Path | None = option(
         None, "what the first person says: a wav, mp3, m4a, flac, ogg, or any file with sound; --speech2 ... for the "
@@ -71,11 +67,20 @@ class MTVOptions(SamplingOptions):
     audio_track: Count | None = option(None, "which track of --audio, from 1; default: the file's own default")
     demixer: str | None = option(None, f"how --audio is taken apart: {' or '.join(DEMIXERS)}; default: dsp")
     demixer_checkpoint: list[Path] = option([], "the .th files of demucs-cdx23", metavar="TH")
+    speakers: Speakers | None = option(
+        None, "how many people speak in --speech, or in --audio; each gets a track, in the order of their first words",
+        metavar="K",
+    )  # fmt: skip
+    embedder: str | None = option(
+        None, "how their voices are told apart: resemblyzer, pitch (one high, one low), or a folder of x-vectors; "
+        "default: resemblyzer", metavar="NAME",
+    )  # fmt: skip
     duration: Seconds | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S")
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
     steps: Steps | None = option(None, "solver steps per window; default: the pipeline's")
     window: WindowSeconds | None = option(None, "seconds made at a time; default: 2", metavar="S")
     resume: bool = option(False, "go on from the finished windows of a sample that was stopped")
+    lossless: bool = option(False, "FFV1 and FLAC in an mkv, which return the frames and the sound to the bit")
     preview: bool = option(False, "after each window write what is finished as OUT.mp4.partial/so_far.mp4, and say so")
     guidance: Literal["separate", "joint"] | None = option(
         None, "separate: a scale for each condition; joint: one for text and tracks together; default: separate, of "
@@ -108,6 +113,7 @@ class MTVOptions(SamplingOptions):
         if (name == "dsp") == bool(self.demixer_checkpoint):
             needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
             raise UserError(f"--demixer {name}: {needed}")
+        _check_speakers(self)
         joint = self.guidance == "joint"
         idle = [f"{name}_scale" for name in (SCALES if joint else ["guidance"])]
         if given_scales := [name for name in idle if getattr(self, name) is not None]:
@@ -147,11 +153,29 @@ class MTVOptions(SamplingOptions):
         """The given tracks: speech by person, effects, music."""
         return [file for file in (*self.voices, self.effects, self.music) if file is not None]
 
+    @property
+    def sounding_files(self) -> list[Path]:
+        """What is to be heard: the mix, or the tracks."""
+        return self.track_files if self.audio is None else [self.audio]
+
+
+def _check_speakers(options: MTVOptions) -> None:
+    """Raise UserError for --speakers and --embedder that have nothing to act on."""
+    if options.speakers is None:
+        if options.embedder is not None:
+            raise UserError("--embedder tells the voices of --speakers apart; give both, or leave it out")
+        return
+    if options.speech is None and options.audio is None:
+        raise UserError("--speakers tells the voices in --speech, or in a mix as --audio, apart; give one of them")
+    if len(options.voices) > 1:
+        raise UserError(f"--speakers and --speech{len(options.voices)}: one file of several people, or a file of each")
+
 
 def generate(options: MTVOptions) -> Path:
     """Check everything that can be checked without the model (else UserError), then sample and write the file."""
-    if options.output.suffix.lower() != ".mp4":
-        raise UserError(f"--output {options.output}: an .mp4 is written; give a name that ends so")
+    if options.output.suffix.lower() != (".mkv" if options.lossless else ".mp4"):
+        what = "--lossless writes .mkv" if options.lossless else "an .mp4 is written"
+        raise UserError(f"--output {options.output}: {what}; give a name that ends so")
     inputs = [*options.track_files, *options.pictures.values(), options.audio, options.timed_prompts]
     check_output(options.output, [options.output], inputs)
     folder = options.checkpoint
@@ -164,7 +188,9 @@ def generate(options: MTVOptions) -> Path:
     fps = options.fps or float(index.get("fps", 16.0))
     for picture in options.pictures.values():
         read_image(picture)
-    sound = Sound.read(options)
+    sound = Sound.read(options.sounding_files, options.audio_track, options.duration)
+    if options.lossless:
+        sound.exact()
     for time in options.pictures:
         if time >= sound.duration:
             raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
@@ -174,8 +200,9 @@ def generate(options: MTVOptions) -> Path:
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
     files += [file for file, _ in options.adapters()]
+    files += sorted(path for path in Path(options.embedder or "").glob("*") if options.embedder and path.is_file())
     digest = settings_digest(
-        options, files, ("output", "resume", "preview", "device", "context_parallel", "local_rank")
+        options, files, ("output", "resume", "preview", "lossless", "device", "context_parallel", "local_rank")
     )
     writes: AbstractContextManager[KeptWindows | None] = nullcontext()
     if options.launch.writes:
@@ -185,81 +212,19 @@ def generate(options: MTVOptions) -> Path:
     return options.output
 
 
-@dataclass(frozen=True)
-class Sound:
-    """The sound of the video, [channels, N] float32 at `rate` Hz, its layout, and how long the video lasts in seconds.
-
-    `given`: the one file that the video carries as it is; None where the video carries the samples.
-    """
-
-    samples: Audio
-    rate: int
-    layout: str
-    duration: float
-    given: Path | None = None
-    track: int | None = None
-
-    @classmethod
-    def read(cls, options: MTVOptions) -> Sound:
-        """Read the mix, or the tracks' sum at their highest rate, as long as the longest, turned down to full scale.
-        UserError if unfit."""
-        files = options.track_files if options.audio is None else [options.audio]
-        track = options.audio_track
-        infos = [probe(file, track) for file in files]
-        for info in infos:
-            if not info.has_audio:
-                raise UserError(f"{info.path}: has no sound; a file with sound is needed")
-        rate = written_rate(info.rate or 0 for info in infos)
-        # a mix is taken apart in one channel or two; tracks are summed in the layout of that which has most channels
-        layouts = [_summed_layout(info, 2 if len(infos) == 1 else MOST_CHANNELS) for info in infos]
-        parts = [
-            read_audio(info.path, rate, layout == "mono", 0.0, options.duration, track)
-            for info, layout in zip(infos, layouts, strict=True)
-        ]
-        layouts = ["mono" if len(part) == 1 else layout for part, layout in zip(parts, layouts, strict=True)]
-        widest = layouts[int(np.argmax([len(part) for part in parts]))]
-        count = max(part.shape[1] for part in parts)
-        if options.duration is not None and options.duration > count / rate + SHORT:
-            told = f"{files[0]}: the sound lasts {count / rate:.2f} s"
-            raise UserError(f"{told}; --duration {options.duration:g} is longer, lower it")
-        samples = np.zeros((max(len(part) for part in parts), count), np.float32)
-        for part, layout in zip(parts, layouts, strict=True):
-            samples[:, : part.shape[1]] += spread(part, layout, widest)
-        samples /= max(1.0, float(np.abs(samples).max()))
-        duration = count / rate if options.duration is None else options.duration
-        given = files[0] if len(files) == 1 else None
-        if given is not None:
-            given_sound(given, track, Fraction(duration))  # so that it is known now whether the video can carry it
-        return cls(samples, rate, widest, duration, given, track)
-
-    def write(self, path: Path, frames: Video, fps: float) -> None:
-        """Write the video `frames` with this sound."""
-        pictures, speed = picture_source(path, frames, fps)
-        seconds, rate = len(frames) / speed, self.rate
-        if self.given is None:
-            sound = sound_source(self.samples, rate, self.layout, seconds)
-        else:
-            sound, rate = given_sound(self.given, self.track, seconds), probe(self.given, self.track).rate or rate
-        write_streams(path, [pictures, sound], rate)
-
-
-def _summed_layout(info: MediaInfo, most: int) -> str:
-    """Layout in which a file's sound is read: its own, if that has a name and at most so many channels."""
-    channels, layout = info.channels or 1, named_layout(info.layout or "mono")
-    return layout if layout is not None and channels <= most else "mono"
-
-
 def _sample(
     options: MTVOptions, prompt: str | TimedPrompts, sound: Sound, fps: float, kept: KeptWindows | None
 ) -> None:
     """Load the checkpoint, sample window by window, and write the file; without `kept` another process writes it."""
     with quick_imports(options.compile):
         from mtv.pipeline import MTVPipeline
+        from mtv.speakers import by_speaker
         from shared.nn.attention import use_backend
         from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
 
     stems = None if options.audio is None else _separated(options, sound)
+    turns = None if options.speakers is None else _turns(options, stems)
     with use_backend(options.attention, "--attention"):
         pipeline = load_model(MTVPipeline, options)
         if options.compile:
@@ -267,6 +232,7 @@ def _sample(
         cache_steps(pipeline.transformer, options.step_cache)
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, rate) if stems is None else _resampled(stems, rate)
+        tracks = tracks if turns is None else by_speaker(tracks, turns)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step", disable=kept is None)
         progress = options.launch.of_first(None if kept is None else kept.progress())
         assert progress is not None, "the first process keeps windows"
@@ -279,7 +245,7 @@ def _sample(
         with kept.so_far(write, options.preview):  # the windows' frames wait on the disk, not in memory
             for part in parts:
                 kept.add(part[0], progress)
-            write(options.output, kept.video())
+            write(options.output, kept.video(), lossless=options.lossless)
         kept.remove()
 
 
@@ -291,6 +257,24 @@ def _separated(options: MTVOptions, sound: Sound) -> Stems:
         device = str(cli.device(options.device))
         settings = {"checkpoints": options.demixer_checkpoint, "device": device, "tell": tell}
     return demixer(options.demixer or "dsp", **settings).separate(sound.samples, sound.rate)
+
+
+def _turns(options: MTVOptions, stems: Stems | None) -> Turns:
+    """Find out who speaks when, before the model is loaded, and tell it. UserError for fewer voices than asked for."""
+    from mtv.speakers import check_speakers, describe, find_turns
+    from shared.perception.pitch import RATE
+
+    assert options.speakers is not None
+    if stems is None:
+        assert options.speech is not None
+        speech, rate, what = read_audio(options.speech, RATE, True, 0.0, options.duration), RATE, str(options.speech)
+    else:
+        speech, rate, what = stems.speech, stems.rate, f"{options.audio}, its speech"
+    turns = find_turns(speech, rate, options.speakers, options.embedder or EMBEDDER)
+    check_speakers(turns, options.speakers, what)
+    for line in describe(turns):
+        tell(f"{what}: {line}")
+    return turns
 
 
 def given_tracks(options: MTVOptions, rate: int) -> Tracks:

@@ -5,7 +5,8 @@ python scripts/demix.py --manifest data/clips --output data/clips_demixed --demi
 DIR/tracks/ID/{speech, effects, music}.wav at the sound's own rate and channels, and DIR/manifest.jsonl (last): the
 clips with these as their tracks. A track below -45 dBFS is written as exact zeros. Run again to go on where it
 stopped. Clips that fail are listed at the end, the manifest holds the others, and the exit code is 1. With --measure
-the tracks are compared with those that the manifest already has.
+the tracks are compared with those that the manifest already has. With --speakers K, up to K people who speak in a clip
+have a track each, speech1.wav, speech2.wav ... in the order of their first words, and turns.json says who speaks when.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shared.utils.cli import Options, option, parse
 from shared.utils.errors import exit_for_failed_clips, run_main
 from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
-from shared.utils.ranges import Count, Workers
+from shared.utils.ranges import Count, Speakers, Workers
 
 DEMIXERS = ("dsp", "demucs-cdx23")
 
@@ -34,6 +35,11 @@ class DemixOptions(Options):
     demixer: str = option("dsp", f"one of {', '.join(DEMIXERS)}")
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")
     device: str = option("cpu", "where demucs-cdx23 runs")
+    speakers: Speakers | None = option(None, "give each of up to so many people in a clip a speech track of their own")
+    embedder: str | None = option(
+        None, "how their voices are told apart: resemblyzer, pitch (one high, one low), or a folder of x-vectors; "
+        "default: resemblyzer",
+    )  # fmt: skip
     measure: bool = option(False, "compare with the tracks that the manifest has")
     workers: Workers | None = option(None, "processes; default: all cores for dsp, else 1")
 
@@ -43,6 +49,8 @@ class DemixOptions(Options):
             raise ValueError(f"--demixer {self.demixer}: give one of {', '.join(DEMIXERS)}")
         if self.demixer == "dsp" and (self.checkpoint or self.device != "cpu"):
             raise ValueError("--demixer dsp: has no checkpoint and runs on the CPU; --demixer demucs-cdx23 takes these")
+        if self.embedder is not None and self.speakers is None:
+            raise ValueError("--embedder tells the voices of --speakers apart; give both, or leave it out")
         if self.processes > 1 and self.device != "cpu":
             raise ValueError(f"--workers {self.workers}: on {self.device} one process is needed; give 1")
         return self
@@ -58,10 +66,11 @@ def main(argv: list[str] | None = None) -> None:
     clips = read_manifest(options.manifest)
     if options.audio_track is not None:
         clips = [clip.model_copy(update={"audio_track": clip.audio_track or options.audio_track}) for clip in clips]
-    from mtv.demix import DemixerChoice, demix_clips, scores_table
+    from mtv.demix import EMBEDDER, DemixerChoice, demix_clips, scores_table
 
     manifest = options.output / MANIFEST_NAME
-    choice = DemixerChoice(options.demixer, tuple(options.checkpoint), options.device)
+    settings = (tuple(options.checkpoint), options.device, options.speakers, options.embedder or EMBEDDER)
+    choice = DemixerChoice(options.demixer, *settings)
     with locked(options.output / LOCK_NAME, *FILLS):
         demixed = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
         outcomes = list(progress_bar(demixed, total=len(clips), unit="clip", desc=str(options.output)))
@@ -71,6 +80,12 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{len(done)} clips, {manifest}")
     if options.measure:
         print(scores_table(done))
+    if options.speakers is not None:
+        from mtv.demix_speakers import speakers_table, tell_speakers
+
+        if options.measure:
+            print("\n" + speakers_table([outcome.speakers for outcome in done if outcome.speakers is not None]))
+        print(tell_speakers({outcome.clip.id: outcome.heard for outcome in done if outcome.heard is not None}))
     failed = [(outcome.clip.id, outcome.error) for outcome in outcomes if outcome.error]
     exit_for_failed_clips(failed, len(clips), "manifest is")
 

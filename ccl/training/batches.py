@@ -29,31 +29,16 @@ from shared.utils.rng import generator
 AHEAD = 4  # steps whose clips are read from an object store while one is made
 
 
-class JointBatches:
-    """`batches(step, micro, rank) -> Batch`: clips, tasks, texts and clean frames are drawn from the seed and the step.
-    Every rank draws the same tasks in the same order, so that all run the same parts of the model."""
+class ClipBatches:
+    """`build(ids, tasks, step)`: a batch of these clips, in which all that is random is keyed by seed, step and clip.
+    For task mtv `tracks(step, ids)` drives them."""
 
     def __init__(
         self, config: TrainConfig, latents: LatentShards, codecs: Codecs, text_encoder: TextEncoder,
-        tokens_per_frame: int, world_size: int,
-        tracks: Callable[[int, list[str]], TrackFeatures] | None = None, buckets: Mapping[str, Any] | None = None,
+        tracks: Callable[[int, list[str]], TrackFeatures] | None = None,
     ) -> None:  # fmt: skip
-        """For task mtv `tracks(step, ids)` drives these clips. `buckets`: of every clip, else its shape."""
-        train = config.train
         self.config, self.latents, self.codecs, self.text_encoder = config, latents, codecs, text_encoder
         self.tracks, self.guided = tracks, config.distill is not None and config.distill.teacher is not None
-        self.plan = BatchPlan(
-            latents.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
-            train.gradient_accumulation_steps, train.token_budget, tokens_per_frame,
-        )  # fmt: skip
-
-    def __call__(self, step: int, micro: int, rank: int) -> Batch:
-        ids = self.plan.at(step, micro, rank)
-        self.latents.read_ahead(i for k in range(AHEAD) for i in self.plan.at(step + k, micro, rank))
-        drawn = len(ids) if self.config.train.mixed_tasks else 1
-        tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, drawn)
-        batch = self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)
-        return replace(batch, clips=self.plan.clips_per_micro(step))
 
     def build(self, ids: list[str], tasks: list[str], step: int) -> Batch:
         """Make the batch of these clips (one bucket) on these tasks; what is random in it is keyed by step and clip."""
@@ -116,3 +101,29 @@ class JointBatches:
                     text = text.changed(partial(re.sub, pattern, ""))
             return text, text
         return text, audio_text(clip) if form < config.audio_caption_rate else text
+
+
+class JointBatches(ClipBatches):
+    """`batches(step, micro, rank) -> Batch`: clips, tasks, texts and clean frames are drawn from the seed and the step.
+    Every rank draws the same tasks in the same order, so that all run the same parts of the model."""
+
+    def __init__(
+        self, config: TrainConfig, latents: LatentShards, codecs: Codecs, text_encoder: TextEncoder,
+        tokens_per_frame: int, world_size: int,
+        tracks: Callable[[int, list[str]], TrackFeatures] | None = None, buckets: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """`buckets`: of every clip, else its shape."""
+        super().__init__(config, latents, codecs, text_encoder, tracks)
+        train = config.train
+        self.plan = BatchPlan(
+            latents.shapes() if buckets is None else buckets, config.seed, train.micro_batch, world_size,
+            train.gradient_accumulation_steps, train.token_budget, tokens_per_frame,
+        )  # fmt: skip
+
+    def __call__(self, step: int, micro: int, rank: int) -> Batch:
+        ids = self.plan.at(step, micro, rank)
+        self.latents.read_ahead(i for k in range(AHEAD) for i in self.plan.at(step + k, micro, rank))
+        drawn = len(ids) if self.config.train.mixed_tasks else 1
+        tasks = draw_tasks(self.config.phase_at(step).tasks, self.config.seed, step, micro, drawn)
+        batch = self.build(ids, [str(task) for task in tasks] * (len(ids) // drawn), step)
+        return replace(batch, clips=self.plan.clips_per_micro(step))

@@ -56,7 +56,7 @@ class TrainingData:
         check_rate(config, components.codecs)
         if source.shards is not None:
             components.text.learn(None)
-            return cls._opened(config, source.shards, components, world)
+            return cls.opened(config, source.shards, components, world)
         captions = training_texts(config, source.clips)
         components.text.learn(captions)
         texts = components.text.cached(captions, latents_folder(config) / "texts", world)
@@ -81,7 +81,8 @@ class TrainingData:
         return cls(latents.only([clip.id for clip in good]) if bad else latents, texts, tracks, good, bad)
 
     @classmethod
-    def _opened(cls, config: TrainConfig, shards: ShardedLatents, components: Components, world: World) -> TrainingData:
+    def opened(cls, config: TrainConfig, shards: ShardedLatents, components: Components, world: World) -> TrainingData:
+        """See that shards of scripts/encode.py were made by the components of this run. UserError if not."""
         check_shards(config, shards, components)
         if world.is_main:  # which looks at the weights, and keeps none of them
             shards.check(text_encoder=components.text.load())

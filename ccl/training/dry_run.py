@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ccl.routing import Task
 from ccl.training.data import check_pictures, check_rate, check_shards
+from ccl.training.held_out import read_held_out
 from ccl.training.run import Adapter
 from ccl.training.source import Source, clip_duration, read_source
 from mtv.track_features import check_tracks
@@ -60,6 +61,7 @@ def check_run(config: TrainConfig, stages: Sequence[TrainConfig], adapter: type[
     source = read_source(config, tasks)
     parts = [source.subset(stage.data.subsets) if stage is not config else source for stage in stages]
     for stage in stages:
+        read_held_out(stage)
         check_world(stage.train.context_parallel, world.size, "train.context_parallel")
         check_own(stage, world)
     components = adapter.preview(config, source)

@@ -11,6 +11,7 @@ from torch import nn
 from ccl.routing import Task
 from ccl.training.batches import JointBatches
 from ccl.training.data import TrainingData
+from ccl.training.held_out import HeldOut, read_held_out
 from ccl.training.source import Source, read_source
 from mtv.control import TrackFeatures
 from mtv.control_training import NonsilentFeatures
@@ -86,12 +87,15 @@ class Run:
         buckets, tokens = data.buckets(codecs.video.spatial_stride, self.model.patch)
         groups = world.of_groups(config.train.context_parallel).size
         self.batches = JointBatches(config, data.latents, codecs, data.texts, tokens, groups, tracks, buckets)
+        held_out = read_held_out(config)
+        self.held_out = None if held_out is None else HeldOut(config, held_out, components, world)
 
     def train(self) -> None:
         """Train to the last step, and say which records were found broken on the way."""
         config, world, objective = self.config, self.world, self.objective
         groups = parameter_groups(objective, config.optimizer, lambda name: any(p in name for p in CROSS_MODAL))
-        trainer = Trainer(config, world, objective, groups, self.batches, self.validate, self.export)
+        held_out = None if self.held_out is None else self.held_out.batches
+        trainer = Trainer(config, world, objective, groups, self.batches, self.validate, self.export, held_out)
         with use_backend(config.train.attention, "train.attention", learns=True):
             if config.train.compile:
                 for model in [module for module in objective.modules() if getattr(module, "_repeated_blocks", None)]:
@@ -131,6 +135,7 @@ def train(config: TrainConfig, adapter: type[Adapter]) -> None:
     check_backend(config.train.attention, "train.attention", learns=True)
     adapter.check(config, [config])
     source = read_source(config, [task for task in Task if config.trains(task)])
+    read_held_out(config)  # refused now, and not when all clips are encoded
     with session() as world, own_output(Path(config.output), world):
         check_world(config.train.context_parallel, world.size, "train.context_parallel")
         claim_output(config, world)
@@ -157,6 +162,8 @@ def train_stages(config: TrainConfig, stages: Sequence[TrainConfig], adapter: ty
     tasks = sorted({task for stage in stages for task in stage.tasks if stage.trains(task)})
     source = read_source(config, tasks)
     parts = [source.subset(stage.data.subsets) for stage in stages]  # an empty one is refused before any work
+    for stage in stages:
+        read_held_out(stage)
     with session() as world, own_output(Path(config.output), world):
         for stage in stages:
             check_world(stage.train.context_parallel, world.size, "train.context_parallel")

@@ -22,6 +22,7 @@ Audio = npt.NDArray[np.float32]
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
+FLAC_CHANNELS = 8
 AAC_LAYOUTS = ("mono", "stereo", "2.1", "3.0", "3.0(back)", "4.0", "quad", "5.0", "5.1")  # that come back by name
 
 # Without these swscale rounds down and drops half of the colour samples: 10 dB on smooth pictures.
@@ -57,16 +58,20 @@ def write_video(
     write_streams(path, sources, rate)
 
 
-def write_lossless(path: str | Path, frames: Video, fps: float, audio: Audio, rate: int) -> None:
-    """Write as `write_video` does, but as FFV1 and FLAC in an mkv, of pictures of any size: `read_video` returns the
-    frames to the bit, `read_audio` sound of up to 24 bits, and other sound to half of one least bit of them.
+def write_lossless(
+    path: str | Path, frames: Video, fps: float, audio: Audio, rate: int, layout: str | None = None
+) -> None:
+    """Write as `write_video` does, but as FFV1 and FLAC in an mkv, of pictures of any size and up to 8 channels of a
+    `layout`, by default mono or stereo: `read_video` returns the frames to the bit, `read_audio` sound of up to 24
+    bits, and other sound to half of one least bit of them.
     """
     path = Path(path)
     pictures, speed = picture_source(path, frames, fps, lossless=True)
     audio, rate = _checked_samples(path, audio, rate)
-    if len(audio) > 2:
-        raise UserError(f"{path}: {len(audio)} channels; 1 or 2 are written")
-    write_streams(path, [pictures, _flac_source(audio, rate, len(frames) / speed)], rate, ".mkv")
+    layout = layout or {1: "mono", 2: "stereo"}.get(len(audio))
+    if layout is None or len(audio) > FLAC_CHANNELS:
+        raise UserError(f"{path}: {len(audio)} channels; 1 or 2 are written, or up to {FLAC_CHANNELS} of a layout")
+    write_streams(path, [pictures, _flac_source(audio, rate, layout, len(frames) / speed)], rate, ".mkv")
 
 
 def write_streams(path: Path, sources: Sequence[Source], rate: int | None = None, suffix: str = ".mp4") -> None:
@@ -119,11 +124,11 @@ def sound_source(audio: Audio, rate: int, layout: str, seconds: Fraction) -> Sou
     return source
 
 
-def _flac_source(audio: Audio, rate: int, seconds: Fraction) -> Source:
-    """FLAC of float [1 or 2, N] in 24 bits, cut or filled with silence to `seconds`."""
+def _flac_source(audio: Audio, rate: int, layout: str, seconds: Fraction) -> Source:
+    """FLAC of float [channels, N] in 24 bits, cut or filled with silence to `seconds`."""
     count = round(seconds * rate)
     audio = np.pad(audio[:, :count], ((0, 0), (0, max(0, count - audio.shape[1]))))
-    integers, layout = _integers(audio, 24) << 8, "mono" if len(audio) == 1 else "stereo"  # in the upper bits of 32
+    integers = _integers(audio, 24) << 8  # in the upper bits of 32
 
     def frame(at: int, size: int) -> Any:
         part = np.ascontiguousarray(integers[at : at + size].reshape(1, -1))

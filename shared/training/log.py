@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +59,15 @@ class RunLog:
         """Drop what a killed run wrote after `first_step` steps. UserError for a tracker that cannot be had."""
         self.world = world
         self.losses, self.speeds = output / "losses.csv", output / "throughput.csv"
-        self.sampled = output / "samples"
+        self.held, self.sampled = output / "held_losses.csv", output / "samples"
         self.peak = peak_flops(world.device, train.peak_tflops)
         self.peak_missed = False
         check_trackers(train.report_to)
         if world.is_main:
             _truncate(self.losses, COLUMNS, first_step)
             _truncate(self.speeds, SPEED_COLUMNS, first_step)
+            if self.held.exists():
+                _truncate(self.held, COLUMNS, first_step)
             self.trackers = open_trackers(train.report_to, output, first_step)
             self.bar = progress_bar(total=train.steps, initial=first_step, unit="step", mininterval=1.0)
         self._begin()
@@ -90,11 +91,22 @@ class RunLog:
         parts = gather((self._own(), self.samples, self.cost))
         totals = _summed((key, *of_key) for sums, _, _ in parts for key, of_key in sums.items())
         if self.world.is_main and totals:
-            rows = [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
-            _append(self.losses, [[step, *row] for row in rows])
+            _append(self.losses, [[step, *row] for row in _rows(totals)])
             cost = sum((cost for _, _, cost in parts), NO_COST)
             self._show(step, totals, rate, self._speed(step, sum(samples for _, samples, _ in parts), cost))
         self._begin()
+
+    def held_out(self, step: int, records: Sequence[LossRecord]) -> None:
+        """Write the mean losses of clips that do not train, after `step` steps, to held_losses.csv and the trackers;
+        rows of that step or a later one are exchanged. Every rank calls it."""
+        parts = gather(_of_records(records))
+        totals = _summed((key, *of_key) for sums in parts for key, of_key in sums.items())
+        if self.world.is_main:
+            _truncate(self.held, COLUMNS, step - 1 if self.held.exists() else 0)
+            _append(self.held, [[step, *row] for row in _rows(totals)])
+            means = {name: loss / count for name, (loss, count) in _by_name(totals, "held_out").items()}
+            for tracker in self.trackers:
+                tracker.add(means, step)
 
     def pending(self) -> list[Any]:
         """Gather what was added since the last flush, of all ranks, as JSON can hold it; every rank calls it."""
@@ -123,12 +135,8 @@ class RunLog:
 
     def _own(self) -> Sums:
         """Sum up what this rank was given since the last flush."""
-        records = (
-            ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
-            for record in self.records
-            for sigma, loss in zip(record.sigma.tolist(), record.loss.tolist(), strict=True)
-        )
-        return _summed(chain(((key, *of_key) for key, of_key in self.carried.items()), records))
+        sums = (self.carried, _of_records(self.records))
+        return _summed((key, *of_key) for part in sums for key, of_key in part.items())
 
     def _begin(self) -> None:
         self.records: list[LossRecord] = []
@@ -153,12 +161,7 @@ class RunLog:
 
     def _show(self, step: int, totals: Sums, rate: float, speed: dict[str, float]) -> None:
         """In the trackers and in the progress line."""
-        sums = _summed(
-            (name, *of_key)
-            for (stream, task, _), of_key in totals.items()
-            for name in (f"loss/{stream}/{task}", f"loss/{stream}")
-        )
-        means = {name: loss / count for name, (loss, count) in sums.items()}
+        means = {name: loss / count for name, (loss, count) in _by_name(totals, "loss").items()}
         norm = sum(self.norms) / len(self.norms) if self.norms else math.nan
         for tracker in self.trackers:
             tracker.add({**means, "lr": rate, "grad_norm": norm, **speed}, step)
@@ -169,6 +172,28 @@ class RunLog:
         if "mfu" in speed:
             line["MFU"] = f"{100 * speed['mfu']:.1f} %"
         self.bar.set_postfix(line, refresh=False)
+
+
+def _of_records(records: Iterable[LossRecord]) -> Sums:
+    return _summed(
+        ((record.stream, record.task, sigma_bucket(sigma)), loss, 1)
+        for record in records
+        for sigma, loss in zip(record.sigma.flatten().tolist(), record.loss.flatten().tolist(), strict=True)
+    )
+
+
+def _rows(totals: Sums) -> list[list[object]]:
+    """Rows of losses.csv without the step."""
+    return [[*key, f"{loss / count:.9g}", count] for key, (loss, count) in sorted(totals.items())]
+
+
+def _by_name(totals: Sums, name: str) -> Sums:
+    """Sum up by stream and task, and by stream, as curves are called: NAME/video/t2av, NAME/video."""
+    return _summed(
+        (curve, *of_key)
+        for (stream, task, _), of_key in totals.items()
+        for curve in (f"{name}/{stream}/{task}", f"{name}/{stream}")
+    )
 
 
 def _summed(parts: Iterable[tuple[Any, float, int]]) -> Sums:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
@@ -51,7 +51,8 @@ class Trainer:
     `train.context_parallel` the rank is that of a group), as must be all randomness in the module (keyed by seed, step
     and clip): that makes a resumed run equal to the bit. `on_validate(step, weights)` and `on_export(weights)` run on
     rank 0 alone, with the whole state dict in fp32 on the CPU: the average where `train.ema` keeps one, the weights
-    themselves otherwise.
+    themselves otherwise. `held_out(rank, size)` yields, at each validation on every rank, as many batches and whether
+    each counts; their losses, by the weights in training, go to held_losses.csv.
     """
 
     config: TrainConfig
@@ -61,6 +62,7 @@ class Trainer:
     batch_at: Callable[[int, int, int], MicroBatch]
     on_validate: Callable[[int, StateDict], None] | None = None
     on_export: Callable[[StateDict], None] | None = None
+    held_out: Callable[[int, int], Iterable[tuple[MicroBatch, bool]]] | None = None
 
     def run(self) -> None:
         """Train to the last step and export. UserError: OUTPUT holds another run; a loss or gradient is not finite.
@@ -75,7 +77,7 @@ class Trainer:
             with contextlib.closing(log), StopRequest().listening() as stop:
                 log.restore(state.pending())
                 if first and self._validates(first) and not state.validated(first):  # the run ended before it had
-                    self._validate(engine, state, stop, first)
+                    self._validate(engine, log, state, stop, first)
                 for step in range(first, self.config.train.steps):
                     self._step(engine, log, step)
                     self._after(engine, log, state, stop, step)
@@ -170,7 +172,7 @@ class Trainer:
             state.save(engine, done)
         self._stop_if_asked(engine, log, state, stop, done, checkpoint)
         if self._validates(done):
-            self._validate(engine, state, stop, done)
+            self._validate(engine, log, state, stop, done)
             log.show_samples(done)
             self._stop_if_asked(engine, log, state, stop, done, checkpoint)
 
@@ -178,10 +180,26 @@ class Trainer:
         every = self.config.validation.every
         return bool(self.on_validate is not None and every and (done == self.config.train.steps or done % every == 0))
 
-    def _validate(self, engine: Any, state: RunState, stop: StopRequest, done: int) -> None:
+    def _validate(self, engine: Any, log: RunLog, state: RunState, stop: StopRequest, done: int) -> None:
         assert self.on_validate is not None, "it is asked before"
+        self._measure_held_out(engine, log, done)
         if self._call(engine, stop, partial(self.on_validate, done)):
             state.note_validated(done)
+
+    def _measure_held_out(self, engine: Any, log: RunLog, done: int) -> None:
+        """Log the losses of clips that do not train; weights, gradients and random numbers stay as they are."""
+        if self.held_out is None:
+            return
+        together = self.config.train.context_parallel
+        groups, records = self.world.of_groups(together), list[LossRecord]()
+        engine.eval()
+        with torch.no_grad():
+            for batch, counts in self.held_out(groups.rank, groups.size):
+                engine(batch.to(self.world.device))
+                if counts and self.world.rank % together == 0:
+                    records += engine.module.records
+        engine.train()
+        log.held_out(done, records)
 
     def _call(self, engine: Any, stop: StopRequest, callback: Callable[[StateDict], None]) -> bool:
         """Call back on rank 0 while the others wait; a signal ends that at once, as it may take long. Whether rank 0

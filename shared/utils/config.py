@@ -166,6 +166,11 @@ class TrainConfig(Section):
             raise ValueError("distill: targets are made by whole models; set train.context_parallel to 1")
         if self.detach_clean_stream:
             raise ValueError("distill: detach_clean_stream has no effect on it; set it false")
+        if self.validation.held_out:
+            raise ValueError(
+                "distill: its targets move with the weights, so held-out losses say nothing; set "
+                "validation.held_out to 0"
+            )
         if self.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3:
             raise ValueError("distill: targets need the average of all weights in every process; set ZeRO stage 0 to 2")
 

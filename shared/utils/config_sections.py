@@ -274,13 +274,29 @@ class TrackSettings(Section):
 
 
 class Validation(Section):
-    """Samples made while training, and the checkpoint renewed with them."""
+    """Samples made while training, losses of clips that do not train, and the checkpoint renewed with them."""
 
     every: Natural = key(0, "Steps between validations; 0 makes none.")
-    manifest: str | None = key(None, "Clips whose captions are sampled; null is the training clips.")
+    manifest: str | None = key(
+        None, "Held-out clips, whose captions are sampled and whose losses are measured; null samples training clips."
+    )
+    shards: Paths | None = key(None, "Held-out shards, as `data.shards`, whose losses are measured in place of those.")
+    held_out: Natural = key(
+        0,
+        "Noise levels at which the loss of each held-out clip is measured, the same at every validation; 0: none.",
+    )
     clips: Natural = key(4, "How many of these clips.")
     prompts: list[str] = key([], "Texts that are sampled beside them.")
     steps: Steps = key(20, "Solver steps of a sample.")
+
+    @model_validator(mode="after")
+    def _measures(self) -> Validation:
+        if self.shards and not self.held_out:
+            raise ValueError("validation.shards are measured at validation.held_out noise levels; set that too")
+        if self.held_out and not (self.every and (self.manifest or self.shards)):
+            what = "validation.held_out measures held-out clips at each validation"
+            raise ValueError(f"{what}; set validation.every, and validation.manifest or validation.shards")
+        return self
 
 
 def _places(given: Paths | None) -> list[Place]:

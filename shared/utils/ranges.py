@@ -24,6 +24,8 @@ Batch = Annotated[int, Field(ge=1, le=65_536)]
 Workers = Annotated[int, Field(ge=1, le=4096)]
 #: A process's number, −1 where a launcher says none.
 Rank = Annotated[int, Field(ge=-1, le=1_000_000)]
+#: People whose voices are told apart; a prompt's template counts to nine.
+Speakers = Annotated[int, Field(ge=2, le=9)]
 #: Pictures side by side in one.
 Strip = Annotated[int, Field(ge=1, le=100)]
 #: Pictures a second, pixels of a side, samples a second, and seconds of a clip.

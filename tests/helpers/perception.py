@@ -13,6 +13,7 @@ from shared.perception.installed import find_weights, optional_module
 from shared.utils.errors import UserError
 
 LIBRIVOX = Path(os.environ.get("LIBRIVOX_LINES", "/usr/share/pocketsphinx/test/data/librivox"))
+PROMPTS = Path(os.environ.get("ASTERISK_PROMPTS", "/usr/share/asterisk/sounds/en_US_f_Allison"))
 
 
 def need_model(model: str, module: str) -> None:
@@ -42,3 +43,12 @@ def spoken_lines() -> dict[Path, str]:
         text, _, name = line.rpartition(" (")
         lines[LIBRIVOX / f"{name.rstrip(')')}.wav"] = text.replace("<s>", "").replace("</s>", "").strip()
     return lines
+
+
+def prompts() -> list[Path]:
+    """Return recordings of another reader than that of `spoken_lines`, or skip."""
+    names = ("auth-incorrect", "conf-invalid", "pbx-invalidpark", "vm-mailboxfull")
+    files = [PROMPTS / f"{name}.wav" for name in names]
+    if not all(file.is_file() for file in files):
+        pytest.skip("no prompts: install Debian's asterisk-core-sounds-en-wav, or name its folder in ASTERISK_PROMPTS")
+    return files

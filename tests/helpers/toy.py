@@ -64,6 +64,15 @@ class Toy(nn.Module):
         return StepOutput(total, records)
 
 
+def held_out(rank: int, size: int):
+    """Three clips that do not train, at two noise levels, in both tasks; a fourth batch does not count."""
+    for task in ("t2av", "t2v"):
+        for level in range(2):
+            x = torch.randn(3, WIDTH, generator=generator(5, "held out"))
+            yield ToyBatch(level, ["a", "b", "c"], [task] * 3, x), True
+    yield ToyBatch(0, ["a"], ["t2v"], 100 * x[:1]), False
+
+
 def write_config(folder, output, **changes) -> str:
     """A config file; `changes` are sections of the config or else keys of `train`."""
     sections = {key: changes.pop(key) for key in list(changes) if key in TrainConfig.model_fields}
@@ -87,7 +96,7 @@ def write_config(folder, output, **changes) -> str:
 
 def train(
     config: TrainConfig, world: distributed.World, on_validate=None, nan_at: int = -1, die_at: int = -1,
-    die_by: int = signal.SIGKILL,
+    die_by: int = signal.SIGKILL, held_out=None,
 ):  # fmt: skip
     """Train, and return the exported weights (rank 0) with the trained module."""
     module = Toy(config.seed, nan_at)
@@ -105,7 +114,7 @@ def train(
 
     exported: dict[str, Tensor] = {}
     groups = parameter_groups(module, config.optimizer, cross_modal=lambda name: name.startswith("audio"))
-    Trainer(config, world, module, groups, batch_at, on_validate, exported.update).run()
+    Trainer(config, world, module, groups, batch_at, on_validate, exported.update, held_out).run()
     return exported, module
 
 

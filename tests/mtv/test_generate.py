@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from recordings import write_odd
 
-from mtv.generate import SCALES, MTVOptions, Sound, given_tracks, guidance
+from mtv.generate import SCALES, MTVOptions, given_tracks, guidance
 from mtv.guidance import TrackGuidance
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
@@ -18,32 +17,6 @@ from shared.utils.errors import UserError
 def wave(pitch: float, rate: int) -> np.ndarray:
     time = np.arange(round(1.5 * rate)) / rate
     return (0.3 * np.sin(2 * np.pi * pitch * time) * np.exp(-time)).astype(np.float32)
-
-
-def test_a_loud_sum_is_turned_down_as_a_whole(tmp_path: Path) -> None:
-    for name in ("a.wav", "b.wav"):
-        soundfile.write(tmp_path / name, 3 * wave(300, 16000), 16000)
-    argv = ["--prompt", "x", "--output", "x.mp4", "--speech", f"{tmp_path}/a.wav", "--music", f"{tmp_path}/b.wav"]
-    sound = Sound.read(parse(MTVOptions, None, argv))
-    assert np.abs(sound.samples).max() == pytest.approx(1)
-    assert np.corrcoef(sound.samples[0], wave(300, 16000))[0, 1] > 0.999
-
-
-def test_tracks_are_summed_in_the_layout_of_most_channels(tmp_path: Path) -> None:
-    samples = np.zeros((6, 24000), np.float32)
-    samples[4] = wave(200, 16000)
-    write_odd(tmp_path / "a.wav", "wav", sounds=[samples], rate=16000, layout="5.1")
-    soundfile.write(tmp_path / "b.wav", wave(300, 16000), 16000)
-    soundfile.write(tmp_path / "c.wav", np.stack([wave(400, 16000), wave(500, 16000)], 1), 16000)
-    tracks = [f"--{name}={tmp_path}/{file}.wav" for name, file in (("speech", "b"), ("effects", "a"), ("music", "c"))]
-    sound = Sound.read(parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", *tracks]))
-    assert sound.layout == "5.1"
-    expected = {0: 400, 1: 500, 2: 300, 4: 200}
-    for channel, found in enumerate(sound.samples):
-        if channel in expected:
-            assert found == pytest.approx(wave(expected[channel], 16000), abs=1e-3)
-        else:
-            assert not found.any()
 
 
 def test_a_person_without_a_file_before_one_who_has_one_is_silent(tmp_path: Path) -> None:
@@ -84,3 +57,19 @@ def test_voices_are_counted_to_the_last_who_has_a_file() -> None:
     options = parse(MTVOptions, None, words)
     assert options.voices == [None, Path("b.wav"), None, Path("d.wav")]
     assert options.track_files == [Path("b.wav"), Path("d.wav"), Path("e.wav")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--music x.wav --speakers 2", "--speakers tells the voices in --speech, or in a mix as --audio, apart; give"),
+        ("--speech a.wav --speech3 b.wav --speakers 2", "--speakers and --speech3: one file of several people, or a"),
+        ("--speech a.wav --embedder pitch", "--embedder tells the voices of --speakers apart; give both, or leave it"),
+        ("--speech a.wav --speakers 0", "--speakers 0: Input should be greater than or equal to 2"),
+        ("--speech a.wav --speakers 10", "--speakers 10: Input should be less than or equal to 9"),
+    ],
+)
+def test_speakers_that_cannot_be_told_apart_are_refused(line: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(MTVOptions, None, ["--prompt", "x", "--output", "x.mp4", *line.split()])
+    assert str(error.value).startswith(said)

@@ -10,8 +10,10 @@ import pytest
 
 from scripts.demix import DEMIXERS, main
 from scripts.make_puppets import main as make_puppets
-from shared.data.manifest import read_manifest, write_manifest
-from shared.data.media import probe, read_audio
+from shared.data.manifest import Clip, read_manifest, write_manifest
+from shared.data.media import probe, read_audio, write_audio
+from shared.puppets.script import sample_spec
+from shared.puppets.sound import synthesise
 from shared.utils.errors import UserError
 
 NAMES = ("effects", "music", "speech")
@@ -127,6 +129,75 @@ def test_a_silent_track_is_exact_zeros(stage: Path, tmp_path: Path) -> None:
     assert heard == {"speech": False, "effects": False, "music": True}
 
 
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip in which a man and a woman speak in turns, one in which one person speaks, and one without speech; by
+    their speech alone."""
+    folder = tmp_path_factory.mktemp("talk")
+    clips, wanted = [], {("man", "woman"): 2, ("man",): 1, (): 0}
+    for index in range(400):
+        spec = sample_spec(9, index, "full")
+        people = [c.kind for c in spec.characters if c.syllables]
+        if (count := wanted.pop(tuple(sorted(people)), None)) is None:
+            continue
+        stems = {name: sound for name, sound in synthesise(spec).items() if name != "effects"}
+        stems["music"] = np.zeros_like(stems["music"])
+        files = {name: folder / f"{count}.{name}.wav" for name in stems}
+        for name, file in files.items():
+            write_audio(file, stems[name][None], spec.rate)
+        mix = sum(stems.values()) if count else 0.1 * np.sin(np.arange(32000) / 9).astype(np.float32)
+        write_audio(folder / f"{count}.wav", mix[None], spec.rate)
+        clips.append(Clip(id=str(count), audio=folder / f"{count}.wav", caption="", tracks=files))
+        if not wanted:
+            break
+    write_manifest(folder / "manifest.jsonl", clips)
+    return folder
+
+
+def test_people_who_speak_have_tracks_of_their_own(
+    talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    demix(talk, output, "--speakers", "2", "--embedder", "pitch", "--measure")
+    printed = capsys.readouterr().out
+    assert "people who speak: 0 in 1 clips, 1 in 1 clips, 2 in 1 clips" in printed
+    table = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| ") and "%" in line]
+    assert [[cell.strip() for cell in row[:3]] for row in table] == [["1", "1", "1"], ["2", "1", "1"]]
+    assert all(float(row[4].strip().rstrip("%")) < 10 for row in table)
+    found = {clip.id: clip for clip in read_manifest(output)}
+    names = {name: sorted(clip.tracks) for name, clip in found.items()}
+    assert names == {"0": [*NAMES], "1": [*NAMES], "2": ["effects", "music", "speech1", "speech2"]}
+    true = {clip.id: clip for clip in read_manifest(talk)}["2"]
+    stems = [read_audio(true.tracks[name], 16000)[0] for name in ("speech1", "speech2")]
+    stems.sort(key=lambda stem: int(np.flatnonzero(stem)[0]))  # in the order of the first words
+    for stem, name in zip(stems, ("speech1", "speech2"), strict=True):
+        assert np.corrcoef(stem, read_audio(found["2"].tracks[name], 16000)[0])[0, 1] > 0.9
+    heard = json.loads((output / "tracks/2/turns.json").read_text())
+    assert sorted(heard) == ["overlap", "speech1", "speech2"] and heard["speech1"][0][0] < heard["speech2"][0][0]
+    before = stamps(output)
+    demix(talk, output, "--speakers", "2", "--embedder", "pitch", "--measure")
+    assert stamps(output) == before and capsys.readouterr().out == printed
+    with pytest.raises(UserError, match="clips of other settings"):
+        demix(talk, output)
+
+
+def test_two_voices_at_once_are_told(talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both people of a clip, one after the other, and then once more at the same time."""
+    clip = next(clip for clip in read_manifest(talk) if clip.id == "2")
+    stems = [read_audio(clip.tracks[name], 16000)[0] for name in ("speech1", "speech2")]
+    first, second = (stem[np.flatnonzero(stem)[0] : np.flatnonzero(stem)[-1]] for stem in stems)
+    count = min(len(first), len(second))
+    sound = np.concatenate([first, second, first[:count] + second[:count]])
+    write_audio(tmp_path / "both.wav", sound[None], 16000)
+    write_manifest(tmp_path / "one.jsonl", [clip.model_copy(update={"audio": tmp_path / "both.wav", "tracks": {}})])
+    demix(tmp_path / "one.jsonl", tmp_path / "out", "--speakers", "2", "--embedder", "pitch")
+    printed = capsys.readouterr().out
+    assert "people who speak: 2 in 1 clips" in printed and "s in 1 clips (2)" in printed
+    spans = json.loads((tmp_path / "out/tracks/2/turns.json").read_text())["overlap"]
+    both = sum(end - start for start, end in spans if start > (len(first) + len(second)) / 16000 - 0.1)
+    assert both > 0.2 * count / 16000 and both == pytest.approx(sum(end - start for start, end in spans))
+
+
 def test_nothing_is_written_over(stage: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds other files"):
         demix(stage, stage)
@@ -142,6 +213,9 @@ def test_nothing_is_written_over(stage: Path, tmp_path: Path) -> None:
         (["--demixer", "stems"], f"give one of {', '.join(DEMIXERS)}"),
         (["--demixer", "demucs-cdx23"], "no checkpoint"),
         (["--checkpoint", "a.th"], "has no checkpoint"),
+        (["--speakers", "0"], "--speakers 0: Input should be greater than or equal to 2"),
+        (["--embedder", "pitch"], "--embedder tells the voices of --speakers apart"),
+        (["--speakers", "2", "--embedder", "nowhere"], "embedder nowhere: is unknown; give pitch, resemblyzer, or a"),
         (["--workers", "0"], "--workers 0: Input should be greater than or equal to 1"),
         (["--demixer", "demucs-cdx23", "--device", "cuda", "--workers", "2"], "one process is needed"),
     ],

@@ -25,6 +25,8 @@ from mtv.pipeline import MTVPipeline
 from shared.checkpoint.folder import save_checkpoint
 from shared.data.media import probe, read_audio, read_video, write_video
 from shared.encoders.audio import LogMel
+from shared.puppets.script import sample_spec
+from shared.puppets.sound import synthesise
 from shared.utils.errors import UserError, run_main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -117,6 +119,56 @@ def test_frames_a_second_are_those_of_the_file(make) -> None:
 def test_one_track_of_eight_bits_keeps_its_rate(make) -> None:
     info = probe(make("--effects", "steps.wav"))
     assert (info.rate, info.channels) == (16000, 1)
+
+
+def test_one_file_of_two_people_is_as_two_files_of_one(make, media: Path, tmp_path: Path, capsys) -> None:
+    """The same frames and sound, to the bit, as from the tracks that the file is the sum of."""
+    pause, spoken = np.zeros(3200, np.float32), [voice(220), voice(110)]
+    first, second = (
+        np.concatenate([pause, (1 - k) * spoken[0], pause, k * spoken[1], pause]).astype(np.float32) for k in (0, 1)
+    )
+    for name, sound in (("talk", first + second), ("first", first), ("second", second)):
+        soundfile.write(tmp_path / f"{name}.wav", sound, 16000, "FLOAT")
+    talk = ("--speech", tmp_path / "talk.wav", "--lossless")
+    one = make(*talk, "--speakers", 2, "--embedder", "pitch", name="one.mkv")
+    told = capsys.readouterr().err
+    assert "talk.wav: Person1 speaks from 0." in told and "talk.wav: Person2 speaks from 0." in told
+    tracks = ("--speech", tmp_path / "first.wav", "--speech2", tmp_path / "second.wav")
+    two, alone = make(*tracks, "--lossless", name="two.mkv"), make(*talk, name="alone.mkv")
+    assert np.array_equal(seen(one), seen(two)) and not np.array_equal(seen(one), seen(alone))
+    assert np.array_equal(read_audio(one, 16000), read_audio(two, 16000))
+
+
+def test_a_lossless_video_has_the_frames_that_were_made_and_the_sound_that_was_given(
+    make, driven: Path, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, write = [], KeptWindows.video
+    monkeypatch.setattr(KeptWindows, "video", lambda self: shown.append(np.array(write(self))) or write(self))
+    out = make("--effects", "steps.wav", "--window", 1, "--lossless", name="clip.mkv")
+    with av.open(str(out)) as container:
+        assert [stream.codec_context.name for stream in container.streams] == ["ffv1", "flac"]
+    assert np.array_equal(read_video(out, FPS), shown[-1])
+    assert np.array_equal(read_audio(out, 16000), read_audio(media / "steps.wav", 16000))
+    stereo = make("--speech", "voice.wav", "--lossless", "--preview", name="two.mkv")
+    assert np.array_equal(read_audio(stereo, 44100, mono=False), read_audio(media / "voice.wav", 44100, mono=False))
+    assert sorted(path.name for path in out.parent.iterdir()) == ["clip.mkv", "two.mkv"]
+
+
+def test_a_mix_of_two_people_has_their_tracks(make, tmp_path: Path, capsys) -> None:
+    spec = next(s for s in (sample_spec(9, k, "full") for k in range(400)) if kinds(s) == ["man", "woman"])
+    mix = sum(synthesise(spec).values())
+    soundfile.write(tmp_path / "mix.wav", mix, spec.rate)
+    make("--audio", tmp_path / "mix.wav", "--demixer", "dsp", "--speakers", 2, "--embedder", "pitch")
+    assert "mix.wav, its speech: Person2 speaks from" in capsys.readouterr().err
+
+
+def kinds(spec) -> list[str]:
+    return sorted(person.kind for person in spec.characters if person.syllables)
+
+
+def voice(hertz: float) -> np.ndarray:
+    time = np.arange(8000) / 16000
+    return (0.1 * np.sum([np.sin(2 * np.pi * k * hertz * time) / k for k in range(1, 9)], axis=0)).astype(np.float32)
 
 
 def test_a_mix_is_taken_apart_and_carried_itself(make, media: Path) -> None:
@@ -274,6 +326,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory, driven: Path) -> Path:
     (folder / "zero.wav").write_bytes(b"")
     soundfile.write(folder / "empty.wav", np.zeros(0, np.float32), 16000)
     soundfile.write(folder / "nan.wav", np.full(24000, np.nan, np.float32), 16000, subtype="FLOAT")
+    soundfile.write(folder / "quiet.wav", np.zeros(24000, np.float32), 16000)
     soundfile.write(folder / "low.wav", wave(300, 8000), 8000)
     (folder / "order.txt").write_text("0, A bell.\n2, Rain.\n1, A drum.\n")
     (folder / "late.txt").write_text("0, A bell.\n9, A drum.\n")
@@ -284,6 +337,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory, driven: Path) -> Path:
 
 
 MUSIC = ["--music", "MEDIA/piano.wav"]
+SPEECH = ["--speech", "MEDIA/voice.wav"]
 BAD = [
     ([], "no sound is given; --speech, --effects or --music are needed"),
     (["--music", "BAD/nothing.wav"], "nothing.wav: no such file"),
@@ -298,6 +352,17 @@ BAD = [
     (["--audio", "MEDIA/film.mp4", "--demixer", "demucs-cdx23"], "needs --demixer-checkpoint"),
     (["--audio", "MEDIA/film.mp4", "--demixer-checkpoint", "BAD/broken.th"], "dsp: has no checkpoint"),
     ([*MUSIC, "--demixer", "dsp"], "take a mix apart"),
+    ([*MUSIC, "--speakers", "2"], "--speakers tells the voices in --speech, or in a mix as --audio, apart"),
+    ([*SPEECH, "--speakers", "0"], "--speakers 0: Input should be greater than or equal to 2"),
+    ([*SPEECH, "--speech2", "MEDIA/other.wav", "--speakers", "2"], "--speakers and --speech2: one file of several"),
+    ([*SPEECH, "--embedder", "pitch"], "--embedder tells the voices of --speakers apart; give both"),
+    (
+        [*SPEECH, "--speakers", "2", "--embedder", "nowhere"],
+        "embedder nowhere: is unknown; give pitch, resemblyzer, or",
+    ),
+    ([*SPEECH, "--speakers", "2", "--embedder", "pitch"], "voice.wav: one voice is heard, --speakers asks for 2"),
+    (["--speech", "BAD/quiet.wav", "--speakers", "2", "--embedder", "pitch"], "quiet.wav: nobody is heard to speak"),
+    (["--audio", "MEDIA/film.mp4", "--speakers", "2", "--embedder", "pitch"], "film.mp4, its speech: nobody is heard"),
     ([*MUSIC, "--duration", "4"], "the sound lasts 1.50 s; --duration 4 is longer"),
     ([*MUSIC, "--duration", "nan"], "--duration nan"),
     ([*MUSIC, "--duration", "0"], "--duration 0"),
@@ -322,6 +387,7 @@ BAD = [
     ([*MUSIC, "--timed-prompts", "BAD/gap.txt"], "gap.txt, line 1"),
     ([*MUSIC, "--timed-prompts", "BAD/nothing.txt"], "nothing.txt: cannot be read (no such file)"),
     ([*MUSIC, "--output", "OUT/x.avi"], "x.avi: an .mp4 is written"),
+    ([*MUSIC, "--lossless"], "x.mp4: --lossless writes .mkv; give a name that ends so"),
     ([*MUSIC, "--output", "BAD/gap.txt/x.mp4"], "gap.txt is no folder"),
     ([*MUSIC, "--checkpoint", "JOINT"], "no control and no audio_encoder, this is a joint model only"),
     ([*MUSIC, "--checkpoint", "BAD/part"], "part: control/config.json is missing"),

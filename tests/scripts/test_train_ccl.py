@@ -17,6 +17,7 @@ import pytest
 import torch
 import train_ccl
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import counted
 
 from ccl.pipeline import CCLPipeline
@@ -126,6 +127,12 @@ def runs(folder: Path) -> dict[str, tuple[int, str]]:
             f"output={folder / 'joined_run'}",
         ),
     }
+    held = [f"validation.manifest={clips(folder / 'held', 3)}", "validation.held_out=2", "validation.every=2"]
+    held += [f"data.latents={folder / 'run/latents'}", f"codecs={folder / 'run/codecs'}", "text_dropout=0.5"]
+    lines["held"] = arguments(folder, *held, f"output={folder / 'held_run'}")
+    lines["held cut"] = lines["held again"] = arguments(folder, *held, f"output={folder / 'held_cut_run'}")
+    lines["unheld"] = arguments(folder, *held[3:], f"output={folder / 'unheld_run'}")
+    lines["held quiet"] = arguments(folder, *held[1:], f"validation.manifest={folder / 'quiet'}", "output=none")
     few = [f"init={folder / 'run/checkpoint'}", f"distill.teacher={folder / 'run/checkpoint'}", "train.steps=4"]
     few += ["optimizer.lr=0.01", "train.export_dtype=fp32", "distill.steps=3", "validation.every=0"]
     few += [f"data.latents={folder / 'run/latents'}", "train.report_to=[]"]
@@ -201,6 +208,34 @@ def test_stages_without_mtv_train_one_after_the_other_on_clips_without_tracks(fo
     made = [load_checkpoint(CCLPipeline, one).transformer for one in (run / "1_towers/checkpoint", run / "checkpoint")]
     for name, value in made[0].state_dict().items():  # at such a rate the last is the first
         torch.testing.assert_close(made[1].state_dict()[name].float(), value.float(), rtol=0.01, atol=1e-5)
+
+
+def test_losses_of_held_out_clips_are_logged_and_change_nothing(folder: Path, runs: dict) -> None:
+    """Each task that trains, at two noise levels of each of three clips; also where a run was cut off."""
+    for name in ("held", "unheld", "held again"):
+        assert runs[name][0] == 0, runs[name][1]
+    assert runs["held cut"][1].endswith("error: cut\n")
+    trained = "losses.csv", "checkpoint/transformer/diffusion_pytorch_model.safetensors"
+    for file in trained:
+        assert (folder / "held_run" / file).read_bytes() == (folder / "unheld_run" / file).read_bytes()
+    assert not (folder / "unheld_run/held_losses.csv").exists()
+    table = (folder / "held_run/held_losses.csv").read_text()
+    assert (folder / "held_cut_run/held_losses.csv").read_text() == table
+    counts: dict[tuple[str, str, str], int] = {}
+    for row in csv.DictReader(table.splitlines()):
+        key = row["step"], row["stream"], row["task"]
+        counts[key] = counts.get(key, 0) + int(row["samples"])
+        assert np.isfinite(float(row["loss"]))
+    made = {"video": {"t2av", "a2v", "t2v"}, "audio": {"t2av", "v2a", "t2a"}}
+    assert counts == {(step, name, task): 6 for step in ("2", "3") for name in made for task in made[name]}
+    watched = EventAccumulator(str(folder / "held_run/tensorboard")).Reload()
+    assert {"held_out/video", "held_out/audio", "held_out/video/t2av"} <= set(watched.Tags()["scalars"])
+    assert [event.step for event in watched.Scalars("held_out/video")] == [2, 3]
+
+
+def test_a_held_out_clip_that_cannot_be_measured_is_refused_by_name(folder: Path, runs: dict) -> None:
+    code, err = runs["held quiet"]
+    assert code == 2 and "clip 'hush': its sound is silent" in err.splitlines()[-1] and not Path("none").exists()
 
 
 def test_another_fusion_starts_from_the_same_streams_and_codecs(folder: Path, runs: dict) -> None:

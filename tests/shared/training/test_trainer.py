@@ -71,6 +71,47 @@ def test_validation_sees_the_average_at_its_steps(tmp_path, world):
     assert list(seen) == [3, 6, 8] and torch.equal(seen[8]["video.weight"], final["video.weight"])
 
 
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_held_out_losses_are_logged_and_leave_the_training_as_it_was(tmp_path, world, stage):
+    """To the bit; the held-out losses fall with the training's, and are those of the module itself."""
+    results = []
+    for name, held_out in (("without", None), ("with", toy.held_out)):
+        (tmp_path / name).mkdir()
+        overrides = "validation.every=3", f"deepspeed.zero_optimization.stage={stage}"
+        config = config_for(tmp_path / name, *overrides, ema=0, gradient_accumulation_steps=2)
+        results.append(toy.train(config, world, on_validate=lambda *_: None, held_out=held_out))
+    (without, _), (weights, module) = results
+    assert all(torch.equal(value, weights[name]) for name, value in without.items())
+    tables = [(tmp_path / name / "out/losses.csv").read_text() for name in ("without", "with")]
+    assert tables[0] == tables[1] and not (tmp_path / "without/out/held_losses.csv").exists()
+    header, *rows = (line.split(",") for line in (tmp_path / "with/out/held_losses.csv").read_text().splitlines())
+    assert header == ["step", "stream", "task", "sigma_bucket", "loss", "samples"]
+    assert list(dict.fromkeys(row[0] for row in rows)) == ["3", "6", "8"]
+    for step in ("3", "6", "8"):
+        counts = [int(row[5]) for row in rows if row[:3] == [step, "video", "t2v"]]
+        assert sum(counts) == 6  # three clips at two levels; what does not count is not there
+    if stage < 3:
+        with torch.no_grad():
+            records = [r for batch, counts in toy.held_out(0, 1) if counts for r in module(batch).records]
+        wanted = sum(float(r.loss) for r in records if r.stream == "video" and r.task == "t2v") / 6
+        last = [(float(row[4]), int(row[5])) for row in rows if row[:3] == ["8", "video", "t2v"]]
+        assert sum(loss * count for loss, count in last) / 6 == pytest.approx(wanted, rel=1e-5)
+
+
+def test_held_out_losses_of_a_stopped_run_are_those_of_a_whole_one(tmp_path, world):
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    run = partial(toy.train, world=world, on_validate=lambda *_: None, held_out=toy.held_out)
+    config = partial(config_for, checkpoint_every=2)
+    run(config(tmp_path / "whole", "validation.every=3"))
+    with pytest.raises(UserError, match="not finite at step 8"):
+        run(config(tmp_path / "stopped", "validation.every=3"), nan_at=7)
+    table = tmp_path / "stopped/out/held_losses.csv"
+    assert table.read_text().splitlines()[-1].startswith("6,")
+    run(config(tmp_path / "stopped", "validation.every=3"))  # from step 6
+    assert table.read_text() == (tmp_path / "whole/out/held_losses.csv").read_text()
+
+
 def test_a_nan_names_step_task_and_clips_and_leaves_the_checkpoint(tmp_path, world):
     with pytest.raises(UserError, match=r"loss is not finite at step 7, in clip\d+ \(t2av\)") as error:
         toy.train(config_for(tmp_path), world, nan_at=6)
