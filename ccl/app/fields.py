@@ -22,10 +22,10 @@ def text(label: str, value: str = "", lines: int = 1) -> gr.Textbox:
     return gr.Textbox(value, label=label, lines=lines, max_lines=8)
 
 
-def number(label: str, empty: str, value: str = "") -> gr.Textbox:
+def number(label: str, empty: str, value: str = "", **options: Any) -> gr.Textbox:
     """Make a field for a number that may be left out; `empty` says what then. What stands in it is read as on a
     command line; Gradio's own field for numbers cannot be empty."""
-    return gr.Textbox(value, label=label, placeholder=empty, max_lines=1, min_width=120)
+    return gr.Textbox(value, label=label, placeholder=empty, max_lines=1, min_width=120, **options)
 
 
 def checkpoint(names: Sequence[str], label: str = "Checkpoint", value: str | None = None) -> gr.Dropdown:

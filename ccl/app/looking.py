@@ -19,7 +19,6 @@ from shared.evaluation.metrics.base import Result
 from shared.evaluation.metrics.lip_sync import LipSync
 from shared.evaluation.metrics.mouths import SOURCES, Source
 from shared.evaluation.metrics.onset_sync import OnsetSync
-from shared.puppets.readers import HOP
 from shared.utils.errors import UserError
 from shared.utils.files import replacing
 from shared.utils.ranges import check_range
@@ -27,6 +26,7 @@ from shared.utils.ranges import check_range
 if TYPE_CHECKING:
     from ccl.app.shelf import Shelf
 
+RATE = 16000  # Hz at which sound is read
 LONGEST = 10.0  # s of a clip whose attention is drawn: it is computed all at once
 PICTURES = 12
 #: How mouths are found.
@@ -68,7 +68,8 @@ def _curves(
     if lips.value is not None:
         mouths, loudness = SOURCES[metric.source](media), metric.loudness(media)
         seen = np.arange(len(mouths.opening)) / mouths.fps
-        return [("video", seen, _scaled(mouths.opening)), ("audio", np.arange(len(loudness)) * HOP, _scaled(loudness))]
+        heard = np.linspace(0, len(media.audio(RATE)) / RATE, len(loudness))
+        return [("video", seen, _scaled(mouths.opening)), ("audio", heard, _scaled(loudness))]
     motion = np.asarray(events.facts.get("motion", ()), np.float64)
     return [("video", np.arange(len(motion)) / media.fps, _scaled(motion))] if len(motion) else []
 

@@ -78,5 +78,5 @@ def plainly(files: Iterable[str | Path | None] = ()) -> Iterator[None]:
 def plain(text: str, files: Iterable[str | Path | None] = ()) -> str:
     """Put a message for a command line into the words of the page."""
     for file in sorted(filter(None, map(str, files)), key=len, reverse=True):
-        text = text.replace(file, Path(file).name)
+        text = text.replace(f"{file}/", "").replace(file, Path(file).name)  # what lies in it, and itself
     return re.sub(r"(?<!\S)--([a-z])", r"\1", text.removesuffix(" (see --help)"))

@@ -24,6 +24,7 @@ def build(desk: Desk) -> None:
             prompt = text("Text: what to see and to hear", PROMPT, lines=3)
             with gr.Row():
                 duration, seed = number("Seconds", "2, or as given"), number("Seed", "0")
+            compare, cancel = buttons("Compare", "compare")
             with gr.Accordion("Given: a first frame or a sound", open=False):
                 image, sound = picture("First frame"), audio("Sound to make a video for")
             fields: list[Any] = []
@@ -36,7 +37,6 @@ def build(desk: Desk) -> None:
                             number(f"{side}: scale of the text", "the model's own"),
                             number(f"{side}: scale of the other stream", "the model's own"),
                         ]
-            compare, cancel = buttons("Compare", "compare")
         with gr.Column(scale=3):
             told, clips = gr.HTML(elem_id="compare-status"), gr.HTML(elem_id="compare-clips")
 

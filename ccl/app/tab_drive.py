@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -30,6 +30,7 @@ def build(desk: Desk) -> None:
             with gr.Row():
                 music, second = audio("Music", elem_id="drive-music"), audio("Speech of a second person")
             sounds = [speech, second, effects, music]
+            drive, cancel = buttons("Drive", "drive")
             with gr.Accordion("Settings", open=False):
                 model = checkpoint(desk.shelf.driven_names)
                 with gr.Row():
@@ -39,7 +40,6 @@ def build(desk: Desk) -> None:
                     scales = [
                         number(f"Scale of {name}", "the model's own") for name in ("text", "speech", "effects", "music")
                     ]
-            drive, cancel = buttons("Drive", "drive")
         with gr.Column(scale=3):
             placed = _timeline(sounds)
             told, clips = gr.HTML(elem_id="drive-status"), gr.HTML(elem_id="drive-clips")
@@ -50,6 +50,13 @@ def build(desk: Desk) -> None:
                 swap = gr.Button("Drive again, the rest as it was", elem_id="swap")
 
     given = [prompt, *sounds, model, seed, steps, window, fade, *scales, *placed]
+    drive.click(_driver(desk), given, [told, clips], show_progress="hidden")
+    swap.click(_swapper(desk), [which, other], [told, clips], show_progress="hidden")
+    cancel.click(canceller(desk, "drive"), None, None, queue=False)
+
+
+def _driver(desk: Desk) -> Callable[..., Iterator[tuple[str, str]]]:
+    """Make what the button Drive does."""
 
     def run(
         prompt: str, speech: Any, speech2: Any, effects: Any, music: Any, model: str, seed: str, steps: str,
@@ -71,6 +78,12 @@ def build(desk: Desk) -> None:
         for update in desk.follow(session, "drive", prepare):
             yield shown(update)
 
+    return run
+
+
+def _swapper(desk: Desk) -> Callable[..., Iterator[tuple[str, str]]]:
+    """Make what the button below the choice of a track does."""
+
     def again(which: str, other: Any, request: gr.Request) -> Iterator[tuple[str, str]]:
         session = desk.session(request.session_hash)
 
@@ -87,9 +100,7 @@ def build(desk: Desk) -> None:
         for update in desk.follow(session, "drive", prepare):
             yield shown(update)
 
-    drive.click(run, given, [told, clips], show_progress="hidden")
-    swap.click(again, [which, other], [told, clips], show_progress="hidden")
-    cancel.click(canceller(desk, "drive"), None, None, queue=False)
+    return again
 
 
 def _work(
@@ -110,13 +121,16 @@ def _work(
 
 def _timeline(sounds: list[gr.Audio]) -> tuple[gr.Textbox, gr.State]:
     """Build the waveforms on which texts and pictures are placed; gives the fields of both."""
-    drawn = gr.Image(label="Click where something is to happen", interactive=False, elem_id="drive-timeline")
+    gr.Markdown("Load sounds, click on their waveforms where something is to happen, and place it there.")
+    drawn = gr.Image(show_label=False, interactive=False, buttons=[], elem_id="drive-timeline")
     told = gr.HTML(elem_id="drive-placed")
     with gr.Row():
-        at = number("At, seconds", "click above", "0")
+        at = number("At, seconds", "click above", "0", elem_id="drive-at")
         new = text("Text from then on")
         add = gr.Button("Place the text", elem_id="place-text")
-    lines = gr.Textbox(label="Texts over time: SECONDS, TEXT", lines=2, placeholder="none: the text above holds")
+    lines = gr.Textbox(
+        label="Texts over time: SECONDS, TEXT", lines=2, elem_id="drive-lines", placeholder="none: the text above holds"
+    )
     with gr.Row():
         still = picture("Keyframe", elem_id="drive-keyframe")
         with gr.Column():

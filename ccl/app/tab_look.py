@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ccl.app.desk import Desk, Work
+from ccl.app.desk import Desk, Session, Work
 from ccl.app.fields import buttons, canceller, checkpoint, number, text, video
 from ccl.app.jobs import Job
 from ccl.app.looking import MOUTHS, attention, look
@@ -41,19 +41,35 @@ def build(desk: Desk) -> tuple[gr.Dropdown, Callable[..., Any]]:
         with gr.Column(scale=3):
             told, found = gr.HTML(elem_id="look-status"), gr.HTML(elem_id="look-pictures")
 
-    def file_of(chosen: str, film: str | None, request: gr.Request) -> tuple[Path, str]:
-        clips = desk.session(request.session_hash).clips
-        if chosen in clips:
-            return clips[chosen]
-        if film is None:
-            raise UserError("no clip is chosen; make one, or load one")
-        return Path(film), ""
+    def choices(request: gr.Request) -> Any:
+        names = list(desk.session(request.session_hash).clips)
+        return gr.Dropdown(choices=[LOADED, *names], value=names[-1] if names else LOADED)
+
+    seek.click(_looker(desk), [chosen, film, mouths], [told, found], show_progress="hidden")
+    cancel.click(canceller(desk, "look"), None, None, queue=False)
+    film.upload(lambda: LOADED, None, chosen)
+    if desk.shelf.joint_names:
+        attend.click(_attender(desk), [chosen, film, model, caption, level], [told, found], show_progress="hidden")
+    return chosen, choices
+
+
+def _clip(session: Session, chosen: str, film: str | None) -> tuple[Path, str]:
+    """Find the clip that is meant, and the text that it was made from. UserError for none."""
+    if chosen in session.clips:
+        return session.clips[chosen]
+    if film is None:
+        raise UserError("no clip is chosen; make one, or load one")
+    return Path(film), ""
+
+
+def _looker(desk: Desk) -> Callable[..., Iterator[tuple[str, str]]]:
+    """Make what the button Look does."""
 
     def inspect(chosen: str, film: str | None, mouths: str, request: gr.Request) -> Iterator[tuple[str, str]]:
         session = desk.session(request.session_hash)
 
         def prepare() -> Work:
-            file, folder = file_of(chosen, film, request)[0], session.new_folder("look")
+            file, folder = _clip(session, chosen, film)[0], session.new_folder("look")
 
             def work(job: Job) -> None:
                 job.progress("reading the clip", 0.1)
@@ -67,13 +83,19 @@ def build(desk: Desk) -> tuple[gr.Dropdown, Callable[..., Any]]:
         for update in desk.follow(session, "look", prepare):
             yield status(update), pictures(update.results)
 
+    return inspect
+
+
+def _attender(desk: Desk) -> Callable[..., Iterator[tuple[str, str]]]:
+    """Make what the button below Attention does."""
+
     def maps(
         chosen: str, film: str | None, model: str, caption: str, level: str, request: gr.Request
     ) -> Iterator[tuple[str, str]]:
         session = desk.session(request.session_hash)
 
         def prepare() -> Work:
-            (file, made_from), folder = file_of(chosen, film, request), session.new_folder("look")
+            (file, made_from), folder = _clip(session, chosen, film), session.new_folder("look")
             values = {"prompt": caption or made_from or "a clip", "output": folder / "x.mp4"}
             options = asked(JointOptions, desk.shelf.model_options(model) | values)
 
@@ -87,13 +109,4 @@ def build(desk: Desk) -> tuple[gr.Dropdown, Callable[..., Any]]:
         for update in desk.follow(session, "look", prepare):
             yield status(update), pictures(update.results)
 
-    def choices(request: gr.Request) -> Any:
-        names = list(desk.session(request.session_hash).clips)
-        return gr.Dropdown(choices=[LOADED, *names], value=names[-1] if names else LOADED)
-
-    seek.click(inspect, [chosen, film, mouths], [told, found], show_progress="hidden")
-    cancel.click(canceller(desk, "look"), None, None, queue=False)
-    film.upload(lambda: LOADED, None, chosen)
-    if desk.shelf.joint_names:
-        attend.click(maps, [chosen, film, model, caption, level], [told, found], show_progress="hidden")
-    return chosen, choices
+    return maps

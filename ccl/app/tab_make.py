@@ -22,14 +22,15 @@ def build(desk: Desk) -> None:
         with gr.Column(scale=2):
             prompt = text("Text: what to see and to hear", PROMPT, lines=3)
             task = gr.Dropdown(list(TASKS), label="Make", value=next(iter(TASKS)))
-            with gr.Accordion("Given: a first frame, a sound or a video", open=False):
-                image = picture("First frame")
-                sound = audio("Sound to make a video for")
-                film = video("Video to make a sound for")
             with gr.Row():
                 duration = number("Seconds", "2, or as given")
                 seed = number("First seed", "0")
                 count = number("Clips", "2", "2")
+            make, cancel = buttons("Make", "make")
+            with gr.Accordion("Given: a first frame, a sound or a video", open=False):
+                image = picture("First frame", elem_id="make-image")
+                sound = audio("Sound to make a video for", elem_id="make-audio")
+                film = video("Video to make a sound for", elem_id="make-video")
             with gr.Accordion("Settings", open=False):
                 model = checkpoint(desk.shelf.joint_names)
                 audio_prompt = text("Text of the sound, if it is another")
@@ -40,7 +41,6 @@ def build(desk: Desk) -> None:
                 with gr.Row():
                     text_scale = number("Scale of the text", "the model's own")
                     context_scale = number("Scale of the other stream", "the model's own")
-            make, cancel = buttons("Make", "make")
         with gr.Column(scale=3):
             told, clips = gr.HTML(elem_id="make-status"), gr.HTML(elem_id="make-clips")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared.data.media import read_mono
 from shared.utils.errors import UserError
 
-WIDTH, ROW, AXIS, DPI = 1000, 90, 46, 100  # pixels of the picture, of a track, of the axis below; and per inch
+WIDTH, ROW, AXIS, DPI = 1000, 110, 46, 100  # pixels of the picture, of a track, of the axis below; and per inch
 LEFT, RIGHT = 70, 15  # pixels beside the axes
 RATE = 8000  # Hz at which waveforms are read
 COLOURS = {"speech": "#1f77d0", "second": "#5a9bd8", "effects": "#d9660b", "music": "#2a9d57"}
@@ -49,7 +49,7 @@ def draw(
         bottom = (AXIS + ROW * (len(sounds) - 1 - row)) / height
         axes = figure.add_axes((LEFT / WIDTH, bottom, (WIDTH - LEFT - RIGHT) / WIDTH, 0.94 * ROW / height))
         low, high = envelope(sound, seconds, WIDTH - LEFT - RIGHT)
-        times = np.linspace(0, seconds, len(low))
+        times = (np.arange(len(low)) + 0.5) * seconds / len(low)
         axes.fill_between(times, low, high, color=COLOURS.get(name, "#555555"), linewidth=0.3)
         axes.set(xlim=(0, seconds), ylim=(-1, 1), yticks=[], ylabel=name)
         last = row == len(sounds) - 1
@@ -72,9 +72,9 @@ def envelope(
     sound: NDArray[np.float32], seconds: float, columns: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Lowest and highest sample below each column of a picture of so many seconds; silence after the sound's end."""
-    each = max(1, int(np.ceil(seconds * RATE / columns)))
-    padded = np.pad(sound, (0, max(0, each * columns - len(sound))))[: each * columns].reshape(columns, each)
-    return padded.min(1), padded.max(1)
+    count = max(columns, round(seconds * RATE))
+    padded, edges = np.pad(sound, (0, max(0, count - len(sound))))[:count], np.arange(columns) * count // columns
+    return np.minimum.reduceat(padded, edges), np.maximum.reduceat(padded, edges)
 
 
 def seconds_at(x: float, seconds: float) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,15 +13,17 @@ from typing import Any
 
 import pytest
 from browser import chromium
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "assets" / "puppets"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server", "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
+    "--autoplay-policy=no-user-gesture-required", "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
 )  # fmt: skip
-WAIT = 60_000  # ms until something has to be there; other tests share the cores
+WAIT = 180_000  # ms until something has to be there; other tests share the cores
 
 
 def need() -> None:
@@ -66,6 +69,7 @@ class User:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.set_default_timeout(WAIT)
         page.goto(address)
+        page.get_by_role("tab", name="Look", exact=True).wait_for()
 
     def open(self, tab: str) -> None:
         """Go to a tab."""
@@ -75,19 +79,49 @@ class User:
         """Write into the field of this label that can be seen."""
         self.page.get_by_label(label, exact=True).locator("visible=true").first.fill(value)
 
+    def value(self, label: str) -> str:
+        """What stands in the field of this label that can be seen."""
+        return str(self.page.get_by_label(label, exact=True).locator("visible=true").first.input_value())
+
     def unfold(self, title: str) -> None:
         """Open an accordion that can be seen."""
         self.page.get_by_role("button", name=title).locator("visible=true").first.click()
 
+    def give(self, field: str, file: Path) -> None:
+        """Load a file into a field, and wait until it is there."""
+        with self.page.expect_response(lambda answer: "/upload" in answer.url):
+            self.page.locator(f"#{field} input[type=file]").first.set_input_files(file)
+        self.page.locator(f"#{field} input[type=file]").first.wait_for(state="detached")
+
+    def click(self, button: str) -> None:
+        """Press a button."""
+        self.page.locator(f"#{button}").click()
+
     def until(self, where: str, text: str) -> str:
         """Wait until an element holds a text, and give all that it holds."""
-        self.page.locator(where).filter(has_text=text).first.wait_for()
-        return str(self.page.locator(where).first.inner_text())
+        self.page.locator(f"#{where}").filter(has_text=text).first.wait_for()
+        return str(self.page.locator(f"#{where}").first.inner_text())
+
+    def count(self, what: str, number: int) -> None:
+        """Wait until there are so many of what a selector finds."""
+        self.page.wait_for_function(f"document.querySelectorAll({what!r}).length === {number}")
+
+    def players(self, where: str) -> list[float]:
+        """Wait until all players in an element can play, and give how long they last."""
+        ready = f"[...document.querySelectorAll('#{where} video, #{where} audio')]"
+        self.page.wait_for_function(f"{ready}.length && {ready}.every((one) => one.readyState > 2)")
+        return list(self.page.evaluate(f"{ready}.map((one) => one.duration)"))
 
     def strangers(self) -> list[str]:
         """Addresses that the browser asked for and that are not the page's own."""
         own = (self.address, "data:", "blob:")
         return [url for url in self.asked if not url.startswith(own)]
+
+    def picture(self, name: str) -> None:
+        """Write a screenshot into the folder that CCL_SCREENSHOTS names, as the documentation has them."""
+        if folder := os.environ.get("CCL_SCREENSHOTS"):
+            shot = Image.open(io.BytesIO(self.page.screenshot(full_page=True)))
+            shot.save(Path(folder) / f"app_{name}.webp", quality=60, method=6)
 
 
 @contextmanager
@@ -107,8 +141,3 @@ def new_user(program: Any, address: str) -> User:
     """Open the page with a profile of its own."""
     context = program.new_context(viewport={"width": 1280, "height": 900}, permissions=["microphone"])
     return User(context.new_page(), address)
-
-
-def loaded() -> bool:
-    """Whether the page's packages are imported."""
-    return "gradio" in sys.modules
