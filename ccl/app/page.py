@@ -70,16 +70,26 @@ def application(desk: Desk) -> Any:
 
     from ccl.app.tabs import build
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def keep_to_itself(request: Any, call_next: Any) -> Any:
-        answer = await call_next(request)
-        answer.headers["Content-Security-Policy"] = POLICY
-        return answer
-
-    return gr.mount_gradio_app(
-        app, build(desk), path="/", theme=gr.themes.Default(font=FONTS, font_mono=("monospace",)), css=STYLE,
-        head=SCRIPT, allowed_paths=[str(desk.folder)], show_error=True, max_file_size=LARGEST, ssr_mode=False,
-        footer_links=[], run_history=False, enable_monitoring=False, pwa=False, mcp_server=False,
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None), build(desk), path="/", css=STYLE, head=SCRIPT,
+        theme=gr.themes.Default(font=FONTS, font_mono=("monospace",)), allowed_paths=[str(desk.folder)],
+        show_error=True, max_file_size=LARGEST, ssr_mode=False, footer_links=[], run_history=False,
+        enable_monitoring=False, pwa=False, mcp_server=False,
     )  # fmt: skip
+    return KeptToItself(app)
+
+
+class KeptToItself:
+    """An ASGI application whose answers carry `POLICY`; a middleware of Starlette would hide from Gradio that a
+    browser has gone."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)

@@ -42,7 +42,7 @@ def players(clips: Sequence[MadeClip]) -> str:
 def _figure(clip: MadeClip) -> Markup:
     kind = "audio" if clip.file.suffix.lower() in SOUNDS else "video"
     loops = Markup(" loop") if kind == "video" else ""
-    player = Markup('<{} controls preload="auto"{} src="{}"></{}>').format(kind, loops, address(clip.file), kind)
+    player = Markup('<{} controls preload="metadata"{} src="{}"></{}>').format(kind, loops, address(clip.file), kind)
     link = Markup('<a href="{}" download="{}">Download</a>').format(address(clip.file), clip.file.name)
     return Markup("<figure>{}<figcaption>{} {}</figcaption></figure>").format(
         player, clip.caption, link if clip.whole else Markup("<em>so far</em>")

@@ -89,9 +89,10 @@ class User:
 
     def give(self, field: str, file: Path) -> None:
         """Load a file into a field, and wait until it is there."""
-        with self.page.expect_response(lambda answer: "/upload" in answer.url):
+        with self.page.expect_response(lambda answer: "/upload?" in answer.url):
             self.page.locator(f"#{field} input[type=file]").first.set_input_files(file)
-        self.page.locator(f"#{field} input[type=file]").first.wait_for(state="detached")
+        there = ", ".join(f'#{field} button[aria-label^="{name}"]' for name in ("Remove", "Clear"))
+        self.page.locator(there).first.wait_for()
 
     def click(self, button: str) -> None:
         """Press a button."""
@@ -109,7 +110,7 @@ class User:
     def players(self, where: str) -> list[float]:
         """Wait until all players in an element can play, and give how long they last."""
         ready = f"[...document.querySelectorAll('#{where} video, #{where} audio')]"
-        self.page.wait_for_function(f"{ready}.length && {ready}.every((one) => one.readyState > 2)")
+        self.page.wait_for_function(f"{ready}.length && {ready}.every((one) => one.readyState > 0)")
         return list(self.page.evaluate(f"{ready}.map((one) => one.duration)"))
 
     def strangers(self) -> list[str]:

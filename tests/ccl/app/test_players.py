@@ -10,9 +10,9 @@ from ccl.app.players import MadeClip, pictures, players, status, thumbnails
 
 def test_clips_have_players_and_links() -> None:
     html = players([MadeClip(Path("/w/a b.mp4"), "<b>seed</b> 0"), MadeClip(Path("/w/s.wav"), "seed 1", whole=False)])
-    assert '<video controls preload="auto" loop src="gradio_api/file=/w/a%20b.mp4">' in html
+    assert '<video controls preload="metadata" loop src="gradio_api/file=/w/a%20b.mp4">' in html
     assert 'download="a b.mp4"' in html and "&lt;b&gt;seed&lt;/b&gt; 0" in html and "<b>" not in html
-    assert '<audio controls preload="auto" src="gradio_api/file=/w/s.wav">' in html
+    assert '<audio controls preload="metadata" src="gradio_api/file=/w/s.wav">' in html
     assert html.count("Download") == 1 and "so far" in html
     assert html.count("Play in step") == 1 and "Play in step" not in players([MadeClip(Path("/w/a.mp4"), "")])
     assert players([]) == ""

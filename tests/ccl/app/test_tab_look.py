@@ -13,7 +13,7 @@ from shared.data.media_write import write_video
 
 @pytest.mark.slow
 def test_a_clip_is_looked_into(user: User, tmp_path: Path) -> None:
-    clip = puppet(1, 3)
+    clip = puppet(1, 4)
     write_video(tmp_path / "puppet.mp4", clip.pictures, clip.fps, clip.sound[None], clip.rate)
     user.open("Look")
     user.click("look")

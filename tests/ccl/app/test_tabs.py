@@ -32,7 +32,7 @@ def test_two_users_wait_for_each_other_and_do_not_see_each_others_clips(user: Us
     file = Path(source.partition("file=")[2])
     assert file.exists()
     other.page.context.close()
-    for _ in range(300):
+    for _ in range(600):
         user.page.wait_for_timeout(100)
         if not file.exists():
             break
