@@ -36,19 +36,20 @@ def checkpoint(names: Sequence[str], label: str = "Checkpoint", value: str | Non
 def picture(label: str, **options: Any) -> gr.Image:
     """Make a field for a picture's file. It is handed over unread: Gradio would refuse a damaged one in its
     own words."""
-    field = gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=200, **options)
+    options |= {"sources": ["upload", "clipboard"], "buttons": []}  # none that shares it with others
+    field = gr.Image(label=label, type="filepath", height=200, **options)
     field.preprocess = _path
     return field
 
 
 def audio(label: str, **options: Any) -> gr.Audio:
     """Make a field for a sound that is loaded or recorded."""
-    return gr.Audio(label=label, type="filepath", sources=["upload", "microphone"], **options)
+    return gr.Audio(label=label, type="filepath", sources=["upload", "microphone"], buttons=[], **options)
 
 
 def video(label: str, **options: Any) -> gr.Video:
     """Make a field for a video's file."""
-    return gr.Video(label=label, sources=["upload"], height=240, **options)
+    return gr.Video(label=label, sources=["upload"], height=240, buttons=[], **options)
 
 
 def buttons(label: str, name: str) -> tuple[gr.Button, gr.Button]:

@@ -112,6 +112,8 @@ def attention(shelf: Shelf, options: Any, file: Path, text: str, level: str, fol
     """Draw where a model's video tokens look while they denoise a clip at the noise level u: shares of attention over
     the frames, mean over blocks and heads. UserError for a clip that lacks a stream, or a model that cannot tell."""
     noise = noise_level(level)
+    import torch
+
     from ccl.analysis.attention_maps import STREAMS, AttentionProbe, draw_maps
     from ccl.analysis.loss_probes import encode
     from ccl.analysis.probe import flow_of
@@ -126,7 +128,9 @@ def attention(shelf: Shelf, options: Any, file: Path, text: str, level: str, fol
         probe = AttentionProbe(pipeline.transformer, flow_of(pipeline), [noise], 0)
         frames, height, width = batch.video.shape[2], *probe.grid(batch)
         counts = {"video": frames * height * width, "audio": batch.audio.shape[1]}
-        unknown = {name: batch.video.new_zeros((1, counts[name]), dtype=bool) for name in STREAMS}  # no truth is needed
+        unknown = {
+            name: batch.video.new_zeros((1, counts[name]), dtype=torch.bool) for name in STREAMS
+        }  # no truth is needed
         try:
             maps = probe.add(batch, {name: (mask, mask) for name, mask in unknown.items()})[0]
         except TypeError as error:  # of a fusion that `weights_of` does not know
