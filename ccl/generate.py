@@ -218,13 +218,15 @@ def _sample(options: JointOptions, clips: list[Clip], given: GivenMedia, record:
             pipeline.set_progress_bar_config(desc=desc, unit="step", disable=launch.rank > 0)
             prompts, audio_prompts, seeds, files = zip(*batch, strict=True)
             heard = [one or two for one, two in zip(audio_prompts, prompts, strict=True)]
-            output = _make(options, pipeline, list(prompts), {"audio_prompt": heard, "seed": list(seeds)} | arguments)
+            output = sample_batch(
+                options, pipeline, list(prompts), {"audio_prompt": heard, "seed": list(seeds)} | arguments
+            )
             for index, file in enumerate(files if launch.writes else ()):
-                _write(file, output, index, given)
+                write_clip(file, output, index, given)
                 yield file
 
 
-def _make(
+def sample_batch(
     options: JointOptions, pipeline: CCLPipeline, prompts: list[str | TimedPrompts], arguments: dict[str, Any]
 ) -> ClipOutput:
     """Sample a batch: at once, or in windows."""
@@ -315,7 +317,7 @@ def guidance(options: JointOptions) -> Guidance:
     return Guidance(options.guidance and Form(options.guidance), **scales)
 
 
-def _write(file: Path, output: ClipOutput, index: int, given: GivenMedia) -> None:
+def write_clip(file: Path, output: ClipOutput, index: int, given: GivenMedia) -> None:
     """Clip `index` of a batch, with the given sound or picture itself in place of what was not made."""
     audio = None if output.audio is None else output.audio[index][None]
     if given.video is not None:

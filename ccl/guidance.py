@@ -116,17 +116,28 @@ class Guidance:
             raise UserError(f"guidance {self.form} compares with 0m, for which this model is not trained; take text")
         return self
 
-    def weights(self, stream: str, sigma: float | Tensor, has_context: bool) -> dict[State, float]:
-        """Coefficients for the stream "video" or "audio" at noise level `sigma`. ValueError for levels [B] that lie on
-        both sides of an end of the interval."""
-        levels = sigma.flatten().tolist() if isinstance(sigma, Tensor) else [sigma]
-        (inside,) = {self.interval[0] < level <= self.interval[1] for level in levels}
-        form, index = (self.form or Form.DUAL) if inside else Form.NONE, ("video", "audio").index(stream)
-        return coefficients(form, self.text_scale[index], self.context_scale[index], has_context)
+    def weights(self, stream: str, sigma: float | Tensor, has_context: bool) -> dict[State, float | Tensor]:
+        """Coefficients for the stream "video" or "audio" at noise level `sigma`; of levels [B] that lie on both sides
+        of an end of the interval, those of each sample, [B]."""
+        index, form = ("video", "audio").index(stream), self.form or Form.DUAL
+        scales = self.text_scale[index], self.context_scale[index], has_context
+        guided, plain = coefficients(form, *scales), coefficients(Form.NONE, *scales)
+        levels = torch.as_tensor(sigma).flatten()
+        inside = (levels > self.interval[0]) & (levels <= self.interval[1])
+        if inside.all():
+            return dict(guided)
+        if not inside.any():
+            return dict(plain)
+        return {state: torch.where(inside, guided.get(state, 0.0), plain.get(state, 0.0)) for state in guided | plain}
 
-    def combine(self, weights: Mapping[State, float], predictions: Mapping[State, Tensor]) -> Tensor:
+    def combine(self, weights: Mapping[State, float | Tensor], predictions: Mapping[State, Tensor]) -> Tensor:
         """Σ weight · prediction, rescaled towards the conditional prediction's deviation where it was evaluated."""
-        guided = sum((weight * predictions[state] for state, weight in weights.items()), start=torch.zeros(()))
+        guided = torch.zeros(())
+        for state, weight in weights.items():
+            value = predictions[state]
+            if isinstance(weight, Tensor):
+                weight = weight.to(value).view(-1, *[1] * (value.ndim - 1))
+            guided = guided + weight * value
         conditional = predictions.get(FULL, predictions.get(TEXT_ONLY))
         if not self.rescale or conditional is None:
             return guided

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -186,17 +187,7 @@ def generate(options: MTVOptions) -> Path:
     index = check_checkpoint(folder, options.trust_package)
     check_driven(index, f"checkpoint {folder}: ")
     fps = options.fps or float(index.get("fps", 16.0))
-    for picture in options.pictures.values():
-        read_image(picture)
-    sound = Sound.read(options.sounding_files, options.audio_track, options.duration)
-    if options.lossless:
-        sound.exact()
-    for time in options.pictures:
-        if time >= sound.duration:
-            raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
-    prompt: str | TimedPrompts = options.prompt or ""
-    if options.timed_prompts is not None:
-        prompt = TimedPrompts.read(options.timed_prompts, sound.duration, options.fade or 0)
+    prompt, sound = read_given(options)
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
     files += [file for file, _ in options.adapters()]
@@ -210,6 +201,21 @@ def generate(options: MTVOptions) -> Path:
     with writes as kept, options.launch.joined():
         _sample(options, prompt, sound, fps, kept)
     return options.output
+
+
+def read_given(options: MTVOptions) -> tuple[str | TimedPrompts, Sound]:
+    """Read texts, pictures and sound. UserError for what is broken, or lies beyond the end of the sound."""
+    for picture in options.pictures.values():
+        read_image(picture)
+    sound = Sound.read(options.sounding_files, options.audio_track, options.duration)
+    if options.lossless:
+        sound.exact()
+    for time in options.pictures:
+        if time >= sound.duration:
+            raise UserError(f"--keyframe {time:g}: the video ends at {sound.duration:g} s; an earlier time is needed")
+    if options.timed_prompts is None:
+        return options.prompt or "", sound
+    return TimedPrompts.read(options.timed_prompts, sound.duration, options.fade or 0), sound
 
 
 def _sample(
@@ -236,7 +242,7 @@ def _sample(
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step", disable=kept is None)
         progress = options.launch.of_first(None if kept is None else kept.progress())
         assert progress is not None, "the first process keeps windows"
-        parts = pipeline.stream(prompt, tracks, **_arguments(options, pipeline, fps), progress=progress)
+        parts = pipeline.stream(prompt, tracks, **call_arguments(options, pipeline, fps), progress=progress)
         if kept is None:
             for _ in parts:
                 pass
@@ -277,8 +283,8 @@ def _turns(options: MTVOptions, stems: Stems | None) -> Turns:
     return turns
 
 
-def given_tracks(options: MTVOptions, rate: int) -> Tracks:
-    """Read the tracks for the model; what the reader warns of is told on stderr."""
+def given_tracks(options: MTVOptions, rate: int, tell: Callable[[str], None] = tell) -> Tracks:
+    """Read the tracks for the model; what the reader warns of is told, on stderr."""
     from mtv.tracks import read_tracks
 
     with warnings.catch_warnings(record=True) as caught:
@@ -302,7 +308,8 @@ def _resampled(stems: Stems, rate: int) -> Tracks:
     return Tracks([speech], effects, music, rate)
 
 
-def _arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[str, Any]:
+def call_arguments(options: MTVOptions, pipeline: MTVPipeline, fps: float) -> dict[str, Any]:
+    """Arguments of `pipeline.stream` beside texts and tracks."""
     from shared.utils.windows import window_frames
 
     stride = pipeline.video_codec.temporal_stride

@@ -43,9 +43,7 @@ class JointProbe:
             if model is not None:
                 model.transformer.eval()
         self.pipeline, self.clips, self.truths, self.options, self.towers = pipeline, clips, truths, options, towers
-        solvers = [scheduler.config for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
-        shifts = [float(config["flow_shift" if "flow_shift" in config else "shift"]) for config in solvers]  # UniPC's
-        self.flow = Flow(video_shift=shifts[0], audio_shift=shifts[1])
+        self.flow = flow_of(pipeline)
         self.levels = noise_levels(options.levels, self.flow)
         self.size = (pipeline.config.height, pipeline.config.width)
 
@@ -110,6 +108,13 @@ class JointProbe:
                         draw_maps(pictures, some, row, maps, self.pipeline.video_codec, self.pipeline.config.fps)
                 bar.update(len(rows))
         return probe.summary()
+
+
+def flow_of(pipeline: CCLPipeline) -> Flow:
+    """Noise levels of both streams as the pipeline's solvers have them."""
+    solvers = [scheduler.config for scheduler in (pipeline.scheduler, pipeline.audio_scheduler)]
+    shifts = [float(config["flow_shift" if "flow_shift" in config else "shift"]) for config in solvers]  # UniPC's
+    return Flow(video_shift=shifts[0], audio_shift=shifts[1])
 
 
 def headlines(result: Mapping[str, Any]) -> Iterator[str]:

@@ -269,8 +269,11 @@ def build_model(config: TrainConfig, components: Components) -> DualStreamTransf
     if not start:
         return model
 
+    anew = [f".{part}." for part in config.reinit if part.startswith("fusion.")]
+
     def joins(name: str) -> bool:
-        return bool(config.init_streams) and part_of(name) in ("fusion", "part_embedding")
+        new = bool(config.init_streams) and part_of(name) in ("fusion", "part_embedding")
+        return new or any(part in name for part in anew)
 
     def starts_at_zero(name: str) -> bool:  # a folder without it goes on as it was
         return part_of(name) == "part_embedding" or any(one in name for one in ADDED)

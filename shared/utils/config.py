@@ -86,7 +86,9 @@ class TrainConfig(Section):
         "What learns; fusion: what joins the streams; attention: the video stream's; holistic: music's way in control.",
     )
     lora: Lora | None = None
-    reinit: list[Literal["control", "holistic"]] = key([], "Parts that begin anew though `init` has them.")
+    reinit: list[Literal["control", "holistic", "fusion.video", "fusion.audio"]] = key(
+        [], "Parts that begin anew though `init` has them; fusion.audio: what the audio stream reads the video by."
+    )
     detach_clean_stream: bool = key(False, "In a2v and v2a the given stream learns nothing from the other's loss.")
     loss: Loss = Loss()
     flow: Flow = Flow()

@@ -53,6 +53,19 @@ def test_guidance_is_off_outside_its_interval():
     assert guidance.weights("video", 1.0, False) == {TEXT_ONLY: 1.0}
 
 
+def test_each_sample_is_guided_where_its_own_noise_lies_in_the_interval():
+    guidance = Guidance(Form.DUAL, (3.0, 4.0), (2.0, 2.0), interval=(0.2, 0.8))
+    predictions = {state: torch.randn(3, 2, 4) for state in (FULL, TEXT_ONLY, NOTHING)}
+    levels = torch.tensor([0.9, 0.5, 0.2])
+    found = guidance.combine(guidance.weights("video", levels, True), predictions)
+    for sample, level in enumerate(levels):
+        alone = {state: value[sample : sample + 1] for state, value in predictions.items()}
+        torch.testing.assert_close(
+            found[sample : sample + 1], guidance.combine(guidance.weights("video", level, True), alone)
+        )
+    torch.testing.assert_close(found[[0, 2]], predictions[FULL][[0, 2]])
+
+
 def test_combine_is_the_weighted_sum():
     full, nothing = torch.randn(2, 3), torch.randn(2, 3)
     out = Guidance().combine({FULL: 3.0, NOTHING: -2.0}, {FULL: full, NOTHING: nothing})

@@ -52,6 +52,7 @@ SAMPLE = "--prompt bell --output OUT/x.mp4"
 #: Arguments of which one, NOWHERE, is a file or folder that there is not.
 MISSING = [
     ("ablate", "--plan NOWHERE --output OUT"),
+    ("app", "--checkpoint NOWHERE"),
     ("benchmark", "memory --model NOWHERE --zero 0 --gpus 1"),
     ("benchmark", "shards --folder NOWHERE"),
     ("benchmark", "step --model NOWHERE"),

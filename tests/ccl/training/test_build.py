@@ -159,6 +159,18 @@ def test_adapters_learn_with_the_window_and_frame_rate_of_the_folder_they_act_in
     assert (model.config.window_from, model.video_stream.config.frame_rate) == ("rates", True)
 
 
+def test_one_direction_of_the_fusion_begins_anew(tmp_path: Path) -> None:
+    start = build_model(config(seed=4), COMPONENTS)
+    for name, value in start.named_parameters():
+        if ".fusion." in name:
+            torch.nn.init.normal_(value)
+    start.save_pretrained(tmp_path / "transformer")
+    again = build_model(config(init=str(tmp_path), reinit=["fusion.audio"]), COMPONENTS).state_dict()
+    kept = {name for name, value in start.state_dict().items() if value.equal(again[name])}
+    assert again.keys() - kept == {name for name in again if ".fusion.audio." in name}
+    assert not any(again[name].any() for name in again if ".fusion.audio.to_out" in name)
+
+
 def test_a_folder_without_parts_is_a_start_for_a_model_with_them(tmp_path: Path) -> None:
     plain = build_model(config(seed=4), COMPONENTS)
     plain.save_pretrained(tmp_path / "transformer")
