@@ -224,7 +224,6 @@ def _sample(
     """Load the checkpoint, sample window by window, and write the file; without `kept` another process writes it."""
     with quick_imports(options.compile):
         from mtv.pipeline import MTVPipeline
-        from mtv.speakers import by_speaker
         from shared.nn.attention import use_backend
         from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
@@ -238,7 +237,10 @@ def _sample(
         cache_steps(pipeline.transformer, options.step_cache)
         rate = pipeline.audio_encoder.sample_rate
         tracks = given_tracks(options, rate) if stems is None else _resampled(stems, rate)
-        tracks = tracks if turns is None else by_speaker(tracks, turns)
+        if turns is not None:
+            from mtv.speakers import by_speaker
+
+            tracks = by_speaker(tracks, turns)
         pipeline.set_progress_bar_config(desc=options.output.name, unit="step", disable=kept is None)
         progress = options.launch.of_first(None if kept is None else kept.progress())
         assert progress is not None, "the first process keeps windows"

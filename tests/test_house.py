@@ -20,7 +20,8 @@ PACKAGES = ("ccl", "mtv", "shared")
 #: streams' names of `shared/nn`: one more. `ccl/app`, the page, made them 22 and 80: it stands on both pipelines and
 #: on what looks into clips, so on ccl, its analysis, mtv, and of shared on checkpoint, data, evaluation, metrics and
 #: utils; nothing but a script on it.
-MOST_ROOMS, MOST_ARROWS = 22, 80
+#: mtv on perception: whose voice it is.
+MOST_ROOMS, MOST_ARROWS = 22, 81
 LINES_OF_FILE, LINES_OF_FUNCTION, LINES_OF_SCRIPT = 350, 60, 120
 
 TESTED_ELSEWHERE = {
