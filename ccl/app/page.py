@@ -51,12 +51,13 @@ def serve(options: AppOptions) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the port. UserError where it cannot be had."""
+    """Take the port, and listen. UserError where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
+        taken.listen()  # so that who comes before the page is there waits for it
     except OSError as error:
         taken.close()
         raise UserError(f"--host {host} --port {port}: {error.strerror or error}; give another") from None

@@ -88,9 +88,17 @@ class User:
         self.page.get_by_role("button", name=title).locator("visible=true").first.click()
 
     def give(self, field: str, file: Path) -> None:
-        """Load a file into a field, and wait until it is there."""
-        with self.page.expect_response(lambda answer: "/upload?" in answer.url):
-            self.page.locator(f"#{field} input[type=file]").first.set_input_files(file)
+        """Load a file into a field, and wait until it is there; again where the field did not listen yet."""
+        from playwright.sync_api import TimeoutError as Late
+
+        for last in (False, False, True):
+            try:
+                with self.page.expect_response(lambda answer: "/upload?" in answer.url, timeout=WAIT / 6):
+                    self.page.locator(f"#{field} input[type=file]").first.set_input_files(file)
+                break
+            except Late:
+                if last:
+                    raise
         there = ", ".join(f'#{field} button[aria-label^="{name}"]' for name in ("Remove", "Clear"))
         self.page.locator(there).first.wait_for()
 

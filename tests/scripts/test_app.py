@@ -21,10 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_port_that_is_taken_is_refused() -> None:
     pytest.importorskip("gradio", reason="no gradio: install the extra app")
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
-        with pytest.raises(UserError, match="Address already in use; give another"):
-            app.main(["--port", str(taken.getsockname()[1]), "--device", "cpu"])
+    with listen("127.0.0.1", 0) as taken, pytest.raises(UserError, match="Address already in use; give another"):
+        app.main(["--port", str(taken.getsockname()[1]), "--device", "cpu"])
 
 
 @pytest.mark.slow

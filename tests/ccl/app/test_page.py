@@ -18,7 +18,6 @@ from shared.utils.errors import UserError
 def test_a_port_that_is_taken_is_told() -> None:
     with listen("127.0.0.1", 0) as taken:
         assert taken.getsockname()[0] == "127.0.0.1"
-        taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(
             UserError, match=rf"--host 127\.0\.0\.1 --port {port}: Address already in use; give another"
@@ -51,7 +50,6 @@ def test_nothing_but_the_page_itself_may_be_loaded(address: str, tmp_path: Path)
 
 def test_only_this_machine_is_asked_by_default() -> None:
     with listen(AppOptions().host, 0) as taken, pytest.raises(OSError):
-        taken.listen()
         address = (socket.gethostbyname(socket.gethostname()), taken.getsockname()[1])
         if address[0].startswith("127."):
             pytest.skip("this machine has no address but the loopback's")
