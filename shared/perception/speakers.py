@@ -61,12 +61,14 @@ class SpeakerEmbedder(ABC):
     """Vectors of voices. Frames have HOP samples at RATE, a span is its first frame and its end.
 
     `pause`: frames of silence that do not part a stretch of speech; `longest`: frames that are embedded as one;
-    `enough`: frames from which on a stretch may found a speaker; `apart`: the least distance of two speakers.
+    `enough`: frames from which on a stretch may found a speaker; `least`: frames of speech that a speaker has;
+    `apart`: the least distance of two speakers.
     """
 
     pause: int
     longest: int
     enough: int
+    least: int
     apart: float
 
     @abstractmethod
@@ -82,7 +84,7 @@ class PitchEmbedder(SpeakerEmbedder):
     """The median of the pitch, in octaves. Speech is what is loud: for clean sound, as that of the puppets. Two voices
     less than 0.4 octaves apart are one to it, for a voice moves as far by itself."""
 
-    pause, longest, enough, apart = 3, 50, 5, 0.4
+    pause, longest, enough, least, apart = 3, 50, 5, 25, 0.4
 
     def active(self, sound: Sound) -> Mask:
         return loud(sound)
@@ -97,7 +99,7 @@ class PitchEmbedder(SpeakerEmbedder):
 class NetworkEmbedder(SpeakerEmbedder):
     """Unit vectors by a network that takes mono sound [N] to [D]; speech is what Silero's detector hears."""
 
-    pause, longest, enough = 20, 160, 60
+    pause, longest, enough, least = 20, 160, 60, 80
 
     def __init__(self, network: Callable[[Tensor], Tensor], apart: float) -> None:
         self.network, self.apart = network, apart

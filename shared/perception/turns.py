@@ -23,7 +23,7 @@ from shared.perception.speakers import Array, Mask, Sound, Span, SpeakerEmbedder
 
 Labels = NDArray[np.int_]
 
-CHANGE = 5
+CHANGE = 12
 """Cost of another speaker, in frames of speech that are as far from a speaker as two speakers are from each other."""
 ROUNDS = 10
 
@@ -37,7 +37,8 @@ class Turns(NamedTuple):
 
 
 def diarise(sound: Sound, speakers: int, embedder: SpeakerEmbedder) -> Turns:
-    """Find up to so many speakers in mono `sound` [N] at RATE: as many as lie apart, none where nobody speaks."""
+    """Find up to so many speakers in mono `sound` [N] at RATE: as many as lie apart, none where nobody speaks, and
+    overlap only of several."""
     active = embedder.active(sound)
     overlap = two_voices(sound) & active
     spans = stretches(active & ~overlap, embedder.pause, embedder.longest)
@@ -47,6 +48,9 @@ def diarise(sound: Sound, speakers: int, embedder: SpeakerEmbedder) -> Turns:
         return Turns(np.zeros((0, len(active)), bool), overlap)
     heard = [span for span, is_known in zip(spans, known, strict=True) if is_known]
     labels = label_speakers(vectors[known], heard, speakers, embedder)
+    if not labels.any():  # one speaker: a second pitch is something else
+        overlap = np.zeros_like(overlap)
+        spans = stretches(active, embedder.pause)
     rows = np.zeros((labels.max() + 1, len(active)), bool)
     firsts, ends = np.array(heard).T
     for span in (*spans, *stretches(overlap)):
@@ -76,23 +80,45 @@ def label_speakers(vectors: Array, spans: Sequence[Span], speakers: int, embedde
     as it takes that no two are nearer than `embedder.apart`."""
     frames = np.array([end - first for first, end in spans], np.float64)
     for count in range(min(speakers, len(spans)), 1, -1):
-        founding = frames >= min(embedder.enough, np.sort(frames)[-count])
-        labels = np.full(len(spans), -1)
-        labels[founding] = fcluster(linkage(vectors[founding], "ward"), count, "maxclust") - 1
-        for _ in range(ROUNDS):
-            if len(set(labels.tolist()) - {-1}) < count:
-                break
-            centres = _centres(vectors, frames, labels, count)
-            distances = np.linalg.norm(centres[:, None] - centres, axis=2)[np.triu_indices(count, 1)]
-            if distances.min() < embedder.apart:
-                break
-            costs = frames[:, None] * ((vectors[:, None] - centres) ** 2).sum(2) / (distances**2).mean()
-            before, labels = labels, _cheapest(costs, CHANGE)
-            if (labels == before).all():
-                return labels
-        else:
+        founded = _found(vectors, frames, count, embedder)
+        labels = None if founded is None else _settled(founded, vectors, frames, count, embedder)
+        if labels is not None:
             return labels
     return np.zeros(len(spans), int)
+
+
+def _found(vectors: Array, frames: Array, count: int, embedder: SpeakerEmbedder) -> Labels | None:
+    """Cluster the stretches that are long enough, without those whose cluster is too small for a speaker: one odd
+    syllable is far from all others. -1: not clustered. None: there are not so many clusters."""
+    founding = frames >= min(embedder.enough, np.sort(frames)[-count])
+    while founding.sum() >= count:
+        labels = np.full(len(frames), -1)
+        labels[founding] = fcluster(linkage(vectors[founding], "ward"), count, "maxclust") - 1
+        totals = np.bincount(labels[founding], frames[founding], minlength=count)
+        if totals.min() >= embedder.least:
+            return labels
+        enough = totals[labels] >= embedder.least
+        if not (founding & ~enough).any():  # vectors that are all alike are no two clusters
+            return None
+        founding &= enough
+    return None
+
+
+def _settled(labels: Labels, vectors: Array, frames: Array, count: int, embedder: SpeakerEmbedder) -> Labels | None:
+    """Give each stretch to the nearest speaker, in turns with the speakers' centres. None: two are one, or one has too
+    little."""
+    for _ in range(ROUNDS):
+        centres = _centres(vectors, frames, labels, count)
+        distances = np.linalg.norm(centres[:, None] - centres, axis=2)[np.triu_indices(count, 1)]
+        if distances.min() < embedder.apart:
+            return None
+        costs = frames[:, None] * ((vectors[:, None] - centres) ** 2).sum(2) / (distances**2).mean()
+        before, labels = labels, _cheapest(costs, CHANGE)
+        if np.bincount(labels, frames, minlength=count).min() < embedder.least:
+            return None
+        if (labels == before).all():
+            break
+    return labels
 
 
 def speaker_error(true: Mask, found: Mask) -> tuple[int, int]:

@@ -57,6 +57,12 @@ def test_two_at_once_are_told_and_belong_to_both() -> None:
     assert turns.active[:, 165:205].all() and turns.active[:, 30:60].sum(0).max() == 1
 
 
+def test_a_second_pitch_under_one_voice_is_no_second_speaker() -> None:
+    sound = np.concatenate([talk((110, 0.5), (112, 0.5)), voice(110, 0.2) + voice(190, 0.2)])
+    turns = diarise(sound, 2, PitchEmbedder())
+    assert len(turns.active) == 1 and not turns.overlap.any() and turns.active[0, 163:177].all()
+
+
 def test_a_clip_of_the_puppets_has_its_turns() -> None:
     """A man and a woman of the level `full`, by their own stems."""
     specs = (sample_spec(9, index, "full") for index in range(400))
@@ -77,7 +83,7 @@ def test_stretches() -> None:
 
 
 class Given(SpeakerEmbedder):
-    pause, longest, enough, apart = 0, 100, 10, 1.0
+    pause, longest, enough, least, apart = 0, 100, 10, 12, 1.0
 
     def active(self, sound: Sound) -> np.ndarray:
         raise NotImplementedError
@@ -101,6 +107,9 @@ def test_a_short_stretch_founds_no_speaker_and_no_change_that_costs_more() -> No
     outlier = np.array([[0.0, 1], [9.0, 1], [3.0, 1]])
     assert grouped(outlier, [(0, 20), (20, 21), (21, 60)]) == [0, 1, 1]
     assert label_speakers(vectors[:1], spans[:1], 3, Given()).tolist() == [0]  # of three that are asked for
+    odd = np.array([[0.0, 1], [9.0, 1], [3.0, 1], [0.0, 1]])  # of 11 frames: no speaker, though the farthest
+    assert grouped(odd, [(0, 20), (20, 31), (31, 60), (60, 80)]) == [0, 1, 1, 0]
+    assert grouped(odd[[0, 1, 3]], [(0, 20), (20, 31), (60, 80)]) == [0, 0, 0]
     same = np.ones((4, 2))
     assert grouped(same, spans[:4]) == [0, 0, 0, 0]
 
