@@ -19,6 +19,8 @@ Bits = NDArray[np.bool_]
 
 MOMENTS, GRID = 5, 16
 """Pictures of a clip, and rows and columns of each."""
+LEAST = 1.0
+"""Grey levels of 255 by which neighbours differ at least: what an even wall has below them is the encoder's."""
 RATE, BAND_EDGES = 8000, np.geomspace(150, 3400, 18)  # Hz: 17 bands, 16 differences
 WINDOW, STEP = 0.256, 0.064
 """Seconds of sound that are looked at together, and from one time to the next."""
@@ -48,7 +50,7 @@ def picture_bits(pixels: NDArray[np.uint8]) -> Bits:
     grey = pixels.astype(np.float64).mean(-1)
     rows = _means(grey, GRID)
     cells = _means(rows.T, GRID + 1).T
-    return (np.diff(cells, axis=1) > 0).reshape(-1)
+    return (np.diff(cells, axis=1) > LEAST).reshape(-1)
 
 
 def _means(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import pytest
 from films import FPS, RATE, Segment
 
 from shared.curation.config import DemixConfig, Duplicates
-from shared.curation.duplicates import Print, is_near
+from shared.curation.duplicates import Print, is_near, picture_distance, sound_distance
 from shared.curation.fingerprint import GRID, MOMENTS, from_hex, picture_bits, take, to_hex
 from shared.curation.record import Context, Record
 from shared.data.media import read_audio, read_video
@@ -22,18 +22,21 @@ def prints(path: Path, start: float, end: float) -> Print:
 def test_a_copy_that_is_smaller_quieter_and_cut_is_near_and_others_are_not(
     film: tuple[Path, list[Segment]], tmp_path: Path
 ) -> None:
-    shown = [segment for segment in film[1] if not segment.title]
-    spans = [(segment.first / FPS, segment.after / FPS) for segment in shown]
-    first, last = spans[0]
-    frames = read_video(film[0], FPS, (48, 72), first + 1 / FPS, last)
-    sound = read_audio(film[0], RATE, True, first + 1 / FPS, last) * 0.4
-    write_video(tmp_path / "copy.mp4", frames, FPS, sound, RATE)
+    spans = [(segment.first / FPS, segment.after / FPS) for segment in film[1] if not segment.title]
     true = [prints(film[0], *span) for span in spans]
-    copy = prints(tmp_path / "copy.mp4", 0.0, len(frames) / FPS)
-    for by in ("both", "either"):
-        assert is_near(true[0], copy, Duplicates(by=by))
-    assert not any(is_near(one, copy, Duplicates(by="both")) for one in true[1:])
-    assert copy.pictures.shape == (MOMENTS, GRID * GRID)
+    for number, (first, last) in enumerate(spans):
+        frames = read_video(film[0], FPS, (48, 72), first + 1 / FPS, last)
+        sound = read_audio(film[0], RATE, True, first + 1 / FPS, last) * 0.4
+        write_video(tmp_path / "copy.mp4", frames, FPS, sound, RATE)
+        copy = prints(tmp_path / "copy.mp4", 0.0, len(frames) / FPS)
+        assert copy.pictures.shape == (MOMENTS, GRID * GRID)
+        seen = [picture_distance(one, copy) for one in true]
+        heard = [sound_distance(one, copy) for one in true]
+        # with room on both sides, for encoders differ from machine to machine
+        assert seen.pop(number) < 0.1 and min(seen) > 0.15, (number, seen)
+        assert heard.pop(number) < 0.27 and min(heard) > 0.35, (number, heard)
+        for by in ("both", "either"):
+            assert [is_near(one, copy, Duplicates(by=by)) for one in true] == [n == number for n in range(len(true))]
 
 
 def test_bits_are_of_neighbours() -> None:
