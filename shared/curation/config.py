@@ -146,7 +146,7 @@ class Duplicates(Section):
     """Clips that are nearly the same."""
 
     by: Literal["either", "both"] = key("either", "What must be alike: pictures or sound, or pictures and sound.")
-    most_picture: Rate = key(0.12, "Share of the pictures' bits that may differ; of unlike ones nearly half does.")
+    most_picture: Rate = key(0.1, "Share of the pictures' bits that may differ; of unlike ones nearly half does.")
     most_sound: Rate = key(0.3, "Share of the sound's bits that may differ.")
 
 
