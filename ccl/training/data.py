@@ -55,7 +55,7 @@ class TrainingData:
         """Encode what is not encoded yet, or see that the shards were made by the components of this run."""
         check_rate(config, components.codecs)
         if source.shards is not None:
-            components.text.learn(None)
+            components.text.learn(source.shards.words)
             return cls.opened(config, source.shards, components, world)
         captions = training_texts(config, source.clips)
         components.text.learn(captions)

@@ -37,6 +37,7 @@ from shared.data.shard_index import EMPTY_NAME, FORMAT, INDEX_NAME, Shard, text_
 from shared.data.shard_writer import NewRecord, read_shard, write_file, write_shard
 from shared.encoders.audio import load_track_encoders
 from shared.encoders.cache import pack_text
+from shared.encoders.text import MOST_WORDS, words_of
 from shared.utils.cli import device as parse_device
 from shared.utils.errors import UserError
 from shared.utils.fingerprint import fingerprint
@@ -285,7 +286,7 @@ class ShardFolder:
         write_file(self.folder / REPORT_NAME, "".join(report).encode())
         first = shards[0][1]
         index: dict[str, Any] = {"format": FORMAT, "settings": self.settings | {"sample_rate": first["sample_rate"]}}
-        index |= {"fingerprints": first["fingerprints"], "text": first["text"]}
+        index |= {"fingerprints": first["fingerprints"], "text": first["text"], "words": self._words()}
         index["records"] = sum(len(shard.records) for shard, _ in shards)
         index["failed"] = [{"id": failure["id"], "reason": failure["reason"]} for failure in failed]
         index["shards"] = [shard.facts() for shard, _ in shards if shard.records]
@@ -297,6 +298,13 @@ class ShardFolder:
             for name in (EMPTY_NAME, SETTINGS_NAME, REPORT_NAME, *([INDEX_NAME] if index["shards"] else [])):
                 (self.upload / name).upload(self.folder / name)
         return failed
+
+    def _words(self) -> list[str] | None:
+        """List the words of all captions, so that training knows them; None: too many to keep."""
+        clips = [clip for chunk in self.chunks for clip in chunk]
+        texts = {text for clip in clips for timed in (video_text(clip), audio_text(clip)) for text in timed.texts}
+        words = {word for text in texts for word in words_of(text)}
+        return sorted(words) if len(words) <= MOST_WORDS else None
 
     def _upload_shard(self, number: int) -> None:
         """Put a shard into the object store, then its .json, unless both are there as they are here."""

@@ -238,6 +238,9 @@ def read_index(folder: Place) -> dict[str, Any]:
     if index.get("format") != FORMAT or not {"settings", "fingerprints", "text", "shards", "failed"} <= index.keys():
         found = index.get("format")
         raise UserError(f"{path}: has the format {found!r}; {FORMAT!r}, of scripts/encode.py, is needed")
+    words = index.get("words")  # older folders have none
+    if not (words is None or (isinstance(words, list) and all(isinstance(word, str) for word in words))):
+        raise UserError(f"{path}: is damaged (words is {words!r:.80}); {_ADVICE}")
     for name in ("dim", "max_length"):
         check_range(f"{path}: text.{name}", index["text"].get(name), 1, 2**20)
     return index

@@ -168,6 +168,10 @@ class ShardedLatents(LatentShards):
         needed = [name for name, wanted in wants.items() if wanted]
         indices = [shard_index.read_index(folder) for folder in self.folders]
         self.settings, self.fingerprints, self.text = shard_index.common_settings(self.folders, indices)
+        #: All words of the captions; None where a folder does not tell them.
+        self.words: list[str] | None = None
+        if all(index.get("words") is not None for index in indices):
+            self.words = sorted({word for index in indices for word in index["words"]})
         for folder, index in zip(self.folders, indices, strict=True):
             shards, problems = shard_index.shards_of(folder, index)
             for problem in problems:

@@ -61,7 +61,7 @@ def words_of(text: str) -> list[str]:
 
 def tell_unknown(prompts: Iterable[str], vocabulary: Sequence[str] | None) -> None:
     """Log, once for each, which words of the prompts the model learnt in no caption, and the nearest that it did."""
-    if vocabulary is None:
+    if not vocabulary:  # open, or of an encoder that no model has learnt with yet
         return
     unknown = {word for prompt in prompts for word in words_of(prompt)}.difference(vocabulary)
     if new := sorted(unknown - _told):

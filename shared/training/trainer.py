@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from shared.training.state import RunState, claim_output
 from shared.training.weights import StateDict
 from shared.utils.config import TrainConfig
 from shared.utils.distributed import World, any_rank, barrier, gather, highest
+from shared.utils.environment import computes_bf16
 from shared.utils.errors import EveryRanksError, UserError
 from shared.utils.signals import Stopped, StopRequest
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,10 @@ class Trainer:
             # Otherwise a parameter that the last micro-step of a step does not use loses what the others gave it.
             settings["managed_gradient_accumulation"] = False
         if train.precision == "bf16":
+            if self.world.is_main and self.world.device.type == "cpu" and not computes_bf16():
+                _log.warning(
+                    "train.precision: this processor has no products in bf16; fp32 is several times as fast here"
+                )
             settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
             if zero.get("stage", 0) < 3:
                 settings["torch_autocast"]["lower_precision_safe_modules"] = []  # reduce gradients in fp32

@@ -10,6 +10,7 @@ for a CUDA one later: `pip install --force-reinstall --no-deps torchaudio`."""
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 from shared.utils.errors import UserError, run_main
 
@@ -42,6 +43,14 @@ def untested(versions: dict[str, str]) -> str:
         return ""
     found = " with ".join(f"{name} {version}" for name, version in versions.items())
     return f"{found}: a pair that was not tested; {RANGES} was, and is what pip should be asked for"
+
+
+def computes_bf16() -> bool:
+    """Whether this processor multiplies in bfloat16 (AVX-512 BF16, AMX); True for one of which torch cannot tell."""
+    import torch
+
+    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return not can.get("sse") or bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
 def main() -> None:

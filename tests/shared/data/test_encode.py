@@ -111,6 +111,7 @@ def test_texts_over_time_of_a_record(clips: list[Clip], sources: dict[str, Any],
     assert record.texts["video"] == ((0.0, text_key("A bell.")), (0.5, text_key("A drum.")))
     assert record.texts["audio"] == ((0.0, text_key("Ding.")), (0.25, text_key("A bell.")))
     assert list(latents.prompts) == timed and latents.caption == "A bell."
+    assert shards.words == ["a", "bell", "ding", "drum"]
     text = text_over_time([video_text(latents)], LatentClock.at_rate(4, 4.0), ShardedText(shards).encode)
     assert isinstance(text, TimedText) and torch.equal(text.texts, HashedWords(dim=16).encode(["A bell.", "A drum."]))
     encoder = ClipEncoder(job(tmp_path, [clip], sources), torch.device("cpu"))

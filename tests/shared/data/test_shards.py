@@ -184,6 +184,12 @@ def test_folders_are_read_together_if_they_fit(made: Path, tmp_path: Path) -> No
             record["id"] = "b" + record["id"]
     (other / "index.json").write_text(json.dumps(index))
     assert len(ShardedLatents([made, other])) == 44
+    assert ShardedLatents([made, other]).words is None  # a folder from before they were told
+    index["words"] = ["clip", 3]
+    (other / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"is damaged \(words is \['clip', 3\]\)"):
+        ShardedLatents([made, other])
+    index["words"] = ["horn"]
     index["settings"]["fps"] = 24.0
     (other / "index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"its fps is 24\.0, that of .* 16\.0; they must agree"):

@@ -106,6 +106,7 @@ def test_a_vocabulary_grows_with_training_and_an_open_one_tells_nothing(caplog: 
     encoder.learn(["more"])
     assert encoder.config.vocabulary is None
     large = HashedWords(dim=4, vocabulary=[])
+    large.encode(["quokka"])  # nothing is learnt yet, so nothing is strange
     large.learn(f"word{i}" for i in range(20_001))
     assert large.config.vocabulary is None
     encoder.encode(["quokka"])
@@ -114,9 +115,11 @@ def test_a_vocabulary_grows_with_training_and_an_open_one_tells_nothing(caplog: 
 
 def test_the_shipped_vocabulary_is_that_of_the_puppets() -> None:
     shipped = HashedWords.from_pretrained(Path(__file__).parents[3] / "assets/puppets/text_encoder")
-    scripts = [sample_spec(1, index, level, (64, 64)) for level in ("simple", "full") for index in range(300)]
+    levels = ("simple", "full", "shows")
+    scripts = [sample_spec(1, index, level, (64, 64)) for level in levels for index in range(300)]
     texts = [text(spec) for spec in scripts for text in (caption, audio_caption)]
-    assert shipped.config.vocabulary == sorted({word for text in texts for word in words_of(text)})
+    words = {word for text in texts for word in words_of(text)}
+    assert words <= set(shipped.config.vocabulary) and len(shipped.config.vocabulary) < 1.2 * len(words)
 
 
 def test_words_are_real_though_an_encoder_was_built_without_values_before() -> None:

@@ -43,8 +43,11 @@ def test_without_average_the_weights_themselves_are_exported(tmp_path, world):
     torch.testing.assert_close(weights["video.weight"], module.video.weight.detach(), rtol=0, atol=0)
 
 
-def test_bf16_keeps_fp32_weights(tmp_path, world):
+@pytest.mark.parametrize("processor", [True, False])
+def test_bf16_keeps_fp32_weights(tmp_path, world, processor, monkeypatch, caplog):
+    monkeypatch.setattr("shared.training.trainer.computes_bf16", lambda: processor)
     weights, module = toy.train(config_for(tmp_path, precision="bf16", ema=0), world)
+    assert ("fp32 is several times as fast here" in caplog.text) == (not processor)
     assert module.video.weight.dtype == torch.float32
     assert not torch.equal(weights["video.weight"], weights["video.weight"].bfloat16().float())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from shared.utils import environment
 from shared.utils.environment import untested
@@ -33,6 +34,18 @@ def test_a_cuda_torch_keeps_them(libraries, monkeypatch, capsys) -> None:
     environment.main()
     assert (libraries / "libtorchaudio.so").exists()
     assert "left as it is (torch has CUDA 13.0)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("can", "said"),
+    [({"sse": True}, False), ({"sse": True, "amx_bf16": True}, True), ({"sse": True, "avx512_bf16": True}, True),
+     ({"neon": True}, True)],
+)  # fmt: skip
+def test_processors_that_multiply_in_bf16_are_told(can, said, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    assert environment.computes_bf16() is said
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as torch 2.11 is
+    assert environment.computes_bf16()
 
 
 def test_the_libraries_are_found_without_importing_torchaudio() -> None:
