@@ -228,7 +228,7 @@ def _sample(
         from shared.nn.cache_context import cache_steps
         from shared.nn.compiling import compile_blocks
 
-    stems = None if options.audio is None else _separated(options, sound)
+    stems = None if options.audio is None else separated(options, sound)
     turns = None if options.speakers is None else _turns(options, stems)
     with use_backend(options.attention, "--attention"):
         pipeline = load_model(MTVPipeline, options)
@@ -236,7 +236,7 @@ def _sample(
             compile_blocks(pipeline.transformer, "--compile")
         cache_steps(pipeline.transformer, options.step_cache)
         rate = pipeline.audio_encoder.sample_rate
-        tracks = given_tracks(options, rate) if stems is None else _resampled(stems, rate)
+        tracks = given_tracks(options, rate) if stems is None else resampled(stems, rate)
         if turns is not None:
             from mtv.speakers import by_speaker
 
@@ -257,7 +257,8 @@ def _sample(
         kept.remove()
 
 
-def _separated(options: MTVOptions, sound: Sound) -> Stems:
+def separated(options: MTVOptions, sound: Sound) -> Stems:
+    """Take the mix apart."""
     from mtv.separation import demixer
 
     settings: dict[str, Any] = {}
@@ -298,7 +299,7 @@ def given_tracks(options: MTVOptions, rate: int, tell: Callable[[str], None] = t
     return tracks
 
 
-def _resampled(stems: Stems, rate: int) -> Tracks:
+def resampled(stems: Stems, rate: int) -> Tracks:
     """Demixed tracks for the model: mono, at its rate."""
     import torch
     from torchaudio.functional import resample

@@ -2,6 +2,7 @@
 
     python scripts/app.py
     python scripts/app.py --checkpoint assets/puppets outputs/mine/checkpoint --port 8080
+    python scripts/app.py --lora outputs/mine/lora
 
 It prints its address, which only this machine reaches (--host says otherwise), and ends with Ctrl-C. Nothing is sent
 anywhere. What is needed: pip install --constraint constraints.txt --editable '.[app]'; docs/app.md has the rest.

@@ -10,14 +10,14 @@ from ccl.app.jobs import Job
 from ccl.app.making import steps_told
 from ccl.app.options import asked, plainly
 from ccl.app.players import MadeClip
-from mtv.generate import MTVOptions, call_arguments, given_tracks, read_given
+from mtv.generate import MTVOptions, call_arguments, given_tracks, read_given, resampled, separated
 from mtv.kept_windows import KeptWindows
 from shared.utils.windows import SECONDS, plan, window_frames
 
 if TYPE_CHECKING:
     from ccl.app.shelf import Shelf
 
-TRACKS = ("speech", "speech2", "effects", "music")
+TRACKS = ("speech", "speech2", "effects", "music", "audio")
 
 
 class DrivenRequest:
@@ -51,7 +51,11 @@ class DrivenRequest:
             job.progress("loading the model", 0.0)
             pipeline = shelf.driven(options)
             fps = options.fps or float(pipeline.config.fps)
-            tracks = given_tracks(options, pipeline.audio_encoder.sample_rate, job.note)
+            rate = pipeline.audio_encoder.sample_rate
+            if options.audio is None:
+                tracks = given_tracks(options, rate, job.note)
+            else:
+                tracks = resampled(separated(options, self.sound), rate)
             stride, seconds = pipeline.video_codec.temporal_stride, options.window or SECONDS
             frames = max(1, round(self.sound.duration * fps))
             windows = len(plan(frames, window_frames(seconds, fps, stride), 1 + stride, stride))

@@ -25,7 +25,7 @@ def text(label: str, value: str = "", lines: int = 1) -> gr.Textbox:
 def number(label: str, empty: str, value: str = "", **options: Any) -> gr.Textbox:
     """Make a field for a number that may be left out; `empty` says what then. What stands in it is read as on a
     command line; Gradio's own field for numbers cannot be empty."""
-    return gr.Textbox(value, label=label, placeholder=empty, max_lines=1, min_width=120, **options)
+    return gr.Textbox(value, label=label, placeholder=empty, max_lines=1, min_width=170, **options)
 
 
 def checkpoint(names: Sequence[str], label: str = "Checkpoint", value: str | None = None) -> gr.Dropdown:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from shared.checkpoint.loading import shipped_checkpoint
+from shared.checkpoint.loading import file_and_scale, shipped_checkpoint
 from shared.checkpoint.offload import Level
 from shared.utils.cli import Options, TrustOptions, option, parse
 from shared.utils.errors import UserError
@@ -26,6 +26,10 @@ class AppOptions(TrustOptions):
     checkpoint: list[Path] = option(
         [shipped_checkpoint()], "checkpoint folders to choose among; default: the shipped assets/puppets", metavar="DIR"
     )
+    lora: list[str] = option(
+        [], "adapters that training with lora wrote, at a scale, default 1: each checkpoint is offered with each of "
+        "them too; any number", metavar="DIR[=SCALE]", repeat=True,
+    )  # fmt: skip
     host: str = option("127.0.0.1", "address to listen at; default: 127.0.0.1, which this machine alone reaches")
     port: Port = option(7860, "port to listen at")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
@@ -37,12 +41,17 @@ class AppOptions(TrustOptions):
         names = [label(path) for path in self.checkpoint]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"--checkpoint: two folders end in {twice}; give each once, or rename one")
+        for text in self.lora:
+            file_and_scale(text)
+        adapters = [label(Path(text)) for text in self.lora]
+        if twice := next((name for name in adapters if adapters.count(name) > 1), None):
+            raise ValueError(f"--lora: two folders end in {twice}; give each once, or rename one")
         return self
 
-    def of_model(self, checkpoint: Path) -> dict[str, Any]:
+    def of_model(self, checkpoint: Path, lora: str | None = None) -> dict[str, Any]:
         """Options of a sampling script that say which model, and where."""
         return {
-            "checkpoint": checkpoint, "device": self.device, "dtype": self.dtype, "memory": self.memory,
+            "checkpoint": checkpoint, "lora": lora, "device": self.device, "dtype": self.dtype, "memory": self.memory,
             "trust_package": self.trust_package,
         }  # fmt: skip
 

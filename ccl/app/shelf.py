@@ -20,17 +20,19 @@ MOST = 2  # pipelines in memory: what Compare needs
 
 
 class Shelf:
-    """The checkpoints that the page offers, by label. UserError for a folder that is none, or can do neither."""
+    """The checkpoints that the page offers, by label, alone and with each adapter. UserError for a folder that is none,
+    or can do neither."""
 
     def __init__(self, options: AppOptions) -> None:
         self.options = options
-        self.folders = {label(path): path for path in options.checkpoint}
+        self.models: dict[str, tuple[Path, str | None]] = {}
         self.joint_names: list[str] = []
         self.driven_names: list[str] = []
-        self.fps: dict[str, float] = {}
-        for name, path in self.folders.items():
+        for path in options.checkpoint:
+            name = label(path)
+            offered = {name: None, **{f"{name} with {label(Path(text))}": text for text in options.lora}}
+            self.models |= {one: (path, text) for one, text in offered.items()}
             index = check_checkpoint(path, options.trust_package)
-            self.fps[name] = float(index.get("fps", 16.0))
             reasons = []
             for names, check in ((self.joint_names, check_joint), (self.driven_names, check_driven)):
                 try:
@@ -38,23 +40,23 @@ class Shelf:
                 except UserError as error:
                     reasons.append(str(error))
                 else:
-                    names.append(name)
+                    names += offered
             if len(reasons) == 2:
                 raise UserError(reasons[0])
-        self._loaded: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
     def model_options(self, name: str) -> dict[str, Any]:
         """Options of a sampling script for the checkpoint of this label. UserError for one that is not offered."""
-        if name not in self.folders:
-            raise UserError(f"checkpoint {name!r}: choose one of {', '.join(self.folders)}")
-        return self.options.of_model(self.folders[name])
+        if name not in self.models:
+            raise UserError(f"checkpoint {name!r}: choose one of {', '.join(self.models)}")
+        return self.options.of_model(*self.models[name])
 
     def joint(self, options: Any) -> CCLPipeline:
         """Load the joint pipeline of the options of a sampling script."""
         with quick_imports():
             from ccl.pipeline import CCLPipeline
 
-        pipeline: CCLPipeline = self._get("joint", options.checkpoint, lambda: _load(CCLPipeline, options))
+        pipeline: CCLPipeline = self._get("joint", options, lambda: _load(CCLPipeline, options))
         return pipeline
 
     def driven(self, options: Any) -> MTVPipeline:
@@ -62,11 +64,11 @@ class Shelf:
         with quick_imports():
             from mtv.pipeline import MTVPipeline
 
-        pipeline: MTVPipeline = self._get("driven", options.checkpoint, lambda: _load(MTVPipeline, options))
+        pipeline: MTVPipeline = self._get("driven", options, lambda: _load(MTVPipeline, options))
         return pipeline
 
-    def _get(self, kind: str, folder: Path, load: Callable[[], Any]) -> Any:
-        key = kind, str(folder)
+    def _get(self, kind: str, options: Any, load: Callable[[], Any]) -> Any:
+        key = kind, str(options.checkpoint), *options.lora
         if key not in self._loaded:
             while len(self._loaded) >= MOST:  # the one that was not asked for the longest
                 self._loaded.popitem(last=False)

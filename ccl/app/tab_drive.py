@@ -29,7 +29,8 @@ def build(desk: Desk) -> None:
                 speech, effects = audio("Speech", elem_id="drive-speech"), audio("Effects", elem_id="drive-effects")
             with gr.Row():
                 music, second = audio("Music", elem_id="drive-music"), audio("Speech of a second person")
-            sounds = [speech, second, effects, music]
+            mix = audio("A mix in their place, which filters take apart", elem_id="drive-mix")
+            sounds = [speech, second, effects, music, mix]
             drive, cancel = buttons("Drive", "drive")
             with gr.Accordion("Settings", open=False):
                 model = checkpoint(desk.shelf.driven_names)
@@ -59,13 +60,13 @@ def _driver(desk: Desk) -> Callable[..., Iterator[tuple[str, str]]]:
     """Make what the button Drive does."""
 
     def run(
-        prompt: str, speech: Any, speech2: Any, effects: Any, music: Any, model: str, seed: str, steps: str,
-        window: str, fade: str, text_scale: str, speech_scale: str, effects_scale: str, music_scale: str,
+        prompt: str, speech: Any, speech2: Any, effects: Any, music: Any, mix: Any, model: str, seed: str,
+        steps: str, window: str, fade: str, text_scale: str, speech_scale: str, effects_scale: str, music_scale: str,
         lines: str, keyframes: Keyframes, request: gr.Request,
     ) -> Iterator[tuple[str, str]]:  # fmt: skip
         values = {
-            "prompt": prompt, "speech": speech, "speech2": speech2, "effects": effects, "music": music, "seed": seed,
-            "steps": steps, "window": window, "text_scale": text_scale, "speech_scale": speech_scale,
+            "prompt": prompt, "speech": speech, "speech2": speech2, "effects": effects, "music": music, "audio": mix,
+            "seed": seed, "steps": steps, "window": window, "text_scale": text_scale, "speech_scale": speech_scale,
             "effects_scale": effects_scale, "music_scale": music_scale,
         }  # fmt: skip
         session = desk.session(request.session_hash)

@@ -21,7 +21,7 @@ TEXT, KEYFRAME = "#8e44ad", "#c0392b"
 MOST_LETTERS = 24
 
 #: Of the tracks, in the order of their waveforms.
-NAMES = ("speech", "second", "effects", "music")
+NAMES = ("speech", "second", "effects", "music", "mix")
 
 Sounds = dict[str, NDArray[np.float32]]
 Texts = list[tuple[float, str]]

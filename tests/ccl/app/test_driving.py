@@ -39,6 +39,17 @@ def test_a_video_is_that_of_the_command_line(shelf: Shelf, media: Path, tmp_path
     assert not (tmp_path / "driven.mp4.partial").exists()
 
 
+def test_a_mix_is_taken_apart_as_on_the_command_line(shelf: Shelf, media: Path, tmp_path: Path) -> None:
+    request = DrivenRequest(values(shelf, media, speech=None, audio=str(media / "beat.wav")), tmp_path)
+    assert finished(lambda job: request.make(job, shelf, "")).state == "done"
+    shell = tmp_path / "shell.mp4"
+    words = ["--prompt", PROMPT, "--audio", str(media / "beat.wav"), "--steps", "1", "--seed", "2"]
+    sample_mtv.main([*words, "--device", "cpu", "--output", str(shell)])
+    assert np.array_equal(read_video(request.file, 16), read_video(shell, 16))
+    with pytest.raises(UserError, match="audio and speech: a mix or its tracks are needed, not both"):
+        DrivenRequest(values(shelf, media, audio=str(media / "beat.wav")), tmp_path)
+
+
 def test_texts_and_pictures_are_placed(shelf: Shelf, media: Path, tmp_path: Path) -> None:
     texts, frames = [(1.5, "Scene description: a cold dark light.")], [(1.0, str(media / "face.png"))]
     request = DrivenRequest(values(shelf, media, fade="0.5"), tmp_path, texts, frames)

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ccl.app import shelf as shelf_module
-from ccl.app.options import AppOptions
+from ccl.app.options import AppOptions, asked
 from ccl.app.shelf import Shelf
 from ccl.generate import JointOptions
 from ccl.pipeline import CCLPipeline
 from mtv.pipeline import MTVPipeline
 from shared.checkpoint.loading import shipped_checkpoint
+from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
 
@@ -41,6 +44,34 @@ def test_what_a_checkpoint_can_do(tmp_path: Path) -> None:
         Shelf(AppOptions(checkpoint=[neither]))
     with pytest.raises(UserError, match="nowhere"):
         Shelf(AppOptions(checkpoint=[tmp_path / "nowhere"]))
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter of one layer of the shipped checkpoint."""
+    folder, layer = tmp_path / "mine" / "lora", "transformer.blocks.0.video.attn1.to_q"
+    folder.mkdir(parents=True)
+    tensors = {f"{layer}.lora_A.weight": torch.ones(2, 192), f"{layer}.lora_B.weight": torch.ones(192, 2)}
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors")
+    return folder
+
+
+def test_each_checkpoint_is_offered_with_each_adapter_too(adapter: Path) -> None:
+    shelf = Shelf(AppOptions(device="cpu", lora=[str(adapter), f"{adapter}=0.5"]))
+    names = ["assets/puppets", "assets/puppets with mine/lora", "assets/puppets with mine/lora=0.5"]
+    assert shelf.joint_names == shelf.driven_names == names
+    plain, whole, half = (
+        shelf.joint(asked(JointOptions, {"prompt": "x", "output": "x.mp4"} | shelf.model_options(name)))
+        for name in names
+    )
+    x = torch.ones(1, 192)
+    before, after, between = (one.transformer.blocks[0].video.attn1.to_q(x) for one in (plain, whole, half))
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(between, (before + after) / 2)
+    with pytest.raises(UserError, match="--lora: two folders end in mine/lora; give each once, or rename one"):
+        parse(AppOptions, None, ["--lora", str(adapter), "--lora", str(adapter)])
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        parse(AppOptions, None, ["--lora", "nowhere"])
 
 
 def test_models_are_loaded_once_and_at_most_two_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
