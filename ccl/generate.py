@@ -82,7 +82,7 @@ class JointOptions(SamplingOptions):
     )
     context_scale: PerStream | None = option(None, "how much the other modality counts; 1: as trained", metavar="V[,A]")
     interval: Interval | None = option(
-        None, "noise levels, from 0 to 1, between which guidance is on; default: 0,1", metavar="LOW,HIGH"
+        None, "noise levels, from 0 to 1, between which guidance is on; default: 0.5,1", metavar="LOW,HIGH"
     )
     rescale: Rate | None = option(
         None, "how far a guided prediction's deviation is brought back to an unguided one's; default: 0", metavar="V"

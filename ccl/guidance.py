@@ -75,8 +75,8 @@ class Guidance:
 
     form: Form | None = None  # None: dual, or text where the model is not guided by 0m (`settled`)
     text_scale: tuple[float, float] = (2.5, 2.5)
-    context_scale: tuple[float, float] = (3.0, 3.0)
-    interval: tuple[float, float] = (0.0, 1.0)  # sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used
+    context_scale: tuple[float, float] = (2.0, 2.0)
+    interval: tuple[float, float] = (0.5, 1.0)  # sigmas (low, high] in which guidance is on; elsewhere v(c,m) is used
     rescale: float = 0.0  # 0..1, how far the guided prediction's deviation is brought back to that of v(c,m)
     skip_layers: tuple[int, ...] = ()  # blocks, from 0, that evaluations with 0c leave out
 

@@ -14,7 +14,7 @@ frame rate, text ...) is as good as another, clip by clip (docs/measures.md).
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.evaluation.checkpoint_tables import control, curve, measures, results
+from shared.evaluation.checkpoint_tables import control, curve, results
 from shared.evaluation.conditions import conditions_page, read_evaluations
 from shared.utils.cli import Options, option, parse
 from shared.utils.errors import UserError, run_main
@@ -58,7 +58,6 @@ def blocks() -> Iterator[tuple[str, str, str]]:
     metrics, keys = ROOT / "assets/puppets", "docs/configuration.md"
     yield "docs/checkpoint.md", "results", results(metrics)
     yield "docs/mtv.md", "control", control(metrics)
-    yield "docs/measures.md", "checkpoint", measures(metrics)
     yield "docs/checkpoint.md", "curve", curve(metrics)
     yield keys, "keys of a run", key_tables(TrainConfig)
     yield keys, "keys of stages", key_tables(CurriculumConfig, ["backbone", "diffusion_loss", "stages"])

@@ -82,7 +82,7 @@ def evaluated(pipelines: dict[str, Any], options: EvaluationOptions) -> Evaluate
         given = options.model_dump(include={"text_scale", "context_scale", "interval"}, exclude_none=True)
         form = Form(options.guidance) if options.guidance else None
         if options.no_context:
-            form, given["context_scale"] = Form("dual"), (0.0, 0.0)
+            form, given["context_scale"], given["interval"] = Form("dual"), (0.0, 0.0), (0.0, 1.0)
         model = pipelines["joint"].transformer
         few = FewSteps.of(model) is not None
         guidance["joint"] = Guidance(form, **given).settled(model.has_unconditional, few)

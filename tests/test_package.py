@@ -93,7 +93,7 @@ def test_a_wheel_has_types_and_the_shipped_checkpoint(tmp_path: Path) -> None:
     carried = {name.removeprefix(place) for name in names if name.startswith(place)}
     folder = ROOT / "assets/puppets"
     own = {str(path.relative_to(folder)) for path in folder.glob("*/*") if path.parent.name != "curve"}
-    assert carried == own | {"model_index.json", "README.md"}
+    assert carried == own | {"model_index.json", "README.md", "pipeline.py"}
     subprocess.run(
         [*pip, "install", "--no-deps", "--ignore-installed", "--prefix", str(installed), str(wheel)], check=True
     )

@@ -83,7 +83,9 @@ class Shards(Reported):
 class Train(Reported):
     """Whole training steps of a recipe on made-up clips, in one process without a launcher."""
 
-    config: Path = option(ROOT / "configs/train/puppets.yaml", "a recipe (default: that of the shipped checkpoint)")
+    config: Path = option(
+        ROOT / "configs/train/puppets_trial.yaml", "a recipe (default: short runs of the shipped model)"
+    )
     overrides: list[str] = option(
         [], "override one key of it; init is assets/puppets (other models: init=null, codecs=assets/puppets)",
         name="set", metavar="KEY=VALUE", repeat=True,

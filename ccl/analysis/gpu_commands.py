@@ -64,7 +64,7 @@ def toy(note: Note, tiny: bool, seconds: float) -> None:
 
 def training_command(clips: Path, output: Path, tiny: bool) -> list[str]:
     """Return the script and its options: the shipped model's configuration in bf16, or a tiny one of 4 steps."""
-    config = "puppets_tiny" if tiny else "puppets"
+    config = "puppets_tiny" if tiny else "puppets_trial"
     settings = {"data.manifest": f"[{clips / 'manifest.jsonl'}]", "output": output, "train.report_to": "[]"}
     settings |= {"train.checkpoint_every": MOST_STEPS, "validation.every": 0, "train.mixed_tasks": "false"}
     if tiny:

@@ -56,7 +56,8 @@ def few_steps(config: TrainConfig) -> FewSteps:
             guidance["mtv"] = {name: getattr(tracks, name) for name in ("text", "speech", "effects", "music")}
         else:
             joint = joint_guidance(settings, task)
-            guidance[task.value] = {"text_scale": [*joint.text_scale], "context_scale": [*joint.context_scale]}
+            names = ("text_scale", "context_scale", "interval")
+            guidance[task.value] = {name: [*getattr(joint, name)] for name in names}
     return FewSteps(settings.steps, (config.flow.video_shift, config.flow.audio_shift), guidance)
 
 

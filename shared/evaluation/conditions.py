@@ -16,11 +16,11 @@ SAME = ("checkpoint", "held_out_seed", "seed", "steps", "guidance", "track_guida
 
 
 def read_evaluations(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read the metrics.json of each folder. UserError for one that is none, and for evaluations of another checkpoint
-    or of other settings than the first."""
+    """Read the metrics.json of each folder, or the file that is given in its place. UserError for one that is none, and
+    for evaluations of another checkpoint or of other settings than the first."""
     found: list[dict[str, Any]] = []
     for folder in folders:
-        file = folder / "metrics.json"
+        file = folder if folder.suffix == ".json" else folder / "metrics.json"
         metrics = read_json(file, advice="give folders that evaluate.py wrote")
         try:
             config, results = dict(metrics["config"]), [*dict(metrics["tasks"]).values()]

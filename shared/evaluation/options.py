@@ -84,8 +84,9 @@ class EvaluationOptions(TrustOptions):
     def settled(self, index: Mapping[str, Any]) -> Self:
         """Copy these options with tasks filled in where they were not given, from the checkpoint's index, and variants.
         UserError for mtv without a control network, and for options that do not go with the tasks or each other."""
-        if self.no_context and (self.guidance is not None or self.context_scale is not None):
-            raise UserError("--no-context leaves the other modality out; give no --guidance or --context-scale with it")
+        if self.no_context and not (self.guidance is self.context_scale is self.interval is None):
+            said = "give no --guidance, --context-scale or --interval with it"
+            raise UserError(f"--no-context leaves the other modality out; {said}")
         if self.card and not (self.checkpoint / "README.md").is_file():
             raise UserError(f"--card: {self.checkpoint} has no README.md, its model card; leave the option out")
         controlled, joint = bool((index.get("control") or [None])[0]), ",".join(QUICK_TASKS)

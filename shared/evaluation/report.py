@@ -103,7 +103,8 @@ def summary(metrics: Mapping[str, Any]) -> str:
     if "against" in metrics:
         lines.append(f"minus {metrics['against']['file']}, clip by clip:")
         for task, scores in metrics["against"]["tasks"].items():
-            lines += [task, *_differences(scores)]
+            measured = metrics["against"].get("measures", {}).get(task, {})
+            lines += [task, *_differences(scores), *_differences(measured)]
     return "\n".join(lines)
 
 

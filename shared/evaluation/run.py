@@ -112,7 +112,12 @@ def _compare(metrics: dict[str, Any], options: EvaluationOptions, against: Mappi
     if against is not None:
         both = [name for name in tasks if name in against["tasks"]]
         compared = {name: compare_tasks(tasks[name], against["tasks"][name], options.seed) for name in both}
-        metrics["against"] = {"file": portable(options.against), "tasks": compared}
+        measured = {
+            name: compare_tasks(tasks[name]["measures"], against["tasks"][name]["measures"], options.seed)
+            for name in both
+            if "measures" in against["tasks"][name]
+        }
+        metrics["against"] = {"file": portable(options.against), "tasks": compared, "measures": measured}
 
 
 def _tasks(

@@ -25,7 +25,7 @@ from shared.utils.errors import UserError
 
 SECONDS, SAMPLES = 13 / 16, 13_000
 FPS: list[dict[str, float]] = [{}, {"fps": 24.0}]
-ALONE = Guidance(Form.DUAL, (1.0, 1.0), (0.0, 0.0))  # v(c,0m)
+ALONE = Guidance(Form.DUAL, (1.0, 1.0), (0.0, 0.0), (0.0, 1.0))  # v(c,0m)
 
 
 def pipeline(frames_per_token: int = 4, solver: str = "euler") -> CCLPipeline:
@@ -552,7 +552,7 @@ def test_a_distilled_model_is_guided_only_where_that_is_asked_for_and_told(caplo
         sample(pipe, steps=2, guidance=Guidance(Form.NONE))
     assert len(routes) == 4 and not caplog.records
     with counted(pipe.transformer) as routes:
-        sample(pipe, steps=2, guidance=Guidance(text_scale=(2.0, 2.0)))
+        sample(pipe, steps=2, guidance=Guidance(text_scale=(3.0, 3.0), interval=(0.0, 1.0)))
     assert len(routes) == 6
     assert [record.getMessage()[:14] for record in caplog.records] == ["guidance dual:"]
 

@@ -36,30 +36,33 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_another_score_is_noticed_and_written(copy: Path) -> None:
     file = copy / "assets/puppets/metrics.json"
     metrics = json.loads(file.read_text())
-    metrics["tasks"]["a2v"]["scores"]["event_f1"]["headline"] = 0.1234
+    metrics["tasks"]["a2v"]["measures"]["scores"]["events"]["value"] = 0.1234
     file.write_text(json.dumps(metrics))
     with pytest.raises(UserError, match=r"checkpoint\.md: the results are not what"):
         doc_tables.main(["--check"])
     doc_tables.main([])
     doc_tables.main(["--check"])
-    assert "0.12 |" in (copy / "docs/checkpoint.md").read_text()
+    assert "| 0.12 |" in (copy / "docs/checkpoint.md").read_text()
 
 
 def test_missing_marks_and_files_are_named(copy: Path) -> None:
-    (copy / "assets/puppets/metrics_full.json").unlink()
-    with pytest.raises(UserError, match=r"metrics_full\.json cannot be read"):
+    shutil.move(copy / "assets/puppets/curve", copy / "curve")
+    with pytest.raises(UserError, match="curve: no metrics of intermediate steps"):
         doc_tables.main([])
+    shutil.move(copy / "curve", copy / "assets/puppets/curve")
     (copy / "docs/checkpoint.md").write_text("<!-- results:begin -->\n")
-    shutil.copy(ROOT / "assets/puppets/metrics_full.json", copy / "assets/puppets")
     with pytest.raises(UserError, match=r"checkpoint\.md: has no marks"):
         doc_tables.main([])
 
 
 def test_evaluations_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(ROOT / "assets/puppets/metrics_measures.json", tmp_path / "metrics.json")
+    shutil.copy(ROOT / "assets/puppets/metrics_mtv.json", tmp_path / "metrics.json")
+    looks = json.loads((tmp_path / "metrics.json").read_text())["tasks"]["mtv:text changed"]["measures"]["scores"][
+        "looks"
+    ]
     doc_tables.main(["--compare", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "| simple | t2av | count | 61 | 0.30 | 1.00 |" in out
+    assert f"| simple | mtv:text changed | looks | {looks['clips']} | {looks['value']:.2f} | " in out
     assert "**text changed and tracks kept: sync, against the clip's own text** (`simple`): within 0.03" in out
     with pytest.raises(UserError, match="--compare writes no document; leave --check out"):
         doc_tables.main(["--compare", str(tmp_path), "--check"])

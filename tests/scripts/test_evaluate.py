@@ -81,6 +81,7 @@ def test_one_checkpoint_does_all_tasks_and_is_compared_with_another_run(
     evaluate.main([*more, "--tasks", "mtv", "--variants", "none", "--against", str(file), "--output", str(tmp_path)])
     out = capsys.readouterr().out
     against = json.loads((tmp_path / "metrics.json").read_text())["against"]
+    assert all(value["difference"] == 0 for value in against["measures"]["mtv"].values()) and against["measures"]["mtv"]
     assert list(against["tasks"]) == ["mtv"] and f"minus {file.parent.name}/{file.name}, clip by clip" in out
     assert all(value["difference"] == 0 for value in against["tasks"]["mtv"].values()) and against["tasks"]["mtv"]
 

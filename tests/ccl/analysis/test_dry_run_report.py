@@ -23,7 +23,7 @@ def test_stages_are_told_one_by_one_and_only_once(
     train_mtv.main(words)
     said = capsys.readouterr().out
     first, second = said.split("stage in ")[1:]
-    assert "run/1_one" in first and "run/2_two" in second and "0 are frozen" not in second
+    assert "run/1_one" in first and "run/2_two" in second and ", 0 are frozen" not in second
     assert "activations at their peak" in first and not (tmp_path / "run").exists()
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -42,7 +42,7 @@ def test_it_guides_as_sampling_does(task: str) -> None:
     latents = {"video": data.video, "audio": data.audio}
     found = Teacher(model, None, SETTINGS).velocity(data, Task(task), latents, levels(2))
     texts = Conditions({"video": data.text, "audio": data.audio_text}, data.empty_text)
-    guidance = Guidance(Form.DUAL, (2.0, 3.0), (1.0, 1.5) if task == "v2a" else (3.0, 3.0))
+    guidance = Guidance(Form.DUAL, (2.0, 3.0), (1.0, 1.5) if task == "v2a" else (2.0, 2.0))
     given = {name: latents[name] for name in {"a2v": ["audio"], "v2a": ["video"]}.get(task, [])}
     clean = {"video": Clean(data.video, frames), "audio": Clean(data.audio, tokens)}
     clean = {name: one for name, one in clean.items() if route.is_noisy(name)}
@@ -113,7 +113,7 @@ def config(init: Path, teacher: Path | None, **changes: Any) -> TrainConfig:
 def test_a_checkpoint_tells_the_guidance_of_each_task_that_it_learned(tmp_path: Path) -> None:
     start = folder(tmp_path / "start")
     made = few_steps(config(start, start, tasks={"t2av": 1, "v2a": 0}))
-    scales = {"text_scale": [2.5, 2.5], "context_scale": [3.0, 3.0]}
+    scales = {"text_scale": [2.5, 2.5], "context_scale": [2.0, 2.0], "interval": [0.5, 1.0]}
     assert made.as_config() == {"steps": 4, "shifts": [3.0, 3.0], "guidance": {"t2av": scales}}
     tuned = few_steps(config(folder(tmp_path / "few", distilled=made.as_config()), None, tasks={"t2av": 1, "t2v": 1}))
     assert tuned.guidance == {"t2av": scales, "t2v": {}}

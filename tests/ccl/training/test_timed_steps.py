@@ -15,7 +15,7 @@ SMALL = ["init=null", f"codecs={ROOT / 'assets/puppets'}", "model.video.num_laye
 
 
 def settings(**changes):
-    config = str(ROOT / "configs/train/puppets.yaml")
+    config = str(ROOT / "configs/train/puppets_trial.yaml")
     overrides = [*SMALL, "train.micro_batch=2", *changes.pop("overrides", [])]
     return {"config": config, "overrides": overrides, "task": "t2av", "seconds": 0.5, "device": "cpu"} | changes
 

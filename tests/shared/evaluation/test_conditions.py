@@ -27,6 +27,7 @@ def write(folder: Path, clips: int = 30, **config: Any) -> Path:
 def test_goals_and_comparisons_are_on_one_page(tmp_path: Path) -> None:
     page = conditions_page(read_evaluations([write(tmp_path / "a"), write(tmp_path / "b", seconds=4)]))
     assert "| simple | t2av | events | 30 |" in page and "**clips of 4 s, against 2 s** (`simple`): within 0.05" in page
+    assert len(read_evaluations([tmp_path / "a/metrics.json"])) == 1
     with pytest.raises(UserError, match="no goal is measured on 30 clips, and no two conditions"):
         conditions_page(read_evaluations([write(tmp_path / "c", 29)]))
 

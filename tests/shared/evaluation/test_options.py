@@ -41,6 +41,7 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
         (["--tasks", "t2x"], "--tasks t2x"),
         (["--text-scale", "a"], "--text-scale a"),
         (["--no-context", "--context-scale", "2"], "--no-context"),
+        (["--no-context", "--interval", "0.5,1"], "give no --guidance, --context-scale or --interval with it"),
         (["--level", "hard"], "invalid choice"),
         (["--tasks", "mtv", "--variants", "loud"], "--variants loud"),
         (["--tasks", "mtv", "--speech-scale", "nan"], "--speech-scale nan"),
