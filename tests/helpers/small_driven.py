@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cache
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
@@ -14,12 +14,12 @@ from mtv.control import MSTControlNet
 from mtv.guidance import TrackGuidance
 from mtv.pipeline import MTVPipeline
 from mtv.tracks import Tracks
-from shared.codecs import LinearAudioCodec, LinearVideoCodec
+from shared.codecs import LinearAudioCodec, LinearVideoCodec, frames_to_tensor
 from shared.encoders import HashedWords
 from shared.encoders.audio import LogMel
+from shared.puppets.clip import render_clip, sample_spec
 from shared.utils.rng import generator
 
-STAGE = Path(__file__).parents[2] / "assets/puppets/video_codec"
 FPS, RATE = 16.0, 16000
 STREAM = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "ffn_dim": 32, "text_dim": 12}
 NONE = TrackGuidance(1, 1, 1, 1)
@@ -49,6 +49,13 @@ def picture(name: str) -> torch.Tensor:
     return nn.functional.interpolate(noise(name, 1, 3, 3, 3).clamp(-1, 1), size=(32, 32), mode="bilinear")[0]
 
 
+@cache
+def stage_codec() -> LinearVideoCodec:
+    """A codec of a few clips of the stage."""
+    frames = (torch.from_numpy(render_clip(sample_spec(1, i, "simple")).frames) for i in range(12))
+    return LinearVideoCodec.fit((frames_to_tensor(one)[None] for one in frames), latent_channels=48)
+
+
 def joint(solver: str = "euler") -> CCLPipeline:
     torch.manual_seed(0)
     video, audio = STREAM | {"in_channels": 48, "skip": True}, STREAM | {"in_channels": 5}
@@ -61,7 +68,7 @@ def joint(solver: str = "euler") -> CCLPipeline:
     }
     made = CCLPipeline(
         randomise(model),
-        LinearVideoCodec.from_pretrained(STAGE),
+        stage_codec(),
         LinearAudioCodec(latent_channels=5, iterations=2),
         HashedWords(dim=12, max_length=4),
         *(solvers[solver]() for _ in range(2)),
