@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
+import full_size
 import pytest
 import torch
+import train_ccl
+import train_mtv
 from public import stream_shapes
 
+from ccl.analysis.plan_report import read_recipes
 from ccl.transformer import DualStreamTransformer
 from mtv.control import TRACKS, MSTControlNet
 from mtv.curriculum import CurriculumConfig
@@ -16,6 +22,7 @@ from shared.utils.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("ccl_wan14b_pretrain_audio", "ccl_wan14b_joint", "mtv_wan14b")
+RECIPES = read_recipes(ROOT / "configs/recipes.yaml")
 CODECS = {"video": {"in_channels": 16, "text_dim": 4096}, "audio": {"in_channels": 128, "text_dim": 4096}}
 
 
@@ -72,3 +79,28 @@ def test_the_head_of_a_recipe_says_how_it_is_started(name):
     config = recipe(name)
     assert config.train.activation_checkpointing and config.train.precision == "bf16"
     assert config.deepspeed["zero_optimization"]["stage"] >= 2
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the recipes name: weights of full size by name and shape, clips, shards."""
+    folder = tmp_path_factory.mktemp("full_size")
+    full_size.world(folder)
+    (folder / "configs").symlink_to(ROOT / "configs")
+    return folder
+
+
+@pytest.mark.slow  # thirteen models of up to 27 B parameters stand on the meta device
+@pytest.mark.parametrize("one", RECIPES, ids=lambda one: one.name)
+def test_every_recipe_could_begin(one: Any, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("WORLD_SIZE", str(one.gpus))
+    free = shutil.disk_usage(root)._replace(free=10**15)  # a state of 14 B takes 0.5 TB
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    before = sorted(root.rglob("*"))
+    script = train_mtv if "mtv" in one.config else train_ccl
+    changes = [word for change in one.overrides for word in ("--set", change)]
+    script.main(["--config", one.config, *changes, "--dry-run"])
+    said = capsys.readouterr().out
+    assert said.endswith("nothing was written\n") and "disk: states" in said
+    assert sorted(root.rglob("*")) == before

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import train_ccl
+from full_size import sparse
 from safetensors import safe_open
 
 from ccl.training.build import JointAdapter
@@ -93,23 +94,6 @@ def test_a_disk_without_room_and_a_run_of_another_configuration_are_refused(
     with pytest.raises(UserError, match="holds a run of another configuration: seed"):
         check_run(one, [one], JointAdapter)
     check_deepspeed(one)
-
-
-def sparse(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """A safetensors file of any size that takes no room: its header is written, its values are a hole."""
-    header, offset = dict[str, Any](), 0
-    for name, shape in shapes.items():
-        end = offset + 2
-        for side in shape:
-            end = offset + (end - offset) * side
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "diffusion_pytorch_model.safetensors", "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + offset)
 
 
 def test_weights_of_full_size_are_compared_by_name_and_shape(tmp_path: Path) -> None:
