@@ -18,6 +18,7 @@ import train_ccl
 import train_mtv
 import yaml
 from driven_runs import driven
+from object_server import serving
 from safetensors.torch import load_file
 
 from ccl.training.data import TrainingData
@@ -141,7 +142,14 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
         ("words", "ccl", arguments(folder, "ccl", f"components.text_encoder={folder / 'other_words'}",
                                    f"output={folder / 'words_run'}"), None),
     ]  # fmt: skip
-    return driven(lines, "ccl.training.batches:JointBatches.__call__", "given[0] == kill")
+    with serving(folder) as server, pytest.MonkeyPatch.context() as patch:
+        server.drops = 1
+        patch.setenv("CCL_CACHE", str(folder / "kept"))
+        far = arguments(folder, "ccl", f"data.shards={server.url}/shards", f"output={folder / 'far'}")
+        lines += [("far_cut", "ccl", far, 2), ("far_resumed", "ccl", far, None)]
+        found = driven(lines, "ccl.training.batches:JointBatches.__call__", "given[0] == kill")
+    assert not server.drops
+    return found
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
@@ -170,6 +178,13 @@ def test_a_run_that_was_killed_resumes_to_the_bit(folder: Path, runs: dict) -> N
     assert runs["cut"][0] == 130 and runs["resumed"][0] == 0, runs["resumed"][1]
     assert (folder / "cut/losses.csv").read_text() == (folder / "run/losses.csv").read_text()
     assert same(weights(folder / "cut"), weights(folder / "run"))
+
+
+def test_shards_of_a_store_train_as_those_of_the_disk_killed_and_resumed(folder: Path, runs: dict) -> None:
+    assert runs["far_cut"][0] == 130 and runs["far_resumed"][0] == 0, runs["far_resumed"][1]
+    assert "again in" in runs["far_cut"][1]
+    assert (folder / "far/losses.csv").read_text() == (folder / "run/losses.csv").read_text()
+    assert same(weights(folder / "far"), weights(folder / "run"))
 
 
 def test_clips_of_several_frame_rates_train_by_a_token_budget(folder: Path, runs: dict) -> None:
