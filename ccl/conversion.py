@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from huggingface_hub import ModelCardData
 
 from ccl.pipeline import CCLPipeline
 from ccl.transformer import DualStreamTransformer
@@ -14,6 +15,7 @@ from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, WanOpt
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.weight_map import WeightMap, report_rows, shapes_of
 from shared.checkpoint.registry import COMPONENTS, load_component
+from shared.training.card import provenance
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 from shared.utils.markdown import markdown_table
@@ -122,11 +124,13 @@ class Conversion:
         rows = [[row.part, f"{row.tensors:,}", f"{row.values:,}", row.origin] for row in report_rows(self.mapping)]
         others = [f"- {source.label}\n" for source in self.plan.components.values()]
         others += [f"- not here: {text}\n" for text in self.plan.missing]
+        data = ModelCardData(
+            library_name="diffusers", pipeline_tag="text-to-video", **provenance(str(options.source)),
+            tags=["audio-video", "joint-generation", "cross-modal-context-learning"],
+        )  # fmt: skip
         about_ovi = f"\n{OVI_FUSION[options.into]}\n\n{OVI_AUDIO}\n" if isinstance(options, OviOptions) else ""
         return f"""---
-library_name: diffusers
-pipeline_tag: text-to-video
-tags: [audio-video, joint-generation, cross-modal-context-learning]
+{data.to_yaml()}
 ---
 # Converted from {options.source.name}
 

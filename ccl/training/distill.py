@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ccl.routing import Task
 from ccl.sampler import STREAMS, Tensors
-from ccl.training.objective import JUMP, Batch, JointObjective, along, over_noisy
+from ccl.training.objective import JUMP, Batch, JointObjective, along
 from ccl.training.teacher import Teacher
 from ccl.transformer import DualStreamTransformer
 from shared.nn.flow import draw_chosen
@@ -112,10 +112,11 @@ class DistillObjective(JointObjective):
         outputs = self._predict(self, batch, task, route, latents, levels, until)
         records = []
         for name, predicted in outputs.items():
-            losses = over_noisy(predicted, targets[name], levels[name])
+            loss, learned = self._losses(batch, name, predicted, targets[name], levels[name])
             for stream, rows in ((name, ~jumps.there), (name + JUMP, jumps.there)):
                 if rows.any():
-                    records.append(LossRecord(stream, task.value, sigmas[name][rows], losses[rows]))
+                    own = None if learned is None else learned[rows]
+                    records.append(LossRecord(stream, task.value, sigmas[name][rows], loss[rows], learned=own))
         return self._weighed(batch, task, records)
 
     def _at(self, batch: Batch, task: Task, u: Tensor) -> tuple[Tensors, Tensors]:

@@ -25,6 +25,7 @@ from shared.utils.config import Flow, Loss
 from shared.utils.rng import generator
 
 JUMP = "-jump"  # ends the name of a stream in records of jumps (`ccl.training.distill`)
+MOVES = 0.1  # mean square, of unit latents, by which a place differs from the one before and counts half as moving
 PARTED = 0.2  # of the steps of task part: those in which its streams run on their context tokens alone
 
 
@@ -104,9 +105,10 @@ class JointObjective(nn.Module):
     """`objective(batch) -> StepOutput`: the loss of every task of a micro-batch, each sample on its own route.
 
     The loss of a sample is the mean over its valid elements (sigma > 0) of each noisy stream, times the stream's and
-    the task's weight, summed over samples and divided by `Batch.divisor`. `control(tracks, sigma)` makes the hook that
-    drives the video on task mtv (`mtv.control.MSTControlNet`); without it there is no such task. `control_flops(frames,
-    space)`: its operations for a clip of so many latent frames of so many tokens, part of the cost in the records.
+    the task's weight, summed over samples and divided by `Batch.divisor`; with `loss.moving` what moves counts more.
+    `control(tracks, sigma)` makes the hook that drives the video on task mtv (`mtv.control.MSTControlNet`); without it
+    there is no such task. `control_flops(frames, space)`: its operations for a clip of so many latent frames of so many
+    tokens, part of the cost in the records.
     """
 
     def __init__(
@@ -124,8 +126,9 @@ class JointObjective(nn.Module):
         for task in sorted(set(batch.tasks)):
             part = batch.take([i for i, name in enumerate(batch.tasks) if name == task])
             for record, weight in self._group(part, Task(task)):
-                total = total + weight * record.loss.sum() / batch.divisor
-                records.append(replace(record, loss=record.loss.detach()))
+                learned = record.loss if record.learned is None else record.learned
+                total = total + weight * learned.sum() / batch.divisor
+                records.append(replace(record, loss=record.loss.detach(), learned=None))
         return StepOutput(total, records)
 
     def _group(self, batch: Batch, task: Task) -> list[tuple[LossRecord, float]]:
@@ -135,11 +138,20 @@ class JointObjective(nn.Module):
         levels = self._levels(batch, route, sigmas)
         latents, targets = self._mixed(batch, levels)
         outputs = self._predict(self, batch, task, route, latents, levels)
-        records = [
-            LossRecord(name, task.value, sigmas[name], over_noisy(predicted, targets[name], levels[name]))
-            for name, predicted in outputs.items()
-        ]
+        records = []
+        for name, predicted in outputs.items():
+            loss, learned = self._losses(batch, name, predicted, targets[name], levels[name])
+            records.append(LossRecord(name, task.value, sigmas[name], loss, learned=learned))
         return self._weighed(batch, task, records)
+
+    def _losses(
+        self, batch: Batch, name: str, predicted: Tensor, target: Tensor, levels: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the loss of each sample [B], and that which is learned, if moving places count more in it."""
+        loss = over_noisy(predicted, target, levels)
+        if name == "audio" or not self.weights.moving:
+            return loss, None
+        return loss, over_noisy(predicted, target, levels, moving_places(batch.video, self.weights.moving))
 
     def _weighed(self, batch: Batch, task: Task, records: list[LossRecord]) -> list[tuple[LossRecord, float]]:
         """Give each record its weight, and the first one the cost of all."""
@@ -231,9 +243,23 @@ def along(levels: Tensor, latents: Tensor) -> Tensor:
     return levels[:, None, :, None, None] if latents.ndim == 5 else levels.reshape(len(levels), -1, 1)
 
 
-def over_noisy(predicted: Tensor, target: Tensor, levels: Tensor) -> Tensor:
-    """[B]: mean square error of video [B, C, F, H, W] or sound [B, A, C] over the latents whose level is above 0."""
+def moving_places(clean: Tensor, more: float) -> Tensor:
+    """[B, 1, F, H, W]: how much each place of video latents [B, C, F, H, W] counts, 1 on average: where it differs from
+    the latent before it, up to 1 + `more` times as much as where it stands still."""
+    if clean.shape[2] == 1:
+        return torch.ones_like(clean[:, :1], dtype=torch.float32)
+    change = clean.float().diff(dim=2).square().mean(1, keepdim=True)
+    change = torch.cat([change[:, :, :1], change], 2)  # the first has none before it
+    weights = 1 + more * change / (change + MOVES)
+    return weights / weights.mean((2, 3, 4), keepdim=True)
+
+
+def over_noisy(predicted: Tensor, target: Tensor, levels: Tensor, places: Tensor | None = None) -> Tensor:
+    """[B]: mean square error of video [B, C, F, H, W] or sound [B, A, C] over the latents whose level is above 0;
+    `places` weigh it."""
     error = (predicted.float() - target).square()
+    if places is not None:
+        error = error * places
     if levels.ndim == 1:
         # one mean over all where every token counts: its last digits are those of a run without clean spans
         return error.mean(dim=(1, 2))

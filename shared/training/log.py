@@ -39,13 +39,15 @@ Sums = dict[Any, tuple[float, int]]
 @dataclass(frozen=True)
 class LossRecord:
     """Losses of one stream in one task: `sigma` [n] in [0, 1] and `loss` [n], unweighted, one per sample; `cost`: what
-    the training step of these samples takes; where two streams share a pass, one record has it."""
+    the training step of these samples takes; where two streams share a pass, one record has it; `learned` [n]: the loss
+    that is learned, where places do not count alike."""
 
     stream: str
     task: str
     sigma: Tensor
     loss: Tensor
     cost: StepCost = NO_COST
+    learned: Tensor | None = None
 
 
 class RunLog:

@@ -199,6 +199,7 @@ class Loss(Section):
     video: Weight = key(1.0, "Weight of the video stream's loss.")
     audio: Weight = key(1.0, "Weight of the audio stream's loss.")
     tasks: TaskWeights = key({}, "Weight by task; a task that is not named has 1.")
+    moving: Weight = key(0.0, "How many times more a place of the video counts where it moves than where it stands.")
 
 
 class Flow(Section):

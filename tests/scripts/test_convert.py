@@ -49,6 +49,7 @@ def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path / "scheduler"
     )
     small_wan().save_pretrained(path / "transformer", max_shard_size="150KB")
+    (path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Wan\n")
     return path
 
 
@@ -101,7 +102,8 @@ def test_a_wan_folder_becomes_a_pipeline(wan: Path, checkpoint: Path) -> None:
     assert (pipeline.config.fps, pipeline.config.height, pipeline.config.width) == (8.0, 480, 832)
     assert pipeline.scheduler.config.shift == pipeline.audio_scheduler.config.shift == 3.0
     assert pipeline.transformer.config.audio["in_channels"] == 5 == pipeline.audio_codec.latent_channels
-    assert "video_stream" in (checkpoint / "README.md").read_text()
+    card = (checkpoint / "README.md").read_text()
+    assert "video_stream" in card and "license: apache-2.0\n" in card  # its own card says so
     assert len(list((checkpoint / "transformer").glob("*.safetensors"))) > 3
     theirs = WanTransformer3DModel.from_pretrained(wan / "transformer").eval()
     latents = torch.randn(1, 4, 2, 4, 4, generator=generator(0, "test", "latents"))
@@ -219,7 +221,11 @@ def test_ovi_becomes_cca_and_the_full_baseline(wan: Path, tmp_path: Path, capsys
         assert torch.equal(ours.blocks[1].fusion.audio.to_k.weight, key)
         assert not ours.audio_stream.proj_out.weight.any() and ours.audio_stream.patch_embedding.weight.any()
         card = (output / "README.md").read_text()
-        assert "audio codec (MMAudio, 16 kHz" in card and "audio_model.patch_embedding" in card
+        assert (
+            "license: other\n" in card
+            and "audio codec (MMAudio, 16 kHz" in card
+            and "audio_model.patch_embedding" in card
+        )
         assert json.loads((output / "model_index.json").read_text())["audio_codec"] == [None, None]
     assert "no audio codec; --audio-codec FOLDER" in capsys.readouterr().out
 

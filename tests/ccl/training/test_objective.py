@@ -11,7 +11,15 @@ from torch import nn
 
 from ccl.flops import Tokens, task_flops
 from ccl.routing import Task
-from ccl.training.objective import Batch, JointObjective, draw_clean_frames, draw_keyframes, parted
+from ccl.training.objective import (
+    MOVES,
+    Batch,
+    JointObjective,
+    draw_clean_frames,
+    draw_keyframes,
+    moving_places,
+    parted,
+)
 from ccl.transformer import DualStreamTransformer
 from shared.encoders.timed_prompts import TimedPrompts
 from shared.nn.clock import LatentClock
@@ -251,6 +259,24 @@ def test_a_tasks_weight_is_on_both_its_losses_and_not_in_the_records():
     assert of_task == {(r.task, r.stream): float(r.loss.sum()) for r in weighted.records}
     change = of_task["a2v", "video"] - 0.5 * of_task["v2a", "audio"]
     torch.testing.assert_close(weighted.loss - plain.loss, torch.tensor(change / 3))
+
+
+def test_where_the_video_moves_its_loss_counts_more_and_the_records_are_of_all_alike():
+    data, steps = batch(["t2av", "a2v", "v2a"]), VIDEO[1]
+    still = replace(data, video=data.video[:, :, :1].repeat(1, 1, steps, 1, 1))
+    still.video[:, :, 2:, 0, 0] += 1.0  # one place changes once, for good
+    places = moving_places(still.video, 4.0)
+    torch.testing.assert_close(places.mean((1, 2, 3, 4)), torch.ones(3))
+    ratio = places[:, 0, 2, 0, 0] / places[:, 0, 1, 1, 1]
+    torch.testing.assert_close(ratio, torch.full((3,), 1 + 4.0 / (1 + MOVES)))
+    assert (places == places[0, 0, 0, 1, 1]).sum() == places.numel() - 3  # one of each sample
+    assert moving_places(still.video[:, :, :1], 4.0).eq(1).all()
+    plain, moving = (JointObjective(Recorder(), FLOW, Loss(moving=m), seed=7)(still) for m in (0.0, 4.0))
+    assert [r.loss.tolist() for r in plain.records] == [r.loss.tolist() for r in moving.records]
+    assert all(record.learned is None for record in moving.records) and plain.loss != moving.loss
+    nothing = replace(still, video=torch.zeros_like(data.video))
+    alike = (JointObjective(Recorder(), FLOW, Loss(moving=m), seed=7)(nothing).loss for m in (0.0, 4.0))
+    torch.testing.assert_close(*alike)
 
 
 def test_the_records_tell_the_cost_of_each_task_once():
