@@ -6,9 +6,9 @@
 The file holds, by --probes: `loss`, held out, on fixed (clip, noise, u), per task, stream, clip and noise level;
 `text`, how much of it the clip's own text explains; `gain`, how much the other stream explains; `leakage`, what else
 changes when the given sound or picture is another clip's; `attention`, where cross-modal attention looks; `model`, its
-size; with --teacher `steps`, how near a distilled model's few steps come to many of the model that it learned from.
-docs/probes.md says what each number means. leakage and attention need clips of the puppets (scripts/make_puppets.py),
-which know where and when something sounds.
+size; if asked for `restore`, at which noise pictures are spoilt; with --teacher `steps`, how near a distilled model's
+few steps come to many of the model that it learned from. docs/probes.md says what each number means. leakage, attention
+and restore need clips of the puppets (scripts/make_puppets.py), which know where and when something sounds.
 """
 
 import time
@@ -65,7 +65,9 @@ def truth_of(clip: Clip, options: ProbeOptions) -> dict[str, Any]:
     """Truth of a clip; UserError, with what can be done, for a clip that has none."""
     if clip.truth is None:
         rest = ",".join(name for name in options.probes if name not in BY_TRUTH) or "loss,text,gain,model"
-        what = f"--manifest {options.manifest}: clip {clip.id!r} has no truth, which leakage and attention need"
+        what = (
+            f"--manifest {options.manifest}: clip {clip.id!r} has no truth, which leakage, attention and restore need"
+        )
         raise UserError(f"{what}; give clips of scripts/make_puppets.py, or --probes {rest}")
     return read_truth(clip.truth)
 

@@ -11,8 +11,8 @@ from shared.utils.portable import portable
 from shared.utils.ranges import Batch, Count, Pair, Seed, Steps
 
 PROBES = ("loss", "text", "gain", "leakage", "attention", "model")
-EVERY = (*PROBES, "steps")
-BY_TRUTH = {"leakage", "attention"}
+EVERY = (*PROBES, "restore", "steps")
+BY_TRUTH = {"leakage", "attention", "restore"}
 
 
 class ProbeOptions(cli.Options):
@@ -23,7 +23,7 @@ class ProbeOptions(cli.Options):
     output: Path = option(help="the numbers, a .json", metavar="FILE", writes="file")
     clips: Count = option(64, "the first so many clips")
     probes: Annotated[tuple[str, ...], BeforeValidator(some_of(EVERY))] = option(
-        PROBES, f"some of {','.join(EVERY)}; default: all but steps"
+        PROBES, f"some of {','.join(EVERY)}; default: all but restore and steps"
     )
     teacher: Path | None = option(None, "for the probe steps: what a distilled checkpoint learned from", metavar="DIR")
     against: Path | None = option(None, "the checkpoint of the towers before joint training: forgetting", metavar="DIR")
@@ -31,8 +31,8 @@ class ProbeOptions(cli.Options):
         None, "attention maps of the first clips as png files", metavar="DIR", writes="folder"
     )
     levels: Steps = option(8, "noise levels of the loss")
-    sampled: Pair = option(16, "clips that leakage and steps sample")
-    steps: Steps = option(16, "solver steps of leakage, and of the teacher's samples")
+    sampled: Pair = option(16, "clips that leakage, restore and steps sample")
+    steps: Steps = option(16, "solver steps of leakage and restore, and of the teacher's samples")
     batch: Batch = option(16, "clips at a time")
     seed: Seed = option(0, "of the noise")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")

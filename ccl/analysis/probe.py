@@ -9,6 +9,7 @@ from ccl.analysis.few_steps_probe import FewStepsProbe
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
 from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
 from ccl.analysis.options import ProbeOptions
+from ccl.analysis.restore_probe import RestoreProbe
 from ccl.pipeline import CCLPipeline
 from ccl.training.objective import Batch
 from shared.data.dataset import ClipDataset, Sample
@@ -61,6 +62,8 @@ class JointProbe:
             result["leakage"] = self._leakage()
         if "attention" in probes:
             result["attention"] = self._attention(batches)
+        if "restore" in probes:
+            result["restore"] = self._restore(batches)
         if self.teacher is not None:
             samples, options = self._samples(), self.options
             given = samples, options.steps, options.batch, options.seed
@@ -91,6 +94,12 @@ class JointProbe:
         probe = LeakageProbe(self.pipeline, samples, truths, starts, partners, *how)
         return {task: probe.leakage(task) for task in GIVEN}
 
+    def _restore(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        chosen = {clip.id for clip in self.clips[: self.options.sampled]}
+        rows = ([row for row, name in enumerate(batch.ids) if name in chosen] for batch in batches)
+        some = [batch.take(own) for batch, own in zip(batches, rows, strict=True) if own]
+        return RestoreProbe(self.pipeline, self.flow, self.truths, self.options.steps, self.options.seed).measure(some)
+
     def _attention(self, batches: Sequence[Batch]) -> dict[str, Any]:
         pictures = self.options.pictures
         probe = AttentionProbe(self.pipeline.transformer, self.flow, ATTENTION_LEVELS, self.options.seed)
@@ -119,12 +128,12 @@ def flow_of(pipeline: CCLPipeline) -> Flow:
 
 def headlines(result: Mapping[str, Any]) -> Iterator[str]:
     """Means, one line each."""
-    for probe in ("loss", "text", "gain", "forgetting", "leakage", "steps"):
+    for probe in ("loss", "text", "gain", "forgetting", "leakage", "restore", "steps"):
         for task, values in result.get(probe, {}).items():
             for stream, one in ({"": values} if "mean" in values else values).items():
                 if one["mean"] is not None:
                     low, high = one["interval"]
-                    told = f"{probe:10s} {task:5s}{stream:{STREAM_WIDTH if probe == 'steps' else 6}s}"
+                    told = f"{probe:10s} {task:5s}{stream:{STREAM_WIDTH if probe in ('restore', 'steps') else 6}s}"
                     yield f"{told} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
     for stream, kinds in result.get("attention", {}).items():
         for kind in ("background", "foreground"):
