@@ -14,8 +14,8 @@ from shared.checkpoint.conversion import ovi, sharded_writer, wan
 from shared.checkpoint.conversion.plan import ConversionPlan, OviOptions, WanOptions
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.conversion.weight_map import WeightMap, report_rows, shapes_of
+from shared.checkpoint.provenance import provenance
 from shared.checkpoint.registry import COMPONENTS, load_component
-from shared.training.card import provenance
 from shared.utils.errors import UserError
 from shared.utils.files import read_json, replacing_folder
 from shared.utils.markdown import markdown_table

@@ -1,7 +1,6 @@
 """The model card that a run writes beside its weights."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from shared.checkpoint.provenance import provenance
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 from shared.utils.files import write_atomically
@@ -73,19 +73,6 @@ Trained on:
 {yaml.safe_dump(portable(config.model_dump(mode="json")), sort_keys=False).strip()}
 ```
 """
-
-
-def provenance(start: str | None) -> dict[str, Any]:
-    """Say whose weights these go on from, and under which licence: `license`, `license_name`, `base_model`, as the hub
-    has them. What began from nothing is this project's; what has a card says so itself; of others nobody knows here."""
-    if start is None:
-        return {"license": "apache-2.0"}
-    file = Path(start) / "README.md"
-    with suppress(OSError, ValueError, yaml.YAMLError):
-        about: Any = ModelCard(file.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
-        if about.license:
-            return {"license": about.license, "license_name": about.license_name, "base_model": about.base_model}
-    return {"license": "other", "license_name": "that-of-what-it-was-made-of"}
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any], dataset: str) -> None:

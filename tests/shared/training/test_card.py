@@ -13,7 +13,7 @@ import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard
 
-from shared.training.card import Progress, add_metrics, model_card, provenance
+from shared.training.card import Progress, add_metrics, model_card
 from shared.utils.config import TrainConfig
 from shared.utils.errors import UserError
 
@@ -55,9 +55,7 @@ METRICS = {"tasks": {"t2av": {"scores": {"event_f1": {"value": 0.9}, "count": {"
 
 def test_the_card_says_licence_and_base_and_a_card_of_a_base_is_heeded(tmp_path: Path) -> None:
     assert ModelCard(card(Progress(7))).data.license == "apache-2.0"
-    assert provenance(str(tmp_path)) == {"license": "other", "license_name": "that-of-what-it-was-made-of"}
     (tmp_path / "README.md").write_text("---\nlicense: mit\nbase_model: some/wan\n---\n# A\n")
-    assert provenance(str(tmp_path)) == {"license": "mit", "license_name": None, "base_model": "some/wan"}
     text = model_card(CONFIG.model_copy(update={"init": str(tmp_path)}), Progress(7), title="T", tags="a", use="")
     about = ModelCard(text).data
     assert (about.license, about.base_model, about.library_name) == ("mit", "some/wan", "diffusers")
