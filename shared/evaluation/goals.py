@@ -69,7 +69,9 @@ GOALS = (
     Goal("shows", ("shots",), "looks", least=0.8),
 )
 CUT = 0.9
-"""Least share that validity around a cut should have of that elsewhere, both as headlines."""
+"""Least share that validity around a seam should have of that elsewhere, both as headlines."""
+SEAMS = (("shows", "shots"), ("simple", "retake"))
+"""Levels and tasks that have seams: cuts, or where given seconds end."""
 
 
 def goals_table(evaluations: Sequence[Mapping[str, Any]], least: int) -> str:
@@ -91,16 +93,17 @@ def _rows(evaluations: Sequence[Mapping[str, Any]], least: int) -> Iterator[list
             shares = [_with_interval(told, name) for name in ("headline", "of_true")]
             what = goal.level, task, goal.score.replace("_", " "), score["clips"]
             yield [*what, *numbers, *shares, goal.said, _answer(goal.reached(score))]
-    shots = find(evaluations, "shows", Condition("shots"))
-    if shots is not None and (ratio := shots["cut"]["ratio"])["value"] is not None:
-        near, other = (shots["cut"]["scores"][name] for name in ("validity_cut", "validity_elsewhere"))
-        if near["clips"] >= least:
-            low, high = ratio["interval"]
-            told = f"{_number(near['headline'])} / {_number(other['headline'])} = {ratio['value']:.2f}"
-            told += f" [{low:.2f}, {high:.2f}]"
-            numbers = [_number(near[name]) for name in ("value", "ceiling", "floor")]
-            goal_said, reached = f"cut over elsewhere at least {CUT:g}", _answer(ratio["value"] >= CUT)
-            yield ["shows", "shots", "validity cut", near["clips"], *numbers, told, "", goal_said, reached]
+    for level, task in SEAMS:
+        result = find(evaluations, level, Condition(task))
+        if result is not None and (ratio := result["cut"]["ratio"])["value"] is not None:
+            near, other = (result["cut"]["scores"][name] for name in ("validity_cut", "validity_elsewhere"))
+            if near["clips"] >= least:
+                low, high = ratio["interval"]
+                told = f"{_number(near['headline'])} / {_number(other['headline'])} = {ratio['value']:.2f}"
+                told += f" [{low:.2f}, {high:.2f}]"
+                numbers = [_number(near[name]) for name in ("value", "ceiling", "floor")]
+                goal_said, reached = f"seam over elsewhere at least {CUT:g}", _answer(ratio["value"] >= CUT)
+                yield [level, task, "validity at the seam", near["clips"], *numbers, told, "", goal_said, reached]
 
 
 def _with_interval(score: Mapping[str, Any], name: str) -> str:

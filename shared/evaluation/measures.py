@@ -154,13 +154,15 @@ class Streams(NamedTuple):
 
 
 def streams(task: str) -> Streams:
-    """Which of "video" and "audio" a task makes and has, for all that there are: t2av .. v2a, shots, part, mtv
+    """Which of "video" and "audio" a task makes and has, for all that there are: t2av .. v2a, shots, part, retake, mtv
     and its variants."""
     both, video, audio = frozenset(("video", "audio")), frozenset(("video",)), frozenset(("audio",))
     single = {"t2v": video, "i2v": video, "t2a": audio}
     if task in single:
         return Streams(single[task], single[task])
-    return Streams({"t2av": both, "i2av": both, "shots": both, "part": both, "v2a": audio}.get(task, video), both)
+    return Streams(
+        {"t2av": both, "i2av": both, "shots": both, "part": both, "retake": both, "v2a": audio}.get(task, video), both
+    )
 
 
 def names(task: str, level: str, conflict: bool = False) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from shared.utils.ranges import Batch, Count, Fps, Pair, Scale, Seed, Steps, Wor
 from shared.utils.text_files import is_file
 
 QUICK_TASKS = ("t2av", "a2v", "v2a")
-JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v", "part", "shots")
+JOINT_TASKS = (*QUICK_TASKS, "t2v", "t2a", "i2av", "i2v", "part", "retake", "shots")
 TASKS = (*JOINT_TASKS, "mtv")
 VARIANT_NAMES = tuple(name.replace(" ", "-") for name in VARIANTS)
 TRACKS = ("speech", "effects", "music")

@@ -28,6 +28,7 @@ TASKS = {
     "i2v": ("image to video", "The video alone is made from the caption and the first frame; the sound is not scored."),
     "part": ("speech to video and sound", "The speech is given; the mix and the video are made for it."),
     "part:given": ("the same against the given speech", "The video that was made, against the true sound, as in a2v."),
+    "retake": ("the middle made again", "Both streams are given but for the middle third, which is made anew."),
     "shots": ("prompts over time", "Both are made from the captions of two shots; each shot is measured by itself."),
     "mtv": ("tracks to video", "Speech, effects and music are given, and the video made for them."),
     "mtv:speech swapped": ("other speech", "Mouths must follow the new speech; the rest stays."),
@@ -124,11 +125,11 @@ def _measures(measures: Mapping[str, Any]) -> list[str]:
 
 
 def _cut(cut: Mapping[str, Any]) -> list[str]:
-    """Lines of what was measured around a cut and elsewhere."""
-    lines = ["  around the cut:", *(_line(*named) for named in cut["scores"].items())]
+    """Lines of what was measured around a cut, or the seams of what is given, and elsewhere."""
+    lines = ["  around the seam:", *(_line(*named) for named in cut["scores"].items())]
     if (ratio := cut["ratio"])["value"] is not None:
         lines.append(
-            "  headlines, cut over elsewhere: {:.3f} [{:.3f}, {:.3f}]".format(ratio["value"], *ratio["interval"])
+            "  headlines, seam over elsewhere: {:.3f} [{:.3f}, {:.3f}]".format(ratio["value"], *ratio["interval"])
         )
     return lines
 

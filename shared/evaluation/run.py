@@ -18,6 +18,7 @@ from shared.evaluation.measures import MEASURES, SceneClip, measure_clips, strea
 from shared.evaluation.options import EvaluationOptions
 from shared.evaluation.report import summary, write_report
 from shared.evaluation.scores import FOLLOWED, SCORES, ClipReading, clip_scores, fixed_times_f1, lags, score_task
+from shared.evaluation.seams import around, retaken, seam_scores
 from shared.evaluation.sheet import SHEET, sheet_jobs, write_sheet
 from shared.evaluation.shots import SHOTS, HeldOutShots, by_shot, cut_scores, joined
 from shared.evaluation.track_variants import BASE, Reword, Separate, TrackCase, true_tracks, variants
@@ -29,6 +30,9 @@ from shared.utils.rng import derive
 
 SHOWN, VARIANTS_SHOWN, SHOWS_SHOWN = 24, 6, 12
 """Clips on the page, those of them that show the variants of mtv too, and shows of several shots."""
+
+FROM_TEXT = {"i2av": "t2av", "i2v": "t2v", "retake": "t2av"}
+"""The pipeline's task of those that only give it more."""
 
 
 class TrackTools(NamedTuple):
@@ -52,7 +56,7 @@ class EvaluatedModel(NamedTuple):
 
 class EvaluationTask(NamedTuple):
     """One task: its jobs and, by clip, its script, what it is given, the true clip and, after a swap, the true readings
-    of before."""
+    of before; the seconds of seams between what is given and what is made."""
 
     name: str
     jobs: list[SamplingJob]
@@ -60,6 +64,7 @@ class EvaluationTask(NamedTuple):
     given: Mapping[int, MeasuredClip]
     true: Mapping[int, MeasuredClip]
     before: Mapping[int, ClipReading]
+    seams: Mapping[int, Sequence[float]] | None = None
 
 
 def evaluate(
@@ -148,14 +153,18 @@ def _tasks(
 
 def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: EvaluationOptions) -> EvaluationTask:
     """One of JOINT_TASKS of every clip, made by a `CCLPipeline` from captions and what is true."""
-    jobs, rendered = [], held_out.rendered
+    jobs, rendered, seams = [], held_out.rendered, dict[int, Sequence[float]]()
     fit = [i for i, spec in enumerate(held_out.specs) if name != "part" or any(c.syllables for c in spec.characters)]
     for rows in batches([held_out.specs[i] for i in fit], options.batch):
         clips = [fit[row] for row in rows]  # a part has the noise of a2v, which it is compared with
         call = arguments(options, model.guidance["joint"], "a2v" if name == "part" else name, clips)
         prompts, audio_prompts = zip(*(held_out.captions[i] for i in clips), strict=True)
         specs = [held_out.specs[i] for i in clips]
-        call |= {"prompt": list(prompts), "audio_prompt": list(audio_prompts), "task": name.replace("i2", "t2")}
+        call |= {
+            "prompt": list(prompts),
+            "audio_prompt": list(audio_prompts),
+            "task": FROM_TEXT.get(name, name),
+        }
         call["duration"] = specs[0].duration
         if options.as_users_do:
             del call["guidance"], call["audio_prompt"]
@@ -163,14 +172,24 @@ def joint_task(name: str, model: EvaluatedModel, held_out: HeldOut, options: Eva
             call["audio"] = torch.from_numpy(np.stack([rendered[i].sound for i in clips]))[:, None]
         if name == "part":
             call["given_speech"] = np.stack([speech_of(spec) for spec in specs])[:, None], specs[0].rate
-        if name == "v2a":
+        if name in ("v2a", "retake"):
             call["video"] = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames for i in clips])))
+        if name == "retake":
+            call |= _retake(model.pipelines["joint"], [rendered[i] for i in clips], specs[0])
+            seams |= dict.fromkeys(clips, (call["keep"][0][1], call["keep"][1][0]))
         if name.startswith("i2"):
             first = frames_to_tensor(torch.from_numpy(np.stack([rendered[i].frames[:1] for i in clips])))
             call["image"] = first[:, :, 0]
         jobs.append(SamplingJob(name, clips, specs, "joint", call, options.as_users_do))
     scripts, true = dict(enumerate(held_out.specs)), dict(enumerate(held_out.true(name)))
-    return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {})
+    return EvaluationTask(name, jobs, scripts, dict(enumerate(rendered)), true, {}, seams or None)
+
+
+def _retake(pipeline: Any, clips: Sequence[MeasuredClip], spec: Spec) -> dict[str, Any]:
+    """Arguments of a call that keeps both streams of true clips but for seconds in the middle."""
+    start, end = retaken(pipeline.video_codec.clock(spec.frames, spec.fps))
+    sound = torch.from_numpy(np.stack([clip.sound for clip in clips]))[:, None]
+    return {"audio": sound, "keep": [(0.0, start), (end, spec.duration)]}
 
 
 def speech_of(spec: Spec) -> NDArray[np.float32]:
@@ -246,6 +265,7 @@ def measure(
     scores = score_task(task.name, own, true, options.seed, before)
     by_clip = dict(zip(order, map(clip_scores, own), strict=True))
     both = len(streams(task.name).there) == 2
+    near = [around(task.specs[i].frames, task.specs[i].fps, task.seams[i]) for i in order] if task.seams else None
     scenes = [[SceneClip(task.specs[i], some[i].scene, some[i].audio) for i in order] for some in pairs]
     evaluations = samples.evaluations / len(samples.clips) if samples.evaluations else None
     return clips, {
@@ -256,6 +276,7 @@ def measure(
         "measures": measure_clips(task.name, scenes[0], scenes[1], order, held_out.cell, options.seed),
         "seconds": round(samples.seconds, 3), "evaluations": evaluations,
         **({"cut": cut_scores(scenes[0], scenes[1], order, options.seed)} if of_shots else {}),
+        **({"cut": seam_scores(scenes[0], scenes[1], near, order, options.seed)} if near else {}),
     }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ SCORES = {
     "t2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "a2v": SYNC + VIDEO_SCORES, "v2a": SYNC + AUDIO_SCORES,
     "t2v": VIDEO_SCORES, "t2a": AUDIO_SCORES, "i2av": SYNC + VIDEO_SCORES + AUDIO_SCORES, "i2v": VIDEO_SCORES,
     "shots": SYNC + VIDEO_SCORES + AUDIO_SCORES, "part": SYNC + VIDEO_SCORES + AUDIO_SCORES,
-    "part:given": SYNC + VIDEO_SCORES,
+    "part:given": SYNC + VIDEO_SCORES, "retake": SYNC + VIDEO_SCORES + AUDIO_SCORES,
     "mtv": SYNC + VIDEO_SCORES, "mtv:speech swapped": SYNC + VIDEO_SCORES, "mtv:effects swapped": SYNC + VIDEO_SCORES,
     "mtv:mood unmentioned": BY_MUSIC, "mtv:music swapped": BY_MUSIC, "mtv:silent speech": SILENT,
     "mtv:speaker unmentioned": SYNC + VIDEO_SCORES, "mtv:dsp": SYNC + VIDEO_SCORES,

@@ -8,7 +8,7 @@ again in the last and the first quarter of a second beside the cut, and in all o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
@@ -16,21 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.evaluation.blocks import Cell
-from shared.evaluation.bootstrap import interval, resample
 from shared.evaluation.held_out import MeasuredClip, Sampled, code_picture, code_sound, cut_at, pipeline_rate
 from shared.evaluation.measures import SceneClip
-from shared.evaluation.scores import Array, score_over_clips
-from shared.evaluation.validity import Limits, Window, limits, validity
-from shared.puppets.clip import audio_caption, caption, render_show, told_by_captions
+from shared.evaluation.seams import AROUND, seam_scores
+from shared.evaluation.validity import Window
+from shared.puppets.clip import audio_caption, caption, render_show
 from shared.puppets.script import HELD_OUT_SEED, Spec
 from shared.puppets.shows import Show, sample_show, usual
 from shared.utils.progress import bar as progress_bar
-from shared.utils.rng import numpy_generator
 
 SHOTS = 2
-AROUND = 0.25
-"""Seconds on each side of a cut that are around it."""
-NAMES = ("validity_cut", "validity_elsewhere")
 
 
 @dataclass(frozen=True)
@@ -121,49 +116,6 @@ def windows(clip: SceneClip, number: int) -> tuple[Window, Window]:
 def cut_scores(
     sampled: Sequence[SceneClip], true: Sequence[SceneClip], numbers: Sequence[int], seed: int = 0
 ) -> dict[str, Any]:
-    """Measure validity around the cut and elsewhere, of shots `numbers`, all those of each show.
-
-    Each window has a floor (the next clip's drawing) and a ceiling in dB of its own, from true clips through the
-    codecs: a codec is less exact at a cut. "scores", per show, as those of `measures`; "ratio", the headline around the
-    cut over that elsewhere, with its 95 % bootstrap interval over shows; None without a headline.
-    """
-    tables: list[Array] = []
-    for which in range(2):
-        inside = [windows(clip, number)[which] for clip, number in zip(true, numbers, strict=True)]
-        between = limits([clip.scene for clip in true], inside)
-        others = [clip.scene for clip in (*sampled[1:], *sampled[:1])]
-        drawn: tuple[tuple[Sequence[SceneClip], Sequence[Any]], ...] = (
-            (sampled, [None] * len(sampled)), (true, [None] * len(true)), (sampled, others),
-        )  # fmt: skip
-        tables.extend(_by_show(clips, scenes, inside, between, numbers) for clips, scenes in drawn)
-    picks = resample(numpy_generator(seed, "bootstrap"), len(tables[0]))
-    scores = {}
-    for name, (own, best, chance) in zip(NAMES, (tables[:3], tables[3:]), strict=True):
-        scores[name] = score_over_clips(own, best, chance, picks)
-    everyone = np.arange(len(tables[0]))[None]
-    value = float(_ratio(tables, everyone)[0])
-    return {
-        "scores": {name: asdict(score) for name, score in scores.items()},
-        "ratio": {"value": value if np.isfinite(value) else None, "interval": interval(_ratio(tables, picks))},
-    }
-
-
-def _by_show(
-    clips: Sequence[SceneClip], drawn: Sequence[Any], inside: Sequence[Window], between: Limits, numbers: Sequence[int]
-) -> Array:
-    """Sum up validity and of shots, [shows, 2]."""
-    shows = sorted({number // SHOTS for number in numbers})
-    sums = np.zeros((len(shows), 2))
-    for clip, scene, window, number in zip(clips, drawn, inside, numbers, strict=True):
-        sums[shows.index(number // SHOTS)] += validity(clip.scene, told_by_captions(clip.spec), between, scene, window)
-    return sums
-
-
-def _ratio(tables: Sequence[Array], picks: NDArray[np.int_]) -> Array:
-    """Headline around the cut over that elsewhere, for each draw of shows."""
-    heads = []
-    for value, ceiling, floor in (tables[:3], tables[3:]):
-        own, best, chance = (table[picks].sum(1) for table in (value, ceiling, floor))
-        own, best, chance = (sums[:, 0] / sums[:, 1] for sums in (own, best, chance))
-        heads.append(np.divide(own - chance, best - chance, out=np.full(len(own), np.nan), where=best - chance > 1e-9))
-    return np.divide(heads[0], heads[1], out=np.full(len(picks), np.nan), where=heads[1] > 1e-9)
+    """Measure validity around the cut and elsewhere, of shots `numbers`, all those of each show: `seam_scores`."""
+    inside = [windows(clip, number) for clip, number in zip(true, numbers, strict=True)]
+    return seam_scores(sampled, true, inside, [number // SHOTS for number in numbers], seed)

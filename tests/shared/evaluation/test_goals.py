@@ -47,5 +47,5 @@ def test_rows_are_of_scores_that_count() -> None:
         in text
     )
     assert "1.30 [1.20, 1.50] | at most 1.4 of true | yes |" in text and "| count |" not in text
-    assert "0.67 / 0.67 = 0.95 [0.90, 1.00] |  | cut over elsewhere at least 0.9 | yes |" in text
+    assert "0.67 / 0.67 = 0.95 [0.90, 1.00] |  | seam over elsewhere at least 0.9 | yes |" in text
     assert goals_table([metrics("full")], 30) == ""

@@ -21,7 +21,7 @@ FIT = [s for s in (sample_spec(32, i) for i in range(80)) if s.props and s.chara
 SPECS = [*[s for s in FIT if not s.characters[0].syllables][:1], *[s for s in FIT if s.characters[0].syllables][:5]]
 """One silent person among speaking ones."""
 CLIPS = [render_clip(spec) for spec in SPECS]
-TASKS = ("t2av", "t2v", "t2a", "i2av", "i2v", "shots", "part", "part:given", "a2v", "v2a", "mtv", "mtv:dsp")
+TASKS = ("t2av", "t2v", "t2a", "i2av", "i2v", "shots", "part", "retake", "part:given", "a2v", "v2a", "mtv", "mtv:dsp")
 OF_SHOWS = {"other vowels": "vowels", "other mode": "mode", "other voices": "voice", "other light": "light",
             "clear sky": "drifting"}  # fmt: skip
 BETTER_LOW = tuple(name for name in MEASURES if name.startswith("blockiness"))

@@ -56,6 +56,7 @@ class Perfect:
         self.calls.append(call)
         task = call["task"]
         name = task.replace("t2", "i2") if "image" in call else task.replace("part", "a2v")
+        name = "retake" if "keep" in call else name
         index = {derive(0, "evaluate", name, i): i for i in range(CLIPS)}
         clips = [render_clip(held_out.held_out_script(self, "simple", index[s])) for s in call["seed"]]
         video = audio = None
@@ -185,6 +186,20 @@ def test_mouths_for_given_speech_are_measured_against_it(pipeline: Perfect, tmp_
     call = next(call for call in pipeline.calls if call["task"] == "part")
     speech, rate = call["given_speech"]
     assert speech.shape == (len(call["prompt"]), 1, 32000) and rate == 16000 and np.abs(speech).max((1, 2)).min() > 0.05
+
+
+def test_what_is_made_again_is_measured_at_its_seams(pipeline: Perfect, tmp_path: Path) -> None:
+    pipeline.calls.clear()
+    result = measure({"joint": pipeline}, options(tmp_path, "--tasks", "retake", "--batch", "4"))["tasks"]["retake"]
+    assert result["clips"] == CLIPS and result["measures"]["scores"]["validity"]["value"] > 0.9
+    assert result["cut"]["ratio"]["value"] > 0.9 and result["cut"]["scores"]["validity_cut"]["clips"] == CLIPS
+    call = pipeline.calls[0]
+    (first, start), (end, last) = call["keep"]
+    clock = pipeline.video_codec.clock(32, 16.0)
+    assert (
+        (first, last, call["task"]) == (0.0, 2.0, "t2av") and {start, end} < {*clock.starts} and 0.3 < end - start < 1
+    )
+    assert call["video"].shape == (len(call["prompt"]), 3, 32, 64, 64) and call["audio"].shape[1:] == (1, 32000)
 
 
 def check_page(page: str) -> None:
