@@ -62,7 +62,7 @@ app: setup  ## open the page in the browser (docs/app.md); ARGS="--port 8080" an
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test: setup  ## run the tests, but the slow ones
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --durations=40
 
 test-long: setup  ## run the slow tests
 	$(PYTEST) -m slow
