@@ -56,7 +56,7 @@ def test_missing_marks_and_files_are_named(copy: Path) -> None:
 
 
 def test_evaluations_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(ROOT / "assets/puppets/metrics_mtv.json", tmp_path / "metrics.json")
+    shutil.copy(ROOT / "assets/puppets/metrics.json", tmp_path / "metrics.json")
     looks = json.loads((tmp_path / "metrics.json").read_text())["tasks"]["mtv:text changed"]["measures"]["scores"][
         "looks"
     ]
