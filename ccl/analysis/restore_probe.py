@@ -45,14 +45,14 @@ class RestoreProbe:
         """`over_clips` of dB by region, of each level and of "codec"."""
         found: dict[str, dict[str, dict[str, float]]] = {}
         ways = [("codec", None), *((f"{level:g}", level) for level in LEVELS)]
-        with progress_bar(total=len(ways) * len(batches), desc="restore", unit="batch") as bar:
+        with progress_bar(total=sum(len(batch.ids) for batch in batches), desc="restore", unit="clip") as bar:
             for batch in batches:
                 for name, level in ways:
                     latents = batch.video if level is None else self._sampled(batch, level)
                     for clip, values in self._read(batch, latents):
                         for region, value in values.items():
                             found.setdefault(name, {}).setdefault(region, {})[clip] = value
-                    bar.update()
+                bar.update(len(batch.ids))
         return {name: {of: over_clips(values) for of, values in regions.items()} for name, regions in found.items()}
 
     def _sampled(self, batch: Batch, level: float) -> Tensor:
