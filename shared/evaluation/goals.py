@@ -94,9 +94,9 @@ def _rows(evaluations: Sequence[Mapping[str, Any]], least: int) -> Iterator[list
             what = goal.level, task, goal.score.replace("_", " "), score["clips"]
             yield [*what, *numbers, *shares, goal.said, _answer(goal.reached(score))]
     for level, task in SEAMS:
-        result = find(evaluations, level, Condition(task))
-        if result is not None and (ratio := result["cut"]["ratio"])["value"] is not None:
-            near, other = (result["cut"]["scores"][name] for name in ("validity_cut", "validity_elsewhere"))
+        seams = find(evaluations, level, Condition(task))
+        if seams is not None and (ratio := seams["cut"]["ratio"])["value"] is not None:
+            near, other = (seams["cut"]["scores"][name] for name in ("validity_cut", "validity_elsewhere"))
             if near["clips"] >= least:
                 low, high = ratio["interval"]
                 told = f"{_number(near['headline'])} / {_number(other['headline'])} = {ratio['value']:.2f}"
