@@ -133,7 +133,8 @@ def headlines(result: Mapping[str, Any]) -> Iterator[str]:
             for stream, one in ({"": values} if "mean" in values else values).items():
                 if one["mean"] is not None:
                     low, high = one["interval"]
-                    told = f"{probe:10s} {task:6s}{stream:{STREAM_WIDTH if probe in ('restore', 'steps') else 6}s}"
+                    told = f"{probe:10s} {task:5s}{stream:{STREAM_WIDTH if probe == 'steps' else 6}s}"
+                    told = f"{probe:10s} {task:6s}{stream:8s}" if probe == "restore" else told
                     yield f"{told} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
     for stream, kinds in result.get("attention", {}).items():
         for kind in ("background", "foreground"):

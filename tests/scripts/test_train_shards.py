@@ -143,7 +143,7 @@ def runs(folder: Path) -> dict[str, tuple[int | str, str]]:
                                    f"output={folder / 'words_run'}"), None),
     ]  # fmt: skip
     with serving(folder) as server, pytest.MonkeyPatch.context() as patch:
-        server.drops = 1
+        server.drops = 2
         patch.setenv("CCL_CACHE", str(folder / "kept"))
         far = arguments(folder, "ccl", f"data.shards={server.url}/shards", f"output={folder / 'far'}")
         lines += [("far_cut", "ccl", far, 2), ("far_resumed", "ccl", far, None)]

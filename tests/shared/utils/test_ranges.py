@@ -64,6 +64,7 @@ ZERO = {
     "video": "a stream's loss does not count",
     "audio": "the same",
     "tasks": "a task without weight",
+    "moving": "all places alike",
     "context_tokens": "none",
     "skip_layers": "the first",
     **dict.fromkeys(("epsilon", "v"), "an error that does not count"),
