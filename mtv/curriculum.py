@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from shared.utils import config_file
 from shared.utils.config import TrainConfig
-from shared.utils.config_sections import Loss, Part, Section, TaskWeights, key
+from shared.utils.config_sections import Part, Section, TaskWeights, key
 from shared.utils.model_sections import ControlSettings, DeepSpeedSettings, ModelSettings, check_numbers
 from shared.utils.ranges import Count, LearningRate, Weight
 
@@ -151,8 +151,6 @@ class CurriculumConfig(TrainConfig):
             raise ValueError("audio control needs a control network; give control: {} for the paper's sizes")
         if self.data.shards is not None:
             raise ValueError("data.shards hold no embeddings for a CogVideoX backbone; train it from data.manifest")
-        if self.loss != Loss():
-            raise ValueError("loss is the joint model's; a backbone has diffusion_loss")
         for stage in self.stages:
             if others := ", ".join(task for task, weight in stage.tasks.items() if weight > 0 and task != "mtv"):
                 told = f"{others} needs the joint model; on a backbone there is task mtv alone"

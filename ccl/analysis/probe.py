@@ -72,7 +72,8 @@ class JointProbe:
             result["model"] = model_size(self.pipeline.transformer, batches[0])
         settings = {
             "clips": len(self.clips), "u": self.levels, "attention_u": list(ATTENTION_LEVELS),
-            "video_shift": self.flow.video_shift, "audio_shift": self.flow.audio_shift, "guidance": "none",
+            "video_shift": self.flow.video_shift, "audio_shift": self.flow.audio_shift,
+            "guidance": "none; of restore and steps: by default",
         }  # fmt: skip
         return {**result, "settings": self.options.settings() | settings}
 

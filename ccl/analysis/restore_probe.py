@@ -77,7 +77,7 @@ class RestoreProbe:
         return latents["video"]
 
     def _read(self, batch: Batch, latents: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
-        """DB by region of each clip that latents [B, C, F, H, W] are of."""
+        """Decibels by region of each clip that latents [B, C, F, H, W] are of."""
         codec, fps = self.pipeline.video_codec, self.pipeline.config.fps
         for name, one in zip(batch.ids, latents, strict=True):
             truth = self.truths[name]
