@@ -2,14 +2,14 @@
 
 The model learns F(x, u, u'), the average velocity between the clock times u and u' <= u of a sample, by which one step
 x + (sigma' - sigma) F leads from the one to the other; sigma = shift(u) in each stream. With u' = u it is the velocity
-itself, and its target is the teacher's guided velocity there, or that of the data. With u' < u a time s between them
-splits the jump in two:
+itself, and its target is the teacher's guided velocity there, or that of the data. With u' < u times s between them
+split the jump in parts, and its target is what the parts come to, each from the state to which the last one led, both
+streams moved together:
 
     (sigma_u - sigma_u') F(u, u') = (sigma_u - sigma_s) F(u, s) + (sigma_s - sigma_u') F(s, u')
 
-The right side is the target: by the averaged weights, the second part at the state to which the first one leads, both
-streams moved together. Where the first part is short it goes by the teacher's velocity itself, so that jumps are tied
-to the teacher and not to one another alone. What is clean is never moved, and in no loss.
+Short jumps go by the teacher's own steps, longer ones by halves of the averaged weights. Jumps are those of samples in
+few equal steps, at which the sampler calls the model. What is clean is never moved, and in no loss.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ AVERAGE, UPDATES = "average", "updates"  # names in the objective's state dict
 SMALLEST = 1e-6  # difference of noise levels that is divided by
 #: find(batch, at): velocities of the samples in `batch`; at(tensors): those of all samples, for these.
 Find = Callable[[Batch, Callable[[Tensors], Tensors]], Tensors]
+#: step(task, latents, start, end): makes what moves `latents` from clock times `start` [B] to `end`.
+Step = Callable[[Task, Tensors, Tensor, Tensor], Find]
 
 
 class Jumps(NamedTuple):
-    """Clock times [B] of each sample's jump, with one between its ends; all are the same where there is no jump."""
+    """Clock times [B] at which each sample's jump starts and ends; both are the same where there is no jump."""
 
     start: Tensor
-    middle: Tensor
     end: Tensor
 
     @property
@@ -125,44 +126,77 @@ class DistillObjective(JointObjective):
         return sigmas, self._levels(batch, task.route, sigmas)
 
     def _jumps(self, batch: Batch) -> Jumps:
-        """Draw the times of each sample, keyed by seed, step and clip."""
-        settings, keys = self.settings, (self.seed, batch.step, batch.ids)
-
-        def chosen(share: float, name: str) -> Tensor:
-            return draw_chosen(share, *keys, name).to(batch.video.device)
-
-        def uniform(name: str) -> Tensor:
-            drawn = [torch.rand((), generator=generator(self.seed, name, batch.step, clip)) for clip in batch.ids]
-            return torch.stack(drawn).to(batch.video.device)
-
-        start = torch.where(chosen(settings.start_share, "starts at noise"), 1.0, self._u(batch)[0])
-        end = torch.where(chosen(settings.end_share, "ends clean"), 0.0, start * uniform("end of the jump"))
-        end = torch.where(chosen(settings.plain_share, "is no jump"), start, end)
-        return Jumps(start, end + (start - end) * uniform("middle of the jump"), end)
+        """Draw the times of each sample, keyed by seed, step and clip: those of one step of a grid."""
+        grids = self.settings.grids
+        weights = torch.tensor([*grids.values()], dtype=torch.float64)
+        start, end = torch.zeros(len(batch.ids)), torch.zeros(len(batch.ids))
+        for row, clip in enumerate(batch.ids):
+            g = generator(self.seed, "grid of the jump", batch.step, clip)
+            steps = [*grids][int(torch.multinomial(weights, 1, generator=g))]
+            place = int(torch.randint(steps, (), generator=g))
+            start[row], end[row] = 1 - place / steps, 1 - (place + 1) / steps
+        plain = draw_chosen(self.settings.plain_share, self.seed, batch.step, batch.ids, "is no jump")
+        start, u = start.to(batch.video.device), self._u(batch)[0]
+        plain = plain.to(u.device)
+        return Jumps(torch.where(plain, u, start), torch.where(plain, u, end.to(u.device)))
 
     @torch.no_grad()
     def _targets(self, batch: Batch, task: Task, jumps: Jumps, latents: Tensors, data: Tensors) -> Tensors:
         """Find what is to be predicted at `latents` of clock times `jumps.start`; `data`: the velocity of the data."""
-        (high, levels), (middle, lower), (low, _) = (self._at(batch, task, u) for u in jumps)
-        first = {name: data[name].float().clone() for name in STREAMS if task.route.is_noisy(name)}
-        own = jumps.there
+        found = {name: data[name].float().clone() for name in STREAMS if task.route.is_noisy(name)}
+        halved = jumps.there
         if self._teacher:
-            given = ~jumps.there | (jumps.start - jumps.middle <= self.settings.anchor)
-            own, (teacher,) = jumps.there & ~given, self._teacher
-            _fill(first, batch, given, lambda part, at: teacher.velocity(part, task, at(latents), at(high)))
-        _fill(first, batch, own, self._jump(task, latents, jumps.start, jumps.middle))
-        moved = dict(latents)
-        for name, value in first.items():  # a difference of levels is 0 where both are clean
-            moved[name] = latents[name] + (along(lower[name] - levels[name], value) * value).to(latents[name].dtype)
-        second = {name: value.clone() for name, value in first.items()}
-        _fill(second, batch, jumps.there, self._jump(task, moved, jumps.middle, jumps.end))
-        for name, value in first.items():
-            share = ((high[name] - middle[name]) / (high[name] - low[name]).clamp(min=SMALLEST)).clamp(0, 1)
-            share = torch.where(jumps.there, share, 1.0).reshape(-1, *[1] * (value.ndim - 1))
-            first[name] = share * value + (1 - share) * second[name]
-        return first
+            halved = jumps.start - jumps.end > self.settings.anchor
+            parts = self._teacher_steps(batch, task, jumps)
+            _fill(found, batch, ~halved, self._along(task, latents, jumps, parts, self._followed))
+        twos = torch.full_like(jumps.start, 2)
+        _fill(found, batch, halved, self._along(task, latents, jumps, twos, self._jumped))
+        return found
 
-    def _jump(self, task: Task, latents: Tensors, start: Tensor, end: Tensor) -> Find:
+    def _teacher_steps(self, batch: Batch, task: Task, jumps: Jumps) -> Tensor:
+        """[B]: in how many steps the teacher makes each jump, so that none is longer than `teacher_step` in sigma."""
+        (high, _), (low, _) = (self._at(batch, task, u) for u in jumps)
+        longest = torch.stack([high[name] - low[name] for name in STREAMS]).amax(0)
+        return (longest / self.settings.teacher_step - SMALLEST).ceil().clamp(min=1)
+
+    def _along(self, task: Task, latents: Tensors, jumps: Jumps, parts: Tensor, step: Step) -> Find:
+        """Make what finds the average velocity of some samples' `jumps` in `parts` [B] parts, equal in u, by `step`."""
+
+        def find(part: Batch, at: Callable[[Tensors], Tensors]) -> Tensors:
+            times, moved = at({"start": jumps.start, "end": jumps.end, "parts": parts}), dict(at(latents))
+            start, end, count = times.values()
+            (high, _), (low, _) = (self._at(part, task, u) for u in (start, end))
+            found, u = Tensors(), start
+            for number in range(int(count.max())):
+                until = torch.where(number < count, start + (end - start) * (number + 1) / count, u)
+                (above, levels), (below, lower) = (self._at(part, task, time) for time in (u, until))
+                values = {
+                    name: torch.zeros_like(moved[name], dtype=torch.float32)
+                    for name in high
+                    if task.route.is_noisy(name)
+                }
+                _fill(values, part, number < count, step(task, moved, u, until))
+                for name, value in values.items():
+                    share = (above[name] - below[name]) / (high[name] - low[name]).clamp(min=SMALLEST)
+                    share = torch.where(end < start, share, 1.0).reshape(-1, *[1] * (value.ndim - 1))
+                    found[name] = found.get(name, 0) + share * value
+                    away = along(lower[name] - levels[name], value)  # 0 where latents are clean
+                    moved[name] = moved[name] + (away * value).to(moved[name].dtype)
+                u = until
+            return found
+
+        return find
+
+    def _followed(self, task: Task, latents: Tensors, start: Tensor, end: Tensor) -> Find:
+        """Make what predicts the teacher's velocity at `start`."""
+        (teacher,) = self._teacher
+
+        def find(part: Batch, at: Callable[[Tensors], Tensors]) -> Tensors:
+            return teacher.velocity(part, task, at(latents), self._at(part, task, at({"u": start})["u"])[0])
+
+        return find
+
+    def _jumped(self, task: Task, latents: Tensors, start: Tensor, end: Tensor) -> Find:
         """Make what predicts, by the averaged weights, the average velocity from `start` to `end` of some samples."""
 
         def find(part: Batch, at: Callable[[Tensors], Tensors]) -> Tensors:

@@ -232,12 +232,14 @@ class Distill(Section):
     )
     context_scale_per_task: dict[Task, tuple[Scale, Scale]] = key({}, "The same for single tasks: {v2a: [1, 2]}.")
     track_scale: dict[Track, Scale] = key({}, "Teacher's scales of mtv; what is not named is the pipeline's default.")
-    plain_share: Annotated[float, Field(gt=0, le=1)] = key(
-        0.5, "Share of the samples that learn the velocity itself; the others learn jumps."
+    plain_share: Rate = key(0.5, "Share of the samples that learn the velocity itself; the others learn jumps.")
+    grids: Annotated[dict[Steps, Factor], Field(min_length=1)] = key(
+        {1: 1, 2: 2, 4: 4, 8: 2, 16: 1}, "Samples of how many equal steps learn their jumps, and how often each."
     )
-    start_share: Rate = key(0.3, "How often u is 1 on purpose, where sampling starts.")
-    end_share: Rate = key(0.3, "How often a jump ends at u = 0 on purpose, where sampling ends.")
-    anchor: Rate = key(0.04, "First parts of jumps up to this long, in u, go by the teacher's velocity itself.")
+    anchor: Rate = key(0.25, "Jumps up to this long, in u, go by the teacher's steps, longer ones by their halves.")
+    teacher_step: Annotated[float, Field(ge=0.001, le=1)] = key(
+        0.1, "A teacher's step in a jump is no longer than this, in sigma."
+    )
     steps: Steps = key(4, "Steps that sampling takes by default, and validation; written into the checkpoint.")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from tiny import AUDIO, AUDIO_CLOCK, CONFIG, FRAMES, TEXT, TOKENS, VIDEO, VIDEO_
 from torch import Tensor, nn
 
 from ccl.routing import Task
-from ccl.training.distill import DistillObjective, check_learns, without_average
+from ccl.training.distill import DistillObjective, Jumps, check_learns, without_average
 from ccl.training.objective import Batch
 from ccl.training.teacher import Teacher
 from ccl.transformer import DualStreamTransformer, StreamInput
@@ -22,7 +22,7 @@ from shared.utils.errors import UserError
 FLOW = Flow(video_shift=3.0, audio_shift=1.5)
 AVERAGED = {name: CONFIG[name] | {"average": True} for name in ("video", "audio")}
 FEW = {"steps": 4, "shifts": [3.0, 1.5], "guidance": {"t2av": {}}}
-ALL_JUMPS = {"plain_share": 1e-9, "anchor": 0.0}
+ALL_JUMPS = {"plain_share": 0.0, "anchor": 0.0}
 
 
 def batch(tasks: list[str], step: int = 3) -> Batch:
@@ -122,7 +122,7 @@ def test_once_trained_it_tells_how_far_a_jump_goes_and_the_kept_context_does_not
 
 @pytest.mark.parametrize("task", ["t2av", "a2v", "v2a", "t2v", "t2a"])
 def test_the_known_map_is_its_own_target(task: str) -> None:
-    """Jumps split anywhere give the same jump, in each stream at its own shift."""
+    """Jumps of two halves give the same jump, in each stream at its own shift."""
     data = batch([task] * 6)
     out = objective(Exact(), ExactTeacher(), **ALL_JUMPS)(data)
     assert {record.stream for record in out.records} == {
@@ -132,13 +132,13 @@ def test_the_known_map_is_its_own_target(task: str) -> None:
 
 
 def test_another_map_is_not_its_own_target_where_the_teacher_is_another() -> None:
-    """Velocities pull to the teacher; jumps of a consistent map are anchored by their first parts."""
+    """Velocities pull to the teacher, and jumps that are short enough to go by its steps."""
     data = batch(["t2av"] * 6)
     plain = objective(Exact(0.5), ExactTeacher(0.9), plain_share=1.0)(data)
     assert {record.stream for record in plain.records} == {"video", "audio"}
     assert all(record.loss.mean() > 1e-4 for record in plain.records)
     alone = objective(Exact(0.5), ExactTeacher(0.9), **ALL_JUMPS)(data)
-    tied = objective(Exact(0.5), ExactTeacher(0.9), plain_share=1e-9, anchor=1.0)(data)
+    tied = objective(Exact(0.5), ExactTeacher(0.9), plain_share=0.0, anchor=1.0)(data)
     assert alone.loss < 1e-8 < 1e-4 < tied.loss
 
 
@@ -156,7 +156,7 @@ def test_jumps_learn_the_map_from_velocities_alone() -> None:
             return tuple(value if value is None or not inside else value * self.scale for value in out)
 
     model = Scaled()
-    part = objective(model, ExactTeacher(), plain_share=1e-9, anchor=1.0)
+    part = objective(model, ExactTeacher(), plain_share=0.0, anchor=1.0)
     part(batch(["t2v"] * 4)).loss.backward()
     assert model.scale.grad > 0
 
@@ -164,7 +164,7 @@ def test_jumps_learn_the_map_from_velocities_alone() -> None:
 def test_what_is_clean_is_not_moved_and_not_in_the_loss() -> None:
     model = Exact()
     data = batch(["t2av"] * 4)
-    part = objective(model, None, plain_share=1e-9)
+    part = objective(model, None, plain_share=0.0)
     first = part(data)
     average = part.average.transformer
     assert len(average.seen) == 2  # both halves of the jumps
@@ -182,21 +182,47 @@ def test_what_is_clean_is_not_moved_and_not_in_the_loss() -> None:
 
 def test_given_streams_are_at_noise_level_zero_to_the_end() -> None:
     model, data = Exact(), batch(["a2v"] * 3)
-    objective(model, None, plain_share=1e-9)(data)
+    objective(model, None, plain_share=0.0)(data)
     _, audio = model.seen[-1]
     assert torch.equal(audio.latents, data.audio) and not audio.sigma.any() and not audio.until.any()
 
 
-def test_starts_and_ends_are_drawn_on_purpose() -> None:
-    part = objective(Exact(), None, start_share=0.5, end_share=0.5, plain_share=0.25)
-    ids = [f"clip{i}" for i in range(800)]
-    many = replace(batch(["t2v"]), ids=ids, video=torch.zeros(1))
-    jumps = part._jumps(many)
-    start, middle, end = jumps
-    assert 0.4 < (start == 1).float().mean() < 0.6 and 0.2 < (~jumps.there).float().mean() < 0.3
-    assert 0.4 < (end[jumps.there] == 0).float().mean() < 0.6
-    assert ((end <= middle) & (middle <= start)).all() and start.max() <= 1 and end.min() >= 0
-    again = part._jumps(replace(many, ids=ids[::-1]))
+def test_the_finer_the_teachers_steps_the_nearer_its_jumps_come_to_its_flow() -> None:
+    """Its steps follow one another, each stream by its own levels; what is clean stays."""
+    data, far = batch(["t2av"] * 8), []
+    settings = {"plain_share": 0.0, "anchor": 1.0, "grids": {1: 1, 2: 1}}
+    for teacher_step in (1.0, 0.25, 0.02):
+        part = objective(Exact(), ExactTeacher(), teacher_step=teacher_step, **settings)
+        out = part(data)
+        assert {record.stream for record in out.records} == {"video-jump", "audio-jump"}
+        assert not part.average.transformer.seen
+        far.append(out.loss.item())
+    assert far[0] > 4 * far[1] > 200 * far[2] and far[2] < 1e-3
+
+
+def test_each_jump_takes_as_many_steps_of_the_teacher_as_its_noise_levels_are_apart() -> None:
+    data = batch(["t2av"] * 3)
+    part = objective(Exact(), ExactTeacher(), teacher_step=0.1)
+    jumps = Jumps(torch.tensor([1.0, 0.25, 0.6]), torch.tensor([0.75, 0.0, 0.6]))
+    assert part._teacher_steps(data, Task.T2AV, jumps).tolist() == [
+        2,
+        5,
+        1,
+    ]  # sigma 1 to .9, sound to .82; .5 to 0; none
+    video = part._teacher_steps(data, Task.T2V, jumps)
+    assert video.tolist() == [1, 5, 1]
+
+
+def test_jumps_are_those_of_samples_of_few_steps() -> None:
+    part = objective(Exact(), None, grids={1: 1, 4: 3}, plain_share=0.25)
+    many = replace(batch(["t2v"]), ids=[f"clip{i}" for i in range(800)], video=torch.zeros(1))
+    start, end = jumps = part._jumps(many)
+    assert 0.2 < (~jumps.there).float().mean() < 0.3
+    found = set(zip(start[jumps.there].tolist(), end[jumps.there].tolist(), strict=True))
+    assert found == {(1.0, 0.0), (1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)}
+    assert 0.2 < ((start == 1) & (end == 0))[jumps.there].float().mean() < 0.3
+    assert (start[~jumps.there] < 1).all() and len(start[~jumps.there].unique()) > 150
+    again = part._jumps(replace(many, ids=many.ids[::-1]))
     assert torch.equal(again.start.flip(0), start)
 
 
