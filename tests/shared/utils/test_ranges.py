@@ -89,7 +89,7 @@ ZERO = {
     **dict.fromkeys(("least_found", "least_probability", "least_motion", "least_correlation"), "all counts"),
     **dict.fromkeys(("least_speech", "least_face", "most_lag", "most_picture", "most_sound"), "the same"),
     "held_out": "none",
-    **dict.fromkeys(("start_share", "end_share", "anchor"), "never"),
+    **dict.fromkeys(("plain_share", "anchor"), "never"),
     **dict.fromkeys(("dropout_all", "drop_speaker_prob", "drop_from_caption"), "never"),
 }
 #: Numbers whose options belong to another model of this list, which checks them.
@@ -141,7 +141,7 @@ def shaped(kind: Any, value: float, between: str = ",") -> Any:
     if origin in (Union, UnionType):
         return shaped(next(part for part in parts if part is not NoneType), value, between)
     if origin is dict:
-        key = get_args(parts[0])[0] if get_origin(parts[0]) is Literal else "x"
+        key = get_args(parts[0])[0] if get_origin(parts[0]) is Literal else 2 if int in leaves(parts[0]) else "x"
         return {key: shaped(parts[1], value)}
     if origin is list:
         return [shaped(parts[0], value)] * 3
