@@ -78,7 +78,9 @@ def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
 
 def benchmark_sample(options: Sample) -> tuple[dict[str, Any], str]:
     """Load the checkpoint and sample from it."""
-    check_joint(check_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}: ")
+    folders = [folder for folder in (options.checkpoint, options.few) if folder is not None]
+    for folder in folders:
+        check_joint(check_checkpoint(folder), f"checkpoint {folder}: ")
     if options.model is not None:
         model_config(options.model)
     import torch
@@ -86,8 +88,8 @@ def benchmark_sample(options: Sample) -> tuple[dict[str, Any], str]:
     from ccl.analysis.sample_benchmark import sample_benchmark
     from ccl.pipeline import CCLPipeline
 
-    pipeline = load_checkpoint(CCLPipeline, options.checkpoint, getattr(torch, options.dtype))
-    return sample_benchmark(options, pipeline.to(device(options.device)))
+    pipelines = [load_checkpoint(CCLPipeline, folder, getattr(torch, options.dtype)) for folder in folders]
+    return sample_benchmark(options, *(pipeline.to(device(options.device)) for pipeline in pipelines))
 
 
 def benchmark_shards(options: Shards) -> tuple[dict[str, Any], str]:

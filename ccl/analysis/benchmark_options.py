@@ -200,6 +200,9 @@ class Sample(Accelerated):
     step_cache: Thresholds | None = option(
         None, "in turns with a step cache of these thresholds, as 0.1 (docs/performance.md)", metavar="V[,A]"
     )
+    few: Path | None = option(
+        None, "in turns with a folder distilled for few steps, in its own number of them", metavar="DIR"
+    )
     height: Side | None = option(None, "pixels (the checkpoint's)")
     width: Side | None = option(None, "pixels (the checkpoint's)")
     batch: Batch = option(1, "clips at a time")

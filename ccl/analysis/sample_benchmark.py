@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from shared.codecs import LinearAudioCodec, LinearVideoCodec
 from shared.data.media_write import write_audio, write_video
 from shared.nn.attention import use_backend
 from shared.nn.cache_context import StreamCacheConfig
+from shared.nn.few_steps import FewSteps
 from shared.utils.errors import UserError
 from shared.utils.rng import generator
 
@@ -31,33 +32,40 @@ PARTS = ("encode", "denoise", "decode", "mux")
 FEW = 2  # steps of the run whose memory is looked at: further ones take no more
 
 
-def sample_benchmark(options: Sample, pipeline: CCLPipeline) -> tuple[dict[str, Any], str]:
-    """Measure what `options` ask for with the checkpoint's `pipeline`: numbers, and the table. UserError for a size
-    that does not fit."""
+def sample_benchmark(
+    options: Sample, pipeline: CCLPipeline, few: CCLPipeline | None = None
+) -> tuple[dict[str, Any], str]:
+    """Measure what `options` ask for with the checkpoint's `pipeline`: numbers, and the table; in turns with it `few`,
+    which is distilled, in its own number of steps. UserError for a size that does not fit, or a `few` that is not
+    distilled."""
     if options.model is not None:
         pipeline = random_pipeline(pipeline, model_config(options.model), getattr(torch, options.dtype))
-    pipeline.set_progress_bar_config(disable=True)
-    device = str(pipeline._execution_device)
+    device, taken = str(pipeline._execution_device), dict[str, list[dict[str, float]]]()
     if options.compile:
         compile_all(pipeline.transformer)
     arguments = _arguments(options, pipeline)
-    taken: list[dict[str, float]] = []
-    cached: list[dict[str, float]] = []
     with use_backend(options.attention, "--attention"), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / ("clip.wav" if options.task == "t2a" else "clip.mp4")
-        forms = {"sample": lambda: taken.append(timed_sample(pipeline, arguments, file))}
+        runs = {"sample": lambda: timed_sample(pipeline, arguments, file)}
         if options.step_cache is not None:
             config = StreamCacheConfig(*options.step_cache)
-            forms["cached"] = lambda: cached.append(sample_cached(pipeline, config, arguments, file))
+            runs["cached"] = lambda: sample_cached(pipeline, config, arguments, file)
+        if few is not None:
+            fewer = arguments | {"num_inference_steps": own_steps(few), "guidance": None}
+            runs["few"] = lambda: timed_sample(few, fewer, file)
+        for one in (pipeline, few):
+            if one is not None:
+                one.set_progress_bar_config(disable=True)
+        forms = {name: (lambda name=name: taken.setdefault(name, []).append(runs[name]())) for name in runs}
         whole = in_turns(forms, options.repeats, device)["sample"]
         peak = peak_bytes(lambda: pipeline(**arguments | {"num_inference_steps": min(FEW, options.steps)}), device)
-    rows = {name: Spread.of([one[name] for one in taken[1:]]) for name in PARTS}
-    rows |= {"whole": Spread.of(whole), "one step": Spread.of([one["denoise"] / options.steps for one in taken[1:]])}
+    timed = {name: seconds[1:] for name, seconds in taken.items()}  # the first round is not counted
+    rows = {name: Spread.of([one[name] for one in timed["sample"]]) for name in PARTS}
+    rows |= {
+        "whole": Spread.of(whole),
+        "one step": Spread.of([one["denoise"] / options.steps for one in timed["sample"]]),
+    }
     results = {"seconds": {name: spread._asdict() for name, spread in rows.items()}, "peak_bytes": peak}
-    if cached:
-        faster = paired_ratio(*([one["denoise"] for one in runs[1:]] for runs in (taken, cached)))
-        shares = {name: Spread.of([one[name] for one in cached[1:]]).median for name in ("video", "audio")}
-        results["step_cache"] = {"faster": faster._asdict(), "left_out": shares}
     what = options.model or options.checkpoint.name
     lines = [
         f"{what}: {options.task}, {options.batch} clips of {options.duration:g} s, {options.steps} steps, guidance "
@@ -65,10 +73,34 @@ def sample_benchmark(options: Sample, pipeline: CCLPipeline) -> tuple[dict[str, 
         *(f"{name:12s}{spread.text()} s" for name, spread in rows.items()),
         f"peak memory beyond weights: {peak / MIB:.1f} MiB",
     ]  # fmt: skip
-    if cached:
+    if "cached" in timed:
+        faster, shares = _faster(timed, "cached"), _medians(timed["cached"], ("video", "audio"))
+        results["step_cache"] = {"faster": faster._asdict(), "left_out": shares}
         told = ", ".join(f"{share:.0%} of the {name}'s evaluations" for name, share in shares.items())
         lines.append(f"with a step cache denoising is {faster.text()} times as fast; left out: {told}")
+    if few is not None:
+        faster, seconds = _faster(timed, "few"), _medians(timed["few"], PARTS)
+        results["few"] = {"faster": faster._asdict(), "seconds": seconds}
+        told = ", ".join(f"{name} {value:.3g} s" for name, value in seconds.items())
+        lines.append(f"by few steps, {own_steps(few)}, denoising is {faster.text()} times as fast; {told}")
     return results, "\n".join(lines)
+
+
+def own_steps(pipeline: CCLPipeline) -> int:
+    """Find the number of steps that a distilled model takes by default. UserError for one that is not distilled."""
+    few = FewSteps.of(pipeline.transformer)
+    if few is None:
+        raise UserError("--few: this folder is not distilled for few steps; give one that is, as assets/puppets_few")
+    return few.steps
+
+
+def _faster(timed: dict[str, list[dict[str, float]]], name: str) -> Spread:
+    """Compare the denoising of each round with that of `name` in the same round."""
+    return paired_ratio(*([one["denoise"] for one in timed[of]] for of in ("sample", name)))
+
+
+def _medians(runs: list[dict[str, float]], names: Sequence[str]) -> dict[str, float]:
+    return {name: Spread.of([one[name] for one in runs]).median for name in names}
 
 
 def random_pipeline(pipeline: CCLPipeline, config: dict[str, Any], dtype: torch.dtype) -> CCLPipeline:

@@ -25,11 +25,13 @@ def randomised(module: Any, std: float = 0.3) -> Any:
     return module.eval()
 
 
-def transformer(std: float = 0.3, **video: Any) -> DualStreamTransformer:
-    """`video`: options of its stream."""
+def transformer(std: float = 0.3, distilled: dict[str, Any] | None = None, **video: Any) -> DualStreamTransformer:
+    """`video`: options of its stream; `distilled`: what a model of few steps says of itself."""
     torch.manual_seed(0)
-    streams = STREAM | {"in_channels": 4} | video, STREAM | {"in_channels": 5}
-    return randomised(DualStreamTransformer(*streams, cca_heads=2, cca_head_dim=12, context_tokens=2), std)
+    both = STREAM | {"average": distilled is not None}
+    streams = both | {"in_channels": 4} | video, both | {"in_channels": 5}
+    model = DualStreamTransformer(*streams, cca_heads=2, cca_head_dim=12, context_tokens=2, distilled=distilled)
+    return randomised(model, std)
 
 
 def pipeline(model: DualStreamTransformer) -> CCLPipeline:

@@ -8,6 +8,7 @@ from small import STREAM, pipeline, transformer
 
 from ccl.analysis import sample_benchmark as sample
 from ccl.analysis.benchmark_options import Sample
+from shared.utils.errors import UserError
 
 TINY = {"duration": 0.3, "steps": 2, "repeats": 2, "guidance": "none"}
 
@@ -65,3 +66,17 @@ def test_a_step_cache_is_measured_beside_it(monkeypatch):
     assert found["step_cache"]["left_out"] == {"video": 0.75, "audio": 0.0}
     assert found["step_cache"]["faster"]["median"] > 0 and not pipe.transformer.is_cache_enabled
     assert "left out: 75% of the video's evaluations, 0% of the audio's evaluations" in table
+
+
+def test_few_steps_are_measured_beside_it():
+    """In its own number of steps, without guidance; a model that is not distilled has none."""
+    few = pipeline(transformer(distilled={"steps": 3, "shifts": [1, 1], "guidance": {"t2av": {}}}))
+    evaluations: list[int] = []
+    run = few.transformer.forward
+    few.transformer.forward = lambda *given, **more: evaluations.append(1) or run(*given, **more)
+    found, table = sample.sample_benchmark(Sample(few="few", **TINY | {"steps": 30}), pipeline(transformer()), few)
+    assert len(evaluations) == 3 * (1 + TINY["repeats"])
+    assert found["few"]["faster"]["median"] > 1 and set(found["few"]["seconds"]) == set(sample.PARTS)
+    assert "by few steps, 3, denoising is" in table
+    with pytest.raises(UserError, match="--few: this folder is not distilled"):
+        sample.sample_benchmark(Sample(few="few", **TINY), pipeline(transformer()), pipeline(transformer()))
