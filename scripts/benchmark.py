@@ -8,6 +8,7 @@
     python scripts/benchmark.py train --against-checkout ../older --repeats 20
     python scripts/benchmark.py cca --backward --heads 12 --head-dim 128 --device cuda
     python scripts/benchmark.py shards --workers 2
+    python scripts/benchmark.py live --seconds 60
     python scripts/benchmark.py memory --model wan2.1-14b --zero 3 --gpus 24
 
 `step`: one evaluation of the joint model, beside other models of its size, and the share of the roofline reached.
@@ -16,15 +17,16 @@
 `cca`: one cross-modal context attention, gathered (as the model runs it) against dense (all pairs under a mask): time,
 the memory it holds at its peak beyond its inputs, and how memory grows with the length of the clip.
 `shards`: how many samples of synthetic latent shards a process reads in a second.
+`live`: speech comes as from a microphone: the delay of the video, its frames a second, and how well lips follow.
 `memory`: the bytes that a training step of a model keeps on each GPU, from shapes alone.
 Times are medians with quartiles; `--json FILE` writes the numbers too. What is compared takes turns, round by round.
 """
 
 from typing import Any
 
-from ccl.analysis.benchmark_options import Cca, Reported, Sample, Shards, Startup, Step, Train, model_config
+from ccl.analysis.benchmark_options import Cca, Live, Reported, Sample, Shards, Startup, Step, Train, model_config
 from ccl.analysis.memory_report import MemoryOptions, memory_report
-from shared.checkpoint.folder import check_checkpoint, check_joint, load_checkpoint
+from shared.checkpoint.folder import check_checkpoint, check_driven, check_joint, load_checkpoint
 from shared.utils.allocator import keep_freed_memory
 from shared.utils.cli import device, parse_command
 from shared.utils.config import TrainConfig
@@ -32,7 +34,7 @@ from shared.utils.errors import UserError, run_main
 
 COMMANDS: dict[str, type[Reported]] = {
     "step": Step, "sample": Sample, "train": Train, "startup": Startup, "memory": MemoryOptions, "cca": Cca,
-    "shards": Shards,
+    "shards": Shards, "live": Live,
 }  # fmt: skip
 
 
@@ -63,8 +65,8 @@ def measured(command: str, options: Any) -> tuple[dict[str, Any], str]:
         from ccl.analysis.startup_benchmark import startup_benchmark
 
         return startup_benchmark(options)
-    if command == "sample":
-        return benchmark_sample(options)
+    if command in ("sample", "live"):
+        return benchmark_sample(options) if command == "sample" else benchmark_live(options)
     if command == "step":
         options.config()
         from ccl.analysis.step_benchmark import step_benchmark
@@ -92,27 +94,23 @@ def benchmark_sample(options: Sample) -> tuple[dict[str, Any], str]:
     return sample_benchmark(options, *(pipeline.to(device(options.device)) for pipeline in pipelines))
 
 
+def benchmark_live(options: Live) -> tuple[dict[str, Any], str]:
+    """Load the checkpoint and let it speak along."""
+    check_driven(check_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}: ")
+    from ccl.analysis.live_benchmark import live_benchmark
+    from mtv.pipeline import MTVPipeline
+
+    return live_benchmark(options, load_checkpoint(MTVPipeline, options.checkpoint).to(device(options.device)))
+
+
 def benchmark_shards(options: Shards) -> tuple[dict[str, Any], str]:
-    """Make the table of `shared.data.shard_benchmark.run`."""
+    """Read shards that are made for it."""
     if options.folder is not None and not options.folder.is_dir():
         raise UserError(f"--folder {options.folder}: no such folder; make it, or leave the option out")
-    from shared.data.shard_benchmark import run
+    from shared.data.shard_benchmark import rates_table, run
 
-    rates_of = run(options.records, options.workers, options.folder)
-    lines = [
-        f"{options.records} records of at most {rates_of['record_bytes']} bytes, {options.workers} workers; "
-        "samples per second. Target: more than 2000 per worker\n",
-        "reader                                    slowest worker   its process time   all workers",
-    ]
-    for verify, how in (("record", "checked by checksum"), ("none", "not checked")):
-        rates = rates_of[f"random_access_verify_{verify}"]
-        columns = f"{rates['slowest_worker']:16d}{rates['slowest_worker_cpu']:19d}{rates['all']:14d}"
-        lines.append(f"random access, {how:25s}{columns}")
-    lines.append(f"{'DataLoader of the workers, at its consumer':75s}{rates_of['data_loader']['all']:14d}")
-    stream = rates_of["webdataset_stream"]
-    name = "webdataset, in order, one process"
-    lines.append(f"{name:40s}{stream['all']:16d}{stream['cpu']:19d}{stream['all']:14d}")
-    return rates_of, "\n".join(lines)
+    rates = run(options.records, options.workers, options.folder)
+    return rates, rates_table(rates)
 
 
 if __name__ == "__main__":

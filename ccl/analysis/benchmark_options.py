@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, model_validator
 from shared.utils import cli
 from shared.utils.cli import Thresholds, option, some_of
 from shared.utils.errors import UserError
-from shared.utils.ranges import Batch, Count, Depth, Seconds, Side, Steps, Width, Workers
+from shared.utils.ranges import Batch, Count, Depth, Seconds, Seed, Side, Steps, Width, Workers
 from shared.utils.text_files import is_file, parse_yaml, read_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,6 +208,18 @@ class Sample(Accelerated):
     batch: Batch = option(1, "clips at a time")
     repeats: Steps = option(3, "runs that are timed, after one that is not")
     dtype: Literal["float32", "bfloat16"] = option("float32", "of the model")
+
+
+class Live(Reported):
+    """A live puppet: speech comes as from a microphone; delay, frames a second, lips and memory."""
+
+    checkpoint: Path = option(ROOT / "assets/puppets", "default: the shipped assets/puppets", metavar="DIR")
+    speech: Path | None = option(None, "a sound file; default: held-out puppets speak", metavar="FILE")
+    seconds: Seconds = option(60.0, "of the sound")
+    window: Seconds = option(1.0, "seconds made at a time")
+    steps: Steps | None = option(None, "solver steps; default: the checkpoint's")
+    seed: Seed = option(0, "of the noise")
+    device: str = option("auto", DEVICE)
 
 
 class Startup(Reported):

@@ -96,6 +96,7 @@ STYLE = """
 .clips figcaption { font-size: 13px; padding-top: 2px; overflow-wrap: anywhere; }
 .clips .together { align-self: center; padding: 6px 12px; border: 1px solid currentColor; border-radius: 6px; }
 .clips figure.small, .clips figure.small img { width: 90px; margin: 0; }
+img.live { width: 480px; max-width: 100%; image-rendering: pixelated; background: #111; }
 img.found { max-width: 100%; margin: 0 0 10px; background: white; }
 .status { min-height: 1.6em; }
 .status.failed { color: #b3261e; font-weight: 600; }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ccl.app.options import AppOptions, label
 from shared.checkpoint.folder import check_checkpoint, check_driven, check_joint
 from shared.utils.errors import UserError
+from shared.utils.files import read_json
 from shared.utils.startup import quick_imports
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Shelf:
         if name not in self.models:
             raise UserError(f"checkpoint {name!r}: choose one of {', '.join(self.models)}")
         return self.options.of_model(*self.models[name])
+
+    def is_few_steps(self, name: str) -> bool:
+        """Whether the checkpoint of this label is distilled for few steps."""
+        file = self.models[name][0] / "transformer" / "config.json"
+        return bool(read_json(file).get("distilled")) if file.is_file() else False
 
     def joint(self, options: Any) -> CCLPipeline:
         """Load the joint pipeline of the options of a sampling script."""

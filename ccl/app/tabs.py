@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ccl.app import tab_compare, tab_drive, tab_look, tab_make
+from ccl.app import tab_compare, tab_drive, tab_live, tab_look, tab_make
 from ccl.app.desk import Desk
 
 
@@ -21,6 +21,8 @@ def build(desk: Desk) -> gr.Blocks:
         if desk.shelf.driven_names:
             with gr.Tab("Drive"):
                 tab_drive.build(desk)
+            with gr.Tab("Live"):
+                tab_live.build(desk)
         with gr.Tab("Look") as look:
             chosen, choices = tab_look.build(desk)
             look.select(choices, None, chosen)

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,24 @@ def run(records: int = 10_000, workers: int = 2, folder: Path | None = None) -> 
             rates[f"random_access_verify_{verify}"] = max(runs, key=lambda run: run["slowest_worker"])
         rates |= {"data_loader": _data_loader(shards, workers), "webdataset_stream": _stream(shards)}
     return rates
+
+
+def rates_table(rates_of: Mapping[str, Any]) -> str:
+    """Write what `run` found as a table."""
+    lines = [
+        f"{rates_of['records']} records of at most {rates_of['record_bytes']} bytes, {rates_of['workers']} workers; "
+        "samples per second. Target: more than 2000 per worker\n",
+        "reader                                    slowest worker   its process time   all workers",
+    ]
+    for verify, how in (("record", "checked by checksum"), ("none", "not checked")):
+        rates = rates_of[f"random_access_verify_{verify}"]
+        columns = f"{rates['slowest_worker']:16d}{rates['slowest_worker_cpu']:19d}{rates['all']:14d}"
+        lines.append(f"random access, {how:25s}{columns}")
+    lines.append(f"{'DataLoader of the workers, at its consumer':75s}{rates_of['data_loader']['all']:14d}")
+    stream = rates_of["webdataset_stream"]
+    name = "webdataset, in order, one process"
+    lines.append(f"{name:40s}{stream['all']:16d}{stream['cpu']:19d}{stream['all']:14d}")
+    return "\n".join(lines)
 
 
 def make_shards(folder: Path, records: int, per_shard: int = PER_SHARD) -> int:
