@@ -97,7 +97,7 @@ def benchmark_sample(options: Sample) -> tuple[dict[str, Any], str]:
 def benchmark_live(options: Live) -> tuple[dict[str, Any], str]:
     """Load the checkpoint and let it speak along."""
     check_driven(check_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}: ")
-    from ccl.analysis.live_benchmark import live_benchmark
+    from ccl.app.live_benchmark import live_benchmark
     from mtv.pipeline import MTVPipeline
 
     return live_benchmark(options, load_checkpoint(MTVPipeline, options.checkpoint).to(device(options.device)))

@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import count
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccl.analysis.benchmark_options import Live
 from ccl.analysis.timing import MIB, Spread
 from mtv.live import LiveFrames, LivePuppet
 from mtv.pipeline import MTVPipeline
 from shared.data.media import read_mono
-from shared.puppets.clip import render_clip
-from shared.puppets.readers import HOP, read_picture, read_sound
-from shared.puppets.script import HELD_OUT_SEED, Spec, sample_spec
+from shared.evaluation.live_lips import lips_follow, one_speaker, recorded
 from shared.utils.errors import UserError
-from shared.utils.rng import numpy_generator
 
 PIECE = 0.25  # s that a microphone sends at a time
-HISS = 0.003  # deviation of what a microphone adds to speech of puppets
 FLAT = 10  # s after which no more memory should be taken
 
 
@@ -36,11 +29,11 @@ def live_benchmark(
 ) -> tuple[dict[str, Any], str]:
     """Measure what `options` ask for: numbers, and the table. UserError for a sound that is too short."""
     pipeline.set_progress_bar_config(disable=True)
-    spec = next(_speakers(round(pipeline.config.fps)))
+    spec, caption = one_speaker(round(pipeline.config.fps))
     rate = pipeline.audio_encoder.sample_rate
     sound = recorded(rate, options.seconds) if options.speech is None else read_mono(options.speech, rate)[0][0]
     sound = sound[: round(options.seconds * rate)]
-    puppet = LivePuppet(pipeline, render_clip(spec).caption, options.seed, options.window, options.steps)
+    puppet = LivePuppet(pipeline, caption, options.seed, options.window, options.steps)
     asked, memory, parts = puppet.steps, [_peak()], list[LiveFrames]()
     begun, piece = time.monotonic(), round(PIECE * rate)
     for first in range(0, len(sound), piece):
@@ -51,7 +44,8 @@ def live_benchmark(
     if len(parts) < 2:
         raise UserError(f"live: {len(sound) / rate:g} s of sound fill no two windows; give a longer one")
     busy = sum(part.seconds for part in parts[1:]) / (sum(len(part.frames) for part in parts[1:]) / puppet.fps)
-    lips, shifted = _lips(parts, sound, rate, spec)
+    numbers = np.concatenate([part.start + np.arange(len(part.frames)) for part in parts])
+    lips, shifted = lips_follow(np.concatenate([part.frames for part in parts]), numbers, sound, rate, spec)
     results = {
         "delay": Spread.of([part.delay for part in parts[1:]])._asdict(), "seconds": len(sound) / rate,
         "longest_delay": max(part.delay for part in parts[1:]), "frames": sum(len(part.frames) for part in parts),
@@ -71,45 +65,6 @@ def live_benchmark(
         f"memory taken after {FLAT} s           {results['memory_grew'] / MIB:.1f} MiB", *results["notes"],
     ]  # fmt: skip
     return results, "\n".join(lines)
-
-
-def recorded(rate: int, seconds: float) -> NDArray[np.float32]:
-    """Join what held-out puppets say, [N] at `rate` Hz, with the hiss of a microphone."""
-    parts, there = list[NDArray[np.float32]](), 0
-    for spec in _speakers():
-        if there >= seconds * rate:
-            break
-        clip = render_clip(replace(spec, rate=rate))
-        parts.append(sum(stem for name, stem in clip.stems.items() if name.startswith("speech")))  # type: ignore[arg-type]
-        there += len(parts[-1])
-    sound = np.concatenate(parts)[: round(seconds * rate)]
-    hiss = numpy_generator(0, "microphone").normal(0, HISS, len(sound))
-    return (sound + hiss).astype(np.float32)
-
-
-def _speakers(fps: int | None = None) -> Iterator[Spec]:
-    """Yield scripts of held-out clips in which the one person who is there speaks, a man or a woman as in the first."""
-    first: Spec | None = None
-    for index in count():
-        spec = sample_spec(HELD_OUT_SEED, index, "simple", fps=fps)
-        if len(spec.characters) == 1 and spec.characters[0].visible and spec.characters[0].syllables:
-            first = first or spec
-            if spec.characters[0].kind == first.characters[0].kind:
-                yield spec
-
-
-def _lips(parts: list[LiveFrames], sound: NDArray[np.float32], rate: int, spec: Spec) -> tuple[float, float]:
-    """Correlation of the mouth's opening with the loudness of the speech, and with that of half the sound later."""
-    frames = np.concatenate([part.frames for part in parts])
-    numbers = np.concatenate([part.start + np.arange(len(part.frames)) for part in parts])
-    (mouth, *_) = read_picture(frames, spec.fps, spec).mouths
-    reading = read_sound(sound, rate)
-    last, times = len(reading.loudness) * HOP, numbers / spec.fps
-    of = [reading.loudness_at(moved) for moved in (times, (times + last / 2) % last)]
-    if not mouth.std() or not of[0].std():
-        return 0.0, 0.0  # a face that is not there, or a sound without speech
-    first, second = (float(np.corrcoef(mouth, loudness)[0, 1]) for loudness in of)
-    return first, second
 
 
 def _peak() -> int:
