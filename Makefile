@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo
 TRACKS := $(DEMO)/puppets/stems/stage-simple-1-000011
+FEW := assets/puppets_few
 SMOKE := outputs/ablation_smoke
 PROMPT := One person conversation. Person1: a woman in a red shirt on the left. Person1 is speaking. \
   Scene description: a big yellow bell rings twice under a warm bright light.
@@ -101,13 +102,14 @@ demo: setup  ## make clips, train a little, sample from the shipped and from the
 	$(BIN)/python scripts/make_puppets.py --clips 64 --output $(DEMO)/puppets --seed 1 --level simple
 	$(BIN)/deepspeed scripts/train_ccl.py --config configs/train/puppets_tiny.yaml \
 	  --set data.manifest=$(DEMO)/puppets/manifest.jsonl --set output=$(DEMO)/train
-	$(BIN)/python scripts/sample_joint.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/shipped.mp4
+	$(BIN)/python scripts/sample_joint.py --checkpoint $(FEW) --prompt "$(PROMPT)" --seed 1 \
+	  --output $(DEMO)/shipped.mp4
 	$(BIN)/python scripts/sample_joint.py --checkpoint $(DEMO)/train/checkpoint \
 	  --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/trained.mp4
-	$(BIN)/python scripts/sample_mtv.py --prompt "$(PROMPT)" --seed 1 --output $(DEMO)/driven.mp4 \
-	  --speech $(TRACKS).speech1.wav --effects $(TRACKS).effects.wav --music $(TRACKS).music.wav
+	$(BIN)/python scripts/sample_mtv.py --checkpoint $(FEW) --prompt "$(PROMPT)" --seed 1 \
+	  --output $(DEMO)/driven.mp4 --speech $(TRACKS).speech1.wav --effects $(TRACKS).effects.wav --music $(TRACKS).music.wav
 	@echo
-	@echo "from the shipped checkpoint:   $(DEMO)/shipped.mp4    its metrics: assets/puppets/metrics.json"
+	@echo "from the shipped checkpoint:   $(DEMO)/shipped.mp4    its metrics: $(FEW)/metrics.json"
 	@echo "the same, driven by tracks:    $(DEMO)/driven.mp4"
 	@echo "from the one just trained:     $(DEMO)/trained.mp4    its losses:  $(DEMO)/train/losses.csv"
 	@echo "(the second saw a few dozen steps: it shows that training works, not what it leads to)"

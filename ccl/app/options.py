@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from shared.checkpoint.loading import file_and_scale, shipped_checkpoint
+from shared.checkpoint.loading import few_step_checkpoint, file_and_scale, shipped_checkpoint
 from shared.checkpoint.offload import Level
 from shared.utils.cli import Options, TrustOptions, option, parse
 from shared.utils.errors import UserError
@@ -24,8 +24,9 @@ class AppOptions(TrustOptions):
     """Options of scripts/app.py."""
 
     checkpoint: list[Path] = option(
-        [shipped_checkpoint()], "checkpoint folders to choose among; default: the shipped assets/puppets", metavar="DIR"
-    )
+        [folder for folder in (few_step_checkpoint(), shipped_checkpoint()) if folder.is_dir()],
+        "checkpoint folders to choose among; default: the shipped assets/puppets_few and assets/puppets", metavar="DIR",
+    )  # fmt: skip
     lora: list[str] = option(
         [], "adapters that training with lora wrote, at a scale, default 1: each checkpoint is offered with each of "
         "them too; any number", metavar="DIR[=SCALE]", repeat=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -51,15 +51,12 @@ def _beginner(desk: Desk) -> Callable[..., tuple[str, str]]:
     return begin
 
 
-def _hearer(desk: Desk) -> Callable[..., Iterator[Any]]:
-    """Make what takes in a piece of the microphone's sound."""
+def _hearer(desk: Desk) -> Callable[..., tuple[Any, Any]]:
+    """Make what takes in a piece of the microphone's sound; Gradio takes one answer for each."""
 
-    def hear(
-        sound: Any, prompt: str, model: str, seed: str, steps: str, request: gr.Request
-    ) -> Iterator[tuple[Any, Any]]:
-        yield gr.skip(), gr.skip()
+    def hear(sound: Any, prompt: str, model: str, seed: str, steps: str, request: gr.Request) -> tuple[Any, Any]:
         if sound is None:
-            return
+            return gr.skip(), gr.skip()
         session, values = desk.session(request.session_hash), {"prompt": prompt, "seed": seed, "steps": steps}
         rate, samples = sound
 
@@ -74,12 +71,12 @@ def _hearer(desk: Desk) -> Callable[..., Iterator[Any]]:
 
             return work
 
-        last = None
+        seen = None
         for update in desk.follow(session, "live", prepare):
             if update.state == "failed":
-                yield gr.skip(), status(update)
-            elif update.results and update.results != last:
-                last = update.results
-                yield last[-1], status(update)
+                return gr.skip(), status(update)
+            if update.results and not update.ended:
+                seen = update.results[-1], status(update)
+        return seen or (gr.skip(), gr.skip())
 
     return hear

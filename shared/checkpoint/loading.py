@@ -38,6 +38,11 @@ def shipped_checkpoint() -> Path:
     return checkout
 
 
+def few_step_checkpoint() -> Path:
+    """Find the folder that was distilled from it for few steps; a wheel does not have it."""
+    return Path(__file__).resolve().parents[2] / "assets" / "puppets_few"
+
+
 def file_and_scale(text: str) -> tuple[Path, float]:
     """Read a value of --lora: FOLDER or FILE, or either with =SCALE (1). UserError as `read_header`, or for a scale."""
     path, equals, number = text.rpartition("=")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,10 @@ def then_die(self, *arguments):
 KeptSamples.write = then_die
 evaluate.main(sys.argv[2:])
 """
+
+
+FEW = Path(__file__).parents[2] / "assets/puppets_few"
+FIRST, MARGIN = 16, 0.05  # clips; by how much a score of them may be lower than what is stored: processors round
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,33 @@ def test_pipelines_sample_at_another_frame_rate(both: Path) -> None:
     assert own["joint"].config.fps == 8.0
     assert load("mtv", fps=6.0)["mtv"].config.fps == 6.0
     assert not own["joint"].transformer.is_cache_enabled
+
+
+def test_the_shipped_few_steps_keep_their_sync(tmp_path: Path) -> None:
+    """Events, their agreement and lips of the first clips are those that were stored, whatever has changed since."""
+    evaluate.main(
+        [
+            "--checkpoint",
+            str(FEW),
+            "--clips",
+            str(FIRST),
+            "--tasks",
+            "t2av",
+            "--output",
+            str(tmp_path),
+            "--device",
+            "cpu",
+        ]
+    )
+    stored, now = (json.loads((folder / "metrics.json").read_text())["tasks"]["t2av"] for folder in (FEW, tmp_path))
+    assert now["evaluations"] == stored["evaluations"] == 4
+    for name in ("events", "agreement", "mouth_agreement"):
+        then, found = (one["measures"]["per_clip"][name] for one in (stored, now))
+        values = [  # what does not count in a clip has neither value nor weight
+            np.average([value or 0 for value in one["value"][:FIRST]], weights=one["weight"][:FIRST])
+            for one in (then, found)
+        ]
+        assert values[1] > values[0] - MARGIN, f"{name}: {values[1]:.3f}, and {values[0]:.3f} is stored"
 
 
 def test_a_joint_checkpoint_cannot_be_driven(checkpoint: Path, tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from ccl.app.options import AppOptions, asked, label, plain, plainly
 from ccl.generate import JointOptions
-from shared.checkpoint.loading import shipped_checkpoint
+from shared.checkpoint.loading import few_step_checkpoint, shipped_checkpoint
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
 
 def test_it_listens_to_this_machine_alone_unless_told_otherwise() -> None:
     options = parse(AppOptions, None, [])
-    assert options.host == "127.0.0.1" and options.checkpoint == [shipped_checkpoint()]
+    assert options.host == "127.0.0.1" and options.checkpoint == [few_step_checkpoint(), shipped_checkpoint()]
     assert parse(AppOptions, None, ["--host", "0.0.0.0"]).host == "0.0.0.0"
 
 

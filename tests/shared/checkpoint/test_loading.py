@@ -9,13 +9,20 @@ import torch
 from safetensors.torch import save_file
 
 from shared.checkpoint.folder import check_checkpoint
-from shared.checkpoint.loading import SamplingOptions, check_output, existing_folder, shipped_checkpoint
+from shared.checkpoint.loading import (
+    SamplingOptions,
+    check_output,
+    existing_folder,
+    few_step_checkpoint,
+    shipped_checkpoint,
+)
 from shared.utils.cli import parse
 from shared.utils.errors import UserError
 
 
 def test_the_shipped_checkpoint_is_whole_and_the_default() -> None:
     check_checkpoint(shipped_checkpoint())
+    check_checkpoint(few_step_checkpoint())
     assert parse(SamplingOptions, None, []).checkpoint == shipped_checkpoint()
 
 
