@@ -6,9 +6,10 @@
 The file holds, by --probes: `loss`, held out, on fixed (clip, noise, u), per task, stream, clip and noise level;
 `text`, how much of it the clip's own text explains; `gain`, how much the other stream explains; `leakage`, what else
 changes when the given sound or picture is another clip's; `attention`, where cross-modal attention looks; `model`, its
-size; if asked for `restore`, at which noise pictures are spoilt; with --teacher `steps`, how near a distilled model's
-few steps come to many of the model that it learned from. docs/probes.md says what each number means. leakage, attention
-and restore need clips of the puppets (scripts/make_puppets.py), which know where and when something sounds.
+size; if asked for `restore`, at which noise pictures are spoilt, and `long`, whether clips of a minute stay in step;
+with --teacher `steps`, how near a distilled model's few steps come to many of the model that it learned from.
+docs/probes.md says what each number means. leakage, attention and restore need clips of the puppets
+(scripts/make_puppets.py), which know where and when something sounds.
 """
 
 import time

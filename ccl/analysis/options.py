@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, model_validator
 from shared.utils import cli
 from shared.utils.cli import option, some_of
 from shared.utils.portable import portable
-from shared.utils.ranges import Batch, Count, Pair, Seed, Steps
+from shared.utils.ranges import Batch, Count, Pair, Seconds, Seed, Steps
 
 PROBES = ("loss", "text", "gain", "leakage", "attention", "model")
-EVERY = (*PROBES, "restore", "steps")
+EVERY = (*PROBES, "restore", "steps", "long")
 BY_TRUTH = {"leakage", "attention", "restore"}
 
 
@@ -23,7 +23,7 @@ class ProbeOptions(cli.Options):
     output: Path = option(help="the numbers, a .json", metavar="FILE", writes="file")
     clips: Count = option(64, "the first so many clips")
     probes: Annotated[tuple[str, ...], BeforeValidator(some_of(EVERY))] = option(
-        PROBES, f"some of {','.join(EVERY)}; default: all but restore and steps"
+        PROBES, f"some of {','.join(EVERY)}; default: all but restore, steps and long"
     )
     teacher: Path | None = option(None, "for the probe steps: what a distilled checkpoint learned from", metavar="DIR")
     against: Path | None = option(None, "the checkpoint of the towers before joint training: forgetting", metavar="DIR")
@@ -31,8 +31,9 @@ class ProbeOptions(cli.Options):
         None, "attention maps of the first clips as png files", metavar="DIR", writes="folder"
     )
     levels: Steps = option(8, "noise levels of the loss")
-    sampled: Pair = option(16, "clips that leakage, restore and steps sample")
+    sampled: Pair = option(16, "clips that leakage, restore, steps and long sample")
     steps: Steps = option(16, "solver steps of leakage and restore, and of the teacher's samples")
+    seconds: Seconds = option(60.0, "of the clips of long")
     batch: Batch = option(16, "clips at a time")
     seed: Seed = option(0, "of the noise")
     device: str = option("auto", "auto (default: a GPU if there is one), cpu, cuda, cuda:1 ...")
@@ -53,4 +54,5 @@ class ProbeOptions(cli.Options):
         """Collect what the file of numbers says of these options."""
         files = {name: getattr(self, name) for name in ("checkpoint", "manifest", "against", "teacher")}
         named = {name: None if file is None else portable(file) for name, file in files.items()}
-        return named | {name: getattr(self, name) for name in ("probes", "seed", "batch", "steps", "sampled")}
+        numbers = ("probes", "seed", "batch", "steps", "sampled", "seconds")
+        return named | {name: getattr(self, name) for name in numbers}

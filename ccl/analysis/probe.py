@@ -7,6 +7,7 @@ from typing import Any
 from ccl.analysis.attention_maps import AttentionProbe, draw_maps, sounding_tokens
 from ccl.analysis.few_steps_probe import FewStepsProbe
 from ccl.analysis.leakage_probe import GIVEN, LeakageProbe, choose_partners
+from ccl.analysis.long_probe import LongProbe
 from ccl.analysis.loss_probes import encode, loss_report, model_size, noise_levels
 from ccl.analysis.options import ProbeOptions
 from ccl.analysis.restore_probe import RestoreProbe
@@ -52,7 +53,7 @@ class JointProbe:
         """Results by probe, and "settings", how they were measured."""
         probes, result = set(self.options.probes), dict[str, Any]()
         batches: list[Batch] = []
-        if probes - {"leakage", "steps"}:
+        if probes - {"leakage", "steps", "long"}:
             batches = encode(self._dataset(self.clips), self.pipeline, self.options.batch)
         if {"loss", "text", "gain"} & probes:
             towers = self.towers and self.towers.transformer
@@ -64,6 +65,9 @@ class JointProbe:
             result["attention"] = self._attention(batches)
         if "restore" in probes:
             result["restore"] = self._restore(batches)
+        if "long" in probes:
+            options = self.options
+            result["long"] = LongProbe(self.pipeline, options.sampled, options.seconds, options.seed).measure()
         if self.teacher is not None:
             samples, options = self._samples(), self.options
             given = samples, options.steps, options.batch, options.seed
@@ -73,7 +77,7 @@ class JointProbe:
         settings = {
             "clips": len(self.clips), "u": self.levels, "attention_u": list(ATTENTION_LEVELS),
             "video_shift": self.flow.video_shift, "audio_shift": self.flow.audio_shift,
-            "guidance": "none; of restore and steps: by default",
+            "guidance": "none; of restore, steps and long: by default",
         }  # fmt: skip
         return {**result, "settings": self.options.settings() | settings}
 
@@ -129,13 +133,14 @@ def flow_of(pipeline: CCLPipeline) -> Flow:
 
 def headlines(result: Mapping[str, Any]) -> Iterator[str]:
     """Means, one line each."""
-    for probe in ("loss", "text", "gain", "forgetting", "leakage", "restore", "steps"):
+    for probe in ("loss", "text", "gain", "forgetting", "leakage", "restore", "steps", "long"):
         for task, values in result.get(probe, {}).items():
             for stream, one in ({"": values} if "mean" in values else values).items():
                 if one["mean"] is not None:
                     low, high = one["interval"]
                     told = f"{probe:10s} {task:5s}{stream:{STREAM_WIDTH if probe == 'steps' else 6}s}"
                     told = f"{probe:10s} {task:6s}{stream:8s}" if probe == "restore" else told
+                    told = f"{probe:10s} {task:10s}{stream:9s}" if probe == "long" else told
                     yield f"{told} {one['mean']:+9.4f}  [{low:+.4f}, {high:+.4f}]"
     for stream, kinds in result.get("attention", {}).items():
         for kind in ("background", "foreground"):
