@@ -5,7 +5,7 @@
     python scripts/doc_tables.py --compare outputs/simple outputs/simple_4s    # print tables of evaluations
 
 The keys come from the descriptions in the schema. The scores come from the files that evaluate.py wrote:
-assets/puppets/metrics*.json, and assets/puppets/curve/*.json along the way.
+assets/puppets/metrics*.json, and assets/puppets/curve/*.json along the way; and those of assets/puppets_few.
 
 --compare prints what the given evaluations of one checkpoint say: goals, and whether one condition (another length,
 frame rate, text ...) is as good as another, clip by clip (docs/measures.md).
@@ -51,6 +51,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
     from mtv.control import MSTControlNet
     from mtv.curriculum import CurriculumConfig
     from shared.curation.config import DemixConfig
+    from shared.evaluation.few_step_tables import few_steps
     from shared.nn.dit import StreamConfig
     from shared.utils.config import TrainConfig
     from shared.utils.config_page import argument_table, key_tables
@@ -59,6 +60,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
     yield "docs/checkpoint.md", "results", results(metrics)
     yield "docs/mtv.md", "control", control(metrics)
     yield "docs/checkpoint.md", "curve", curve(metrics)
+    yield "docs/checkpoint.md", "few steps", few_steps(ROOT / "assets/puppets_few", metrics)
     yield keys, "keys of a run", key_tables(TrainConfig)
     yield keys, "keys of stages", key_tables(CurriculumConfig, ["backbone", "diffusion_loss", "stages"])
     yield "docs/curation.md", "keys of a data set", key_tables(DemixConfig).replace("\n## ", "\n### ")

@@ -25,10 +25,10 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in {path for path, _, _ in doc_tables.blocks()}:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    metrics = tmp_path / "assets/puppets"
-    shutil.copytree(ROOT / "assets/puppets/curve", metrics / "curve")
-    for file in (ROOT / "assets/puppets").glob("metrics*.json"):
-        shutil.copy(file, metrics)
+    for name in ("assets/puppets", "assets/puppets_few"):
+        shutil.copytree(ROOT / name / "curve", tmp_path / name / "curve")
+        for file in (ROOT / name).glob("metrics*.json"):
+            shutil.copy(file, tmp_path / name)
     monkeypatch.setattr(doc_tables, "ROOT", tmp_path)
     return tmp_path
 

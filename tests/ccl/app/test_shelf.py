@@ -57,7 +57,7 @@ def adapter(tmp_path: Path) -> Path:
 
 
 def test_each_checkpoint_is_offered_with_each_adapter_too(adapter: Path) -> None:
-    shelf = Shelf(AppOptions(device="cpu", lora=[str(adapter), f"{adapter}=0.5"]))
+    shelf = Shelf(AppOptions(checkpoint=[shipped_checkpoint()], device="cpu", lora=[str(adapter), f"{adapter}=0.5"]))
     names = ["assets/puppets", "assets/puppets with mine/lora", "assets/puppets with mine/lora=0.5"]
     assert shelf.joint_names == shelf.driven_names == names
     plain, whole, half = (
@@ -72,6 +72,10 @@ def test_each_checkpoint_is_offered_with_each_adapter_too(adapter: Path) -> None
         parse(AppOptions, None, ["--lora", str(adapter), "--lora", str(adapter)])
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         parse(AppOptions, None, ["--lora", "nowhere"])
+
+
+def test_folders_of_few_steps_are_known(shelf: Shelf) -> None:
+    assert [name for name in shelf.models if shelf.is_few_steps(name)] == ["assets/puppets_few"]
 
 
 def test_models_are_loaded_once_and_at_most_two_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

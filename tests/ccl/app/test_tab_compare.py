@@ -17,7 +17,7 @@ def test_two_settings_are_compared(user: User) -> None:
     user.until("compare-status", "done")
     assert user.players("compare-clips") == pytest.approx([2, 2], abs=0.1)
     said = user.until("compare-clips", "steps 4, seed 0")
-    assert "A: assets/puppets, steps 1, seed 0" in said and said.count("Play in step") == 1
+    assert "A: assets/puppets_few, steps 1, seed 0" in said and said.count("Play in step") == 1
     user.picture("compare")
 
 
