@@ -44,19 +44,23 @@ def few_steps(folder: Path, teacher: Path) -> str:
 
 
 def _pairs(folder: Path, teacher: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Read evaluations of the folder, each with the teacher's of the same level. UserError where there is none."""
-    found = []
+    """Read evaluations of the folder, each with the teacher's of the same clips. UserError where there is none."""
+    found, others = [], [read_json(file) for file in sorted(teacher.glob("metrics*.json"))]
     for file in sorted(folder.glob("metrics*.json")):
-        if not (teacher / file.name).is_file():
-            raise UserError(f"{teacher / file.name}: is not there to compare {file} with; evaluate the teacher, too")
-        own, old = read_json(file), read_json(teacher / file.name)
-        same = [{name: one["config"].get(name) for name in ("level", "clips", "seed", "seconds")} for one in (own, old)]
-        if same[0] != same[1]:
-            raise UserError(f"{file}: is of {same[0]}, that of the teacher of {same[1]}; evaluate the same clips")
-        found.append((own, old))
+        own = read_json(file)
+        same = [one for one in others if _clips(one) == _clips(own) and own["tasks"].keys() & one["tasks"].keys()]
+        if not same:
+            told = ", ".join(f"{name} {value}" for name, value in _clips(own).items())
+            raise UserError(f"{file}: {teacher} has no evaluation of these clips ({told}); evaluate it on them, too")
+        found.append((own, max(same, key=lambda one: len(own["tasks"].keys() & one["tasks"].keys()))))
     if not found:
         raise UserError(f"{folder}: no metrics*.json")
     return found
+
+
+def _clips(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell which held-out clips were measured, with which noise."""
+    return {name: metrics["config"].get(name) for name in ("level", "clips", "seconds", "fps", "held_out", "seed")}
 
 
 def _compared(own: Mapping[str, Any], old: Mapping[str, Any], task: str) -> Any:
