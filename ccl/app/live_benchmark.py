@@ -40,7 +40,7 @@ def live_benchmark(
         sleep(max(0.0, begun + (first + piece) / rate - time.monotonic()))  # not before it was said
         parts += puppet.hear(sound[first : first + piece], rate)
         memory += [_peak()] if first > FLAT * rate and len(memory) == 1 else []
-    lasted = time.monotonic() - begun
+    lasted, grew = time.monotonic() - begun, _peak() - memory[-1]  # before the frames are read, which takes its own
     if len(parts) < 2:
         raise UserError(f"live: {len(sound) / rate:g} s of sound fill no two windows; give a longer one")
     busy = sum(part.seconds for part in parts[1:]) / (sum(len(part.frames) for part in parts[1:]) / puppet.fps)
@@ -50,7 +50,7 @@ def live_benchmark(
         "delay": Spread.of([part.delay for part in parts[1:]])._asdict(), "seconds": len(sound) / rate,
         "longest_delay": max(part.delay for part in parts[1:]), "frames": sum(len(part.frames) for part in parts),
         "frames_per_second": sum(len(part.frames) for part in parts) / lasted, "busy": busy, "steps": puppet.steps,
-        "left_out": puppet.left_out, "lips": lips, "lips_shifted": shifted, "memory_grew": _peak() - memory[-1],
+        "left_out": puppet.left_out, "lips": lips, "lips_shifted": shifted, "memory_grew": grew,
         "notes": [part.note for part in parts if part.note],
     }  # fmt: skip
     lines = [
