@@ -79,6 +79,11 @@ class User:
         """Write into the field of this label that can be seen."""
         self.page.get_by_label(label, exact=True).locator("visible=true").first.fill(value)
 
+    def choose(self, label: str, value: str) -> None:
+        """Take one of the choices of the field of this label that can be seen."""
+        self.page.get_by_label(label, exact=True).locator("visible=true").first.click()
+        self.page.get_by_role("option", name=value, exact=True).locator("visible=true").first.click()
+
     def value(self, label: str) -> str:
         """What stands in the field of this label that can be seen."""
         return str(self.page.get_by_label(label, exact=True).locator("visible=true").first.input_value())

@@ -9,6 +9,7 @@ from app_page import User
 @pytest.mark.slow
 def test_two_settings_are_compared(user: User) -> None:
     user.open("Compare")
+    user.choose("B: checkpoint", user.value("A: checkpoint"))
     user.click("compare")
     user.until("compare-status", "A and B are the same; choose another checkpoint, or change a setting")
     user.fill("A: steps", "1")
@@ -19,6 +20,12 @@ def test_two_settings_are_compared(user: User) -> None:
     said = user.until("compare-clips", "steps 4, seed 0")
     assert "A: assets/puppets_few, steps 1, seed 0" in said and said.count("Play in step") == 1
     user.picture("compare")
+
+
+@pytest.mark.slow
+def test_the_first_choice_is_of_two_checkpoints(user: User) -> None:
+    user.open("Compare")
+    assert (user.value("A: checkpoint"), user.value("B: checkpoint")) == ("assets/puppets_few", "assets/puppets")
 
 
 @pytest.mark.slow
