@@ -19,4 +19,4 @@ def test_the_tour_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
