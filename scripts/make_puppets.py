@@ -54,6 +54,7 @@ class PuppetOptions(Options):
     style: Literal["stage", "cutout"] = option(
         "stage", "how it looks and sounds; what happens, and its captions, are the same"
     )
+    name_style: bool = option(False, "captions begin with the style's name, so that a model can know several")
     conflict: Rate = option(0.0, "fraction whose text contradicts the sound (subset 'conflict'; never train on them)")
     workers: Workers = option(os.cpu_count() or 1, "processes; default: all cores")
 
@@ -64,8 +65,10 @@ def main(argv: list[str] | None = None) -> None:
     if given.sheet and given.sheet.suffix not in (".png", ".jpg", ".webp"):
         raise UserError(f"--sheet {given.sheet}: the picture's name must end in .png, .jpg or .webp")
     settings = given.seed, given.level, given.size, given.conflict
-    given_style = None if given.style == "stage" else given.style
-    choices = Choices(given.seconds, given.fps, given.shots, given.held_out, given.told, given.lossless, given_style)
+    choices = Choices(
+        given.seconds, given.fps, given.shots, given.held_out, given.told, given.lossless,
+        None if given.style == "stage" else given.style, given.name_style,
+    )  # fmt: skip
     with locked(given.output / LOCK_NAME, *FILLS):
         rendered = make_clips(given.output, given.clips, *settings, given.workers, choices)
         clips = list(progress_bar(rendered, total=given.clips, unit="clip", desc=str(given.output)))

@@ -80,16 +80,18 @@ class HeldOut:
     def make(
         cls, pipeline: Any, level: str, clips: int, seconds: int | None = None, held_out_pairs: bool = False,
         twins: bool = False, each: int | None = None, style: str = "stage", conflict: bool = False,
+        name_style: bool = False,
     ) -> HeldOut:  # fmt: skip
         """Render the first `clips`, of a length if one is given, for a `CCLPipeline` or an `MTVPipeline`; without an
         audio codec the sound is as rendered. `held_out_pairs`: of pairs and paraphrases that no clip of training has;
         `twins`: these with usual ones instead. `each`: as `choice.chosen` has it. `conflict`: their texts contradict.
+        `name_style`: their texts name the style.
         """
         stride = pipeline.video_codec.spatial_stride
 
         def script(index: int) -> Spec:
             spec = held_out_script(pipeline, level, index, held_out_pairs, twins, seconds, conflict)
-            return replace(spec, style=style)
+            return replace(spec, style=style, style_mentioned=name_style)
 
         fit = (spec for spec in chosen(script, each) if seconds is None or spec.duration == seconds)
         held_out = cls([*islice(fit, clips)], [], [], [], (stride, stride))

@@ -32,6 +32,7 @@ class EvaluationOptions(TrustOptions):
     held_out_twins: bool = option(False, "the clips of --held-out with usual pairs and words, to compare it with")
     clips: Pair = option(128, "held-out clips per task")
     style: Literal["stage", "cutout"] = option("stage", "how the held-out clips look and sound")
+    name_style: bool = option(False, "captions begin with the style's name, as those of make_puppets.py --name-style")
     conflict: bool = option(False, "held-out clips whose text contradicts picture and sound: whom does it believe?")
     each: Count | None = option(
         None, "of the held-out clips, only those that tell something which fewer than N of them tell so far; default: "
@@ -116,7 +117,8 @@ class EvaluationOptions(TrustOptions):
         for flag, given in (("--held-out", self.held_out), ("--held-out-twins", self.held_out_twins)):
             if given and self.level != "shows":
                 raise UserError(f"{flag}: level {self.level} has no pairs that are held out; give --level shows")
-        for flag, given in ((f"--style {self.style}", self.style != "stage"), ("--conflict", self.conflict)):
+        unlike = (f"--style {self.style}", self.style != "stage"), ("--name-style", self.name_style)
+        for flag, given in (*unlike, ("--conflict", self.conflict)):
             if given and self.level == "shows":
                 raise UserError(f"{flag}: level shows has no such clips; give --level simple or full")
         if self.held_out and self.held_out_twins:
@@ -155,7 +157,7 @@ class EvaluationOptions(TrustOptions):
         try:
             metrics = read_json(path)
             there = {name: metrics["config"][name] for name in here}
-            for name in ("seconds", "fps", "held_out", "held_out_twins", "each", "conflict"):
+            for name in ("seconds", "fps", "held_out", "held_out_twins", "each", "conflict", "name_style"):
                 here[name], there[name] = getattr(self, name) or None, metrics["config"].get(name)
             here["style"], there["style"] = self.style, metrics["config"].get("style", "stage")
             tasks = {task: result for task, result in metrics["tasks"].items() if "per_clip" in result}

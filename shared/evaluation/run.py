@@ -77,7 +77,8 @@ def evaluate(
     pipeline = next(iter(model.pipelines.values()))
     of_one_shot = 0 if options.tasks == ("shots",) else options.clips
     how = options.seconds, options.held_out, options.held_out_twins
-    held_out = HeldOut.make(pipeline, options.level, of_one_shot, *how, options.each, options.style, options.conflict)
+    look = options.style, options.conflict, options.name_style
+    held_out = HeldOut.make(pipeline, options.level, of_one_shot, *how, options.each, *look)
     shots = HeldOutShots.make(pipeline, options.clips, *how) if "shots" in (options.tasks or ()) else None
     metrics: dict[str, Any] = {"config": _config(model, options), "tasks": {}}
     metrics["measures"] = {name: measure._asdict() for name, measure in MEASURES.items()}
@@ -312,7 +313,7 @@ def _config(model: EvaluatedModel, options: EvaluationOptions) -> dict[str, Any]
     if "mtv" in model.guidance:
         config |= {"track_guidance": asdict(model.guidance["mtv"]), "variants": list(options.variants or ())}
     asked: dict[str, Any] = {"seconds": options.seconds, "fps": options.fps, "as_users_do": options.as_users_do or None}
-    others = "held_out", "held_out_twins", "each", "step_cache", "conflict"
+    others = "held_out", "held_out_twins", "each", "step_cache", "conflict", "name_style"
     asked |= {name: getattr(options, name) or None for name in others}
     asked["style"] = None if options.style == "stage" else options.style
     config |= {name: value for name, value in asked.items() if value is not None}

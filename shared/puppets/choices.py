@@ -68,7 +68,7 @@ def mixture(low: int, high: int) -> Callable[[Any], Any]:
 class Choices:
     """`seconds` and `fps`, None: as the level has them; `shots` at most and `held_out`, of `shows` alone, as
     `sample_show` has them; `told`: share of the clips whose captions tell all that they can; `lossless`: files that
-    return what was drawn; `style`: how it looks and sounds, None: the stage."""
+    return what was drawn; `style`: how it looks and sounds, None: the stage; `style_mentioned`: captions name it."""
 
     seconds: Mixture | None = None
     fps: Mixture | None = None
@@ -77,6 +77,7 @@ class Choices:
     told: float | None = None
     lossless: bool = False
     style: str | None = None
+    style_mentioned: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Collect what is kept beside the clips: no more than is chosen."""
@@ -87,6 +88,8 @@ class Choices:
         """Raise UserError for what only the level `shows` has to choose, or all others have."""
         if level == "shows" and self.style not in (None, "stage"):
             raise UserError(f"puppet level 'shows' is of the stage alone; leave style {self.style} out")
+        if level == "shows" and self.style_mentioned:
+            raise UserError("puppet level 'shows' has one style, which its captions do not name")
         if level != "shows" and (wrong := [name for name in ("shots", "held_out") if getattr(self, name)]):
             raise UserError(f"puppet level '{level}' has no {', '.join(wrong)} to choose; level 'shows' has")
 
@@ -101,9 +104,8 @@ class Choices:
             show = Show((sample_spec(seed, index, level, size, conflict, seconds=seconds, fps=fps),))
         if self.told is not None and numpy_generator(seed, *clip, "told").random() < self.told:
             show = Show(tuple(map(tell_all, show.shots)))
-        if self.style is not None:
-            show = Show(tuple(replace(shot, style=self.style) for shot in show.shots))
-        return show
+        style = self.style or "stage"
+        return Show(tuple(replace(shot, style=style, style_mentioned=self.style_mentioned) for shot in show.shots))
 
 
 def tell_all(spec: Spec) -> Spec:

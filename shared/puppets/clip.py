@@ -174,7 +174,7 @@ def caption(spec: Spec) -> str:
         people = " ".join(parts) + " "
     else:
         scene = [f"{look} is silent" for look in looks] + scene
-    return f"{people}Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
+    return f"{_style(spec)}{people}Scene description: {' and '.join(scene) or 'an empty stage'}{light}."
 
 
 def audio_caption(spec: Spec) -> str:
@@ -188,7 +188,12 @@ def audio_caption(spec: Spec) -> str:
     text = " while ".join(part for part in (speech, events) if part)
     if spec.music:
         text += f" with {said.get('mood', spec.mood)} music" if spec.mood_mentioned else " with music"
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{_style(spec)}{text[0].upper()}{text[1:]}."
+
+
+def _style(spec: Spec) -> str:
+    """First sentence of the captions that name the style."""
+    return f"{spec.style.capitalize()} style. " if spec.style_mentioned else ""
 
 
 def told_by_captions(spec: Spec) -> Told:

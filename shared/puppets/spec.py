@@ -80,7 +80,7 @@ class Distractor:
 class Spec:
     """The script of one clip, or of one shot of a show. `caption_overrides` replaces true attributes in the captions of
     the conflict set. `articulated`: mouths and voices differ by vowel. `held_out`: made of what training never has.
-    `style`: how it looks and sounds (`shared.puppets.styles`)."""
+    `style`: how it looks and sounds (`shared.puppets.styles`); `style_mentioned`: the captions name it."""
 
     seed: int
     index: int
@@ -107,6 +107,7 @@ class Spec:
     music_mentioned: bool = False
     shot: int = 0
     style: str = "stage"
+    style_mentioned: bool = False
 
     @property
     def id(self) -> str:

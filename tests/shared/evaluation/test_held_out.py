@@ -123,7 +123,8 @@ def test_held_out_clips_may_be_of_another_style_or_contradict_their_text() -> No
     plain = held_out_script(CODER, "full", 3)
     assert held_out_script(CODER, "full", 3, conflict=True).caption_overrides and not plain.caption_overrides
     other, contradicting = (
-        HeldOut.make(CODER, "simple", 2, **how) for how in ({"style": "cutout"}, {"conflict": True})
+        HeldOut.make(CODER, "simple", 2, **how) for how in ({"style": "cutout", "name_style": True}, {"conflict": True})
     )
+    assert all(text.startswith("Cutout style. ") for text, _ in other.captions)
     assert [spec.style for spec in other.specs] == ["cutout"] * 2 and other.coded[0].scene.fit.spec.style == "cutout"
     assert all(spec.caption_overrides for spec in contradicting.specs)

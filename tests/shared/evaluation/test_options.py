@@ -56,6 +56,7 @@ def test_the_default_is_what_the_checkpoint_can_do(tmp_path: Path) -> None:
         (["--level", "shows", "--held-out", "--held-out-twins"], "give one of the two"),
         (["--level", "shows", "--style", "cutout"], "--style cutout: level shows has no such clips"),
         (["--level", "shows", "--conflict"], "--conflict: level shows has no such clips; give --level simple or full"),
+        (["--level", "shows", "--name-style"], "--name-style: level shows has no such clips"),
         (["--style", "paper"], "invalid choice"),
         (["--tasks", "shots"], "--tasks shots: level simple has clips of one shot only; give --level shows"),
         (["--level", "shows", "--tasks", "shots", "--each", "9"], "--each chooses clips of one shot"),

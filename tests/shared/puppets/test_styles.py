@@ -81,3 +81,17 @@ def test_styles_say_all_that_there_is() -> None:
     assert (
         chosen.settings() == {"style": "cutout"} and chosen.show(7, "full", (64, 64), 0.0, 4).shots[0].style == "cutout"
     )
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_captions_may_name_the_style_and_are_else_the_same(style: str) -> None:
+    for index in range(4):
+        plain, named = (
+            render_clip(Choices(style=style, style_mentioned=told).show(7, "full", (64, 64), 0.0, index).shots[0])
+            for told in (False, True)
+        )
+        first = f"{style.capitalize()} style. "
+        assert (named.caption, named.audio_caption) == (first + plain.caption, first + plain.audio_caption)
+        assert (named.frames == plain.frames).all() and (named.mix == plain.mix).all()
+    with pytest.raises(UserError, match="level 'shows' has one style, which its captions do not name"):
+        Choices(style_mentioned=True).check("shows")
