@@ -92,3 +92,7 @@ class AudioVideo:
             pictures = ((flat / 255 - middle) / spread).unflatten(0, values.shape[:2])
             rows.append(network.video_head(network.video_encoder(pixel_values_videos=pictures).pooler_output))
         return functional.normalize(torch.cat(rows).float(), dim=-1).cpu().numpy()
+
+    def pictures(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed pictures uint8 [T, H, W, 3], each as a video of its own: [T, D] of length 1."""
+        return self.videos(frames[:, None])

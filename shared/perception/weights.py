@@ -26,7 +26,7 @@ IDLE = "num_batches_tracked"
 def load_weights(module: Module, path: Path, drop: tuple[str, ...] = ()) -> Module:
     """Load a safetensors file, or the only one in a folder, into `module`; names that begin with one of `drop` are left
     out. UserError for another file, and for names or shapes that are not the module's."""
-    file = _file(path)
+    file = weights_file(path)
     there = {name: header.shape for name, header in read_header(file).items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items() if not name.endswith(IDLE)}
     surplus = [name for name in there if name not in wanted and not name.endswith(IDLE) and not name.startswith(drop)]
@@ -58,7 +58,8 @@ def reading(folder: Path, kind: Any, name: str, wanted: str) -> Iterator[None]:
         raise UserError(f"{folder}: no {name} ({first_line(error)}); {wanted}") from error
 
 
-def _file(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
+    """Find the safetensors file that `path` is, or the only one in it. UserError for none, or several."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if len(files) != 1 or files[0].suffix != ".safetensors":
         held = f"{len(files)} safetensors files" if path.is_dir() else "no safetensors file"

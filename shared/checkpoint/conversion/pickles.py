@@ -1,5 +1,6 @@
 """Pickled weights (.pth, .pt, .bin) to safetensors, through torch's reader of weights alone."""
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -27,7 +28,7 @@ NESTED = ("state_dict", "model_state_dict", "model", "module")
 def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Write a pickle's tensors, nested ones too, to the file `output`; return them, and the entries that are none.
     `torch.load(weights_only=True)` refuses and does not run all else. UserError: no pickle of tensors, one that
-    is not finite, or no space."""
+    is not finite and no causal mask, or no space."""
     if source.suffix not in READ:
         raise UserError(f"{source}: one of {', '.join(READ)} is turned into safetensors")
     content = _read(source)
@@ -39,7 +40,7 @@ def to_safetensors(source: Path, output: Path) -> tuple[dict[str, Tensor], list[
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds a {type(content).__name__}; tensors by name are needed")
     tensors = {str(name): value.contiguous() for name, value in content.items() if isinstance(value, Tensor)}
-    check_tensors(tensors, str(source))
+    check_tensors({name: value for name, value in tensors.items() if not _is_causal_mask(value)}, str(source))
     check_space(output, size_of(tensors.values()))
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
@@ -65,3 +66,10 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     first: dict[int, str] = {}
     owners = {name: first.setdefault(tensor.untyped_storage().data_ptr(), name) for name, tensor in tensors.items()}
     return {name: tensor if owners[name] == name else tensor.clone() for name, tensor in tensors.items()}
+
+
+def _is_causal_mask(values: Tensor) -> bool:
+    """Whether it is -inf above its diagonal and else 0, which attention adds (ImageBind's file has one)."""
+    if values.ndim != 2 or len(set(values.shape)) > 1 or not values.numel() or values[0, -1] != -math.inf:
+        return False
+    return torch.equal(values, torch.full_like(values, -math.inf).triu(1))

@@ -1,8 +1,9 @@
 """Audio-C: do sound and picture mean the same? 100 times the cosine of both embeddings (MTV, arXiv 2506.08003).
 
 Reproduced: the cosine of one embedding of the video and one of the sound. Differs: PE-AV (arXiv 2512.19687) stands in
-the place of ImageBind, whose licence forbids commercial use; MTV's own numbers are of ImageBind and cannot be compared
-with these. Mended: how many frames are read, and from where, is stated; silence is refused and counted.
+the place of ImageBind, whose licence forbids commercial use; MTV's own numbers are of ImageBind (`imagebind_av`) and
+cannot be compared with these. Mended: how many frames are read, and from where, is stated; silence is refused and
+counted.
 What would fool it: the right sound at the wrong time.
 """
 

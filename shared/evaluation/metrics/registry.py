@@ -41,6 +41,34 @@ METRICS = {
     "javis_score": Entry(
         f"{_HERE}.javis_score", "JavisScore", "the same moment by moment, as JavisBench", ("pe_av",), {"fps": 8.0}
     ),
+    "javis_score_imagebind": Entry(
+        f"{_HERE}.javis_score",
+        "JavisScoreImageBind",
+        "the same by ImageBind, as published",
+        ("imagebind",),
+        {"fps": 8.0, "published": False},
+    ),
+    "imagebind_av": Entry(
+        f"{_HERE}.imagebind_score",
+        "ImageBindAV",
+        "likeness of sound and video, by ImageBind",
+        ("imagebind",),
+        {"video_clips": 5, "audio_clips": 3, "published": False},
+    ),
+    "imagebind_tv": Entry(
+        f"{_HERE}.imagebind_score",
+        "ImageBindTV",
+        "likeness of video and text, by ImageBind",
+        ("imagebind", "clip"),
+        {"video_clips": 5, "published": False},
+    ),
+    "imagebind_ta": Entry(
+        f"{_HERE}.imagebind_score",
+        "ImageBindTA",
+        "likeness of sound and text, by ImageBind",
+        ("imagebind", "clip"),
+        {"audio_clips": 3, "published": False},
+    ),
     "clap_score": Entry(f"{_HERE}.clap_score", "CLAPScore", "likeness of sound and text, by CLAP", ("clap",)),
     "fvd": Entry(f"{_HERE}.fvd", "FVD", "distance of videos from the reference, by I3D", ("i3d",), _VIDEOS, True),
     "fvd_videomae": Entry(f"{_HERE}.fvd", "FVDVideoMAE", "the same by VideoMAE", ("videomae",), _VIDEOS, True),
@@ -119,6 +147,11 @@ def read_settings(words: Sequence[str], names: Sequence[str]) -> dict[str, dict[
         if place not in known:
             raise UserError(f"--set {word}: METRIC.NAME=VALUE is needed; there are {', '.join(known) or 'none'}")
         name, _, key = place.partition(".")
+        if isinstance(settings[name][key], bool):
+            if value not in ("0", "1"):
+                raise UserError(f"--set {word}: 1 is needed for yes, or 0 for no")
+            settings[name][key] = value == "1"
+            continue
         whole = isinstance(settings[name][key], int)
         try:
             number = int(value) if whole else float(value)

@@ -76,3 +76,14 @@ def test_what_is_no_pickle_of_weights_is_refused_with_what_it_holds(tmp_path: Pa
         warnings.simplefilter("error")
         to_safetensors(tmp_path / "w.pth", tmp_path / "w.safetensors")
     assert "weights_only" not in str(told.value)
+
+
+def test_a_causal_mask_may_be_infinite_and_nothing_else(tmp_path: Path) -> None:
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(3)
+    torch.save({"mask": mask, "x": torch.ones(2, 2)}, tmp_path / "w.pth")
+    to_safetensors(tmp_path / "w.pth", tmp_path / "w.safetensors")
+    assert torch.equal(load_file(tmp_path / "w.safetensors")["mask"], mask)
+    for wrong in (-mask, mask.T.contiguous(), mask[:2], mask + torch.eye(3), torch.full((3, 3), -torch.inf)):
+        torch.save({"mask": wrong}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"the weight mask holds NaN or infinity"):
+            to_safetensors(tmp_path / "w.pth", tmp_path / "no.safetensors")

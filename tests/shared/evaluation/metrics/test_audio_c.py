@@ -29,6 +29,9 @@ class Angles:
     def videos(self, videos: np.ndarray) -> np.ndarray:
         return self.circle(videos.mean((1, 2, 3, 4)) / 100)
 
+    def pictures(self, frames: np.ndarray) -> np.ndarray:
+        return self.videos(frames[:, None])
+
     def sounds(self, sounds: list[np.ndarray]) -> np.ndarray:
         return self.circle(np.array([sound.mean() for sound in sounds]))
 

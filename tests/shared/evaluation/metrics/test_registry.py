@@ -58,3 +58,12 @@ def test_settings() -> None:
     ):
         with pytest.raises(UserError, match=re.escape(reason)):
             read_settings([word], ["temp_c"])
+
+
+def test_settings_that_are_yes_or_no() -> None:
+    for word, wanted in (("1", True), ("0", False)):
+        settings = read_settings([f"imagebind_av.published={word}", "imagebind_av.audio_clips=7"], ["imagebind_av"])
+        assert settings == {"imagebind_av": {"video_clips": 5, "audio_clips": 7, "published": wanted}}
+        assert settings["imagebind_av"]["published"] is wanted
+    with pytest.raises(UserError, match=re.escape("--set imagebind_av.published=2: 1 is needed for yes, or 0 for no")):
+        read_settings(["imagebind_av.published=2"], ["imagebind_av"])
