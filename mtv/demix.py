@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from mtv.demix_speakers import SpeakerScore
 
 EMBEDDER = "resemblyzer"
+SPLEETER = "spleeter"
 TURNS = "turns.json"
 LEAST_DB, MOST_DB = -100.0, 100.0  # scores are held between these, so that means over clips stay finite
 
 Scores = dict[str, tuple[float, float | None]]
-"""By track: SI-SDR of the estimate and of the mix in dB; or, where the truth is silence, what is left in dBFS, None."""
+"""By track: SI-SDR of the estimate and of the mix in dB; or, where the truth is silence, what is left in dBFS, None.
+Tracks of a second demixer have its name behind theirs."""
 
 
 Spans = list[list[float]]
@@ -40,13 +42,15 @@ Spans = list[list[float]]
 
 class DemixerChoice(NamedTuple):
     """A demixer by its name, and what its class is given; `speakers`: the most people who speak in a clip, each of whom
-    gets a track by the `embedder` of that name; None: speech is one track."""
+    gets a track by the `embedder` of that name; None: speech is one track. `second`: a demixer without checkpoints that
+    is measured beside it."""
 
     name: str
     checkpoints: tuple[Path, ...] = ()
     device: str = "cpu"
     speakers: int | None = None
     embedder: str = EMBEDDER
+    second: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -67,6 +71,10 @@ def demix_clips(
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
+    if choice.second == SPLEETER:
+        from shared.perception import spleeter
+
+        spleeter.check()
     if choice.speakers is not None:
         from shared.perception.speakers import speaker_embedder
 
@@ -87,7 +95,8 @@ def scores_table(outcomes: Sequence[Outcome]) -> str:
     """Tell means over clips; a true track that is silent has no SI-SDR and is told by what is left on it."""
     head = ["track", "clips", "SI-SDR, dB (median)", "SI-SDR of the mix, dB", "silent clips", "left on them, dBFS"]
     rows = []
-    for name in TRACKS:
+    found = {name: None for outcome in outcomes for name in outcome.scores or ()}
+    for name in dict.fromkeys(TRACKS) | found:
         scored = [outcome.scores[name] for outcome in outcomes if outcome.scores and name in outcome.scores]
         left = [score for score, mix in scored if mix is None]
         cells, silent = ["-", "-"], f"{np.mean(left):.1f}" if left else "-"
@@ -127,7 +136,12 @@ def _ratio_db(signal: float, rest: float) -> float:
 
 
 def separated(name: str, checkpoints: Sequence[Path], device: str, mix: Audio, rate: int) -> dict[str, Audio]:
-    """Tracks by name of a mix float32 [1 or 2, N], by the demixer of that name. UserError as `demixer`."""
+    """Tracks by name of a mix float32 [1 or 2, N], by the demixer of that name: `TRACKS`, or "speech" and "others" by
+    "spleeter". UserError as `demixer`, and where weights are not installed."""
+    if name == SPLEETER:
+        from shared.perception.spleeter import two_tracks
+
+        return two_tracks(mix, rate, device)
     return dict(_demixer(DemixerChoice(name, tuple(checkpoints), device)).separate(mix, rate).items())
 
 
@@ -141,7 +155,7 @@ def _demixer(choice: DemixerChoice) -> Demixer:
 def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> Outcome:
     try:
         files, heard = _separated(output, choice, clip)
-        scores = _measured(clip, files) if measure and _truth(clip) else None
+        scores = _measured(clip, files, choice.second) if measure and _truth(clip) else None
         speakers = _compared(clip, heard) if measure and heard is not None else None
     except UserError as error:
         return Outcome(clip, str(error))
@@ -232,16 +246,32 @@ def _truth(clip: Clip) -> dict[str, list[Path]]:
     return files
 
 
-def _measured(clip: Clip, files: dict[str, Path]) -> Scores:
-    """Mono, over the span that mix and truth share."""
-    (mix, rate), scores = _mix(clip), Scores()
-    mix = mix.mean(0, keepdims=True)
-    for name, paths in _truth(clip).items():
-        parts = [read_audio(path, rate, True, clip.start, clip.end) for path in paths]
-        found = [file for track, file in files.items() if track.startswith(name)]
-        estimate = np.sum([read_audio(file, rate, True, clip.start, clip.end) for file in found], axis=0)
-        count = min(sound.shape[1] for sound in (mix, estimate, *parts))
-        truth = np.sum([part[:, :count] for part in parts], axis=0)
-        ours, whole = estimate[:, :count], mix[:, :count]
-        scores[name] = (si_sdr(ours, truth), si_sdr(whole, truth)) if truth.any() else (residual_dbfs(ours), None)
+def _measured(clip: Clip, files: dict[str, Path], second: str | None) -> Scores:
+    """Mono, over the span that estimate, mix and truth share."""
+    mix, rate = _mix(clip)
+
+    def read(paths: Sequence[Path]) -> Audio:
+        return _sum([read_audio(path, rate, True, clip.start, clip.end) for path in paths])
+
+    truth = {name: read(paths) for name, paths in _truth(clip).items()}
+    found = {name: read([file for track, file in files.items() if track.startswith(name)]) for name in truth}
+    scores = {name: _score(found[name], track, mix) for name, track in truth.items()}
+    if second is not None:
+        if set(truth) == set(TRACKS):
+            truth["others"] = _sum([truth["effects"], truth["music"]])
+        theirs = separated(second, (), "cpu", mix, rate)
+        scores |= {f"{name}, {second}": _score(theirs[name], truth[name], mix) for name in theirs if name in truth}
     return scores
+
+
+def _score(estimate: Audio, truth: Audio, mix: Audio) -> tuple[float, float | None]:
+    count = min(sound.shape[1] for sound in (estimate, truth, mix))
+    ours, true, whole = (sound.mean(0, keepdims=True)[:, :count] for sound in (estimate, truth, mix))
+    return (si_sdr(ours, true), si_sdr(whole, true)) if true.any() else (residual_dbfs(ours), None)
+
+
+def _sum(sounds: Sequence[Audio]) -> Audio:
+    """Sum of mono sounds, as long as the shortest."""
+    count = min(sound.shape[1] for sound in sounds)
+    total: Audio = np.sum([sound[:, :count] for sound in sounds], axis=0)
+    return total

@@ -5,8 +5,9 @@ python scripts/demix.py --manifest data/clips --output data/clips_demixed --demi
 DIR/tracks/ID/{speech, effects, music}.wav at the sound's own rate and channels, and DIR/manifest.jsonl (last): the
 clips with these as their tracks. A track below -45 dBFS is written as exact zeros. Run again to go on where it
 stopped. Clips that fail are listed at the end, the manifest holds the others, and the exit code is 1. With --measure
-the tracks are compared with those that the manifest already has. With --speakers K, up to K people who speak in a clip
-have a track each, speech1.wav, speech2.wav ... in the order of their first words, and turns.json says who speaks when.
+the tracks are compared with those that the manifest already has, and so are those of --second. With --speakers K, up
+to K people who speak in a clip have a track each, speech1.wav, speech2.wav ... in the order of their first words, and
+turns.json says who speaks when.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Count, Speakers, Workers
 
 DEMIXERS = ("dsp", "demucs-cdx23")
+SECONDS = ("dsp", "spleeter")
 
 
 class DemixOptions(Options):
@@ -41,6 +43,9 @@ class DemixOptions(Options):
         "default: resemblyzer",
     )  # fmt: skip
     measure: bool = option(False, "compare with the tracks that the manifest has")
+    second: str | None = option(
+        None, "with --measure: dsp, or spleeter (make perception), which has speech and all else, is measured beside it"
+    )
     workers: Workers | None = option(None, "processes; default: all cores for dsp, else 1")
 
     @model_validator(mode="after")
@@ -49,6 +54,12 @@ class DemixOptions(Options):
             raise ValueError(f"--demixer {self.demixer}: give one of {', '.join(DEMIXERS)}")
         if self.demixer == "dsp" and (self.checkpoint or self.device != "cpu"):
             raise ValueError("--demixer dsp: has no checkpoint and runs on the CPU; --demixer demucs-cdx23 takes these")
+        if self.second is not None and (self.second not in SECONDS or self.second == self.demixer):
+            raise ValueError(f"--second {self.second}: beside {self.demixer}, give another of {', '.join(SECONDS)}")
+        if self.second is not None and not self.measure:
+            raise ValueError(
+                f"--second {self.second}: is measured and makes no tracks; give --measure, or leave it out"
+            )
         if self.embedder is not None and self.speakers is None:
             raise ValueError("--embedder tells the voices of --speakers apart; give both, or leave it out")
         if self.processes > 1 and self.device != "cpu":
@@ -70,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 
     manifest = options.output / MANIFEST_NAME
     settings = (tuple(options.checkpoint), options.device, options.speakers, options.embedder or EMBEDDER)
-    choice = DemixerChoice(options.demixer, *settings)
+    choice = DemixerChoice(options.demixer, *settings, options.second)
     with locked(options.output / LOCK_NAME, *FILLS):
         demixed = demix_clips(options.manifest, clips, options.output, choice, options.processes, options.measure)
         outcomes = list(progress_bar(demixed, total=len(clips), unit="clip", desc=str(options.output)))

@@ -39,6 +39,7 @@ MODELS = (
     _packaged("shots.detector", "transnetv2", "TransNet V2", "transnetv2"),
     Model("demix", "dsp", "signal processing", *OWN),
     Model("demix", "demucs-cdx23", "Demucs (MVSEP-CDX23)", "your .th files", "MIT (code); theirs (weights)", YOURS),
+    _packaged("demix.second", "spleeter", "Spleeter, two stems", "spleeter"),
     _packaged("people.faces", "landmarks", "MediaPipe face detector and mesh", "face detector", "face landmarks"),
     Model("people.faces", "puppets", "the toy world's detector", *OWN),
     Model("speech.activity", "silero", "Silero VAD", "silero-vad", "MIT, Silero Team", "in that package"),

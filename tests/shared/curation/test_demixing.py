@@ -9,8 +9,11 @@ import pytest
 from shared.curation.config import DemixConfig
 from shared.curation.demixing import compare, demix
 from shared.curation.record import Audio, Context, Record, Tools
+from shared.curation.stages import check_installed
 from shared.data.media import read_audio
 from shared.data.media_write import write_audio
+from shared.perception import installed
+from shared.utils.errors import UserError
 
 RATE = 16000
 RNG = np.random.default_rng(0)
@@ -26,7 +29,7 @@ def fake(name: str, checkpoints: Sequence[Path], device: str, mix: Audio, rate: 
     """Two demixers that agree of a clip without effects: one hears too little speech, and one a little noise."""
     if name == "dsp":
         return tracks(effects=NONE + 1e-4)
-    others = MUSIC if len(checkpoints) == 1 else -MUSIC
+    others = MUSIC if len(checkpoints) < 2 else -MUSIC
     return {"speech": SPEECH * np.float32(0.9), "others": others}
 
 
@@ -54,6 +57,24 @@ def test_two_demixers_must_agree_on_what_can_be_compared(tmp_path: Path, files: 
         assert not (tmp_path / "tracks").exists()
 
 
+def test_spleeter_is_a_second_demixer_that_needs_no_checkpoints(tmp_path: Path) -> None:
+    finding = found(tmp_path, second="spleeter")
+    assert finding.verdict == "keep" and finding.figures["l1"]["music"] < 0.01 < finding.figures["l1"]["speech"]
+    finding = found(tmp_path, second="spleeter", most_l1=0.01)
+    assert finding.verdict == "drop" and "dsp and spleeter differ in speech by 0.0" in finding.reason
+
+
+def test_missing_weights_of_spleeter_are_told_before_anything_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "folders", lambda: (tmp_path,))
+    config = DemixConfig.model_validate({"demix": {"second": "spleeter"}})
+    with pytest.raises(UserError, match=r"spleeter: its weights .* are not installed; run `make perception`"):
+        check_installed(config, {"demix"})
+    check_installed(config, {"cut"})
+    check_installed(DemixConfig(), {"demix"})
+
+
 def test_only_pairs_that_say_the_same_are_compared() -> None:
     mix = SPEECH + EFFECTS + MUSIC
     assert compare(tracks(), tracks(), mix) == {"speech": 0.0}
@@ -72,6 +93,8 @@ def test_only_pairs_that_say_the_same_are_compared() -> None:
         ({"checkpoints": ["a.th"]}, "dsp takes none"),
         ({"second": "dsp"}, "compared with itself"),
         ({"second": "demucs-cdx23"}, "needs the MVSEP-CDX23 .th files"),
+        ({"second": "spleeter", "second_checkpoints": ["a.th"]}, "spleeter takes none"),
+        ({"demixer": "spleeter"}, "demix.demixer: spleeter gives no effects and music apart; give it as demix.second"),
     ],
 )
 def test_demixers_without_their_weights_are_refused(settings: dict[str, object], said: str) -> None:

