@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from shared.utils import config_file
 from shared.utils.config_sections import Section, key
 from shared.utils.errors import UserError
-from shared.utils.ranges import Amount, Batch, Count, Fps, Rate, SampleRate, Seconds, Seed, Side, Steps
+from shared.utils.ranges import Amount, Batch, Count, Fps, Rate, SampleRate, Seconds, Seed, Side, Steps, Workers
 
 #: Names of the stages, in order.
 STAGE_NAMES = (
@@ -19,7 +19,10 @@ STAGE_NAMES = (
 )  # fmt: skip
 #: Keys by section that decide how a stage is run, and not what it finds.
 FREE_KEYS = {
-    "captions": {"url", "key_variable", "timeout", "tries", "pause", "most_per_minute"}, "demix": {"device"},
+    "captions": {
+        "url", "sound_url", "key_variable", "timeout", "tries", "pause", "most_per_minute", "device", "processes",
+    },
+    "demix": {"device"},
 }  # fmt: skip
 #: Mean brightness of a picture.
 Brightness = Annotated[float, Field(gt=0, le=255)]
@@ -121,16 +124,27 @@ class Speech(Section):
 class Captions(Section):
     """Texts."""
 
-    source: Literal["files", "server", "none"] = key(
-        "files", "X.txt beside the film X.mp4, where there is one; or a server that speaks OpenAI's protocol; or none."
+    source: Literal["files", "server", "transformers", "none"] = key(
+        "files",
+        "X.txt beside the film X.mp4, where there is one; a server that speaks OpenAI's protocol; a model that is "
+        "loaded here by transformers; or none.",
     )
     url: str = key("http://localhost:8000/v1", "Address of the server, as vLLM has it.")
-    model: str = key("", "Model that the server has.")
+    model: str = key("", "Model that the server has; of transformers a folder, or a name of the hub.")
+    sound_model: str | None = key(
+        None, "Model that is asked for the sound alone, and given nothing else; null: the same is asked for all."
+    )
+    sound_url: str | None = key(None, "Address of the server that has sound_model; null: the same.")
     key_variable: str = key("OPENAI_API_KEY", "Variable of the environment that holds the server's key, if it has one.")
     pictures: Batch = key(6, "Pictures of a clip that the model sees.")
     side: Side = key(512, "Pixels of their longer side at most.")
     hears: bool = key(False, "The model is given the sound too.")
     most_tokens: Count = key(600, "Tokens of an answer.")
+    device: str = key("cpu", "transformers: where the model runs.")
+    dtype: Literal["float32", "bfloat16"] = key("bfloat16", "transformers: precision of the model.")
+    processes: Workers = key(
+        1, "transformers: processes that caption, each with a model of its own; never more than --workers."
+    )
     timeout: Seconds = key(120.0, "Seconds that an answer may take.")
     tries: Steps = key(5, "Tries where the server is overloaded, fails or is not there.")
     pause: Seconds = key(1.0, "Seconds before the second try, then twice as many; Retry-After comes first.")
@@ -138,11 +152,21 @@ class Captions(Section):
 
     @model_validator(mode="after")
     def _with_model(self) -> Self:
-        if self.source == "server" and not self.model:
-            raise ValueError("captions.model: the server's name of the model is needed")
-        if self.source == "server" and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"captions.url: {self.url} is no address; http://HOST:PORT/v1 is needed")
+        asks = self.source in ("server", "transformers")
+        if asks and not self.model:
+            wanted = "the server's name of the model" if self.source == "server" else "a folder, or a name of the hub,"
+            raise ValueError(f"captions.model: {wanted} is needed")
+        for name, url in (("url", self.url), ("sound_url", self.sound_url or self.url)):
+            if self.source == "server" and not url.startswith(("http://", "https://")):
+                raise ValueError(f"captions.{name}: {url} is no address; http://HOST:PORT/v1 is needed")
+        if self.sound_model and (self.hears or not asks):
+            told = "hears is true: the sound goes to one model" if self.hears else f"source {self.source} asks no model"
+            raise ValueError(f"captions.sound_model: {told}; set one of the two")
         return self
+
+    def of_sound(self) -> Self:
+        """Take the settings as they are for `sound_model`."""
+        return self.model_copy(update={"model": self.sound_model, "url": self.sound_url or self.url})
 
 
 class Subsets(Section):

@@ -20,6 +20,7 @@ from shared.curation.on_ray import on_ray
 from shared.curation.record import Context, Finding, Record, Stage
 from shared.curation.shots import records_of
 from shared.curation.sources import Source
+from shared.utils.digest import files_digest
 from shared.utils.errors import UserError, system_refusal
 from shared.utils.progress import bar as progress_bar
 
@@ -56,8 +57,8 @@ class Refused(NamedTuple):
 
 
 class Digests:
-    """Digest of all that decides what a stage finds: its version, its section of the configuration, and those of the
-    stages that it reads."""
+    """Digest of all that decides what a stage finds: its version, its section of the configuration, the files that it
+    loads, and those of the stages that it reads."""
 
     def __init__(self, stages: Sequence[Stage], config: DemixConfig) -> None:
         self._of: dict[str, str] = {}
@@ -69,6 +70,8 @@ class Digests:
         section = getattr(config, stage.name, None)
         settings = section.model_dump(mode="json", exclude=FREE_KEYS.get(stage.name)) if section is not None else None
         parts = [stage.name, stage.version, settings, [self._of[name] for name in stage.reads]]
+        if (loads := stage.loads(config)) is not None:
+            parts.append(files_digest(loads.files))
         self._of[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def __getitem__(self, stage: str) -> str:
@@ -148,7 +151,9 @@ class Engine:
     def _run(self, stage: Stage, given: Sequence[Work] | None = None) -> None:
         total = sum(1 for _ in self._todo(stage, given))
         begun = self._begun(stage, given)
-        with closing(self._execute(partial(_work, self.context), begun, self.workers, self._limit)) as done:
+        loads = stage.loads(self.context.config)
+        workers = self.workers if loads is None else min(self.workers, loads.processes)
+        with closing(self._execute(partial(_work, self.context), begun, workers, self._limit)) as done:
             self._keep(stage, progress_bar(done, total=total, desc=stage.name, unit="clip"))
 
     def _keep(self, stage: Stage, done: Iterable[tuple[Work, Done | Refused | Lost]]) -> None:

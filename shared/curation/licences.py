@@ -45,6 +45,7 @@ MODELS = (
     Model("speech.activity", "silero", "Silero VAD", "silero-vad", "MIT, Silero Team", "in that package"),
     Model("speech.activity", "level", "level of the speech track", *OWN),
     Model("captions.source", "server", "captions.model", "your server", "that model's own", YOURS),
+    Model("captions.source", "transformers", "captions.model", "your folder, or the hub", "that model's own", YOURS),
 )
 
 

@@ -78,15 +78,29 @@ class Context(NamedTuple):
     tools: Tools
 
 
+class Loads(NamedTuple):
+    """What each process of a stage loads, and how many of them may."""
+
+    files: tuple[Path, ...]
+    processes: int
+
+
+def loads_nothing(config: DemixConfig) -> Loads | None:
+    """Say that a stage loads no files of the user's."""
+    return None
+
+
 class Stage(NamedTuple):
     """A step of the builder: a function of a record alone. `reads`: stages whose figures or files it needs; `writes`:
-    it writes files, which its figures name in `files`; `version`: another number makes earlier findings void."""
+    it writes files, which its figures name in `files`; `version`: another number makes earlier findings void, and so
+    does other content of the files that it `loads`."""
 
     name: str
     run: Callable[[Record, Context], Finding]
     reads: tuple[str, ...] = ()
     writes: bool = False
     version: int = 1
+    loads: Callable[[DemixConfig], Loads | None] = loads_nothing
 
 
 def span_key(source_key: str, start: float, end: float) -> str:

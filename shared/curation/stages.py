@@ -5,6 +5,7 @@ from shared.curation import (
     cut,
     demixing,
     fingerprint,
+    in_process,
     people,
     shots,
     speech,
@@ -23,7 +24,7 @@ STAGES = (
     Stage("demix", demixing.demix, writes=True),
     Stage("people", people.look),
     Stage("speech", speech.listen, reads=("demix", "people")),
-    Stage("captions", captions.caption, reads=("people",)),
+    Stage("captions", captions.caption, reads=("people",), loads=in_process.loads),
     Stage("subsets", subsets.sort, reads=("demix", "people", "speech")),
     Stage("template", template.write, reads=("people", "speech", "captions")),
     Stage("fingerprint", fingerprint.take),
@@ -41,3 +42,5 @@ def check_installed(config: DemixConfig, names: set[str]) -> None:
         people.check(config.people.faces)
     if "speech" in names and config.speech.activity == "silero":
         voices_fingerprint()
+    if "captions" in names and config.captions.source == "transformers":
+        in_process.check(config, captions.RATE)

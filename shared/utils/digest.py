@@ -12,10 +12,21 @@ def settings_digest(options: Any, files: Iterable[Path], leave_out: Collection[s
     """Digest of a pydantic model but for the fields `leave_out`, and of files, whose ends stand for the whole, so that
     large weights need not be read twice."""
     digest = hashlib.sha256(options.model_dump_json(exclude={*leave_out}).encode())
+    _add_files(digest, files)
+    return digest.hexdigest()
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Digest of files by their names, sizes and ends."""
+    digest = hashlib.sha256()
+    _add_files(digest, files)
+    return digest.hexdigest()
+
+
+def _add_files(digest: Any, files: Iterable[Path]) -> None:
     for file in files:
         size = file.stat().st_size
         with open(file, "rb") as content:
             digest.update(f"{file.name} {size}".encode() + content.read(EDGE))
             content.seek(max(0, size - EDGE))
             digest.update(content.read())
-    return digest.hexdigest()

@@ -11,8 +11,8 @@ from shared.utils.files import read_json
 
 #: What a `from_pretrained` takes about the hub.
 OPTIONS = ("cache_dir", "revision", "token", "local_files_only")
-#: What is downloaded: nothing that would be unpickled or run.
-SUFFIXES = (".json", ".safetensors", ".model", ".txt")
+#: What is downloaded: nothing that would be unpickled or run; templates of chats are filled in a sandbox of Jinja's.
+SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja")
 _HUB_ID = re.compile(r"(?!.{97})[\w-][\w.-]*(/[\w-][\w.-]*)?")  # the hub allows 96 characters
 
 

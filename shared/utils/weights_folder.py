@@ -20,6 +20,8 @@ LARGEST = 2**20
 LONGEST_LIST = 4096
 #: Names of what is counted, and of what cannot be 0 either.
 _STEPS = re.compile(r"stride|kernel|dilation|heads|rate|ratio|multiple|hop|factor")
+#: Names of a base of angles, which may be as large as it likes, and of layers that are counted from the last, -1.
+_BASE, _FROM_LAST = re.compile(r"rope_theta$"), re.compile(r"feature_layer($|\.)")
 _COUNTS = re.compile(_STEPS.pattern + r"|(^|[._])(num|n)_|layer|block|size|dim|channel|length|token|bin")
 ADVICE = "copy the whole folder again"
 
@@ -41,9 +43,10 @@ def check_numbers(config: Mapping[str, Any], name: str) -> None:
     for key, value in numbers_in(config):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} has {key} = {value}; a finite number is needed: {ADVICE}")
-        if abs(value) > LARGEST:
+        if abs(value) > LARGEST and not _BASE.search(key):
             raise UserError(f"{name} has {key} = {value}; at most {LARGEST} can be: {ADVICE}")
-        if isinstance(value, int) and value < (1 if _STEPS.search(key) else 0) and _COUNTS.search(key):
+        least = -LARGEST if _FROM_LAST.search(key) else 1 if _STEPS.search(key) else 0
+        if isinstance(value, int) and value < least and _COUNTS.search(key):
             raise UserError(f"{name} has {key} = {value}; a count cannot be that: {ADVICE}")
 
 

@@ -94,9 +94,37 @@ def test_the_users_own_texts(film: Path, tmp_path: Path) -> None:
     film.with_suffix(".txt").unlink()
 
 
+def test_a_model_of_its_own_is_asked_for_the_sound_alone(film: Path, tmp_path: Path) -> None:
+    with chat_server(GOOD) as server, chat_server("A bell.", '{"sound": "A dog barks."}') as ears:
+        other = {"sound_model": "ears", "sound_url": ears.url}
+        figures = served(film, tmp_path, server.url, pictures=2, side=32, **other).figures
+    assert figures["sound"] == "A dog barks." and figures["scene"] == "A garden at night." and figures["repaired"]
+    assert (figures["model"], figures["sound_model"]) == ("eyes", "ears")
+    text, *parts = server.requests[0]["messages"][0]["content"]
+    assert "sound" not in text["text"] and [part["type"] for part in parts] == ["image_url"] * 2
+    text, *parts = ears.requests[0]["messages"][0]["content"]
+    assert '{"sound": "..."}' in text["text"] and [part["type"] for part in parts] == ["input_audio"]
+    assert ears.requests[0]["model"] == "ears" and "no JSON object" in ears.requests[1]["messages"][2]["content"]
+
+
+def test_a_sound_that_is_not_told_twice_drops_the_clip(film: Path, tmp_path: Path) -> None:
+    with chat_server(GOOD, '{"heard": "A bell."}') as server:
+        finding = served(film, tmp_path, server.url, sound_model="ears")
+    assert finding.verdict == "drop" and finding.reason.startswith("ears answers what cannot be used: sound: Field")
+    assert [request["model"] for request in server.requests] == ["eyes", "ears", "ears"]
+
+
 @pytest.mark.parametrize(
-    ("settings", "said"), [({}, "model: the server's name"), ({"url": "here", "model": "m"}, "no address")]
+    ("settings", "said"),
+    [
+        ({}, "model: the server's name"),
+        ({"url": "here", "model": "m"}, r"captions\.url: here is no address"),
+        ({"sound_url": "here", "model": "m"}, r"captions\.sound_url: here is no address"),
+        ({"source": "transformers"}, "model: a folder, or a name of the hub, is needed"),
+        ({"model": "m", "sound_model": "e", "hears": True}, "sound_model: hears is true: the sound goes to one model"),
+        ({"source": "files", "sound_model": "e"}, "sound_model: source files asks no model"),
+    ],
 )
-def test_a_server_needs_a_model_and_an_address(settings: dict[str, str], said: str) -> None:
+def test_what_a_model_needs(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DemixConfig.model_validate({"captions": {"source": "server"} | settings})

@@ -8,6 +8,8 @@ import signal
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 from shared.curation.config import DemixConfig
 from shared.curation.engine import Digests, Engine, stopping
 from shared.curation.ledger import Ledger
-from shared.curation.record import Context, Finding, Record, Stage
+from shared.curation.record import Context, Finding, Loads, Record, Stage
 from shared.curation.sources import Source
 from shared.utils.errors import UserError
 
@@ -52,6 +54,17 @@ def two(record: Record, context: Context) -> Finding:
 def three(record: Record, context: Context) -> Finding:
     _count(context, "three", record)
     return Finding()
+
+
+def own(record: Record, context: Context) -> Finding:
+    """Tell its process."""
+    time.sleep(0.05)
+    _count(context, str(os.getpid()), replace(record, start=0.0))
+    return Finding()
+
+
+def loading(processes: int, config: DemixConfig) -> Loads:
+    return Loads((), processes)
 
 
 STAGES = (Stage("shots", shots), Stage("one", one), Stage("two", two, reads=("one",)), Stage("three", three))
@@ -132,6 +145,16 @@ def test_some_stages_and_what_they_need(source: Source, ledger: Ledger) -> None:
     assert {state[0] for state in last(made).values()} == {"one", "shots"}
     made.run(["three"])
     assert [state[0] for state in last(made).values()][:7] == ["three"] * 7
+
+
+def test_a_stage_that_loads_a_model_has_as_many_processes_as_may(source: Source, ledger: Ledger) -> None:
+    made = engine(source, ledger, workers=3)
+    for processes, wanted in ((1, 1), (2, 2), (9, 3)):
+        made.stages = [Stage("shots", shots), Stage(f"own{processes}", own, loads=partial(loading, processes))]
+        made.digests = Digests(made.stages, made.context.config)
+        made.run([stage.name for stage in made.stages])
+        assert len(set(calls(source.path.parent))) == wanted
+        (source.path.parent / "calls").unlink()
 
 
 def test_a_digest_changes_with_what_a_stage_reads() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shared.utils.cli import Options, option
-from shared.utils.digest import settings_digest
+from shared.utils.digest import files_digest, settings_digest
 
 LEFT_OUT = ("output", "device")
 
@@ -24,3 +24,14 @@ def test_settings_are_options_and_the_contents_of_files(tmp_path: Path) -> None:
     assert settings_digest(Asked(seed=1), [file], LEFT_OUT) != digest
     file.write_bytes(bytes(299999) + b"x")
     assert settings_digest(Asked(), [file], LEFT_OUT) != digest
+
+
+def test_files_are_their_names_sizes_and_ends(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.wav", tmp_path / "b.wav"
+    file.write_bytes(bytes(300000))
+    other.write_bytes(bytes(300000))
+    digest = files_digest([file])
+    assert files_digest([file]) == digest and len({digest, files_digest([other]), files_digest([])}) == 3
+    for content in (bytes(300001), b"x" + bytes(299999), bytes(299999) + b"x"):
+        file.write_bytes(content)
+        assert files_digest([file]) != digest

@@ -24,6 +24,8 @@ from shared.utils.weights_folder import LARGEST, Header, check_numbers, read_con
         ({"num_heads": 0}, "num_heads = 0; a count cannot be that"),
         ({"conv_stride": [2, 0]}, r"conv_stride\.1 = 0; a count cannot be that"),
         ({"hidden_size": -4}, "hidden_size = -4; a count cannot be that"),
+        ({"num_layers": -1}, "num_layers = -1; a count cannot be that"),
+        ({"rope_theta": float("inf")}, "rope_theta = inf; a finite number"),
         ({"dims": [1] * 5000}, "list of 5000 in dims; at most 4096"),
     ],
 )
@@ -37,6 +39,10 @@ def test_what_configs_hold_is_allowed() -> None:
     check_numbers(allowed, "config")
     with pytest.raises(UserError, match="vocab_size"):
         check_numbers(allowed | {"vocab_size": LARGEST + 1}, "config")
+    check_numbers(
+        {"rope_parameters": {"rope_theta": 5e9}, "vision_feature_layer": -2, "a": {"vision_feature_layer": [-2, -1]}},
+        "config",
+    )
     check_numbers(
         {"mean": -4.26, "is_decoder": False, "latents_mean": [-0.5, 1], "eps": 1e-12, "names": ["a"]}, "config"
     )
