@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from shared.ablation.plan import OWNED, AblationPlan, GuidanceSweep
+from shared.ablation.plan import BEGINS, OWNED, AblationPlan, GuidanceSweep
 from shared.ablation.plan_sections import Start
 from shared.utils.config import TrainConfig, dump_config, flatten
 from shared.utils.errors import UserError
@@ -91,6 +91,8 @@ class Jobs:
         """Make the job of the run that is done once."""
         folder = self.output / "start"
         step, settings = self._train(start, start.overrides, "start", folder, start.seed, FIRST_PORT)
+        for key in (key for key in BEGINS if key in start.overrides):
+            settings[key] = weights_digest(f"start.overrides: {key}", Path(start.overrides[key]))
         needs = [f"clips {name}" for name in self.plan.clips]
         return AblationJob("start", folder, settings, [step], needs, start.processes)
 
@@ -147,13 +149,7 @@ class Jobs:
     @cached_property
     def _weights(self) -> str:
         """Digest of the given checkpoint's transformer, which may be large: read once, not for every run."""
-        digests = []
-        for file in sorted((self.begin / "transformer").glob("*.safetensors")):
-            with file.open("rb") as content:
-                digests.append(hashlib.file_digest(content, "sha256").hexdigest())
-        if not digests:
-            raise UserError(f"--start {self.begin}: has no transformer/*.safetensors; give the folder of a checkpoint")
-        return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+        return weights_digest("--start", self.begin)
 
     def _train(
         self, run: Start | AblationPlan, changes: Mapping[str, Any], who: str, folder: Path, seed: int, port: int
@@ -190,6 +186,17 @@ class Jobs:
         workers = {} if self.workers is None else {"workers": self.workers}
         options = {"checkpoint": checkpoint, "output": folder, **workers}
         return Step(name, command("evaluate.py", *flags({**options, **evaluation})), folder / "metrics.json")
+
+
+def weights_digest(what: str, folder: Path) -> str:
+    """Digest of the transformer in a checkpoint's folder. UserError names `what`, if there is none."""
+    digests = []
+    for file in sorted((folder / "transformer").glob("*.safetensors")):
+        with file.open("rb") as content:
+            digests.append(hashlib.file_digest(content, "sha256").hexdigest())
+    if not digests:
+        raise UserError(f"{what} {folder}: has no transformer/*.safetensors; give the folder of a checkpoint")
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def command(name: str, *words: str, processes: int = 1, port: int = FIRST_PORT) -> list[str]:

@@ -35,6 +35,8 @@ T = TypeVar("T", bound=Section)
 
 OWNED = ("output", "seed", "data.manifest", "data.latents", "codecs", "init", "init_streams")
 """Keys of a training configuration that a variant may not set: the plan does."""
+BEGINS = ("init", "init_streams")
+"""Those of them that the start may set, which may itself go on from a checkpoint."""
 
 
 class GuidanceSetting(Section):
@@ -131,7 +133,7 @@ class AblationPlan(Section):
         changes |= {"start.overrides": self.start.overrides} if self.start else {}
         changes |= {f"variants.{name}.overrides": variant.overrides for name, variant in self.variants.items()}
         for section, key in ((section, key) for section, overrides in changes.items() for key in overrides):
-            if key in OWNED:
+            if key in OWNED and not (section == "start.overrides" and key in BEGINS):
                 yield f"{section}: {key} is the plan's to set; leave it out"
         swept = self.guidance.variant if self.guidance else self.reference
         for key, name in (("reference", self.reference), ("guidance.variant", swept)):

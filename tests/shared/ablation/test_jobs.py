@@ -54,7 +54,7 @@ def test_only_runs_that_read_the_same_share_what_is_encoded(bench: Bench) -> Non
     assert folders["start"] == folders["runs/ccl"] == folders["runs/bad"] != folders["runs/wide"]
 
 
-@pytest.mark.parametrize("name", ["ccl", "ccl_cutout", "ccl_1m", "ccl_10m", "mtv", "smoke"])
+@pytest.mark.parametrize("name", ["ccl", "ccl_cutout", "mtv", "smoke"])
 def test_the_shipped_plans_are_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every configuration that they need loads, and a group is there for each phase."""
     monkeypatch.chdir(ROOT)
