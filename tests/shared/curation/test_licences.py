@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from shared.curation.config import Captions, Demix, People, Shots, Speech
+from shared.curation.config import Captions, Demix, People, Quality, Shots, Speech, Words
 from shared.curation.licences import MODELS, licences
 
 
@@ -15,6 +15,8 @@ def choices() -> Iterator[tuple[str, Any]]:
         ("demix", Demix, "demixer"),
         ("people.faces", People, "faces"),
         ("speech.activity", Speech, "activity"),
+        ("quality.by", Quality, "by"),
+        ("words.by", Words, "by"),
         ("captions.source", Captions, "source"),
     ):
         for value in get_args(section.model_fields[field].annotation):
