@@ -17,7 +17,8 @@ from torchaudio.functional import resample
 from mtv.tracks import Tracks
 from shared.perception.pitch import HOP, RATE
 from shared.perception.speakers import speaker_embedder
-from shared.perception.turns import Turns, diarise, stretches
+from shared.perception.stretches import stretches
+from shared.perception.turns import Turns, diarise
 from shared.utils.errors import UserError
 
 Audio = NDArray[np.float32]

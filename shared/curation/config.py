@@ -15,7 +15,8 @@ from shared.utils.ranges import Amount, Batch, Count, Fps, Rate, SampleRate, Sec
 
 #: Names of the stages, in order.
 STAGE_NAMES = (
-    "shots", "technical", "demix", "people", "speech", "captions", "subsets", "template", "fingerprint", "cut",
+    "shots", "technical", "demix", "people", "speech", "quality", "words", "captions", "subsets", "template",
+    "fingerprint", "cut",
 )  # fmt: skip
 #: Keys by section that decide how a stage is run, and not what it finds.
 FREE_KEYS = {
@@ -26,6 +27,8 @@ FREE_KEYS = {
 }  # fmt: skip
 #: Mean brightness of a picture.
 Brightness = Annotated[float, Field(gt=0, le=255)]
+#: Of a sound, as listeners rate it.
+Score = Annotated[float, Field(ge=1, le=10)]
 
 
 class Shots(Section):
@@ -121,6 +124,38 @@ class Speech(Section):
     most_voice_over: Rate = key(0.5, "Share of the speech that may be nobody's whose lips move.")
 
 
+class Quality(Section):
+    """How good the sound is."""
+
+    by: Literal["none", "dnsmos", "audiobox"] = key(
+        "none",
+        "What rates it: dnsmos (make perception), the speech track of clips in which somebody speaks; audiobox, of "
+        "which you have weights, the sound of all; or nothing.",
+    )
+    weights: Path | None = key(None, "audiobox: its folder, as facebook/audiobox-aesthetics is published.")
+    least: Score | None = key(
+        None,
+        "Score below which a clip is dropped. null: dnsmos 2.5 overall, of 5; audiobox 5 for production quality, "
+        "of 10.",
+    )
+
+    @model_validator(mode="after")
+    def _with_weights(self) -> Self:
+        if (self.by == "audiobox") != (self.weights is not None):
+            told = "audiobox needs the folder that you have" if self.weights is None else f"{self.by} takes none"
+            raise ValueError(f"quality.weights: {told}; set them with by: audiobox alone")
+        return self
+
+
+class Words(Section):
+    """What is said."""
+
+    by: Literal["none", "whisper"] = key(
+        "none", "What writes it down, where there is speech: whisper, the base model (make perception); or nothing."
+    )
+    language: str | None = key(None, "Whisper's code of the language that is spoken, as en; null: it is found.")
+
+
 class Captions(Section):
     """Texts."""
 
@@ -210,6 +245,8 @@ class DemixConfig(Section):
     demix: Demix = Demix()
     people: People = People()
     speech: Speech = Speech()
+    quality: Quality = Quality()
+    words: Words = Words()
     captions: Captions = Captions()
     subsets: Subsets = Subsets()
     duplicates: Duplicates = Duplicates()

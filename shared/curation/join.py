@@ -77,8 +77,22 @@ def joined_clip(record: Record, video: Path, tracks: dict[str, Path], parts: Seq
         id=record.key, video=video, tracks=tracks, speakers=list(spoken),
         subsets=[name for name in parts[0].subsets if all(name in part.subsets for part in parts)],
         **_over_time("", starts, [part.caption for part in parts]),
-        **_over_time("audio_", starts, [part.audio_caption for part in parts]),
+        **_over_time("audio_", starts, [part.audio_caption for part in parts]), **_said(starts, parts),
     )  # fmt: skip
+
+
+def _said(starts: Sequence[float], parts: Sequence[Clip]) -> dict[str, Any]:
+    """Tell what is said in all, and when; the language, if it is one."""
+    languages = {part.language for part in parts if part.transcript}
+    return {
+        "transcript": " ".join(part.transcript for part in parts if part.transcript),
+        "language": languages.pop() if len(languages) == 1 else "",
+        "words": [
+            (round(at + first, 2), round(at + last, 2), text)
+            for at, part in zip(starts, parts, strict=True)
+            for first, last, text in part.words
+        ],
+    }
 
 
 def _over_time(stream: str, starts: Sequence[float], texts: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from shared.curation.config import Speech
 from shared.curation.demixing import track_files
 from shared.curation.record import Context, Finding, Record
 from shared.data.media import read_audio
+from shared.perception.stretches import stretches
 from shared.perception.voices import STEP, speech_probability
 from shared.puppets.readers import HOP, band_level
 from shared.utils.levels import SILENCE_DBFS
@@ -30,6 +31,8 @@ SMOOTH = 0.03
 """Seconds of the curve of loudness that are looked at together."""
 AROUND = 0.2
 """Seconds before and after a moment within which a mouth opens or shuts, if it moves."""
+GAP = 0.3
+"""Seconds of silence that do not part a stretch of speech."""
 PAUSE = 0.3
 """Seconds before and after moving lips in which what is heard may still be theirs."""
 LEAST_SPOKEN = 0.4
@@ -44,7 +47,7 @@ class Voice(NamedTuple):
 
 
 def listen(record: Record, context: Context) -> Finding:
-    """Tell who of the faces speaks, and how much of the speech is nobody's."""
+    """Tell who of the faces speaks, when somebody does (`spans`, seconds), and how much of it is nobody's."""
     settings = context.config.speech
     people = record.figures["people"]
     fps, frames = people["fps"], people["frames"]
@@ -54,7 +57,8 @@ def listen(record: Record, context: Context) -> Finding:
         sound = read_audio(track_files(context.output, record.key)["speech"], RATE)[0]
         voice = voice_of(sound, frames, fps, settings)
     openings = [np.array(person["opening"]) for person in people["people"]]
-    figures = who_speaks(openings, voice, fps, settings)
+    spans = [[round(at / fps, 3) for at in span] for span in stretches(voice.active, round(GAP * fps))]
+    figures = who_speaks(openings, voice, fps, settings) | {"spans": spans}
     if figures["speech_share"] >= settings.least_speech and figures["voice_over_share"] > settings.most_voice_over:
         seen = f"{len(openings)} faces are seen" if openings else "nobody is seen"
         told = f"{figures['voice_over_share']:.0%} of the speech is of nobody whose lips move with it, and {seen}"

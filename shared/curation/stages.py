@@ -7,11 +7,13 @@ from shared.curation import (
     fingerprint,
     in_process,
     people,
+    quality,
     shots,
     speech,
     subsets,
     technical,
     template,
+    words,
 )
 from shared.curation.config import DemixConfig
 from shared.curation.record import Stage
@@ -23,7 +25,9 @@ STAGES = (
     Stage("technical", technical.examine),
     Stage("demix", demixing.demix, writes=True),
     Stage("people", people.look),
-    Stage("speech", speech.listen, reads=("demix", "people")),
+    Stage("speech", speech.listen, reads=("demix", "people"), version=2),
+    Stage("quality", quality.rate, reads=("demix", "speech")),
+    Stage("words", words.write_down, reads=("demix", "speech")),
     Stage("captions", captions.caption, reads=("people",), loads=in_process.loads),
     Stage("subsets", subsets.sort, reads=("demix", "people", "speech")),
     Stage("template", template.write, reads=("people", "speech", "captions")),
@@ -42,5 +46,9 @@ def check_installed(config: DemixConfig, names: set[str]) -> None:
         people.check(config.people.faces)
     if "speech" in names and config.speech.activity == "silero":
         voices_fingerprint()
+    if "quality" in names:
+        quality.check(config.quality)
+    if "words" in names:
+        words.check(config.words)
     if "captions" in names and config.captions.source == "transformers":
         in_process.check(config, captions.RATE)

@@ -25,7 +25,7 @@ from shared.utils.markdown import markdown_table
 
 _log = logging.getLogger(__name__)
 HELD_OUT_NAME, CARD_NAME, PAGE_NAME = "held_out.jsonl", "README.md", "index.html"
-WRITTEN = ("technical", "speech", "captions", "subsets", "template")
+WRITTEN = ("technical", "speech", "words", "captions", "subsets", "template")
 """Stages whose figures the manifest and the card are made of; the others' may be long."""
 MOST_ON_PAGE = 2000
 """Clips on the page, the first ones: a browser shows no more."""
@@ -99,10 +99,12 @@ def clip_of(output: Path, kept: Kept) -> Clip:
     sound = {"audio_caption": texts["audio_caption"]} if texts["audio_caption"] else {}
     looks = figures["captions"]["people"]
     speaking = [number for number, speaks in enumerate(figures["speech"]["speaking"]) if speaks]
+    said = figures["words"]
+    spoken = {"transcript": said["text"], "language": said["language"], "words": said["words"]} if said else {}
     return Clip(
         id=record.key, video=clip_file(output, record), tracks=track_files(output, record.key),
         caption=texts["caption"], subsets=figures["subsets"]["subsets"],
-        speakers=[looks[number] for number in speaking] if looks else [], **sound,
+        speakers=[looks[number] for number in speaking] if looks else [], **sound, **spoken,
     )  # fmt: skip
 
 

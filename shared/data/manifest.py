@@ -39,6 +39,8 @@ class Clip(BaseModel):
     `prompts` and `audio_prompts`: texts over time, each with the second from which it holds, counted from `start`. They
     train; a caption that is not given beside them is all of them in a row. `audio_prompts` that are not given are the
     prompts, unless there is an `audio_caption`.
+    `transcript`: what is said, in a language of the code `language`; `words`: each with its first and last second,
+    counted from `start`. Nothing trains by them; they go along.
     `audio_track`: which track of the sound's file, from 1; not given, the one that the file calls its default.
     """
 
@@ -58,6 +60,9 @@ class Clip(BaseModel):
     truth: Path | None = None
     prompts: list[tuple[float, str]] = []
     audio_prompts: list[tuple[float, str]] = []
+    transcript: str = ""
+    language: str = ""
+    words: list[tuple[float, float, str]] = []
 
     @field_validator("tracks")
     @classmethod
@@ -77,6 +82,15 @@ class Clip(BaseModel):
         if empty := [f"{seconds:g}" for seconds, text in prompts if not text.strip()]:
             raise ValueError(f"the text at {empty[0]} s is empty; each needs words")
         return prompts
+
+    @field_validator("words")
+    @classmethod
+    def _spoken_in_order(cls, words: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+        times = [0.0, *(start for start, _, _ in words)]
+        for before, (start, end, text) in zip(times, words, strict=False):
+            if not before <= start <= end:
+                raise ValueError(f"{text!r} is spoken from {start:g} to {end:g} s; words begin in order and then end")
+        return words
 
     @model_validator(mode="before")
     @classmethod

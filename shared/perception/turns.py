@@ -10,7 +10,6 @@ change costs (a Viterbi path). Nothing here separates voices: what sounds at onc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from shared.perception.pitch import two_voices
 from shared.perception.speakers import Array, Mask, Sound, Span, SpeakerEmbedder
+from shared.perception.stretches import stretches
 
 Labels = NDArray[np.int_]
 
@@ -58,21 +58,6 @@ def diarise(sound: Sound, speakers: int, embedder: SpeakerEmbedder) -> Turns:
         theirs = list(dict.fromkeys(labels[nearest].tolist()))
         rows[theirs[: 2 if overlap[span[0]] else 1], slice(*span)] = True
     return Turns(rows[np.argsort(rows.argmax(1), kind="stable")], overlap)
-
-
-def stretches(active: Mask, pause: int = 0, longest: int | None = None) -> list[Span]:
-    """List the stretches of True in `active` [T]: gaps of up to `pause` frames belong to them, and one of more than
-    `longest` frames is several, equally long."""
-    edges = np.flatnonzero(np.diff(np.pad(active.astype(np.int8), 1)))
-    found: list[Span] = []
-    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        if found and first - found[-1][1] <= pause:
-            first = found.pop()[0]
-        found.append((first, end))
-    if longest is None:
-        return found
-    parts = [np.linspace(first, end, -(-(end - first) // longest) + 1).round().astype(int) for first, end in found]
-    return [pair for part in parts for pair in pairwise(part.tolist())]
 
 
 def label_speakers(vectors: Array, spans: Sequence[Span], speakers: int, embedder: SpeakerEmbedder) -> Labels:

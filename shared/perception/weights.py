@@ -3,7 +3,7 @@ library's its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,12 +23,14 @@ Module = TypeVar("Module", bound=nn.Module)
 IDLE = "num_batches_tracked"
 
 
-def load_weights(module: Module, path: Path, drop: tuple[str, ...] = ()) -> Module:
+def load_weights(module: Module, path: Path, drop: tuple[str, ...] = (), name_of: Callable[[str], str] = str) -> Module:
     """Load a safetensors file, or the only one in a folder, into `module`; names that begin with one of `drop` are left
-    out. UserError for another file, and for names or shapes that are not the module's."""
+    out. `name_of` gives the file's name for one of the module, where they differ. UserError for another file, and for
+    names or shapes that are not the module's."""
     file = weights_file(path)
     there = {name: header.shape for name, header in read_header(file).items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items() if not name.endswith(IDLE)}
+    names = {name_of(name): name for name in module.state_dict() if not name.endswith(IDLE)}
+    wanted = {public: tuple(module.state_dict()[name].shape) for public, name in names.items()}
     surplus = [name for name in there if name not in wanted and not name.endswith(IDLE) and not name.startswith(drop)]
     if missing := [name for name in wanted if name not in there]:
         has = f"; it has {surplus[0]}" if surplus else ""
@@ -40,7 +42,7 @@ def load_weights(module: Module, path: Path, drop: tuple[str, ...] = ()) -> Modu
         if there[name] != shape:
             raise UserError(f"{file}: {name} is {list(there[name])}; {list(shape)} is needed")
     weights = load_file(file)
-    module.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    module.load_state_dict({name: weights[public] for public, name in names.items()}, strict=False)
     return module.eval().requires_grad_(False)
 
 

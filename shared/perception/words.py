@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.perception.installed import find_weights, optional_module, weights_fingerprint
+from shared.utils.errors import UserError
 
 RATE = 16000
 MODEL = "whisper-base"
@@ -24,6 +27,22 @@ class Transcript(NamedTuple):
     text: str
     language: str
     no_speech: float
+
+
+class Word(NamedTuple):
+    """A word as it stands in the text, and the seconds from which and to which it is spoken."""
+
+    text: str
+    start: float
+    end: float
+
+
+class Spoken(NamedTuple):
+    """What was heard, its language, and when each word was."""
+
+    text: str
+    language: str
+    words: tuple[Word, ...]
 
 
 class Errors(NamedTuple):
@@ -44,6 +63,42 @@ def transcribe(sound: NDArray[np.float32], language: str | None = None) -> Trans
     found = list(segments)
     text = "".join(segment.text for segment in found).strip()
     return Transcript(text, about.language, max((segment.no_speech_prob for segment in found), default=1.0))
+
+
+def timed_words(
+    sound: NDArray[np.float32], spans: Sequence[tuple[float, float]], language: str | None = None
+) -> Spoken:
+    """Write down what is said in stretches of mono `sound` [N] at RATE, in seconds, as `transcribe` does, each by
+    itself; the language is found in the first."""
+    segments, about = _model().transcribe(
+        sound, language=language, beam_size=BEAM, temperature=0.0, condition_on_previous_text=False,
+        word_timestamps=True, clip_timestamps=[time for span in spans for time in span],
+    )  # fmt: skip
+    found = list(segments)
+    pieces = [Word(piece.word, float(piece.start), float(piece.end)) for one in found for piece in one.words]
+    text = "".join(segment.text for segment in found).strip()
+    return Spoken(text, about.language, whole_words(sorted(pieces, key=attrgetter("start")), about.language))
+
+
+def whole_words(pieces: Sequence[Word], language: str) -> tuple[Word, ...]:
+    """Put words together that Whisper parts at a hyphen: a piece without a space before it goes on with the last one,
+    but in languages without spaces."""
+    words: list[Word] = []
+    for piece in pieces:
+        if words and not piece.text.startswith(" ") and language not in WITHOUT_SPACES:
+            last = words.pop()
+            words.append(Word(last.text + piece.text.rstrip(), last.start, max(last.end, piece.end)))
+        else:
+            words.append(piece._replace(text=piece.text.strip(), end=max(piece.start, piece.end)))
+    return tuple(words)
+
+
+def check_language(name: str, code: str) -> None:
+    """Raise UserError, which calls it `name`, for a code that is none of Whisper's languages."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    if code not in LANGUAGES:
+        raise UserError(f"{name}: {code} is no language of Whisper; there are {', '.join(sorted(LANGUAGES))}")
 
 
 def word_errors(reference: str, heard: str, language: str) -> Errors:

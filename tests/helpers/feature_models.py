@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
     ClapConfig,
@@ -111,4 +112,56 @@ def save_pe_av(folder: Path, monkeypatch: Any) -> Path:
     PeAudioFeatureExtractor(sampling_rate=8000, hop_length=8).save_pretrained(folder)
     picture = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(picture))
+    return folder
+
+
+#: Scores of the public Audiobox-aesthetics: mean and deviation of each.
+TARGETS = {"CE": (5.06865, 1.93029), "CU": (5.73633, 1.75669), "PC": (3.18591, 1.86637), "PQ": (6.57505, 1.51466)}
+
+
+def aesthetics_shapes(
+    layers: int, width: int, heads: int, inner: int, channels: int, buckets: int, reach: int, groups: int, depth: int
+) -> dict[str, list[int]]:
+    """Names and shapes of the public file of Audiobox-aesthetics, for an encoder of these sizes."""
+    shapes = {"mask_emb": [width], "post_extract_proj.weight": [width, channels], "post_extract_proj.bias": [width]}
+    for number, kernel in enumerate((10, 3, 3, 3, 3, 2, 2)):
+        shapes[f"feature_extractor.conv_layers.{number}.0.weight"] = [channels, channels if number else 1, kernel]
+    norms = {"feature_extractor.conv_layers.0.2": channels, "layer_norm": channels, "encoder.layer_norm": width}
+    shapes |= {f"encoder.pos_conv.0.weight_{letter}": size for letter, size in (
+        ("g", [1, 1, reach]), ("v", [width, width // groups, reach]))}  # fmt: skip
+    shapes["encoder.pos_conv.0.bias"] = [width]
+    for number in range(layers):
+        layer = f"encoder.layers.{number}"
+        linears = {f"self_attn.{name}_proj": (width, width) for name in ("k", "v", "q", "out")}
+        linears |= {"self_attn.grep_linear": (8, width // heads), "fc1": (inner, width), "fc2": (width, inner)}
+        for name, (rows, columns) in linears.items():
+            shapes |= {f"{layer}.{name}.weight": [rows, columns], f"{layer}.{name}.bias": [rows]}
+        shapes[f"{layer}.self_attn.grep_a"] = [1, heads, 1, 1]
+        norms |= {f"{layer}.self_attn_layer_norm": width, f"{layer}.final_layer_norm": width}
+    shapes["encoder.layers.0.self_attn.relative_attention_bias.weight"] = [buckets, heads]
+    shapes |= {f"{name}.{part}": [size] for name, size in norms.items() for part in ("weight", "bias")}
+    shapes = {f"wavlm_model.{name}": shape for name, shape in shapes.items()}
+    for axis in TARGETS:
+        shapes[f"layer_weights.{axis}"] = [layers + 1]
+        for number in range(depth):
+            rows = 1 if number == depth - 1 else width
+            head = f"proj_layer.{axis}.{3 * number}"
+            shapes |= {f"{head}.weight": [rows, width], f"{head}.bias": [rows]}
+            if rows == width:
+                norm = f"proj_layer.{axis}.{3 * number + 1}"
+                shapes |= {f"{norm}.weight": [width], f"{norm}.bias": [width]}
+    return shapes
+
+
+def save_aesthetics(folder: Path, seed: int = 0) -> Path:
+    """Audiobox-aesthetics of two layers, 8 wide, in the public names."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = aesthetics_shapes(2, 8, 2, 12, 6, 8, 6, 2, 3)
+    weights = {name: 0.5 * torch.randn(shape, generator=random) for name, shape in shapes.items()}
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "model.safetensors")
+    targets = {axis: {"mean": mean, "std": std} for axis, (mean, std) in TARGETS.items()}
+    config = {"nth_layer": 3, "proj_num_layer": 3, "proj_ln": True, "proj_act_fn": "gelu", "proj_dropout": 0.0}
+    config |= {"use_weighted_layer_sum": True, "normalize_embed": True, "output_dim": 1, "precision": "32"}
+    (folder / "config.json").write_text(json.dumps(config | {"freeze_encoder": True, "target_transform": targets}))
     return folder

@@ -100,6 +100,9 @@ METRICS = {
     "av_align": Entry(f"{_HERE}.av_align", "AVAlign", "peaks of optical flow against onsets, as published"),
     "wer": Entry(f"{_HERE}.wer", "WordErrorRate", "wrong words of what is said, by Whisper"),
     "dnsmos": Entry(f"{_HERE}.dnsmos", "DNSMOS", "quality of the speech"),
+    "audiobox_aesthetics": Entry(
+        f"{_HERE}.audiobox_aesthetics", "AudioboxAesthetics", "how well the sound is made", ("audiobox",)
+    ),
 }
 
 

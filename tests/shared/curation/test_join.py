@@ -45,6 +45,21 @@ def test_texts_are_told_where_they_begin_and_once() -> None:
     assert (made.audio_prompts, made.audio_caption, made.subsets) == ([], "Rain.", [])
 
 
+def test_what_is_said_is_told_when_it_is_said() -> None:
+    record = whole([kept(1, 3), kept(3, 6), kept(6, 7)])
+    words = [[(0.5, 0.9, "Yes.")], [], [(0.25, 0.5, "No."), (0.5, 0.75, "No!")]]
+    texts = zip(("Yes.", "", "No. No!"), ("en", "", "en"), words, strict=True)
+    parts = [
+        Clip(id="x", video=Path("x.mp4"), caption="", transcript=text, language=code, words=spoken)
+        for text, code, spoken in texts
+    ]
+    made = joined_clip(record, Path("v.mp4"), {}, parts)
+    assert (made.transcript, made.language) == ("Yes. No. No!", "en")
+    assert made.words == [(0.5, 0.9, "Yes."), (5.25, 5.5, "No."), (5.5, 5.75, "No!")]
+    other = parts[2].model_copy(update={"language": "it"})
+    assert joined_clip(record, Path("v.mp4"), {}, [*parts[:2], other]).language == ""
+
+
 def test_joined_shots_are_one_clip_of_the_manifest(
     built: Path, film: tuple[Path, list[Segment]], config: DemixConfig, tmp_path: Path
 ) -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from shared.curation.config import Speech
-from shared.curation.speech import RATE, Voice, voice_of, who_speaks
+from shared.curation.config import DemixConfig, Speech
+from shared.curation.demixing import track_files
+from shared.curation.record import Context, Record
+from shared.curation.speech import RATE, Voice, listen, voice_of, who_speaks
+from shared.data.media_write import write_audio
 
 FPS, FRAMES = 24.0, 96
 SETTINGS = Speech(activity="level", least_correlation=0.5)
@@ -64,3 +69,15 @@ def test_the_level_tells_when_there_is_speech() -> None:
     tone[RATE // 2 : RATE] = 0
     active = voice_of(tone.astype(np.float32), 48, FPS, SETTINGS).active
     assert active[2:10].all() and not active[14:22].any() and active[26:46].all()
+
+
+def test_the_stretches_of_speech_are_in_seconds_and_short_gaps_do_not_part_them(tmp_path: Path) -> None:
+    time = np.arange(4 * RATE) / RATE
+    tone = 0.1 * np.sin(2 * np.pi * 300 * time) * ((time < 1) | ((time > 1.2) & (time < 2)) | (time > 3))
+    write_audio(track_files(tmp_path, "k")["speech"], tone[None].astype(np.float32), RATE)
+    people = {"fps": FPS, "frames": FRAMES, "people": []}
+    config = DemixConfig(speech=Speech(activity="level", most_voice_over=1))
+    for silent, spans in (([], [[0, 2], [3, 4]]), (["speech"], [])):
+        record = Record("k", Path("x"), "k", 0, 4, "", {"people": people, "demix": {"silent": silent}})
+        found = listen(record, Context(config, tmp_path, None)).figures["spans"]  # type: ignore[arg-type]
+        assert np.array(found) == pytest.approx(np.array(spans), abs=0.15)

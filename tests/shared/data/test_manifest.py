@@ -56,6 +56,9 @@ def test_what_is_written_is_read_back(folder: Path) -> None:
         start=0.5,
         end=2.5,
         truth=folder / "b.json",
+        transcript="Good day.",
+        language="en",
+        words=[(0.1, 0.5, "Good"), (0.5, 0.9, "day.")],
     )
     clips = [Clip(id="a", video=folder / "a.mp4", caption="x"), full]
     write_manifest(folder / "manifest.jsonl", clips)
@@ -84,6 +87,8 @@ def test_a_sound_needs_no_video(folder: Path) -> None:
         (A | {"id": "c", "start": 2, "end": 1}, "clip 'c': end 1.0 is not after start 2.0"),
         ({"id": "c", "caption": "x"}, "clip 'c': neither video nor audio"),
         ({"id": "c", "video": "a.mp4"}, "clip 'c': caption: Field required"),
+        (A | {"id": "c", "words": [[0.5, 0.4, "no"]]}, "words: 'no' is spoken from 0.5 to 0.4 s; words begin in order"),
+        (A | {"id": "c", "words": [[1, 2, "a"], [0.5, 2, "b"]]}, "words: 'b' is spoken from 0.5 to 2 s"),
         ({"id": "", "video": "a.mp4", "caption": "x"}, "id: "),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 
 from shared.perception.pitch import HOP, RATE
 from shared.perception.speakers import PitchEmbedder, Sound, Span, SpeakerEmbedder
-from shared.perception.turns import diarise, label_speakers, speaker_error, stretches
+from shared.perception.stretches import stretches
+from shared.perception.turns import diarise, label_speakers, speaker_error
 from shared.puppets.script import sample_spec
 from shared.puppets.sound import synthesise
 
@@ -72,14 +73,6 @@ def test_a_clip_of_the_puppets_has_its_turns() -> None:
     true = np.array([PitchEmbedder().active(stems[name]) for name in ("speech1", "speech2")])
     wrong, frames = speaker_error(true, turns.active)
     assert len(turns.active) == 2 and frames > 50 and wrong / frames < 0.05
-
-
-def test_stretches() -> None:
-    active = np.array([0, 1, 1, 0, 1, 0, 0, 0, 1], bool)
-    assert stretches(active) == [(1, 3), (4, 5), (8, 9)]
-    assert stretches(active, pause=1) == [(1, 5), (8, 9)]
-    assert stretches(active, pause=9, longest=3) == [(1, 4), (4, 6), (6, 9)]
-    assert stretches(np.zeros(4, bool)) == stretches(np.zeros(0, bool)) == []
 
 
 class Given(SpeakerEmbedder):
