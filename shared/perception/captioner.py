@@ -94,7 +94,7 @@ class ChatProcessor:
     def _part(self, part: Message) -> dict[str, Any]:
         if part["type"] == "image_url":
             data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
-            return {"type": "image", "image": Image.open(io.BytesIO(data)).convert("RGB")}
+            return {"type": "image", "image": Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB")}
         if part["type"] == "input_audio":
             return {"type": "audio", "audio": self._sound(base64.b64decode(part["input_audio"]["data"]))}
         return dict(part)
