@@ -11,17 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from commands import ROOT, Command, commands
-from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLWan, UniPCMultistepScheduler
-from diffusers.pipelines.ltx2 import LTX2Vocoder
+from diffusers import UniPCMultistepScheduler
 from PIL import Image
-from public import MODEL, small_wan
-from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+from public import MODEL, save_small_parts, small_wan
 
 from shared.data.media import probe
-from shared.utils.rng import derive
 
 #: Sections whose commands run elsewhere: films take tests/scripts/test_footage.py.
 ELSEWHERE = ("### Bring your own footage",)
@@ -62,21 +58,7 @@ def words(command: Command) -> list[str]:
 def public_models(folder: Path) -> None:
     """What the page's two `hf download` bring, small and random: Wan's pipeline, LTX-2's autoencoder and vocoder."""
     wan, ltx = folder / "Wan2.1-T2V-1.3B-Diffusers", folder / "LTX-2"
-    video = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
-    video |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}
-    audio = {"base_channels": 8, "num_res_blocks": 1, "latent_channels": 2, "mel_bins": 16}
-    vocoder = {"in_channels": 32, "hidden_channels": 8, "upsample_factors": [10, 24]}
-    vocoder |= {"upsample_kernel_sizes": [20, 48], "resnet_kernel_sizes": [3], "resnet_dilations": [[1]]}
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(0, "test", "readme"))
-        AutoencoderKLWan(**video).save_pretrained(wan / "vae")
-        text = UMT5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
-        UMT5EncoderModel(text).save_pretrained(wan / "text_encoder")
-        AutoencoderKLLTX2Audio(**audio).save_pretrained(ltx / "audio_vae")
-        LTX2Vocoder(**vocoder).save_pretrained(ltx / "vocoder")
-    letters = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
-    letters += [(word, -2.0) for word in ["▁", "▁a", *"abcdefghijklmnopqrstuvwxyz"]]
-    T5Tokenizer(vocab=letters, extra_ids=0).save_pretrained(wan / "tokenizer")
+    save_small_parts(wan, ltx)
     flow = UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0)
     flow.save_pretrained(wan / "scheduler")
     small_wan().save_pretrained(wan / "transformer")

@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 import yaml
-from diffusers import WanTransformer3DModel
+from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLWan, WanTransformer3DModel
+from diffusers.pipelines.ltx2 import LTX2Vocoder
 from torch import Tensor, nn
+from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from ccl.transformer import DualStreamTransformer
 from shared.checkpoint.conversion.safetensors_reader import SourceWeights
 from shared.checkpoint.wan_names import to_original
 from shared.nn.parameter_names import stream_name
-from shared.utils.rng import generator
+from shared.utils.rng import derive, generator
 
 CONFIGS = Path(__file__).parents[2] / "configs/model"
 SMALL: dict[str, Any] = {
@@ -46,6 +48,26 @@ def small_wan(**changes: Any) -> WanTransformer3DModel:
     model = WanTransformer3DModel(**(SMALL | {"out_channels": changes.get("in_channels", 4)} | changes)).eval()
     randomise(model)
     return model
+
+
+def save_small_parts(wan: Path, ltx: Path) -> None:
+    """Small random parts of public pipelines, each saved by its own library: `wan` gets vae, text_encoder and
+    tokenizer, `ltx` audio_vae and vocoder."""
+    video = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
+    video |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}
+    audio = {"base_channels": 8, "num_res_blocks": 1, "latent_channels": 2, "mel_bins": 16}
+    vocoder = {"in_channels": 32, "hidden_channels": 8, "upsample_factors": [10, 24]}
+    vocoder |= {"upsample_kernel_sizes": [20, 48], "resnet_kernel_sizes": [3], "resnet_dilations": [[1]]}
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(0, "test", "real classes"))
+        AutoencoderKLWan(**video).save_pretrained(wan / "vae")
+        text = UMT5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
+        UMT5EncoderModel(text).save_pretrained(wan / "text_encoder")
+        AutoencoderKLLTX2Audio(**audio).save_pretrained(ltx / "audio_vae")
+        LTX2Vocoder(**vocoder).save_pretrained(ltx / "vocoder")
+    words = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    words += [(word, -2.0) for word in ["▁", "▁a", *"abcdefghijklmnopqrstuvwxyz"]]
+    T5Tokenizer(vocab=words, extra_ids=0, model_max_length=256).save_pretrained(wan / "tokenizer")
 
 
 def original(state: dict[str, Tensor]) -> dict[str, Tensor]:

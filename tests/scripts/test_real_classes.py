@@ -14,16 +14,8 @@ import sample_joint
 import sample_mtv
 import torch
 import yaml
-from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLWan
-from diffusers.pipelines.ltx2 import LTX2Vocoder
-from transformers import (
-    T5Tokenizer,
-    UMT5Config,
-    UMT5EncoderModel,
-    Wav2Vec2Config,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Model,
-)
+from public import save_small_parts
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from scripts.encode import main as encode
 from scripts.make_puppets import main as make_puppets
@@ -49,25 +41,13 @@ with session():
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """wan/ with vae, text_encoder and tokenizer, ltx/ with audio_vae and vocoder, and wav2vec2/."""
     path = tmp_path_factory.mktemp("models")
-    wan, audio = path / "wan", {"base_channels": 8, "num_res_blocks": 1, "latent_channels": 2, "mel_bins": 16}
-    video = {"base_dim": 4, "num_res_blocks": 1, "z_dim": 4, "dim_mult": [1, 1, 2, 2]}
-    video |= {"latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [2, 1, 3, 4]}
-    vocoder = {"in_channels": 32, "hidden_channels": 8, "upsample_factors": [10, 24]}
-    vocoder |= {"upsample_kernel_sizes": [20, 48], "resnet_kernel_sizes": [3], "resnet_dilations": [[1]]}
+    save_small_parts(path / "wan", path / "ltx")
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     sizes |= {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
     with torch.random.fork_rng():
-        torch.manual_seed(derive(0, "test", "real classes"))
-        AutoencoderKLWan(**video).save_pretrained(wan / "vae")
-        text = UMT5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
-        UMT5EncoderModel(text).save_pretrained(wan / "text_encoder")
-        AutoencoderKLLTX2Audio(**audio).save_pretrained(path / "ltx/audio_vae")
-        LTX2Vocoder(**vocoder).save_pretrained(path / "ltx/vocoder")
+        torch.manual_seed(derive(0, "test", "wav2vec2"))
         Wav2Vec2Model(Wav2Vec2Config(**sizes)).save_pretrained(path / "wav2vec2")
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(path / "wav2vec2")
-    words = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
-    words += [(word, -2.0) for word in ["▁", "▁a", *"abcdefghijklmnopqrstuvwxyz"]]
-    T5Tokenizer(vocab=words, extra_ids=0, model_max_length=256).save_pretrained(wan / "tokenizer")
     return path
 
 
