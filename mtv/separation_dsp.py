@@ -1,14 +1,13 @@
 """Speech, effects and music by signal processing alone: no weights, no training (docs/mtv.md).
 
-Two passes of soft masks on a short-time Fourier transform. The masks of a pass sum to one, so the tracks sum to the
-mix.
+Two passes of soft masks on a short-time Fourier transform. The tracks sum to the mix.
 
 1. Long windows: tones that hold their level for seconds are music (harmonic against percussive, by order statistics
    along time and frequency: FitzGerald, DAFx 2010). All tones share one loudness curve, so that where a voice or a hit
    covers some of them the others tell how loud they are.
 2. Short windows on what is left: a click above 4 kHz marks a hit. What rose with it and has only fallen since is the
    ringing of the hit; what rises without a click is a voice. A voice shows between 2.3 and 3.8 kHz, and a frame has no
-   more of it below than that band allows.
+   more of it below than that band allows. What is no voice is of a hit within a second of a click, and else of music.
 
 Melodies, drums, quick changes of chord, effects without a sharp attack, and singing land on the wrong track: for
 recordings of the real world use a learned demixer.
@@ -40,6 +39,7 @@ CLICK_FLOOR, CLICK_SHARE, CLICK_RISE, CLICK_GAP = 10 ** (-50 / 20), 0.15, 2.0, 0
 """A click's least level, its least share of the loudest, its rise over just before, seconds between two."""
 CLICK_BEFORE = (15, 5)  # frames before a click, from and to, over which it rises: 60 to 20 ms earlier
 CLICK_LAST, LONGEST_DECAY = 0.1, 0.5  # seconds that a click may last, and in which a ringing falls to 1/e at the latest
+HEARD = 1.0  # seconds that a hit may be heard after its click
 VOICE_SHARE = 2.0  # how many times louder a voice is below VOICE_BAND than inside it, at most
 _SILENT = 1e-3  # share of the loudest frame below which a frame says nothing about the music
 _TINY = 1e-12
@@ -51,8 +51,9 @@ def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
     music = _masked(sound, rate, MUSIC_WINDOW, _music_mask)
     rest = sound - music
     clicks = find_clicks(rest, rate)
-    effects = _masked(rest, rate, WINDOW, lambda level, transform: _effects_mask(level, transform, clicks))
-    return rest - effects, effects, music
+    unvoiced = _masked(rest, rate, WINDOW, lambda level, transform: _unvoiced_mask(level, transform, clicks))
+    speech, effects = rest - unvoiced, unvoiced * _after_clicks(clicks, rest.shape[1], rate)
+    return speech, effects, sound - speech - effects
 
 
 def find_clicks(sound: Array, rate: int) -> Array:
@@ -116,17 +117,25 @@ def _music_mask(level: Array, transform: ShortTimeFFT) -> Array:
     return mask
 
 
-def _effects_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:
-    """Share of each bin that belongs to hits; [bins, frames]."""
+def _unvoiced_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:
+    """Share of each bin that is no voice; [bins, frames]."""
     ringing = _ringing(level, transform, clicks)
     voice = np.maximum(level - ringing, 0.0)
     low = transform.f < VOICE_BAND[0]
     band = _band(level, transform, VOICE_BAND)
     allowed = np.minimum(1.0, VOICE_SHARE * band / (np.sqrt((voice[low] ** 2).sum(0)) + _TINY))
     voice[low] *= allowed
-    # what is too much for a voice can only be a hit; where nothing is, the voice gets it
+    # what is too much for a voice is none; where nothing is, the voice gets it
     ringing[low] = np.where(allowed < 1, np.maximum(ringing[low], level[low] - voice[low]), ringing[low])
     return ringing**2 / (ringing**2 + voice**2 + _TINY)
+
+
+def _after_clicks(clicks: Array, samples: int, rate: int) -> Array:
+    """1 from each click until HEARD after it, 0 elsewhere, with ramps of a window outside; [samples]."""
+    times = np.arange(samples) / rate
+    index = np.searchsorted(clicks, times, side="right")
+    before, after = np.append(-np.inf, clicks)[index], np.append(clicks, np.inf)[index]
+    return np.clip(1 + np.maximum(before + HEARD - times, times - after) / WINDOW, 0, 1)
 
 
 def _ringing(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:
