@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mtv.demix_speakers import SpeakerScore
 
 EMBEDDER = "resemblyzer"
-SPLEETER = "spleeter"
 TURNS = "turns.json"
 LEAST_DB, MOST_DB = -100.0, 100.0  # scores are held between these, so that means over clips stay finite
 
@@ -71,10 +70,8 @@ def demix_clips(
     if measure and not any(map(_truth, clips)):
         raise UserError(f"{manifest}: no clip has tracks; --measure needs true ones to compare with")
     _demixer(choice)
-    if choice.second == SPLEETER:
-        from shared.perception import spleeter
-
-        spleeter.check()
+    if choice.second is not None:
+        _demixer(DemixerChoice(choice.second))
     if choice.speakers is not None:
         from shared.perception.speakers import speaker_embedder
 
@@ -136,20 +133,15 @@ def _ratio_db(signal: float, rest: float) -> float:
 
 
 def separated(name: str, checkpoints: Sequence[Path], device: str, mix: Audio, rate: int) -> dict[str, Audio]:
-    """Tracks by name of a mix float32 [1 or 2, N], by the demixer of that name: `TRACKS`, or "speech" and "others" by
-    "spleeter". UserError as `demixer`, and where weights are not installed."""
-    if name == SPLEETER:
-        from shared.perception.spleeter import two_tracks
-
-        return two_tracks(mix, rate, device)
+    """`TRACKS` by name of a mix float32 [1 or 2, N], by the demixer of that name. UserError as `demixer`."""
     return dict(_demixer(DemixerChoice(name, tuple(checkpoints), device)).separate(mix, rate).items())
 
 
 @cache
 def _demixer(choice: DemixerChoice) -> Demixer:
     """Made once; processes that are forked have it."""
-    models = {} if choice.name == "dsp" else {"checkpoints": choice.checkpoints, "device": choice.device}
-    return demixer(choice.name, **models)
+    takes = {"dsp": {}, "spleeter": {"device": choice.device}}
+    return demixer(choice.name, **takes.get(choice.name, {"checkpoints": choice.checkpoints, "device": choice.device}))
 
 
 def _process(output: Path, choice: DemixerChoice, measure: bool, clip: Clip) -> Outcome:
@@ -257,10 +249,8 @@ def _measured(clip: Clip, files: dict[str, Path], second: str | None) -> Scores:
     found = {name: read([file for track, file in files.items() if track.startswith(name)]) for name in truth}
     scores = {name: _score(found[name], track, mix) for name, track in truth.items()}
     if second is not None:
-        if set(truth) == set(TRACKS):
-            truth["others"] = _sum([truth["effects"], truth["music"]])
         theirs = separated(second, (), "cpu", mix, rate)
-        scores |= {f"{name}, {second}": _score(theirs[name], truth[name], mix) for name in theirs if name in truth}
+        scores |= {f"{name}, {second}": _score(theirs[name], truth[name], mix) for name in TRACKS if name in truth}
     return scores
 
 

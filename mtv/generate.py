@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PEOPLE = 9  # as many as a prompt's template counts; the checkpoint may know fewer
 SPEECH = ("speech", *(f"speech{k}" for k in range(2, PEOPLE + 1)))
-DEMIXERS = ("dsp", "demucs-cdx23")
+DEMIXERS = ("dsp", "spleeter", "demucs-cdx23")
 EMBEDDER = "resemblyzer"
 SCALES = {"text": 2, "speech": 1.5, "effects": 1, "music": 1}  # of guidance; `TrackGuidance`'s own are the same
 JOINT_SCALE = 3.5
@@ -111,8 +111,8 @@ class MTVOptions(SamplingOptions):
         name = self.demixer or "dsp"
         if name not in DEMIXERS:
             raise UserError(f"--demixer {name}: give one of {', '.join(DEMIXERS)}")
-        if (name == "dsp") == bool(self.demixer_checkpoint):
-            needed = "has no checkpoint; leave it out" if name == "dsp" else "needs --demixer-checkpoint"
+        if (name != "demucs-cdx23") == bool(self.demixer_checkpoint):
+            needed = "needs --demixer-checkpoint" if name == "demucs-cdx23" else "has no checkpoint; leave it out"
             raise UserError(f"--demixer {name}: {needed}")
         _check_speakers(self)
         joint = self.guidance == "joint"
@@ -262,9 +262,10 @@ def separated(options: MTVOptions, sound: Sound) -> Stems:
     from mtv.separation import demixer
 
     settings: dict[str, Any] = {}
+    if options.demixer in ("spleeter", "demucs-cdx23"):
+        settings["device"] = str(cli.device(options.device))
     if options.demixer == "demucs-cdx23":
-        device = str(cli.device(options.device))
-        settings = {"checkpoints": options.demixer_checkpoint, "device": device, "tell": tell}
+        settings |= {"checkpoints": options.demixer_checkpoint, "tell": tell}
     return demixer(options.demixer or "dsp", **settings).separate(sound.samples, sound.rate)
 
 

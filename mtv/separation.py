@@ -2,7 +2,8 @@
 
     tracks = demixer("dsp").separate(mix, 16000)
 
-`dsp` works anywhere and needs nothing; `demucs-cdx23` is for real recordings; `stems` is for who has the tracks.
+`dsp` needs nothing, and knows the toy world; `spleeter` and `demucs-cdx23` are for real recordings; `stems` is for who
+has the tracks.
 """
 
 from __future__ import annotations
@@ -74,10 +75,33 @@ class DspDemixer(Demixer):
     name = "dsp"
 
     def _separate(self, mix: Audio, rate: int) -> Stems:
-        if rate < separation_dsp.LEAST_RATE:
-            raise UserError(f"demixer dsp: sound at {rate} Hz; at least {separation_dsp.LEAST_RATE} Hz is needed")
+        _check_rate(self.name, rate)
         speech, effects, music = (track.astype(np.float32) for track in separation_dsp.split(mix, rate))
         return Stems(speech, effects, music, rate)
+
+
+class SpleeterDemixer(Demixer):
+    """Speech by Spleeter of two stems; what it leaves, parted without weights into hits and music
+    (`mtv.separation_dsp.split_rest`), so that drums are hits. The tracks sum to the mix. Rates from 16 kHz on.
+
+    UserError where its weights are not installed.
+    """
+
+    name = "spleeter"
+
+    def __init__(self, device: str = "cpu") -> None:
+        from shared.perception import spleeter
+
+        spleeter.check()
+        self.device = device
+
+    def _separate(self, mix: Audio, rate: int) -> Stems:
+        from shared.perception.spleeter import two_tracks
+
+        _check_rate(self.name, rate)
+        two = two_tracks(mix, rate, self.device)
+        effects, music = (track.astype(np.float32) for track in separation_dsp.split_rest(two["others"], rate))
+        return Stems(two["speech"], effects, music, rate)
 
 
 class DemucsDemixer(Demixer):
@@ -146,7 +170,8 @@ class StemsDemixer(Demixer):
         return Stems(**{name: _fit(track, len(mix), wanted) for name, track in tracks.items()}, rate=rate)
 
 
-DEMIXERS: dict[str, Callable[..., Demixer]] = {kind.name: kind for kind in (DspDemixer, DemucsDemixer, StemsDemixer)}
+_KINDS: tuple[type[Demixer], ...] = (DspDemixer, SpleeterDemixer, DemucsDemixer, StemsDemixer)
+DEMIXERS: dict[str, Callable[..., Demixer]] = {kind.name: kind for kind in _KINDS}
 
 
 def demixer(name: str, **options: Any) -> Demixer:
@@ -154,6 +179,11 @@ def demixer(name: str, **options: Any) -> Demixer:
     if name not in DEMIXERS:
         raise UserError(f"demixer {name!r} is unknown; the known ones are {', '.join(DEMIXERS)}")
     return DEMIXERS[name](**options)
+
+
+def _check_rate(name: str, rate: int) -> None:
+    if rate < separation_dsp.LEAST_RATE:
+        raise UserError(f"demixer {name}: sound at {rate} Hz; at least {separation_dsp.LEAST_RATE} Hz is needed")
 
 
 def _fit(sound: Audio, channels: int, count: int) -> Audio:

@@ -9,8 +9,9 @@ Two passes of soft masks on a short-time Fourier transform. The tracks sum to th
    ringing of the hit; what rises without a click is a voice. A voice shows between 2.3 and 3.8 kHz, and a frame has no
    more of it below than that band allows. What is no voice is of a hit within a second of a click, and else of music.
 
-Melodies, drums, quick changes of chord, effects without a sharp attack, and singing land on the wrong track: for
-recordings of the real world use a learned demixer.
+Melodies, drums, quick changes of chord, effects without a sharp attack, and singing land on the wrong track. Recorded
+voices hold tones that are taken for music, and hiss where a hit clicks: for recordings of the real world the speech is
+to be found by a network, and `split_rest` parts what is left.
 """
 
 from collections.abc import Callable
@@ -54,6 +55,16 @@ def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
     unvoiced = _masked(rest, rate, WINDOW, lambda level, transform: _unvoiced_mask(level, transform, clicks))
     speech, effects = rest - unvoiced, unvoiced * _after_clicks(clicks, rest.shape[1], rate)
     return speech, effects, sound - speech - effects
+
+
+def split_rest(sound: NDArray[np.float32], rate: int) -> tuple[Array, Array]:
+    """Effects and music, whose sum is `sound`, [channels, N] without voices: the ringing of hits, and all else."""
+    rest = np.asarray(sound, np.float64)
+    steady = _masked(rest, rate, MUSIC_WINDOW, _music_mask)
+    clicks = find_clicks(rest - steady, rate)
+    hits = _masked(rest - steady, rate, WINDOW, lambda level, transform: _ringing_mask(level, transform, clicks))
+    effects = hits * _after_clicks(clicks, rest.shape[1], rate)
+    return effects, rest - effects
 
 
 def find_clicks(sound: Array, rate: int) -> Array:
@@ -128,6 +139,12 @@ def _unvoiced_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Arra
     # what is too much for a voice is none; where nothing is, the voice gets it
     ringing[low] = np.where(allowed < 1, np.maximum(ringing[low], level[low] - voice[low]), ringing[low])
     return ringing**2 / (ringing**2 + voice**2 + _TINY)
+
+
+def _ringing_mask(level: Array, transform: ShortTimeFFT, clicks: Array) -> Array:
+    """Share of each bin that rings after a click; [bins, frames]."""
+    ringing = _ringing(level, transform, clicks)
+    return ringing**2 / (ringing**2 + np.maximum(level - ringing, 0.0) ** 2 + _TINY)
 
 
 def _after_clicks(clicks: Array, samples: int, rate: int) -> Array:

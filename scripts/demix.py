@@ -24,7 +24,7 @@ from shared.utils.locks import FILLS, LOCK_NAME, locked
 from shared.utils.progress import bar as progress_bar
 from shared.utils.ranges import Count, Speakers, Workers
 
-DEMIXERS = ("dsp", "demucs-cdx23")
+DEMIXERS = ("dsp", "spleeter", "demucs-cdx23")
 SECONDS = ("dsp", "spleeter")
 
 
@@ -34,26 +34,26 @@ class DemixOptions(Options):
     audio_track: Count | None = option(
         None, "which track of a clip's sound, from 1, where the manifest has no audio_track; default: the file's own"
     )
-    demixer: str = option("dsp", f"one of {', '.join(DEMIXERS)}")
+    demixer: str = option("dsp", "dsp, for the toy world; spleeter (make perception) or demucs-cdx23, for recordings")
     checkpoint: list[Path] = option([], "MVSEP-CDX23 .th files; several are an ensemble")
-    device: str = option("cpu", "where demucs-cdx23 runs")
+    device: str = option("cpu", "where spleeter and demucs-cdx23 run")
     speakers: Speakers | None = option(None, "give each of up to so many people in a clip a speech track of their own")
     embedder: str | None = option(
         None, "how their voices are told apart: resemblyzer, pitch (one high, one low), or a folder of x-vectors; "
         "default: resemblyzer",
     )  # fmt: skip
     measure: bool = option(False, "compare with the tracks that the manifest has")
-    second: str | None = option(
-        None, "with --measure: dsp, or spleeter (make perception), which has speech and all else, is measured beside it"
-    )
+    second: str | None = option(None, "with --measure: dsp, or spleeter (make perception), is measured beside it")
     workers: Workers | None = option(None, "processes; default: all cores for dsp, else 1")
 
     @model_validator(mode="after")
     def _fitting(self) -> DemixOptions:
         if self.demixer not in DEMIXERS:
             raise ValueError(f"--demixer {self.demixer}: give one of {', '.join(DEMIXERS)}")
-        if self.demixer == "dsp" and (self.checkpoint or self.device != "cpu"):
-            raise ValueError("--demixer dsp: has no checkpoint and runs on the CPU; --demixer demucs-cdx23 takes these")
+        if self.demixer != "demucs-cdx23" and self.checkpoint:
+            raise ValueError(f"--demixer {self.demixer}: takes no checkpoint; --demixer demucs-cdx23 does")
+        if self.demixer == "dsp" and self.device != "cpu":
+            raise ValueError(f"--demixer dsp: runs on the CPU; leave --device {self.device} out")
         if self.second is not None and (self.second not in SECONDS or self.second == self.demixer):
             raise ValueError(f"--second {self.second}: beside {self.demixer}, give another of {', '.join(SECONDS)}")
         if self.second is not None and not self.measure:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from shared.utils import config_file
 from shared.utils.config_sections import Section, key
@@ -71,23 +71,18 @@ class Technical(Section):
 class Demix(Section):
     """Sound into speech, effects and music."""
 
-    demixer: Literal["dsp", "demucs-cdx23"] = key("dsp", "What makes the tracks; demucs-cdx23 is for real recordings.")
+    demixer: Literal["dsp", "spleeter", "demucs-cdx23"] = key(
+        "spleeter", "What makes the tracks: spleeter (make perception) or demucs-cdx23; dsp is for the toy world."
+    )
     checkpoints: list[Path] = key([], "Its MVSEP-CDX23 .th files; several are an ensemble.")
-    second: Literal["dsp", "demucs-cdx23", "spleeter"] | None = key(
-        None, "What it is compared with; spleeter (make perception) can only be this; null: with nothing."
+    second: Literal["dsp", "spleeter", "demucs-cdx23"] | None = key(
+        None, "What it is compared with; null: with nothing."
     )
     second_checkpoints: list[Path] = key([], "The second one's .th files.")
     most_l1: Amount = key(
         0.5, "L1 distance of tracks that both make, in shares of the mix's, above which it is dropped."
     )
     device: str = key("cpu", "Where demucs-cdx23 and spleeter run.")
-
-    @field_validator("demixer", mode="before")
-    @classmethod
-    def _of_three_tracks(cls, name: object) -> object:
-        if name == "spleeter":
-            raise ValueError("demix.demixer: spleeter gives no effects and music apart; give it as demix.second")
-        return name
 
     @model_validator(mode="after")
     def _with_weights(self) -> Self:

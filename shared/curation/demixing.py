@@ -19,8 +19,6 @@ from shared.data.media_write import write_audio
 from shared.utils.levels import is_silent, rms_dbfs
 
 TRACKS = ("speech", "effects", "music")
-OTHERS = "others"
-"""What a demixer of two tracks calls all that is not speech."""
 FOLDER = "tracks"
 
 
@@ -51,9 +49,8 @@ def demix(record: Record, context: Context) -> Finding:
 
 
 def compare(first: Mapping[str, Audio], second: Mapping[str, Audio], mix: Audio) -> dict[str, float]:
-    """Measure L1 distances of pairs of tracks [channels, N] that can be compared, in shares of the L1 of the mix. The
-    second demixer may have two tracks, speech and others."""
-    rest = second[OTHERS] if OTHERS in second else second["effects"] + second["music"]
+    """Measure L1 distances of pairs of tracks [channels, N] that can be compared, in shares of the L1 of the mix."""
+    rest = second["effects"] + second["music"]
     pairs = {"speech": second["speech"]}
     if is_silent(first["music"]):
         pairs["effects"] = rest

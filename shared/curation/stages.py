@@ -40,7 +40,7 @@ def check_installed(config: DemixConfig, names: set[str]) -> None:
     """Raise UserError before anything is begun, where what one of these stages needs is not installed."""
     if "shots" in names and config.shots.detector != "none":
         shots.check(config.shots)
-    if "demix" in names and config.demix.second == spleeter.MODEL:
+    if "demix" in names and spleeter.MODEL in (config.demix.demixer, config.demix.second):
         spleeter.check()
     if "people" in names:
         people.check(config.people.faces)

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from perception import carphone, need_model, spoken_lines
 from torchaudio.models import HDemucs
 
 from mtv.demix import residual_dbfs, si_sdr
 from mtv.separation import DEMIXERS, DemucsDemixer, Stems, StemsDemixer, demixer
-from mtv.separation_dsp import find_clicks
-from shared.data.media import write_audio
+from mtv.separation_dsp import find_clicks, split_rest
+from shared.data.media import read_audio, write_audio
+from shared.perception import spleeter
 from shared.puppets.script import sample_spec
 from shared.puppets.sound import synthesise
 from shared.utils.errors import UserError
@@ -74,6 +76,54 @@ def test_dsp_keeps_sources_where_they_are_in_stereo(stems: dict[str, np.ndarray]
     assert (tracks.effects[0] ** 2).sum() > 10 * (tracks.effects[1] ** 2).sum()
 
 
+def test_what_is_left_of_a_voice_is_parted_into_hits_and_music() -> None:
+    gains: dict[str, list[float]] = {"effects": [], "music": []}
+    clips = [found for found in map(stage_stems, range(10)) if all(stem.any() for stem in found.values())][:3]
+    for stems in clips:
+        rest = stems["effects"] + stems["music"]
+        tracks = dict(zip(("effects", "music"), split_rest(rest, 16000), strict=True))
+        np.testing.assert_allclose(sum(tracks.values()), rest, atol=1e-6)
+        for name, track in tracks.items():
+            gains[name].append(si_sdr(track, stems[name]) - si_sdr(rest, stems[name]))
+    assert np.mean(gains["effects"]) > 5 and np.mean(gains["music"]) > 10, gains
+
+
+def test_spleeter_finds_the_speech_and_its_rest_is_parted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that hears the voice exactly: no hit is left in the music before the first one."""
+    stems = next(found for found in map(stage_stems, range(10)) if all(stem.any() for stem in found.values()))
+    two = {"speech": stems["speech"], "others": stems["effects"] + stems["music"]}
+    monkeypatch.setattr(spleeter, "check", lambda: None)
+    monkeypatch.setattr(spleeter, "two_tracks", lambda mix, rate, device: two)
+    mix = sum(stems.values())
+    tracks = demixer("spleeter").separate(mix, 16000)
+    assert np.array_equal(tracks.speech, stems["speech"])
+    np.testing.assert_allclose(tracks.speech + tracks.effects + tracks.music, mix, atol=1e-6)
+    assert si_sdr(tracks.music, stems["music"]) > 10 and si_sdr(tracks.effects, stems["effects"]) > 10
+    with pytest.raises(UserError, match="demixer spleeter: sound at 8000 Hz; at least 16000 Hz is needed"):
+        demixer("spleeter").separate(np.zeros((1, 80), np.float32), 8000)
+
+
+@pytest.mark.slow
+def test_recorded_speech_is_kept_by_spleeter_and_broken_by_dsp() -> None:
+    """Lines of LibriVox, alone and under the music of a film as loud: docs/mtv.md."""
+    need_model("spleeter", "torch")
+    lines = [read_audio(file, 16000, True) for file in sorted(spoken_lines())]
+    music = read_audio(carphone().with_name("bigbuckbunny.mp4"), 16000, True)[0]
+    kept: dict[str, dict[str, float]] = {"alone": {}, "under music": {}}
+    for name in ("dsp", "spleeter"):
+        separate = demixer(name).separate
+        kept["alone"][name] = float(np.mean([si_sdr(separate(line, 16000).speech, line) for line in lines]))
+        scores = []
+        for line in lines:
+            under = np.resize(music, line.shape).astype(np.float32)
+            mix = line + under * np.sqrt((line**2).mean() / (under**2).mean())
+            scores.append(si_sdr(separate(mix, 16000).speech, line))
+        kept["under music"][name] = float(np.mean(scores))
+    print({case: {name: round(value, 1) for name, value in found.items()} for case, found in kept.items()})
+    assert kept["alone"]["spleeter"] > 20 > 0 > kept["alone"]["dsp"]
+    assert kept["under music"]["spleeter"] > 1 > -2 > kept["under music"]["dsp"]
+
+
 def test_clicks_are_found_where_the_hits_are() -> None:
     for index in range(3):
         spec = sample_spec(5, index)
@@ -100,8 +150,8 @@ def test_tracks_have_one_shape() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="'spleeter' is unknown; the known ones are dsp, demucs-cdx23, stems"):
-        demixer("spleeter")
+    with pytest.raises(UserError, match="'magic' is unknown; the known ones are dsp, spleeter, demucs-cdx23, stems"):
+        demixer("magic")
     assert all(kind.name == name for name, kind in DEMIXERS.items())
 
 

