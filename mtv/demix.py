@@ -73,9 +73,9 @@ def demix_clips(
     if choice.second is not None:
         _demixer(DemixerChoice(choice.second))
     if choice.speakers is not None:
-        from shared.perception.speakers import speaker_embedder
+        from mtv.speakers import check_embedder
 
-        speaker_embedder(choice.embedder)
+        check_embedder(choice.embedder)
     read = [os.path.relpath(path.resolve(), output.resolve()) for path in (manifest, *choice.checkpoints)]
     settings = {
         "manifest": portable(manifest.resolve()), "demixer": choice.name,

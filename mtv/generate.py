@@ -73,8 +73,8 @@ class MTVOptions(SamplingOptions):
         metavar="K",
     )  # fmt: skip
     embedder: str | None = option(
-        None, "how their voices are told apart: resemblyzer, pitch (one high, one low), or a folder of x-vectors; "
-        "default: resemblyzer", metavar="NAME",
+        None, "how their voices are told apart: resemblyzer, pitch (one high, one low), a folder of x-vectors, or "
+        "one of a pipeline of pyannote.audio; default: resemblyzer", metavar="NAME",
     )  # fmt: skip
     duration: Seconds | None = option(None, "seconds; default: the sound's, which may be longer", metavar="S")
     keyframe: list[str] = option([], "a picture at a time; any number", metavar="SECONDS=IMAGE", repeat=True)
@@ -191,7 +191,8 @@ def generate(options: MTVOptions) -> Path:
     weights = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [*(path for path in inputs if path is not None), *options.demixer_checkpoint, *weights]
     files += [file for file, _ in options.adapters()]
-    files += sorted(path for path in Path(options.embedder or "").glob("*") if options.embedder and path.is_file())
+    if options.embedder is not None:
+        files += sorted(path for path in Path(options.embedder).rglob("*") if path.is_file())
     digest = settings_digest(
         options, files, ("output", "resume", "preview", "lossless", "device", "context_parallel", "local_rank")
     )

@@ -1,12 +1,14 @@
 """One speech track of several people, as a track for each: stretches of it by whose voice they are.
 
-Who speaks when is found by `shared.perception.turns`. A track holds its speaker's stretches as they are, and silence
+Who speaks when is found by `shared.perception.turns`, or by a pipeline of pyannote.audio, where its folder is named in
+the place of an embedder of voices. A track holds its speaker's stretches as they are, and silence
 elsewhere, so the tracks sum to the whole; two voices at once are not parted and stand in both tracks.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +17,9 @@ from scipy.ndimage import distance_transform_edt
 from torchaudio.functional import resample
 
 from mtv.tracks import Tracks
-from shared.perception.pitch import HOP, RATE
+from shared.perception.diarisation import load_diariser
+from shared.perception.pipeline_folder import is_pipeline
+from shared.perception.pitch import HOP, RATE, frame_count
 from shared.perception.speakers import speaker_embedder
 from shared.perception.stretches import stretches
 from shared.perception.turns import Turns, diarise
@@ -28,9 +32,25 @@ FRAME = HOP / RATE  # s
 
 
 def find_turns(speech: Audio, rate: int, speakers: int, embedder: str) -> Turns:
-    """Find up to so many speakers in [channels, N] at `rate` Hz. UserError as `speaker_embedder`."""
-    mono = resample(torch.from_numpy(np.ascontiguousarray(speech.mean(0), np.float32)), rate, RATE)
-    return diarise(mono.numpy(), speakers, speaker_embedder(embedder))
+    """Find up to so many speakers in [channels, N] at `rate` Hz. UserError as `check_embedder`."""
+    mono = resample(torch.from_numpy(np.ascontiguousarray(speech.mean(0), np.float32)), rate, RATE).numpy()
+    if not is_pipeline(embedder):
+        return diarise(mono, speakers, speaker_embedder(embedder))
+    voices = load_diariser(Path(embedder))(mono, speakers)
+    active = np.zeros((len(voices), frame_count(len(mono))), bool)
+    for row, spans in zip(active, voices, strict=True):
+        for start, end in spans:
+            row[round(start / FRAME) : round(end / FRAME)] = True
+    active = active[active.any(1)]  # less than half a frame is nobody
+    return Turns(active, active.sum(0) > 1)
+
+
+def check_embedder(embedder: str) -> None:
+    """Raise UserError as `load_diariser` where it is the folder of a pipeline, else as `speaker_embedder`."""
+    if is_pipeline(embedder):
+        load_diariser(Path(embedder))
+    else:
+        speaker_embedder(embedder)
 
 
 def check_speakers(turns: Turns, speakers: int, what: str) -> None:

@@ -39,8 +39,8 @@ class DemixOptions(Options):
     device: str = option("cpu", "where spleeter and demucs-cdx23 run")
     speakers: Speakers | None = option(None, "give each of up to so many people in a clip a speech track of their own")
     embedder: str | None = option(
-        None, "how their voices are told apart: resemblyzer, pitch (one high, one low), or a folder of x-vectors; "
-        "default: resemblyzer",
+        None, "how their voices are told apart: resemblyzer, pitch (one high, one low), a folder of x-vectors, or one "
+        "of a pipeline of pyannote.audio; default: resemblyzer",
     )  # fmt: skip
     measure: bool = option(False, "compare with the tracks that the manifest has")
     second: str | None = option(None, "with --measure: dsp, or spleeter (make perception), is measured beside it")

@@ -11,11 +11,24 @@ from pydantic import Field, ValidationError, model_validator
 from shared.utils import config_file
 from shared.utils.config_sections import Section, key
 from shared.utils.errors import UserError
-from shared.utils.ranges import Amount, Batch, Count, Fps, Rate, SampleRate, Seconds, Seed, Side, Steps, Workers
+from shared.utils.ranges import (
+    Amount,
+    Batch,
+    Count,
+    Fps,
+    Natural,
+    Rate,
+    SampleRate,
+    Seconds,
+    Seed,
+    Side,
+    Steps,
+    Workers,
+)
 
 #: Names of the stages, in order.
 STAGE_NAMES = (
-    "shots", "technical", "demix", "people", "speech", "quality", "words", "captions", "subsets", "template",
+    "shots", "technical", "demix", "people", "speech", "voices", "quality", "words", "captions", "subsets", "template",
     "fingerprint", "cut",
 )  # fmt: skip
 #: Keys by section that decide how a stage is run, and not what it finds.
@@ -117,6 +130,24 @@ class Speech(Section):
     most_lag: Rate = key(0.1, "Seconds by which lips and sound may be apart.")
     least_speech: Rate = key(0.1, "Share of the time with speech below which there is no voice-over.")
     most_voice_over: Rate = key(0.5, "Share of the speech that may be nobody's whose lips move.")
+
+
+class Voices(Section):
+    """How many voices are heard."""
+
+    by: Literal["none", "pyannote"] = key(
+        "none", "What counts them, and tells who speaks when: pyannote (extra voices), of which you have a pipeline; "
+        "or nothing.",
+    )  # fmt: skip
+    weights: Path | None = key(None, "pyannote: its folder, as pyannote/speaker-diarization-community-1 is published.")
+    most_unseen: Natural = key(0, "Voices that may be heard beyond as many as faces are seen.")
+
+    @model_validator(mode="after")
+    def _with_weights(self) -> Self:
+        if (self.by == "pyannote") != (self.weights is not None):
+            told = "pyannote needs the folder that you have" if self.weights is None else f"{self.by} takes none"
+            raise ValueError(f"voices.weights: {told}; set them with by: pyannote alone")
+        return self
 
 
 class Quality(Section):
@@ -240,6 +271,7 @@ class DemixConfig(Section):
     demix: Demix = Demix()
     people: People = People()
     speech: Speech = Speech()
+    voices: Voices = Voices()
     quality: Quality = Quality()
     words: Words = Words()
     captions: Captions = Captions()

@@ -13,6 +13,7 @@ from shared.curation import (
     subsets,
     technical,
     template,
+    voices,
     words,
 )
 from shared.curation.config import DemixConfig
@@ -26,11 +27,12 @@ STAGES = (
     Stage("demix", demixing.demix, writes=True),
     Stage("people", people.look),
     Stage("speech", speech.listen, reads=("demix", "people"), version=2),
+    Stage("voices", voices.count, reads=("demix", "people"), loads=voices.loads),
     Stage("quality", quality.rate, reads=("demix", "speech")),
     Stage("words", words.write_down, reads=("demix", "speech")),
     Stage("captions", captions.caption, reads=("people",), loads=in_process.loads),
     Stage("subsets", subsets.sort, reads=("demix", "people", "speech")),
-    Stage("template", template.write, reads=("people", "speech", "captions")),
+    Stage("template", template.write, reads=("people", "speech", "voices", "captions")),
     Stage("fingerprint", fingerprint.take),
     Stage("cut", cut.cut, reads=("technical",), writes=True),
 )
@@ -46,6 +48,8 @@ def check_installed(config: DemixConfig, names: set[str]) -> None:
         people.check(config.people.faces)
     if "speech" in names and config.speech.activity == "silero":
         voices_fingerprint()
+    if "voices" in names:
+        voices.check(config.voices)
     if "quality" in names:
         quality.check(config.quality)
     if "words" in names:

@@ -25,7 +25,7 @@ from shared.utils.markdown import markdown_table
 
 _log = logging.getLogger(__name__)
 HELD_OUT_NAME, CARD_NAME, PAGE_NAME = "held_out.jsonl", "README.md", "index.html"
-WRITTEN = ("technical", "speech", "words", "captions", "subsets", "template")
+WRITTEN = ("technical", "speech", "voices", "words", "captions", "subsets", "template")
 """Stages whose figures the manifest and the card are made of; the others' may be long."""
 MOST_ON_PAGE = 2000
 """Clips on the page, the first ones: a browser shows no more."""
@@ -126,11 +126,17 @@ def card(kept: Sequence[Kept], report: Report) -> str:
     parts = [
         "# Data card", *([joined] if report.joined else []), markdown_table(["part", "films", "clips", "hours"], rows),
         "## Subsets, which overlap", markdown_table(["subset", "clips"], [[n, subsets[n]] for n in SUBSETS]),
-        "## People seen", markdown_table(["people", "clips"], sorted(spoken.items())),
+        "## People seen", markdown_table(["people", "clips"], sorted(spoken.items())), *_voices(kept),
         "## Licences of the films", markdown_table(["licence", "hours"], licences),
         "## What fell where, and why", report.table(),
     ]  # fmt: skip
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _voices(kept: Sequence[Kept]) -> list[str]:
+    """Part of the card on voices, where they were counted."""
+    heard = Counter(str(one.figures["voices"]["heard"]) for one in kept if one.figures["voices"])
+    return ["## Voices heard", markdown_table(["voices", "clips"], sorted(heard.items()))] if heard else []
 
 
 def page(output: Path, report: Report) -> str:

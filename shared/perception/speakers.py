@@ -171,7 +171,9 @@ def _resemblyzer() -> SpeakerEmbedder:
 def _x_vectors(folder: Path) -> SpeakerEmbedder:
     config = folder / "config.json"
     if not config.is_file():
-        raise UserError(f"embedder {folder}: is unknown; give pitch, {MODEL}, or {WANTED}")
+        raise UserError(
+            f"embedder {folder}: is unknown; give pitch, {MODEL}, or {WANTED}, or a pipeline of pyannote.audio"
+        )
     name = "".join(read_json(config).get("architectures") or ["no class"])
     if name not in [f"{kind}ForXVector" for kind in KINDS]:
         raise UserError(f"embedder {folder}: holds {name}; {WANTED} is needed")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diarisation import Planted, write_files
 
-from mtv.speakers import by_speaker, check_speakers, describe, find_turns, in_seconds, split_speech
+from mtv import speakers
+from mtv.speakers import by_speaker, check_embedder, check_speakers, describe, find_turns, in_seconds, split_speech
 from mtv.tracks import Tracks
+from shared.perception.diarisation import Diariser
 from shared.perception.turns import Turns
 from shared.utils.errors import UserError
 
@@ -79,3 +83,20 @@ def test_what_sounds_at_once_is_told_and_in_both_tracks() -> None:
     both = slice(int(0.42 * RATE), int(0.58 * RATE))
     assert (first[:, both] == 1).all() and (second[:, both] == 1).all()
     assert not first[0, int(0.62 * RATE) :].any() and not second[0, : int(0.38 * RATE)].any()
+
+
+def test_a_pipeline_in_the_place_of_an_embedder_is_asked_for_as_many(
+    tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_files(tmp_path)
+    planted = Planted(("b", 1.0, 1.5), ("a", 0.2, 0.8), ("a", 1.4, 2.1), ("c", 1.0, 1.001))
+    monkeypatch.setattr(speakers, "load_diariser", {folder: Diariser(planted)}.__getitem__)
+    turns = find_turns(speech, RATE, 2, str(folder))
+    assert planted.most == 2 and planted.given["sample_rate"] == 16000
+    assert in_seconds(turns) == {
+        "speech1": [[0.2, 0.8], [pytest.approx(1.4), pytest.approx(2.1)]], "speech2": [[1.0, 1.5]],
+        "overlap": [[pytest.approx(1.4), 1.5]],
+    }  # fmt: skip
+    check_embedder(str(folder))
+    with pytest.raises(UserError, match="embedder nowhere: is unknown"):
+        check_embedder("nowhere")

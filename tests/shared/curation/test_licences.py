@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from shared.curation.config import Captions, Demix, People, Quality, Shots, Speech, Words
+from shared.curation.config import Captions, Demix, People, Quality, Shots, Speech, Voices, Words
 from shared.curation.licences import MODELS, licences
 
 
@@ -23,6 +23,7 @@ def choices() -> Iterator[tuple[str, Any]]:
         ("demix.second", Demix, "second"),
         ("people.faces", People, "faces"),
         ("speech.activity", Speech, "activity"),
+        ("voices.by", Voices, "by"),
         ("quality.by", Quality, "by"),
         ("words.by", Words, "by"),
         ("captions.source", Captions, "source"),

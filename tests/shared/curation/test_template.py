@@ -13,9 +13,13 @@ from shared.utils.errors import UserError
 CONTEXT = Context(DemixConfig(), Path(), Tools(None, compose))  # type: ignore[arg-type]
 
 
-def text(speaking: list[bool], scene: str, looks: list[str] | None = None, sound: str = "") -> tuple[str, str]:
+def text(
+    speaking: list[bool], scene: str, looks: list[str] | None = None, sound: str = "",
+    alike: list[float | None] | None = None, heard: int | None = None,
+) -> tuple[str, str]:  # fmt: skip
     figures = {
-        "people": {"people": [{}] * len(speaking)}, "speech": {"speaking": speaking},
+        "people": {"people": [{}] * len(speaking)}, "voices": {} if heard is None else {"heard": heard, "spans": []},
+        "speech": {"speaking": speaking, "correlations": alike or [0.5 * speaks for speaks in speaking]},
         "captions": {"people": looks or [], "scene": scene, "sound": sound},
     }  # fmt: skip
     found = write(Record("k", Path("x"), "k", 0, 1, "", figures), CONTEXT).figures
@@ -29,6 +33,27 @@ def test_the_template_has_the_speakers_that_were_found() -> None:
         "Scene description: a garden at night."
     )
     assert sound == "A woman speaks." and parse(caption).speaking == (1,)
+
+
+@pytest.mark.parametrize(
+    ("speaking", "alike", "heard", "people", "speakers"),
+    [
+        ([False, True, False], [0.1, 0.7, None], None, "abc", (1,)),
+        ([False, True, False], [0.1, 0.7, None], 1, "b", (0,)),
+        ([False, True, False], [0.1, 0.7, None], 2, "ab", (1,)),
+        ([True, False, True], [0.7, 0.2, 0.4], 1, "ac", (0, 1)),
+        ([True, False], [0.7, None], 5, "ab", (0,)),
+    ],
+)
+def test_as_many_people_as_voices_are_heard_and_all_who_speak(
+    speaking: list[bool], alike: list[float | None], heard: int | None, people: str, speakers: tuple[int, ...]
+) -> None:
+    said = parse(text(speaking, "a room", ["man a", "man b", "man c"][: len(speaking)], "", alike, heard)[0])
+    assert said.people == tuple(f"man {name}" for name in people) and said.speaking == speakers
+
+
+def test_nobody_who_speaks_is_the_scene_alone_however_many_are_heard() -> None:
+    assert text([False, False], "a room", heard=1)[0] == "Scene description: a room."
 
 
 def test_a_text_that_the_template_cannot_hold_is_told() -> None:
