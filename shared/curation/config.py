@@ -114,7 +114,7 @@ class Speech(Section):
     least_probability: Rate = key(0.5, "silero: probability of speech.")
     speaker: Literal["correlation", "talknet"] = key(
         "correlation",
-        "What tells who speaks: moving lips that go with its loudness; or TalkNet-ASD, of which you have weights.",
+        "What tells who speaks: lips that go with the loudness of speech; or TalkNet-ASD, of which you have weights.",
     )
     weights: Path | None = key(None, "talknet: its safetensors file, or the folder of that.")
     least_share: Rate = key(
