@@ -125,11 +125,26 @@ class Speech(Section):
         "silero", "What tells speech in the speech track: silero-vad (make perception), or its level above -45 dBFS."
     )
     least_probability: Rate = key(0.5, "silero: probability of speech.")
-    least_motion: Rate = key(0.05, "Change of a mouth's opening within 0.4 s from which lips move.")
-    least_correlation: Rate = key(0.3, "Correlation of moving lips with the loudness of speech from which they speak.")
-    most_lag: Rate = key(0.1, "Seconds by which lips and sound may be apart.")
+    speaker: Literal["correlation", "talknet"] = key(
+        "correlation",
+        "What tells who speaks: lips that go with the loudness of speech; or TalkNet-ASD, of which you have weights.",
+    )
+    weights: Path | None = key(None, "talknet: its safetensors file, or the folder of that.")
+    least_share: Rate = key(
+        0.1, "talknet: share of the frames with speech in which a face must be scored above 0, and 0.4 s at least."
+    )
+    least_motion: Rate = key(0.05, "correlation: change of a mouth's opening within 0.4 s from which lips move.")
+    least_correlation: Rate = key(0.3, "correlation: of moving lips with the loudness of speech from which they speak.")
+    most_lag: Rate = key(0.1, "correlation: seconds by which lips and sound may be apart.")
     least_speech: Rate = key(0.1, "Share of the time with speech below which there is no voice-over.")
-    most_voice_over: Rate = key(0.5, "Share of the speech that may be nobody's whose lips move.")
+    most_voice_over: Rate = key(0.5, "Share of the speech that may be of nobody who is seen to speak.")
+
+    @model_validator(mode="after")
+    def _with_weights(self) -> Self:
+        if (self.speaker == "talknet") != (self.weights is not None):
+            told = "talknet needs the file that you have" if self.weights is None else f"{self.speaker} takes none"
+            raise ValueError(f"speech.weights: {told}; set them with speaker: talknet alone")
+        return self
 
 
 class Voices(Section):

@@ -152,7 +152,8 @@ class Engine:
         total = sum(1 for _ in self._todo(stage, given))
         begun = self._begun(stage, given)
         loads = stage.loads(self.context.config)
-        workers = self.workers if loads is None else min(self.workers, loads.processes)
+        most = loads.processes if loads is not None else None
+        workers = self.workers if most is None else min(self.workers, most)
         with closing(self._execute(partial(_work, self.context), begun, workers, self._limit)) as done:
             self._keep(stage, progress_bar(done, total=total, desc=stage.name, unit="clip"))
 

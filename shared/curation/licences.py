@@ -44,6 +44,8 @@ MODELS = (
     Model("people.faces", "puppets", "the toy world's detector", *OWN),
     Model("speech.activity", "silero", "Silero VAD", "silero-vad", "MIT, Silero Team", "in that package"),
     Model("speech.activity", "level", "level of the speech track", *OWN),
+    Model("speech.speaker", "correlation", "correlation of lips with loudness", *OWN),
+    Model("speech.speaker", "talknet", "TalkNet-ASD", "your file", "MIT (code); theirs (weights)", YOURS),
     Model("voices.by", "pyannote", "diarisation of pyannote", "your folder", "MIT (code); theirs (weights)", YOURS),
     _packaged("quality.by", "dnsmos", "DNSMOS", "dnsmos"),
     Model("quality.by", "audiobox", "Audiobox-aesthetics", "your folder", "CC-BY-4.0", YOURS),

@@ -8,9 +8,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.curation.config import People
 from shared.curation.pictures import small_pictures
 from shared.curation.record import Context, Finding, Record
 from shared.data.media import probe, read_video
+from shared.perception.face_crops import face_boxes
 from shared.perception.faces import MODELS, FaceReader
 from shared.perception.installed import find_weights, optional_module
 from shared.puppets.picture import HEAD_CENTRE_Y, HEAD_RADII, SLOTS
@@ -32,22 +34,27 @@ MOST = 9
 
 class Face(NamedTuple):
     """A face in a clip of T frames: the mean of its centre, in shares of the width and height, its mean height in
-    shares of the picture's, the share of frames in which it was found, and the opening of its mouth [T]."""
+    shares of the picture's, the share of frames in which it was found, the opening of its mouth [T], and boxes [T, 4]
+    (left, top, right, bottom, in pixels) from forehead to chin, NaN before it was first found and after the last."""
 
     place: tuple[float, float]
     height: float
     found: float
     opening: Array
+    boxes: Array
+
+
+class Seen(NamedTuple):
+    """Frames uint8 [T, H, W, 3] of a clip, how many a second, and its people from left to right."""
+
+    frames: Frames
+    fps: float
+    people: list[Face]
 
 
 def look(record: Record, context: Context) -> Finding:
     """Find the faces of a clip, from left to right."""
-    settings = context.config.people
-    info = probe(record.source)
-    fps = min(settings.fps, info.fps or settings.fps)
-    height, width = next(small_pictures(record.source, record.start, record.end, SIDE)).pixels.shape[:2]
-    frames = read_video(record.source, fps, (height, width), record.start, record.end)
-    faces = [face for face in FINDERS[settings.faces](frames) if face.found >= settings.least_found]
+    frames, fps, faces = see(record, context.config.people)
     if len(faces) > MOST:
         told = f"{len(faces)} faces are seen; the text counts to {MOST}"
         return Finding("drop", "crowd", told, {"faces": len(faces)})
@@ -56,9 +63,19 @@ def look(record: Record, context: Context) -> Finding:
             "place": [round(share, 3) for share in face.place], "height": round(face.height, 3),
             "found": round(face.found, 3), "opening": face.opening.round(3).tolist(),
         }
-        for face in sorted(faces, key=lambda face: face.place)
+        for face in faces
     ]  # fmt: skip
     return Finding(figures={"fps": fps, "frames": len(frames), "people": people})
+
+
+def see(record: Record, settings: People) -> Seen:
+    """Look at a clip; what is seen in the same file with the same settings is the same."""
+    info = probe(record.source)
+    fps = min(settings.fps, info.fps or settings.fps)
+    height, width = next(small_pictures(record.source, record.start, record.end, SIDE)).pixels.shape[:2]
+    frames = read_video(record.source, fps, (height, width), record.start, record.end)
+    faces = [face for face in FINDERS[settings.faces](frames) if face.found >= settings.least_found]
+    return Seen(frames, fps, sorted(faces, key=lambda face: face.place))
 
 
 def by_landmarks(frames: Frames) -> list[Face]:
@@ -70,7 +87,10 @@ def by_landmarks(frames: Frames) -> list[Face]:
         place = ((left + right) / 2 / width, (top + bottom) / 2 / height)
         numbers = np.flatnonzero(track.found)
         opening = np.interp(np.arange(len(frames)), numbers, track.opening[numbers])
-        found.append(Face(place, (bottom - top) / height, float(track.found.mean()), opening))
+        first, between = face_boxes(track)
+        around = np.full((len(frames), 4), np.nan)
+        around[first : first + len(between)] = between
+        found.append(Face(place, (bottom - top) / height, float(track.found.mean()), opening, around))
     return found
 
 
@@ -79,10 +99,17 @@ def by_puppets(frames: Frames) -> list[Face]:
     pixels = canonical(frames)
     mood, standing, pan = read_places(pixels, LEAST_GAIN, SKY)
     shut, wide = mouth_range(mood)
+    height, width = frames.shape[1:3]
+    unit = min(height, width)
+    middle = (height - unit) / 2 + unit * HEAD_CENTRE_Y
+    half_width, half_height = (unit * radius for radius in HEAD_RADII)
     faces = []
     for slot in sorted(slot for slot, name in standing.items() if name[0] in PERSONS):
         opening = (read_mouth(pixels, pan, slot) - shut) / (wide - shut)
-        faces.append(Face((SLOTS[slot], HEAD_CENTRE_Y), 2 * HEAD_RADII[1], 1.0, np.clip(opening, 0.0, 1.5)))
+        x, y = (width - unit) / 2 + unit * (SLOTS[slot] - pan), np.full(len(frames), middle)
+        boxes = np.stack([x - half_width, y - half_height, x + half_width, y + half_height], 1)
+        place, opening = (SLOTS[slot], HEAD_CENTRE_Y), np.clip(opening, 0.0, 1.5)
+        faces.append(Face(place, 2 * HEAD_RADII[1], 1.0, opening, boxes))
     return faces
 
 

@@ -79,10 +79,10 @@ class Context(NamedTuple):
 
 
 class Loads(NamedTuple):
-    """What each process of a stage loads, and how many of them may."""
+    """What each process of a stage loads, and how many of them may, if not all."""
 
     files: tuple[Path, ...]
-    processes: int
+    processes: int | None = None
 
 
 def loads_nothing(config: DemixConfig) -> Loads | None:

@@ -1,6 +1,7 @@
 """The stages of the builder, in order; each is a function in a file of its own."""
 
 from shared.curation import (
+    active_speakers,
     captions,
     cut,
     demixing,
@@ -26,7 +27,7 @@ STAGES = (
     Stage("technical", technical.examine),
     Stage("demix", demixing.demix, writes=True),
     Stage("people", people.look),
-    Stage("speech", speech.listen, reads=("demix", "people"), version=2),
+    Stage("speech", speech.listen, reads=("demix", "people"), version=2, loads=active_speakers.loads),
     Stage("voices", voices.count, reads=("demix", "people"), loads=voices.loads),
     Stage("quality", quality.rate, reads=("demix", "speech")),
     Stage("words", words.write_down, reads=("demix", "speech")),
@@ -48,6 +49,8 @@ def check_installed(config: DemixConfig, names: set[str]) -> None:
         people.check(config.people.faces)
     if "speech" in names and config.speech.activity == "silero":
         voices_fingerprint()
+    if "speech" in names:
+        active_speakers.check(config.speech)
     if "voices" in names:
         voices.check(config.voices)
     if "quality" in names:

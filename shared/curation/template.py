@@ -39,7 +39,9 @@ def write(record: Record, context: Context) -> Finding:
 def described(figures: Mapping[str, Mapping[str, Any]]) -> list[int]:
     """List the faces that the text has, by number: as many as voices are heard, of those whose lips go best with the
     speech; all, where voices are not counted."""
-    speaking, alike = figures["speech"]["speaking"], figures["speech"]["correlations"]
+    speech = figures["speech"]
+    speaking = speech["speaking"]
+    alike = speech["scores"] if "scores" in speech else speech["correlations"]  # by what tells who speaks
     faces = list(range(len(speaking)))
     if not figures["voices"]:
         return faces

@@ -28,6 +28,8 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from shared.perception.talknet import TalkNet
+
 TINY = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
@@ -73,6 +75,15 @@ def save_videomae(folder: Path) -> Path:
     torch.manual_seed(0)
     VideoMAEModel(VideoMAEConfig(image_size=16, patch_size=8, num_frames=4, **TINY)).save_pretrained(folder)
     return folder
+
+
+def save_talknet(file: Path, seed: int = 0) -> Path:
+    """TalkNet as its public file is, with the heads that only its training needs."""
+    torch.manual_seed(seed)
+    heads = {f"{name}.FC.weight": torch.randn(2, 128) for name in ("lossA", "lossV")}
+    heads |= {f"{name}.FC.bias": torch.randn(2) for name in ("lossA", "lossV")}
+    save_file(TalkNet().state_dict() | heads, file)
+    return file
 
 
 def save_vjepa2(folder: Path) -> Path:

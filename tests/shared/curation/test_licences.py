@@ -23,6 +23,7 @@ def choices() -> Iterator[tuple[str, Any]]:
         ("demix.second", Demix, "second"),
         ("people.faces", People, "faces"),
         ("speech.activity", Speech, "activity"),
+        ("speech.speaker", Speech, "speaker"),
         ("voices.by", Voices, "by"),
         ("quality.by", Quality, "by"),
         ("words.by", Words, "by"),

@@ -7,7 +7,7 @@ import pytest
 from films import FPS, Segment
 
 from shared.curation.config import DemixConfig
-from shared.curation.people import FINDERS, MOST, Face, by_landmarks, check, look
+from shared.curation.people import FINDERS, MOST, Face, by_landmarks, check, look, see
 from shared.curation.record import Context, Record
 from shared.data.media_write import write_video
 from shared.perception.faces import EYES, LIPS, FaceReader, FaceTrack
@@ -23,6 +23,20 @@ def test_drawn_faces_are_found_where_they_stand(film: tuple[Path, list[Segment]]
             assert len(person["opening"]) == figures["frames"] and max(person["opening"]) <= 1.5
 
 
+def test_boxes_of_drawn_faces_hold_them(film: tuple[Path, list[Segment]], config: DemixConfig) -> None:
+    """What is in a box is skin and hair and mouth; beside a face, at the same height, is the wall."""
+    segment = next(segment for segment in film[1] if len(segment.faces) == 1)
+    seen = see(Record("k", film[0], "k", segment.first / FPS, segment.after / FPS), config.people)
+    (face,) = seen.people
+    left, top, right, bottom = face.boxes.T
+    assert np.allclose(right - left, 2 * 0.135 * 64) and np.allclose(bottom - top, 2 * 0.21 * 64)
+    middle, y = (left + right) / 2, int(top[0] + bottom[0]) // 2
+    for at in (0, len(seen.frames) - 1):
+        row = seen.frames[at, y].astype(int).sum(-1)
+        wall = row[min(95, int(right[at]) + 2)]
+        assert abs(row[round(middle[at])] - wall) > 40
+
+
 def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faces: list[Face]):  # type: ignore[no-untyped-def]
     write_video(tmp_path / "x.mp4", np.zeros((8, 32, 64, 3), np.uint8), 8)
     seen = []
@@ -36,14 +50,14 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faces: list[Face]):  
 def test_people_stand_from_left_to_right_and_passing_faces_are_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shut = np.zeros(4)
-    faces = [Face((0.8, 0.5), 0.2, 1.0, shut), Face((0.1, 0.5), 0.3, 0.5, shut), Face((0.5, 0.5), 0.3, 0.1, shut)]
+    shown = np.zeros(4), np.zeros((4, 4))
+    faces = [Face((0.8, 0.5), 0.2, 1.0, *shown), Face((0.1, 0.5), 0.3, 0.5, *shown), Face((0.5, 0.5), 0.3, 0.1, *shown)]
     finding = found(tmp_path, monkeypatch, faces)
     assert [person["place"][0] for person in finding.figures["people"]] == [0.1, 0.8]
 
 
 def test_a_crowd_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    faces = [Face((0.1 * n, 0.5), 0.2, 1.0, np.zeros(4)) for n in range(MOST + 1)]
+    faces = [Face((0.1 * n, 0.5), 0.2, 1.0, np.zeros(4), np.zeros((4, 4))) for n in range(MOST + 1)]
     finding = found(tmp_path, monkeypatch, faces)
     assert (finding.verdict, finding.cause) == ("drop", "crowd")
 
@@ -63,3 +77,4 @@ def test_faces_that_networks_follow_are_read(monkeypatch: pytest.MonkeyPatch) ->
     (face,) = by_landmarks(np.zeros((4, 100, 200, 3), np.uint8))
     assert face.place == pytest.approx((0.1, 0.3)) and face.height == 0.4 and face.found == 0.5
     assert face.opening == pytest.approx([0.2, 0.2, 0.4, 0.4])
+    assert np.isnan(face.boxes[[0, 3]]).all() and face.boxes[1].tolist() == [0, 0, 10, 2]  # all landmarks

@@ -8,7 +8,7 @@ import pytest
 from shared.curation.config import DemixConfig, Speech
 from shared.curation.demixing import track_files
 from shared.curation.record import Context, Record
-from shared.curation.speech import RATE, Voice, listen, voice_of, who_speaks
+from shared.curation.speech import RATE, Voice, listen, voice_of, who_is_scored, who_speaks
 from shared.data.media_write import write_audio
 
 FPS, FRAMES = 24.0, 96
@@ -62,6 +62,36 @@ def test_silence_is_nobodys() -> None:
     none = Voice(np.zeros(FRAMES), np.zeros(FRAMES, bool))
     said = who_speaks([syllables(1)], none, FPS, SETTINGS)
     assert said == {"speaking": [False], "correlations": [None], "speech_share": 0.0, "voice_over_share": 0.0}
+
+
+def scored(*spans: tuple[int, int]) -> np.ndarray:
+    """Scores of 1 in these frames, of -1 in others."""
+    scores = np.full(FRAMES, -1.0)
+    for first, after in spans:
+        scores[first:after] = 1
+    return scores
+
+
+def test_who_is_scored_above_zero_while_somebody_speaks_speaks() -> None:
+    """A tenth of the speech is needed, by default, and 0.4 s: of 72 frames with speech 10, of 96 too."""
+    voice = Voice(np.ones(FRAMES), np.arange(FRAMES) < 72)
+    gone = scored((0, 20))
+    gone[36:] = np.nan
+    faces = [scored((0, 40)), scored((40, 50)), scored((62, 96)), scored((50, 59), (72, 96)), gone, gone * np.nan]
+    said = who_is_scored(faces, voice, FPS, Speech())
+    assert said["speaking"] == [True, True, True, False, True, False]
+    assert said["scores"] == [0.111, -0.722, -0.722, -0.75, 0.111, None]
+    assert said["scored_shares"] == [0.5556, 0.1389, 0.1389, 0.125, 0.2778, 0.0]
+    assert said["speech_share"] == 0.75 and said["voice_over_share"] == 0
+    strict = who_is_scored(faces, voice, FPS, Speech(least_share=0.3))
+    assert strict["speaking"] == [True, False, False, False, False, False]
+    assert strict["voice_over_share"] == pytest.approx((72 - 47) / 72, abs=1e-4)  # 0.3 s after it may be theirs
+
+
+def test_without_speech_nobody_is_scored() -> None:
+    none = Voice(np.zeros(FRAMES), np.zeros(FRAMES, bool))
+    said = who_is_scored([scored((0, 96))], none, FPS, Speech(least_share=0))
+    assert said["speaking"] == [False] and said["scores"] == [None] and said["voice_over_share"] == 0
 
 
 def test_the_level_tells_when_there_is_speech() -> None:

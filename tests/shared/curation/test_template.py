@@ -15,11 +15,11 @@ CONTEXT = Context(DemixConfig(), Path(), Tools(None, compose))  # type: ignore[a
 
 def text(
     speaking: list[bool], scene: str, looks: list[str] | None = None, sound: str = "",
-    alike: list[float | None] | None = None, heard: int | None = None,
+    alike: list[float | None] | None = None, heard: int | None = None, key: str = "correlations",
 ) -> tuple[str, str]:  # fmt: skip
     figures = {
         "people": {"people": [{}] * len(speaking)}, "voices": {} if heard is None else {"heard": heard, "spans": []},
-        "speech": {"speaking": speaking, "correlations": alike or [0.5 * speaks for speaks in speaking]},
+        "speech": {"speaking": speaking, key: alike or [0.5 * speaks for speaks in speaking]},
         "captions": {"people": looks or [], "scene": scene, "sound": sound},
     }  # fmt: skip
     found = write(Record("k", Path("x"), "k", 0, 1, "", figures), CONTEXT).figures
@@ -48,8 +48,10 @@ def test_the_template_has_the_speakers_that_were_found() -> None:
 def test_as_many_people_as_voices_are_heard_and_all_who_speak(
     speaking: list[bool], alike: list[float | None], heard: int | None, people: str, speakers: tuple[int, ...]
 ) -> None:
-    said = parse(text(speaking, "a room", ["man a", "man b", "man c"][: len(speaking)], "", alike, heard)[0])
-    assert said.people == tuple(f"man {name}" for name in people) and said.speaking == speakers
+    looks = ["man a", "man b", "man c"][: len(speaking)]
+    for key in ("correlations", "scores"):  # of lips with loudness, and of a network
+        said = parse(text(speaking, "a room", looks, "", alike, heard, key)[0])
+        assert said.people == tuple(f"man {name}" for name in people) and said.speaking == speakers
 
 
 def test_nobody_who_speaks_is_the_scene_alone_however_many_are_heard() -> None:

@@ -87,6 +87,7 @@ ZERO = {
     ),
     **dict.fromkeys(("most_black", "most_frozen", "most_clipped", "most_silent", "most_voice_over"), "none may be"),
     **dict.fromkeys(("least_found", "least_probability", "least_motion", "least_correlation"), "all counts"),
+    "least_share": "what 0.4 s is enough for",
     **dict.fromkeys(("least_speech", "least_face", "most_lag", "most_picture", "most_sound"), "the same"),
     **dict.fromkeys(("held_out", "most_unseen"), "none"),
     **dict.fromkeys(("plain_share", "anchor"), "never"),
