@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -130,7 +131,12 @@ def words_fingerprint() -> str:
     return weights_fingerprint(MODEL)
 
 
-@cache
 def _model() -> Any:
+    return _loaded(os.getpid())
+
+
+@cache
+def _loaded(process: int) -> Any:
+    """Load the model, in each process: one that is forked has its parent's, and none of the threads that answer."""
     package = optional_module("faster_whisper", "faster-whisper", "reading speech")
     return package.WhisperModel(str(find_weights(MODEL).parent), device="cpu", compute_type="int8", cpu_threads=1)

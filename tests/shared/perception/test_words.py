@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 from perception import need_model, spoken_lines
@@ -76,3 +78,13 @@ def test_a_recording_is_read_word_by_word() -> None:
     file, text = list(spoken_lines().items())[1]
     heard = transcribe(read_audio(file, RATE)[0])
     assert heard.language == "en" and word_errors(text, heard.text, "en").rate == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+def test_a_forked_process_answers_where_its_parent_has_the_model() -> None:
+    need_model(MODEL, "faster_whisper")
+    sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    here = timed_words(sound, [(0.0, 1.0)], "en")
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(timed_words, (sound, [(0.0, 1.0)], "en")).get(timeout=60) == here
