@@ -49,9 +49,7 @@ _TINY = 1e-12
 def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
     """Speech, effects, music: float64 [channels, N], whose sum is `mix`. One mask serves all channels."""
     sound = np.asarray(mix, np.float64)
-    music = _masked(sound, rate, MUSIC_WINDOW, _music_mask)
-    rest = sound - music
-    clicks = find_clicks(rest, rate)
+    rest, clicks = _without_tones(sound, rate)
     unvoiced = _masked(rest, rate, WINDOW, lambda level, transform: _unvoiced_mask(level, transform, clicks))
     speech, effects = rest - unvoiced, unvoiced * _after_clicks(clicks, rest.shape[1], rate)
     return speech, effects, sound - speech - effects
@@ -59,12 +57,17 @@ def split(mix: NDArray[np.float32], rate: int) -> tuple[Array, Array, Array]:
 
 def split_rest(sound: NDArray[np.float32], rate: int) -> tuple[Array, Array]:
     """Effects and music, whose sum is `sound`, [channels, N] without voices: the ringing of hits, and all else."""
-    rest = np.asarray(sound, np.float64)
-    steady = _masked(rest, rate, MUSIC_WINDOW, _music_mask)
-    clicks = find_clicks(rest - steady, rate)
-    hits = _masked(rest - steady, rate, WINDOW, lambda level, transform: _ringing_mask(level, transform, clicks))
+    whole = np.asarray(sound, np.float64)
+    rest, clicks = _without_tones(whole, rate)
+    hits = _masked(rest, rate, WINDOW, lambda level, transform: _ringing_mask(level, transform, clicks))
     effects = hits * _after_clicks(clicks, rest.shape[1], rate)
-    return effects, rest - effects
+    return effects, whole - effects
+
+
+def _without_tones(sound: Array, rate: int) -> tuple[Array, Array]:
+    """`sound` [channels, N] without what holds its level for seconds, and the clicks that are in it, seconds."""
+    rest = sound - _masked(sound, rate, MUSIC_WINDOW, _music_mask)
+    return rest, find_clicks(rest, rate)
 
 
 def find_clicks(sound: Array, rate: int) -> Array:

@@ -118,6 +118,15 @@ class People(Section):
     least_found: Rate = key(0.3, "Share of the frames in which a face must be found to be a person.")
 
 
+def _need_weights(section: str, choice: str, chosen: str, needing: tuple[str, str], weights: Path | None) -> None:
+    """Raise ValueError unless there are weights exactly where the model that needs them, a `file` or `folder`, is
+    chosen."""
+    model, what = needing
+    if (chosen == model) != (weights is not None):
+        told = f"{model} needs the {what} that you have" if weights is None else f"{chosen} takes none"
+        raise ValueError(f"{section}.weights: {told}; set them with {choice}: {model} alone")
+
+
 class Speech(Section):
     """Who speaks."""
 
@@ -141,9 +150,7 @@ class Speech(Section):
 
     @model_validator(mode="after")
     def _with_weights(self) -> Self:
-        if (self.speaker == "talknet") != (self.weights is not None):
-            told = "talknet needs the file that you have" if self.weights is None else f"{self.speaker} takes none"
-            raise ValueError(f"speech.weights: {told}; set them with speaker: talknet alone")
+        _need_weights("speech", "speaker", self.speaker, ("talknet", "file"), self.weights)
         return self
 
 
@@ -159,9 +166,7 @@ class Voices(Section):
 
     @model_validator(mode="after")
     def _with_weights(self) -> Self:
-        if (self.by == "pyannote") != (self.weights is not None):
-            told = "pyannote needs the folder that you have" if self.weights is None else f"{self.by} takes none"
-            raise ValueError(f"voices.weights: {told}; set them with by: pyannote alone")
+        _need_weights("voices", "by", self.by, ("pyannote", "folder"), self.weights)
         return self
 
 
@@ -182,9 +187,7 @@ class Quality(Section):
 
     @model_validator(mode="after")
     def _with_weights(self) -> Self:
-        if (self.by == "audiobox") != (self.weights is not None):
-            told = "audiobox needs the folder that you have" if self.weights is None else f"{self.by} takes none"
-            raise ValueError(f"quality.weights: {told}; set them with by: audiobox alone")
+        _need_weights("quality", "by", self.by, ("audiobox", "folder"), self.weights)
         return self
 
 
