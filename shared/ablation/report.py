@@ -116,11 +116,12 @@ def _maps(results: Results) -> list[tuple[str, Path]]:
 
 
 def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Captions and figures: endpoints, convergence, loss curves, guidance."""
-    for metric in results.plan.endpoints if results.runs else ():
-        yield f"{metric.name}, by seed and as differences".capitalize(), endpoint_figure(results, metric)
-    if results.plan.convergence and results.runs:
-        yield "Growth with training", growth_figure(results)
+    """Captions and figures, of what has run: endpoints, convergence, loss curves, guidance."""
+    for metric in results.plan.endpoints:
+        if (figure := endpoint_figure(results, metric)).axes[0].lines:
+            yield f"{metric.name}, by seed and as differences".capitalize(), figure
+    if results.plan.convergence and (figure := growth_figure(results)).axes[0].lines:
+        yield "Growth with training", figure
     yield from loss_figures(results)
     if results.guidance:
         yield "Adherence to the text against sync, by form of guidance", guidance_figure(results)
@@ -160,17 +161,18 @@ def growth_figure(results: Results) -> Figure:
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axes = figure.subplots()
     for label, names in lines.lines.items():
-        points = list(growth(results, names, metric))
-        axes.plot([samples for samples, _ in points], [score for _, score in points], "o-", label=label)
-    axes.set(xscale="log", xlabel="samples seen", ylabel=metric.name)
-    axes.axhline(lines.target, color=GREY, lw=0.8)
-    axes.legend()
+        if points := list(growth(results, names, metric)):
+            axes.plot([samples for samples, _ in points], [score for _, score in points], "o-", label=label)
+    if axes.lines:
+        axes.set(xscale="log", xlabel="samples seen", ylabel=metric.name)
+        axes.axhline(lines.target, color=GREY, lw=0.8)
+        axes.legend()
     return figure
 
 
 def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference,
-    which saw the same samples in the same seed; the mean is a line, least to greatest a band."""
+    which saw the same samples in the same seed (no figure without one); the mean is a line, least to greatest a band."""
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
@@ -185,7 +187,7 @@ def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
             _curve(axes, results, name, series, index)
         for side, label in zip(axes, ("loss", f"minus {plan.label(plan.reference)}"), strict=True):
             side.set(xlabel="step", ylabel=f"{label}, exponential average")
-        if axes[0].lines:
+        if axes[1].lines:
             figure.legend(loc="outside lower center", fontsize=8, ncols=4)
             yield f"{LOSSES}, {series}" + (f": {group}" if len(groups) > 1 else ""), figure
 

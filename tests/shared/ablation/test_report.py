@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import ablate
@@ -84,3 +85,12 @@ def test_figures_are_the_same_each_time(results: Results) -> None:
     ]
     assert list(figure.axes[1].lines[0].get_ydata()) == [0.0] * 200  # the reference minus itself
     assert [line.get_label() for line in report.guidance_figure(results).axes[0].lines] == ["none", "text"]
+
+
+def test_nothing_is_drawn_of_what_has_not_run(results: Results) -> None:
+    drawn = [caption for caption, _ in report._figures(results)]
+    assert len(drawn) >= 3
+    for runs in ({}, {key: run for key, run in results.runs.items() if key[0] == "bad"}):
+        left = [caption for caption, _ in report._figures(replace(results, runs=runs, guidance={}))]
+        assert not [caption for caption in left if report.LOSSES in caption]
+        assert runs or not left
