@@ -172,7 +172,7 @@ def growth_figure(results: Results) -> Figure:
 
 def loss_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Yield a figure per loss and group of variants: left the mean over seeds, right the difference from the reference,
-    which saw the same samples in the same seed; without one there is none. The mean is a line, least to greatest a band."""
+    which saw the same samples in the same seed; without it there is none. The mean is a line, least to most a band."""
     plan = results.plan
     names = dict.fromkeys(name for run in results.runs.values() for name in run["curve"])
     groups = dict.fromkeys(variant.group for variant in plan.variants.values())
